@@ -1,0 +1,99 @@
+# Everything is reachable from here; `make` alone lists it.
+#
+# `make demo` and `make test` prepare a fresh Debian 12 by themselves.  What is prepared is kept:
+# Debian packages are asked for by name, virtual environments carry a stamp that is older than the
+# files which describe them when they have to be brought up to date.
+
+# Debian's own Python, because Debian's Mininet is a package for it.
+PYTHON   := /usr/bin/python3
+VENV     := .venv
+RYU_VENV := .venv-ryu
+TOPOLOGY ?= star
+
+READY     := $(VENV)/.ready
+RYU_READY := $(RYU_VENV)/.ready
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Always `python -m`: the first line of an installed script names the folder where it was made.
+PIP     = $(1)/bin/python -m pip --disable-pip-version-check install --progress-bar off
+# One line for each package that pip gets; errors come by another way and are all shown.
+PACKAGES_ONLY := sed --unbuffered --quiet 's/^Collecting \([^ ]*\).*/    \1/p'
+PYTEST := $(VENV)/bin/python -m pytest
+VMMLAB := $(VENV)/bin/vmmlab
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:  # the targets share one machine, and its network
+.PHONY: help setup demo shell doctor clean check format test test-system test-ryu bench \
+        debian-packages root
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Preparing
+
+setup: debian-packages $(READY) ## prepare this machine: Debian packages (root), .venv with pinned versions
+
+debian-packages:
+	@scripts/install-debian-packages
+
+$(READY): pyproject.toml requirements.txt requirements-dev.txt
+	@scripts/install-debian-packages python3-venv
+	@echo "==> Making the virtual environment $(VENV) (half a minute, needs the network)"
+	@$(PYTHON) -m venv --system-site-packages $(VENV)
+	@$(call PIP,$(VENV)) --requirement requirements-dev.txt | $(PACKAGES_ONLY)
+	@$(call PIP,$(VENV)) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "==> $(VENV) is ready"
+
+$(RYU_READY): requirements-ryu.txt requirements-ryu-build.txt
+	@scripts/install-debian-packages python3-venv
+	@echo "==> Making the virtual environment $(RYU_VENV) for Ryu 4.34 (half a minute, needs the network)"
+	@$(PYTHON) -m venv $(RYU_VENV)
+	@$(call PIP,$(RYU_VENV)) --requirement requirements-ryu-build.txt | $(PACKAGES_ONLY)
+	@$(call PIP,$(RYU_VENV)) --no-build-isolation --requirement requirements-ryu.txt | $(PACKAGES_ONLY)
+	@touch $@
+	@echo "==> $(RYU_VENV) is ready"
+
+root:
+	@((EUID == 0)) || \
+	    { echo "This needs root, for network namespaces and Open vSwitch: sudo make $(MAKECMDGOALS)"; exit 1; }
+
+## Running
+
+demo: root setup ## the main job: one VM moves, twice; a table and a report of what its traffic felt (root)
+	@$(VMMLAB) run demo
+
+shell: root setup ## Mininet's command line with an overlay: make shell TOPOLOGY=leaf-spine (root)
+	@$(VMMLAB) shell $(TOPOLOGY)
+
+doctor: $(READY) ## what this machine can do, what is missing, and the command that fixes it
+	@$(VMMLAB) doctor
+
+clean: root $(READY) ## remove what a crashed run left on this machine, and nothing else (root)
+	@$(VMMLAB) clean
+
+## Testing
+
+test: root setup check test-system test-ryu ## all tests: check, test-system, test-ryu (root)
+
+check: $(READY) ## format, lint, types and the pure tests; under 30 s, no root
+	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
+	@echo "==> ruff check"; $(VENV)/bin/python -m ruff check .
+	@echo "==> mypy"; $(VENV)/bin/python -m mypy
+	@echo "==> pytest tests/unit tests/adapters"; $(PYTEST) tests/unit tests/adapters
+
+test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets (root)
+	@echo "==> pytest tests/system"; $(PYTEST) tests/system -m "not ryu"
+
+test-ryu: root setup $(RYU_READY) ## the NVA under Ryu 4.34, in a virtual environment of its own (root)
+	@echo "==> pytest tests/system -m ryu"; $(PYTEST) tests/system -m ryu
+
+bench: root setup ## bring-up and probe figures, beside plain Mininet's (root)
+	@$(VENV)/bin/python -m benchmarks
+
+format: $(READY) ## format the code and mend what ruff can mend
+	@$(VENV)/bin/python -m ruff format .
+	@$(VENV)/bin/python -m ruff check --fix .

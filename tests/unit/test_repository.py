@@ -1,0 +1,218 @@
+"""The shape of the code, held by walking its imports; the tables below are its documentation.
+
+    experiments --> topologies --> nve            nobody imports experiments
+    experiments --> controller --> nve            controller and topologies do not know each other
+
+Inside each package a *pure ring* stands apart from its *adapters*.  A pure module takes the clock
+as an argument and does no I/O: it imports nothing of IMPURE and no adapter of ours.  Every module
+is pure unless ADAPTERS names it, so that a new topology is held to it from its first day.
+"""
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+ARROWS: Mapping[str, frozenset[str]] = {
+    # package: the packages of ours that it may import
+    "nve": frozenset(),
+    "topologies": frozenset({"nve"}),
+    "controller": frozenset({"nve"}),
+    "experiments": frozenset({"nve", "topologies", "controller"}),
+}
+
+ONLY_THE_PURE_RING = frozenset(
+    {
+        # from, to: the NVA runs as a process of its own and touches no NVE but by OpenFlow; the
+        # experiments talk to it over its northbound interface, never import its application
+        ("controller", "nve"),
+        ("experiments", "controller"),
+    }
+)
+
+ADAPTERS: Mapping[str, frozenset[str]] = {
+    # package: its modules that touch the world, its entry points among them
+    "nve": frozenset(
+        {"bridge", "capabilities", "freezer", "hypervisor", "namespace", "plug", "wait"}
+    ),
+    "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
+    "controller": frozenset({"__main__", "app", "framework", "northbound", "openflow", "packets"}),
+    "experiments": frozenset(
+        {
+            *("cli", "doctor", "run"),
+            *("probes.fleet", "probes.process", "probes.receiver", "probes.sender"),
+            "workloads.iperf3",
+        }
+    ),
+}
+
+IMPURE = frozenset(
+    {
+        *("asyncio", "eventlet", "select", "selectors", "signal", "socket", "subprocess"),
+        *("concurrent", "multiprocessing", "threading", "time"),
+        *("ctypes", "fcntl", "mininet", "os_ken", "pyroute2", "ryu"),
+    }
+)
+
+HOMES: Mapping[str, frozenset[str]] = {
+    # library: the only places that may know it
+    "mininet": frozenset({"topologies.emulation", "topologies.nodes"}),
+    "os_ken": frozenset({"controller"}),
+    "ryu": frozenset({"controller"}),
+}
+
+
+def violations(sources: Mapping[str, str]) -> list[str]:
+    """What the given modules (dotted name: source text) import against the tables, as sentences."""
+    return [
+        f"{module} imports {imported}: {reason}"
+        for module, source in sorted(sources.items())
+        for imported in sorted(set(imports(module, source, known=frozenset(sources))))
+        for reason in objections(module, imported)
+    ]
+
+
+def objections(module: str, imported: str) -> Iterator[str]:
+    """The rules of the tables that `module` breaks by importing `imported`."""
+    package, library = module.split(".")[0], imported.split(".")[0]
+    if library in ARROWS and library != package:
+        if library not in ARROWS[package]:
+            yield f"{package} may import {', '.join(sorted(ARROWS[package])) or 'no other package'}"
+        elif (package, library) in ONLY_THE_PURE_RING and not is_pure(imported):
+            yield f"{package} may import only the pure ring of {library}"
+    if is_pure(module) and library in IMPURE:
+        yield f"{module} is pure (if it is an adapter, name it in ADAPTERS)"
+    if is_pure(module) and library == package and not is_pure(imported):
+        yield f"{module} is pure, {imported} is an adapter"
+    homes = HOMES.get(library)
+    if homes is not None and not any(is_within(module, home) for home in homes):
+        yield f"only {', '.join(sorted(homes))} may"
+
+
+def is_pure(module: str) -> bool:
+    """Whether the module belongs to the pure ring; a module in a sub-package goes with that."""
+    package, *rest = module.split(".")
+    return not any(is_within(".".join(rest), adapter) for adapter in ADAPTERS[package])
+
+
+def is_within(module: str, home: str) -> bool:
+    return module == home or module.startswith(f"{home}.")
+
+
+def imports(module: str, source: str, known: frozenset[str]) -> Iterator[str]:
+    """The modules that a module imports, wherever in its text, types only or not."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = absolute(module, node.level, node.module)
+            for alias in node.names:
+                # `from nve import model` names a module, `from nve.model import Mac` a value
+                part = f"{origin}.{alias.name}"
+                yield part if part in known else origin
+
+
+def absolute(module: str, level: int, name: str | None) -> str:
+    """What `from ..name import` means inside `module` (a plain module, not a package)."""
+    here = module.split(".")[:-level] if level else []
+    return ".".join([*here, *([name] if name else [])])
+
+
+def read_packages() -> dict[str, str]:
+    """Dotted name and source text of every module of ours."""
+    return {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): (
+            path.read_text(encoding="utf-8")
+        )
+        for package in ARROWS
+        for path in (ROOT / package).rglob("*.py")
+    }
+
+
+def read_pyproject() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_imports_follow_the_arrows() -> None:
+    assert violations(read_packages()) == []
+
+
+def test_every_adapter_named_is_there() -> None:
+    named = {f"{package}.{module}" for package, modules in ADAPTERS.items() for module in modules}
+    assert sorted(named - read_packages().keys()) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "reason"),
+    [
+        ("nve.model", "import topologies.star", "nve may import no other package"),
+        ("nve.bridge", "from experiments import run", "nve may import no other package"),
+        ("topologies.star", "from controller.mapping import Mapping", "topologies may import nve"),
+        ("controller.app", "from nve.bridge import OvsInstance", "only the pure ring of nve"),
+        ("experiments.run", "from controller import app", "only the pure ring of controller"),
+        ("nve.pipeline", "import time", "nve.pipeline is pure"),
+        ("nve.pipeline", "from time import monotonic", "nve.pipeline is pure"),
+        ("nve.pipeline", "def f():\n    import subprocess", "nve.pipeline is pure"),
+        ("nve.pipeline", "import os, socket", "nve.pipeline is pure"),
+        ("nve.pipeline", "from os import path\nimport concurrent.futures", "is pure"),
+        ("nve.pipeline", "from .bridge import OvsInstance", "nve.bridge is an adapter"),
+        ("nve.pipeline", "from . import bridge", "nve.bridge is an adapter"),
+        (
+            "topologies.session",
+            "from mininet.net import Mininet",
+            "only topologies.emulation, topologies.nodes may",
+        ),
+        ("experiments.run", "import os_ken.base.app_manager", "only controller may"),
+    ],
+)
+def test_the_checker_sees_a_forbidden_import(module: str, source: str, reason: str) -> None:
+    others = dict.fromkeys(["nve.bridge", "controller.app", "experiments.run"], "")
+    (found,) = violations({**others, module: source})
+    assert found.startswith(f"{module} imports ")
+    assert reason in found
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("nve.bridge", "import subprocess, time\nfrom nve.model import Mac"),
+        ("topologies.star", "from nve.model import Mac\nfrom .spec import Fabric"),
+        ("topologies.emulation", "from mininet.net import Mininet"),
+        ("controller.mapping", "from nve import model\nimport enum"),
+        ("controller.app", "from os_ken.base import app_manager"),
+        ("experiments.run", "from topologies.emulation import DataCentre\nimport time"),
+        ("experiments.scenario", "from controller.mapping import Mapping\nimport datetime"),
+    ],
+)
+def test_the_checker_lets_an_allowed_import_pass(module: str, source: str) -> None:
+    others = dict.fromkeys(["nve.model", "controller.mapping"], "")
+    assert violations({**others, module: source}) == []
+
+
+def test_only_adapters_are_checked_less_strictly_by_mypy() -> None:
+    """The pure ring is typed strictly; the list of exceptions in pyproject.toml only shrinks."""
+    relaxed = {
+        module
+        for override in read_pyproject()["tool"]["mypy"]["overrides"]
+        if override.get("disallow_untyped_defs") is False
+        for module in override["module"]
+        if module.split(".")[0] in ARROWS
+    }
+    assert relaxed
+    assert sorted(module for module in relaxed if is_pure(module)) == []
+
+
+def test_every_dependency_is_pinned() -> None:
+    project = read_pyproject()["project"]
+    wanted = {"requirements.txt": project["dependencies"]}
+    wanted["requirements-dev.txt"] = project["optional-dependencies"]["dev"]
+    for lock, names in wanted.items():
+        pins = (ROOT / lock).read_text(encoding="utf-8")
+        pinned = set(re.findall(r"^([a-z0-9-]+)==[0-9.a-z]+$", pins, re.MULTILINE))
+        assert sorted({name.lower() for name in names} - pinned) == []
