@@ -1,0 +1,99 @@
+"""The nouns of the overlay, shared by the NVA, the NVEs and the experiments.
+
+A *tenant system* (here: a VM) has one MAC address and some IP addresses inside one virtual
+network, named by its VNI (RFC 7364, RFC 8014).  A *binding* says behind which NVE that tenant
+system is at the moment; the NVA numbers bindings so that an older one can never replace a newer
+one.  Everything here is a value: frozen, hashable, and free of I/O.
+
+The same MAC or IP address in two virtual networks is two different things (R4.1.8), which is why
+every key below starts with the VNI.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import NewType, TypeAlias
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+Vtep: TypeAlias = IPv4Address | IPv6Address
+Vni = NewType("Vni", int)
+Mac = NewType("Mac", str)
+
+MAX_VNI = 2**24 - 1
+BROADCAST = Mac("ff:ff:ff:ff:ff:ff")
+NAME = re.compile(r"[a-z][a-z0-9]{0,6}")
+"""VM and NVE names: short, because an interface name made of one has 15 characters at most."""
+
+_MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
+
+
+def vni(number: int) -> Vni:
+    """A VNI (RFC 7348: 24 bits, 0 is not used here).  Raises ValueError outside 1..2**24-1."""
+    if not 1 <= number <= MAX_VNI:
+        raise ValueError(f"VNI {number} is not in 1..{MAX_VNI}")
+    return Vni(number)
+
+
+def mac(text: str) -> Mac:
+    """A unicast MAC address in its canonical lower-case form.  Raises ValueError."""
+    lowered = text.lower()
+    if not _MAC.fullmatch(lowered):
+        raise ValueError(f"{text!r} is not a MAC address such as 02:00:00:00:00:01")
+    if int(lowered[:2], 16) & 1:
+        raise ValueError(f"{text!r} is a group address; a VM has a unicast one")
+    return Mac(lowered)
+
+
+def link_local(address: Mac) -> IPv6Address:
+    """The IPv6 link-local address a host derives from its MAC (RFC 4291 appendix A)."""
+    octets = [int(octet, 16) for octet in address.split(":")]
+    octets[0] ^= 2
+    interface_id = bytes([*octets[:3], 0xFF, 0xFE, *octets[3:]])
+    return IPv6Address(bytes([0xFE, 0x80, *[0] * 6]) + interface_id)
+
+
+@dataclass(frozen=True, order=True)
+class TenantSystem:
+    """What identifies a VM inside the overlay: its virtual network and its MAC address."""
+
+    vni: Vni
+    mac: Mac
+
+    def __str__(self) -> str:
+        return f"{self.mac}@{self.vni}"
+
+
+@dataclass(frozen=True)
+class VmSpec:
+    """A VM as the scenario declares it: its name, its addresses and where it starts."""
+
+    name: str
+    vni: Vni
+    mac: Mac
+    ipv4: IPv4Address
+    ipv6: IPv6Address
+    nve: str
+
+    @property
+    def tenant_system(self) -> TenantSystem:
+        return TenantSystem(self.vni, self.mac)
+
+    @property
+    def addresses(self) -> frozenset[IPAddress]:
+        """All addresses the VM may use: IPv4, IPv6 and the IPv6 link-local one."""
+        return frozenset({self.ipv4, self.ipv6, link_local(self.mac)})
+
+
+@dataclass(frozen=True)
+class Binding:
+    """(VNI, MAC, IP addresses) -> NVE, numbered (R4.1.2, R4.1.6: what the NVA records)."""
+
+    system: TenantSystem
+    addresses: frozenset[IPAddress]
+    nve: str
+    sequence: int
+
+
+def vtep(text: str) -> Vtep:
+    """The underlay address of an NVE.  Raises ValueError."""
+    return ip_address(text)

@@ -1,0 +1,304 @@
+"""The NVE's pipeline: from what an NVE knows to the rules that make it so.
+
+    frame from a VM                              frame out of a VXLAN tunnel
+          |                                                |
+     [CLASSIFY]  which virtual network?  ------------------+   known VTEP? known VNI? (R9.1, R9.3)
+          |                                                |
+      [GUARD]    its own addresses? (R9.2, R9.4)     [FROM_TUNNEL] --> a VM here | in flight: on to
+          |                                                |           the destination NVE (R4.1.4)
+     [FROM_VM]   ARP, ND, RARP -> NVA                      | group address
+          |   \\                                       [FLOOD_LOCAL] --> VMs here
+          |    group address -> [FLOOD] --> VMs here and the NVEs of this virtual network
+     [FORWARD]  --> a VM here | tunnel to its NVE | miss -> NVA
+
+A frame that came out of a tunnel goes back into one for a single reason: its VM has left (R3.4,
+R3.5).  Everything else that comes out of a tunnel is delivered here or dropped, so that no loop of
+NVEs can form.  Drops are explicit rules, one for each reason, because a drop that nobody can count
+is a drop that nobody sees.
+
+`compile_nve` is a pure function of `NveState`.  The NVA keeps the states; a VM's move is a few
+changed states, and `nve.rules.difference` says what to tell whom.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from nve.model import IPAddress, TenantSystem, Vni, Vtep
+from nve.rules import (
+    VXLAN_PORT,
+    Action,
+    FieldValue,
+    GoTo,
+    Match,
+    Output,
+    Purpose,
+    Report,
+    Rule,
+    SetVirtualNetwork,
+    Table,
+    Tunnel,
+    match,
+)
+
+ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
+ICMPV6 = 58
+NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
+GROUP_BIT = "01:00:00:00:00:00"
+NO_MAC = "00:00:00:00:00:00"
+"""What a switch reads where an advertisement carries no link-layer address option."""
+
+
+class Role(enum.Enum):
+    """What an attached VM's port serves (RFC 8394 section 3).
+
+    PRE_ASSOCIATED  the destination of a move: frames out of tunnels go to it (a closed gate there
+                    may hold or drop them), local VMs still reach the VM at its source.
+    ACTIVE          the VM runs here.
+    DEPARTING       the source of a move after its redirect: the VM may still send, nothing is
+                    delivered any more.
+    """
+
+    PRE_ASSOCIATED = "pre-associated"
+    ACTIVE = "active"
+    DEPARTING = "departing"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A VM's port on an NVE.  The port owns exactly these addresses (R9.2, R9.4)."""
+
+    system: TenantSystem
+    addresses: frozenset[IPAddress]
+    port: int
+    role: Role
+
+
+@dataclass(frozen=True)
+class RemoteEntry:
+    """Where a VM behind another NVE is.  With a lifetime, the NVE forgets it and asks (pull)."""
+
+    vtep: Vtep
+    lifetime_s: int | None = None
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """What happens at the source NVE to packets in flight (section 5 of the draft).
+
+    `to` is the destination NVE, None where the experiment leaves the draft's MUST out and drops.
+    Until the VM has arrived the redirect stays, for silence means nothing yet.  Once it is `ending`
+    it ends by itself: after `idle_s` without a packet, or `timer_s` after its start (R5.5).
+    """
+
+    to: Vtep | None
+    idle_s: int = 0
+    timer_s: int = 0
+
+    @property
+    def ending(self) -> bool:
+        return bool(self.idle_s or self.timer_s)
+
+
+@dataclass(frozen=True)
+class NveState:
+    """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network."""
+
+    vtep: Vtep
+    peers: frozenset[Vtep] = frozenset()
+    attachments: Mapping[TenantSystem, Attachment] = field(default_factory=dict)
+    remotes: Mapping[TenantSystem, RemoteEntry] = field(default_factory=dict)
+    redirects: Mapping[TenantSystem, Redirect] = field(default_factory=dict)
+    members: Mapping[Vni, frozenset[Vtep]] = field(default_factory=dict)
+
+    @property
+    def vnis(self) -> frozenset[Vni]:
+        """The virtual networks with a VM here, or with packets in flight for one that left."""
+        return frozenset(system.vni for system in [*self.attachments, *self.redirects])
+
+
+def compile_nve(state: NveState) -> frozenset[Rule]:
+    """All rules of an NVE."""
+    systems = {*state.attachments, *state.remotes, *state.redirects}
+    return frozenset(
+        [
+            *_fixed(state),
+            *(rule for vni in state.vnis for rule in compile_network(state, vni)),
+            *(rule for system in systems for rule in compile_system(state, system)),
+        ]
+    )
+
+
+def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
+    """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
+    for peer in state.peers:
+        yield Rule(
+            Table.CLASSIFY,
+            30,
+            match(in_port=VXLAN_PORT, tunnel_id=vni, **_tunnel_source(peer)),
+            (SetVirtualNetwork(vni), GoTo(Table.FROM_TUNNEL)),
+            Purpose.ADMIT,
+        )
+    ports = tuple(
+        Output(attachment.port)
+        for attachment in sorted(state.attachments.values(), key=lambda item: item.port)
+        if attachment.system.vni == vni and attachment.role is Role.ACTIVE
+    )
+    tunnels = tuple(Tunnel(vni, vtep) for vtep in sorted(state.members.get(vni, ()), key=str))
+    here = match(metadata=vni)
+    yield Rule(Table.FLOOD, 10, here, (*ports, *tunnels), Purpose.FLOOD)
+    yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
+    yield Rule(Table.FORWARD, 1, here, (Report(),), Purpose.MISS)
+
+
+def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
+    """The rules about one VM at an NVE."""
+    attachment = state.attachments.get(system)
+    redirect = state.redirects.get(system)
+    remote = state.remotes.get(system)
+    if attachment:
+        yield from _admission(attachment)
+    if redirect:
+        yield _in_flight(system, redirect)
+    elif attachment and attachment.role is not Role.DEPARTING:
+        yield _to_vm(Table.FROM_TUNNEL, attachment)
+    if attachment and attachment.role is Role.ACTIVE:
+        yield _to_vm(Table.FORWARD, attachment)
+    elif remote:
+        yield Rule(
+            Table.FORWARD,
+            10,
+            _frames_for(system),
+            (Tunnel(system.vni, remote.vtep),),
+            Purpose.FORWARD,
+            system,
+            hard_s=remote.lifetime_s or 0,
+        )
+    elif redirect and not redirect.ending:
+        yield _in_flight_of_neighbours(system, redirect)
+
+
+def _fixed(state: NveState) -> Iterator[Rule]:
+    """What every NVE does, whatever it knows."""
+    any_frame: Match = ()
+    yield Rule(Table.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
+    yield Rule(Table.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
+    for peer in state.peers:
+        yield Rule(
+            Table.CLASSIFY,
+            20,
+            match(in_port=VXLAN_PORT, **_tunnel_source(peer)),
+            (),
+            Purpose.UNKNOWN_VNI,
+        )
+    for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
+        yield Rule(Table.FROM_VM, 20, asks_nva, (Report(),), Purpose.REPORT)
+    group = match(eth_dst=f"{GROUP_BIT}/{GROUP_BIT}")
+    yield Rule(Table.FROM_VM, 10, group, (GoTo(Table.FLOOD),), Purpose.FLOOD)
+    yield Rule(Table.FROM_VM, 0, any_frame, (GoTo(Table.FORWARD),), Purpose.FORWARD)
+    yield Rule(Table.FROM_TUNNEL, 10, group, (GoTo(Table.FLOOD_LOCAL),), Purpose.FLOOD)
+    yield Rule(Table.FROM_TUNNEL, 0, any_frame, (), Purpose.UNKNOWN_DESTINATION)
+
+
+_ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
+
+
+def _nd(icmpv6_type: int) -> Match:
+    return match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmpv6_type)
+
+
+def _admission(attachment: Attachment) -> Iterator[Rule]:
+    """A port sends with its own addresses only; anything else is dropped and counted (R9.4)."""
+    system, port = attachment.system, attachment.port
+    yield Rule(
+        Table.CLASSIFY,
+        30,
+        match(in_port=port),
+        (SetVirtualNetwork(system.vni), GoTo(Table.GUARD)),
+        Purpose.ADMIT,
+        system,
+    )
+    yield Rule(Table.GUARD, 0, match(in_port=port), (), Purpose.SPOOFED, system)
+    for own in _own_frames(attachment):
+        yield Rule(
+            Table.GUARD,
+            20,
+            match(in_port=port, eth_src=system.mac, **own),
+            (GoTo(Table.FROM_VM),),
+            Purpose.ADMIT,
+            system,
+        )
+    # An advertisement for somebody else's address, or for one's own with somebody else's MAC, is a
+    # forgery even when it is sent from one's own address (R9.2).
+    advertisement = dict(_nd(NEIGHBOUR_ADVERTISEMENT), in_port=port)
+    yield Rule(Table.GUARD, 30, match(**advertisement), (), Purpose.SPOOFED, system)
+    for address in sorted(attachment.addresses, key=str):
+        for target_mac in (system.mac, NO_MAC) if isinstance(address, IPv6Address) else ():
+            own_target = {"ipv6_nd_target": str(address), "ipv6_nd_tll": target_mac}
+            yield Rule(
+                Table.GUARD,
+                40,
+                match(eth_src=system.mac, **advertisement, **own_target),
+                (GoTo(Table.FROM_VM),),
+                Purpose.ADMIT,
+                system,
+            )
+
+
+def _own_frames(attachment: Attachment) -> Iterator[dict[str, FieldValue]]:
+    """The matches that frames with a port's own addresses satisfy, without port and source MAC."""
+    mac = attachment.system.mac
+    for address in sorted(attachment.addresses, key=str):
+        text = str(address)
+        if isinstance(address, IPv4Address):
+            yield {"eth_type": IPV4, "ipv4_src": text}
+            yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": text}
+        else:
+            yield {"eth_type": IPV6, "ipv6_src": text}
+    # Address probes before an address is used: ARP probe (RFC 5227), DAD and MLD (RFC 4862, 3810).
+    yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": "0.0.0.0"}
+    yield {"eth_type": IPV6, "ipv6_src": str(IPv6Address(0)), "ip_proto": ICMPV6}
+    yield {"eth_type": RARP, "arp_sha": mac}
+
+
+def _to_vm(table: Table, attachment: Attachment) -> Rule:
+    system = attachment.system
+    deliver = (Output(attachment.port),)
+    return Rule(table, 20, _frames_for(system), deliver, Purpose.DELIVER, system)
+
+
+def _in_flight(system: TenantSystem, redirect: Redirect) -> Rule:
+    """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5)."""
+    # Waiting for the VM and ending by itself are two rules of different priority, so that going
+    # from one to the other leaves no instant without a rule and the counters of both are kept.
+    priority = 31 if redirect.ending else 30
+    onward: tuple[Action, ...] = ()
+    if redirect.to is not None:
+        onward = (Tunnel(system.vni, redirect.to, hairpin=True),)
+    return Rule(
+        Table.FROM_TUNNEL,
+        priority,
+        _frames_for(system),
+        onward,
+        Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT,
+        system,
+        idle_s=redirect.idle_s,
+        hard_s=redirect.timer_s,
+    )
+
+
+def _in_flight_of_neighbours(system: TenantSystem, redirect: Redirect) -> Rule:
+    """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
+    onward = () if redirect.to is None else (Tunnel(system.vni, redirect.to),)
+    purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
+    return Rule(Table.FORWARD, 20, _frames_for(system), onward, purpose, system)
+
+
+def _frames_for(system: TenantSystem) -> Match:
+    return match(metadata=system.vni, eth_dst=system.mac)
+
+
+def _tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:
+    name = "tun_ipv4_src" if isinstance(vtep, IPv4Address) else "tun_ipv6_src"
+    return {name: str(vtep)}

@@ -1,0 +1,153 @@
+"""Forwarding rules as values: what the NVA tells an NVE, before any OpenFlow message exists.
+
+A rule is a row of one of the pipeline's tables (see `nve.pipeline`): a priority, a match, actions
+and, for the soft state of the protocol, time-outs.  Field names are OpenFlow's own, so that the
+adapter in `controller` translates without a table of its own and a reader can compare with
+`ovs-ofctl dump-flows`.  Rules are hashable: two sets of rules differ exactly where they differ.
+"""
+
+import enum
+import hashlib
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from nve.model import TenantSystem, Vni, Vtep
+
+FieldValue: TypeAlias = int | str
+Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
+
+VXLAN_PORT = 1
+"""The tunnel port has this number on every NVE; VM ports are numbered from `FIRST_VM_PORT` up."""
+FIRST_VM_PORT = 10
+
+
+def match(**fields: FieldValue) -> Match:
+    """A match in canonical order.  A value `"address/mask"` is a masked one."""
+    return tuple(sorted(fields.items()))
+
+
+class Table(enum.IntEnum):
+    """The tables of the pipeline, in the order a frame visits them."""
+
+    CLASSIFY = 0
+    GUARD = 1
+    FROM_VM = 2
+    FROM_TUNNEL = 3
+    FORWARD = 4
+    FLOOD = 5
+    FLOOD_LOCAL = 6
+
+
+class Purpose(enum.StrEnum):
+    """Why a rule exists.  Counters are read by purpose, and drops are named by it."""
+
+    ADMIT = "admit"
+    DELIVER = "deliver"
+    FORWARD = "forward"
+    FLOOD = "flood"
+    REPORT = "report"
+    MISS = "miss"
+    IN_FLIGHT = "in-flight"
+    DEPARTED = "departed"
+    UNKNOWN_VTEP = "unknown-vtep"
+    UNKNOWN_VNI = "unknown-vni"
+    UNKNOWN_PORT = "unknown-port"
+    UNKNOWN_DESTINATION = "unknown-destination"
+    SPOOFED = "spoofed"
+
+
+@dataclass(frozen=True)
+class GoTo:
+    """Continue in another table, always a later one."""
+
+    table: Table
+
+
+@dataclass(frozen=True)
+class SetVirtualNetwork:
+    """Remember the frame's virtual network (OpenFlow metadata) for the tables that follow."""
+
+    vni: Vni
+
+
+@dataclass(frozen=True)
+class Output:
+    """Hand the frame to a VM's port.  A frame never goes back where it came from."""
+
+    port: int
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """Encapsulate in VXLAN towards another NVE, also when the frame came out of the tunnel."""
+
+    vni: Vni
+    to: Vtep
+    hairpin: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Send the whole frame to the NVA."""
+
+
+Action: TypeAlias = GoTo | SetVirtualNetwork | Output | Tunnel | Report
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never."""
+
+    table: Table
+    priority: int
+    match: Match
+    actions: tuple[Action, ...]
+    purpose: Purpose
+    about: TenantSystem | None = None
+    idle_s: int = 0
+    hard_s: int = 0
+
+    @property
+    def key(self) -> tuple[Table, int, Match]:
+        """What a switch identifies a rule by: adding a rule with the same key replaces it."""
+        return (self.table, self.priority, self.match)
+
+    @property
+    def cookie(self) -> int:
+        """64 bits derived from the rule's identity, so that any NVA process computes the same.
+
+        The purpose and the tenant system go in as well: a replaced rule with another purpose has
+        another cookie, and its counters are not taken for those of its predecessor.
+        """
+        identity = repr((int(self.table), self.priority, self.match, self.purpose, self.about))
+        return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big")
+
+    @property
+    def expires(self) -> bool:
+        return bool(self.idle_s or self.hard_s)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has to be added (or replaced) and removed to get from one set of rules to another."""
+
+    added: tuple[Rule, ...]
+    removed: tuple[Rule, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed)
+
+
+def difference(before: frozenset[Rule], after: frozenset[Rule]) -> Change:
+    """The change from `before` to `after`.  Additions go first on the wire, so that a frame that
+    arrives in between finds the old rule or the new one, never none; a rule whose key is added
+    again is replaced by that and needs no removal."""
+    added = after - before
+    replaced = {rule.key for rule in added}
+    removed = {rule for rule in before - after if rule.key not in replaced}
+    return Change(tuple(sorted(added, key=_order)), tuple(sorted(removed, key=_order)))
+
+
+def _order(rule: Rule) -> tuple[int, int, str]:
+    """Later tables first: a frame is sent on to a table only once its rules are there."""
+    return (-rule.table, -rule.priority, repr(rule.match))
