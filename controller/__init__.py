@@ -1,0 +1,1 @@
+"""The network virtualization authority: its decisions (pure) and its Ryu application."""

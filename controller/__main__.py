@@ -1,0 +1,43 @@
+"""`python -m controller SETTINGS.json`: the NVA process.
+
+It listens for NVEs (OpenFlow 1.3) in the network namespace it is started in, and for the
+orchestrator on a unix socket.  It says `ready` on its standard output once both are open.
+"""
+
+from controller import framework  # first: with Ryu, everything after it has to be patched
+
+# isort: split
+
+import logging
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from controller.app import Nva, NvaApplication
+from controller.northbound import serve
+from controller.settings import Settings
+
+
+def main() -> None:
+    """Run until killed."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m controller SETTINGS.json")
+    try:
+        settings = Settings.model_validate_json(Path(sys.argv[1]).read_text())
+        nva = Nva(settings)
+    except (OSError, ValidationError, ValueError) as error:
+        raise SystemExit(f"{sys.argv[1]}: {error}") from None
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    NvaApplication.nva = nva
+    configuration = framework.settings()
+    configuration(args=[], project="vmmlab-nva")
+    configuration.set_override("ofp_listen_host", str(settings.address))
+    configuration.set_override("ofp_tcp_listen_port", settings.port)
+    framework.hub.spawn(serve(nva).serve_forever)
+    print("ready", flush=True)
+    framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "controller.app"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""What every NVE should hold, what it has been told, and what it has confirmed.
+
+The authority changes the wanted state here (`attach`, `set_remote`, `set_redirect` …) and then
+calls `settle`, which compiles only what those changes touch and returns one `Tell` for each NVE
+whose rules really differ.  Every `Tell` has a token; confirmations come in order (the control
+channel is one TCP connection with barriers), so confirming a token confirms all earlier ones of
+that NVE.
+
+An NVE that is not connected is told nothing; when it connects, `connected` returns the full table.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from nve.messages import Reconcile, Tell
+from nve.model import TenantSystem, Vni, Vtep
+from nve.pipeline import (
+    Attachment,
+    NveState,
+    Redirect,
+    RemoteEntry,
+    compile_network,
+    compile_nve,
+    compile_system,
+)
+from nve.rules import Change, Rule, difference
+
+
+@dataclass
+class _Page:
+    """One NVE's page of the book; the dictionaries inside `state` are the page's own."""
+
+    attachments: dict[TenantSystem, Attachment] = field(default_factory=dict)
+    remotes: dict[TenantSystem, RemoteEntry] = field(default_factory=dict)
+    redirects: dict[TenantSystem, Redirect] = field(default_factory=dict)
+    members: dict[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    told: dict[TenantSystem | Vni, frozenset[Rule]] = field(default_factory=dict)
+    touched: set[TenantSystem | Vni] = field(default_factory=set)
+    connected: bool = False
+    told_token: int = 0
+    confirmed_token: int = 0
+
+
+class Book:
+    """The pages of all NVEs.  Unknown NVE names raise KeyError."""
+
+    def __init__(self, vteps: dict[str, Vtep]) -> None:
+        self.vteps = dict(vteps)
+        self._pages = {name: _Page() for name in vteps}
+        self._states = {
+            name: NveState(
+                vtep=vtep,
+                peers=frozenset(vteps.values()) - {vtep},
+                attachments=self._pages[name].attachments,
+                remotes=self._pages[name].remotes,
+                redirects=self._pages[name].redirects,
+                members=self._pages[name].members,
+            )
+            for name, vtep in vteps.items()
+        }
+        self._token = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._pages)
+
+    def state(self, nve: str) -> NveState:
+        """What an NVE should hold: a live view."""
+        return self._states[nve]
+
+    def rules(self, nve: str) -> frozenset[Rule]:
+        """The rules that follow from it."""
+        return compile_nve(self._states[nve])
+
+    def is_connected(self, nve: str) -> bool:
+        return self._pages[nve].connected
+
+    def present(self, vni: Vni) -> frozenset[str]:
+        """The NVEs with a VM of a virtual network, or with one on its way."""
+        return frozenset(
+            name
+            for name, page in self._pages.items()
+            if any(system.vni == vni for system in page.attachments)
+        )
+
+    # -- wanted state ------------------------------------------------------------------------
+
+    def attach(self, nve: str, attachment: Attachment) -> None:
+        self._pages[nve].attachments[attachment.system] = attachment
+        self._touch(nve, attachment.system)
+
+    def detach(self, nve: str, system: TenantSystem) -> None:
+        self._pages[nve].attachments.pop(system, None)
+        self._touch(nve, system)
+
+    def set_remote(self, nve: str, system: TenantSystem, entry: RemoteEntry | None) -> None:
+        _put(self._pages[nve].remotes, system, entry)
+        self._pages[nve].touched.add(system)
+
+    def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
+        _put(self._pages[nve].redirects, system, redirect)
+        self._touch(nve, system)
+
+    def set_members(self, vni: Vni, nves: Iterable[str]) -> None:
+        """Where frames to a group address of a virtual network have to go."""
+        everybody = frozenset(self.vteps[name] for name in nves)
+        for name, page in self._pages.items():
+            others = everybody - {self.vteps[name]}
+            if page.members.get(vni, frozenset()) != others:
+                page.members[vni] = others
+                page.touched.add(vni)
+
+    # -- what has been told and confirmed ----------------------------------------------------
+
+    def settle(self) -> list[Tell]:
+        """Compile what was touched; one Tell for each connected NVE whose rules change."""
+        tells = []
+        for name, page in self._pages.items():
+            added: list[Rule] = []
+            removed: list[Rule] = []
+            for about in page.touched:
+                wanted = self._compile(name, about)
+                change = difference(page.told.get(about, frozenset()), wanted)
+                page.told[about] = wanted
+                added += change.added
+                removed += change.removed
+            page.touched.clear()
+            if page.connected and (added or removed):
+                tells.append(Tell(name, Change(tuple(added), tuple(removed)), self._next(page)))
+        return tells
+
+    def connected(self, nve: str) -> Reconcile:
+        """An NVE has connected: what it has to hold now."""
+        page = self._pages[nve]
+        page.connected = True
+        page.touched.clear()
+        state = self._states[nve]
+        known: set[TenantSystem | Vni] = {*state.attachments, *state.remotes, *state.redirects}
+        page.told = {about: self._compile(nve, about) for about in known | state.vnis}
+        return Reconcile(nve, self.rules(nve), self._next(page))
+
+    def disconnected(self, nve: str) -> None:
+        self._pages[nve].connected = False
+
+    def confirmed(self, nve: str, token: int) -> None:
+        page = self._pages[nve]
+        page.confirmed_token = max(page.confirmed_token, token)
+
+    def pending(self, nves: Iterable[str]) -> dict[str, int]:
+        """The last token of each of these NVEs that is not confirmed yet."""
+        pages = {name: self._pages[name] for name in nves}
+        return {
+            name: page.told_token
+            for name, page in pages.items()
+            if page.confirmed_token < page.told_token
+        }
+
+    def is_confirmed(self, nve: str, token: int) -> bool:
+        return self._pages[nve].confirmed_token >= token
+
+    def ended(self, nve: str, cookie: int) -> Rule | None:
+        """A rule's time-out removed it at the NVE: forget that it was told.
+
+        Returns the rule; None when the NVA no longer wanted it anyway (the report was under way
+        while it was replaced or withdrawn).
+        """
+        page = self._pages[nve]
+        for about, rules in page.told.items():
+            for rule in rules:
+                if rule.cookie == cookie and rule.expires:
+                    page.told[about] = rules - {rule}
+                    return rule
+        return None
+
+    def _next(self, page: _Page) -> int:
+        self._token += 1
+        page.told_token = self._token
+        return self._token
+
+    def _touch(self, nve: str, system: TenantSystem) -> None:
+        self._pages[nve].touched |= {system, system.vni}
+
+    def _compile(self, nve: str, about: TenantSystem | Vni) -> frozenset[Rule]:
+        state = self._states[nve]
+        if isinstance(about, TenantSystem):
+            return frozenset(compile_system(state, about))
+        return frozenset(compile_network(state, about)) if about in state.vnis else frozenset()
+
+
+Entry = TypeVar("Entry")
+
+
+def _put(entries: dict[TenantSystem, Entry], system: TenantSystem, entry: Entry | None) -> None:
+    if entry is None:
+        entries.pop(system, None)
+    else:
+        entries[system] = entry

@@ -1,0 +1,17 @@
+"""Pull: NVEs keep an entry until it times out, and then ask (section 4.1)."""
+
+DEFAULT_LIFETIME_S = 30
+
+
+class Strategy:
+    """Only the NVEs of the move itself are told; the others find out when their entry is gone."""
+
+    lifetime_s: int | None
+
+    def __init__(self, lifetime_s: int | None) -> None:
+        self.lifetime_s = DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s
+        if self.lifetime_s < 1:
+            raise ValueError(f"lifetime_s is {lifetime_s}; OpenFlow time-outs are whole seconds")
+
+    def told_at_once(self, involved: frozenset[str], present: frozenset[str]) -> frozenset[str]:
+        return involved

@@ -1,0 +1,14 @@
+"""Push: the NVA tells every NVE that has VMs in the virtual network (section 7)."""
+
+
+class Strategy:
+    """Everybody present is told at once; entries stay until told otherwise."""
+
+    lifetime_s: int | None = None
+
+    def __init__(self, lifetime_s: int | None) -> None:
+        if lifetime_s is not None:
+            raise ValueError("with push, entries have no lifetime; leave lifetime_s out")
+
+    def told_at_once(self, involved: frozenset[str], present: frozenset[str]) -> frozenset[str]:
+        return involved | present

@@ -1,0 +1,79 @@
+"""The NVA's central directory: (VNI, MAC, IPv4/IPv6) -> NVE (R4.1.2, R4.1.6).
+
+Each binding carries a sequence number that only grows.  A message about a binding that is older
+than the one in the directory is its sender's mistake, not an error of ours: it is answered with
+`Outcome.STALE`, and nothing changes.  Lookups are by MAC, and by IP address inside one virtual
+network; the same addresses in two virtual networks never meet (R4.1.8).
+"""
+
+import enum
+from collections.abc import Iterator
+
+from nve.model import Binding, IPAddress, TenantSystem, Vni
+
+
+class Outcome(enum.Enum):
+    """What became of an update."""
+
+    CHANGED = "changed"
+    CONFIRMED = "confirmed"
+    STALE = "stale"
+
+
+class AddressInUse(ValueError):
+    """Another tenant system of the same virtual network holds the address."""
+
+
+class Directory:
+    """The mapping.  A tenant system has one binding; an address belongs to one tenant system."""
+
+    def __init__(self) -> None:
+        self._bindings: dict[TenantSystem, Binding] = {}
+        self._owners: dict[tuple[Vni, IPAddress], TenantSystem] = {}
+
+    def __iter__(self) -> Iterator[Binding]:
+        return iter(self._bindings.values())
+
+    def register(self, system: TenantSystem, addresses: frozenset[IPAddress], nve: str) -> Binding:
+        """Enter a tenant system, or enter it anew with other addresses.  Raises AddressInUse."""
+        for address in addresses:
+            owner = self._owners.get((system.vni, address), system)
+            if owner != system:
+                raise AddressInUse(f"{address} in VNI {system.vni} belongs to {owner.mac}")
+        known = self._bindings.get(system)
+        for address in known.addresses if known else ():
+            del self._owners[(system.vni, address)]
+        for address in addresses:
+            self._owners[(system.vni, address)] = system
+        sequence = known.sequence + 1 if known else 1
+        return self._put(Binding(system, addresses, nve, sequence))
+
+    def rebind(self, system: TenantSystem, nve: str, sequence: int) -> Outcome:
+        """Say that the tenant system is behind `nve` since update number `sequence`.
+
+        Raises KeyError for a tenant system that was never registered.
+        """
+        known = self._bindings[system]
+        if sequence < known.sequence or (sequence == known.sequence and nve != known.nve):
+            return Outcome.STALE
+        if nve == known.nve:
+            return Outcome.CONFIRMED
+        self._put(Binding(system, known.addresses, nve, sequence))
+        return Outcome.CHANGED
+
+    def find(self, system: TenantSystem) -> Binding | None:
+        """The binding of a tenant system."""
+        return self._bindings.get(system)
+
+    def find_address(self, vni: Vni, address: IPAddress) -> Binding | None:
+        """The binding of the tenant system that holds an IP address in a virtual network."""
+        owner = self._owners.get((vni, address))
+        return self._bindings[owner] if owner else None
+
+    def members(self, vni: Vni) -> frozenset[str]:
+        """The NVEs that tenant systems of a virtual network are bound to."""
+        return frozenset(item.nve for item in self if item.system.vni == vni)
+
+    def _put(self, binding: Binding) -> Binding:
+        self._bindings[binding.system] = binding
+        return binding

@@ -1,0 +1,308 @@
+"""The NVA's northbound interface: HTTP over a unix socket, for the orchestrator and for `curl`.
+
+    GET    /v1/health                          alive; framework, NVEs connected
+    GET    /v1/mapping                         the directory
+    GET    /v1/nves/NVE/rules                  what the NVE should hold
+    GET    /v1/nves/NVE/counters               what its rules have counted, by purpose
+    GET    /v1/events?after=N                  the trace from record N on
+    GET    /v1/refused                         what peers did wrong, counted by NVE and port
+    POST   /v1/associations                    a VM starts behind an NVE
+    DELETE /v1/associations/NVE/VM             its port there is gone
+    POST   /v1/moves                           prepare a move
+    GET    /v1/moves, /v1/moves/N              all moves; one
+    POST   /v1/moves/N/depart|activate|cancel  go on with one
+    POST   /v1/forget                          take back entries with a lifetime
+
+`?until=PHASE&timeout_s=S` on a request about a move waits until the move is in that phase or past
+it.  Every request needs `Authorization: Bearer TOKEN`.  Errors are JSON `{"error": sentence}`: 400
+malformed, 401 without the token, 404 no such thing, 409 refused in this state, 413 too large.
+"""
+
+import hmac
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, ValidationError
+from werkzeug import Request, Response
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
+from werkzeug.routing import Map, Rule
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+
+from controller import framework
+from controller.app import Nva, as_json
+from controller.authority import Move, MoveRequest, Refused
+from controller.mobility import FINISHED, Phase
+from nve.model import TenantSystem, mac, vni
+
+MAX_REQUEST_BYTES = 65536
+MAX_WAIT_S = 120.0
+
+
+class Association(BaseModel):
+    """The body of POST /v1/associations."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    vm: str = Field(min_length=1, max_length=32)
+    vni: int
+    mac: str
+    addresses: list[IPvAnyAddress] = Field(max_length=64)
+    nve: str
+    port: int
+
+
+class MoveBody(BaseModel):
+    """The body of POST /v1/moves."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vm: str
+    to: str
+    port: int
+    in_flight: str = "tunnel"
+    idle_s: int = Field(0, ge=0, le=65535)
+    timer_s: int = Field(0, ge=0, le=65535)
+    deadline_s: float = Field(60.0, gt=0, le=3600)
+
+
+class Northbound:
+    """The WSGI application."""
+
+    def __init__(self, nva: Nva) -> None:
+        self._nva = nva
+        self._authority = nva.authority
+        self._routes = Map(
+            [
+                Rule("/v1/health", endpoint=self._health, methods=["GET"]),
+                Rule("/v1/mapping", endpoint=self._mapping, methods=["GET"]),
+                Rule("/v1/nves/<nve>/rules", endpoint=self._rules, methods=["GET"]),
+                Rule("/v1/nves/<nve>/counters", endpoint=self._counters, methods=["GET"]),
+                Rule("/v1/events", endpoint=self._events, methods=["GET"]),
+                Rule("/v1/refused", endpoint=self._refused, methods=["GET"]),
+                Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
+                Rule("/v1/associations/<nve>/<vm>", endpoint=self._dissociate, methods=["DELETE"]),
+                Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
+                Rule("/v1/moves", endpoint=self._request_move, methods=["POST"]),
+                Rule("/v1/moves/<int:number>", endpoint=self._move, methods=["GET"]),
+                Rule("/v1/moves/<int:number>/<verb>", endpoint=self._go_on, methods=["POST"]),
+                Rule("/v1/forget", endpoint=self._forget, methods=["POST"]),
+            ]
+        )
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        request.max_content_length = MAX_REQUEST_BYTES
+        try:
+            response = self._answer(request)
+        except Refused as error:
+            response = _json({"error": str(error)}, 409)
+        except ValidationError as error:
+            response = _json({"error": _first_complaint(error)}, 400)
+        except (ValueError, OverflowError) as error:
+            response = _json({"error": str(error)}, 400)
+        except KeyError as error:
+            response = _json({"error": f"no {error} here, or it is not connected"}, 404)
+        except TimeoutError as error:
+            response = _json({"error": str(error)}, 504)
+        except HTTPException as error:
+            response = _json({"error": error.description or error.name}, error.code or 500)
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        presented = request.headers.get("Authorization", "")
+        expected = f"Bearer {self._nva.settings.token}"
+        if not hmac.compare_digest(presented.encode(), expected.encode()):
+            raise Unauthorized("present the token: Authorization: Bearer TOKEN")
+        endpoint, values = self._routes.bind_to_environ(request.environ).match()
+        answer: Response = endpoint(request, **values)
+        return answer
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _health(self, request: Request) -> Response:
+        book = self._authority.book
+        connected = {nve: book.is_connected(nve) for nve in book}
+        return _json({"framework": framework.version(), "connected": connected})
+
+    def _mapping(self, request: Request) -> Response:
+        with self._nva.changed:
+            bindings = sorted(self._authority.directory, key=lambda item: item.system)
+            return _json(
+                [
+                    {
+                        "vm": self._authority.name(item.system),
+                        "vni": item.system.vni,
+                        "mac": item.system.mac,
+                        "addresses": sorted(map(str, item.addresses)),
+                        "nve": item.nve,
+                        "vtep": str(self._authority.book.vteps[item.nve]),
+                        "sequence": item.sequence,
+                    }
+                    for item in bindings
+                ]
+            )
+
+    def _rules(self, request: Request, nve: str) -> Response:
+        with self._nva.changed:
+            rules = sorted(
+                self._authority.book.rules(nve),
+                key=lambda rule: (rule.table, -rule.priority, repr(rule.match)),
+            )
+        return _json(
+            [
+                {
+                    "table": rule.table.name.lower(),
+                    "priority": rule.priority,
+                    "match": dict(rule.match),
+                    "actions": [str(action) for action in rule.actions] or ["drop"],
+                    "purpose": rule.purpose,
+                    "idle_s": rule.idle_s,
+                    "hard_s": rule.hard_s,
+                    "cookie": f"{rule.cookie:016x}",
+                }
+                for rule in rules
+            ]
+        )
+
+    def _counters(self, request: Request, nve: str) -> Response:
+        return _json(
+            [
+                {
+                    "table": rule.table.name.lower(),
+                    "purpose": rule.purpose,
+                    "about": self._authority.name(rule.about) if rule.about else None,
+                    "match": dict(rule.match),
+                    "packets": packets,
+                    "bytes": octets,
+                }
+                for rule, packets, octets in self._nva.counters(nve)
+            ]
+        )
+
+    def _events(self, request: Request) -> Response:
+        after = request.args.get("after", 0, type=int)
+        return _json([as_json(record) for record in self._nva.trace[after:]])
+
+    def _refused(self, request: Request) -> Response:
+        with self._nva.changed:
+            return _json(
+                [
+                    {"nve": nve, "port": port, "what": what, "times": times}
+                    for (nve, port, what), times in sorted(self._authority.counted.items())
+                ]
+            )
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def _associate(self, request: Request) -> Response:
+        body = Association.model_validate(_body(request))
+        system = TenantSystem(vni(body.vni), mac(body.mac))
+        addresses = frozenset(body.addresses)
+        self._nva.decide(
+            lambda now_ns: self._authority.associate(
+                body.vm, system, addresses, body.nve, body.port, now_ns
+            )
+        )
+        return _json({"vm": body.vm, "nve": body.nve}, 201)
+
+    def _dissociate(self, request: Request, nve: str, vm: str) -> Response:
+        self._nva.decide(lambda now_ns: self._authority.dissociate(vm, nve, now_ns))
+        return _json({"vm": vm, "nve": nve})
+
+    def _moves(self, request: Request) -> Response:
+        with self._nva.changed:
+            return _json([_as_json(move) for move in self._authority.moves])
+
+    def _request_move(self, request: Request) -> Response:
+        asked = MoveRequest(**MoveBody.model_validate(_body(request)).model_dump())
+        move = self._nva.decide(lambda now_ns: self._authority.request_move(asked, now_ns))
+        return self._when_there(request, move, 201)
+
+    def _move(self, request: Request, number: int) -> Response:
+        return self._when_there(request, self._authority.move(number))
+
+    def _go_on(self, request: Request, number: int, verb: str) -> Response:
+        verbs: dict[str, Callable[[int, int], Move]] = {
+            "depart": self._authority.depart,
+            "activate": self._authority.activate,
+            "cancel": self._authority.cancel,
+        }
+        if verb not in verbs:
+            raise NotFound(f"a move can be told to {', '.join(verbs)}, not to {verb}")
+        move = self._nva.decide(lambda now_ns: verbs[verb](number, now_ns))
+        return self._when_there(request, move)
+
+    def _forget(self, request: Request) -> Response:
+        self._nva.decide(self._authority.forget_entries)
+        return _json({})
+
+    def _when_there(self, request: Request, move: Move, status: int = 200) -> Response:
+        """Answer with the move, once it is in the phase that `until` names or past it."""
+        if "until" in request.args:
+            order = list(Phase)
+            until = order.index(Phase(request.args["until"]))
+            timeout_s = min(request.args.get("timeout_s", 10.0, type=float), MAX_WAIT_S)
+            deadline = time.monotonic() + timeout_s
+            with self._nva.changed:
+                while order.index(move.phase) < until and move.phase not in FINISHED:
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        raise TimeoutError(
+                            f"move {move.number} is {move.phase}, not {order[until]}, "
+                            f"after {timeout_s:g} s"
+                        )
+                    self._nva.changed.wait(left_s)
+        return _json(_as_json(move), status)
+
+
+def _as_json(move: Move) -> dict[str, object]:
+    return {
+        "number": move.number,
+        "vm": move.request.vm,
+        "from": move.source,
+        "to": move.destination,
+        "phase": move.phase,
+        "in_flight": move.request.in_flight,
+        "requested_ns": move.requested_ns,
+    }
+
+
+def _body(request: Request) -> Any:
+    try:
+        return json.loads(request.get_data())
+    except ValueError as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+def _first_complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the body"
+    return f"{place}: {first['msg']}"
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(json.dumps(content) + "\n", status, mimetype="application/json")
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """No line on stderr for each request; the trace says what happened."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_request(self, *args: object, **kwargs: object) -> None:
+        return
+
+    def address_string(self) -> str:
+        return "northbound"  # a unix socket has no client address
+
+
+def serve(nva: Nva) -> BaseWSGIServer:
+    """The server, listening; the caller runs its `serve_forever`.  Only the owner may connect."""
+    path = nva.settings.northbound
+    server = make_server(
+        f"unix://{path}", 0, Northbound(nva), threaded=True, request_handler=_QuietHandler
+    )
+    path.chmod(0o600)
+    return server
