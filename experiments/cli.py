@@ -1,0 +1,255 @@
+"""The command line.  Each command is a few lines that call the part that does the work.
+
+Exit codes: 0 done, and a run was complete and valid; 1 the run failed or is not valid; 2 the
+command, the scenario or a file is wrong; 130 interrupted.
+
+What is slow to import (Mininet, pandas, matplotlib) is imported by the command that needs it.
+"""
+
+import json
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from experiments.run import Options
+    from experiments.scenario import Scenario
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="""Move virtual machines between the servers of an emulated data centre, and see what their
+traffic felt.
+
+[bold]vmmlab run demo[/bold] is the place to start; [bold]vmmlab list[/bold] names the scenarios and
+topologies there are; [bold]vmmlab doctor[/bold] says what this machine can do.""",
+)
+out = Console()
+err = Console(stderr=True)
+
+ScenarioName = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A scenario's name (see `list`) or a YAML file.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ResultPaths = Annotated[list[Path], typer.Argument(metavar="RESULT...", help="Result directories.")]
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine can do, what is missing, and the command that fixes it."""
+    from experiments import doctor as examination
+
+    findings = examination.examine()
+    if as_json:
+        print(json.dumps(examination.as_json(findings), indent=2))
+    else:
+        out.print(examination.render(findings))
+    raise typer.Exit(examination.exit_code(findings))
+
+
+@app.command(name="list")
+def list_everything(as_json: Json = False) -> None:
+    """The scenarios and topologies there are, with a sentence each."""
+    from experiments import scenario as scenarios
+    from topologies import catalogue
+
+    found = {
+        path.stem: str(scenarios.read(path).get("says", ""))
+        for path in sorted(scenarios.FOLDER.glob("*.yaml"))
+    }
+    topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
+    if as_json:
+        print(json.dumps({"scenarios": found, "topologies": topologies}, indent=2))
+        return
+    for title, entries in (("scenario", found), ("topology", topologies)):
+        table = Table(title, "what it is", box=None, pad_edge=False)
+        for name, says in entries.items():
+            table.add_row(f"[bold]{name}[/bold]", says)
+        out.print(table, "")
+
+
+@app.command()
+def run(
+    scenario: ScenarioName,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a field, such as overlay.in_flight=drop or moves.0.pause_ms=200.",
+        ),
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Run it so many times, seeds counted up.")] = 1,
+    out_directory: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the result goes; default results/<UTC time>-<name>."),
+    ] = None,
+    pcap: Annotated[bool, typer.Option("--pcap", help="Capture every NVE's underlay.")] = False,
+    framework: Annotated[
+        str, typer.Option(help="What the NVA runs on: os-ken, or ryu (needs .venv-ryu).")
+    ] = "os-ken",
+) -> None:
+    """Run a scenario: build the data centre, send traffic, move VMs, write the result.
+
+    The result holds every packet's fate, every event, the metrics, plots and a report.
+    """
+    with _mistakes_are_sentences():
+        from experiments import scenario as scenarios
+        from experiments.run import Options, require_machine
+
+        file = scenarios.find(scenario)
+        changes = dict(scenarios.setting(text) for text in settings or [])
+        variants = scenarios.variants(scenarios.read(file), str(file), changes)
+        options = Options(framework=framework, pcap=pcap)
+        require_machine(options)
+        _run_all(_repeated(variants, repeat), out_directory, options)
+
+
+def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenario]":
+    """The runs by name: each variant as often as asked for, with its own seed each time."""
+    if times == 1:
+        return variants
+    return {
+        f"{name}-{number}".lstrip("-"): each.model_copy(update={"seed": each.seed + number - 1})
+        for name, each in variants.items()
+        for number in range(1, times + 1)
+    }
+
+
+def _run_all(runs: "dict[str, Scenario]", directory: Path | None, options: "Options") -> None:
+    from experiments import record, report
+    from experiments import run as running
+    from experiments.plots import draw_all
+    from experiments.scenario import as_mapping
+    from experiments.summary import moves_table
+
+    first = next(iter(runs.values()))
+    place = directory or running.default_place(first.name)
+    problems: list[str] = []
+    names = list(runs) if list(runs) != [""] else None
+    with record.Recorder.create(place, variants=names) as recorder:
+        if names:
+            recorder.overall(as_mapping(first), {"name": first.name, "command": sys.argv})
+        for name, each in runs.items():
+            title = f"{first.name} {name}".strip()
+            with out.status(title) as status:
+                outcome = running.run(
+                    each,
+                    recorder.run(name or None),
+                    options,
+                    lambda what, status=status, title=title: status.update(f"{title}: {what}"),
+                )
+            out.print(f"[green]✓[/green] {title}")
+            problems += [f"{title}: {problem}" for problem in outcome.problems]
+    with out.status("drawing plots"):
+        draw_all(place)
+        page = report.write_report(place)
+    out.print(moves_table(record.load(place)))
+    out.print(f"report  {page}")
+    for problem in problems:
+        err.print(f"[red]not valid:[/red] {problem}")
+    if problems:
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def plot(results: ResultPaths) -> None:
+    """Draw the plots of recorded results again.  Needs no root and no network."""
+    with _mistakes_are_sentences():
+        from experiments.plots import draw_all
+
+        for result in results:
+            for file in draw_all(result):
+                out.print(str(file), soft_wrap=True)
+
+
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result directory.")],
+) -> None:
+    """Write a recorded result's report.html again.  Needs no root and no network."""
+    with _mistakes_are_sentences():
+        from experiments.report import write_report
+
+        out.print(str(write_report(result)), soft_wrap=True)
+
+
+@app.command()
+def shell(
+    topology: Annotated[str, typer.Argument(help="A kind of topology (see `list`).")] = "star",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of its scenario."),
+    ] = None,
+) -> None:
+    """Mininet's command line on a topology with an overlay: move VMs by hand and look inside."""
+    with _mistakes_are_sentences():
+        from experiments import scenario as scenarios
+        from experiments.run import Options, require_machine
+        from experiments.shell import default_scenario, open_shell
+
+        changes = dict(scenarios.setting(text) for text in settings or [])
+        chosen = scenarios.resolve(default_scenario(topology), f"topology {topology}", changes)
+        require_machine(Options())
+        open_shell(chosen, out)
+
+
+@app.command()
+def clean() -> None:
+    """Remove what a crashed run left on this machine, and nothing else."""
+    with _mistakes_are_sentences():
+        from experiments import record
+        from experiments.machine import ROOT
+        from experiments.run import require_root
+        from topologies.session import leftovers
+
+        require_root()
+        said = [sentence for leftover in leftovers() for sentence in leftover.remove()]
+        for partial in record.partials(ROOT / "results"):
+            shutil.rmtree(partial)
+            said.append(f"removed {partial}, which a run did not finish")
+        for sentence in said:
+            out.print(sentence, soft_wrap=True)
+        if not said:
+            out.print("nothing to clean")
+
+
+@contextmanager
+def _mistakes_are_sentences() -> Iterator[None]:
+    """Mistakes of the user end in a sentence and an exit code, not in a traceback."""
+    from experiments.errors import RunError, UsageError
+
+    try:
+        yield
+    except UsageError as error:
+        _fail(str(error), EXIT_USAGE)
+    except RunError as error:
+        _fail(str(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        _fail("interrupted; everything that was started is ended", EXIT_INTERRUPTED)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    err.print(f"[red]vmmlab:[/red] {message}", soft_wrap=True, highlight=False)
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """The console script."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    raise KeyboardInterrupt

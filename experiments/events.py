@@ -1,0 +1,135 @@
+"""The one trace: what happened, when, and who says so.
+
+Every transition and command of the NVA, the hypervisors and the runner is one event.  Metrics are
+computed from them and plots are annotated with them, so that a statement such as "the VM was
+resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event of another name is
+kept in the trace and shown in the time line, but nothing is computed from it.
+
+`details` may hold: `move` (the n-th move of the run, from 1), `nve`, `form` of an announcement,
+`from` and `to` (NVEs, in `move-requested`), `packets`, `bytes`, `lifetime_ms` (in
+`in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move).
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KNOWN = {
+    "nve-connected": "an NVE has connected to the NVA",
+    "nve-disconnected": "an NVE has lost the NVA",
+    "vm-associated": "the NVA knows that the VM is behind an NVE",
+    "vm-dissociated": "the NVA has forgotten the VM's place at the source NVE",
+    "run-started": "the data centre stands and the run begins",
+    "traffic-started": "probes and workloads begin to send",
+    "traffic-stopped": "probes and workloads have ended",
+    "run-ended": "everything is measured",
+    "move-requested": "the orchestrator asks the NVA for a move",
+    "move-accepted": "the NVA begins the move",
+    "move-prepared": "the destination NVE and the in-flight tunnel are ready (R5.1)",
+    "move-redirecting": "the VM is about to stop: the source NVE is told to forward, or to drop",
+    "move-redirected": "the source NVE forwards to the destination NVE, or drops",
+    "pre-associated": "the VM's interface is prepared at the destination (RFC 8394)",
+    "vm-paused": "the VM stops: guest blackout begins",
+    "state-moved": "memory and disk are at the destination",
+    "nic-flipped": "the VM's NIC is plugged into the destination NVE",
+    "vm-resumed": "the VM runs again: guest blackout ends",
+    "announced": "the VM announces itself at the destination",
+    "announcement-received": "an NVE has reported the announcement to the NVA",
+    "mapping-updated": "the NVA records the VM's new NVE",
+    "move-arrived": "the VM runs at the destination, the NVA has been told (RFC 8394 activate)",
+    "mapping-confirmed": "the NVEs that had to be told at once have acknowledged the new mapping",
+    "entry-expired": "an NVE's entry has reached the end of its lifetime",
+    "entry-pulled": "an NVE has asked the NVA and holds the new entry",
+    "entry-installed": "an NVE holds the new entry",
+    "in-flight-before-arrival": "the source NVE has counted what was in flight before the arrival",
+    "in-flight-ended": "the source NVE has stopped forwarding packets in flight (R5.5)",
+    "de-associated": "the VM's interface is gone from the source NVE (RFC 8394)",
+    "move-converged": "no NVE holds an old entry any more",
+    "move-drained": "nothing is in flight any more",
+    "move-completed": "the move has ended well",
+    "source-nve-counted": "what crossed the source NVE after convergence was counted (R3.4)",
+    "move-rolled-back": "the move was undone: the VM runs at the source",
+    "move-failed": "the move has failed",
+}
+
+OUTCOMES = {
+    "move-completed": "completed",
+    "move-rolled-back": "rolled back",
+    "move-failed": "failed",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of events.csv."""
+
+    t_ns: int
+    source: str
+    name: str
+    subject: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Move:
+    """The n-th move of a run with the events that belong to it, in the order of time."""
+
+    number: int
+    vm: str
+    requested_ns: int
+    events: tuple[Event, ...]
+
+    def first(self, *names: str) -> Event | None:
+        """The earliest event of one of these names."""
+        return next((event for event in self.events if event.name in names), None)
+
+    def last(self, *names: str) -> Event | None:
+        return next((event for event in reversed(self.events) if event.name in names), None)
+
+    def time_of(self, *names: str) -> int | None:
+        event = self.first(*names)
+        return event.t_ns if event else None
+
+    def detail(self, key: str) -> Any:
+        """The value of `key` in the latest event of the move that has it; None if none has."""
+        holders = [event for event in self.events if key in event.details]
+        return holders[-1].details[key] if holders else None
+
+    @property
+    def source_nve(self) -> str:
+        return self._end("from")
+
+    @property
+    def destination_nve(self) -> str:
+        return self._end("to")
+
+    @property
+    def outcome(self) -> str:
+        ending = self.last(*OUTCOMES)
+        return OUTCOMES[ending.name] if ending else "unfinished"
+
+    def _end(self, key: str) -> str:
+        return str(self.events[0].details.get(key, "?"))
+
+
+def moves_of(events: Iterable[Event]) -> list[Move]:
+    """The moves of a trace, in the order in which they were requested.
+
+    An event belongs to the move its details name, else to the latest move of its subject.
+    """
+    ordered = sorted(events, key=lambda event: event.t_ns)
+    grouped: dict[int, list[Event]] = {}
+    latest_of_vm: dict[str, int] = {}
+    for event in ordered:
+        if event.name == "move-requested":
+            number = int(event.details.get("move", len(grouped) + 1))
+            latest_of_vm[event.subject] = number
+            grouped[number] = [event]
+            continue
+        belongs_to = event.details.get("move", latest_of_vm.get(event.subject))
+        if belongs_to in grouped:
+            grouped[belongs_to].append(event)
+    return [
+        Move(number, trace[0].subject, trace[0].t_ns, tuple(trace))
+        for number, trace in grouped.items()
+    ]

@@ -1,0 +1,75 @@
+"""What a run was measured on: versions, machine, clock.  Goes into the manifest."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("mininet", "pyroute2", "pandas", "pyarrow", "pydantic")
+
+
+def facts() -> dict[str, Any]:
+    """Everything that does not change during a run."""
+    return {
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
+        "python": platform.python_version(),
+        "open_vswitch": _first_line("ovs-vswitchd", "--version"),
+        "iperf3": _first_line("iperf3", "--version"),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git_revision": _git("rev-parse", "HEAD"),
+        "git_clean": _git("status", "--porcelain") == "",
+    }
+
+
+def load() -> list[float]:
+    """The machine's load averages over 1, 5 and 15 minutes."""
+    return [round(value, 2) for value in os.getloadavg()]
+
+
+class Clock:
+    """Notices when the wall clock, which stamps packets, is set while a run goes on."""
+
+    def __init__(self) -> None:
+        self._offset_ns = _offset_ns()
+
+    def stepped_ms(self) -> float:
+        """How far the wall clock has moved against the monotonic one since the start."""
+        return round((_offset_ns() - self._offset_ns) / 1e6, 3)
+
+
+def _offset_ns() -> int:
+    return time.time_ns() - time.monotonic_ns()
+
+
+def _first_line(*argv: str) -> str | None:
+    try:
+        said = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.splitlines()[0] if said else None
+
+
+def _git(*argv: str) -> str | None:
+    try:
+        git = ["git", "-C", str(ROOT), *argv]
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(name: str) -> str | None:
+    if name == "mininet":  # from Debian, without metadata
+        from mininet.net import VERSION
+
+        return str(VERSION)
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

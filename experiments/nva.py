@@ -1,0 +1,165 @@
+"""The NVA as the experiments see it: a process to start, and its northbound interface.
+
+The experiments never import the NVA's application; everything goes through HTTP on a unix socket.
+"""
+
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from experiments.events import Event
+from experiments.machine import ROOT
+from nve.model import VmSpec
+from nve.wait import wait_until
+from topologies.emulation import DataCentre
+
+READY_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 130.0
+PYTHONS = {"os-ken": Path(sys.executable), "ryu": ROOT / ".venv-ryu/bin/python"}
+"""The interpreter that has each framework."""
+
+
+class NvaError(Exception):
+    """The NVA refused a request or did not answer; the message is its own."""
+
+
+class Nva:
+    """The NVA of one run.  `start` returns when every NVE is connected and has its first rules."""
+
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        framework: str,
+        mapping_update: str,
+        lifetime_s: int | None,
+    ) -> None:
+        self._data_centre = data_centre
+        self._framework = framework
+        self._directory = data_centre.session.directory
+        self._mapping_update = mapping_update
+        self._lifetime_s = lifetime_s
+        self._process: subprocess.Popen[str] | None = None
+        self._token = secrets.token_hex(16)
+        self.socket = self._directory / "nva.sock"
+        self._client = httpx.Client(
+            transport=httpx.HTTPTransport(uds=str(self.socket)),
+            base_url="http://nva/v1",
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=ANSWER_TIMEOUT_S,
+        )
+
+    def start(self) -> None:
+        """Raises NvaError when the NVA does not come up or an NVE does not connect."""
+        settings = self._directory / "nva.json"
+        settings.write_text(json.dumps(self._settings()))
+        settings.chmod(0o600)
+        (self._directory / "token").write_text(self._token)
+        (self._directory / "token").chmod(0o600)
+        environment = {**os.environ, "VMMLAB_FRAMEWORK": self._framework, "PYTHONPATH": str(ROOT)}
+        with (self._directory / "nva.log").open("w") as log:
+            self._process = self._data_centre.in_node(
+                "nva",
+                [str(PYTHONS[self._framework]), "-m", "controller", str(settings)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                cwd=ROOT,
+            )
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], READY_TIMEOUT_S)
+        if not readable or self._process.stdout.readline().strip() != "ready":
+            raise NvaError(f"the NVA did not start; it said: {self.log()}")
+        for nve in self._data_centre.nves.values():
+            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:6653")
+        wait_until(self._unconnected, READY_TIMEOUT_S)
+
+    def _settings(self) -> dict[str, Any]:
+        nves = self._data_centre.nves.values()
+        return {
+            "address": self._data_centre.nva.address,
+            "northbound": str(self.socket),
+            "token": self._token,
+            "trace": str(self._directory / "nva-trace.jsonl"),
+            "nves": {nve.name: {"dpid": nve.dpid, "vtep": str(nve.vtep)} for nve in nves},
+            "mapping_update": self._mapping_update,
+            "lifetime_s": self._lifetime_s,
+        }
+
+    def _unconnected(self) -> str | None:
+        missing = [
+            nve for nve, connected in self.get("health")["connected"].items() if not connected
+        ]
+        return f"not connected to the NVA: {', '.join(missing)}" if missing else None
+
+    def stop(self) -> None:
+        self._client.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+    def log(self) -> str:
+        """What the process said on its standard error."""
+        return (self._directory / "nva.log").read_text().strip()
+
+    # -- northbound ------------------------------------------------------------------------------
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """Raises NvaError."""
+        return self._ask("GET", path, parameters)
+
+    def post(
+        self, path: str, body: Mapping[str, object] | None = None, **parameters: object
+    ) -> Any:
+        """Raises NvaError."""
+        return self._ask("POST", path, parameters, body or {})
+
+    def delete(self, path: str) -> Any:
+        """Raises NvaError."""
+        return self._ask("DELETE", path, {})
+
+    def associate(self, vm: VmSpec, nve: str, port: int) -> None:
+        """Tell the NVA that a VM starts behind an NVE."""
+        addresses = sorted(map(str, vm.addresses))
+        body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
+        self.post("associations", {**body, "nve": nve, "port": port})
+
+    def framework(self) -> str:
+        """Name and version."""
+        return str(self.get("health")["framework"])
+
+    def events(self) -> list[Event]:
+        """The NVA's part of the trace."""
+        return [
+            Event(line["t_ns"], "nva", line["event"], line["subject"], line["details"])
+            for line in self.get("events")
+        ]
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, object],
+        body: Mapping[str, object] | None = None,
+    ) -> Any:
+        wanted = {name: str(value) for name, value in parameters.items()}
+        try:
+            response = self._client.request(method, path, params=wanted, json=body)
+        except httpx.HTTPError as error:
+            raise NvaError(f"the NVA does not answer ({error}); it said: {self.log()}") from None
+        if response.is_error:
+            try:
+                raise NvaError(response.json()["error"])
+            except ValueError:
+                raise NvaError(f"{method} {path}: {response.status_code}") from None
+        return response.json()

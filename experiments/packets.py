@@ -1,0 +1,149 @@
+"""What a flow's packets say: delay, loss, duplication, reordering, silence, by the RFCs'
+definitions.
+
+A packet is *lost* if no copy of it arrived within the waiting time Tmax (RFC 7680, section 2.8.2:
+one-way loss; RFC 7679: one-way delay).  One that arrived later is lost and also counted as *late*.
+All clocks are one kernel's clock, so that a delay is the difference of two readings without
+correction.
+
+A rate is never assumed: the interval of a flow is taken from the due times of its packets.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+NEVER = -1
+"""Stands for "did not arrive" in arrays of times and of places in the order of arrival."""
+NS_PER_MS = 1e6
+END_OF_TIME = 2**63 - 1
+"""Later than every time in ns.  Times stay integers: as floats they would lose 256 ns."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The packets of one flow in the order of their sequence numbers, as arrays."""
+
+    seq: Int64s
+    sent_ns: Int64s
+    received_ns: Int64s
+    copies: Int64s
+    late_ns: Int64s
+    rx_index: Int64s
+
+    @classmethod
+    def of(cls, packets: pd.DataFrame) -> "Samples":
+        """`packets`: the rows of one flow in the schema of packets.parquet."""
+        ordered = packets.sort_values("seq")
+        return cls(
+            *(
+                ordered[column.name].to_numpy(dtype=np.int64, na_value=NEVER)
+                for column in fields(cls)
+            )
+        )
+
+    def where(self, chosen: Bools) -> "Samples":
+        return Samples(*(getattr(self, column.name)[chosen] for column in fields(self)))
+
+    def sent_between(self, start_ns: int, end_ns: int) -> "Samples":
+        return self.where((self.sent_ns >= start_ns) & (self.sent_ns < end_ns))
+
+    def __len__(self) -> int:
+        return len(self.seq)
+
+    @property
+    def arrived(self) -> Bools:
+        arrived: Bools = self.received_ns != NEVER
+        return arrived
+
+    @property
+    def delay_ns(self) -> Int64s:
+        """One-way delays (RFC 7679) of the packets that arrived, however late."""
+        return (self.received_ns - self.sent_ns)[self.arrived]
+
+    @property
+    def interval_ns(self) -> float:
+        """The time between two due times; 0 if there are not two packets to tell it from."""
+        if len(self) < 2:
+            return 0.0
+        due_ns = self.sent_ns - self.late_ns
+        return float(due_ns[-1] - due_ns[0]) / float(self.seq[-1] - self.seq[0])
+
+
+def flows_of(packets: pd.DataFrame) -> dict[str, Samples]:
+    """The flows of a run, by name, in the order of their names."""
+    return {str(name): Samples.of(rows) for name, rows in packets.groupby("flow", sort=True)}
+
+
+def late_mask(samples: Samples, waiting_time_ns: int) -> Bools:
+    """Packets that arrived after the waiting time."""
+    late: Bools = samples.arrived & (samples.received_ns - samples.sent_ns > waiting_time_ns)
+    return late
+
+
+def lost_mask(samples: Samples, waiting_time_ns: int) -> Bools:
+    """Packets of which no copy arrived within the waiting time (RFC 7680)."""
+    lost: Bools = ~samples.arrived | late_mask(samples, waiting_time_ns)
+    return lost
+
+
+def duplicates(samples: Samples) -> int:
+    """Deliveries beyond the first of each packet (RFC 5560: arrival counts above one)."""
+    return int(np.maximum(samples.copies - 1, 0).sum())
+
+
+def reordered_mask(samples: Samples) -> Bools:
+    """Packets that arrived after one with a higher number (RFC 4737: seq below NextExp)."""
+    reordered = np.zeros(len(samples), dtype=np.bool_)
+    arrived = np.flatnonzero(samples.arrived)
+    in_order_of_arrival = arrived[np.argsort(samples.rx_index[arrived], kind="stable")]
+    seqs = samples.seq[in_order_of_arrival]
+    reordered[in_order_of_arrival] = seqs < np.maximum.accumulate(seqs)
+    return reordered
+
+
+def delay_variation_ms(samples: Samples) -> float | None:
+    """p99 of the delay above the smallest delay (RFC 3393 with the minimum as reference)."""
+    delays = samples.delay_ns
+    if not len(delays):
+        return None
+    return float(np.percentile(delays, 99) - delays.min()) / NS_PER_MS
+
+
+def longest_silence_ns(samples: Samples, start_ns: int, end_ns: int) -> int:
+    """The longest time without an arrival that reaches into [start, end), as the receiver saw it.
+
+    If nothing arrives any more, the silence lasts until the last packet was sent: a lower bound.
+    """
+    sent = samples.sent_between(start_ns, end_ns).sent_ns
+    if not len(sent):
+        return 0
+    arrivals = np.sort(samples.received_ns[samples.arrived])
+    earlier = arrivals[arrivals < start_ns][-1:]
+    begin = earlier if len(earlier) else sent[:1]
+    inside = arrivals[(arrivals >= start_ns) & (arrivals < end_ns)]
+    marks = np.concatenate([begin, inside])
+    last = np.maximum(marks[-1:], sent[-1:])
+    return int(np.diff(np.concatenate([marks, last])).max())
+
+
+@dataclass(frozen=True)
+class Delay:
+    """The delays of one phase in ms; None where no packet of the phase arrived."""
+
+    p50_ms: float | None
+    p99_ms: float | None
+    max_ms: float | None
+
+    @classmethod
+    def of(cls, samples: Samples) -> "Delay":
+        delays = samples.delay_ns
+        if not len(delays):
+            return cls(None, None, None)
+        p50, p99 = np.percentile(delays, [50, 99]) / NS_PER_MS
+        return cls(float(p50), float(p99), float(delays.max()) / NS_PER_MS)

@@ -1,0 +1,175 @@
+"""Drives the probe processes of a run: start, begin in step, collect.
+
+The caller says how a program is started inside a VM; everything else, from the plan on disk to the
+table of packets, is here.  In order: `launch()` (returns when every process is ready), `begin()`,
+then the experiment, then `collect()`.  `stop()` is safe at any time and leaves no process.
+"""
+
+import json
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from experiments.probes import samples
+from experiments.probes.accounting import RECEIVED_COLUMNS, SENT_COLUMNS, Int64s, account
+from experiments.probes.udp import Plan
+
+Spawn = Callable[..., "subprocess.Popen[str]"]
+"""spawn(vm, argv, **popen): starts a program in the VM's network namespace and cgroup."""
+
+WAITING_TIME_S = 2.0
+"""How long receivers listen after the last packet was due (Tmax of RFC 7679)."""
+
+_READY_TIMEOUT_S = 20.0
+_STOP_TIMEOUT_S = 10.0
+_LEAD_S = 0.2
+"""From telling the first sender when to start until that time: enough to tell them all."""
+
+
+class ProbeError(Exception):
+    """A probe process did not do its part; the message says which one and what it said."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What the probes of a run measured."""
+
+    packets: pd.DataFrame
+    summary: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+    """Sentences: why these packets must not be read as the network's doing.  Empty in a valid run.
+    """
+
+
+class ProbeFleet:
+    """One sender per source VM and one receiver per destination VM."""
+
+    def __init__(self, plan: Plan, directory: Path, spawn: Spawn) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._spawn = spawn
+        self._senders: dict[str, subprocess.Popen[str]] = {}
+        self._receivers: dict[str, subprocess.Popen[str]] = {}
+
+    def launch(self) -> None:
+        """Starts all processes and returns when each has said that it is ready."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        plan_path = self._directory / "plan.json"
+        plan_path.write_text(self._plan.to_json())
+        for vm in self._plan.destinations:
+            self._receivers[vm] = self._start("receiver", vm, plan_path)
+        for vm in self._plan.sources:
+            self._senders[vm] = self._start("sender", vm, plan_path, "--vm", vm)
+        for role, processes in (("receiver", self._receivers), ("sender", self._senders)):
+            for vm, process in processes.items():
+                self._await_ready(role, vm, process)
+
+    def begin(self) -> int:
+        """Tells every sender when to start; returns that time in ns since the epoch."""
+        start_ns = time.time_ns() + int(_LEAD_S * 1e9)
+        for process in self._senders.values():
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"start_ns": start_ns}) + "\n")
+            process.stdin.flush()
+        return start_ns
+
+    def collect(self, timeout_s: float, waiting_time_s: float = WAITING_TIME_S) -> Probed:
+        """Waits for the senders, then the waiting time, and returns what was measured."""
+        deadline = time.monotonic() + timeout_s
+        for vm, process in self._senders.items():
+            self._finish("sender", vm, process, deadline - time.monotonic())
+        time.sleep(waiting_time_s)
+        for vm, process in self._receivers.items():
+            process.terminate()
+            self._finish("receiver", vm, process, _STOP_TIMEOUT_S)
+        sent_summaries, sent = self._read("sender", self._senders, len(SENT_COLUMNS))
+        received_summaries, received = self._read(
+            "receiver", self._receivers, len(RECEIVED_COLUMNS)
+        )
+        accounted = account([flow.name for flow in self._plan.flows], sent, received)
+        summary = {
+            "waiting_time_s": waiting_time_s,
+            "senders": sent_summaries,
+            "receivers": received_summaries,
+        }
+        return Probed(accounted.packets, summary, problems(summary, accounted.unmatched))
+
+    def stop(self) -> None:
+        for process in (*self._senders.values(), *self._receivers.values()):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout):
+                if stream is not None:
+                    stream.close()
+
+    def _start(self, role: str, vm: str, plan_path: Path, *more: str) -> "subprocess.Popen[str]":
+        argv = [sys.executable, "-m", f"experiments.probes.{role}", "--plan", str(plan_path)]
+        argv += ["--out", str(self._samples_path(role, vm)), *more]
+        with self._complaints_path(role, vm).open("w") as complaints:
+            return self._spawn(
+                vm,
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+            )
+
+    def _await_ready(self, role: str, vm: str, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], _READY_TIMEOUT_S)
+        if not readable or not process.stdout.readline():
+            raise ProbeError(self._failure(role, vm, "did not become ready"))
+
+    def _finish(
+        self, role: str, vm: str, process: "subprocess.Popen[str]", timeout_s: float
+    ) -> None:
+        try:
+            status = process.wait(max(timeout_s, 0))
+        except subprocess.TimeoutExpired:
+            raise ProbeError(self._failure(role, vm, "did not end in time")) from None
+        if status != 0:
+            raise ProbeError(self._failure(role, vm, f"ended with status {status}"))
+
+    def _failure(self, role: str, vm: str, what: str) -> str:
+        said = self._complaints_path(role, vm).read_text().strip()
+        return f"the probe {role} in {vm} {what}" + (f"; it said: {said}" if said else "")
+
+    def _read(self, role: str, vms: Iterable[str], columns: int) -> tuple[dict[str, Any], Int64s]:
+        summaries, tables = {}, [np.empty((0, columns), dtype=np.int64)]
+        for vm in vms:
+            summaries[vm], values = samples.read(self._samples_path(role, vm))
+            tables.append(np.asarray(values, dtype=np.int64).reshape(-1, columns))
+        return summaries, np.concatenate(tables)
+
+    def _samples_path(self, role: str, vm: str) -> Path:
+        return self._directory / f"{vm}.{role}.samples"
+
+    def _complaints_path(self, role: str, vm: str) -> Path:
+        return self._directory / f"{vm}.{role}.stderr"
+
+
+def problems(summary: dict[str, Any], unmatched: int) -> list[str]:
+    """What makes the packets unfit to be read as the network's doing."""
+    found = []
+    for vm, receiver in summary["receivers"].items():
+        if receiver["overflow"]:
+            found.append(
+                f"the receiver in {vm} dropped {receiver['overflow']} packets itself; "
+                "they are counted as lost although the network delivered them: lower rate_pps"
+            )
+    for vm, sender in summary["senders"].items():
+        if sender["stopped_early"]:
+            found.append(f"the sender in {vm} was stopped before its last packet was due")
+    if unmatched:
+        found.append(f"{unmatched} packets arrived that no sender has recorded")
+    return found

@@ -1,0 +1,93 @@
+"""Receives all probe flows of one VM.  Runs inside the VM: `python -m experiments.probes.receiver`.
+
+Arrival times are the kernel's (SO_TIMESTAMPNS: taken where the frame enters the VM's last network
+device), so a receiver that is late, or frozen, delays nothing.  What the socket itself had to drop
+(SK_MEMINFO_DROPS, the counter behind SO_RXQ_OVFL, which also tells of drops after the last packet
+read) is the receiver's failure and is reported as such, never as loss in the network.
+
+It receives until SIGTERM or SIGINT and then writes its samples.
+"""
+
+import argparse
+import socket
+import struct
+import sys
+from array import array
+from pathlib import Path
+
+from experiments.probes import samples
+from experiments.probes.process import StopFlag, be_punctual, say
+from experiments.probes.udp import MAX_SIZE_BYTES, Plan, parse
+
+_SO_TIMESTAMPNS = 35
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO = 55
+_SK_MEMINFO_DROPS = 8
+_MEMINFO = struct.Struct("=9I")
+_TIMESPEC = struct.Struct("@qq")
+_TIMEVAL = struct.Struct("@ll")
+_BUFFER_BYTES = 64 << 20
+_WAKE_UP_US = 100_000
+"""How long a receive call may block: the longest a request to stop goes unnoticed."""
+
+
+def open_socket(port: int) -> socket.socket:
+    """One socket for IPv4 and IPv6, stamping what arrives, with room for seconds of packets."""
+    receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, _WAKE_UP_US))
+    receiver.bind(("::", port))
+    return receiver
+
+
+def dropped_by(receiver: socket.socket) -> int:
+    """Packets that reached the socket and found its buffer full."""
+    counters = receiver.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    return int(_MEMINFO.unpack(counters)[_SK_MEMINFO_DROPS])
+
+
+def receive_until_stopped(
+    receiver: socket.socket, nonce: int, stop: StopFlag
+) -> tuple["array[int]", int]:
+    """(flow, seq, received_ns) of every probe packet, and how many others there were."""
+    rows = array("q")
+    foreign = 0
+    buffer = bytearray(MAX_SIZE_BYTES)
+    view = memoryview(buffer)
+    ancillary_bytes = socket.CMSG_SPACE(_TIMESPEC.size)
+    while not stop:
+        try:
+            size, ancillary, _flags, _peer = receiver.recvmsg_into([buffer], ancillary_bytes)
+        except BlockingIOError:
+            continue
+        stamp = parse(view[:size], nonce)
+        if stamp is None:
+            foreign += 1
+            continue
+        seconds, nanoseconds = _TIMESPEC.unpack(ancillary[0][2])
+        rows.extend((stamp.flow, stamp.seq, seconds * 1_000_000_000 + nanoseconds))
+    return rows, foreign
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Receive the probe flows of one VM.")
+    parser.add_argument("--plan", type=Path, required=True, help="the run's plan, as JSON")
+    parser.add_argument("--out", type=Path, required=True, help="where the samples are written")
+    arguments = parser.parse_args()
+    plan = Plan.from_json(arguments.plan.read_text())
+    stop = StopFlag()
+    try:
+        receiver = open_socket(plan.port)
+    except OSError as failure:
+        sys.exit(f"probe receiver: cannot listen on UDP port {plan.port}: {failure}")
+    be_punctual()
+    say(ready=True)
+    rows, foreign = receive_until_stopped(receiver, plan.nonce, stop)
+    samples.write(arguments.out, {"overflow": dropped_by(receiver), "foreign": foreign}, rows)
+    say(done=True)
+
+
+if __name__ == "__main__":
+    main()

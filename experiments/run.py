@@ -1,0 +1,242 @@
+"""Runs a scenario on real parts and records what happened.
+
+    data centre up -> overlay up -> VMs started -> everything reachable -> warm entries forgotten
+    -> traffic begins -> moves at their times -> traffic ends -> all recorded -> everything down
+
+Building and taking down is `experiments.lab`'s; here is what happens in between.
+"""
+
+import os
+import shutil
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments import machine
+from experiments.capture import Captures
+from experiments.errors import RunError, UsageError
+from experiments.events import Event
+from experiments.lab import Lab, Progress
+from experiments.machine import ROOT, Clock
+from experiments.metrics import table
+from experiments.nva import PYTHONS, NvaError
+from experiments.orchestrator import Orchestrator
+from experiments.overlays.nvo3 import Nvo3
+from experiments.probes.fleet import Probed, ProbeError
+from experiments.record import RunRecorder
+from experiments.scenario import Move, Scenario, as_mapping
+from experiments.traffic import Traffic
+from experiments.workloads.iperf3 import WorkloadError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NEEDED = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "mnexec", "ip", "tc", "ethtool", "iperf3")
+CLOCK_STEP_LIMIT_MS = 1.0
+RYU_TARGET = "test-ryu"
+FAILURES = (NvaError, ProbeError, WorkloadError, OSError, RuntimeError)
+"""What the parts of a run raise when they cannot go on; a TimeoutError is an OSError."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beyond the scenario."""
+
+    framework: str = "os-ken"
+    pcap: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of a run.  `problems` are sentences; a run with one is not valid."""
+
+    problems: list[str] = field(default_factory=list)
+
+
+def require_root() -> None:
+    """Raises UsageError for anybody else."""
+    if os.geteuid() != 0:
+        raise UsageError(
+            "this needs root, because it creates network namespaces; run it with sudo "
+            "(`vmmlab doctor` says what else is missing)"
+        )
+
+
+def require_machine(options: Options) -> None:
+    """Raises UsageError with the remedy when this machine or user cannot run an experiment."""
+    require_root()
+    missing = [tool for tool in NEEDED if shutil.which(tool) is None]
+    if missing:
+        raise UsageError(
+            f"not installed: {', '.join(missing)}; `make setup` installs what is needed "
+            "(`vmmlab doctor` says which package has what)"
+        )
+    if options.framework not in PYTHONS:
+        raise UsageError(f"there is no framework {options.framework!r}; {' or '.join(PYTHONS)}")
+    if not PYTHONS[options.framework].exists():
+        raise UsageError(
+            f"{options.framework} is not installed; `make {RYU_TARGET}` prepares it in .venv-ryu"
+        )
+
+
+def default_place(name: str) -> Path:
+    """Where a result goes unless told otherwise: results/<UTC time>-<name>."""
+    return ROOT / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+
+
+def run(
+    scenario: Scenario,
+    recorder: RunRecorder,
+    options: Options,
+    progress: Progress = lambda _: None,
+) -> Outcome:
+    """One run, recorded.  Raises RunError, and then nothing is left on the machine."""
+    try:
+        return Run(scenario, recorder, options, progress).carry_out()
+    except FAILURES as error:
+        raise RunError(f"the run failed: {error}") from error
+
+
+class Run:
+    """The parts of one run while it goes on."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        recorder: RunRecorder,
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self._scenario = scenario
+        self._recorder = recorder
+        self._options = options
+        self._progress = progress
+        self._events: list[Event] = []
+        self._outcome = Outcome()
+
+    def carry_out(self) -> Outcome:
+        load_before, clock = machine.load(), Clock()
+        with Lab(self._scenario, self._options.framework, self._progress) as lab:
+            probed, throughput = self._experiment(lab)
+            facts = {
+                "datapath": lab.data_centre.datapath,
+                "link_emulator": lab.data_centre.link_emulator,
+                "framework": lab.overlay.nva.framework(),
+                "tenant_mtu": lab.data_centre.tenant_mtu,
+                "bring_up_s": round(lab.bring_up_s, 3),
+                "refused": lab.overlay.nva.get("refused"),
+            }
+            events = [*self._events, *lab.orchestrator.events, *lab.overlay.events()]
+        stepped_ms = clock.stepped_ms()
+        if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
+            self._outcome.problems.append(
+                f"the wall clock was set by {stepped_ms} ms while the run went on; "
+                "the delays are wrong"
+            )
+        self._recorder.scenario(as_mapping(self._scenario))
+        self._recorder.events(events)
+        self._recorder.packets(probed.packets)
+        if throughput is not None:
+            self._recorder.throughput(throughput)
+        homes = {vm.name: vm.nve for vm in self._scenario.vms()}
+        self._recorder.moves(table(probed.packets, events, homes))
+        self._recorder.manifest(
+            {
+                "name": self._scenario.name,
+                "valid": not self._outcome.problems,
+                "problems": self._outcome.problems,
+                "command": sys.argv,
+                "seed": self._scenario.seed,
+                **facts,
+                **machine.facts(),
+                "load_before": load_before,
+                "load_after": machine.load(),
+                "clock_step_ms": stepped_ms,
+                "probes": probed.summary,
+                "links": lab.data_centre.link_statistics(),
+            }
+        )
+        return self._outcome
+
+    def _experiment(self, lab: Lab) -> "tuple[Probed, pd.DataFrame | None]":
+        """Traffic and moves on a lab that stands; what the probes and TCP measured."""
+        with ExitStack() as stack:
+            traffic = Traffic(lab.data_centre, self._scenario, lab.session.directory)
+            stack.callback(traffic.stop)
+            self._progress("waiting until all VMs reach each other")
+            traffic.await_reachable()
+            for nve in lab.data_centre.nves.values():
+                nve.bridge.enlarge_buffers()
+            if self._options.pcap:
+                captures = Captures(lab.data_centre, self._recorder.directory / "pcap")
+                stack.callback(captures.stop)
+            self._progress("starting probes")
+            traffic.launch()
+            lab.overlay.begin()
+            self._note("run-started")
+            start_ns = traffic.begin()
+            self._events.append(Event(start_ns, "runner", "traffic-started"))
+            movers = self._start_moves(lab.orchestrator, start_ns)
+            self._watch(start_ns)
+            probed, throughput = traffic.collect()
+            self._note("traffic-stopped")
+            self._progress("waiting for the last move to be completed")
+            for mover in movers:
+                mover.join()
+            self._outcome.problems += probed.problems
+            self._check_places(lab.overlay, lab.orchestrator)
+            self._note("run-ended")
+        return probed, throughput
+
+    def _start_moves(self, orchestrator: Orchestrator, start_ns: int) -> list[threading.Thread]:
+        """A thread for each VM that moves: its moves are in order, VMs are independent."""
+        of_vm: dict[str, list[tuple[int, Move]]] = {}
+        for number, move in enumerate(self._scenario.moves, start=1):
+            of_vm.setdefault(move.vm, []).append((number, move))
+        movers = []
+        for moves in of_vm.values():
+            in_order = sorted(moves, key=lambda item: item[1].at_s)
+            mover = threading.Thread(
+                target=self._carry_out_moves, args=(orchestrator, start_ns, in_order), daemon=True
+            )
+            mover.start()
+            movers.append(mover)
+        return movers
+
+    def _carry_out_moves(
+        self, orchestrator: Orchestrator, start_ns: int, moves: list[tuple[int, Move]]
+    ) -> None:
+        for number, move in moves:
+            due_ns = start_ns + int(move.at_s * 1e9)
+            time.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
+            try:
+                orchestrator.move(number, move)
+            except Exception as error:
+                self._outcome.problems.append(f"move {number} of {move.vm} failed: {error}")
+                return
+
+    def _watch(self, start_ns: int) -> None:
+        """Say how far the run is, until the traffic ends."""
+        end_ns = start_ns + int(self._scenario.duration_s * 1e9)
+        while (left_s := (end_ns - time.time_ns()) / 1e9) > 0:
+            done_s = self._scenario.duration_s - left_s
+            self._progress(f"running: {done_s:.0f} of {self._scenario.duration_s:g} s")
+            time.sleep(min(1.0, left_s))
+        self._progress("collecting")
+
+    def _check_places(self, overlay: Nvo3, orchestrator: Orchestrator) -> None:
+        """The overlay and the orchestrator have to agree where every VM is."""
+        believed = overlay.where()
+        for vm, nve in orchestrator.where.items():
+            if believed.get(vm) != nve:
+                self._outcome.problems.append(
+                    f"{vm} is at {nve}, but the overlay believes {believed.get(vm)}"
+                )
+
+    def _note(self, event: str) -> None:
+        self._events.append(Event(time.time_ns(), "runner", event))

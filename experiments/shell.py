@@ -1,0 +1,175 @@
+"""`vmmlab shell`: Mininet's command line with the overlay's commands beside Mininet's own.
+
+The data centre has two VMs of one tenant at the first NVE and one at the last, none of them sending
+by itself.  Everything that Mininet's CLI offers works: `vm1 ping vm2`, `nve1 ovs-ofctl dump-flows
+br-int`, `xterm`.
+"""
+
+import shlex
+import threading
+from typing import Any
+
+from mininet.cli import CLI
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from experiments.lab import Lab
+from experiments.nva import NvaError
+from experiments.scenario import Move, Scenario
+from topologies import catalogue
+
+TENANT_VNI = 5000
+
+
+def default_scenario(kind: str) -> dict[str, Any]:
+    """A scenario without traffic for a topology, as a file would say it."""
+    known = catalogue.names()
+    parameters = catalogue.get(kind).parameters() if kind in known else None
+    nves = catalogue.get(kind).build(parameters).nves if parameters else ("nve1",)
+    return {
+        "name": f"shell-{kind}",
+        "says": "An overlay to play with.",
+        "topology": {"kind": kind},
+        "tenants": [{"vni": TENANT_VNI, "vms": {"vm1": nves[0], "vm2": nves[0], "vm3": nves[-1]}}],
+        "duration_s": 1,
+    }
+
+
+def open_shell(scenario: Scenario, console: Console) -> None:
+    """Build the lab, hand over to the user, and take everything down afterwards."""
+    with console.status("starting") as status, Lab(scenario, progress=status.update) as lab:
+        lab.data_centre.refresh_mininet_links()
+        status.stop()
+        Shell(lab, console)
+
+
+class Shell(CLI):  # type: ignore[misc]
+    """Mininet's CLI and: move, where, mapping, flows, counters, trace, refused, northbound."""
+
+    prompt = "vmmlab> "
+    intro = (
+        "Mininet's commands work here, and: move, where, mapping, flows, counters, trace, "
+        "refused, northbound.\n`help move` explains one; `exit` ends the data centre."
+    )
+
+    def __init__(self, lab: Lab, console: Console) -> None:
+        self._data_centre = lab.data_centre
+        self._overlay = lab.overlay
+        self._orchestrator = lab.orchestrator
+        self._console = console
+        self._moves = 0
+        self._seen = 0
+        console.print(self.intro)
+        super().__init__(lab.data_centre.net)
+
+    def do_move(self, line: str) -> None:
+        """move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]: a hot move; returns when it is over."""
+        words = shlex.split(line)
+        if len(words) not in (2, 3, 4):
+            self._console.print("usage: move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]")
+            return
+        fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
+        try:
+            move = Move.model_validate({"at_s": 0, **fields})
+        except ValidationError as error:
+            self._console.print("; ".join(found["msg"] for found in error.errors()))
+            return
+        if complaint := self._impossible(move):
+            self._console.print(complaint)
+            return
+        self._moves += 1
+        mover = threading.Thread(target=self._move, args=(self._moves, move))
+        mover.start()
+        with self._console.status(f"moving {move.vm} to {move.to}"):
+            mover.join()
+        self._data_centre.refresh_mininet_links()
+
+    def _impossible(self, move: Move) -> str | None:
+        if move.vm not in self._orchestrator.where:
+            return f"no VM {move.vm!r}; there are {', '.join(self._orchestrator.where)}"
+        if move.to not in self._data_centre.nves:
+            return f"no NVE {move.to!r}; there are {', '.join(self._data_centre.nves)}"
+        if self._orchestrator.where[move.vm] == move.to:
+            return f"{move.vm} is at {move.to} already"
+        return None
+
+    def _move(self, number: int, move: Move) -> None:
+        try:
+            self._orchestrator.move(number, move)
+            self._console.print(f"{move.vm} is at {move.to}; `trace` shows what happened")
+        except (NvaError, OSError, RuntimeError) as error:
+            self._console.print(f"the move failed: {error}")
+
+    def do_where(self, _line: str) -> None:
+        """where: the NVE of each VM, as the hypervisors know it."""
+        for vm, nve in self._orchestrator.where.items():
+            self._console.print(f"{vm}  {nve}", highlight=False)
+
+    def do_mapping(self, _line: str) -> None:
+        """mapping: the NVA's directory."""
+        table = Table("VM", "VNI", "MAC", "IP addresses", "NVE", "VTEP", "sequence", box=None)
+        for row in self._overlay.nva.get("mapping"):
+            addresses = " ".join(row["addresses"])
+            cells = (row["vm"], row["vni"], row["mac"], addresses, row["nve"], row["vtep"])
+            table.add_row(*map(str, cells), str(row["sequence"]))
+        self._console.print(table)
+
+    def do_flows(self, line: str) -> None:
+        """flows NVE: the rules the NVA wants there, named and in pipeline order."""
+        table = Table("table", "priority", "match", "actions", "why", box=None)
+        for row in self._ask(line, "rules"):
+            match = " ".join(f"{name}={value}" for name, value in row["match"].items())
+            cells = (row["table"], row["priority"], match, ", ".join(row["actions"]))
+            table.add_row(*map(str, cells), row["purpose"])
+        self._console.print(table)
+
+    def do_counters(self, line: str) -> None:
+        """counters NVE: packets by rule, as the switch counts them; only rules with packets."""
+        table = Table("table", "why", "about", "packets", "bytes", box=None)
+        for row in self._ask(line, "counters"):
+            if row["packets"]:
+                cells = (row["table"], row["purpose"], row["about"] or "", row["packets"])
+                table.add_row(*map(str, cells), str(row["bytes"]))
+        self._console.print(table)
+
+    def do_trace(self, _line: str) -> None:
+        """trace: what happened since the last `trace`."""
+        events = sorted(
+            [*self._overlay.events(), *self._orchestrator.events], key=lambda event: event.t_ns
+        )
+        for event in events[self._seen :]:
+            since_s = (event.t_ns - events[0].t_ns) / 1e9
+            details = " ".join(f"{key}={value}" for key, value in event.details.items())
+            self._console.print(
+                f"{since_s:10.4f} s  {event.source:10}  {event.name:22}  {event.subject}  "
+                f"{details}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        self._seen = len(events)
+
+    def do_refused(self, _line: str) -> None:
+        """refused: what VMs sent that was not theirs to send, by NVE and port."""
+        for row in self._overlay.nva.get("refused"):
+            self._console.print(
+                f"{row['nve']} port {row['port']}: {row['what']} {row['times']} times",
+                highlight=False,
+            )
+
+    def do_northbound(self, _line: str) -> None:
+        """northbound: how to ask the NVA with curl from another terminal."""
+        directory = self._overlay.nva.socket.parent
+        self._console.print(
+            f'curl --unix-socket {self._overlay.nva.socket} -H "Authorization: Bearer '
+            f'$(cat {directory}/token)" http://nva/v1/mapping',
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _ask(self, nve: str, what: str) -> Any:
+        try:
+            return self._overlay.nva.get(f"nves/{nve.strip() or '?'}/{what}")
+        except NvaError as error:
+            self._console.print(f"{error}; the NVEs are {', '.join(self._data_centre.nves)}")
+            return []

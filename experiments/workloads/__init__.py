@@ -1,0 +1,1 @@
+"""Traffic that loads the network beside the probes: TCP by iperf3."""

@@ -1,0 +1,48 @@
+"""Scenarios and recorded runs for system tests: small, and on real parts."""
+
+from pathlib import Path
+from typing import Any
+
+from experiments import record
+from experiments.record import Recorder, Result
+from experiments.run import Options, Outcome, run
+from experiments.scenario import Scenario, resolve
+
+FLOW_RATE_PPS = 500
+
+
+def scenario(**changes: Any) -> Scenario:
+    """A star of three NVEs, one VM that moves from nve1 to nve2, a correspondent on each NVE.
+
+    `changes` are dotted keys with `__` for the dots: `overlay__in_flight="drop"`.
+    """
+    content = {
+        "name": "test",
+        "topology": {"kind": "star", "nves": 3, "link": {"delay_ms": 1}},
+        "control": {"delay_ms": 1},
+        "tenants": [{"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}}],
+        "overlay": {"idle_s": 1},
+        "traffic": [probe("vm2", "ipv4"), probe("vm3", "ipv6"), probe("vm4", "ipv4"), probe("vm4", "ipv6")],
+        "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "pause_ms": 50}],
+        "duration_s": 4,
+    }  # fmt: skip
+    return resolve(
+        content, "test", {key.replace("__", "."): value for key, value in changes.items()}
+    )
+
+
+def probe(source: str, family: str) -> dict[str, Any]:
+    return {
+        "kind": "udp-probe",
+        "from": source,
+        "to": "vm1",
+        "family": family,
+        "rate_pps": FLOW_RATE_PPS,
+    }
+
+
+def recorded(wanted: Scenario, out: Path, framework: str = "os-ken") -> tuple[Outcome, Result]:
+    """The outcome and the result of a real run."""
+    with Recorder.create(out) as recorder:
+        outcome = run(wanted, recorder.run(), Options(framework=framework))
+    return outcome, record.load(out)

@@ -1,0 +1,85 @@
+"""Tables and sentences say what the numbers say."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from experiments import findings, summary, wording
+from experiments.record import load
+
+RECORDED = Path(__file__).parents[2] / "data" / "result-v1"
+
+
+@pytest.fixture(scope="module")
+def result():
+    return load(RECORDED)
+
+
+def test_the_runs_of_a_flow_are_neighbours(result):
+    first, second = summary.of_flows(result)
+    assert first.title.startswith("Move 1: vm1 nve1→nve2")
+    assert [row[:3] for row in first.rows[:2]] == [
+        ("nve1", "vm2>vm1/ipv4", "drop"),
+        ("nve1", "vm2>vm1/ipv4", "tunnel"),
+    ]
+    assert len(first.rows) == len(second.rows) == 12
+
+
+def test_every_row_fits_its_headings(result):
+    for table in (*summary.of_flows(result), summary.of_moves(result)):
+        assert {len(row) for row in table.rows} == {len(table.headings)}
+
+
+def test_what_is_dropped_is_not_tunnelled(result):
+    table = summary.of_moves(result)
+    place = table.headings.index("tunnelled")
+    cells = {row[1]: row[place : place + 2] for row in table.rows[:2]}
+    assert cells == {"drop": ("0", "277"), "tunnel": ("277", "0")}
+
+
+def test_the_terminal_shows_the_tables(result):
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(summary.moves_table(result))
+    assert "vm4>vm1/ipv6" in console.export_text()
+
+
+def test_sentences_name_the_correspondents_place_and_the_loss(result):
+    sentences = findings.what_happened(result)
+    assert len(sentences) == 4
+    assert sentences[0].startswith("drop: vm1 moved from nve1 to nve2 and stood still for 50.0 ms.")
+    assert "behind nve3 lost 96 packets each; the longest silence was 1.92 s" in sentences[0]
+
+
+def test_notes_tell_of_problems_lateness_and_overflow(result):
+    notes = "\n".join(findings.honest_notes(result))
+    for expected in ("not valid: the packets are made up", "(p99)", "dropped 0 packets", "2 s"):
+        assert expected in notes
+
+
+def test_notes_tell_of_what_the_senders_could_not_do():
+    flow = {"sent": 1, "skipped": 5, "slow_sends": 2, "send_errors": {"ENETUNREACH": 3}}
+    notes = list(findings._notes_of_senders({"vm2": {"flows": {"f": flow}}}))
+    assert notes == [
+        "the sender in vm2 skipped 5 packets while it could not run",
+        "2 send calls in vm2 took over 1 ms: those delays are too long",
+        "the kernel in vm2 refused 3 packets (ENETUNREACH)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (0, "0.00"), (0.06, "0.06"), (50, "50.0"), (1920, "1,920")],
+)
+def test_milliseconds(value, text):
+    assert wording.milliseconds(value) == text
+
+
+def test_durations_and_ranges():
+    assert wording.duration(1870) == "1.87 s"
+    assert wording.duration(None) == "an unknown time"
+    assert wording.span(50.01, 50.02) == "50.0 ms"
+    assert wording.span(50, 1870) == "50.0 ms to 1.87 s"
+    assert wording.counts(3, 3) == "3"
+    assert wording.listing(["a", "b", "c"]) == "a, b and c"
