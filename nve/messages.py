@@ -80,7 +80,7 @@ class Malformed:
 
 @dataclass(frozen=True)
 class RuleEnded:
-    """A rule's time-out removed it (`why` is "idle" or "timer"), with its last counters."""
+    """A rule is gone, with its last counters: `why` is "idle", "timer", or "told" by the NVA."""
 
     cookie: int
     why: str

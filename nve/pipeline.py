@@ -22,7 +22,7 @@ changed states, and `nve.rules.difference` says what to tell whom.
 
 import enum
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
 from nve.model import IPAddress, TenantSystem, Vni, Vtep
@@ -160,7 +160,7 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     if attachment:
         yield from _admission(attachment)
     if redirect:
-        yield _in_flight(system, redirect)
+        yield from _in_flight(system, redirect)
     elif attachment and attachment.role is not Role.DEPARTING:
         yield _to_vm(Table.FROM_TUNNEL, attachment)
     if attachment and attachment.role is Role.ACTIVE:
@@ -174,6 +174,7 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
             Purpose.FORWARD,
             system,
             hard_s=remote.lifetime_s or 0,
+            reports_end=remote.lifetime_s is not None,
         )
     elif redirect and not redirect.ending:
         yield _in_flight_of_neighbours(system, redirect)
@@ -268,30 +269,28 @@ def _to_vm(table: Table, attachment: Attachment) -> Rule:
     return Rule(table, 20, _frames_for(system), deliver, Purpose.DELIVER, system)
 
 
-def _in_flight(system: TenantSystem, redirect: Redirect) -> Rule:
-    """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5)."""
-    # Waiting for the VM and ending by itself are two rules of different priority, so that going
-    # from one to the other leaves no instant without a rule and the counters of both are kept.
-    priority = 31 if redirect.ending else 30
+def _in_flight(system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:
+    """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5).
+
+    Once the redirect is ending, a second rule that ends by itself stands above the first: no
+    instant is without a rule, and each keeps its counters until it goes.
+    """
     onward: tuple[Action, ...] = ()
     if redirect.to is not None:
         onward = (Tunnel(system.vni, redirect.to, hairpin=True),)
-    return Rule(
-        Table.FROM_TUNNEL,
-        priority,
-        _frames_for(system),
-        onward,
-        Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT,
-        system,
-        idle_s=redirect.idle_s,
-        hard_s=redirect.timer_s,
+    purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
+    waiting = Rule(
+        Table.FROM_TUNNEL, 30, _frames_for(system), onward, purpose, system, reports_end=True
     )
+    yield waiting
+    if redirect.ending:
+        yield replace(waiting, priority=31, idle_s=redirect.idle_s, hard_s=redirect.timer_s)
 
 
 def _in_flight_of_neighbours(system: TenantSystem, redirect: Redirect) -> Rule:
     """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
     onward = () if redirect.to is None else (Tunnel(system.vni, redirect.to),)
-    purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
+    purpose = Purpose.DEPARTED if redirect.to is None else Purpose.FORWARD
     return Rule(Table.FORWARD, 20, _frames_for(system), onward, purpose, system)
 
 

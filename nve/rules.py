@@ -96,7 +96,10 @@ Action: TypeAlias = GoTo | SetVirtualNetwork | Output | Tunnel | Report
 
 @dataclass(frozen=True)
 class Rule:
-    """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never."""
+    """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never.
+
+    A rule that `reports_end` tells its last counters when it goes, for whatever reason.
+    """
 
     table: Table
     priority: int
@@ -106,6 +109,7 @@ class Rule:
     about: TenantSystem | None = None
     idle_s: int = 0
     hard_s: int = 0
+    reports_end: bool = False
 
     @property
     def key(self) -> tuple[Table, int, Match]:
@@ -121,10 +125,6 @@ class Rule:
         """
         identity = repr((int(self.table), self.priority, self.match, self.purpose, self.about))
         return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big")
-
-    @property
-    def expires(self) -> bool:
-        return bool(self.idle_s or self.hard_s)
 
 
 @dataclass(frozen=True)

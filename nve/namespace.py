@@ -1,0 +1,99 @@
+"""Doing things inside another network namespace, which is named by a process that lives in it.
+
+The namespaces of the data centre are anonymous: no file below /run/netns names them, so a killed
+run leaves none behind.  A thread enters one through /proc/<pid>/ns/net, does something, and
+returns; other threads of the process do not notice, because a namespace belongs to a thread.  What
+is created meanwhile (a socket, a child process) stays there.
+"""
+
+import ctypes
+import os
+import re
+import subprocess
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+CLONE_NEWNET = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextmanager
+def inside(pid: int) -> Iterator[None]:
+    """The current thread is in the network namespace of process `pid` for the block."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _set_namespace(there)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            _set_namespace(home)
+    finally:
+        os.close(home)
+
+
+def run_in(pid: int, argv: Sequence[str], text: str | None = None) -> str:
+    """Runs a command in a namespace, feeding it `text`; returns what it printed."""
+    with inside(pid):
+        return run(argv, text)
+
+
+def run(argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Runs a command; raises RuntimeError with the command and its complaint if it fails."""
+    done = subprocess.run(
+        argv, input=text or "", capture_output=True, text=True, check=False, env=env
+    )
+    if done.returncode != 0:
+        raise RuntimeError(
+            f"'{' '.join(argv)}' failed ({done.returncode}): {done.stderr.strip() or done.stdout}"
+        )
+    return done.stdout
+
+
+def ip(pid: int, commands: Sequence[str]) -> None:
+    """Runs `ip` commands in one process, all in the same namespace."""
+    _batch(pid, "ip", commands)
+
+
+def tc(pid: int, commands: Sequence[str]) -> None:
+    """The same for `tc`."""
+    _batch(pid, "tc", commands)
+
+
+def _batch(pid: int, tool: str, commands: Sequence[str]) -> None:
+    try:
+        run_in(pid, [tool, "-batch", "-"], "\n".join(commands) + "\n")
+    except RuntimeError as error:
+        line = re.search(r"Command failed -:(\d+)", str(error))
+        if line is None:
+            raise
+        raise RuntimeError(f"'{tool} {commands[int(line[1]) - 1]}': {error}") from None
+
+
+def without_carrier(pid: int, interfaces: Collection[str]) -> str | None:
+    """The interfaces that the kernel does not treat as connected yet, if there are any.
+
+    It takes a moment after both ends of a cable are up; until then, it drops what is sent.
+    """
+    shown = run_in(pid, ["ip", "-brief", "link", "show"])
+    states = {line.split()[0].partition("@")[0]: line.split()[1] for line in shown.splitlines()}
+    waiting = [name for name in interfaces if states.get(name) != "UP"]
+    return f"no carrier on {', '.join(waiting)}" if waiting else None
+
+
+def set_sysctls(pid: int, values: Mapping[str, int]) -> None:
+    """Sets network sysctls of a namespace, named by their path below /proc/sys/net."""
+    with inside(pid):
+        for name, value in values.items():
+            Path("/proc/sys/net", name).write_text(str(value))
+
+
+def _set_namespace(descriptor: int) -> None:
+    if _libc.setns(descriptor, CLONE_NEWNET) != 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"cannot enter a network namespace: {os.strerror(error)}")

@@ -1,0 +1,180 @@
+"""The cable between a VM and an NVE.
+
+A VM's NIC `eth0` is a Linux bridge device inside the VM's namespace.  It holds the VM's MAC and IP
+addresses; its ports are plugs, one per NVE that the VM is plugged into, and at most one of them
+forwards.  A move flips which one: one netlink message each, microseconds, while moving a real
+interface between namespaces costs tens of milliseconds that would be measured as if they were
+protocol (docs/decisions/0003-nic-is-a-bridge.md).
+
+    VM namespace                    NVE namespace
+    eth0 (bridge) --- p-nve1  ~~~~  p-vm1 --- br-int
+
+The bridge does not learn: with at most one forwarding port it floods to exactly that one, and no
+entry can point to the port that the VM has just left.
+
+A plug is created *disabled* (it neither sends nor receives) and must be so before the NVE-side end
+becomes a port of the NVE's switch: the kernel lets a port forward from the moment it has carrier,
+and until then whatever passes it goes nowhere.
+"""
+
+import itertools
+import os
+import socket
+import struct
+from functools import partial
+from typing import Self
+
+from nve.namespace import inside, ip, run_in, without_carrier
+from nve.wait import wait_until
+
+NIC = "eth0"
+CARRIER_TIMEOUT_S = 5.0
+
+_FORWARDING, _DISABLED = 3, 0  # linux/if_bridge.h, BR_STATE_*
+
+# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if.h
+_NETLINK_HEADER, _LINK_HEADER, _ATTRIBUTE = (
+    struct.Struct("=IHHII"),  # length, kind, flags, sequence, port
+    struct.Struct("=BxHiII"),  # family, type, index, flags, changed flags
+    struct.Struct("=HH"),  # length, kind
+)
+_NLMSG_ERROR, _RTM_GETLINK, _RTM_SETLINK = 2, 18, 19
+_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+_IFLA_PROTINFO, _IFLA_OPERSTATE, _NLA_F_NESTED, _IFLA_BRPORT_STATE = 12, 16, 0x8000, 1
+_OPERATIONAL = 6
+
+_DROP_INBOUND = """\
+qdisc add dev {interface} clsact
+filter add dev {interface} ingress protocol all bpf da bytecode "1,6 0 0 2"
+"""  # one BPF instruction: return TC_ACT_SHOT
+
+_first_index = itertools.count(100_000, 2)
+
+
+def vm_interface(nve: str) -> str:
+    """What a plug into `nve` is called in the VM's namespace."""
+    return f"p-{nve}"
+
+
+def nve_interface(vm: str) -> str:
+    """What the plug of `vm` is called in the NVE's namespace."""
+    return f"p-{vm}"
+
+
+class Plug:
+    """A plug of one VM into one NVE.  `create` makes it, `remove` takes it away."""
+
+    def __init__(self, vm: str, nve: str, vm_pid: int, nve_pid: int) -> None:
+        self.vm = vm
+        self.nve = nve
+        self.vm_pid = vm_pid
+        self.nve_pid = nve_pid
+        with inside(vm_pid):
+            self._index = socket.if_nametoindex(self.vm_interface)
+            self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self.forwarding = False
+
+    @property
+    def vm_interface(self) -> str:
+        return vm_interface(self.nve)
+
+    @property
+    def nve_interface(self) -> str:
+        return nve_interface(self.vm)
+
+    @classmethod
+    def create(cls, vm: str, nve: str, vm_pid: int, nve_pid: int, *, offloads: bool) -> Self:
+        """Makes the cable and plugs it into the VM's NIC; it does not forward yet.
+
+        `offloads` must be False where a userspace switch reads the frames (datapath netdev).
+        """
+        vm_end, nve_end = vm_interface(nve), nve_interface(vm)
+        # Two ends with the same number look like one device to the kernel, which then takes up to
+        # a second to notice that the cable is plugged in (net/core/link_watch.c).
+        index = next(_first_index)
+        ip(
+            vm_pid,
+            [
+                f"link add {vm_end} index {index} type veth "
+                f"peer name {nve_end} index {index + 1} netns {nve_pid}",
+                f"link set {vm_end} master {NIC}",
+                f"link set {vm_end} type bridge_slave learning off",
+                f"link set {vm_end} addrgenmode none up",
+            ],
+        )
+        if not offloads:
+            turn_offloads_off(vm_pid, vm_end)
+            turn_offloads_off(nve_pid, nve_end)
+            keep_from_kernel(nve_pid, nve_end)
+        ip(nve_pid, [f"link set {nve_end} addrgenmode none up"])
+        plug = cls(vm, nve, vm_pid, nve_pid)
+        wait_until(plug._disabled, CARRIER_TIMEOUT_S)
+        wait_until(partial(without_carrier, nve_pid, [nve_end]), CARRIER_TIMEOUT_S)
+        return plug
+
+    def set_forwarding(self, forwarding: bool) -> None:
+        """Lets frames through, in both directions, or stops them.  Takes microseconds."""
+        self._set_state(_FORWARDING if forwarding else _DISABLED)
+        self.forwarding = forwarding
+
+    def remove(self) -> None:
+        """Takes the cable away; it must not be a port of the NVE's switch any more."""
+        self._netlink.close()
+        ip(self.vm_pid, [f"link del {self.vm_interface}"])
+
+    def _disabled(self) -> str | None:
+        """Disables the port, once the kernel has seen its carrier: on that, it lets it forward."""
+        if self._operational_state() != _OPERATIONAL:
+            return f"{self.vm_interface} of {self.vm} has no carrier"
+        self._set_state(_DISABLED)
+        return None
+
+    def _operational_state(self) -> int:
+        reply = self._ask(_RTM_GETLINK, _NLM_F_REQUEST, _link_header(socket.AF_UNSPEC, self._index))
+        place = _NETLINK_HEADER.size + _LINK_HEADER.size
+        while place < len(reply):
+            length, kind = _ATTRIBUTE.unpack_from(reply, place)
+            if kind == _IFLA_OPERSTATE:
+                return reply[place + _ATTRIBUTE.size]
+            place += (length + 3) & ~3
+        raise RuntimeError(f"the kernel does not tell the state of {self.vm_interface}")
+
+    def _set_state(self, state: int) -> None:
+        attribute = _ATTRIBUTE.pack(5, _IFLA_BRPORT_STATE) + bytes([state, 0, 0, 0])
+        port = _ATTRIBUTE.pack(4 + len(attribute), _IFLA_PROTINFO | _NLA_F_NESTED) + attribute
+        link = _link_header(socket.AF_BRIDGE, self._index)
+        self._ask(_RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, link + port)
+
+    def _ask(self, kind: int, flags: int, body: bytes) -> bytes:
+        """One netlink message and its answer; raises OSError with the kernel's refusal."""
+        header = _NETLINK_HEADER.pack(_NETLINK_HEADER.size + len(body), kind, flags, 0, 0)
+        self._netlink.send(header + body)
+        reply = self._netlink.recv(16384)
+        _, kind, _, _, _ = _NETLINK_HEADER.unpack_from(reply)
+        if kind == _NLMSG_ERROR:
+            (error,) = struct.unpack_from("=i", reply, _NETLINK_HEADER.size)
+            if error:
+                raise OSError(-error, f"{self.vm_interface} of {self.vm}: {os.strerror(-error)}")
+        return reply
+
+
+def _link_header(family: int, index: int) -> bytes:
+    return _LINK_HEADER.pack(family, 0, index, 0, 0)
+
+
+def keep_from_kernel(pid: int, interface: str) -> None:
+    """Leaves what arrives on `interface` to the userspace switch that reads it.
+
+    The switch gets its copy before the ingress filters; without this one, the kernel's own stack
+    would take the other, answer it a second time, and refuse tunnel packets as it knows no tunnel.
+    """
+    run_in(pid, ["tc", "-batch", "-"], _DROP_INBOUND.format(interface=interface))
+
+
+def turn_offloads_off(pid: int, interface: str) -> None:
+    """Makes the kernel finish packets before they leave `interface`.
+
+    A userspace switch would else get checksums that nobody filled in, and packets longer than the
+    MTU: TCP dies silently then, while ping works.
+    """
+    run_in(pid, ["ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])

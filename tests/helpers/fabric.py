@@ -1,0 +1,341 @@
+"""An NVA and its NVEs in memory: one `Authority`, and switches that are as slow as a test wants.
+
+Each NVE has a control channel, two queues, one for each direction, in order as TCP keeps it.
+Nothing moves by itself: `deliver` hands over the next message of one queue, so a test (or
+hypothesis) decides how the messages of different NVEs interleave.  `lose` takes the next message of
+a queue off the wire once; it is sent again, and nothing behind it overtakes it.
+
+An NVE carries its instructions out rule by rule, so that every half-done change can be looked at,
+and judges frames with `nve.evaluator`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal, TypeAlias
+
+from controller.authority import Authority, Move, MoveRequest
+from controller.dissemination import Dissemination
+from nve.evaluator import Frame, Verdict, deliveries, evaluate
+from nve.messages import (
+    AnswerArp,
+    AnswerSolicitation,
+    ArpSent,
+    Effect,
+    Missed,
+    NeighbourAdvertised,
+    NeighbourSolicited,
+    RarpSent,
+    Reconcile,
+    Record,
+    Report,
+    Resend,
+    RuleEnded,
+    Tell,
+)
+from nve.model import Mac, VmSpec, Vtep
+from nve.pipeline import ARP, NEIGHBOUR_SOLICITATION, RARP
+from nve.rules import FIRST_VM_PORT, Match, Rule, Table
+from tests.helpers.frames import entering
+
+SECOND_NS = 1_000_000_000
+Direction: TypeAlias = Literal["down", "up"]
+"""Towards the NVE, towards the NVA."""
+
+
+@dataclass(frozen=True)
+class Add:
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class Remove:
+    rule: Rule
+
+
+@dataclass(frozen=True)
+class RemoveOthers:
+    """What ends a reconciliation: every rule with another cookie goes."""
+
+    cookies: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Confirm:
+    token: int
+
+
+PacketOut: TypeAlias = AnswerArp | AnswerSolicitation | Resend
+Instruction: TypeAlias = Add | Remove | RemoveOthers | Confirm | PacketOut
+Message: TypeAlias = Report | Confirm
+
+
+@dataclass
+class FakeNve:
+    """A switch.  It knows rules by their key, as OpenFlow does, and nothing about the overlay."""
+
+    name: str
+    vtep: Vtep
+    rules: dict[tuple[Table, int, Match], Rule] = field(default_factory=dict)
+    down: deque[Instruction] = field(default_factory=deque)
+    up: deque[Message] = field(default_factory=deque)
+    lost: set[Direction] = field(default_factory=set)
+    connected: bool = False
+
+    def holds(self) -> frozenset[Rule]:
+        return frozenset(self.rules.values())
+
+    def carry_out(self, instruction: Add | Remove | RemoveOthers | Confirm) -> None:
+        match instruction:
+            case Add(rule):
+                self.rules[rule.key] = rule
+            case Remove(rule):
+                self._remove(rule)
+            case RemoveOthers(cookies):
+                for rule in self.holds():
+                    if rule.cookie not in cookies:
+                        self._remove(rule)
+            case Confirm():
+                self.up.append(instruction)
+
+    def expire(self, rule: Rule) -> None:
+        """A time-out of the rule has come."""
+        del self.rules[rule.key]
+        if rule.reports_end:
+            self._say(rule, "idle" if rule.idle_s else "timer")
+
+    def _remove(self, rule: Rule) -> None:
+        removed = self.rules.pop(rule.key, None)
+        if removed and removed.reports_end:
+            self._say(removed, "told")
+
+    def _say(self, rule: Rule, why: str) -> None:
+        if self.connected:
+            self.up.append(RuleEnded(rule.cookie, why, packets=7, octets=700, lifetime_ms=1.0))
+
+
+class Fabric:
+    """The NVA, the NVEs, the VMs, and the messages on their way."""
+
+    def __init__(self, vteps: dict[str, Vtep], dissemination: Dissemination) -> None:
+        self.authority = Authority(vteps, dissemination)
+        self.nves = {name: FakeNve(name, vtep) for name, vtep in vteps.items()}
+        self.vms: dict[str, VmSpec] = {}
+        self.where: dict[str, str] = {}
+        """Where each VM really runs, which is for the orchestrator to say."""
+        self.now_ns = 0
+        self.trace: list[Record] = []
+        self.answered: list[AnswerArp | AnswerSolicitation] = []
+        self.resent: list[tuple[str, Verdict]] = []
+        self.on_change: Callable[[Rule], None] = lambda rule: None
+        """Called after a rule was added, removed or has timed out at an NVE."""
+        self._missed: dict[bytes, Frame] = {}
+        for name in vteps:
+            self.connect(name)
+
+    # -- the NVA -----------------------------------------------------------------------------------
+
+    def ask(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a method of the authority with the time; its effects go on their way."""
+        try:
+            return call(*arguments, self.now_ns)
+        finally:
+            for effect in self.authority.take_effects():
+                self._send_down(effect)
+
+    def events(self, subject: str | None = None) -> list[str]:
+        """The names of the trace's events, in order."""
+        return [line.event for line in self.trace if subject in (None, line.subject)]
+
+    def refused(self) -> dict[str, int]:
+        """How often peers did what wrong."""
+        counted: dict[str, int] = {}
+        for (_, _, what), times in self.authority.counted.items():
+            counted[what] = counted.get(what, 0) + times
+        return counted
+
+    # -- what an orchestrator does -----------------------------------------------------------------
+
+    def port(self, vm: str) -> int:
+        """A VM has the same port number at every NVE."""
+        return FIRST_VM_PORT + list(self.vms).index(vm)
+
+    def associate(self, vm: VmSpec) -> None:
+        self.vms[vm.name] = vm
+        port = self.port(vm.name)
+        system, addresses = vm.tenant_system, vm.addresses
+        self.ask(self.authority.associate, vm.name, system, addresses, vm.nve, port)
+        self.where[vm.name] = vm.nve
+
+    def request_move(self, vm: str, to: str, in_flight: str = "tunnel") -> Move:
+        request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s=2)
+        return self.ask(self.authority.request_move, request)
+
+    def depart(self, move: Move) -> None:
+        self.ask(self.authority.depart, move.number)
+
+    def activate(self, move: Move) -> None:
+        """The VM runs at the destination, and the orchestrator says so."""
+        self.ask(self.authority.activate, move.number)
+        self.where[move.request.vm] = move.destination
+
+    def move(self, vm: str, to: str, in_flight: str = "tunnel") -> Move:
+        """A whole move, everything delivered at once and all time-outs come."""
+        move = self.request_move(vm, to, in_flight)
+        self.settle()
+        self.depart(move)
+        self.settle()
+        self.activate(move)
+        self.settle()
+        self.expire_all()
+        self.ask(self.authority.dissociate, vm, move.source)
+        self.settle()
+        return move
+
+    # -- the control channels ----------------------------------------------------------------------
+
+    def connect(self, nve: str) -> None:
+        self.nves[nve].connected = True
+        self.ask(self.authority.nve_connected, nve)
+
+    def disconnect(self, nve: str) -> None:
+        """The connection breaks: what was on its way is gone, rules stay."""
+        node = self.nves[nve]
+        node.connected = False
+        node.down.clear()
+        node.up.clear()
+        node.lost.clear()
+        self.ask(self.authority.nve_disconnected, nve)
+
+    def under_way(self) -> list[tuple[str, Direction]]:
+        """The queues that hold messages."""
+        return [
+            (name, direction)
+            for name, node in self.nves.items()
+            for direction, queue in (("down", node.down), ("up", node.up))
+            if queue
+        ]
+
+    def lose(self, nve: str, direction: Direction) -> None:
+        """The next attempt to deliver from this queue fails."""
+        self.nves[nve].lost.add(direction)
+
+    def deliver(self, nve: str, direction: Direction) -> bool:
+        """Hand over the next message of a queue; False if it was lost and is sent again."""
+        node = self.nves[nve]
+        if direction in node.lost:
+            node.lost.discard(direction)
+            return False
+        if direction == "down":
+            self._carry_out(node, node.down.popleft())
+        else:
+            self._take(node, node.up.popleft())
+        return True
+
+    def settle(self) -> None:
+        """Deliver until nothing is under way."""
+        while ways := self.under_way():
+            self.deliver(*ways[0])
+
+    # -- time --------------------------------------------------------------------------------------
+
+    def mortal(self) -> list[tuple[str, Rule]]:
+        """The rules with a time-out, in a stable order."""
+        found = [
+            (name, rule)
+            for name, node in self.nves.items()
+            for rule in node.rules.values()
+            if rule.idle_s or rule.hard_s
+        ]
+        return sorted(found, key=repr)
+
+    def expire(self, nve: str, rule: Rule) -> None:
+        self.nves[nve].expire(rule)
+        self.on_change(rule)
+
+    def expire_all(self) -> None:
+        """Long silence: every time-out comes, and is dealt with."""
+        while found := self.mortal():
+            self.expire(*found[0])
+            self.settle()
+
+    # -- frames ------------------------------------------------------------------------------------
+
+    def judge(self, frame: Frame, at: str) -> Verdict:
+        """What one NVE does with a frame that has come in."""
+        return evaluate(self.nves[at].rules.values(), frame)
+
+    def deliveries(self, frame: Frame, at: str) -> tuple[tuple[str, int], ...]:
+        """Where a frame ends up, over all NVEs."""
+        nves = {name: (node.vtep, node.holds()) for name, node in self.nves.items()}
+        return deliveries(nves, frame, at)
+
+    def send(self, vm: str, frame: Frame) -> Verdict:
+        """A VM sends a frame where it runs; a report to the NVA goes on its way."""
+        return self.send_from(self.where[vm], self.port(vm), frame)
+
+    def send_from(self, nve: str, port: int, frame: Frame) -> Verdict:
+        frame = entering(frame, port)
+        verdict = self.judge(frame, nve)
+        if verdict.reported:
+            assert verdict.last is not None
+            self.nves[nve].up.append(self._report(frame, verdict.last))
+        return verdict
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _send_down(self, effect: Effect) -> None:
+        match effect:
+            case Record():
+                self.trace.append(effect)
+            case Tell(nve, change, token):
+                added, removed = map(Add, change.added), map(Remove, change.removed)
+                self.nves[nve].down.extend([*added, *removed, Confirm(token)])
+            case Reconcile(nve, rules, token):
+                cookies = frozenset(rule.cookie for rule in rules)
+                added = map(Add, sorted(rules, key=lambda rule: -rule.table))
+                self.nves[nve].down.extend([*added, RemoveOthers(cookies), Confirm(token)])
+            case AnswerArp(nve) | AnswerSolicitation(nve) | Resend(nve):
+                self.nves[nve].down.append(effect)
+
+    def _carry_out(self, node: FakeNve, instruction: Instruction) -> None:
+        match instruction:
+            case AnswerArp() | AnswerSolicitation():
+                self.answered.append(instruction)
+            case Resend(nve, port, octets):
+                self.resent.append((nve, self.send_from(nve, port, self._missed[octets])))
+            case _:
+                node.carry_out(instruction)
+        if isinstance(instruction, Add | Remove):
+            self.on_change(instruction.rule)
+
+    def _take(self, node: FakeNve, message: Message) -> None:
+        if isinstance(message, Confirm):
+            self.ask(self.authority.confirmed, node.name, message.token)
+        else:
+            self.ask(self.authority.reported, node.name, message)
+
+    def _report(self, frame: Frame, rule: Rule) -> Report:
+        """What `controller.packets` would read from the frame that a rule reports."""
+        said = dict(frame)
+        port = int(said["in_port"])
+        sender = Mac(str(said["eth_src"]))
+        if rule.table is Table.FORWARD:
+            octets = repr(sorted(said.items())).encode()
+            self._missed[octets] = frame
+            return Missed(port, Mac(str(said["eth_dst"])), octets)
+        if said["eth_type"] == ARP:
+            return ArpSent(
+                port,
+                int(said["arp_op"]),
+                Mac(str(said["arp_sha"])),
+                IPv4Address(said["arp_spa"]),
+                IPv4Address(said["arp_tpa"]),
+            )
+        if said["eth_type"] == RARP:
+            return RarpSent(port, int(said["arp_op"]), Mac(str(said["arp_tha"])))
+        target = IPv6Address(said["ipv6_nd_target"])
+        if said["icmpv6_type"] == NEIGHBOUR_SOLICITATION:
+            return NeighbourSolicited(port, sender, IPv6Address(said["ipv6_src"]), target)
+        return NeighbourAdvertised(port, sender, target)

@@ -1,0 +1,78 @@
+"""Frames for `nve.evaluator`: what a well-behaved VM sends, and how a forger changes it.
+
+Every function takes `forged` fields that replace the honest ones.  Where a frame comes in is for
+the caller to say, with `entering`.
+"""
+
+from nve.evaluator import Frame
+from nve.messages import ARP_REQUEST, RARP_REQUEST
+from nve.model import BROADCAST, IPAddress, Mac, VmSpec, Vtep
+from nve.pipeline import ARP, ICMPV6, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, RARP
+from nve.rules import VXLAN_PORT, FieldValue
+
+UDP = 17
+
+
+def ipv4(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
+    """An IPv4 packet to a MAC address."""
+    honest = {"eth_type": IPV4, "ipv4_src": str(sender.ipv4), "ip_proto": UDP}
+    return _frame(sender, to, honest, forged)
+
+
+def ipv6(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
+    """An IPv6 packet to a MAC address."""
+    honest = {"eth_type": IPV6, "ipv6_src": str(sender.ipv6), "ip_proto": UDP}
+    return _frame(sender, to, honest, forged)
+
+
+def arp(sender: VmSpec, target: IPAddress, **forged: FieldValue) -> Frame:
+    """An ARP request; gratuitous if the target is the sender's own address."""
+    honest = {
+        "eth_type": ARP,
+        "arp_op": ARP_REQUEST,
+        "arp_sha": sender.mac,
+        "arp_spa": str(sender.ipv4),
+        "arp_tpa": str(target),
+    }
+    return _frame(sender, BROADCAST, honest, forged)
+
+
+def rarp(sender: VmSpec, **forged: FieldValue) -> Frame:
+    """A reverse ARP request for the sender's own MAC address."""
+    honest = {
+        "eth_type": RARP,
+        "arp_op": RARP_REQUEST,
+        "arp_sha": sender.mac,
+        "arp_tha": sender.mac,
+    }
+    return _frame(sender, BROADCAST, honest, forged)
+
+
+def advertisement(sender: VmSpec, **forged: FieldValue) -> Frame:
+    """An unsolicited neighbour advertisement of the sender's own address."""
+    honest = {
+        "eth_type": IPV6,
+        "ipv6_src": str(sender.ipv6),
+        "ip_proto": ICMPV6,
+        "icmpv6_type": NEIGHBOUR_ADVERTISEMENT,
+        "ipv6_nd_target": str(sender.ipv6),
+        "ipv6_nd_tll": sender.mac,
+    }
+    return _frame(sender, Mac("33:33:00:00:00:01"), honest, forged)
+
+
+def entering(frame: Frame, port: int) -> Frame:
+    """The frame as it comes in at a VM's port."""
+    return {**frame, "in_port": port}
+
+
+def encapsulated(frame: Frame, vni: int, source: Vtep) -> Frame:
+    """The frame as it comes out of a tunnel, with the VNI and the sender that the tunnel names."""
+    field = "tun_ipv4_src" if source.version == 4 else "tun_ipv6_src"
+    return {**frame, "in_port": VXLAN_PORT, "tunnel_id": vni, field: str(source)}
+
+
+def _frame(
+    sender: VmSpec, to: Mac, honest: dict[str, FieldValue], forged: dict[str, FieldValue]
+) -> Frame:
+    return {"eth_src": sender.mac, "eth_dst": to, **honest, **forged}

@@ -1,0 +1,107 @@
+"""What the overlay promises, asked of a `Fabric`: each answer is a list of broken promises.
+
+`strayed` holds at every instant, with changes half delivered.  `disagreeing` and `unreached` hold
+when nothing is under way any more.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from nve.evaluator import Frame, Verdict
+from nve.model import VmSpec
+from nve.rules import VXLAN_PORT, Rule
+from tests.helpers import frames
+from tests.helpers.fabric import Fabric
+
+
+def strayed(fabric: Fabric, to: Iterable[VmSpec]) -> list[str]:
+    """Frames to these VMs, from every VM of any network and out of every tunnel, that end where
+    they should not: at another VM, in another virtual network, or at two places (R4.1.8, R9.1).
+
+    Raises ForwardingLoop, and ValueError where two rules disagree.
+    """
+    complaints = []
+    for target in to:
+        for origin, frame, at in [*_from_vms(fabric, target), *_from_tunnels(fabric, target)]:
+            owners = [_owner(fabric, *place) for place in fabric.deliveries(frame, at)]
+            expected = target if origin.vni == target.vni else _namesake(fabric, origin, target)
+            if owners not in ([], [expected]):
+                names = ", ".join(owner.name if owner else "nobody" for owner in owners)
+                complaints.append(f"{_name(origin, frame)} -> {target.name} at {at} got to {names}")
+    return complaints
+
+
+def disagreeing(fabric: Fabric) -> list[str]:
+    """NVEs that do not hold exactly the rules that follow from their state (R3.5)."""
+    complaints = []
+    for name, node in fabric.nves.items():
+        wanted = fabric.authority.book.rules(name)
+        complaints += [f"{name} misses {rule}" for rule in wanted - node.holds()]
+        complaints += [f"{name} still holds {rule}" for rule in node.holds() - wanted]
+    return complaints
+
+
+def unreached(fabric: Fabric) -> list[str]:
+    """VMs that a VM of their network does not reach, by an entry or by asking (R4.1.3)."""
+    complaints = []
+    for target in fabric.vms.values():
+        for sender, frame, at in _from_vms(fabric, target):
+            if sender.vni != target.vni or sender == target:
+                continue
+            if fabric.judge(frame, at).reported:
+                fabric.send(sender.name, frame)
+                fabric.settle()
+            place = (fabric.where[target.name], fabric.port(target.name))
+            reached = fabric.deliveries(frame, at)
+            if reached != (place,):
+                complaints.append(f"{sender.name} -> {target.name} got to {reached}, not {place}")
+    return complaints
+
+
+def reasons(fabric: Fabric, frame: Frame, at: str) -> list[Verdict]:
+    """The verdict of every NVE that a frame visits, in order."""
+    found, to_visit = [], [(at, frame)]
+    names = {node.vtep: name for name, node in fabric.nves.items()}
+    while to_visit:
+        name, seen = to_visit.pop(0)
+        verdict = fabric.judge(seen, name)
+        found.append(verdict)
+        to_visit += [
+            (names[to], frames.encapsulated(frame, vni, fabric.nves[name].vtep))
+            for vni, to in verdict.tunnels
+        ]
+    return found
+
+
+def about(fabric: Fabric, nve: str, vm: VmSpec) -> set[Rule]:
+    """The rules of an NVE that mention a VM."""
+    return {rule for rule in fabric.nves[nve].holds() if rule.about == vm.tenant_system}
+
+
+def _from_vms(fabric: Fabric, target: VmSpec) -> Iterator[tuple[VmSpec, Frame, str]]:
+    for sender in fabric.vms.values():
+        frame = frames.entering(frames.ipv4(sender, target.mac), fabric.port(sender.name))
+        yield sender, frame, fabric.where[sender.name]
+
+
+def _from_tunnels(fabric: Fabric, target: VmSpec) -> Iterator[tuple[VmSpec, Frame, str]]:
+    for name in fabric.nves:
+        for peer in fabric.nves.values():
+            if peer.name != name:
+                frame = frames.ipv4(target, target.mac)
+                yield target, frames.encapsulated(frame, target.vni, peer.vtep), name
+
+
+def _namesake(fabric: Fabric, origin: VmSpec, target: VmSpec) -> VmSpec | None:
+    """The VM with the target's MAC address in the sender's own virtual network."""
+    return next(
+        (vm for vm in fabric.vms.values() if vm.vni == origin.vni and vm.mac == target.mac), None
+    )
+
+
+def _owner(fabric: Fabric, nve: str, port: int) -> VmSpec | None:
+    """A port number belongs to one VM, wherever it is."""
+    return next((vm for vm in fabric.vms.values() if fabric.port(vm.name) == port), None)
+
+
+def _name(origin: VmSpec, frame: Frame) -> str:
+    return "a tunnel" if frame["in_port"] == VXLAN_PORT else origin.name

@@ -1,0 +1,76 @@
+"""A packet's way through a fabric, followed hop by hop by its routes alone (no network)."""
+
+from nve.model import IPAddress
+from topologies.spec import Fabric, Link
+
+MAX_HOPS = 32
+
+
+def paths(fabric: Fabric, source: str, destination: IPAddress) -> list[list[str]]:
+    """Every way equal-cost routing may take: the NVEs and routers crossed, both ends included.
+
+    Raises AssertionError where a packet would be lost: no route, a next hop that is not a
+    neighbour, or a loop.
+    """
+    return _paths(fabric, [source], destination)
+
+
+def _paths(fabric: Fabric, way: list[str], destination: IPAddress) -> list[list[str]]:
+    here = way[-1]
+    assert len(way) <= MAX_HOPS, f"loop: {way}"
+    if _owner(fabric, destination) == here:
+        return [way]
+    if any(
+        destination in interface.network
+        for port in fabric.ports(here)
+        for interface in fabric.addresses[port]
+    ):
+        return [[*way, _owner(fabric, destination)]]
+    routes = [route for route in fabric.routes[here] if destination in route.destination]
+    assert len(routes) == 1, f"{here} has {len(routes)} routes to {destination}"
+    return [
+        found
+        for hop in routes[0].next_hops
+        for found in _paths(fabric, [*way, _neighbour(fabric, here, hop)], destination)
+    ]
+
+
+def delay_ms(fabric: Fabric, source: str, destination: str) -> float:
+    """The configured one-way delay of the only way, over NVEs, switches and routers."""
+    found = _links(fabric, source, destination, set())
+    assert found is not None, f"nothing joins {source} and {destination}"
+    return sum(link.spec.delay_ms for link in found)
+
+
+def _links(fabric: Fabric, here: str, there: str, seen: set[str]) -> list[Link] | None:
+    if here == there:
+        return []
+    ways = []
+    for port in fabric.ports(here):
+        if port.peer not in seen:
+            rest = _links(fabric, port.peer, there, seen | {here})
+            if rest is not None:
+                ways.append([_link(fabric, here, port.peer), *rest])
+    return min(ways, key=len, default=None)
+
+
+def _link(fabric: Fabric, a: str, b: str) -> Link:
+    return next(link for link in fabric.links if {link.a, link.b} == {a, b})
+
+
+def _owner(fabric: Fabric, address: IPAddress) -> str:
+    owners = [
+        port.node
+        for port, interfaces in fabric.addresses.items()
+        if address in [interface.ip for interface in interfaces]
+    ]
+    assert len(owners) == 1, f"{address} belongs to {owners or 'nobody'}"
+    return owners[0]
+
+
+def _neighbour(fabric: Fabric, here: str, hop: IPAddress) -> str:
+    networks = [
+        interface.network for port in fabric.ports(here) for interface in fabric.addresses[port]
+    ]
+    assert any(hop in network for network in networks), f"{here} has no neighbour {hop}"
+    return _owner(fabric, hop)

@@ -1,0 +1,17 @@
+"""Waiting in tests: for facts, never for time.  The only place in the tests that sleeps."""
+
+from collections.abc import Callable
+
+from nve import wait
+
+
+def wait_until(check: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Returns as soon as `check` returns None; fails with the last difference it returned."""
+    try:
+        wait.wait_until(lambda: _printable(check()), timeout_s)
+    except TimeoutError as late:
+        raise AssertionError(str(late)) from None
+
+
+def _printable(difference: object) -> str | None:
+    return None if difference is None else str(difference)

@@ -1,0 +1,253 @@
+"""A VM's NIC: plugged, re-plugged and paused, with real packets through two real NVEs."""
+
+import socket
+import time
+from collections.abc import Iterator
+from subprocess import PIPE
+
+import pytest
+
+from nve.freezer import freeze, thaw
+from nve.model import Mac
+from nve.namespace import inside, run_in
+from nve.plug import NIC, Plug
+from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
+from tests.helpers.wait import wait_until
+from topologies.emulation import DataCentre
+
+PORT = 10
+
+
+@pytest.fixture(scope="module", params=["ipv4", "ipv6"])
+def running(request: pytest.FixtureRequest) -> Iterator[DataCentre]:
+    """vm1 at nve1 and vm2 at nve2, in a star of three NVEs, over either underlay."""
+    vms = (vm_spec(1, "nve1"), vm_spec(2, "nve2"))
+    with data_centre(vms=vms, underlay=request.param) as started:
+        yield started
+
+
+@pytest.fixture
+def plugs(running: DataCentre) -> Iterator[dict[tuple[str, str], Plug]]:
+    """vm1 plugged into nve1 and nve3, vm2 into nve2; all frames go to nve2 or come from there."""
+    made = {(vm, nve): plug(running, vm, nve) for vm, nve in (
+        *(("vm1", "nve1"), ("vm1", "nve3"), ("vm2", "nve2")),
+    )}  # fmt: skip
+    for nve in ("nve1", "nve3"):
+        tunnel(running, nve, to="nve2")
+    tunnel(running, "nve2", to="nve1")
+    made["vm2", "nve2"].set_forwarding(True)
+    for vm in running.vms.values():  # unanswered requests of the test before
+        run_in(vm.pid, ["ip", "neigh", "flush", "dev", NIC])
+    yield made
+    for (_, nve), cable in made.items():
+        running.nves[nve].bridge.del_port(cable.nve_interface)
+        cable.remove()
+
+
+def plug(running: DataCentre, vm: str, nve: str) -> Plug:
+    offloads = running.datapath == "system"
+    made = Plug.create(vm, nve, running.vms[vm].pid, running.nves[nve].pid, offloads=offloads)
+    running.nves[nve].bridge.add_port(made.nve_interface, PORT)
+    return made
+
+
+def tunnel(running: DataCentre, nve: str, to: str) -> None:
+    """What the NVA's rules will do, by hand: the VM's port and a tunnel joined in VNI 5000."""
+    vtep = running.nves[to].vtep
+    field = "tun_dst" if vtep.version == 4 else "tun_ipv6_dst"
+    encapsulate = f"set_field:5000->tun_id,set_field:{vtep}->{field},output:1"
+    bridge = running.nves[nve].bridge
+    bridge.ofctl("add-flow", "br-int", f"in_port={PORT},actions={encapsulate}")
+    bridge.ofctl("add-flow", "br-int", f"in_port=1,tun_id=5000,actions=output:{PORT}")
+
+
+def pings(running: DataCentre, family: str = "ipv4", count: int = 3) -> int:
+    """How many pings from vm1 to vm2 come back."""
+    target = getattr(running.vms["vm2"].spec, family)
+    return len(round_trips_ms(running, running.vms["vm1"], str(target), count))
+
+
+def test_the_nic_is_as_the_vm_is_specified(running: DataCentre) -> None:
+    shown = run_in(running.vms["vm1"].pid, ["ip", "addr", "show", NIC])
+
+    assert "link/ether 02:00:00:00:00:01" in shown
+    assert f"mtu {running.tenant_mtu}" in shown
+    assert "inet 10.0.0.1/16" in shown
+    assert "inet6 fd50::1/64 scope global nodad" in shown
+    assert "inet6 fe80::ff:fe00:1/64 scope link" in shown
+    assert "tentative" not in shown
+
+
+def test_a_new_plug_does_not_forward(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    assert not plugs["vm1", "nve1"].forwarding
+    assert pings(running, count=1) == 0
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_frames_cross_from_nve_to_nve(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug], family: str
+) -> None:
+    plugs["vm1", "nve1"].set_forwarding(True)
+
+    assert pings(running, family) == 3
+
+
+def test_a_frame_of_the_tenants_mtu_crosses_whole(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    plugs["vm1", "nve1"].set_forwarding(True)
+    payload = running.tenant_mtu - 28
+    ping = ["ping", "-M", "do", "-c1", f"-s{payload}", str(running.vms["vm2"].spec.ipv4)]
+
+    assert running.in_vm("vm1", ping, stdout=PIPE).wait() == 0
+
+
+def test_a_replug_is_immediate_and_the_vm_does_not_notice(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    old, new = plugs["vm1", "nve1"], plugs["vm1", "nve3"]
+    old.set_forwarding(True)
+    assert pings(running) == 3
+    before = run_in(running.vms["vm1"].pid, ["ip", "-o", "link", "show", NIC])
+
+    started = time.perf_counter()
+    old.set_forwarding(False)
+    tunnel(running, "nve2", to="nve3")
+    new.set_forwarding(True)
+
+    assert pings(running) == 3
+    assert run_in(running.vms["vm1"].pid, ["ip", "-o", "link", "show", NIC]) == before
+    assert "n_packets=0" not in running.nves["nve3"].bridge.ofctl(
+        "dump-flows", "br-int", f"in_port={PORT}"
+    )
+    assert time.perf_counter() - started < 5
+
+
+def test_flipping_takes_less_than_a_millisecond(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    old, new = plugs["vm1", "nve1"], plugs["vm1", "nve3"]
+    old.set_forwarding(True)
+    took_ms = []
+    for _ in range(25):
+        started = time.perf_counter()
+        old.set_forwarding(False)
+        new.set_forwarding(True)
+        took_ms.append(1000 * (time.perf_counter() - started))
+        old, new = new, old
+
+    assert min(took_ms) < 1.0  # the others had to wait for a processor
+
+
+def test_a_vm_without_a_forwarding_plug_neither_sends_nor_receives(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    cable = plugs["vm1", "nve1"]
+    cable.set_forwarding(True)
+    assert pings(running) == 3
+    cable.set_forwarding(False)
+    counters = ["cat", f"/proc/net/dev_snmp6/{NIC}"]
+    received = run_in(running.vms["vm1"].pid, counters).split()[3]
+
+    assert pings(running, count=1) == 0
+    target = running.vms["vm1"].spec.ipv4
+    assert round_trips_ms(running, running.vms["vm2"], str(target), count=1) == []
+    assert run_in(running.vms["vm1"].pid, counters).split()[3] == received
+
+    cable.set_forwarding(True)
+    assert pings(running, count=1) == 1
+
+
+def test_the_nves_own_kernel_stays_out_of_the_tenants_network(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    """It would answer ARP for its own addresses, and tell tenants its multicast groups."""
+    plugs["vm1", "nve1"].set_forwarding(True)
+    vm = running.vms["vm1"]
+    vtep = running.nves["nve1"].vtep
+    run_in(vm.pid, ["ip", "route", "replace", str(vtep), "dev", NIC])
+
+    assert round_trips_ms(running, vm, str(vtep), count=1) == []
+    assert Mac("lladdr") not in run_in(vm.pid, ["ip", "neigh", "show", str(vtep)])
+
+
+def test_freezing_stops_what_runs_in_the_vm_and_nothing_else(running: DataCentre) -> None:
+    count = "import time\nwhile True:\n print(time.time_ns(), flush=True); time.sleep(0.001)"
+    process = running.in_vm("vm1", ["python3", "-c", count], stdout=PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    cgroup = running.vms["vm1"].cgroup
+
+    freeze(cgroup)
+    frozen_ns = time.time_ns()
+    assert running.in_vm("vm2", ["true"]).wait() == 0
+    wait_until(lambda: None if time.time_ns() > frozen_ns + 50_000_000 else "still early")
+    thawed_ns = time.time_ns()
+    thaw(cgroup)
+
+    stamps = []
+    while not stamps or stamps[-1] < thawed_ns:
+        stamps.append(int(process.stdout.readline()))
+    process.kill()
+    process.communicate()
+    assert not [stamp for stamp in stamps if frozen_ns < stamp < thawed_ns]
+
+
+def test_a_process_started_in_a_frozen_vm_waits(running: DataCentre) -> None:
+    cgroup = running.vms["vm1"].cgroup
+    freeze(cgroup)
+    process = running.in_vm("vm1", ["true"])
+
+    def not_inside() -> str | None:
+        inside_now = (cgroup / "cgroup.procs").read_text().split()
+        return None if str(process.pid) in inside_now else f"only {inside_now}"
+
+    wait_until(not_inside)
+    assert process.poll() is None
+    thaw(cgroup)
+    assert process.wait(5) == 0
+
+
+def test_a_command_in_mininets_shell_is_in_the_vm(running: DataCentre) -> None:
+    shell = running.vms["vm1"].node
+
+    assert shell.cmd("hostname -I").split()[0] == "10.0.0.1"
+    assert str(shell.pid) in (running.vms["vm1"].cgroup / "cgroup.procs").read_text().split()
+
+
+def test_mininet_knows_what_is_plugged(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    running.refresh_mininet_links()
+    running.refresh_mininet_links()
+
+    links = [str(link) for link in running.net.links]
+    assert links.count("p-nve1<->p-vm1") == 1
+    assert links.count("p-nve3<->p-vm1") == 1
+    assert "to-core<->to-nve1" in links
+    assert running.net["vm1"].defaultIntf().name == NIC
+
+
+def test_mininets_shell_at_an_nve_talks_to_its_own_switch(running: DataCentre) -> None:
+    names = [
+        running.net[nve].cmd("ovs-vsctl get bridge br-int datapath_id") for nve in running.nves
+    ]
+
+    assert [int(name.strip().strip('"'), 16) for name in names] == [
+        nve.dpid for nve in running.nves.values()
+    ]
+
+
+def test_a_namespace_is_left_again_also_after_an_error(running: DataCentre) -> None:
+    here = socket.if_nameindex()
+
+    def fail_inside() -> None:
+        with inside(running.vms["vm1"].pid):
+            assert NIC in [name for _, name in socket.if_nameindex()]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
+    assert socket.if_nameindex() == here

@@ -1,0 +1,215 @@
+"""The fabric and the promises asked of it: each is shown a case in which it has to complain."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.authority import Refused
+from controller.dissemination import strategy
+from nve.evaluator import ForwardingLoop
+from nve.messages import Missed, RuleEnded
+from nve.rules import Output, Purpose, Rule, Table, Tunnel, match
+from tests.helpers import frames, promises
+from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
+from tests.helpers.tenants import BLUE, RED, vm, vteps
+
+VM1, VM2, OTHER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("other", 1, "nve2", BLUE)
+DROP = Rule(Table.FORWARD, 99, match(), (), Purpose.SPOOFED)
+
+
+@pytest.fixture
+def fabric() -> Fabric:
+    fabric = Fabric(vteps(), strategy("push", None))
+    for each in (VM1, VM2, OTHER):
+        fabric.associate(each)
+    fabric.settle()
+    return fabric
+
+
+def misconfigure(fabric: Fabric, nve: str, *rules: Rule) -> None:
+    for rule in rules:
+        fabric.nves[nve].carry_out(Add(rule))
+
+
+def to_vm1(*actions: object) -> Rule:
+    """A rule about frames to vm1 that stands above the NVA's."""
+    where = match(metadata=RED, eth_dst=VM1.mac)
+    return Rule(Table.FORWARD, 99, where, actions, Purpose.FORWARD, VM1.tenant_system)
+
+
+# -- promises --------------------------------------------------------------------------------------
+
+
+def test_a_sound_fabric_keeps_all_promises(fabric: Fabric) -> None:
+    assert promises.disagreeing(fabric) == []
+    assert promises.unreached(fabric) == []
+    assert promises.strayed(fabric, fabric.vms.values()) == []
+
+
+def test_a_missing_and_an_extra_rule_are_named(fabric: Fabric) -> None:
+    misconfigure(fabric, "nve3", DROP)
+    lost = next(iter(fabric.nves["nve1"].holds()))
+    fabric.nves["nve1"].carry_out(Remove(lost))
+
+    assert promises.disagreeing(fabric) == [f"nve1 misses {lost}", f"nve3 still holds {DROP}"]
+
+
+def test_a_rule_with_another_time_out_is_another_rule(fabric: Fabric) -> None:
+    kept = next(iter(fabric.nves["nve1"].holds()))
+    misconfigure(fabric, "nve1", replace(kept, hard_s=5))
+
+    assert len(promises.disagreeing(fabric)) == 2
+
+
+def test_a_vm_that_is_not_reached_is_named(fabric: Fabric) -> None:
+    misconfigure(fabric, "nve2", to_vm1())
+
+    assert promises.unreached(fabric) == ["vm2 -> vm1 got to (), not ('nve1', 10)"]
+
+
+def test_a_frame_in_another_network_is_named(fabric: Fabric) -> None:
+    misconfigure(fabric, "nve2", to_vm1(Output(fabric.port("other"))))
+
+    assert promises.strayed(fabric, [VM1]) == ["vm2 -> vm1 at nve2 got to other"]
+
+
+def test_a_frame_delivered_twice_is_named(fabric: Fabric) -> None:
+    there = Tunnel(RED, fabric.nves["nve1"].vtep)
+    misconfigure(fabric, "nve2", to_vm1(there, there))
+
+    assert "vm2 -> vm1 at nve2 got to vm1, vm1" in promises.strayed(fabric, [VM1])
+
+
+def test_a_frame_out_of_a_tunnel_that_strays_is_named(fabric: Fabric) -> None:
+    to_other = Rule(Table.FROM_TUNNEL, 99, (), (Output(fabric.port("other")),), Purpose.DELIVER)
+    misconfigure(fabric, "nve1", to_other)
+
+    assert "a tunnel -> vm1 at nve1 got to other" in promises.strayed(fabric, [VM1])
+
+
+def test_a_loop_raises(fabric: Fabric) -> None:
+    for here, there in (("nve1", "nve2"), ("nve2", "nve1")):
+        back = Tunnel(RED, fabric.nves[there].vtep, hairpin=True)
+        misconfigure(fabric, here, Rule(Table.FROM_TUNNEL, 99, (), (back,), Purpose.IN_FLIGHT))
+
+    with pytest.raises(ForwardingLoop):
+        promises.strayed(fabric, [VM1])
+
+
+# -- the switch ------------------------------------------------------------------------------------
+
+
+def test_a_rule_with_the_same_key_replaces_without_a_report() -> None:
+    node = FakeNve("nve1", vteps()["nve1"], connected=True)
+    node.carry_out(Add(replace(DROP, reports_end=True)))
+    node.carry_out(Add(DROP))
+
+    assert node.holds() == {DROP}
+    assert not node.up
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        (replace(DROP, reports_end=True, idle_s=1), "idle"),
+        (replace(DROP, reports_end=True, hard_s=1), "timer"),
+    ],
+)
+def test_a_time_out_is_reported_with_its_reason(rule: Rule, why: str) -> None:
+    node = FakeNve("nve1", vteps()["nve1"], connected=True)
+    node.carry_out(Add(rule))
+    node.expire(rule)
+
+    (report,) = node.up
+    assert isinstance(report, RuleEnded)
+    assert (report.cookie, report.why) == (rule.cookie, why)
+    assert not node.holds()
+
+
+def test_a_rule_removed_by_the_nva_reports_only_if_it_is_to() -> None:
+    node = FakeNve("nve1", vteps()["nve1"], connected=True)
+    told = replace(DROP, priority=1, reports_end=True)
+    for rule in (DROP, told):
+        node.carry_out(Add(rule))
+    node.carry_out(RemoveOthers(frozenset({DROP.cookie})))
+    node.carry_out(Remove(DROP))
+    node.carry_out(Remove(DROP))
+
+    assert not node.holds()
+    assert [report.why for report in node.up] == ["told"]
+
+
+# -- the control channels --------------------------------------------------------------------------
+
+
+def test_nothing_moves_by_itself_and_nothing_overtakes(fabric: Fabric) -> None:
+    fabric.ask(fabric.authority.nve_connected, "nve1")
+    before = list(fabric.nves["nve1"].down)
+    assert fabric.under_way() == [("nve1", "down")]
+
+    fabric.lose("nve1", "down")
+    assert not fabric.deliver("nve1", "down")
+    assert list(fabric.nves["nve1"].down) == before
+
+    assert fabric.deliver("nve1", "down")
+    assert list(fabric.nves["nve1"].down) == before[1:]
+
+
+def test_channels_of_two_nves_are_independent(fabric: Fabric) -> None:
+    for nve in ("nve1", "nve2"):
+        fabric.ask(fabric.authority.nve_connected, nve)
+    fabric.lose("nve1", "down")
+
+    while fabric.nves["nve2"].down:
+        assert fabric.deliver("nve2", "down")
+
+    assert ("nve1", "down") in fabric.under_way()
+
+
+def test_a_broken_connection_loses_messages_and_keeps_rules(fabric: Fabric) -> None:
+    rules = fabric.nves["nve1"].holds()
+    fabric.ask(fabric.authority.nve_connected, "nve1")
+    fabric.disconnect("nve1")
+
+    assert fabric.under_way() == []
+    assert fabric.nves["nve1"].holds() == rules
+    assert not fabric.authority.book.is_connected("nve1")
+
+
+def test_every_change_of_a_rule_can_be_watched(fabric: Fabric) -> None:
+    seen: list[Rule] = []
+    before = fabric.nves["nve3"].holds()
+    fabric.on_change = lambda changed: seen.append(changed)
+    fabric.associate(vm("vm3", 3, "nve3"))
+    fabric.settle()
+
+    added = fabric.nves["nve3"].holds() - before
+    assert added
+    assert added <= set(seen)
+
+
+# -- VMs and the NVA -------------------------------------------------------------------------------
+
+
+def test_a_miss_comes_to_the_nva_as_the_frame_it_was(fabric: Fabric) -> None:
+    unknown = vm("ghost", 99, "nve1")
+    fabric.send("vm1", frames.ipv4(VM1, unknown.mac))
+
+    (report,) = fabric.nves["nve1"].up
+    assert isinstance(report, Missed)
+    assert (report.port, report.destination) == (10, unknown.mac)
+    fabric.settle()
+    assert fabric.refused() == {"unknown-destination": 1}
+
+
+def test_a_refusal_reaches_the_test(fabric: Fabric) -> None:
+    with pytest.raises(Refused):
+        fabric.request_move("vm1", "nve1")
+
+
+def test_a_whole_move_leads_to_the_other_nve(fabric: Fabric) -> None:
+    fabric.move("vm1", "nve3")
+
+    assert fabric.where["vm1"] == "nve3"
+    assert promises.unreached(fabric) == []
+    assert fabric.mortal() == []

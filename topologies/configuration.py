@@ -1,0 +1,195 @@
+"""What each node of a data centre is told at bring-up.  Pure: names and addresses in, commands out.
+
+Three steps, each done on all nodes at once before the next: sysctls; interfaces up; addresses,
+neighbours and routes.  All of it is static, so that the first packet of an experiment finds what
+the last one does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal, TypeAlias
+
+from nve.model import NAME, Mac, VmSpec
+from topologies.addressing import neighbours
+from topologies.spec import UNDERLAY_MTU, Fabric, Port
+
+NVA, CONTROL_SWITCH, WIRE = "nva", "ctl", "wire"
+CONTROL_NETWORK = IPv4Network("198.18.0.0/16")
+"""From the range for benchmarks (RFC 2544): the NVA is .0.1, the n-th NVE .1.n."""
+TENANT_PREFIX_LENGTH = {4: 16, 6: 64}
+SWITCH_DEVICE = "br0"
+"""The bridge device that makes a namespace a switch."""
+NIC = "eth0"
+KEEPER = ("keep-up", "keep-up-end")
+"""A cable from the VM's NIC to nowhere."""
+
+Role: TypeAlias = Literal["vm", "nve", "switch", "router", "nva", "wire"]
+
+# No namespace learns or announces anything by itself: no router solicitations, no
+# autoconfiguration, no duplicate address detection, which would cost every address a second.
+_QUIET = {
+    f"ipv6/conf/{scope}/{setting}": 0
+    for scope in ("all", "default")
+    for setting in ("accept_ra", "autoconf", "router_solicitations", "accept_dad", "dad_transmits")
+}
+_NO_IPV6 = {f"ipv6/conf/{scope}/disable_ipv6": 1 for scope in ("all", "default")}
+# A router hashes ports as well, else all tunnels between two NVEs would take the same path.
+_FORWARDING = {
+    "ipv4/ip_forward": 1,
+    "ipv6/conf/all/forwarding": 1,
+    "ipv4/fib_multipath_hash_policy": 1,
+    "ipv6/fib_multipath_hash_policy": 1,
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything about a data centre that follows from its fabric and its VMs."""
+
+    fabric: Fabric
+    vms: tuple[VmSpec, ...]
+    vtep_device: str | None
+    """The interface that holds an NVE's underlay addresses, if not the underlay interface."""
+
+    def check(self) -> None:
+        """Raises ValueError if fabric and VMs do not fit together."""
+        nodes = [NVA, CONTROL_SWITCH, WIRE, *(node.name for node in self.fabric.nodes)]
+        for vm in self.vms:
+            if not NAME.fullmatch(vm.name):
+                raise ValueError(f"VM {vm.name!r}: a name is a letter and up to six of a-z0-9")
+            if vm.name in nodes:
+                raise ValueError(f"VM {vm.name}: a node of the data centre has this name already")
+            if vm.nve not in self.fabric.nves:
+                raise ValueError(
+                    f"VM {vm.name}: there is no NVE {vm.nve}; "
+                    f"this topology has {', '.join(self.fabric.nves)}"
+                )
+            nodes.append(vm.name)
+        for node in self.fabric.nodes:
+            if not NAME.fullmatch(node.name) or nodes.count(node.name) > 1:
+                raise ValueError(
+                    f"underlay node {node.name!r}: a name is a letter and up to six of a-z0-9, "
+                    f"and not one of {NVA}, {CONTROL_SWITCH}, {WIRE}"
+                )
+
+    @cached_property
+    def roles(self) -> Mapping[str, Role]:
+        """Every node there is."""
+        roles: dict[str, Role] = {node.name: node.kind for node in self.fabric.nodes}
+        roles |= {NVA: "nva", CONTROL_SWITCH: "switch", WIRE: "wire"}
+        roles |= {vm.name: "vm" for vm in self.vms}
+        return roles
+
+    @cached_property
+    def controlled(self) -> tuple[str, ...]:
+        """Who is on the control network."""
+        return (NVA, *self.fabric.nves)
+
+    def control_address(self, name: str) -> IPv4Address:
+        place = self.controlled.index(name)
+        return CONTROL_NETWORK[1] if name == NVA else CONTROL_NETWORK[256 + place]
+
+    def control_mac(self, name: str, *, switch_side: bool = False) -> Mac:
+        place = self.controlled.index(name)
+        return Mac(f"06:02:00:{int(switch_side):02x}:{place >> 8:02x}:{place & 255:02x}")
+
+    def sysctls(self, name: str) -> Mapping[str, int]:
+        """Network sysctls by their path below /proc/sys/net."""
+        role = self.roles[name]
+        if role in ("switch", "wire"):
+            return _NO_IPV6
+        return _QUIET | _FORWARDING if role == "router" else _QUIET
+
+    def interfaces(self, name: str) -> Sequence[str]:
+        """The interfaces of a node that are ends of underlay and control links."""
+        if name == CONTROL_SWITCH:
+            return [f"to-{member}" for member in self.controlled]
+        underlay = [port.interface for port in self.fabric.ports(name)]
+        return [*underlay, *([f"to-{CONTROL_SWITCH}"] if name in self.controlled else [])]
+
+    def bring_up(self, name: str) -> Sequence[str]:
+        """`ip` commands: bridge devices, and every interface up."""
+        commands = ["link set lo up"]
+        role = self.roles[name]
+        if role == "vm":
+            commands += self._nic(next(vm for vm in self.vms if vm.name == name))
+        if role == "switch":
+            commands += [
+                f"link add {SWITCH_DEVICE} type bridge "
+                "stp_state 0 forward_delay 0 mcast_snooping 0",
+                f"link set {SWITCH_DEVICE} up",
+            ]
+        for interface in self.interfaces(name):
+            extra = ""
+            if role == "switch":
+                extra = f" master {SWITCH_DEVICE}"
+            elif role == "nve" and self.vtep_device is not None:
+                extra = " addrgenmode none"  # the kernel has nothing to say there
+            commands.append(f"link set {interface}{extra} mtu {UNDERLAY_MTU} up")
+        return commands
+
+    def configure(self, name: str) -> Sequence[str]:
+        """`ip` commands: addresses, neighbours, routes."""
+        commands: list[str] = []
+        if name in self.controlled:
+            commands += self._control(name)
+        if self.roles[name] in ("nve", "router"):
+            commands += self._underlay(name)
+        return commands
+
+    def _nic(self, vm: VmSpec) -> Sequence[str]:
+        keeper, end = KEEPER
+        return [
+            f"link add {NIC} address {vm.mac} type bridge "
+            "stp_state 0 forward_delay 0 mcast_snooping 0",
+            f"link set {NIC} mtu {self.fabric.tenant_mtu} addrgenmode eui64",
+            f"link add {keeper} type veth peer name {end}",
+            f"link set {keeper} addrgenmode none",
+            f"link set {end} addrgenmode none up",
+            f"link set {keeper} master {NIC} up",
+            f"link set {keeper} type bridge_slave "
+            "learning off flood off mcast_flood off bcast_flood off",
+            f"link set {NIC} up",
+            f"addr add {vm.ipv4}/{TENANT_PREFIX_LENGTH[4]} dev {NIC}",
+            f"addr add {vm.ipv6}/{TENANT_PREFIX_LENGTH[6]} dev {NIC} nodad",
+        ]
+
+    def _underlay(self, name: str) -> Sequence[str]:
+        fabric = self.fabric
+        commands = []
+        for port in fabric.ports(name):
+            for interface in fabric.addresses[port]:
+                nodad = " nodad" if interface.version == 6 else ""
+                commands.append(f"addr add {interface} dev {self._device(port)}{nodad}")
+        for port, address, mac in neighbours(fabric, name):
+            commands.append(
+                f"neigh replace {address} lladdr {mac} dev {self._device(port)} nud permanent"
+            )
+        for route in fabric.routes[name]:
+            if len(route.next_hops) == 1:
+                hops = f"via {route.next_hops[0]}"
+            else:
+                hops = " ".join(f"nexthop via {hop}" for hop in route.next_hops)
+            commands.append(f"route add {route.destination} {hops}")
+        return commands
+
+    def _control(self, name: str) -> Sequence[str]:
+        device = f"to-{CONTROL_SWITCH}"
+        address = self.control_address(name)
+        peers = self.fabric.nves if name == NVA else (NVA,)
+        return [
+            f"addr add {address}/{CONTROL_NETWORK.prefixlen} dev {device}",
+            *(
+                f"neigh replace {self.control_address(peer)} "
+                f"lladdr {self.control_mac(peer)} dev {device} nud permanent"
+                for peer in peers
+            ),
+        ]
+
+    def _device(self, port: Port) -> str:
+        """Where the addresses of an underlay port are."""
+        if self.vtep_device is not None and self.roles[port.node] == "nve":
+            return self.vtep_device
+        return port.interface

@@ -1,0 +1,254 @@
+"""A delay line in user space, for kernels without netem.
+
+Started by the data centre in the namespace `wire` as `python -m topologies.delay_line`, one process
+for all delayed links.  Such a link is two cables that end here, and this process carries frames
+from one to the other, in both directions, after a while:
+
+    nve1 to-core ~~~~ w1a  [delay line]  w1b ~~~~ to-nve1 core
+
+The wait counts from the kernel's arrival time of a frame, so that a moment in which this process
+does not get a CPU delays nothing unless it is longer than the link's own delay.  Jitter is uniform
+and never reorders: a frame's due time is at least that of the frame before it, which with a jitter
+that is large against the gaps between frames shifts the mean up.  What could not be kept is
+counted: frames dropped here or in the kernel's buffer, and how late frames left.
+
+Frames that a sender has not yet cut to size (GSO) pass whole, with their checksums still open:
+PACKET_VNET_HDR carries what is left to do along.
+"""
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import random
+import select
+import signal
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+READY = "ready"
+"""Printed when frames are being carried."""
+
+MAX_QUEUED_BYTES = 64 << 20
+SOCKET_BUFFER_BYTES = 32 << 20
+BATCH = 64
+"""Frames read from one interface before others get their turn."""
+LONGEST_FRAME = 65_600
+
+_LATENESS_STEP_US, _LATENESS_STEPS = 10, 2000
+_NEVER_NS = 1 << 62
+
+# linux/if_packet.h, asm-generic/socket.h, linux/prctl.h
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6
+_PACKET_VNET_HDR, _PACKET_QDISC_BYPASS, _PACKET_IGNORE_OUTGOING = 15, 20, 23
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_TIMESTAMPNS = 32, 33, 35
+_ETH_P_ALL = 3
+_PR_SET_TIMERSLACK = 29
+
+
+@dataclass
+class DelayQueue:
+    """Where the frames of one direction wait.  Pure: it is told the time."""
+
+    delay_ns: int
+    jitter_ns: int
+    chance: random.Random
+    frames: deque[tuple[int, bytes]] = field(default_factory=deque)
+    last_due_ns: int = 0
+    queued_bytes: int = 0
+    forwarded: int = 0
+    overflowed: int = 0
+    late_us_max: int = 0
+    lateness: list[int] = field(default_factory=lambda: [0] * (_LATENESS_STEPS + 1))
+
+    def put(self, arrival_ns: int, frame: bytes) -> None:
+        """Takes a frame in; drops it if too many wait already."""
+        if self.queued_bytes + len(frame) > MAX_QUEUED_BYTES:
+            self.overflowed += 1
+            return
+        due_ns = arrival_ns + self.delay_ns
+        if self.jitter_ns:
+            due_ns += self.chance.randint(-self.jitter_ns, self.jitter_ns)
+        self.last_due_ns = max(self.last_due_ns, due_ns)
+        self.frames.append((self.last_due_ns, frame))
+        self.queued_bytes += len(frame)
+
+    def next_due_ns(self) -> int:
+        return self.frames[0][0] if self.frames else _NEVER_NS
+
+    def take(self, now_ns: int) -> bytes | None:
+        """The next frame if it is due, and notes how late it is."""
+        if not self.frames or self.frames[0][0] > now_ns:
+            return None
+        due_ns, frame = self.frames.popleft()
+        self.queued_bytes -= len(frame)
+        self.forwarded += 1
+        late_us = (now_ns - due_ns) // 1000
+        self.late_us_max = max(self.late_us_max, late_us)
+        self.lateness[min(late_us // _LATENESS_STEP_US, _LATENESS_STEPS)] += 1
+        return frame
+
+    def late_us(self, quantile: float) -> int:
+        """The lateness that this share of the frames stayed below."""
+        rank = quantile * self.forwarded
+        for step, count in enumerate(self.lateness[:-1]):
+            rank -= count
+            if rank <= 0:
+                return min((step + 1) * _LATENESS_STEP_US, self.late_us_max)
+        return self.late_us_max
+
+    def statistics(self) -> dict[str, int]:
+        return {
+            "forwarded": self.forwarded,
+            "waiting": len(self.frames),
+            "overflowed": self.overflowed,
+            "late_us_p50": self.late_us(0.5),
+            "late_us_p99": self.late_us(0.99),
+            "late_us_max": self.late_us_max,
+        }
+
+
+@dataclass
+class Direction:
+    """From one interface, through a queue, to another."""
+
+    name: str
+    receiver: socket.socket
+    sender: socket.socket
+    queue: DelayQueue
+    unsent: int = 0
+    kernel_dropped: int = 0
+
+    def receive(self) -> None:
+        """Takes in what has arrived, up to a batch."""
+        receive, put = self.receiver.recvmsg, self.queue.put
+        try:
+            for _ in range(BATCH):
+                frame, ((_, _, stamp), *_), _, _ = receive(LONGEST_FRAME, 64)
+                seconds, nanoseconds = struct.unpack("qq", stamp)
+                put(seconds * 1_000_000_000 + nanoseconds, frame)
+        except BlockingIOError:
+            return
+
+    def send_due(self, now_ns: int) -> None:
+        while (frame := self.queue.take(now_ns)) is not None:
+            try:
+                self.sender.send(frame)
+            except OSError:  # the buffer is full, or the link is down: what a cable does then
+                self.unsent += 1
+
+    def statistics(self) -> dict[str, int | str]:
+        counters = self.receiver.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8)
+        self.kernel_dropped += struct.unpack("II", counters)[1]  # reading resets it
+        return {
+            "direction": self.name,
+            **self.queue.statistics(),
+            "unsent": self.unsent,
+            "kernel_dropped": self.kernel_dropped,
+        }
+
+
+class DelayLine:
+    """All directions of all links."""
+
+    def __init__(self, directions: Sequence[Direction]) -> None:
+        self.directions = directions
+        self._by_descriptor = {direction.receiver.fileno(): direction for direction in directions}
+
+    @classmethod
+    def of(cls, links: Sequence[dict[str, Any]], seed: int) -> Self:
+        """Opens the interfaces a_end and b_end of each link, whose nodes are a and b."""
+        directions = []
+        for link in links:
+            a_end, b_end = open_interface(link["a_end"]), open_interface(link["b_end"])
+            for sender, receiver, entry, leaving in (
+                (link["a"], link["b"], a_end, b_end),
+                (link["b"], link["a"], b_end, a_end),
+            ):
+                name = f"{sender}>{receiver}"
+                queue = DelayQueue(
+                    delay_ns=round(link["delay_ms"] * 1e6),
+                    jitter_ns=round(link["jitter_ms"] * 1e6),
+                    chance=random.Random(f"{seed} {name}"),
+                )
+                directions.append(Direction(name, entry, leaving, queue))
+        return cls(directions)
+
+    def turn(self) -> None:
+        """Waits until a frame arrives or is due; takes in what arrived, sends what is due."""
+        next_due_ns = min(direction.queue.next_due_ns() for direction in self.directions)
+        wait_s = min(max(0, next_due_ns - time.time_ns()) / 1e9, 1.0)
+        arrived, _, _ = select.select(list(self._by_descriptor), [], [], wait_s)
+        for descriptor in arrived:
+            self._by_descriptor[descriptor].receive()
+        now_ns = time.time_ns()
+        for direction in self.directions:
+            direction.send_due(now_ns)
+
+    def statistics(self) -> list[dict[str, int | str]]:
+        return [direction.statistics() for direction in self.directions]
+
+
+def open_interface(name: str) -> socket.socket:
+    """A socket that reads what others send to the interface, and writes to it past its queue."""
+    interface = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    for option in (_PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING, _PACKET_QDISC_BYPASS):
+        interface.setsockopt(_SOL_PACKET, option, 1)
+    for option in (_SO_RCVBUFFORCE, _SO_SNDBUFFORCE):
+        interface.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
+    interface.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+    interface.bind((name, _ETH_P_ALL))
+    interface.setblocking(False)
+    return interface
+
+
+def run_first() -> None:
+    """Asks to run before everything else: a late frame would be taken for a slow network."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:  # not everywhere is root allowed real-time processes
+        os.nice(-20)
+
+
+def write_whole(path: Path, value: object) -> None:
+    """A reader sees the old file or the new one, never half of one."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    partial.rename(path)
+
+
+def main() -> None:
+    """Carries frames until SIGTERM.  Writes its statistics then, and whenever it gets SIGUSR1."""
+    arguments = argparse.ArgumentParser(description=main.__doc__)
+    arguments.add_argument("links", type=Path, help="JSON: a list of links")
+    arguments.add_argument("--statistics", type=Path, required=True, help="JSON file to write")
+    arguments.add_argument("--seed", type=int, default=1, help="of the jitter")
+    given = arguments.parse_args()
+
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
+    run_first()
+    gc.disable()
+    line = DelayLine.of(json.loads(given.links.read_text(encoding="utf-8")), given.seed)
+
+    def report(signal_number: int, _: FrameType | None) -> None:
+        write_whole(given.statistics, line.statistics())
+        if signal_number == signal.SIGTERM:
+            raise SystemExit
+
+    signal.signal(signal.SIGTERM, report)
+    signal.signal(signal.SIGUSR1, report)
+    print(READY, flush=True)
+    while True:
+        line.turn()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Mininet's nodes, as this data centre needs them; camelCase stops here.
+
+Each is a Mininet node (a shell in a network namespace), so that Mininet's CLI works as its users
+know it: `nodes`, `net`, `vm1 ping vm2`, `nve1 ovs-vsctl show`.  What Mininet would do by typing
+into those shells one after the other (create interfaces, move them, configure them) is done for all
+nodes at once elsewhere, and Mininet is told what exists.
+
+Mininet also wants to raise some of the machine's sysctls for large networks.  It is not let: a
+testbed that changes the host it measures on would have to say so in every result.
+"""
+
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from mininet.link import Intf, Link
+from mininet.net import Mininet
+from mininet.node import Host, OVSSwitch, Switch
+
+from nve.bridge import INTEGRATION, OPENFLOW
+
+
+class VmNode(Host):
+    """A tenant system."""
+
+
+class NveNode(OVSSwitch):
+    """An NVE."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, dpid="0", inNamespace=True)
+
+    def use(self, environment: Mapping[str, str]) -> None:
+        """Makes commands in the shell talk to the NVE's own Open vSwitch instance."""
+        self.cmd("export " + " ".join(f"{key}={value}" for key, value in environment.items()))
+
+    @classmethod
+    def setup(cls) -> None:
+        """Mininet looks for the machine's Open vSwitch here; it need not run."""
+
+    def dpctl(self, *args: str) -> str:
+        """Mininet's CLI command `dpctl`."""
+        return str(self.cmd("ovs-ofctl", "-O", OPENFLOW, args[0], INTEGRATION, *args[1:]))
+
+    def connected(self) -> bool:
+        """Mininet's CLI command `wait`."""
+        return "true" in self.vsctl("get controller", INTEGRATION, "is_connected")
+
+
+class UnderlayNode(Switch):
+    """A switch or router of the underlay, the control network, or the delay line's place."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, dpid="0", inNamespace=True)
+
+    def dpctl(self, *_: str) -> str:
+        return "(no OpenFlow here)\n"
+
+    def connected(self) -> bool:
+        return True
+
+
+class NvaNode(Host):
+    """Where the NVA runs; Mininet lists it as a controller."""
+
+
+class ExistingIntf(Intf):
+    """An interface that is there and configured already."""
+
+    def delete(self) -> None:
+        """It goes with its namespace."""
+        self.node.delIntf(self)
+
+
+class ExistingLink(Link):
+    """A cable that is there already, which Mininet is told about."""
+
+    def __init__(self, node1: Any, name1: str, node2: Any, name2: str) -> None:
+        # `up=None` keeps Mininet from asking ifconfig; `fast` keeps it from moving interfaces.
+        super().__init__(
+            node1,
+            node2,
+            intfName1=name1,
+            intfName2=name2,
+            intf=ExistingIntf,
+            fast=True,
+            up=None,
+        )
+
+    @classmethod
+    def makeIntfPair(cls, *_: Any, **__: Any) -> None:  # noqa: N802 (Mininet's name)
+        """Nothing to make."""
+
+
+class PlugLink(ExistingLink):
+    """The cable between a VM and an NVE; it comes and goes during a run."""
+
+
+def tell_interface(node: Any, name: str, ipv4: str, mac: str) -> None:
+    """Tells Mininet about an interface that is not the end of a link."""
+    interface = ExistingIntf(name, node=node, moveIntfFn=lambda *_: None, up=None)
+    interface.ip, interface.mac = ipv4, mac
+
+
+def empty_network() -> Any:
+    """A Mininet without nodes, links or a controller of its own."""
+    Mininet.inited = True  # nothing of the host's to change
+    return Mininet(
+        build=False, controller=None, switch=UnderlayNode, host=VmNode, link=ExistingLink
+    )
+
+
+def end_shell(node: Any) -> None:
+    """Ends a node's shell and what it started; its namespace goes with the last of them."""
+    if node.shell is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(node.shell.pid, signal.SIGKILL)
+        node.cleanup()

@@ -1,0 +1,92 @@
+"""What `tc` is told to make a link slow, lossy or narrow.  Pure: text in, text out.
+
+**netem**, where the kernel has it, does delay, jitter, loss and rate, on the egress of both ends.
+netem reorders when its jitter is larger than the gap between two packets, except with a `rate`,
+when each packet's time counts from that of the one before it: so there is always a rate here, if
+need be one that nobody notices.
+
+Without netem, loss is a BPF filter and rate is a token bucket, for both directions at one end of
+the link: what leaves there is filtered and queued at the egress; what arrives is filtered at the
+ingress and led through an ifb that has the same queue.  (Delay is then delay_line.py's.)
+
+A queue in front of a rate holds `QUEUE_MS` at that rate; what exceeds it is dropped (tail drop).
+"""
+
+from topologies.spec import LinkSpec
+
+QUEUE_MS = 50
+FRAME_BYTES = 1514
+
+_UNNOTICED_MBIT = 100_000
+_PACKETS_PER_MS = 200  # more than this kind of machine forwards
+_LEAST_FRAMES = 30
+
+_ACCEPT, _NEXT_FILTER = 0, 0xFFFFFFFF  # TC_ACT_OK, TC_ACT_UNSPEC
+
+
+def netem(spec: LinkSpec) -> str:
+    """The qdisc that does all the spec says; what waits for its delay counts into `limit`."""
+    held_ms = spec.delay_ms + spec.jitter_ms + QUEUE_MS
+    if spec.rate_mbit is None:
+        packets = round(held_ms * _PACKETS_PER_MS)
+    else:
+        packets = round(spec.rate_mbit * 1000 * held_ms / (8 * FRAME_BYTES))
+    words = [
+        f"netem limit {max(packets, _LEAST_FRAMES)}",
+        f"delay {spec.delay_ms:f}ms {spec.jitter_ms:f}ms",
+        *([f"loss {spec.loss_pct:f}%"] if spec.loss_pct else []),
+        f"rate {_kbit(spec.rate_mbit or _UNNOTICED_MBIT)}",
+    ]
+    return " ".join(words)
+
+
+def token_bucket(rate_mbit: float) -> str:
+    """The qdisc for a rate where there is no netem."""
+    bytes_per_ms = rate_mbit * 1000 / 8
+    burst = round(max(3 * FRAME_BYTES, 2 * bytes_per_ms))
+    limit = round(max(_LEAST_FRAMES * FRAME_BYTES, QUEUE_MS * bytes_per_ms))
+    return f"tbf rate {_kbit(rate_mbit)} burst {burst} limit {limit}"
+
+
+def loss_program(loss_pct: float, otherwise: int) -> str:
+    """Classic BPF that drops that share of packets and answers `otherwise` for the rest.
+
+    It loads a random 32-bit number (SKF_AD_OFF + SKF_AD_RANDOM) and answers TC_ACT_SHOT if that is
+    below the threshold.
+    """
+    threshold = min(round(loss_pct / 100 * 2**32), 2**32 - 1)
+    return f"4,32 0 0 4294963256,53 1 0 {threshold},6 0 0 2,6 0 0 {otherwise}"
+
+
+def inbound_queue(interface: str) -> str:
+    """The ifb through which a rate-limited interface receives."""
+    return interface.replace("to-", "q-", 1)
+
+
+def both_directions(interface: str, spec: LinkSpec) -> list[str]:
+    """The `tc` commands for loss and rate at one end of a link, without netem.
+
+    With a rate, the ifb named by `inbound_queue` has to exist.
+    """
+    commands = []
+    if spec.loss_pct or spec.rate_mbit:
+        commands.append(f"qdisc add dev {interface} clsact")
+    if spec.loss_pct:
+        for hook, otherwise in (("egress", _ACCEPT), ("ingress", _NEXT_FILTER)):
+            program = loss_program(spec.loss_pct, otherwise)
+            commands.append(
+                f'filter add dev {interface} {hook} pref 1 protocol all bpf da bytecode "{program}"'
+            )
+    if spec.rate_mbit:
+        queue = token_bucket(spec.rate_mbit)
+        commands += [
+            f"filter add dev {interface} ingress pref 2 protocol all "
+            f"u32 match u32 0 0 action mirred egress redirect dev {inbound_queue(interface)}",
+            f"qdisc add dev {interface} root {queue}",
+            f"qdisc add dev {inbound_queue(interface)} root {queue}",
+        ]
+    return commands
+
+
+def _kbit(rate_mbit: float) -> str:
+    return f"{max(rate_mbit * 1000, 1):.0f}kbit"

@@ -1,0 +1,173 @@
+"""What an underlay is: nodes, links between them, and the addresses and routes that join them.
+
+A *fabric* is a value.  A topology file names nodes and links; `addressing.fabric()` turns them into
+subnets, addresses and static routes; `emulation.DataCentre` builds what the fabric says.  Nothing
+here knows how: no namespaces, no commands.
+
+There are three kinds of node.  An **NVE** is where tenants attach; it has exactly one underlay link
+and does not forward for others.  A **switch** joins its links into one subnet.  A **router** has an
+address on every link and forwards between subnets by static routes (no routing protocol runs: the
+underlay of a mobility experiment must not be what converges).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from typing import Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from nve.model import IPAddress, Mac, Vtep
+
+Family: TypeAlias = Literal["ipv4", "ipv6"]
+Kind: TypeAlias = Literal["nve", "switch", "router"]
+IPInterface: TypeAlias = IPv4Interface | IPv6Interface
+IPNetwork: TypeAlias = IPv4Network | IPv6Network
+
+UNDERLAY_MTU = 1500
+VXLAN_OVERHEAD: Mapping[Family, int] = {"ipv4": 50, "ipv6": 70}
+"""Inner Ethernet 14 + VXLAN 8 + UDP 8 + outer IP 20 or 40 (RFC 7348)."""
+
+
+class LinkSpec(BaseModel):
+    """What a link does to packets, in each direction alike.
+
+    `delay_ms` is one-way.  Jitter is uniform, +- `jitter_ms` around the delay, and never reorders:
+    a packet that would overtake leaves right behind its predecessor instead.  Loss is independent
+    per packet.  Without `rate_mbit` the link is as fast as the machine.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    loss_pct: float = 0.0
+    rate_mbit: float | None = None
+
+    @field_validator("delay_ms", "jitter_ms")
+    @classmethod
+    def _not_negative(cls, milliseconds: float) -> float:
+        if not 0 <= milliseconds <= 10_000:
+            raise ValueError(f"is {milliseconds}; give milliseconds from 0 to 10000")
+        return milliseconds
+
+    @field_validator("loss_pct")
+    @classmethod
+    def _a_percentage(cls, percent: float) -> float:
+        if not 0 <= percent <= 100:
+            raise ValueError(f"is {percent}; give a percentage from 0 to 100")
+        return percent
+
+    @field_validator("rate_mbit")
+    @classmethod
+    def _a_rate(cls, megabits: float | None) -> float | None:
+        if megabits is not None and not 0 < megabits <= 100_000:
+            raise ValueError(
+                f"is {megabits}; give Mbit/s greater than 0 and up to 100000, or leave it out for "
+                "a link without a limit"
+            )
+        return megabits
+
+    @model_validator(mode="after")
+    def _jitter_within_delay(self) -> Self:
+        if self.jitter_ms > self.delay_ms:
+            raise ValueError(
+                f"jitter_ms {self.jitter_ms} is greater than delay_ms {self.delay_ms}: a packet "
+                "cannot arrive before it was sent; raise delay_ms or lower jitter_ms"
+            )
+        return self
+
+    @property
+    def delays(self) -> bool:
+        """Whether packets have to wait; jitter never comes without a delay."""
+        return self.delay_ms > 0
+
+
+PLAIN_LINK = LinkSpec()
+
+
+class UnderlayParameters(BaseModel):
+    """What every topology takes; a topology's own Parameters class adds to it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    underlay: Family = Field(default="ipv4", description="IP version of the VXLAN tunnels")
+    link: LinkSpec = Field(default=PLAIN_LINK, description="every link that is not named otherwise")
+
+
+@dataclass(frozen=True)
+class Node:
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Link:
+    """A cable between two nodes; no two nodes share more than one."""
+
+    a: str
+    b: str
+    spec: LinkSpec = PLAIN_LINK
+
+    def __str__(self) -> str:
+        return f"{self.a}-{self.b}"
+
+    def other(self, node: str) -> str:
+        return self.b if node == self.a else self.a
+
+
+@dataclass(frozen=True, order=True)
+class Port:
+    """One end of a link: the interface of `node` that leads to `peer`."""
+
+    node: str
+    peer: str
+
+    @property
+    def interface(self) -> str:
+        """The name in the node's namespace."""
+        return f"to-{self.peer}"
+
+
+@dataclass(frozen=True)
+class Route:
+    """A static route; several next hops share the load (ECMP)."""
+
+    destination: IPNetwork
+    next_hops: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True)
+class Fabric:
+    """A whole underlay.  The underlay is dual-stack; `family` is what the VTEPs and tunnels use."""
+
+    nodes: tuple[Node, ...]
+    links: tuple[Link, ...]
+    macs: Mapping[Port, Mac]
+    addresses: Mapping[Port, tuple[IPInterface, ...]]
+    routes: Mapping[str, tuple[Route, ...]]
+    vteps: Mapping[str, Vtep]
+    family: Family
+
+    @property
+    def tenant_mtu(self) -> int:
+        """The largest tenant packet that fits into a tunnel packet on the underlay."""
+        return UNDERLAY_MTU - VXLAN_OVERHEAD[self.family]
+
+    @property
+    def nves(self) -> tuple[str, ...]:
+        return tuple(node.name for node in self.nodes if node.kind == "nve")
+
+    def kind(self, name: str) -> Kind:
+        return next(node.kind for node in self.nodes if node.name == name)
+
+    def ports(self, name: str) -> tuple[Port, ...]:
+        """The ends of links at a node, in the order of the links."""
+        return tuple(
+            Port(name, link.other(name)) for link in self.links if name in (link.a, link.b)
+        )
+
+    def uplink(self, nve: str) -> Port:
+        """The one underlay port of an NVE."""
+        (port,) = self.ports(nve)
+        return port
