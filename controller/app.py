@@ -183,9 +183,7 @@ class Nva:
     def rule_ended(self, message: Any) -> None:
         nve = self.names[message.datapath.id]
         reasons = {ofproto.OFPRR_IDLE_TIMEOUT: "idle", ofproto.OFPRR_HARD_TIMEOUT: "timer"}
-        why = reasons.get(message.reason)
-        if why is None:  # removed on our own request
-            return
+        why = reasons.get(message.reason, "told")
         lifetime_ms = message.duration_sec * 1e3 + message.duration_nsec / 1e6
         report = RuleEnded(
             message.cookie, why, message.packet_count, message.byte_count, lifetime_ms

@@ -40,7 +40,7 @@ from nve.messages import (
     RuleEnded,
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
-from nve.pipeline import Attachment, Redirect, RemoteEntry, Role
+from nve.pipeline import Attachment, Redirect, RemoteEntry, Role, compile_system
 from nve.rules import FIRST_VM_PORT, Purpose
 
 UNSPECIFIED = IPv6Address(0)
@@ -74,6 +74,8 @@ class Move:
     requested_ns: int
     phase: Phase = Phase.PREPARING
     awaiting: dict[str, int] = field(default_factory=dict)
+    waiting_cookie: int | None = None
+    """Of the rule that tunnels packets in flight until the VM has arrived."""
 
     @property
     def destination(self) -> str:
@@ -192,7 +194,9 @@ class Authority:
             raise Refused(f"{vm} has no port at {nve}")
         if attachment.role is not Role.DEPARTING:
             raise Refused(f"{vm} is {attachment.role.value} at {nve}; move it away first")
-        self.book.detach(nve, system)
+        if self._binding(system).nve == nve:
+            raise Refused(f"{vm} has not arrived anywhere yet and may come back to {nve}; wait")
+        self._detach(nve, system)
         self._record("vm-dissociated", vm, nve=nve)
         self._settle()
 
@@ -331,6 +335,9 @@ class Authority:
                 self._count(nve, port, "early-announcement")
 
     def _rule_ended(self, nve: str, report: RuleEnded) -> None:
+        if report.why == "told":
+            self._in_flight_counted(nve, report)
+            return
         rule = self.book.ended(nve, report.cookie)
         if rule is None or rule.about is None:
             return
@@ -355,6 +362,19 @@ class Authority:
                     lifetime_ms=report.lifetime_ms,
                 )
                 self._advance(move, Event.TUNNEL_ENDED)
+
+    def _in_flight_counted(self, nve: str, report: RuleEnded) -> None:
+        """The rule that waited for the VM's arrival is gone: what it carried until then."""
+        for move in self.moves:
+            if move.source == nve and move.waiting_cookie == report.cookie:
+                self._note(
+                    move,
+                    "in-flight-before-arrival",
+                    nve=nve,
+                    packets=report.packets,
+                    bytes=report.octets,
+                )
+                move.waiting_cookie = None
 
     # -- moves -----------------------------------------------------------------------------------
 
@@ -390,6 +410,10 @@ class Authority:
         to = self.book.vteps[move.destination] if move.request.in_flight == "tunnel" else None
         self._set_role(move.source, move.system, Role.DEPARTING)
         self.book.set_redirect(move.source, move.system, Redirect(to))
+        in_flight = {Purpose.IN_FLIGHT, Purpose.DEPARTED}
+        rules = compile_system(self.book.state(move.source), move.system)
+        (waiting,) = (rule for rule in rules if rule.purpose in in_flight and rule.reports_end)
+        move.waiting_cookie = waiting.cookie
 
     def _rebind(self, move: Move) -> None:
         """The VM is at the destination: the directory, both NVEs of the move, and others told."""
@@ -410,7 +434,7 @@ class Authority:
         """As if never asked: the VM is active at the source, the destination forgets its port."""
         self._set_role(move.source, move.system, Role.ACTIVE)
         self.book.set_redirect(move.source, move.system, None)
-        self.book.detach(move.destination, move.system)
+        self._detach(move.destination, move.system)
 
     def _await_what_follows(self, move: Move) -> None:
         match move.phase:
@@ -470,6 +494,14 @@ class Authority:
     def _set_entry(self, nve: str, binding: Binding) -> None:
         entry = RemoteEntry(self.book.vteps[binding.nve], self._dissemination.lifetime_s)
         self.book.set_remote(nve, binding.system, entry)
+
+    def _detach(self, nve: str, system: TenantSystem) -> None:
+        """Take a VM's port away.  An NVE whose last VM of the network it was forgets the others:
+        it would not be told any more where they are."""
+        self.book.detach(nve, system)
+        if nve not in self.book.present(system.vni):
+            for other in [item for item in self.book.state(nve).remotes if item.vni == system.vni]:
+                self.book.set_remote(nve, other, None)
 
     def _set_role(self, nve: str, system: TenantSystem, role: Role) -> None:
         attachment = self.book.state(nve).attachments[system]

@@ -24,7 +24,7 @@ from nve.pipeline import (
     compile_nve,
     compile_system,
 )
-from nve.rules import Change, Rule, difference
+from nve.rules import Rule, difference
 
 
 @dataclass
@@ -116,17 +116,16 @@ class Book:
         """Compile what was touched; one Tell for each connected NVE whose rules change."""
         tells = []
         for name, page in self._pages.items():
-            added: list[Rule] = []
-            removed: list[Rule] = []
+            before: set[Rule] = set()
+            after: set[Rule] = set()
             for about in page.touched:
-                wanted = self._compile(name, about)
-                change = difference(page.told.get(about, frozenset()), wanted)
-                page.told[about] = wanted
-                added += change.added
-                removed += change.removed
+                before |= page.told.get(about, frozenset())
+                page.told[about] = self._compile(name, about)
+                after |= page.told[about]
             page.touched.clear()
-            if page.connected and (added or removed):
-                tells.append(Tell(name, Change(tuple(added), tuple(removed)), self._next(page)))
+            change = difference(frozenset(before), frozenset(after))
+            if page.connected and change:
+                tells.append(Tell(name, change, self._next(page)))
         return tells
 
     def connected(self, nve: str) -> Reconcile:
@@ -161,13 +160,13 @@ class Book:
     def ended(self, nve: str, cookie: int) -> Rule | None:
         """A rule's time-out removed it at the NVE: forget that it was told.
 
-        Returns the rule; None when the NVA no longer wanted it anyway (the report was under way
-        while it was replaced or withdrawn).
+        Returns the rule; None when the NVA no longer wants it (the report was under way while it
+        was replaced or withdrawn).
         """
         page = self._pages[nve]
         for about, rules in page.told.items():
             for rule in rules:
-                if rule.cookie == cookie and rule.expires:
+                if rule.cookie == cookie:
                     page.told[about] = rules - {rule}
                     return rule
         return None

@@ -26,8 +26,8 @@ if NAME == "ryu":
 
     if not hasattr(eventlet.wsgi, "ALREADY_HANDLED"):
         eventlet.wsgi.ALREADY_HANDLED = object()
-    # Threads too: the northbound's threads and the controller's share queues.
-    _part("lib.hub").patch(thread=True)
+    # Everything, threads too: the northbound's and the controller's share locks and queues.
+    _part("lib.hub").patch()
 
 # The application manager has to be loaded before the controller modules.
 app_manager = _part("base.app_manager")

@@ -33,7 +33,7 @@ def add(datapath: Any, rule: Rule) -> Any:
         priority=rule.priority,
         idle_timeout=rule.idle_s,
         hard_timeout=rule.hard_s,
-        flags=ofproto.OFPFF_SEND_FLOW_REM if rule.expires else 0,
+        flags=ofproto.OFPFF_SEND_FLOW_REM if rule.reports_end else 0,
         match=_match(rule),
         instructions=_instructions(rule),
     )
