@@ -78,8 +78,7 @@ class Nva:
                 datapath = self._datapaths[nve]
                 for rule in sorted(rules, key=lambda rule: -rule.table):
                     datapath.send_msg(openflow.add(datapath, rule))
-                wanted = {rule.cookie for rule in rules}
-                self._ask_statistics(nve, lambda found: self._reconcile(nve, wanted, token, found))
+                self._ask_statistics(nve, lambda found: self._reconcile(nve, token, found))
             case AnswerArp(nve, request, mac):
                 self._emit(nve, request.port, packets.arp_reply(request, mac))
             case AnswerSolicitation(nve, solicitation, mac):
@@ -99,9 +98,14 @@ class Nva:
         self._tokens[nve, barrier.xid] = token
         datapath.send_msg(barrier)
 
-    def _reconcile(self, nve: str, wanted: set[int], token: int, found: list[Any]) -> None:
-        """Remove what an NVE still holds from before and should not."""
+    def _reconcile(self, nve: str, token: int, found: list[Any]) -> None:
+        """Remove what an NVE still holds from before and should not.
+
+        It may have been told more while its answer was under way: what counts is what it should
+        hold by now.
+        """
         datapath = self._datapaths[nve]
+        wanted = {rule.cookie for rule in self.authority.book.rules(nve)}
         for flow in found:
             if flow.cookie not in wanted:
                 datapath.send_msg(openflow.remove_found(datapath, flow))

@@ -41,13 +41,17 @@ from nve.messages import (
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
 from nve.pipeline import Attachment, Redirect, RemoteEntry, Role, compile_system
-from nve.rules import FIRST_VM_PORT, Purpose
+from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Purpose
 
 UNSPECIFIED = IPv6Address(0)
 
 
 class Refused(Exception):
     """The request cannot be granted; the message says why and what would be possible."""
+
+
+class Unknown(Refused):
+    """The request names a VM, an NVE or a move that there is not."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,7 @@ class Authority:
     def move(self, number: int) -> Move:
         """A move by its number.  Raises Refused."""
         if not 1 <= number <= len(self.moves):
-            raise Refused(f"there is no move number {number}")
+            raise Unknown(f"there is no move number {number}")
         return self.moves[number - 1]
 
     def name(self, system: TenantSystem) -> str:
@@ -520,16 +524,16 @@ class Authority:
 
     def _require_vm(self, vm: str) -> TenantSystem:
         if vm not in self._systems:
-            raise Refused(f"no VM {vm!r} here; there are {', '.join(self._systems) or 'none'}")
+            raise Unknown(f"no VM {vm!r} here; there are {', '.join(self._systems) or 'none'}")
         return self._systems[vm]
 
     def _require_nve(self, nve: str) -> None:
         if nve not in self.book.vteps:
-            raise Refused(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
+            raise Unknown(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
 
     def _require_free_port(self, nve: str, port: int) -> None:
-        if port < FIRST_VM_PORT:
-            raise Refused(f"port {port} is reserved; VM ports start at {FIRST_VM_PORT}")
+        if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
+            raise Refused(f"port {port} is none; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}")
         holder = self._attachment(nve, port)
         if holder:
             raise Refused(f"port {port} of {nve} belongs to {self.name(holder.system)}")

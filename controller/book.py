@@ -124,8 +124,11 @@ class Book:
                 after |= page.told[about]
             page.touched.clear()
             change = difference(frozenset(before), frozenset(after))
-            if page.connected and change:
-                tells.append(Tell(name, change, self._next(page)))
+            if change:
+                # An NVE out of reach is told when it comes back; until then it has not confirmed.
+                token = self._next(page)
+                if page.connected:
+                    tells.append(Tell(name, change, token))
         return tells
 
     def connected(self, nve: str) -> Reconcile:

@@ -20,11 +20,19 @@ malformed, 401 without the token, 404 no such thing, 409 refused in this state, 
 
 import hmac
 import json
+import math
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    ValidationError,
+)
 from werkzeug import Request, Response
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 from werkzeug.routing import Map, Rule
@@ -32,12 +40,18 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from controller import framework
 from controller.app import Nva, as_json
-from controller.authority import Move, MoveRequest, Refused
+from controller.authority import Move, MoveRequest, Refused, Unknown
 from controller.mobility import FINISHED, Phase
-from nve.model import TenantSystem, mac, vni
+from nve.model import IPAddress, TenantSystem, mac, vni
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S = 120.0
+
+
+def _of_a_host(address: IPAddress) -> IPAddress:
+    if address.is_multicast or address.is_unspecified or "%" in str(address):
+        raise ValueError(f"{address} is not the address of a host")
+    return address
 
 
 class Association(BaseModel):
@@ -48,7 +62,7 @@ class Association(BaseModel):
     vm: str = Field(min_length=1, max_length=32)
     vni: int
     mac: str
-    addresses: list[IPvAnyAddress] = Field(max_length=64)
+    addresses: list[Annotated[IPvAnyAddress, AfterValidator(_of_a_host)]] = Field(max_length=64)
     nve: str
     port: int
 
@@ -96,6 +110,8 @@ class Northbound:
         request.max_content_length = MAX_REQUEST_BYTES
         try:
             response = self._answer(request)
+        except Unknown as error:
+            response = _json({"error": str(error)}, 404)
         except Refused as error:
             response = _json({"error": str(error)}, 409)
         except ValidationError as error:
@@ -217,11 +233,12 @@ class Northbound:
 
     def _request_move(self, request: Request) -> Response:
         asked = MoveRequest(**MoveBody.model_validate(_body(request)).model_dump())
+        awaited = _awaited(request)
         move = self._nva.decide(lambda now_ns: self._authority.request_move(asked, now_ns))
-        return self._when_there(request, move, 201)
+        return self._when_there(awaited, move, 201)
 
     def _move(self, request: Request, number: int) -> Response:
-        return self._when_there(request, self._authority.move(number))
+        return self._when_there(_awaited(request), self._authority.move(number))
 
     def _go_on(self, request: Request, number: int, verb: str) -> Response:
         verbs: dict[str, Callable[[int, int], Move]] = {
@@ -231,30 +248,48 @@ class Northbound:
         }
         if verb not in verbs:
             raise NotFound(f"a move can be told to {', '.join(verbs)}, not to {verb}")
+        awaited = _awaited(request)
         move = self._nva.decide(lambda now_ns: verbs[verb](number, now_ns))
-        return self._when_there(request, move)
+        return self._when_there(awaited, move)
 
     def _forget(self, request: Request) -> Response:
         self._nva.decide(self._authority.forget_entries)
         return _json({})
 
-    def _when_there(self, request: Request, move: Move, status: int = 200) -> Response:
-        """Answer with the move, once it is in the phase that `until` names or past it."""
-        if "until" in request.args:
+    def _when_there(
+        self, awaited: tuple[Phase, float] | None, move: Move, status: int = 200
+    ) -> Response:
+        """Answer with the move, once it is in the awaited phase or past it."""
+        if awaited:
+            until, timeout_s = awaited
             order = list(Phase)
-            until = order.index(Phase(request.args["until"]))
-            timeout_s = min(request.args.get("timeout_s", 10.0, type=float), MAX_WAIT_S)
             deadline = time.monotonic() + timeout_s
             with self._nva.changed:
-                while order.index(move.phase) < until and move.phase not in FINISHED:
+                while order.index(move.phase) < order.index(until) and move.phase not in FINISHED:
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
                         raise TimeoutError(
-                            f"move {move.number} is {move.phase}, not {order[until]}, "
+                            f"move {move.number} is {move.phase}, not {until}, "
                             f"after {timeout_s:g} s"
                         )
                     self._nva.changed.wait(left_s)
         return _json(_as_json(move), status)
+
+
+def _awaited(request: Request) -> tuple[Phase, float] | None:
+    """What `until` and `timeout_s` ask for.  Raises BadRequest, before anything is changed."""
+    if "until" not in request.args:
+        return None
+    until, timeout_s = request.args["until"], request.args.get("timeout_s", "10")
+    if until not in list(Phase):
+        raise BadRequest(f"until is {until!r}, none of {', '.join(Phase)}")
+    try:
+        wait_s = float(timeout_s)
+    except ValueError:
+        wait_s = math.nan
+    if not wait_s >= 0:
+        raise BadRequest(f"timeout_s is {timeout_s!r}, not a number of seconds")
+    return Phase(until), min(wait_s, MAX_WAIT_S)
 
 
 def _as_json(move: Move) -> dict[str, object]:
@@ -272,7 +307,7 @@ def _as_json(move: Move) -> dict[str, object]:
 def _body(request: Request) -> Any:
     try:
         return json.loads(request.get_data())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
 
 

@@ -53,9 +53,12 @@ def remove(datapath: Any, rule: Rule) -> Any:
 
 
 def remove_found(datapath: Any, found: Any) -> Any:
-    """The flow-mod that removes a flow that a switch reported in its flow statistics."""
+    """The flow-mod that removes a flow that a switch reported in its flow statistics, unless a
+    rule with another cookie has taken its place since."""
     return parser.OFPFlowMod(
         datapath,
+        cookie=found.cookie,
+        cookie_mask=ALL_BITS,
         table_id=found.table_id,
         command=ofproto.OFPFC_DELETE_STRICT,
         priority=found.priority,

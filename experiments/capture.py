@@ -1,6 +1,7 @@
 """Packet captures of a run (`--pcap`): what every NVE sends and receives on the underlay."""
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from nve.wait import wait_until
@@ -24,7 +25,7 @@ class Captures:
             )
             self._processes.append(process)
             # tcpdump writes the file's header once it listens.
-            wait_until(lambda file=file: _missing(file), READY_TIMEOUT_S)
+            wait_until(partial(_missing, file), READY_TIMEOUT_S)
 
     def stop(self) -> None:
         """Ends them; what they have captured is in the files."""

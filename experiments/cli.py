@@ -12,14 +12,18 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from experiments.run import Options
     from experiments.scenario import Scenario
 
@@ -52,7 +56,7 @@ def doctor(as_json: Json = False) -> None:
 
     findings = examination.examine()
     if as_json:
-        print(json.dumps(examination.as_json(findings), indent=2))
+        print(examination.as_json(findings))
     else:
         out.print(examination.render(findings))
     raise typer.Exit(examination.exit_code(findings))
@@ -87,7 +91,7 @@ def run(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Change a field, such as overlay.in_flight=drop or moves.0.pause_ms=200.",
+            help="Change a field: overlay.in_flight=drop, traffic.*.rate_pps=100, moves.0.to=nve3.",
         ),
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Run it so many times, seeds counted up.")] = 1,
@@ -110,10 +114,12 @@ def run(
 
         file = scenarios.find(scenario)
         changes = dict(scenarios.setting(text) for text in settings or [])
-        variants = scenarios.variants(scenarios.read(file), str(file), changes)
+        content = scenarios.read(file)
+        whole = scenarios.resolve(content, str(file), changes)
+        variants = scenarios.variants(content, str(file), changes)
         options = Options(framework=framework, pcap=pcap)
         require_machine(options)
-        _run_all(_repeated(variants, repeat), out_directory, options)
+        _run_all(whole, _repeated(variants, repeat), out_directory, options)
 
 
 def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenario]":
@@ -127,28 +133,26 @@ def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenari
     }
 
 
-def _run_all(runs: "dict[str, Scenario]", directory: Path | None, options: "Options") -> None:
+def _run_all(
+    whole: "Scenario", runs: "dict[str, Scenario]", directory: Path | None, options: "Options"
+) -> None:
     from experiments import record, report
     from experiments import run as running
     from experiments.plots import draw_all
     from experiments.scenario import as_mapping
     from experiments.summary import moves_table
 
-    first = next(iter(runs.values()))
-    place = directory or running.default_place(first.name)
+    place = directory or running.default_place(whole.name)
     problems: list[str] = []
     names = list(runs) if list(runs) != [""] else None
     with record.Recorder.create(place, variants=names) as recorder:
         if names:
-            recorder.overall(as_mapping(first), {"name": first.name, "command": sys.argv})
+            recorder.overall(as_mapping(whole), {"name": whole.name, "command": sys.argv})
         for name, each in runs.items():
-            title = f"{first.name} {name}".strip()
+            title = f"{whole.name} {name}".strip()
             with out.status(title) as status:
                 outcome = running.run(
-                    each,
-                    recorder.run(name or None),
-                    options,
-                    lambda what, status=status, title=title: status.update(f"{title}: {what}"),
+                    each, recorder.run(name or None), options, partial(_show, status, title)
                 )
             out.print(f"[green]✓[/green] {title}")
             problems += [f"{title}: {problem}" for problem in outcome.problems]
@@ -156,11 +160,15 @@ def _run_all(runs: "dict[str, Scenario]", directory: Path | None, options: "Opti
         draw_all(place)
         page = report.write_report(place)
     out.print(moves_table(record.load(place)))
-    out.print(f"report  {page}")
+    out.print(f"report  {page}", markup=False, soft_wrap=True)
     for problem in problems:
-        err.print(f"[red]not valid:[/red] {problem}")
+        err.print(f"[red]not valid:[/red] {escape(problem)}", soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _show(status: "Status", title: str, what: str) -> None:
+    status.update(f"{title}: {what}")
 
 
 @app.command()
@@ -171,7 +179,7 @@ def plot(results: ResultPaths) -> None:
 
         for result in results:
             for file in draw_all(result):
-                out.print(str(file), soft_wrap=True)
+                out.print(str(file), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -182,7 +190,7 @@ def report(
     with _mistakes_are_sentences():
         from experiments.report import write_report
 
-        out.print(str(write_report(result)), soft_wrap=True)
+        out.print(str(write_report(result)), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -220,7 +228,7 @@ def clean() -> None:
             shutil.rmtree(partial)
             said.append(f"removed {partial}, which a run did not finish")
         for sentence in said:
-            out.print(sentence, soft_wrap=True)
+            out.print(sentence, markup=False, soft_wrap=True)
         if not said:
             out.print("nothing to clean")
 
@@ -241,7 +249,8 @@ def _mistakes_are_sentences() -> Iterator[None]:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    err.print(f"[red]vmmlab:[/red] {message}", soft_wrap=True, highlight=False)
+    # Escaped: a message may quote what rich would take for its markup.
+    err.print(f"[red]vmmlab:[/red] {escape(message)}", soft_wrap=True, highlight=False)
     raise typer.Exit(code)
 
 

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from topologies.nodes import MININET_VERSION
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("mininet", "pyroute2", "pandas", "pyarrow", "pydantic")
 
@@ -66,9 +68,7 @@ def _git(*argv: str) -> str | None:
 
 def _version(name: str) -> str | None:
     if name == "mininet":  # from Debian, without metadata
-        from mininet.net import VERSION
-
-        return str(VERSION)
+        return MININET_VERSION
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

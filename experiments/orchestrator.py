@@ -6,6 +6,8 @@ A hot move, in order (sections 4.1, 5 and 7 of the draft):
     prepare         the overlay makes the destination ready (R5.1)
     switch over     what still comes for the VM is in flight (R4.1.4)
     pause           the VM stops                                           guest blackout begins
+                    (with `hold`, after the switch-over; without, before: what comes for the VM
+                    between the two would be lost for nothing)
     transfer        its last state goes over: `pause_ms`
     activate        NIC flipped, VM resumed, announced (R4.1.2, R4.1.6)    guest blackout ends
     arrive          the overlay is told (RFC 8394 activate)
@@ -70,12 +72,15 @@ class Orchestrator:
         try:
             hypervisor.pre_associate(place, hold=self._hold)
             self._overlay.prepare(relocation)
-            self._overlay.switch_over(relocation)
-            # The VM goes on until the last packet that was not in flight has been delivered to it.
-            self._data_centre.nves[source].bridge.follow_rules_now()
-            hypervisor.pause()
+            if self._hold:
+                # Nothing that comes for the VM may meet a paused one: what is not in flight by now
+                # is delivered to it, and what is waits at the destination.
+                self._switch_over(relocation)
             paused = True
+            hypervisor.pause()
             resume_at_s = time.monotonic() + move.pause_ms / 1000
+            if not self._hold:
+                self._switch_over(relocation)
             time.sleep(max(0.0, resume_at_s - time.monotonic()))
         except Exception:
             self._record("move-failed", move.vm, number=number)
@@ -86,10 +91,17 @@ class Orchestrator:
             raise
         hypervisor.activate(destination, move.announce)
         self.where[move.vm] = destination
-        self._overlay.arrive(relocation)
+        self._overlay.arrive(relocation, announced=move.announce != "none")
         self._overlay.complete(relocation, COMPLETION_TIMEOUT_S)
         self._overlay.release(relocation)
         hypervisor.de_associate(source)
+
+    def _switch_over(self, relocation: Relocation) -> None:
+        switch = self._data_centre.nves[relocation.source].bridge
+        # What the switch has forwarded and not yet counted, it would count as in flight.
+        switch.follow_rules_now()
+        self._overlay.switch_over(relocation)
+        switch.follow_rules_now()
 
     def close(self) -> None:
         for hypervisor in self._hypervisors.values():

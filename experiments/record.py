@@ -104,13 +104,18 @@ class Recorder:
 
     @classmethod
     def create(cls, out: Path, variants: Sequence[str] | None = None) -> Self:
-        """Raises ResultError if there is something at `out` already."""
+        """Raises ResultError if there is something at `out` already, or nothing can be there."""
         if out.exists():
             raise ResultError(f"{out} exists already; name another directory with --out")
-        out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.parent / f".{out.name}.{os.getpid()}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        except OSError as error:
+            raise ResultError(
+                f"{out} cannot be written ({error.strerror}); name another directory with --out"
+            ) from None
         return cls(out, partial, variants or [])
 
     def overall(self, scenario: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:

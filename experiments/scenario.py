@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -29,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from experiments.errors import UsageError
 from nve.model import NAME, VmSpec, mac, vni
 from topologies import catalogue
+from topologies.configuration import RESERVED
 from topologies.spec import Fabric, LinkSpec, UnderlayParameters
 
 FOLDER = Path(__file__).parent / "scenarios"
@@ -50,6 +52,7 @@ def _a_name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_a_name)]
+VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
 
 
 class Part(BaseModel):
@@ -114,7 +117,7 @@ class TcpBulk(Part):
     source: Name = Field(alias="from")
     destination: Name = Field(alias="to")
     family: Family = "ipv4"
-    rate_mbit: float | None = Field(None, gt=0)
+    rate_mbit: float | None = Field(None, gt=0, le=100_000)
 
 
 Traffic = Annotated[UdpProbe | TcpBulk, Field(discriminator="kind")]
@@ -165,7 +168,7 @@ class Scenario(Part):
     seed: int = Field(1, ge=0, le=2**31 - 1)
     datapath: Literal["auto", "system", "netdev"] = "auto"
     link_emulator: Literal["auto", "netem", "delay-line"] = "auto"
-    variants: dict[str, dict[str, Any]] = {}
+    variants: dict[VariantName, dict[str, Any]] = {}
 
     def vms(self) -> list[VmSpec]:
         """Every VM with its addresses, in the order of the file."""
@@ -193,7 +196,9 @@ class Scenario(Part):
 
 def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """What the parts say that does not fit together: (field, complaint)."""
-    nves = scenario.topology.fabric().nves
+    fabric = scenario.topology.fabric()
+    nves = fabric.nves
+    taken = {*RESERVED, *(node.name for node in fabric.nodes)}
     where: dict[str, str] = {}
     network: dict[str, int] = {}
     for number, tenant in enumerate(scenario.tenants):
@@ -202,6 +207,8 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         for vm, nve in tenant.vms.items():
             if vm in where:
                 yield f"tenants.{number}.vms.{vm}", "this VM is there twice; names are unique"
+            if vm in taken:
+                yield f"tenants.{number}.vms.{vm}", "another node has this name; choose another"
             if nve not in nves:
                 yield f"tenants.{number}.vms.{vm}", _no_such("NVE", nve, nves)
             where[vm], network[vm] = nve, tenant.vni
@@ -246,6 +253,19 @@ def _no_such(what: str, name: str, known: Any) -> str:
     return f"there is no {what} {name!r}; there are {', '.join(known)}"
 
 
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML that does not let the second of two equal keys win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"this key is there twice: {', '.join(twice)}", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 # -- reading ---------------------------------------------------------------------------------------
 
 
@@ -260,16 +280,18 @@ def find(name: str) -> Path:
     if not file.is_file():
         known = sorted(path.stem for path in FOLDER.glob("*.yaml"))
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ScenarioError(f"there is no scenario {name!r}{hint} There are {', '.join(known)}")
+        hint = f", did you mean {near[0]}?" if near else ";"
+        raise ScenarioError(f"there is no scenario {name!r}{hint} there are {', '.join(known)}")
     return file
 
 
 def read(file: Path) -> dict[str, Any]:
     """A scenario file's content, not yet validated.  Raises ScenarioError."""
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.load(file.read_text(encoding="utf-8"), _EachKeyOnce)
+    except yaml.YAMLError as error:
+        raise ScenarioError(f"{file}: this is not YAML: {_on_one_line(error)}") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{file}: {error}") from None
     if not isinstance(content, dict):
         raise ScenarioError(f"{file}: a scenario is a mapping of keys such as name and topology")
@@ -286,7 +308,7 @@ def resolve(
     try:
         return Scenario.model_validate(changed)
     except ValidationError as error:
-        raise ScenarioError(f"{origin}: {_complaints(error)}") from None
+        raise ScenarioError(f"{origin}: {complaints(error)}") from None
 
 
 def variants(
@@ -323,8 +345,19 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def _with(content: Any, path: list[str], value: Any, what: str) -> Any:
-    """A copy of nested mappings and lists with one value replaced."""
+    """A copy of nested mappings and lists with one value replaced.
+
+    `*` in place of a list's number means every entry that has the key: traffic.*.rate_pps.
+    """
     here, *rest = path
+    if isinstance(content, list) and here == "*" and rest:
+        concerned = [isinstance(entry, dict) and rest[0] in entry for entry in content]
+        if not any(concerned):
+            raise ScenarioError(f"{what}: no entry of the list has {rest[0]!r}")
+        return [
+            _with(entry, rest, value, what) if its else entry
+            for entry, its in zip(content, concerned, strict=True)
+        ]
     if isinstance(content, list):
         if not here.isdigit() or int(here) >= len(content):
             raise ScenarioError(f"{what}: {here!r} is no place in a list of {len(content)}")
@@ -336,7 +369,15 @@ def _with(content: Any, path: list[str], value: Any, what: str) -> Any:
     return {**content, here: _with(content.get(here, {}), rest, value, what) if rest else value}
 
 
-def _complaints(error: ValidationError) -> str:
+def _on_one_line(error: yaml.YAMLError) -> str:
+    """What the parser found and where, without the drawing."""
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error)
+    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+    return " ".join(what.split()) + place
+
+
+def complaints(error: ValidationError) -> str:
     """pydantic's findings as sentences: field, what is wrong."""
     sentences = []
     for found in error.errors():

@@ -5,19 +5,19 @@ by itself.  Everything that Mininet's CLI offers works: `vm1 ping vm2`, `nve1 ov
 br-int`, `xterm`.
 """
 
-import shlex
 import threading
 from typing import Any
 
-from mininet.cli import CLI
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from experiments.errors import UsageError
 from experiments.lab import Lab
 from experiments.nva import NvaError
-from experiments.scenario import Move, Scenario
+from experiments.scenario import Move, Scenario, complaints
 from topologies import catalogue
+from topologies.nodes import CommandLine
 
 TENANT_VNI = 5000
 
@@ -44,7 +44,7 @@ def open_shell(scenario: Scenario, console: Console) -> None:
         Shell(lab, console)
 
 
-class Shell(CLI):  # type: ignore[misc]
+class Shell(CommandLine):  # type: ignore[misc]
     """Mininet's CLI and: move, where, mapping, flows, counters, trace, refused, northbound."""
 
     prompt = "vmmlab> "
@@ -60,23 +60,32 @@ class Shell(CLI):  # type: ignore[misc]
         self._console = console
         self._moves = 0
         self._seen = 0
-        console.print(self.intro)
         super().__init__(lab.data_centre.net)
+
+    def onecmd(self, line: str) -> bool:
+        """A mistake ends in a sentence, not in the end of the data centre."""
+        try:
+            return bool(super().onecmd(line))
+        except (UsageError, NvaError) as error:
+            self._say(str(error))
+        except Exception as error:  # Mininet's own commands raise all sorts for a wrong word
+            self._say(f"that did not work: {type(error).__name__}: {error}")
+        return False
 
     def do_move(self, line: str) -> None:
         """move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]: a hot move; returns when it is over."""
-        words = shlex.split(line)
+        words = line.split()
         if len(words) not in (2, 3, 4):
-            self._console.print("usage: move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]")
+            self._say("usage: move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]")
             return
         fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
         try:
             move = Move.model_validate({"at_s": 0, **fields})
         except ValidationError as error:
-            self._console.print("; ".join(found["msg"] for found in error.errors()))
+            self._say(complaints(error))
             return
         if complaint := self._impossible(move):
-            self._console.print(complaint)
+            self._say(complaint)
             return
         self._moves += 1
         mover = threading.Thread(target=self._move, args=(self._moves, move))
@@ -97,18 +106,18 @@ class Shell(CLI):  # type: ignore[misc]
     def _move(self, number: int, move: Move) -> None:
         try:
             self._orchestrator.move(number, move)
-            self._console.print(f"{move.vm} is at {move.to}; `trace` shows what happened")
+            self._say(f"{move.vm} is at {move.to}; `trace` shows what happened")
         except (NvaError, OSError, RuntimeError) as error:
-            self._console.print(f"the move failed: {error}")
+            self._say(f"the move failed: {error}")
 
     def do_where(self, _line: str) -> None:
         """where: the NVE of each VM, as the hypervisors know it."""
         for vm, nve in self._orchestrator.where.items():
-            self._console.print(f"{vm}  {nve}", highlight=False)
+            self._say(f"{vm}  {nve}")
 
     def do_mapping(self, _line: str) -> None:
         """mapping: the NVA's directory."""
-        table = Table("VM", "VNI", "MAC", "IP addresses", "NVE", "VTEP", "sequence", box=None)
+        table = _table("VM", "VNI", "MAC", "IP addresses", "NVE", "VTEP", "sequence")
         for row in self._overlay.nva.get("mapping"):
             addresses = " ".join(row["addresses"])
             cells = (row["vm"], row["vni"], row["mac"], addresses, row["nve"], row["vtep"])
@@ -117,7 +126,7 @@ class Shell(CLI):  # type: ignore[misc]
 
     def do_flows(self, line: str) -> None:
         """flows NVE: the rules the NVA wants there, named and in pipeline order."""
-        table = Table("table", "priority", "match", "actions", "why", box=None)
+        table = _table("table", "priority", "match", "actions", "why")
         for row in self._ask(line, "rules"):
             match = " ".join(f"{name}={value}" for name, value in row["match"].items())
             cells = (row["table"], row["priority"], match, ", ".join(row["actions"]))
@@ -126,7 +135,7 @@ class Shell(CLI):  # type: ignore[misc]
 
     def do_counters(self, line: str) -> None:
         """counters NVE: packets by rule, as the switch counts them; only rules with packets."""
-        table = Table("table", "why", "about", "packets", "bytes", box=None)
+        table = _table("table", "why", "about", "packets", "bytes")
         for row in self._ask(line, "counters"):
             if row["packets"]:
                 cells = (row["table"], row["purpose"], row["about"] or "", row["packets"])
@@ -141,35 +150,36 @@ class Shell(CLI):  # type: ignore[misc]
         for event in events[self._seen :]:
             since_s = (event.t_ns - events[0].t_ns) / 1e9
             details = " ".join(f"{key}={value}" for key, value in event.details.items())
-            self._console.print(
-                f"{since_s:10.4f} s  {event.source:10}  {event.name:22}  {event.subject}  "
-                f"{details}",
-                highlight=False,
-                soft_wrap=True,
+            self._say(
+                f"{since_s:10.4f} s  {event.source:10}  {event.name:22}  {event.subject}  {details}"
             )
         self._seen = len(events)
 
     def do_refused(self, _line: str) -> None:
         """refused: what VMs sent that was not theirs to send, by NVE and port."""
         for row in self._overlay.nva.get("refused"):
-            self._console.print(
-                f"{row['nve']} port {row['port']}: {row['what']} {row['times']} times",
-                highlight=False,
-            )
+            self._say(f"{row['nve']} port {row['port']}: {row['what']} {row['times']} times")
 
     def do_northbound(self, _line: str) -> None:
         """northbound: how to ask the NVA with curl from another terminal."""
         directory = self._overlay.nva.socket.parent
-        self._console.print(
+        self._say(
             f'curl --unix-socket {self._overlay.nva.socket} -H "Authorization: Bearer '
-            f'$(cat {directory}/token)" http://nva/v1/mapping',
-            highlight=False,
-            soft_wrap=True,
+            f'$(cat {directory}/token)" http://nva/v1/mapping'
         )
 
     def _ask(self, nve: str, what: str) -> Any:
-        try:
-            return self._overlay.nva.get(f"nves/{nve.strip() or '?'}/{what}")
-        except NvaError as error:
-            self._console.print(f"{error}; the NVEs are {', '.join(self._data_centre.nves)}")
-            return []
+        if nve not in self._data_centre.nves:
+            raise UsageError(f"no NVE {nve!r}; there are {', '.join(self._data_centre.nves)}")
+        return self._overlay.nva.get(f"nves/{nve}/{what}")
+
+    def _say(self, sentence: str) -> None:
+        """Plainly: what a user has typed may look like rich's markup."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("table", "why"))
+    return table

@@ -28,19 +28,19 @@ class Table:
 _FLOW_COLUMNS = {
     "lost": ("lost", count),
     "blackout\nms": ("blackout_ms", milliseconds),
-    "recovery\nms": ("recovery_ms", milliseconds),
+    "recov.\nms": ("recovery_ms", milliseconds),
     "before\nms": ("delay_before_p50_ms", milliseconds),
     "during\nms": ("delay_during_p50_ms", milliseconds),
     "after\nms": ("delay_after_p50_ms", milliseconds),
     "dup.": ("duplicated", count),
-    "reord.": ("reordered", count),
+    "out of\norder": ("reordered", count),
 }
 _MOVE_COLUMNS = {
     "pause\nms": ("pause_ms", milliseconds),
-    "done\nafter ms": ("request_to_completion_ms", milliseconds),
-    "converged\nafter ms": ("convergence_ms", milliseconds),
-    "tunnelled": ("tunnelled_packets", count),
-    "dropped\nat source": ("dropped_at_source_packets", count),
+    "total\nms": ("request_to_completion_ms", milliseconds),
+    "conv.\nms": ("convergence_ms", milliseconds),
+    "tun-\nnelled": ("tunnelled_packets", count),
+    "dropped\nthere": ("dropped_at_source_packets", count),
     "in-flight\nms": ("in_flight_lifetime_ms", milliseconds),
     "via source\nlater": ("packets_via_source_after_convergence", count),
 }
@@ -59,7 +59,7 @@ def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> Table:
     rows.sort(key=lambda item: (str(item[1]["correspondent_nve"]), item[1]["flow"]))
     return Table(
         f"Move {move_title(rows[0][1])}: what each flow felt (before, during, after: median delay)",
-        ("behind", "flow", "run", *_FLOW_COLUMNS),
+        ("NVE", "flow", "run", *_FLOW_COLUMNS),
         [_flow_cells(run_name, row) for run_name, row in rows],
         text_columns=3,
     )
@@ -97,7 +97,7 @@ def moves_table(result: Result) -> "Group":
             title_justify="left",
             box=box.SIMPLE_HEAD,
             pad_edge=False,
-            collapse_padding=True,
+            padding=0,  # the box has a space between columns; an 80-column screen holds all of it
         )
         for place, heading in enumerate(table.headings):
             words = place < table.text_columns

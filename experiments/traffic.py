@@ -11,7 +11,7 @@ import pandas as pd
 from experiments.probes.fleet import Probed, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan, flow_name
 from experiments.scenario import Scenario, TcpBulk, UdpProbe
-from experiments.workloads.iperf3 import FIRST_PORT, BulkPlan
+from experiments.workloads.iperf3 import FIRST_PORT, BulkPlan, WorkloadError
 from experiments.workloads.iperf3 import TcpBulk as Transfer
 from nve.model import VmSpec
 from nve.wait import wait_until
@@ -19,7 +19,7 @@ from topologies.emulation import DataCentre
 
 REACHABLE_TIMEOUT_S = 20.0
 FINISH_SLACK_S = 30.0
-TRANSFER_SLACK_S = 5.0
+TRANSFER_SLACK_S = 15.0
 
 
 class Traffic:
@@ -96,10 +96,19 @@ class Traffic:
         return start_ns
 
     def collect(self) -> tuple[Probed, pd.DataFrame | None]:
-        """Waits for the end; the probes' packets and the throughput of TCP, if there is any."""
+        """Waits for the end; the probes' packets and the throughput of TCP, if there is any.
+
+        A transfer that measured nothing is a problem of the run, which keeps what the rest of it
+        measured.
+        """
         timeout_s = self._scenario.duration_s + FINISH_SLACK_S
         probed = self._fleet.collect(timeout_s)
-        transferred = [transfer.collect(TRANSFER_SLACK_S) for transfer in self._transfers]
+        transferred = []
+        for transfer in self._transfers:
+            try:
+                transferred.append(transfer.collect(TRANSFER_SLACK_S))
+            except WorkloadError as error:
+                probed.problems.append(str(error))
         return probed, pd.concat(transferred, ignore_index=True) if transferred else None
 
     def stop(self) -> None:

@@ -41,7 +41,7 @@ _VSWITCHD = "/usr/sbin/ovs-vswitchd"
 
 # An NVE of ours serves a handful of ports: one thread of each kind does, and saves memory.
 # A flow that times out is noticed by the revalidator, which by default comes by twice a second.
-_TUNING = ("n-handler-threads=1", "n-revalidator-threads=1", "max-revalidator=100")
+_TUNING = ("n-handler-threads=1", "n-revalidator-threads=1", "max-revalidator=25")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ changed states, and `nve.rules.difference` says what to tell whom.
 """
 
 import enum
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
@@ -234,17 +235,17 @@ def _admission(attachment: Attachment) -> Iterator[Rule]:
     # forgery even when it is sent from one's own address (R9.2).
     advertisement = dict(_nd(NEIGHBOUR_ADVERTISEMENT), in_port=port)
     yield Rule(Table.GUARD, 30, match(**advertisement), (), Purpose.SPOOFED, system)
-    for address in sorted(attachment.addresses, key=str):
-        for target_mac in (system.mac, NO_MAC) if isinstance(address, IPv6Address) else ():
-            own_target = {"ipv6_nd_target": str(address), "ipv6_nd_tll": target_mac}
-            yield Rule(
-                Table.GUARD,
-                40,
-                match(eth_src=system.mac, **advertisement, **own_target),
-                (GoTo(Table.FROM_VM),),
-                Purpose.ADMIT,
-                system,
-            )
+    ipv6 = sorted(str(item) for item in attachment.addresses if isinstance(item, IPv6Address))
+    for sender, target, target_mac in itertools.product(ipv6, ipv6, (system.mac, NO_MAC)):
+        of_its_own = {"ipv6_src": sender, "ipv6_nd_target": target, "ipv6_nd_tll": target_mac}
+        yield Rule(
+            Table.GUARD,
+            40,
+            match(eth_src=system.mac, **advertisement, **of_its_own),
+            (GoTo(Table.FROM_VM),),
+            Purpose.ADMIT,
+            system,
+        )
 
 
 def _own_frames(attachment: Attachment) -> Iterator[dict[str, FieldValue]]:

@@ -18,7 +18,8 @@ Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
 
 VXLAN_PORT = 1
 """The tunnel port has this number on every NVE; VM ports are numbered from `FIRST_VM_PORT` up."""
-FIRST_VM_PORT = 10
+FIRST_VM_PORT, LAST_VM_PORT = 10, 0xFEFF
+"""Open vSwitch has no port above the last, although OpenFlow 1.3 would."""
 
 
 def match(**fields: FieldValue) -> Match:
@@ -62,6 +63,9 @@ class GoTo:
 
     table: Table
 
+    def __str__(self) -> str:
+        return f"go to {self.table.name.lower()}"
+
 
 @dataclass(frozen=True)
 class SetVirtualNetwork:
@@ -69,12 +73,18 @@ class SetVirtualNetwork:
 
     vni: Vni
 
+    def __str__(self) -> str:
+        return f"VNI {self.vni}"
+
 
 @dataclass(frozen=True)
 class Output:
     """Hand the frame to a VM's port.  A frame never goes back where it came from."""
 
     port: int
+
+    def __str__(self) -> str:
+        return f"port {self.port}"
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,16 @@ class Tunnel:
     to: Vtep
     hairpin: bool = False
 
+    def __str__(self) -> str:
+        return f"tunnel VNI {self.vni} to {self.to}"
+
 
 @dataclass(frozen=True)
 class Report:
     """Send the whole frame to the NVA."""
+
+    def __str__(self) -> str:
+        return "report to the NVA"
 
 
 Action: TypeAlias = GoTo | SetVirtualNetwork | Output | Tunnel | Report

@@ -15,7 +15,7 @@ from nve.model import NAME, Mac, VmSpec
 from topologies.addressing import neighbours
 from topologies.spec import UNDERLAY_MTU, Fabric, Port
 
-NVA, CONTROL_SWITCH, WIRE = "nva", "ctl", "wire"
+NVA, CONTROL_SWITCH, WIRE = RESERVED = ("nva", "ctl", "wire")
 CONTROL_NETWORK = IPv4Network("198.18.0.0/16")
 """From the range for benchmarks (RFC 2544): the NVA is .0.1, the n-th NVE .1.n."""
 TENANT_PREFIX_LENGTH = {4: 16, 6: 64}

@@ -15,11 +15,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from mininet.cli import CLI
 from mininet.link import Intf, Link
-from mininet.net import Mininet
+from mininet.net import VERSION, Mininet
 from mininet.node import Host, OVSSwitch, Switch
 
 from nve.bridge import INTEGRATION, OPENFLOW
+
+CommandLine = CLI
+MININET_VERSION = str(VERSION)
 
 
 class VmNode(Host):

@@ -40,8 +40,8 @@ class Overlay(Protocol):
     def switch_over(self, move: Relocation) -> None:
         """The VM is about to stop at the source."""
 
-    def arrive(self, move: Relocation) -> None:
-        """The VM runs at the destination."""
+    def arrive(self, move: Relocation, *, announced: bool) -> None:
+        """The VM runs at the destination, and has announced itself there or not."""
 
     def complete(self, move: Relocation, timeout_s: float) -> None:
         """Wait until nothing is left of the move."""

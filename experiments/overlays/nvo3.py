@@ -2,20 +2,21 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from experiments.events import Event
-from experiments.nva import Nva
+from experiments.nva import Nva, NvaError
 from experiments.overlays import Relocation
 from experiments.scenario import Overlay as Settings
 from nve.model import VmSpec
 from topologies.emulation import DataCentre
 
 STEP_TIMEOUT_S = 20.0
-COUNTERS_SETTLE_S = 0.3
-"""Switches hand counts from the datapath to the rules a few times a second; see
-`OvsInstance`, max-revalidator."""
+ANNOUNCEMENT_TIMEOUT_S = 0.2
+DRAIN_S = 0.2
+"""What was on the underlay when the last old entry went has reached the source NVE by then."""
 ASTRAY = frozenset({"in-flight", "departed", "unknown-destination", "unknown-vni"})
 """Purposes of the rules that a packet matches which came to an NVE its VM is not behind."""
 
@@ -24,6 +25,7 @@ class Nvo3:
     """See `experiments.overlays.Overlay`."""
 
     def __init__(self, data_centre: DataCentre, settings: Settings, framework: str) -> None:
+        self._data_centre = data_centre
         self._settings = settings
         self.nva = Nva(data_centre, framework, settings.mapping_update, settings.lifetime_s)
         self._events: list[Event] = []
@@ -55,17 +57,23 @@ class Nvo3:
     def switch_over(self, move: Relocation) -> None:
         self._go_on(move, "depart", until="redirected", timeout_s=STEP_TIMEOUT_S)
 
-    def arrive(self, move: Relocation) -> None:
+    def arrive(self, move: Relocation, *, announced: bool) -> None:
+        """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
+        lost, the destination's activation is enough."""
+        number = self._numbers[move.number]
+        if announced:
+            with suppress(NvaError):  # not heard in time
+                self.nva.get(f"moves/{number}", until="arrived", timeout_s=ANNOUNCEMENT_TIMEOUT_S)
         self._go_on(move, "activate")
 
     def complete(self, move: Relocation, timeout_s: float) -> None:
         """Also counts what still reached the source NVE after no NVE held an old entry (R3.4)."""
         number = self._numbers[move.number]
         self.nva.get(f"moves/{number}", until="converged", timeout_s=timeout_s)
-        time.sleep(COUNTERS_SETTLE_S)
+        time.sleep(DRAIN_S)
         before = self._astray(move)
         self.nva.get(f"moves/{number}", until="completed", timeout_s=timeout_s)
-        time.sleep(COUNTERS_SETTLE_S)
+        time.sleep(DRAIN_S)
         after = self._astray(move)
         self._events.append(
             Event(
@@ -100,17 +108,18 @@ class Nvo3:
         self.nva.stop()
 
     def _go_on(self, move: Relocation, verb: str, **parameters: object) -> None:
-        self.nva.post(f"moves/{self._numbers[move.number]}/{verb}", **parameters)
+        self.nva.post(f"moves/{self._numbers[move.number]}/{verb}", None, **parameters)
 
     def _astray(self, move: Relocation) -> int:
         """Packets that came out of tunnels at the source NVE and had no business there.
 
         The in-flight rule is gone when the move is completed; its last count is in the trace.
         """
+        self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
         counters = self.nva.get(f"nves/{move.source}/counters")
-        standing = sum(line["packets"] for line in counters if _astray(line, move.vm.name))
+        standing = sum(int(line["packets"]) for line in counters if _astray(line, move.vm.name))
         ended = [
-            event.details["packets"]
+            int(event.details["packets"])
             for event in self._ended(move)
             if event.details["nve"] == move.source
         ]

@@ -30,6 +30,9 @@ WAITING_TIME_S = 2.0
 
 _READY_TIMEOUT_S = 20.0
 _STOP_TIMEOUT_S = 10.0
+_STAGGER_S = 0.05
+"""VMs start one after the other, so that what their first packets cause (an NVE asks, an entry is
+installed and later expires) happens in the same order in every run."""
 _LEAD_S = 0.2
 """From telling the first sender when to start until that time: enough to tell them all."""
 
@@ -73,11 +76,12 @@ class ProbeFleet:
                 self._await_ready(role, vm, process)
 
     def begin(self) -> int:
-        """Tells every sender when to start; returns that time in ns since the epoch."""
+        """Tells every sender when to start; returns the first start in ns since the epoch."""
         start_ns = time.time_ns() + int(_LEAD_S * 1e9)
-        for process in self._senders.values():
+        for place, process in enumerate(self._senders.values()):
             assert process.stdin is not None
-            process.stdin.write(json.dumps({"start_ns": start_ns}) + "\n")
+            own_start_ns = start_ns + place * int(_STAGGER_S * 1e9)
+            process.stdin.write(json.dumps({"start_ns": own_start_ns}) + "\n")
             process.stdin.flush()
         return start_ns
 

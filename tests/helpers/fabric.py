@@ -210,12 +210,11 @@ class Fabric:
 
     def under_way(self) -> list[tuple[str, Direction]]:
         """The queues that hold messages."""
-        return [
-            (name, direction)
-            for name, node in self.nves.items()
-            for direction, queue in (("down", node.down), ("up", node.up))
-            if queue
-        ]
+        found: list[tuple[str, Direction]] = []
+        for name, node in self.nves.items():
+            found += [(name, "down")] if node.down else []
+            found += [(name, "up")] if node.up else []
+        return found
 
     def lose(self, nve: str, direction: Direction) -> None:
         """The next attempt to deliver from this queue fails."""

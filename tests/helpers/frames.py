@@ -15,19 +15,27 @@ UDP = 17
 
 def ipv4(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
     """An IPv4 packet to a MAC address."""
-    honest = {"eth_type": IPV4, "ipv4_src": str(sender.ipv4), "ip_proto": UDP}
+    honest: dict[str, FieldValue] = {
+        "eth_type": IPV4,
+        "ipv4_src": str(sender.ipv4),
+        "ip_proto": UDP,
+    }
     return _frame(sender, to, honest, forged)
 
 
 def ipv6(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
     """An IPv6 packet to a MAC address."""
-    honest = {"eth_type": IPV6, "ipv6_src": str(sender.ipv6), "ip_proto": UDP}
+    honest: dict[str, FieldValue] = {
+        "eth_type": IPV6,
+        "ipv6_src": str(sender.ipv6),
+        "ip_proto": UDP,
+    }
     return _frame(sender, to, honest, forged)
 
 
 def arp(sender: VmSpec, target: IPAddress, **forged: FieldValue) -> Frame:
     """An ARP request; gratuitous if the target is the sender's own address."""
-    honest = {
+    honest: dict[str, FieldValue] = {
         "eth_type": ARP,
         "arp_op": ARP_REQUEST,
         "arp_sha": sender.mac,
@@ -39,7 +47,7 @@ def arp(sender: VmSpec, target: IPAddress, **forged: FieldValue) -> Frame:
 
 def rarp(sender: VmSpec, **forged: FieldValue) -> Frame:
     """A reverse ARP request for the sender's own MAC address."""
-    honest = {
+    honest: dict[str, FieldValue] = {
         "eth_type": RARP,
         "arp_op": RARP_REQUEST,
         "arp_sha": sender.mac,
@@ -50,7 +58,7 @@ def rarp(sender: VmSpec, **forged: FieldValue) -> Frame:
 
 def advertisement(sender: VmSpec, **forged: FieldValue) -> Frame:
     """An unsolicited neighbour advertisement of the sender's own address."""
-    honest = {
+    honest: dict[str, FieldValue] = {
         "eth_type": IPV6,
         "ipv6_src": str(sender.ipv6),
         "ip_proto": ICMPV6,

@@ -9,6 +9,8 @@ from experiments.run import Options, Outcome, run
 from experiments.scenario import Scenario, resolve
 
 FLOW_RATE_PPS = 500
+WHERE = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}
+PROBES = [("vm2", "ipv4"), ("vm3", "ipv6"), ("vm4", "ipv4"), ("vm4", "ipv6")]
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -20,9 +22,9 @@ def scenario(**changes: Any) -> Scenario:
         "name": "test",
         "topology": {"kind": "star", "nves": 3, "link": {"delay_ms": 1}},
         "control": {"delay_ms": 1},
-        "tenants": [{"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}}],
+        "tenants": [{"vni": 5000, "vms": WHERE}],
         "overlay": {"idle_s": 1},
-        "traffic": [probe("vm2", "ipv4"), probe("vm3", "ipv6"), probe("vm4", "ipv4"), probe("vm4", "ipv6")],
+        "traffic": [probe(*ends) for ends in PROBES],
         "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "pause_ms": 50}],
         "duration_s": 4,
     }  # fmt: skip

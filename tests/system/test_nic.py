@@ -187,7 +187,7 @@ def test_freezing_stops_what_runs_in_the_vm_and_nothing_else(running: DataCentre
     thawed_ns = time.time_ns()
     thaw(cgroup)
 
-    stamps = []
+    stamps: list[int] = []
     while not stamps or stamps[-1] < thawed_ns:
         stamps.append(int(process.stdout.readline()))
     process.kill()

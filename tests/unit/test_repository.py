@@ -39,13 +39,17 @@ ONLY_THE_PURE_RING = frozenset(
 ADAPTERS: Mapping[str, frozenset[str]] = {
     # package: its modules that touch the world, its entry points among them
     "nve": frozenset(
-        {"bridge", "capabilities", "freezer", "hypervisor", "namespace", "plug", "wait"}
+        {
+            *("bridge", "buffers", "capabilities", "freezer", "gate", "hypervisor"),
+            *("namespace", "plug", "wait"),
+        }
     ),
     "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
     "controller": frozenset({"__main__", "app", "framework", "northbound", "openflow", "packets"}),
     "experiments": frozenset(
         {
-            *("cli", "doctor", "run"),
+            *("capture", "cli", "doctor", "lab", "machine", "nva", "orchestrator"),
+            *("overlays.nvo3", "run", "shell", "traffic"),
             *("probes.fleet", "probes.process", "probes.receiver", "probes.sender"),
             "workloads.iperf3",
         }

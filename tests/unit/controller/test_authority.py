@@ -10,7 +10,7 @@ from controller.mobility import Phase
 from nve.messages import AnswerArp, AnswerSolicitation, Malformed, RarpSent, RuleEnded
 from nve.model import BROADCAST, Mac
 from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION, Role
-from nve.rules import FIRST_VM_PORT, Purpose
+from nve.rules import Purpose, Rule
 from tests.helpers import frames, promises
 from tests.helpers.fabric import SECOND_NS, Fabric
 from tests.helpers.tenants import BLUE, RED, vm, vteps
@@ -38,14 +38,23 @@ def pulling() -> Fabric:
     return fabric()
 
 
+def rules_of(at: Fabric) -> dict[str, frozenset[Rule]]:
+    return {nve: at.authority.book.rules(nve) for nve in at.nves}
+
+
 def state_of(at: Fabric) -> object:
     """All that a refusal must not change."""
     return (
         list(at.authority.directory),
-        {nve: at.authority.book.rules(nve) for nve in at.nves},
+        rules_of(at),
         [replace(move) for move in at.authority.moves],
         at.under_way(),
     )
+
+
+def phase_of(move: Move) -> Phase:
+    """Asked for anew each time; a type checker takes an attribute for what it was."""
+    return move.phase
 
 
 def redirected(at: Fabric, vm_name: str = "vm1", to: str = "nve3", how: str = "tunnel") -> Move:
@@ -53,7 +62,7 @@ def redirected(at: Fabric, vm_name: str = "vm1", to: str = "nve3", how: str = "t
     at.settle()
     at.depart(move)
     at.settle()
-    assert move.phase is Phase.REDIRECTED
+    assert phase_of(move) is Phase.REDIRECTED
     return move
 
 
@@ -67,8 +76,8 @@ def pull(at: Fabric, sender: str, to: str) -> None:
 
 ASSOCIATIONS = {
     "unknown NVE": (vm("vm9", 9, "nve9"), 40, "no NVE 'nve9' here; there are nve1, nve2, nve3"),
-    "reserved port": (vm("vm9", 9, "nve1"), 1, "port 1 is reserved; VM ports start at 10"),
-    "no port at all": (vm("vm9", 9, "nve1"), 2**32, "is not in 10"),
+    "reserved port": (vm("vm9", 9, "nve1"), 1, "port 1 is none; VM ports are 10 to 65279"),
+    "no port at all": (vm("vm9", 9, "nve1"), 65280, "port 65280 is none; VM ports are"),
     "port taken": (vm("vm9", 9, "nve1"), 10, "port 10 of nve1 belongs to vm1"),
     "associated": (VM1, 40, "vm1 is associated already; to bring it elsewhere, ask for a move"),
     "name taken": (vm("vm1", 9, "nve1"), 40, "names and MACs are unique"),
@@ -77,9 +86,7 @@ ASSOCIATIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("newcomer", "port", "complaint"), ASSOCIATIONS.values(), ids=ASSOCIATIONS
-)
+@pytest.mark.parametrize(("newcomer", "port", "complaint"), ASSOCIATIONS.values(), ids=ASSOCIATIONS)
 def test_an_association_that_cannot_be_is_refused_and_changes_nothing(
     pulling: Fabric, newcomer, port: int, complaint: str
 ) -> None:
@@ -107,7 +114,7 @@ REQUESTS = {
     "no end": (replace(GOOD, idle_s=0), "say either idle_s or timer_s"),
     "two ends": (replace(GOOD, timer_s=5), "say either idle_s or timer_s"),
     "port taken": (replace(GOOD, to="nve2", port=11), "port 11 of nve2 belongs to vm2"),
-    "reserved port": (replace(GOOD, port=9), "port 9 is reserved"),
+    "reserved port": (replace(GOOD, port=9), "port 9 is none"),
 }
 
 
@@ -300,6 +307,10 @@ def test_entries_without_a_lifetime_are_not_taken_back() -> None:
 # -- a move ----------------------------------------------------------------------------------------
 
 
+IN_ANY_ORDER = {"move-converged", "move-drained", "in-flight-before-arrival"}
+"""A report of counters, and which of old entries and in-flight tunnel is first to be gone."""
+
+
 @pytest.mark.parametrize("at", [fabric, push])
 def test_a_move_is_recorded_from_request_to_completion(at) -> None:
     """R5.1, R4.1.2, R3.5: one record for every step, in this order."""
@@ -307,30 +318,29 @@ def test_a_move_is_recorded_from_request_to_completion(at) -> None:
     pull(moving, "vm2", "vm1")
     moving.move("vm1", "nve3")
 
-    wanted = [
+    of_the_move = [line.event for line in moving.trace if line.details.get("move") == 1]
+    events = [event for event in of_the_move if event not in IN_ANY_ORDER]
+    assert events == [
         "move-accepted", "move-prepared", "move-redirecting", "move-redirected",
-        "mapping-updated", "move-arrived", "move-converged", "in-flight-ended", "move-completed",
-        "vm-dissociated",
+        "mapping-updated", "move-arrived", "mapping-confirmed", "in-flight-ended",
+        "move-completed",
     ]  # fmt: skip
-    events = [event for event in moving.events("vm1") if event in wanted]
-    assert sorted(events, key=wanted.index) == sorted(wanted, key=wanted.index)
-    assert events.index("move-redirected") < events.index("mapping-updated")
-    assert events[-2:] == ["move-completed", "vm-dissociated"]
+    assert len(of_the_move) == len(events) + 2
 
 
 def test_the_vm_is_redirected_only_once_the_source_has_confirmed(pulling: Fabric) -> None:
     """R5.2; the orchestrator may stop the VM only when its packets in flight are cared for."""
     move = pulling.request_move("vm1", "nve3")
-    assert move.phase is Phase.PREPARING
+    assert phase_of(move) is Phase.PREPARING
     pulling.settle()
-    assert move.phase is Phase.PREPARED
+    assert phase_of(move) is Phase.PREPARED
     pulling.depart(move)
-    assert move.phase is Phase.REDIRECTING
+    assert phase_of(move) is Phase.REDIRECTING
     from_vm2 = frames.ipv4(VM2, VM1.mac)
     in_flight = frames.encapsulated(from_vm2, RED, vteps()["nve2"])
     assert pulling.judge(in_flight, "nve1").ports == (10,)
     pulling.settle()
-    assert move.phase is Phase.REDIRECTED
+    assert phase_of(move) is Phase.REDIRECTED
     assert pulling.judge(in_flight, "nve1").tunnels == ((RED, vteps()["nve3"]),)
 
 
@@ -365,10 +375,10 @@ def test_with_push_correspondents_are_told_at_once() -> None:
     pushing = push()
     move = redirected(pushing)
     pushing.activate(move)
-    assert move.phase is Phase.ARRIVED
+    assert phase_of(move) is Phase.ARRIVED
     pushing.settle()
 
-    assert move.phase is Phase.CONVERGED
+    assert phase_of(move) is Phase.CONVERGED
     frame = frames.entering(frames.ipv4(VM2, VM1.mac), pushing.port("vm2"))
     assert pushing.judge(frame, "nve2").tunnels == ((RED, vteps()["nve3"]),)
 
@@ -379,7 +389,7 @@ def test_with_pull_correspondents_keep_their_entry_until_it_times_out(pulling: F
     move = redirected(pulling)
     pulling.activate(move)
     pulling.settle()
-    assert move.phase is Phase.ARRIVED
+    assert phase_of(move) is Phase.ARRIVED
     frame = frames.entering(frames.ipv4(VM2, VM1.mac), pulling.port("vm2"))
     assert pulling.judge(frame, "nve2").tunnels == ((RED, vteps()["nve1"]),)
     assert pulling.deliveries(frame, "nve2") == (("nve3", pulling.port("vm1")),)
@@ -388,7 +398,7 @@ def test_with_pull_correspondents_keep_their_entry_until_it_times_out(pulling: F
     pulling.expire("nve2", expiring)
     pulling.settle()
 
-    assert move.phase is Phase.CONVERGED
+    assert phase_of(move) is Phase.CONVERGED
     pull(pulling, "vm2", "vm1")
     assert pulling.judge(frame, "nve2").tunnels == ((RED, vteps()["nve3"]),)
 
@@ -402,10 +412,10 @@ def test_the_tunnel_may_end_before_the_last_old_entry(pulling: Fabric) -> None:
     (ending,) = (rule for _, rule in pulling.mortal() if rule.purpose is Purpose.IN_FLIGHT)
     pulling.expire("nve1", ending)
     pulling.settle()
-    assert move.phase is Phase.DRAINED
+    assert phase_of(move) is Phase.DRAINED
 
     pulling.expire_all()
-    assert move.phase is Phase.COMPLETED
+    assert phase_of(move) is Phase.COMPLETED
 
 
 def test_what_was_in_flight_is_in_the_trace_twice(pulling: Fabric) -> None:
@@ -437,7 +447,7 @@ def test_an_announcement_at_the_destination_moves_the_binding(pulling: Fabric, f
     binding = pulling.authority.directory.find(VM1.tenant_system)
     assert binding is not None
     assert (binding.nve, binding.sequence) == ("nve3", 2)
-    assert move.phase in (Phase.ARRIVED, Phase.CONVERGED)
+    assert phase_of(move) in (Phase.ARRIVED, Phase.CONVERGED)
 
 
 def test_announcing_twice_and_activating_as_well_changes_nothing_more(pulling: Fabric) -> None:
@@ -462,7 +472,7 @@ def test_an_announcement_before_its_time_is_counted(pulling: Fabric) -> None:
     pulling.send_from("nve3", pulling.port("vm1"), frames.arp(VM1, VM1.ipv4))
     pulling.settle()
 
-    assert move.phase is Phase.PREPARED
+    assert phase_of(move) is Phase.PREPARED
     assert pulling.refused() == {"early-announcement": 1}
 
 
@@ -503,20 +513,20 @@ def test_the_namesake_in_the_other_network_notices_nothing(pulling: Fabric) -> N
 def test_a_move_that_is_given_up_was_never_asked(at, phase: Phase) -> None:
     giving_up = at()
     pull(giving_up, "vm2", "vm1")
-    before = state_of(giving_up)[1]
+    before = rules_of(giving_up)
     move = giving_up.request_move("vm1", "nve3")
     if phase is not Phase.PREPARING:
         giving_up.settle()
     if phase is Phase.REDIRECTED:
         giving_up.depart(move)
         giving_up.settle()
-    assert move.phase is phase
+    assert phase_of(move) is phase
 
     giving_up.ask(giving_up.authority.cancel, move.number)
     giving_up.settle()
 
-    assert move.phase is Phase.ROLLED_BACK
-    assert state_of(giving_up)[1] == before
+    assert phase_of(move) is Phase.ROLLED_BACK
+    assert rules_of(giving_up) == before
     assert promises.disagreeing(giving_up) == []
 
 
@@ -528,9 +538,7 @@ def test_after_arrival_a_move_cannot_be_given_up(pulling: Fabric) -> None:
         pulling.ask(pulling.authority.cancel, move.number)
 
 
-@pytest.mark.parametrize(
-    ("passed_s", "phase"), [(60, Phase.REDIRECTED), (61, Phase.ROLLED_BACK)]
-)
+@pytest.mark.parametrize(("passed_s", "phase"), [(60, Phase.REDIRECTED), (61, Phase.ROLLED_BACK)])
 def test_a_move_over_its_deadline_is_rolled_back(
     pulling: Fabric, passed_s: int, phase: Phase
 ) -> None:
@@ -539,7 +547,7 @@ def test_a_move_over_its_deadline_is_rolled_back(
     pulling.ask(pulling.authority.tick)
     pulling.settle()
 
-    assert move.phase is phase
+    assert phase_of(move) is phase
     role = pulling.authority.book.state("nve1").attachments[VM1.tenant_system].role
     assert role is (Role.ACTIVE if phase is Phase.ROLLED_BACK else Role.DEPARTING)
 
@@ -550,7 +558,7 @@ def test_after_arrival_the_deadline_is_of_no_concern(pulling: Fabric) -> None:
     pulling.now_ns += 1000 * SECOND_NS
     pulling.ask(pulling.authority.tick)
 
-    assert move.phase is Phase.ARRIVED
+    assert phase_of(move) is Phase.ARRIVED
 
 
 def test_an_nve_that_its_last_vm_has_left_holds_no_entry_that_could_grow_old() -> None:
@@ -581,12 +589,13 @@ def test_a_move_that_was_given_up_leaves_no_entry_that_could_grow_old() -> None:
 # -- peers' mistakes (R9.2) ------------------------------------------------------------------------
 
 FORGED = {
-    "garp of another MAC": frames.arp(VM1, VM1.ipv4, arp_sha=VM2.mac),
-    "garp of another IP": frames.arp(VM1, VM2.ipv4, arp_spa=str(VM2.ipv4)),
+    "garp of another MAC": frames.arp(VM3, VM3.ipv4, arp_sha=VM2.mac),
+    "garp of another IP": frames.arp(VM3, VM2.ipv4, arp_spa=str(VM2.ipv4)),
     "garp of vm2": frames.arp(VM2, VM2.ipv4),
     "rarp of vm2": frames.rarp(VM2),
     "na of vm2": frames.advertisement(VM2),
-    "na of another target": frames.advertisement(VM1, ipv6_nd_target=str(VM2.ipv6)),
+    "na of another target": frames.advertisement(VM3, ipv6_nd_target=str(VM2.ipv6)),
+    "na of another MAC": frames.advertisement(VM3, eth_src=VM2.mac),
 }
 
 
@@ -683,19 +692,14 @@ def test_a_confirmation_that_was_lost_comes_with_the_next_connection(pulling: Fa
     move = pulling.request_move("vm1", "nve3")
     pulling.disconnect("nve3")
     pulling.settle()
-    assert move.phase is Phase.PREPARING
+    assert phase_of(move) is Phase.PREPARING
 
     pulling.connect("nve3")
     pulling.settle()
 
-    assert move.phase is Phase.PREPARED
+    assert phase_of(move) is Phase.PREPARED
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a move converges although an NVE that is not connected holds an old entry (push: for "
-    "good); Book.settle tells it nothing, so there is no token to wait for",
-)
 def test_a_move_does_not_converge_while_an_nve_out_of_reach_holds_an_old_entry() -> None:
     """R3.4: after convergence not one packet crosses the source NVE."""
     pushing = push()
@@ -704,8 +708,4 @@ def test_a_move_does_not_converge_while_an_nve_out_of_reach_holds_an_old_entry()
     pushing.activate(move)
     pushing.settle()
 
-    assert move.phase is Phase.ARRIVED
-
-
-def test_ports_of_vms_start_above_the_tunnel_port() -> None:
-    assert FIRST_VM_PORT > 1
+    assert phase_of(move) is Phase.ARRIVED

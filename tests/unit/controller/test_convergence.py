@@ -1,9 +1,9 @@
 """The NVA and its NVEs agree in the end, and keep their promises on the way.
 
-Hypothesis plays the orchestrator, the clock and the network: it starts VMs, moves them, lets
-announcements and misses happen, lets rules time out, breaks connections, and delivers the messages
-of different NVEs in any order.  After every single change of a rule at an NVE the promises that hold
-at every instant are checked; at the end everything is delivered and the rest is checked.
+Hypothesis plays the orchestrator, the clock and the network: it moves VMs, lets announcements and
+misses happen, lets rules time out, breaks connections, and delivers the messages of different NVEs
+in any order.  After every single change of a rule at an NVE the promises that hold at every instant
+are checked; at the end everything is delivered and the rest is checked.
 """
 
 import contextlib
@@ -34,6 +34,10 @@ PULL, PUSH = ("pull", 2), ("push", None)
 names = st.sampled_from([each.name for each in VMS])
 nves = st.sampled_from(list(vteps()))
 picks = st.integers(min_value=0, max_value=10**6)
+
+
+# A failure takes its time: hypothesis looks for a shorter way to it.
+pytestmark = pytest.mark.timeout(400)
 
 
 class Mobility(RuleBasedStateMachine):
@@ -130,7 +134,7 @@ class Mobility(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(1, 40))
     def tick(self, seconds: int) -> None:
-        """Time passes; a VM that has started at its destination said so long before its deadline."""
+        """Time passes; a VM that runs at its destination has said so before its deadline."""
         for move in self.fabric.authority.moves:
             begun = self.fabric.where[move.request.vm] == move.destination
             if begun and move.phase is Phase.REDIRECTED:
@@ -204,8 +208,6 @@ class Pushing(Mobility):
 
 TestPulling, TestPushing = Pulling.TestCase, Pushing.TestCase
 TestPulling.settings = TestPushing.settings = SETTINGS
-# A failure takes its time: hypothesis looks for a shorter way to it.
-TestPulling.pytestmark = TestPushing.pytestmark = [pytest.mark.timeout(400)]
 
 
 @pytest.mark.parametrize("dissemination", [PULL, PUSH], ids=["pull", "push"])

@@ -34,7 +34,7 @@ def test_every_row_fits_its_headings(result):
 
 def test_what_is_dropped_is_not_tunnelled(result):
     table = summary.of_moves(result)
-    place = table.headings.index("tunnelled")
+    place = table.headings.index("tun-\nnelled")
     cells = {row[1]: row[place : place + 2] for row in table.rows[:2]}
     assert cells == {"drop": ("0", "277"), "tunnel": ("277", "0")}
 

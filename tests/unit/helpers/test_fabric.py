@@ -8,7 +8,7 @@ from controller.authority import Refused
 from controller.dissemination import strategy
 from nve.evaluator import ForwardingLoop
 from nve.messages import Missed, RuleEnded
-from nve.rules import Output, Purpose, Rule, Table, Tunnel, match
+from nve.rules import Action, Output, Purpose, Rule, Table, Tunnel, match
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
 from tests.helpers.tenants import BLUE, RED, vm, vteps
@@ -31,7 +31,7 @@ def misconfigure(fabric: Fabric, nve: str, *rules: Rule) -> None:
         fabric.nves[nve].carry_out(Add(rule))
 
 
-def to_vm1(*actions: object) -> Rule:
+def to_vm1(*actions: Action) -> Rule:
     """A rule about frames to vm1 that stands above the NVA's."""
     where = match(metadata=RED, eth_dst=VM1.mac)
     return Rule(Table.FORWARD, 99, where, actions, Purpose.FORWARD, VM1.tenant_system)
@@ -136,7 +136,9 @@ def test_a_rule_removed_by_the_nva_reports_only_if_it_is_to() -> None:
     node.carry_out(Remove(DROP))
 
     assert not node.holds()
-    assert [report.why for report in node.up] == ["told"]
+    (report,) = node.up
+    assert isinstance(report, RuleEnded)
+    assert report.why == "told"
 
 
 # -- the control channels --------------------------------------------------------------------------

@@ -1,0 +1,212 @@
+"""Frames to reports and answers to frames, read back; nothing a tenant sends raises."""
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from controller import packets
+from controller.framework import arp, ethernet, icmpv6, ipv6, packet
+from nve import announce
+from nve.messages import (
+    ARP_REPLY,
+    ARP_REQUEST,
+    RARP_REQUEST,
+    ArpSent,
+    Malformed,
+    Missed,
+    NeighbourAdvertised,
+    NeighbourSolicited,
+    RarpSent,
+)
+from nve.model import link_local
+from tests.helpers.tenants import vm
+
+VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
+ANNOUNCED = {form: announce.frames(VM1, form)[0] for form in announce.FORMS}
+ZERO = IPv6Address(0)
+
+
+def solicitation(source: IPv6Address, target: IPv6Address, hop_limit: int = 255) -> bytes:
+    """A neighbour solicitation of vm1."""
+    return packets._frame(
+        ethernet.ethernet(dst="33:33:ff:00:00:02", src=VM1.mac, ethertype=0x86DD),
+        ipv6.ipv6(src=str(source), dst="ff02::1:ff00:2", nxt=58, hop_limit=hop_limit),
+        icmpv6.icmpv6(type_=icmpv6.ND_NEIGHBOR_SOLICIT, data=icmpv6.nd_neighbor(dst=str(target))),
+    )
+
+
+def arp_request(target: IPv4Address) -> bytes:
+    return packets._frame(
+        ethernet.ethernet(dst="ff:ff:ff:ff:ff:ff", src=VM1.mac, ethertype=0x0806),
+        arp.arp(opcode=1, src_mac=VM1.mac, src_ip=str(VM1.ipv4), dst_ip=str(target)),
+    )
+
+
+# -- what the VM says ------------------------------------------------------------------------------
+
+
+def test_a_gratuitous_arp_is_read_as_an_announcement() -> None:
+    """R4.1.2."""
+    report = packets.reported(10, ANNOUNCED["garp"])
+
+    assert report == ArpSent(10, ARP_REQUEST, VM1.mac, VM1.ipv4, VM1.ipv4)
+    assert isinstance(report, ArpSent)
+    assert report.gratuitous
+
+
+def test_a_reverse_arp_is_read_as_an_announcement() -> None:
+    """R4.1.5."""
+    assert packets.reported(10, ANNOUNCED["rarp"]) == RarpSent(10, RARP_REQUEST, VM1.mac)
+
+
+def test_an_unsolicited_advertisement_is_read_as_an_announcement() -> None:
+    """R4.1.6."""
+    report = packets.reported(10, ANNOUNCED["na"])
+
+    assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6)
+
+
+def test_an_arp_request_is_a_question() -> None:
+    report = packets.reported(10, arp_request(VM2.ipv4))
+
+    assert report == ArpSent(10, ARP_REQUEST, VM1.mac, VM1.ipv4, VM2.ipv4)
+    assert isinstance(report, ArpSent)
+    assert not report.gratuitous
+
+
+@pytest.mark.parametrize("source", [VM1.ipv6, link_local(VM1.mac), ZERO])
+def test_a_neighbour_solicitation_is_a_question(source: IPv6Address) -> None:
+    report = packets.reported(10, solicitation(source, VM2.ipv6))
+
+    assert report == NeighbourSolicited(10, VM1.mac, source, VM2.ipv6)
+
+
+def test_a_frame_that_missed_is_kept_whole() -> None:
+    frame = bytes.fromhex(VM2.mac.replace(":", "")) + b"whatever comes then"
+
+    assert packets.missed(10, frame) == Missed(10, VM2.mac, frame)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [b"", b"\x02\x00", bytes.fromhex("ffffffffffff") + bytes(20), bytes.fromhex("0100") + bytes(9)],
+)
+def test_a_miss_without_a_unicast_destination_is_malformed(frame: bytes) -> None:
+    assert isinstance(packets.missed(10, frame), Malformed)
+
+
+# -- answers ---------------------------------------------------------------------------------------
+
+
+def test_an_arp_reply_says_who_has_it() -> None:
+    """RFC 826."""
+    asked = ArpSent(10, ARP_REQUEST, VM1.mac, VM1.ipv4, VM2.ipv4)
+    ether, said = packet.Packet(packets.arp_reply(asked, VM2.mac)).protocols[:2]
+
+    assert (ether.src, ether.dst) == (VM2.mac, VM1.mac)
+    assert said.opcode == ARP_REPLY
+    assert (said.src_mac, said.src_ip) == (VM2.mac, str(VM2.ipv4))
+    assert (said.dst_mac, said.dst_ip) == (VM1.mac, str(VM1.ipv4))
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "flags"),
+    [(VM1.ipv6, str(VM1.ipv6), 6), (ZERO, "ff02::1", 2)],
+    ids=["asked", "duplicate-address-detection"],
+)
+def test_an_advertisement_answers_a_solicitation(
+    source: IPv6Address, destination: str, flags: int
+) -> None:
+    """RFC 4861 7.2.4: solicited and override; to all nodes, not solicited, for a probe."""
+    asked = NeighbourSolicited(10, VM1.mac, source, VM2.ipv6)
+    frame = packets.advertisement(asked, VM2.mac)
+    ether, network, message = packet.Packet(frame).protocols
+
+    assert (ether.src, ether.dst) == (VM2.mac, VM1.mac)
+    assert (network.src, network.dst, network.hop_limit) == (str(VM2.ipv6), destination, 255)
+    assert message.type_ == icmpv6.ND_NEIGHBOR_ADVERT
+    assert (message.data.res, message.data.dst) == (flags, str(VM2.ipv6))
+    assert message.data.option.hw_src == VM2.mac
+    assert _checksum_is_right(frame)
+
+
+def _checksum_is_right(frame: bytes) -> bool:
+    message = frame[54:]
+    covered = frame[22:54] + len(message).to_bytes(4, "big") + bytes([0, 0, 0, 58]) + message
+    total = sum(int.from_bytes(covered[i : i + 2], "big") for i in range(0, len(covered), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total == 0xFFFF
+
+
+def test_an_answer_is_read_as_what_it_is() -> None:
+    asked = NeighbourSolicited(10, VM1.mac, VM1.ipv6, VM2.ipv6)
+
+    assert packets.reported(11, packets.advertisement(asked, VM2.mac)) == NeighbourAdvertised(
+        11, VM2.mac, VM2.ipv6
+    )
+
+
+# -- what is no such frame -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "why"),
+    [
+        (b"", "IndexError"),
+        (ANNOUNCED["garp"][:20], ""),
+        (ANNOUNCED["rarp"][:30], "not a reverse ARP packet for Ethernet and IPv4"),
+        (ANNOUNCED["rarp"][:14] + b"\x00\x02" + ANNOUNCED["rarp"][16:], "not a reverse ARP"),
+        (ANNOUNCED["na"][:60], ""),
+        (solicitation(VM1.ipv6, VM2.ipv6, hop_limit=64), "hop limit 64, not 255"),
+        (ANNOUNCED["garp"][:12] + b"\x88\xcc" + bytes(40), "neither ARP, RARP nor neighbour"),
+        (ANNOUNCED["garp"][:12] + b"\x81\x00\x00\x05\x08\x06" + ANNOUNCED["garp"][14:], "neither"),
+        (ANNOUNCED["garp"][:22] + b"\x03" + ANNOUNCED["garp"][23:], "group address"),
+    ],
+    ids=["nothing", "arp-short", "rarp-short", "rarp-type", "na-short", "nd-far", "lldp", "vlan",
+         "arp-group"],
+)  # fmt: skip
+def test_a_malformed_frame_is_reported_with_its_reason(frame: bytes, why: str) -> None:
+    report = packets.reported(10, frame)
+
+    assert isinstance(report, Malformed)
+    assert report.port == 10
+    assert why in report.why
+
+
+never_raises = settings(max_examples=200, deadline=None, derandomize=True)
+cuts_and_changes = st.tuples(
+    st.sampled_from([*ANNOUNCED.values(), solicitation(VM1.ipv6, VM2.ipv6)]),
+    st.integers(0, 90),
+    st.lists(st.tuples(st.integers(0, 89), st.integers(0, 255)), max_size=6),
+)
+
+
+@never_raises
+@given(st.binary(max_size=120))
+@example(bytes(14))
+@example(bytes(12) + b"\x86\xdd" + b"\xff" * 60)
+def test_any_bytes_at_all_are_a_report(octets: bytes) -> None:
+    """R9.2: what a tenant sends has no way to raise in the NVA."""
+    for report in (packets.reported(10, octets), packets.missed(10, octets)):
+        assert report.port == 10  # type: ignore[union-attr]
+
+
+@never_raises
+@given(cuts_and_changes)
+def test_a_damaged_announcement_is_a_report(
+    damaged: tuple[bytes, int, list[tuple[int, int]]],
+) -> None:
+    frame, length, changes = damaged
+    octets = bytearray(frame[:length])
+    for place, value in changes:
+        if place < len(octets):
+            octets[place] = value
+
+    report = packets.reported(10, bytes(octets))
+
+    assert isinstance(
+        report, Malformed | ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
+    )

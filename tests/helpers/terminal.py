@@ -1,0 +1,82 @@
+"""A command at a terminal of its own, as a user has it: with a screen, and a Ctrl-C."""
+
+import fcntl
+import os
+import pty
+import subprocess
+import termios
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from tests.helpers.wait import wait_until
+
+CTRL_C = b"\x03"
+# Wide, so that no text is broken in two; without a prompt to beautify.
+SCREEN = {"TERM": "xterm", "COLUMNS": "200"}
+TAIL_CHARACTERS = 2000
+
+
+class Terminal:
+    """Runs a command; a context manager that kills it if it has not ended by itself."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._ours, theirs = pty.openpty()
+        os.set_blocking(self._ours, False)
+        self._shown = ""
+        self.process = subprocess.Popen(
+            argv,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=os.environ | SCREEN,
+            start_new_session=True,
+            # Its own session needs a controlling terminal for Ctrl-C to become a signal.
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    @property
+    def shown(self) -> str:
+        """Everything on the screen so far."""
+        try:
+            while octets := os.read(self._ours, 65536):
+                self._shown += octets.decode(errors="replace")
+        except OSError:  # nothing more at the moment, or nobody at the other end
+            pass
+        return self._shown
+
+    def await_text(self, text: str, timeout_s: float = 30.0) -> None:
+        """Returns as soon as the text has been shown."""
+        wait_until(lambda: None if text in self.shown else self._not_yet(text), timeout_s)
+
+    def press(self, octets: bytes) -> None:
+        os.write(self._ours, octets)
+
+    def await_end(self, timeout_s: float = 30.0) -> int:
+        """The exit code, once the command has ended."""
+        wait_until(lambda: None if self._ended() else self._not_yet("the end"), timeout_s)
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+    def _ended(self) -> bool:
+        ended = self.process.poll() is not None
+        _ = self.shown  # a full screen that nobody reads would stop the command
+        return ended
+
+    def _not_yet(self, awaited: str) -> str:
+        return f"{awaited!r} does not come; shown: {self.shown[-TAIL_CHARACTERS:]}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._ours)
