@@ -25,6 +25,7 @@ from controller.mapping import AddressInUse, Directory, Outcome
 from controller.mobility import FINISHED, Event, OutOfTurn, Phase, Step, advance
 from nve.messages import (
     ARP_REQUEST,
+    RARP_REQUEST,
     AnswerArp,
     AnswerSolicitation,
     ArpSent,
@@ -289,7 +290,7 @@ class Authority:
             case RarpSent():
                 if report.target_mac != attachment.system.mac:
                     self._count(nve, report.port, "forged", says=report.target_mac)
-                else:
+                elif report.operation == RARP_REQUEST:
                     self._announced(nve, attachment.system, "rarp")
             case NeighbourSolicited():
                 found = self._who_has(nve, attachment, report.target)

@@ -244,7 +244,7 @@ def _mistakes_are_sentences() -> Iterator[None]:
         _fail(str(error), EXIT_USAGE)
     except RunError as error:
         _fail(str(error), EXIT_FAILED)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         _fail("interrupted; everything that was started is ended", EXIT_INTERRUPTED)
 
 
@@ -256,9 +256,15 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """The console script."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, _terminate)
     app()
 
 
-def _interrupt(*_: Any) -> NoReturn:
-    raise KeyboardInterrupt
+class Terminated(BaseException):
+    """The process was told to end, or its terminal has gone.  Ctrl-C in a shell is for the command
+    that runs there; this is for the shell."""
+
+
+def _terminate(*_: Any) -> NoReturn:
+    raise Terminated

@@ -1,12 +1,15 @@
 """A lab that stands: data centre, overlay, and VMs started, all from one scenario.
 
 `Lab` is a context manager.  Whatever happens inside it, also Ctrl-C in the middle of building,
-leaving it ends every process that it started, and with them every namespace and interface.
+leaving it ends every process that it started, and with them every namespace and interface; a second
+Ctrl-C does not hasten that.
 """
 
+import signal
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +20,7 @@ from topologies.emulation import DataCentre
 from topologies.session import Session
 
 Progress = Callable[[str], None]
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
@@ -36,9 +40,11 @@ class Lab:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self._build(stack)
-            self._stack = stack.pop_all()
+        try:
+            self._build(self._stack)
+        except BaseException:
+            self._take_down()
+            raise
         return self
 
     def _build(self, stack: ExitStack) -> None:
@@ -73,4 +79,22 @@ class Lab:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        self._take_down()
+
+    def _take_down(self) -> None:
+        with _undisturbed():
+            self._stack.close()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C, while everything is taken down, would leave the rest of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are the main thread's
+        return
+    before = {each: signal.signal(each, lambda *_: None) for each in ENDINGS}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -43,11 +43,10 @@ WAITING_TIME_S = 2.0
 
 _NS_PER_S = 1_000_000_000
 _IN_FLIGHT = ("in-flight-before-arrival", "in-flight-ended")
-_RENEWALS = ("entry-expired", "entry-pulled", "entry-installed", "mapping-confirmed")
+_RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed")
 _SETTLING = (
     "vm-resumed",
     "mapping-confirmed",
-    "entry-installed",
     "entry-pulled",
     "move-rolled-back",
     "move-failed",

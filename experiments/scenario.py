@@ -27,6 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from controller.dissemination import strategy
 from experiments.errors import UsageError
 from nve.model import NAME, VmSpec, mac, vni
 from topologies import catalogue
@@ -72,7 +73,7 @@ class Overlay(Part):
     """How the overlay behaves; the draft's open questions are switches here."""
 
     kind: Literal["nvo3"] = "nvo3"
-    mapping_update: Literal["push", "pull"] = "push"
+    mapping_update: str = "push"
     lifetime_s: int | None = Field(None, ge=1, le=3600)
     in_flight: Literal["tunnel", "drop"] = "tunnel"
     hold: bool = False
@@ -81,11 +82,8 @@ class Overlay(Part):
     timer_s: int = Field(5, ge=1, le=3600)
 
     @model_validator(mode="after")
-    def _lifetime_is_for_pull(self) -> Self:
-        if self.mapping_update == "push" and self.lifetime_s is not None:
-            raise ValueError("lifetime_s is for mapping_update: pull; with push, leave it out")
-        if self.mapping_update == "pull" and self.lifetime_s is None:
-            raise ValueError("mapping_update: pull needs lifetime_s, whole seconds such as 2")
+    def _fits_together(self) -> Self:
+        strategy(self.mapping_update, self.lifetime_s)
         if self.hold and self.in_flight == "drop":
             raise ValueError(
                 "hold: true holds what the source NVE tunnels on; use in_flight: tunnel"
@@ -96,7 +94,8 @@ class Overlay(Part):
     def settling_s(self) -> float:
         """The longest that a move's leftovers (old entries, in-flight tunnel) can live."""
         ending_s = self.idle_s if self.stop == "idle" else self.timer_s
-        return (self.lifetime_s or 0) + ending_s + SETTLE_S
+        lifetime_s = strategy(self.mapping_update, self.lifetime_s).lifetime_s
+        return (lifetime_s or 0) + ending_s + SETTLE_S
 
 
 class UdpProbe(Part):

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from experiments.errors import UsageError
+from experiments.errors import RunError, UsageError
 from experiments.lab import Lab
 from experiments.nva import NvaError
+from experiments.run import FAILURES
 from experiments.scenario import Move, Scenario, complaints
 from topologies import catalogue
 from topologies.nodes import CommandLine
@@ -37,11 +38,20 @@ def default_scenario(kind: str) -> dict[str, Any]:
 
 
 def open_shell(scenario: Scenario, console: Console) -> None:
-    """Build the lab, hand over to the user, and take everything down afterwards."""
-    with console.status("starting") as status, Lab(scenario, progress=status.update) as lab:
-        lab.data_centre.refresh_mininet_links()
-        status.stop()
-        Shell(lab, console)
+    """Build the lab, hand over to the user, and take everything down afterwards.
+
+    Raises RunError when it cannot be built.
+    """
+    try:
+        with console.status("starting") as status, Lab(scenario, progress=status.update) as lab:
+            for hypervisor in lab.orchestrator.hypervisors.values():
+                for nve in lab.data_centre.nves.values():
+                    hypervisor.lay_cable(nve.bridge)
+            lab.data_centre.refresh_mininet_links()
+            status.stop()
+            Shell(lab, console)
+    except FAILURES as error:
+        raise RunError(f"the data centre failed: {error}") from error
 
 
 class Shell(CommandLine):  # type: ignore[misc]
@@ -135,6 +145,8 @@ class Shell(CommandLine):  # type: ignore[misc]
 
     def do_counters(self, line: str) -> None:
         """counters NVE: packets by rule, as the switch counts them; only rules with packets."""
+        if line.strip() in self._data_centre.nves:
+            self._data_centre.nves[line.strip()].bridge.follow_rules_now()  # so that all is counted
         table = _table("table", "why", "about", "packets", "bytes")
         for row in self._ask(line, "counters"):
             if row["packets"]:

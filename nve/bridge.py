@@ -14,6 +14,7 @@ interface as its other port.
 """
 
 import os
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -209,7 +210,12 @@ class OvsInstance:
         if self._processes[0].poll() is not None:
             said = (self.directory / "ovsdb-server.out").read_text().strip()
             raise RuntimeError(f"{self.name}: ovsdb-server ended at once: {said}")
-        return None if self._socket.exists() else f"{self.name}: ovsdb-server has no {self._socket}"
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(self._socket))
+            except OSError as error:  # not there, or there and nobody listens yet
+                return f"{self.name}: ovsdb-server does not answer at {self._socket}: {error}"
+        return None
 
     def _raise_unless_ready(self) -> None:
         """ovs-vswitchd does what it can of a configuration; here everything has to work."""

@@ -119,15 +119,18 @@ class Hypervisor:
             self._note(announced_ns, "announced", self.vm.name, {"form": form})
 
     def de_associate(self, nve: str) -> None:
-        """Take the VM's place at an NVE away, where it does not run."""
-        place = self._places[nve]
+        """Take the VM's place at an NVE away, where it does not run.
+
+        The record says what found no room in the gate that the VM has come through.
+        """
+        assert self._active is not None
+        place, active = self._places[nve], self._places[self._active]
         place.plug.set_forwarding(False)
-        held_too_many = 0
         if place.gate:
-            held_too_many = place.gate.dropped()
             place.gate.remove()
             place.gate = None
-        self._record("de-associated", nve=nve, hold_overflow=held_too_many)
+        overflow = active.gate.dropped() if active.gate else 0
+        self._record("de-associated", nve=nve, hold_overflow=overflow)
 
     def close(self) -> None:
         self._raw.close()

@@ -20,7 +20,8 @@ def lost_of(result: Result) -> dict[str, int]:
 
 def test_a_hot_move_with_push_goes_through_its_phases_in_order(tmp_path: Path) -> None:
     """R4.1.1-R4.1.4, R4.1.6, R5.1, R5.2, R5.4, R5.5."""
-    outcome, result = recorded(scenario(overlay__mapping_update="push"), tmp_path / "result")
+    wanted = scenario(overlay__mapping_update="push", overlay__hold=True)
+    outcome, result = recorded(wanted, tmp_path / "result")
 
     assert outcome.problems == []
     story = [event.name for event in result.events if event.subject == "vm1"]
