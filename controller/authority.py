@@ -4,10 +4,11 @@ Inputs are method calls (a report of an NVE, a request of the orchestrator, the 
 each with the time it happened, `now_ns`.  Effects wait in an outbox until `take_effects`.  No
 sockets, no clock, no threads: the application around it (`controller.app`) has those.
 
-    directory   who is where                     controller.mapping
-    book        what each NVE has to hold        controller.book
-    move        the life of one move             controller.mobility
-    strategy    who is told, for how long        controller.dissemination
+    directory   who is where                              controller.mapping
+    book        what each NVE has to hold                 controller.book
+    entries     which NVE knows of which VM, how long     controller.entries, .dissemination
+    moves       the moves under way                       controller.moves, .mobility
+    judge       what VMs say with ARP, RARP and ND        controller.claims
 
 A caller's mistake raises `Refused`, and nothing has changed.  What a peer does wrong (a forged or
 malformed announcement, a report about a rule that is no longer wanted) is recorded and has no other
@@ -15,36 +16,30 @@ effect.
 """
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from ipaddress import IPv6Address
 
 from controller.book import Book
+from controller.claims import Announced, Asked, Improper, Said, judge
 from controller.dissemination import Dissemination
-from controller.mapping import AddressInUse, Directory, Outcome
-from controller.mobility import FINISHED, Event, OutOfTurn, Phase, Step, advance
+from controller.entries import Entries
+from controller.mapping import AddressInUse, Directory
+from controller.mobility import Event, OutOfTurn
+from controller.moves import Move, MoveRequest, Moves
+from controller.outbox import Outbox
 from nve.messages import (
-    ARP_REQUEST,
-    RARP_REQUEST,
     AnswerArp,
     AnswerSolicitation,
     ArpSent,
     Effect,
     Malformed,
     Missed,
-    NeighbourAdvertised,
     NeighbourSolicited,
-    RarpSent,
-    Record,
     Report,
     Resend,
     RuleEnded,
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
-from nve.pipeline import Attachment, Redirect, RemoteEntry, Role, compile_system
+from nve.pipeline import Attachment, Role
 from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Purpose
-
-UNSPECIFIED = IPv6Address(0)
 
 
 class Refused(Exception):
@@ -55,56 +50,27 @@ class Unknown(Refused):
     """The request names a VM, an NVE or a move that there is not."""
 
 
-@dataclass(frozen=True)
-class MoveRequest:
-    """What an orchestrator asks for.  `port` is the VM's new port at the destination NVE."""
-
-    vm: str
-    to: str
-    port: int
-    in_flight: str = "tunnel"
-    idle_s: int = 0
-    timer_s: int = 0
-    deadline_s: float = 60.0
-
-
-@dataclass
-class Move:
-    """A move and where it stands."""
-
-    number: int
-    request: MoveRequest
-    system: TenantSystem
-    source: str
-    requested_ns: int
-    phase: Phase = Phase.PREPARING
-    awaiting: dict[str, int] = field(default_factory=dict)
-    waiting_cookie: int | None = None
-    """Of the rule that tunnels packets in flight until the VM has arrived."""
-
-    @property
-    def destination(self) -> str:
-        return self.request.to
-
-
 class Authority:
     """The NVA.  `vteps` names the NVEs it serves and their underlay addresses."""
 
     def __init__(self, vteps: dict[str, Vtep], dissemination: Dissemination) -> None:
         self.directory = Directory()
         self.book = Book(vteps)
-        self.moves: list[Move] = []
         self.counted: Counter[tuple[str, int, str]] = Counter()
-        self._dissemination = dissemination
+        self._outbox = Outbox()
+        self._entries = Entries(self.book, self.directory, dissemination)
+        self._moves = Moves(self.book, self.directory, self._entries, self._outbox)
         self._systems: dict[str, TenantSystem] = {}
         self._names: dict[TenantSystem, str] = {}
-        self._effects: list[Effect] = []
-        self._now_ns = 0
 
     def take_effects(self) -> list[Effect]:
         """What has to be done now, in order; the outbox is empty afterwards."""
-        effects, self._effects = self._effects, []
-        return effects
+        return self._outbox.take()
+
+    @property
+    def moves(self) -> list[Move]:
+        """All moves there were, in the order of their numbers."""
+        return self._moves.all
 
     # -- NVEs ----------------------------------------------------------------------------------
 
@@ -113,20 +79,19 @@ class Authority:
         self._at(now_ns)
         if nve not in self.book.vteps:
             raise Refused(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
-        self._effects.append(self.book.connected(nve))
-        self._record("nve-connected", nve)
+        self._outbox.put(self.book.connected(nve))
+        self._outbox.record("nve-connected", nve)
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:
         self._at(now_ns)
         self.book.disconnected(nve)
-        self._record("nve-disconnected", nve)
+        self._outbox.record("nve-disconnected", nve)
 
     def confirmed(self, nve: str, token: int, now_ns: int) -> None:
         """An NVE has carried out everything up to the Tell with this token (barrier reply)."""
         self._at(now_ns)
         self.book.confirmed(nve, token)
-        for move in self._unfinished():
-            self._look_for_progress(move)
+        self._moves.look_for_progress()
 
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
         """Something an NVE saw."""
@@ -140,6 +105,8 @@ class Authority:
                 attachment = self._attachment(nve, report.port)
                 if attachment is None:
                     self._count(nve, report.port, "unknown-port")
+                elif isinstance(report, Missed):
+                    self._answer_miss(nve, attachment, report)
                 else:
                     self._sent_by(nve, attachment, report)
         self._settle()
@@ -147,15 +114,14 @@ class Authority:
     def refused_by(self, nve: str, kind: int, code: int, now_ns: int) -> None:
         """An NVE refused an instruction (OpenFlow error): a defect of ours, kept in the trace."""
         self._at(now_ns)
-        self._record("instruction-refused", nve, type=kind, code=code)
+        self._outbox.record("instruction-refused", nve, type=kind, code=code)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed: moves that are over their deadline are rolled back."""
         self._at(now_ns)
-        for move in self._unfinished():
+        for move in self._moves.unfinished():
             if now_ns - move.requested_ns > move.request.deadline_s * 1e9:
-                self._advance(move, Event.TIMED_OUT)
-        self._settle()
+                self._moves.take(move, Event.TIMED_OUT)
 
     # -- requests of the orchestrator ------------------------------------------------------------
 
@@ -183,10 +149,10 @@ class Authority:
         newcomer = nve not in self.book.present(system.vni)
         self._systems[vm], self._names[system] = system, vm
         self.book.attach(nve, Attachment(system, addresses, port, Role.ACTIVE))
-        self._disseminate(binding, frozenset({nve}))
+        self._entries.disseminate(binding, frozenset({nve}))
         if newcomer:
-            self._introduce(nve, system)
-        self._record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
+            self._entries.introduce(nve, system)
+        self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
         self._settle()
 
     def dissociate(self, vm: str, nve: str, now_ns: int) -> None:
@@ -201,20 +167,18 @@ class Authority:
             raise Refused(f"{vm} is {attachment.role.value} at {nve}; move it away first")
         if self._binding(system).nve == nve:
             raise Refused(f"{vm} has not arrived anywhere yet and may come back to {nve}; wait")
-        self._detach(nve, system)
-        self._record("vm-dissociated", vm, nve=nve)
+        self._entries.detach(nve, system)
+        self._outbox.record("vm-dissociated", vm, nve=nve)
         self._settle()
 
     def request_move(self, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move (R5.1): the destination NVE gets ready.  Raises Refused."""
         self._at(now_ns)
-        system = self._require_vm(request.vm)
+        binding = self._binding(self._require_vm(request.vm))
         self._require_nve(request.to)
-        binding = self._binding(system)
         if binding.nve == request.to:
             raise Refused(f"{request.vm} is at {request.to} already; name another NVE")
-        busy = next((move for move in self._unfinished() if move.system == system), None)
-        if busy:
+        if busy := self._moves.of(binding.system):
             raise Refused(
                 f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
                 "wait until that move is completed"
@@ -227,19 +191,7 @@ class Authority:
             if not self.book.is_connected(nve):
                 raise Refused(f"{nve} is not connected to the NVA")
         self._require_free_port(request.to, request.port)
-        move = Move(len(self.moves) + 1, request, system, binding.nve, now_ns)
-        self.moves.append(move)
-        newcomer = request.to not in self.book.present(system.vni)
-        self.book.attach(
-            request.to,
-            Attachment(system, binding.addresses, request.port, Role.PRE_ASSOCIATED),
-        )
-        if newcomer:
-            self._introduce(request.to, system)
-        self._note(move, "move-accepted", source=move.source, to=request.to)
-        self._settle()
-        self._await(move, [request.to])
-        return move
+        return self._moves.begin(request, binding)
 
     def depart(self, number: int, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
@@ -256,10 +208,7 @@ class Authority:
     def forget_entries(self, now_ns: int) -> None:
         """Take back every entry with a lifetime, so that an experiment starts from none."""
         self._at(now_ns)
-        for nve in self.book:
-            remotes = self.book.state(nve).remotes
-            for system in [item for item, entry in remotes.items() if entry.lifetime_s]:
-                self.book.set_remote(nve, system, None)
+        self._entries.forget_mortal()
         self._settle()
 
     def move(self, number: int) -> Move:
@@ -272,47 +221,33 @@ class Authority:
         """The VM's name in the trace."""
         return self._names.get(system, str(system))
 
+    def _event_of_caller(self, number: int, event: Event, now_ns: int) -> Move:
+        self._at(now_ns)
+        move = self.move(number)
+        try:
+            self._moves.take(move, event)
+        except OutOfTurn as error:
+            raise Refused(f"move {number} of {move.request.vm}: {error}") from None
+        return move
+
     # -- what NVEs report ------------------------------------------------------------------------
 
-    def _sent_by(self, nve: str, attachment: Attachment, report: Report) -> None:
-        match report:
-            case Missed():
-                self._answer_miss(nve, attachment, report)
+    def _sent_by(self, nve: str, attachment: Attachment, report: Said) -> None:
+        match judge(report, attachment, self.directory):
+            case Improper(what, says):
+                self._count(nve, report.port, what, says=says)
+            case Announced(form):
+                self._announced(nve, attachment, form)
+            case Asked(binding):
+                self._answer(nve, report, binding)
+
+    def _answer(self, nve: str, question: Said, binding: Binding) -> None:
+        """ARP and neighbour discovery are answered from the directory."""
+        match question:
             case ArpSent():
-                if not self._owns(attachment, report.sender_mac, report.sender_ip):
-                    self._count(nve, report.port, "forged", says=str(report.sender_ip))
-                elif report.gratuitous:
-                    self._announced(nve, attachment.system, "garp")
-                elif report.operation == ARP_REQUEST:
-                    found = self._who_has(nve, attachment, report.target_ip)
-                    if found:
-                        self._effects.append(AnswerArp(nve, report, found.system.mac))
-            case RarpSent():
-                if report.target_mac != attachment.system.mac:
-                    self._count(nve, report.port, "forged", says=report.target_mac)
-                elif report.operation == RARP_REQUEST:
-                    self._announced(nve, attachment.system, "rarp")
+                self._outbox.put(AnswerArp(nve, question, binding.system.mac))
             case NeighbourSolicited():
-                found = self._who_has(nve, attachment, report.target)
-                if found:
-                    self._effects.append(AnswerSolicitation(nve, report, found.system.mac))
-            case NeighbourAdvertised():
-                if not self._owns(attachment, report.sender_mac, report.target):
-                    self._count(nve, report.port, "forged", says=str(report.target))
-                else:
-                    self._announced(nve, attachment.system, "na")
-
-    def _owns(self, attachment: Attachment, mac: str, address: IPAddress) -> bool:
-        """The port owns the addresses in an announcement (R9.2).  0.0.0.0 is an ARP probe."""
-        own = attachment.addresses
-        return mac == attachment.system.mac and (address in own or address.is_unspecified)
-
-    def _who_has(self, nve: str, asker: Attachment, address: IPAddress) -> Binding | None:
-        """The directory's answer to ARP and ND; none to a VM that checks its own address."""
-        found = self.directory.find_address(asker.system.vni, address)
-        if found is None:
-            self._count(nve, asker.port, "nobody-has")
-        return None if found and found.system == asker.system else found
+                self._outbox.put(AnswerSolicitation(nve, question, binding.system.mac))
 
     def _answer_miss(self, nve: str, asker: Attachment, miss: Missed) -> None:
         """An NVE asks where a MAC address is (R4.1.3): tell it, and send the frame on its way."""
@@ -323,194 +258,35 @@ class Authority:
             return
         state = self.book.state(nve)
         if binding.nve != nve and system not in state.remotes:
-            self._set_entry(nve, binding)
-            self._record("entry-pulled", self.name(system), nve=nve, to=binding.nve)
+            self._entries.enter(nve, binding)
+            self._outbox.record("entry-pulled", self.name(system), nve=nve, to=binding.nve)
             self._settle()
-        self._effects.append(Resend(nve, miss.port, miss.frame))
+        self._outbox.put(Resend(nve, miss.port, miss.frame))
 
-    def _announced(self, nve: str, system: TenantSystem, form: str) -> None:
+    def _announced(self, nve: str, attachment: Attachment, form: str) -> None:
         """A VM said where it is (R4.1.2, R4.1.6): only a move can have brought it there."""
-        move = next((m for m in self._unfinished() if m.system == system), None)
-        self._record("announcement-received", self.name(system), nve=nve, form=form)
+        move = self._moves.of(attachment.system)
+        name = self.name(attachment.system)
+        self._outbox.record("announcement-received", name, nve=nve, form=form)
         if move and move.destination == nve:
             try:
-                self._advance(move, Event.VM_ARRIVED)
+                self._moves.take(move, Event.VM_ARRIVED)
             except OutOfTurn:
-                port = self.book.state(nve).attachments[system].port
-                self._count(nve, port, "early-announcement")
+                self._count(nve, attachment.port, "early-announcement")
 
     def _rule_ended(self, nve: str, report: RuleEnded) -> None:
         if report.why == "told":
-            self._in_flight_counted(nve, report)
+            self._moves.in_flight_counted(nve, report)
             return
         rule = self.book.ended(nve, report.cookie)
         if rule is None or rule.about is None:
             return
-        system, vm = rule.about, self.name(rule.about)
         if rule.purpose is Purpose.FORWARD:
-            self.book.set_remote(nve, system, None)
-            self._record("entry-expired", vm, nve=nve)
-            for move in self._unfinished():
-                self._look_for_progress(move)
-            return
-        self.book.set_redirect(nve, system, None)
-        for move in self._unfinished():
-            if move.system == system and move.source == nve:
-                self._note(
-                    move,
-                    "in-flight-ended",
-                    nve=nve,
-                    why=report.why,
-                    purpose=rule.purpose.value,
-                    packets=report.packets,
-                    bytes=report.octets,
-                    lifetime_ms=report.lifetime_ms,
-                )
-                self._advance(move, Event.TUNNEL_ENDED)
-
-    def _in_flight_counted(self, nve: str, report: RuleEnded) -> None:
-        """The rule that waited for the VM's arrival is gone: what it carried until then."""
-        for move in self.moves:
-            if move.source == nve and move.waiting_cookie == report.cookie:
-                self._note(
-                    move,
-                    "in-flight-before-arrival",
-                    nve=nve,
-                    packets=report.packets,
-                    bytes=report.octets,
-                )
-                move.waiting_cookie = None
-
-    # -- moves -----------------------------------------------------------------------------------
-
-    def _event_of_caller(self, number: int, event: Event, now_ns: int) -> Move:
-        self._at(now_ns)
-        move = self.move(number)
-        try:
-            self._advance(move, event)
-        except OutOfTurn as error:
-            raise Refused(f"move {number} of {move.request.vm}: {error}") from None
-        self._settle()
-        return move
-
-    def _advance(self, move: Move, event: Event) -> None:
-        before = move.phase
-        move.phase, step = advance(before, event)
-        if move.phase is before:
-            return
-        match step:
-            case Step.REDIRECT:
-                self._redirect(move)
-            case Step.REBIND:
-                self._rebind(move)
-            case Step.RESTORE:
-                self._restore(move)
-        self._note(move, f"move-{move.phase}")
-        if step is not Step.NOTHING:
-            self._settle()
-        self._await_what_follows(move)
-
-    def _redirect(self, move: Move) -> None:
-        """R5.2: the source NVE is told the destination NVE's address."""
-        to = self.book.vteps[move.destination] if move.request.in_flight == "tunnel" else None
-        self._set_role(move.source, move.system, Role.DEPARTING)
-        self.book.set_redirect(move.source, move.system, Redirect(to))
-        in_flight = {Purpose.IN_FLIGHT, Purpose.DEPARTED}
-        rules = compile_system(self.book.state(move.source), move.system)
-        (waiting,) = (rule for rule in rules if rule.purpose in in_flight and rule.reports_end)
-        move.waiting_cookie = waiting.cookie
-
-    def _rebind(self, move: Move) -> None:
-        """The VM is at the destination: the directory, both NVEs of the move, and others told."""
-        known = self._binding(move.system)
-        outcome = self.directory.rebind(move.system, move.destination, known.sequence + 1)
-        assert outcome is Outcome.CHANGED, outcome
-        binding = self._binding(move.system)
-        self._set_role(move.destination, move.system, Role.ACTIVE)
-        self.book.set_remote(move.destination, move.system, None)
-        redirect = self.book.state(move.source).redirects[move.system]
-        request = move.request
-        ending = replace(redirect, idle_s=request.idle_s, timer_s=request.timer_s)
-        self.book.set_redirect(move.source, move.system, ending)
-        self._note(move, "mapping-updated", nve=move.destination, sequence=binding.sequence)
-        self._disseminate(binding, frozenset({move.source, move.destination}))
-
-    def _restore(self, move: Move) -> None:
-        """As if never asked: the VM is active at the source, the destination forgets its port."""
-        self._set_role(move.source, move.system, Role.ACTIVE)
-        self.book.set_redirect(move.source, move.system, None)
-        self._detach(move.destination, move.system)
-
-    def _await_what_follows(self, move: Move) -> None:
-        match move.phase:
-            case Phase.REDIRECTING:
-                self._await(move, [move.source])
-            case Phase.ARRIVED:
-                self._await(move, self.book)
-
-    def _await(self, move: Move, nves: Iterable[str]) -> None:
-        move.awaiting = self.book.pending(nves)
-        self._look_for_progress(move)
-
-    def _look_for_progress(self, move: Move) -> None:
-        """Go on when what the phase waits for has come true."""
-        waits = [n for n, t in move.awaiting.items() if not self.book.is_confirmed(n, t)]
-        if waits:
-            return
-        if move.phase in (Phase.PREPARING, Phase.REDIRECTING):
-            self._advance(move, Event.CONFIRMED)
-        elif move.phase in (Phase.ARRIVED, Phase.DRAINED):
-            if move.awaiting:
-                self._note(move, "mapping-confirmed", nves=sorted(move.awaiting))
-                move.awaiting = {}
-            if not self._old_entries(move):
-                self._advance(move, Event.LAST_ENTRY_GONE)
-
-    def _old_entries(self, move: Move) -> list[str]:
-        """The NVEs that would still send the VM's packets to where it no longer is."""
-        here = self.book.vteps[move.destination]
-        return [
-            nve
-            for nve in self.book
-            if (entry := self.book.state(nve).remotes.get(move.system)) and entry.vtep != here
-        ]
-
-    def _unfinished(self) -> list[Move]:
-        return [move for move in self.moves if move.phase not in FINISHED]
-
-    # -- entries ---------------------------------------------------------------------------------
-
-    def _disseminate(self, binding: Binding, involved: frozenset[str]) -> None:
-        """Tell the NVEs that the strategy wants told at once."""
-        vni = binding.system.vni
-        present = self.book.present(vni)
-        for nve in self._dissemination.told_at_once(involved, present) - {binding.nve}:
-            self._set_entry(nve, binding)
-        self.book.set_members(vni, self.directory.members(vni))
-
-    def _introduce(self, nve: str, newcomer: TenantSystem) -> None:
-        """The first VM of a virtual network has come to an NVE: tell it of the others there."""
-        for binding in self.directory:
-            if binding.system.vni != newcomer.vni or binding.nve == nve:
-                continue
-            if self._dissemination.told_at_once(frozenset(), frozenset({nve})):
-                self._set_entry(nve, binding)
-
-    def _set_entry(self, nve: str, binding: Binding) -> None:
-        entry = RemoteEntry(self.book.vteps[binding.nve], self._dissemination.lifetime_s)
-        self.book.set_remote(nve, binding.system, entry)
-
-    def _detach(self, nve: str, system: TenantSystem) -> None:
-        """Take a VM's port away.  An NVE whose last VM of the network it was forgets the others:
-        it would not be told any more where they are."""
-        self.book.detach(nve, system)
-        if nve not in self.book.present(system.vni):
-            for other in [item for item in self.book.state(nve).remotes if item.vni == system.vni]:
-                self.book.set_remote(nve, other, None)
-
-    def _set_role(self, nve: str, system: TenantSystem, role: Role) -> None:
-        attachment = self.book.state(nve).attachments[system]
-        self.book.attach(nve, replace(attachment, role=role))
+            self.book.set_remote(nve, rule.about, None)
+            self._outbox.record("entry-expired", self.name(rule.about), nve=nve)
+            self._moves.look_for_progress()
+        else:
+            self._moves.in_flight_ended(nve, rule, report)
 
     # -- small things ----------------------------------------------------------------------------
 
@@ -542,16 +318,10 @@ class Authority:
     def _count(self, nve: str, port: int, what: str, **details: object) -> None:
         """A peer's mistake: counted for each port, recorded, without any other effect."""
         self.counted[nve, port, what] += 1
-        self._record(f"refused-{what}", nve, port=port, **details)
-
-    def _note(self, move: Move, event: str, **details: object) -> None:
-        self._record(event, move.request.vm, move=move.number, **details)
-
-    def _record(self, event: str, subject: str, **details: object) -> None:
-        self._effects.append(Record(self._now_ns, event, subject, details))
+        self._outbox.record(f"refused-{what}", nve, port=port, **details)
 
     def _settle(self) -> None:
-        self._effects += self.book.settle()
+        self._outbox.put(*self.book.settle())
 
     def _at(self, now_ns: int) -> None:
-        self._now_ns = now_ns
+        self._outbox.now_ns = now_ns

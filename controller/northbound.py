@@ -40,8 +40,9 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from controller import framework
 from controller.app import Nva, as_json
-from controller.authority import Move, MoveRequest, Refused, Unknown
+from controller.authority import Refused, Unknown
 from controller.mobility import FINISHED, Phase
+from controller.moves import Move, MoveRequest
 from nve.model import IPAddress, TenantSystem, mac, vni
 
 MAX_REQUEST_BYTES = 65536

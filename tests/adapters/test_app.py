@@ -8,9 +8,9 @@ import pytest
 
 from controller import openflow
 from controller.app import Nva
-from controller.authority import MoveRequest
 from controller.framework import ofproto, parser
 from controller.mobility import Phase
+from controller.moves import MoveRequest
 from nve import announce
 from nve.model import VmSpec
 from nve.pipeline import RemoteEntry

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypeAlias
 
-from controller.authority import Authority, Move, MoveRequest
+from controller.authority import Authority
 from controller.dissemination import Dissemination
+from controller.moves import Move, MoveRequest
 from nve.evaluator import Frame, Verdict, deliveries, evaluate
 from nve.messages import (
     AnswerArp,

@@ -11,7 +11,7 @@ from typing import Self
 
 from tests.helpers.wait import wait_until
 
-CTRL_C = b"\x03"
+CTRL_C, CTRL_D = b"\x03", b"\x04"
 # Wide, so that no text is broken in two; without a prompt to beautify.
 SCREEN = {"TERM": "xterm", "COLUMNS": "200"}
 TAIL_CHARACTERS = 2000
@@ -24,6 +24,7 @@ class Terminal:
         self._ours, theirs = pty.openpty()
         os.set_blocking(self._ours, False)
         self._shown = ""
+        self._read = 0
         self.process = subprocess.Popen(
             argv,
             stdin=theirs,
@@ -47,11 +48,22 @@ class Terminal:
         return self._shown
 
     def await_text(self, text: str, timeout_s: float = 30.0) -> None:
-        """Returns as soon as the text has been shown."""
-        wait_until(lambda: None if text in self.shown else self._not_yet(text), timeout_s)
+        """Returns as soon as the text has been shown, below what was awaited before."""
+
+        def missing() -> str | None:
+            found = self.shown.find(text, self._read)
+            self._read = self._read if found < 0 else found + len(text)
+            return self._not_yet(text) if found < 0 else None
+
+        wait_until(missing, timeout_s)
 
     def press(self, octets: bytes) -> None:
         os.write(self._ours, octets)
+
+    def hang_up(self) -> None:
+        """The user closes the window.  There is nothing to look at any more."""
+        os.close(self._ours)
+        self._ours = -1
 
     def await_end(self, timeout_s: float = 30.0) -> int:
         """The exit code, once the command has ended."""
@@ -79,4 +91,5 @@ class Terminal:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        os.close(self._ours)
+        if self._ours != -1:
+            os.close(self._ours)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from controller.authority import Authority, Move, MoveRequest, Refused
+from controller.authority import Authority, Refused
 from controller.dissemination import strategy
 from controller.mobility import Phase
+from controller.moves import Move, MoveRequest
 from nve.messages import AnswerArp, AnswerSolicitation, Malformed, RarpSent, RuleEnded
 from nve.model import BROADCAST, Mac
 from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION, Role

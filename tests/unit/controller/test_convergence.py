@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from controller.authority import Move, Refused
+from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import FINISHED, Phase
+from controller.moves import Move
 from nve.evaluator import Verdict
 from nve.rules import Purpose, Rule
 from tests.helpers import frames, promises

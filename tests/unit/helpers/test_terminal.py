@@ -20,6 +20,14 @@ def test_fails_with_the_screen_when_a_text_does_not_come() -> None:
             terminal.await_text("there", timeout_s=0.02)
 
 
+def test_a_text_that_was_awaited_has_to_come_again() -> None:
+    with Terminal(["sh", "-c", "echo once twice twice; exec cat"]) as terminal:
+        terminal.await_text("twice")
+        terminal.await_text("twice")
+        with pytest.raises(AssertionError):
+            terminal.await_text("once", timeout_s=0.02)
+
+
 def test_fails_when_a_command_does_not_end() -> None:
     with (
         Terminal(["cat"]) as terminal,

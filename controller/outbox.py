@@ -1,0 +1,27 @@
+"""What the NVA has decided to do and not yet done, in order.
+
+The parts of the NVA put effects in; the application takes them out and carries them out.  Records
+of the trace go the same way, so that the trace has the order of the decisions.
+"""
+
+from nve.messages import Effect, Record
+
+
+class Outbox:
+    """`now_ns` is the time of the input that is being decided on."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self._effects: list[Effect] = []
+
+    def put(self, *effects: Effect) -> None:
+        self._effects += effects
+
+    def record(self, event: str, subject: str, **details: object) -> None:
+        """A line of the trace."""
+        self.put(Record(self.now_ns, event, subject, details))
+
+    def take(self) -> list[Effect]:
+        """Everything in it; it is empty afterwards."""
+        effects, self._effects = self._effects, []
+        return effects
