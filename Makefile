@@ -83,7 +83,7 @@ check: $(READY) ## format, lint, types and the pure tests; under 30 s, no root
 	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
 	@echo "==> ruff check"; $(VENV)/bin/python -m ruff check .
 	@echo "==> mypy"; $(VENV)/bin/python -m mypy
-	@echo "==> pytest tests/unit tests/adapters"; $(PYTEST) tests/unit tests/adapters
+	@echo "==> pytest tests/unit tests/adapters"; $(PYTEST) tests/unit tests/adapters --numprocesses auto
 
 test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets (root)
 	@echo "==> pytest tests/system"; $(PYTEST) tests/system -m "not ryu"

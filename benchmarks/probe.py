@@ -53,7 +53,12 @@ def main() -> None:
     parser.add_argument("--rate-pps", type=float, default=5000)
     parser.add_argument("--seconds", type=float, default=20)
     arguments = parser.parse_args()
-    probed = measure(arguments.rate_pps, arguments.seconds)
+    report(arguments.rate_pps, arguments.seconds)
+
+
+def report(rate_pps: float, seconds: float) -> None:
+    """Measures and prints."""
+    probed = measure(rate_pps, seconds)
     print(figures(probed.packets))
     [flow] = probed.summary["senders"]["vm1"]["flows"].values()
     print(f"due but not sent, because the sender could not run for over 10 ms: {flow['skipped']}")

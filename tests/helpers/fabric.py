@@ -41,6 +41,8 @@ from nve.rules import FIRST_VM_PORT, Match, Rule, Table
 from tests.helpers.frames import entering
 
 SECOND_NS = 1_000_000_000
+ENDLESS = 10_000
+"""More messages than any exchange of a few NVEs can need."""
 Direction: TypeAlias = Literal["down", "up"]
 """Towards the NVE, towards the NVA."""
 
@@ -234,9 +236,13 @@ class Fabric:
         return True
 
     def settle(self) -> None:
-        """Deliver until nothing is under way."""
-        while ways := self.under_way():
+        """Deliver until nothing is under way.  Raises AssertionError if that never comes."""
+        for _ in range(ENDLESS):
+            ways = self.under_way()
+            if not ways:
+                return
             self.deliver(*ways[0])
+        raise AssertionError(f"NVA and NVEs have not stopped talking; the last: {self.trace[-3:]}")
 
     # -- time --------------------------------------------------------------------------------------
 

@@ -1,0 +1,14 @@
+"""All benchmarks, one after the other: `make bench`."""
+
+from benchmarks import bring_up, probe
+
+
+def main() -> None:
+    print("== bring-up")
+    bring_up.measure(times=5)
+    print("== probe, 5,000 packets/s for 20 s, without a move")
+    probe.report(rate_pps=5000, seconds=20)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""What a real switch holds, and what it would do with a frame: Open vSwitch's own words, read.
+
+The same values as in `nve.rules` and `nve.evaluator`, so that a test compares like with like.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from nve.bridge import INTEGRATION, VXLAN_PORT, OvsInstance
+from nve.evaluator import Frame, Verdict
+from nve.model import Vtep
+from nve.rules import Rule
+
+# Open vSwitch's names for OpenFlow's fields, where they differ.
+OVS_NAMES = {
+    "ipv4_src": "nw_src",
+    "ip_proto": "nw_proto",
+    "ipv6_nd_target": "nd_target",
+    "ipv6_nd_tll": "nd_tll",
+    "tunnel_id": "tun_id",
+    "tun_ipv4_src": "tun_src",
+}
+# A field has to come after those that say that the frame has it at all.
+FIRST = ("eth_type", "ip_proto", "icmpv6_type")
+
+
+@dataclass(frozen=True, order=True)
+class Flow:
+    """One row of a switch's tables; time-outs in seconds, 0 is never."""
+
+    table: int
+    priority: int
+    cookie: int
+    idle_s: int
+    hard_s: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a switch would do with a frame; `cookie` is that of the rule that decided."""
+
+    cookie: int | None
+    ports: tuple[int, ...]
+    tunnels: tuple[tuple[int, Vtep], ...]
+    reported: bool
+
+
+def flows(switch: OvsInstance) -> list[Flow]:
+    """Every row that the switch holds, in order."""
+    return read_flows(switch.ofctl("dump-flows", INTEGRATION))
+
+
+def flows_of(rules: Iterable[Rule]) -> list[Flow]:
+    """The rows that rules become."""
+    return sorted(
+        Flow(int(rule.table), rule.priority, rule.cookie, rule.idle_s, rule.hard_s)
+        for rule in rules
+    )
+
+
+def decision(switch: OvsInstance, frame: Frame) -> Decision:
+    """What the switch would do with a frame that came in at `frame["in_port"]`."""
+    names = [*(name for name in FIRST if name in frame), *sorted(frame.keys() - FIRST)]
+    described = ",".join(f"{OVS_NAMES.get(name, name)}={frame[name]}" for name in names)
+    return read_trace(switch.appctl("ofproto/trace", INTEGRATION, described))
+
+
+def decision_of(verdict: Verdict) -> Decision:
+    """The same, as the evaluator sees it."""
+    cookie = verdict.last.cookie if verdict.last else None
+    return Decision(cookie, verdict.ports, verdict.tunnels, verdict.reported)
+
+
+def read_flows(text: str) -> list[Flow]:
+    """The rows that `ovs-ofctl dump-flows` prints."""
+    return sorted(
+        Flow(
+            _number(line, "table"),
+            _number(line, "priority"),
+            int(re.findall(r"cookie=0x([0-9a-f]+)", line)[0], 16),
+            _number(line, "idle_timeout"),
+            _number(line, "hard_timeout"),
+        )
+        for line in text.splitlines()
+        if "cookie=" in line
+    )
+
+
+def _number(line: str, name: str) -> int:
+    found = re.findall(rf"\b{name}=(\d+)", line)
+    return int(found[0]) if found else 0
+
+
+def read_trace(text: str) -> Decision:
+    """What `ovs-appctl ofproto/trace` prints: rules by table, below each its actions.
+
+    What other bridges do with the frame (`br-phy` sends what a tunnel has wrapped) is indented
+    deeper, or comes later.
+    """
+    _, _, ours = text.partition(f'bridge("{INTEGRATION}")')
+    cookie: int | None = None
+    ports: list[int] = []
+    tunnels: list[tuple[int, Vtep]] = []
+    vni, to, reported = 0, "", False
+    for line in ours.splitlines():
+        if line.startswith("bridge("):
+            break
+        if rule := re.match(r" ?\d+\. (?:.*, cookie 0x([0-9a-f]+)|No match)", line):
+            cookie = int(rule[1], 16) if rule[1] else None
+        elif line == "     >> skipping output to input port":
+            ports.pop()
+        elif field := re.match(r"    set_field:(.+)->(tun_id|tun_dst|tun_ipv6_dst)$", line):
+            vni, to = (int(field[1], 0), to) if field[2] == "tun_id" else (vni, field[1])
+        elif line in (f"    output:{VXLAN_PORT}", "    IN_PORT"):
+            tunnels.append((vni, ip_address(to)))
+        elif output := re.match(r"    output:(\d+)$", line):
+            ports.append(int(output[1]))
+        elif line.startswith("    CONTROLLER"):
+            reported = True
+    return Decision(cookie, tuple(ports), tuple(tunnels), reported)
