@@ -59,7 +59,6 @@ class Step(enum.StrEnum):
     NOTHING = "nothing"
     REDIRECT = "redirect"
     REBIND = "rebind"
-    RELEASE = "release"
     RESTORE = "restore"
 
 
@@ -80,8 +79,8 @@ TRANSITIONS: Final[dict[tuple[Phase, Event], tuple[Phase, Step]]] = {
     (P.REDIRECTED, E.VM_ARRIVED): (P.ARRIVED, S.REBIND),
     (P.ARRIVED, E.LAST_ENTRY_GONE): (P.CONVERGED, S.NOTHING),
     (P.ARRIVED, E.TUNNEL_ENDED): (P.DRAINED, S.NOTHING),
-    (P.CONVERGED, E.TUNNEL_ENDED): (P.COMPLETED, S.RELEASE),
-    (P.DRAINED, E.LAST_ENTRY_GONE): (P.COMPLETED, S.RELEASE),
+    (P.CONVERGED, E.TUNNEL_ENDED): (P.COMPLETED, S.NOTHING),
+    (P.DRAINED, E.LAST_ENTRY_GONE): (P.COMPLETED, S.NOTHING),
     # Giving up is possible until the VM has arrived; afterwards the way back is another move.
     **{
         (phase, event): (P.ROLLED_BACK, S.RESTORE)

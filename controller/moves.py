@@ -98,7 +98,10 @@ class Moves:
                 self._rebind(move)
             case Step.RESTORE:
                 self._restore(move)
-        self._note(move, f"move-{move.phase}")
+        if event is Event.LAST_ENTRY_GONE:
+            self._note(move, f"move-{Phase.CONVERGED}")
+        if move.phase is not Phase.CONVERGED:
+            self._note(move, f"move-{move.phase}")
         self._settle()
         match move.phase:
             case Phase.REDIRECTING:

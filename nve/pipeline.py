@@ -16,6 +16,9 @@ R3.5).  Everything else that comes out of a tunnel is delivered here or dropped,
 NVEs can form.  Drops are explicit rules, one for each reason, because a drop that nobody can count
 is a drop that nobody sees.
 
+Known gap: frames to a group address are not redirected; a VM misses those that are sent while it
+moves.  What it must not miss, ARP and neighbour discovery, the NVA answers.
+
 `compile_nve` is a pure function of `NveState`.  The NVA keeps the states; a VM's move is a few
 changed states, and `nve.rules.difference` says what to tell whom.
 """

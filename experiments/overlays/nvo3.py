@@ -69,7 +69,9 @@ class Nvo3:
     def complete(self, move: Relocation, timeout_s: float) -> None:
         """Also counts what still reached the source NVE after no NVE held an old entry (R3.4)."""
         number = self._numbers[move.number]
-        self.nva.get(f"moves/{number}", until="converged", timeout_s=timeout_s)
+        reached = self.nva.get(f"moves/{number}", until="converged", timeout_s=timeout_s)
+        if reached["phase"] == "drained":  # the tunnel has ended, an old entry is still there
+            self.nva.get(f"moves/{number}", until="completed", timeout_s=timeout_s)
         time.sleep(DRAIN_S)
         before = self._astray(move)
         self.nva.get(f"moves/{number}", until="completed", timeout_s=timeout_s)

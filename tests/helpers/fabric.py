@@ -284,7 +284,7 @@ class Fabric:
     def send_from(self, nve: str, port: int, frame: Frame) -> Verdict:
         frame = entering(frame, port)
         verdict = self.judge(frame, nve)
-        if verdict.reported:
+        if verdict.reported and self.nves[nve].connected:
             assert verdict.last is not None
             self.nves[nve].up.append(self._report(frame, verdict.last))
         return verdict
@@ -292,6 +292,8 @@ class Fabric:
     # -- inside ------------------------------------------------------------------------------------
 
     def _send_down(self, effect: Effect) -> None:
+        if not isinstance(effect, Record):
+            assert self.nves[effect.nve].connected, f"nobody is there to hear {effect}"
         match effect:
             case Record():
                 self.trace.append(effect)

@@ -326,7 +326,8 @@ def test_a_move_is_recorded_from_request_to_completion(at) -> None:
         "mapping-updated", "move-arrived", "mapping-confirmed", "in-flight-ended",
         "move-completed",
     ]  # fmt: skip
-    assert len(of_the_move) == len(events) + 2
+    always = {"move-converged", "in-flight-before-arrival"}
+    assert always <= set(of_the_move) - set(events) <= IN_ANY_ORDER
 
 
 def test_the_vm_is_redirected_only_once_the_source_has_confirmed(pulling: Fabric) -> None:

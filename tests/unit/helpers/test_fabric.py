@@ -204,6 +204,26 @@ def test_a_miss_comes_to_the_nva_as_the_frame_it_was(fabric: Fabric) -> None:
     assert fabric.refused() == {"unknown-destination": 1}
 
 
+def test_an_nve_without_a_connection_says_and_hears_nothing(fabric: Fabric) -> None:
+    miss = frames.ipv4(VM1, vm("ghost", 99, "nve1").mac)
+    fabric.disconnect("nve1")
+    assert fabric.send("vm1", miss).reported
+    assert fabric.under_way() == []
+
+    with pytest.raises(AssertionError, match="nobody is there to hear"):
+        fabric.ask(fabric.authority.reported, "nve1", Missed(10, VM2.mac, b""))
+
+
+def test_an_exchange_without_end_is_noticed(fabric: Fabric) -> None:
+    """An NVE that loses a rule which the NVA believes it holds misses, and is sent on, for ever."""
+    (entry,) = promises.about(fabric, "nve1", VM2)
+    fabric.nves["nve1"].carry_out(Remove(entry))
+    fabric.send("vm1", frames.ipv4(VM1, VM2.mac))
+
+    with pytest.raises(AssertionError, match="have not stopped talking"):
+        fabric.settle()
+
+
 def test_a_refusal_reaches_the_test(fabric: Fabric) -> None:
     with pytest.raises(Refused):
         fabric.request_move("vm1", "nve1")
