@@ -1,0 +1,318 @@
+"""What a tenant or a stranger on the underlay may not do, tried with real packets (section 9).
+
+The attacker is vm3 behind nve2, the victim vm1 behind nve1.  Whatever the attacker sends, the
+mapping stays as it is, and what was dropped or refused is counted where an operator can see it.
+"""
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+import pytest
+
+from experiments.lab import Lab
+from nve import announce
+from nve.model import BROADCAST, VmSpec
+from nve.namespace import inside, run_in
+from nve.pipeline import ARP, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, RARP
+from nve.plug import NIC
+from nve.rules import Purpose
+from tests.helpers import octets
+from tests.helpers.lab import round_trips_ms
+from tests.helpers.runs import scenario
+from tests.helpers.wait import wait_until
+from topologies.spec import Port
+
+TENANTS = [
+    {"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2"}},
+    {"vni": 6000, "vms": {"red1": "nve2"}},
+]
+ALL_NODES_MAC = "33:33:00:00:00:01"
+NO_MAC = "00:00:00:00:00:00"
+UDP, ICMPV6 = 17, 58
+DISCARD = octets.udp(9, 9, b"nothing")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(scenario(traffic=[], moves=[], tenants=TENANTS, duration_s=1)) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _the_mapping_stays_as_it_is(lab: Lab) -> Iterator[None]:
+    before = lab.overlay.nva.get("mapping")
+    yield
+    assert lab.overlay.nva.get("mapping") == before
+
+
+def send(pid: int, interface: str, frame: bytes) -> None:
+    """A frame leaves a namespace as it is."""
+    with inside(pid), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+        raw.bind((interface, 0))
+        raw.send(frame)
+
+
+def send_from_vm(lab: Lab, vm: str, frame: bytes) -> None:
+    send(lab.data_centre.vms[vm].pid, NIC, frame)
+
+
+def packets(lab: Lab, nve: str, purpose: Purpose, about: str | None = None) -> int:
+    """How many packets ended in the rules of a purpose, as the switch counts."""
+    return sum(
+        line["packets"]
+        for line in lab.overlay.nva.get(f"nves/{nve}/counters")
+        if line["purpose"] == purpose and line["about"] == about
+    )
+
+
+def refused(lab: Lab, nve: str, vm: str, what: str) -> int:
+    port = lab.orchestrator.hypervisors[vm].port
+    return sum(
+        line["times"]
+        for line in lab.overlay.nva.get("refused")
+        if (line["nve"], line["port"], line["what"]) == (nve, port, what)
+    )
+
+
+class Counted:
+    """Within the block, a count goes up by one."""
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+
+    def __enter__(self) -> None:
+        self._before = self._count()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            wait_until(self._difference)
+
+    def _difference(self) -> str | None:
+        counted = self._count() - self._before
+        return None if counted == 1 else f"counted {counted}, not 1"
+
+
+# -- by a VM ---------------------------------------------------------------------------------------
+
+
+def solicitation(source: IPv6Address, target: IPv6Address, hop_limit: int, option: bytes) -> bytes:
+    said = bytes(4) + target.packed + option
+    message = octets.icmpv6(source, announce.ALL_NODES, NEIGHBOUR_SOLICITATION, said)
+    return octets.ip(source, announce.ALL_NODES, ICMPV6, message, hop_limit)
+
+
+def advertisement(source: IPv6Address, target: IPv6Address, target_mac: str) -> bytes:
+    option = bytes([2, 1]) + bytes.fromhex(target_mac.replace(":", ""))
+    said = bytes([0x20, 0, 0, 0]) + target.packed + option
+    message = octets.icmpv6(source, announce.ALL_NODES, NEIGHBOUR_ADVERTISEMENT, said)
+    return octets.ip(source, announce.ALL_NODES, ICMPV6, message, hop_limit=255)
+
+
+def arp(me: VmSpec, operation: int, sender: tuple[str, Any], target: tuple[str, Any]) -> bytes:
+    return octets.ethernet(me.mac, BROADCAST, ARP, octets.arp(operation, sender, target))
+
+
+FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
+    # what is forged: the frame that `me` sends at the cost of `you`
+    "a gratuitous ARP as sent by another": lambda me, you: announce.gratuitous_arp(you),
+    "a gratuitous ARP for another's address": lambda me, you: announce.gratuitous_arp(
+        replace(me, ipv4=you.ipv4)
+    ),
+    "a gratuitous ARP that binds one's own address to another's MAC": lambda me, you: arp(
+        me, 1, (you.mac, me.ipv4), (NO_MAC, me.ipv4)
+    ),
+    "an ARP reply for another's address": lambda me, you: arp(
+        me, 2, (me.mac, you.ipv4), (you.mac, you.ipv4)
+    ),
+    "an ARP packet that is cut off": lambda me, you: octets.ethernet(
+        me.mac, BROADCAST, ARP, bytes.fromhex("0001 0800 06 04 0001")
+    ),
+    "an advertisement as sent by another": lambda me, you: announce.unsolicited_advertisement(you),
+    "an advertisement for another's address": lambda me, you: octets.ethernet(
+        me.mac, ALL_NODES_MAC, IPV6, advertisement(me.ipv6, you.ipv6, me.mac)
+    ),
+    "an advertisement of one's own address with another's MAC": lambda me, you: octets.ethernet(
+        me.mac, ALL_NODES_MAC, IPV6, advertisement(me.ipv6, me.ipv6, you.mac)
+    ),
+    "a reverse ARP as sent by another": lambda me, you: announce.reverse_arp(you),
+    "a reverse ARP that names another as its sender": lambda me, you: octets.ethernet(
+        me.mac, BROADCAST, RARP, octets.arp(3, (you.mac, IPv4Address(0)), (you.mac, IPv4Address(0)))
+    ),
+    "a packet with another's MAC": lambda me, you: octets.ethernet(
+        you.mac, BROADCAST, IPV4, octets.ip(me.ipv4, you.ipv4, UDP, DISCARD)
+    ),
+    "a packet with another's IPv4 address": lambda me, you: octets.ethernet(
+        me.mac, you.mac, IPV4, octets.ip(you.ipv4, me.ipv4, UDP, DISCARD)
+    ),
+    "a packet with another's IPv6 address": lambda me, you: octets.ethernet(
+        me.mac, you.mac, IPV6, octets.ip(you.ipv6, me.ipv6, UDP, DISCARD)
+    ),
+    "a packet of a protocol without addresses": lambda me, you: octets.ethernet(
+        me.mac, you.mac, 0x88B5, bytes(46)
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_what_is_forged_is_dropped_and_counted(lab: Lab, forgery: str) -> None:
+    """R9.2, R9.4."""
+    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
+    with Counted(partial(packets, lab, "nve2", Purpose.SPOOFED, "vm3")):
+        send_from_vm(lab, "vm3", FORGERIES[forgery](me, you))
+
+
+def test_an_announcement_for_another_that_passes_the_switch_is_refused_by_the_nva(
+    lab: Lab,
+) -> None:
+    """A reverse ARP's target is no field that the switch compares."""
+    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
+    nobody = IPv4Address(0)
+    body = octets.arp(3, (me.mac, nobody), (you.mac, nobody))
+    with Counted(partial(refused, lab, "nve2", "vm3", "forged")):
+        send_from_vm(lab, "vm3", octets.ethernet(me.mac, BROADCAST, RARP, body))
+
+
+MALFORMED: dict[str, Callable[[VmSpec], bytes]] = {
+    "a solicitation from a router away": lambda me: solicitation(me.ipv6, me.ipv6, 64, b""),
+    "a solicitation whose option has no length": lambda me: solicitation(
+        me.ipv6, me.ipv6, 255, bytes([1, 0]) + bytes(6)
+    ),
+    "a solicitation that is cut off": lambda me: octets.ip(
+        me.ipv6,
+        announce.ALL_NODES,
+        ICMPV6,
+        octets.icmpv6(me.ipv6, announce.ALL_NODES, NEIGHBOUR_SOLICITATION, bytes(4)),
+        hop_limit=255,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_what_is_malformed_is_counted_and_the_nva_lives(lab: Lab, kind: str) -> None:
+    me = lab.data_centre.vms["vm3"].spec
+    with Counted(partial(refused, lab, "nve2", "vm3", "malformed")):
+        body = MALFORMED[kind](me)
+        send_from_vm(lab, "vm3", octets.ethernet(me.mac, ALL_NODES_MAC, IPV6, body))
+    assert all(lab.overlay.nva.get("health")["connected"].values())
+
+
+def test_an_arp_operation_that_is_none_changes_nothing(lab: Lab) -> None:
+    """The malformed one behind it is counted, so this one has been dealt with."""
+    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
+    behind = octets.ethernet(me.mac, ALL_NODES_MAC, IPV6, solicitation(me.ipv6, me.ipv6, 1, b""))
+    with Counted(partial(refused, lab, "nve2", "vm3", "malformed")):
+        send_from_vm(lab, "vm3", arp(me, 77, (me.mac, me.ipv4), (NO_MAC, you.ipv4)))
+        send_from_vm(lab, "vm3", behind)
+    assert all(lab.overlay.nva.get("health")["connected"].values())
+
+
+# -- by a stranger on the underlay -----------------------------------------------------------------
+
+
+def send_vxlan(lab: Lab, source: str, vni: int, inner: bytes) -> None:
+    """A VXLAN packet with any sender comes to nve1 over the underlay, by nve3's cable."""
+    fabric = lab.data_centre.fabric
+    uplink = fabric.uplink("nve3")
+    to = lab.data_centre.nves["nve1"].vtep
+    datagram = octets.udp(49152, octets.VXLAN_UDP_PORT, octets.vxlan(vni, inner))
+    packet = octets.ip(ip_address(source), to, UDP, datagram)
+    (to_mac,) = (fabric.macs[port] for port in fabric.ports("nve1"))
+    frame = octets.ethernet(fabric.macs[Port("nve3", uplink.peer)], to_mac, IPV4, packet)
+    send(lab.data_centre.nves["nve3"].pid, uplink.interface, frame)
+
+
+def tenant_packet(lab: Lab, to: str) -> bytes:
+    """What vm3 may send to a MAC address."""
+    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
+    return octets.ethernet(me.mac, to, IPV4, octets.ip(me.ipv4, you.ipv4, UDP, DISCARD))
+
+
+@pytest.mark.parametrize(
+    ("source", "vni", "inner_mac", "purpose", "about"),
+    [
+        ("10.1.0.99", 5000, "02:00:00:00:00:01", Purpose.UNKNOWN_VTEP, None),
+        ("10.1.0.1", 5000, "02:00:00:00:00:01", Purpose.UNKNOWN_VTEP, None),
+        ("10.1.0.3", 7000, "02:00:00:00:00:01", Purpose.UNKNOWN_VNI, None),
+        ("10.1.0.3", 6000, "02:00:00:00:00:01", Purpose.UNKNOWN_VNI, None),
+        ("10.1.0.3", 5000, "02:00:00:00:00:03", Purpose.UNKNOWN_DESTINATION, None),
+        ("10.1.0.3", 5000, "02:00:00:00:00:01", Purpose.DELIVER, "vm1"),
+    ],
+    ids=[
+        "unknown VTEP", "its own VTEP", "unknown VNI", "VNI of others", "VM of others", "as it is",
+    ],
+)  # fmt: skip
+def test_a_tunnel_packet_is_delivered_or_dropped_for_a_reason(
+    lab: Lab, source: str, vni: int, inner_mac: str, purpose: Purpose, about: str | None
+) -> None:
+    """R9.1, R9.3.  The last one shows that the others were dropped for what they say."""
+    with Counted(partial(packets, lab, "nve1", purpose, about)):
+        send_vxlan(lab, source, vni, tenant_packet(lab, inner_mac))
+
+
+# -- what VMs ask ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
+def test_the_nva_answers_for_a_vm_that_cannot(lab: Lab, family: str) -> None:
+    """ARP and neighbour discovery are answered from the mapping: the VM that is asked for sleeps,
+    and when it is awake, the first packet arrives although every cache is cold."""
+    asker, asked = lab.data_centre.vms["vm2"], lab.data_centre.vms["vm3"]
+    address = str(getattr(asked.spec, family))
+    run_in(asker.pid, ["ip", "neigh", "flush", "dev", NIC])
+    lab.orchestrator.hypervisors["vm3"].pause()
+    try:
+        assert round_trips_ms(lab.data_centre, asker, address, count=1) == []
+        known = run_in(asker.pid, ["ip", "neigh", "show", address, "dev", NIC])
+    finally:
+        lab.orchestrator.hypervisors["vm3"].resume()
+
+    assert f"lladdr {asked.spec.mac} " in known
+    run_in(asker.pid, ["ip", "neigh", "flush", "dev", NIC])
+    run_in(asked.pid, ["ip", "neigh", "flush", "dev", NIC])
+    assert len(round_trips_ms(lab.data_centre, asker, address, count=1)) == 1
+
+
+def test_nobody_is_invented(lab: Lab) -> None:
+    asker = lab.data_centre.vms["vm2"]
+    before = refused(lab, "nve1", "vm2", "nobody-has")
+    assert round_trips_ms(lab.data_centre, asker, "192.168.0.99", count=1) == []
+    assert refused(lab, "nve1", "vm2", "nobody-has") > before
+
+
+def test_the_same_addresses_in_another_network_are_others(lab: Lab) -> None:
+    """R4.1.8: red1 has the addresses of vm1, and both are alone in their networks with them."""
+    vm1, red1 = (lab.data_centre.vms[vm].spec for vm in ("vm1", "red1"))
+    assert (vm1.mac, vm1.ipv4) == (red1.mac, red1.ipv4)
+    with Counted(partial(packets, lab, "nve1", Purpose.DELIVER, "vm1")):
+        send_from_vm(lab, "vm3", tenant_packet(lab, vm1.mac))
+    assert packets(lab, "nve2", Purpose.DELIVER, "red1") == 0
+
+
+# -- by the northbound interface -------------------------------------------------------------------
+
+
+def curl(lab: Lab, *options: str) -> str:
+    """The status code that curl gets for the mapping."""
+    status = ["-s", "-o", "/dev/null", "-w", "%{http_code}"]
+    nva = str(lab.overlay.nva.socket)
+    command = ["curl", *status, "--unix-socket", nva, *options, "http://nva/v1/mapping"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def test_the_northbound_interface_wants_its_token(lab: Lab) -> None:
+    token = (lab.session.directory / "token").read_text()
+
+    assert curl(lab, "-H", f"Authorization: Bearer {token}") == "200"
+    assert curl(lab) == "401"
+    assert curl(lab, "-H", f"Authorization: Bearer {token[:-1]}") == "401"
+    assert curl(lab, "-H", f"Authorization: {token}") == "401"
+
+
+def test_secrets_are_for_root_only(lab: Lab) -> None:
+    for name in ("nva.sock", "token", "nva.json"):
+        assert (lab.session.directory / name).stat().st_mode & 0o077 == 0, name
