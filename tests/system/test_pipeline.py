@@ -221,6 +221,7 @@ def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
     purposes = set()
     walks = [["settled"], twins.walk("vm1", "nve2"), twins.walk("vm1", "nve1", in_flight="drop")]
     for step in (step for walk in walks for step in walk):
+        twins.held()  # what the NVA has told a switch is there
         for nve, node in twins.nves.items():
             for what, frame in frames_at(nve, twins):
                 verdict = twins.fabric.judge(frame, nve)
