@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from nve.model import VmSpec
 from nve.wait import wait_until
 from topologies.emulation import DataCentre
 
+OPENFLOW_PORT = 6653
+LISTENING = "0A"
+"""TCP_LISTEN in /proc/net/tcp."""
 READY_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 130.0
 PYTHONS = {"os-ken": Path(sys.executable), "ryu": ROOT / ".venv-ryu/bin/python"}
@@ -78,9 +82,12 @@ class Nva:
         readable, _, _ = select.select([self._process.stdout], [], [], READY_TIMEOUT_S)
         if not readable or self._process.stdout.readline().strip() != "ready":
             raise NvaError(f"the NVA did not start; it said: {self.log()}")
+        # A switch that is refused once waits a second before it tries again.
+        wait_until(self._not_listening, READY_TIMEOUT_S)
         for nve in self._data_centre.nves.values():
-            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:6653")
-        wait_until(self._unconnected, READY_TIMEOUT_S)
+            # One after the other, so that the trace of every run begins alike.
+            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:{OPENFLOW_PORT}")
+            wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
 
     def _settings(self) -> dict[str, Any]:
         nves = self._data_centre.nves.values()
@@ -94,11 +101,17 @@ class Nva:
             "lifetime_s": self._lifetime_s,
         }
 
-    def _unconnected(self) -> str | None:
-        missing = [
-            nve for nve, connected in self.get("health")["connected"].items() if not connected
-        ]
-        return f"not connected to the NVA: {', '.join(missing)}" if missing else None
+    def _not_listening(self) -> str | None:
+        """Asks the kernel, not the NVA: a connection would be a switch that says nothing."""
+        sockets = Path(f"/proc/{self._data_centre.nva.pid}/net/tcp").read_text().splitlines()[1:]
+        for local_address, _, state in (line.split()[1:4] for line in sockets):
+            if state == LISTENING and local_address.endswith(f":{OPENFLOW_PORT:04X}"):
+                return None
+        return f"the NVA does not listen on port {OPENFLOW_PORT} yet"
+
+    def _unconnected(self, nve: str) -> str | None:
+        connected = self.get("health")["connected"][nve]
+        return None if connected else f"{nve} is not connected to the NVA"
 
     def stop(self) -> None:
         self._client.close()

@@ -9,7 +9,7 @@ A hot move, in order (sections 4.1, 5 and 7 of the draft):
                     (with `hold`, after the switch-over; without, before: what comes for the VM
                     between the two would be lost for nothing)
     transfer        its last state goes over: `pause_ms`
-    activate        NIC flipped, VM resumed, announced (R4.1.2, R4.1.6)    guest blackout ends
+    activate        NIC flipped, VM announced (R4.1.2, R4.1.6), resumed    guest blackout ends
     arrive          the overlay is told (RFC 8394 activate)
     complete        old entries and the in-flight tunnel are gone (R3.5)
     de-associate    the source forgets the VM

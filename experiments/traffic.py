@@ -3,6 +3,7 @@
 import random
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,22 +66,23 @@ class Traffic:
         ]
 
     def await_reachable(self) -> None:
-        """Returns when every flow's destination answers its source, so that nothing is cold."""
+        """Returns when every flow's destination answers its source, so that nothing is cold.
 
-        def unreachable() -> str | None:
-            pings = {
-                (flow.source, flow.destination, flow.family): self._data_centre.in_vm(
-                    flow.source,
-                    ["ping", "-q", "-c", "1", "-W", "1", self._address(flow)],
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-                for flow in self._scenario.traffic
-            }
-            silent = [" > ".join(ends) for ends, ping in pings.items() if ping.wait() != 0]
-            return f"no answer to ping: {', '.join(silent)}" if silent else None
+        One after the other, so that the trace of every run begins alike.
+        """
+        for flow in self._scenario.traffic:
+            wait_until(partial(self._unreachable, flow), REACHABLE_TIMEOUT_S)
 
-        wait_until(unreachable, REACHABLE_TIMEOUT_S)
+    def _unreachable(self, flow: UdpProbe | TcpBulk) -> str | None:
+        ping = self._data_centre.in_vm(
+            flow.source,
+            ["ping", "-q", "-c", "1", "-W", "1", self._address(flow)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        if ping.wait() == 0:
+            return None
+        return f"{flow.destination} does not answer a ping of {flow.source} over {flow.family}"
 
     def launch(self) -> None:
         self._fleet.launch()

@@ -4,8 +4,8 @@
     associate       the VM starts at an NVE                    plug forwards
     pre_associate   a place for it at another NVE              gate; nothing forwarded yet
     pause           it stops: neither computes nor answers     plug shut, processes frozen
-    activate        it goes on, at the other NVE               plug flipped, processes thawed, gate
-                                                               opened, announcement sent
+    activate        it goes on, at the other NVE               plug flipped, announcement sent,
+                                                               processes thawed, gate opened
     resume          it goes on where it was                    (a move that was given up)
     de_associate    its old place is taken away                gate removed, plug shut
 
@@ -106,17 +106,18 @@ class Hypervisor:
         place.plug.set_forwarding(True)
         self._active = nve
         flipped_ns = time.time_ns()
+        # First of all, as hypervisors do it: nothing that the VM says is to be heard before this.
+        for frame in frames:
+            self._raw.send(frame)
+        announced_ns = time.time_ns()
         freezer.thaw(self._cgroup)
         resumed_ns = time.time_ns()
         if place.gate:
             place.gate.open()
-        for frame in frames:
-            self._raw.send(frame)
-        announced_ns = time.time_ns()
         self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
-        self._note(resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
         if frames:
             self._note(announced_ns, "announced", self.vm.name, {"form": form})
+        self._note(resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
 
     def de_associate(self, nve: str) -> None:
         """Take the VM's place at an NVE away, where it does not run.
