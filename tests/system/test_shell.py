@@ -29,7 +29,7 @@ DIALOGUE = (
     ("move vm1 nve2 10 garp", r"^vm1 is at nve2; `trace` shows what happened\n$"),
     ("where", r"^vm1  nve2\nvm2  nve1\nvm3  nve3\n$"),
     ("mapping", MAPPED.format(vm="vm1", n=1, nve="nve2", m=2, s=2)),
-    ("trace", r"(?s)move-requested +vm1 .*vm-resumed .*announced .*form=garp.*move-completed"),
+    ("trace", r"(?s)move-requested +vm1 .*announced .*form=garp.*vm-resumed .*move-completed"),
     ("trace", r"^$"),
     ("vm1 ping -c1 -W2 vm3", r" 0% packet loss"),
     ("flows nve2", r"forward .* port 10 +deliver\n"),
