@@ -17,29 +17,39 @@ effect.
 
 from collections import Counter
 
-from controller.book import Book
+from controller import path_mtu
+from controller.book import Book, TunnelMtus
 from controller.claims import Announced, Asked, Improper, Said, judge
 from controller.dissemination import Dissemination
+from controller.drops import Reason
+from controller.durable import Change, Durable
 from controller.entries import Entries
+from controller.handover import Handovers
 from controller.mapping import AddressInUse, Directory
-from controller.mobility import Event, OutOfTurn
+from controller.mobility import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn
 from controller.moves import Move, MoveRequest, Moves
 from controller.outbox import Outbox
+from controller.tally import Tally
+from nve.limits import USUAL, Limits
 from nve.messages import (
     AnswerArp,
+    AnswerRarp,
     AnswerSolicitation,
     ArpSent,
     Effect,
+    Emit,
     Malformed,
     Missed,
     NeighbourSolicited,
+    RarpSent,
     Report,
-    Resend,
     RuleEnded,
+    Signalled,
+    TooBig,
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
 from nve.pipeline import Attachment, Role
-from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Purpose
+from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Output, Purpose, Tunnel
 
 
 class Refused(Exception):
@@ -53,24 +63,61 @@ class Unknown(Refused):
 class Authority:
     """The NVA.  `vteps` names the NVEs it serves and their underlay addresses."""
 
-    def __init__(self, vteps: dict[str, Vtep], dissemination: Dissemination) -> None:
+    def __init__(
+        self,
+        vteps: dict[str, Vtep],
+        dissemination: Dissemination,
+        limits: Limits = USUAL,
+        tunnel_mtus: TunnelMtus | None = None,
+        *,
+        end_markers: bool = False,
+    ) -> None:
         self.directory = Directory()
-        self.book = Book(vteps)
-        self.counted: Counter[tuple[str, int, str]] = Counter()
+        self.book = Book(vteps, limits, tunnel_mtus)
         self._outbox = Outbox()
+        self.tally = Tally(self._outbox)
         self._entries = Entries(self.book, self.directory, dissemination)
-        self._moves = Moves(self.book, self.directory, self._entries, self._outbox)
+        self._handovers = Handovers(
+            self.book, self.directory, self._entries, self._outbox, enabled=end_markers
+        )
+        self._moves = Moves(
+            self.book,
+            self.directory,
+            self._entries,
+            self._outbox,
+            self._handovers,
+            self._settle,
+        )
         self._systems: dict[str, TenantSystem] = {}
+        self.durable = Durable(
+            self._systems, self.directory, self.book, self._moves, self._handovers
+        )
         self._names: dict[TenantSystem, str] = {}
+        self._away_since_ns: dict[str, int] = {}
 
     def take_effects(self) -> list[Effect]:
         """What has to be done now, in order; the outbox is empty afterwards."""
         return self._outbox.take()
 
     @property
+    def counted(self) -> Counter[tuple[str, int | None, str]]:
+        """What peers did wrong, by NVE, port, and what it was."""
+        return self.tally.refused
+
+    @property
     def moves(self) -> list[Move]:
         """All moves there were, in the order of their numbers."""
         return self._moves.all
+
+    def restore(self, whole: Change, now_ns: int) -> None:
+        """Go on where a process before this one was killed.  Raises ValueError where that was the
+        NVA of another data centre."""
+        self._at(now_ns)
+        self.durable.restore(whole)
+        self._names |= {system: vm for vm, system in self._systems.items()}
+        under_way = [move.number for move in self._moves.unfinished()]
+        self._outbox.record("nva-restarted", "nva", moves=under_way)
+        self._settle()
 
     # -- NVEs ----------------------------------------------------------------------------------
 
@@ -79,12 +126,19 @@ class Authority:
         self._at(now_ns)
         if nve not in self.book.vteps:
             raise Refused(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
-        self._outbox.put(self.book.connected(nve))
+        self._away_since_ns.pop(nve, None)
+        self._entries.refresh(nve)
+        reconcile = self.book.connected(nve)
+        self.tally.drops.watch(nve, reconcile.rules)
+        self._outbox.put(reconcile)
+        self._handovers.connected(nve)
+        self._handovers.give_orders()
         self._outbox.record("nve-connected", nve)
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:
         self._at(now_ns)
         self.book.disconnected(nve)
+        self._moves.lost(nve)
         self._outbox.record("nve-disconnected", nve)
 
     def confirmed(self, nve: str, token: int, now_ns: int) -> None:
@@ -96,20 +150,32 @@ class Authority:
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
         """Something an NVE saw."""
         self._at(now_ns)
+        if not isinstance(report, RuleEnded):
+            self.tally.heard[nve, report.port] += 1
         match report:
             case RuleEnded():
                 self._rule_ended(nve, report)
             case Malformed():
-                self._count(nve, report.port, "malformed", why=report.why)
+                self.tally.refuse(nve, report.port, "malformed", why=report.why)
+            case TooBig():
+                self._too_big(nve, report)
+            case Signalled():
+                self._handovers.signalled(nve, report.signal)
+                self._moves.look_for_progress()
             case _:
                 attachment = self._attachment(nve, report.port)
                 if attachment is None:
-                    self._count(nve, report.port, "unknown-port")
+                    self.tally.refuse(nve, report.port, "unknown-port")
                 elif isinstance(report, Missed):
                     self._answer_miss(nve, attachment, report)
                 else:
                     self._sent_by(nve, attachment, report)
         self._settle()
+
+    def sent_away(self, nve: str, dpid: int, now_ns: int) -> None:
+        """A switch that is not the NVE it claims to be ("?" where there is none) has connected."""
+        self._at(now_ns)
+        self.tally.refuse(nve, None, "connection", dpid=f"{dpid:016x}")
 
     def refused_by(self, nve: str, kind: int, code: int, now_ns: int) -> None:
         """An NVE refused an instruction (OpenFlow error): a defect of ours, kept in the trace."""
@@ -117,11 +183,17 @@ class Authority:
         self._outbox.record("instruction-refused", nve, type=kind, code=code)
 
     def tick(self, now_ns: int) -> None:
-        """Time has passed: moves that are over their deadline are rolled back."""
+        """Time has passed: moves that are over their deadline are rolled back, and NVEs that are
+        out of reach for too long are given up."""
         self._at(now_ns)
         for move in self._moves.unfinished():
-            if now_ns - move.requested_ns > move.request.deadline_s * 1e9:
+            if now_ns > move.deadline_ns:
                 self._moves.take(move, Event.TIMED_OUT)
+        for nve in self.book:
+            if not self.book.is_connected(nve):
+                since_ns = self._away_since_ns.setdefault(nve, now_ns)
+                if now_ns - since_ns > GIVE_UP_S * 1e9:
+                    self._moves.give_up(nve)
 
     # -- requests of the orchestrator ------------------------------------------------------------
 
@@ -133,8 +205,13 @@ class Authority:
         nve: str,
         port: int,
         now_ns: int,
+        *,
+        mtu: int = 0,
     ) -> None:
-        """A VM starts behind an NVE (RFC 8394 associate).  Raises Refused."""
+        """A VM starts behind an NVE (RFC 8394 associate).  Raises Refused.
+
+        It sends packets up to its `mtu`; 0 is what fits through every tunnel.
+        """
         self._at(now_ns)
         self._require_nve(nve)
         self._require_free_port(nve, port)
@@ -149,6 +226,7 @@ class Authority:
         newcomer = nve not in self.book.present(system.vni)
         self._systems[vm], self._names[system] = system, vm
         self.book.attach(nve, Attachment(system, addresses, port, Role.ACTIVE))
+        self.book.raise_vm_mtu(system.vni, mtu)
         self._entries.disseminate(binding, frozenset({nve}))
         if newcomer:
             self._entries.introduce(nve, system)
@@ -163,8 +241,10 @@ class Authority:
         attachment = self.book.state(nve).attachments.get(system)
         if attachment is None:
             raise Refused(f"{vm} has no port at {nve}")
-        if attachment.role is not Role.DEPARTING:
-            raise Refused(f"{vm} is {attachment.role.value} at {nve}; move it away first")
+        if attachment.role is Role.PRE_ASSOCIATED:
+            raise Refused(f"{vm} has a place at {nve} for a move; cancel that if it is not to come")
+        if attachment.role is Role.ACTIVE:
+            raise Refused(f"{vm} is active at {nve}; move it away first")
         if self._binding(system).nve == nve:
             raise Refused(f"{vm} has not arrived anywhere yet and may come back to {nve}; wait")
         self._entries.detach(nve, system)
@@ -178,10 +258,11 @@ class Authority:
         self._require_nve(request.to)
         if binding.nve == request.to:
             raise Refused(f"{request.vm} is at {request.to} already; name another NVE")
-        if busy := self._moves.of(binding.system):
+        busy = self._moves.of(binding.system)
+        if busy and busy.phase in BEFORE_ARRIVAL:
             raise Refused(
                 f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
-                "wait until that move is completed"
+                "wait until it has arrived, or cancel that move"
             )
         if request.in_flight not in ("tunnel", "drop"):
             raise Refused(f"in_flight is {request.in_flight!r}, not tunnel or drop")
@@ -190,7 +271,7 @@ class Authority:
         for nve in (binding.nve, request.to):
             if not self.book.is_connected(nve):
                 raise Refused(f"{nve} is not connected to the NVA")
-        self._require_free_port(request.to, request.port)
+        self._require_free_port(request.to, request.port, for_=binding.system)
         return self._moves.begin(request, binding)
 
     def depart(self, number: int, now_ns: int) -> Move:
@@ -206,9 +287,12 @@ class Authority:
         return self._event_of_caller(number, Event.CANCELLED, now_ns)
 
     def forget_entries(self, now_ns: int) -> None:
-        """Take back every entry with a lifetime, so that an experiment starts from none."""
+        """Take back every entry with a lifetime, so that an experiment starts from none; where NVEs
+        keep expired ones, from fresh ones."""
         self._at(now_ns)
-        self._entries.forget_mortal()
+        kept = self._entries.forget_mortal()
+        self._settle()
+        self._entries.enter_again(kept)
         self._settle()
 
     def move(self, number: int) -> Move:
@@ -220,6 +304,12 @@ class Authority:
     def name(self, system: TenantSystem) -> str:
         """The VM's name in the trace."""
         return self._names.get(system, str(system))
+
+    def name_at(self, reason: Reason) -> str | None:
+        """The VM that something was dropped or refused from: whose port it is, or was."""
+        here = None if reason.port is None else self._attachment(reason.nve, reason.port)
+        system = here.system if here else self.tally.drops.system(reason)
+        return self.name(system) if system else None
 
     def _event_of_caller(self, number: int, event: Event, now_ns: int) -> Move:
         self._at(now_ns)
@@ -235,9 +325,13 @@ class Authority:
     def _sent_by(self, nve: str, attachment: Attachment, report: Said) -> None:
         match judge(report, attachment, self.directory):
             case Improper(what, says):
-                self._count(nve, report.port, what, says=says)
-            case Announced(form):
+                self.tally.refuse(nve, report.port, what, says=says)
+            case Announced(form, asks_for):
                 self._announced(nve, attachment, form)
+                if isinstance(report, RarpSent) and asks_for:
+                    self._outbox.put(AnswerRarp(nve, report, asks_for))
+                    name = self.name(attachment.system)
+                    self._outbox.record("rarp-answered", name, nve=nve, address=str(asks_for))
             case Asked(binding):
                 self._answer(nve, report, binding)
 
@@ -254,39 +348,84 @@ class Authority:
         system = TenantSystem(asker.system.vni, miss.destination)
         binding = self.directory.find(system)
         if binding is None:
-            self._count(nve, miss.port, "unknown-destination")
+            self.tally.refuse(nve, miss.port, "unknown-destination")
             return
         state = self.book.state(nve)
         if binding.nve != nve and system not in state.remotes:
             self._entries.enter(nve, binding)
             self._outbox.record("entry-pulled", self.name(system), nve=nve, to=binding.nve)
             self._settle()
-        self._outbox.put(Resend(nve, miss.port, miss.frame))
+        elif binding.nve != nve and not self.book.pending([nve]):
+            self.book.tell_again(nve, system)
+            self._outbox.record("entry-told-again", self.name(system), nve=nve)
+            self._settle()
+        way = self._way(nve, binding)
+        if way and (big := path_mtu.too_big(asker.system, miss, state.tunnel_mtu(way))):
+            self._too_big(nve, big)
+        elif way:
+            self._outbox.put(Emit(nve, way, miss.frame))
+
+    def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
+        """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
+        system, state = binding.system, self.book.state(nve)
+        if binding.nve != nve:
+            return Tunnel(system.vni, self.book.vteps[binding.nve])
+        redirect = state.redirects.get(system)
+        if redirect is None:
+            return Output(state.attachments[system].port)
+        return Tunnel(system.vni, redirect.to) if redirect.to else None
+
+    def _too_big(self, nve: str, report: TooBig) -> None:
+        """A packet exceeds a tunnel's MTU: its sender is told."""
+        mtu, answer = path_mtu.decide(nve, report, self.book, self.directory)
+        if answer:
+            self._outbox.put(answer)
+        self.tally.refused[nve, report.port, "too-big"] += 1
+        self._outbox.record(
+            "packet-too-big",
+            self.name(TenantSystem(report.vni, report.sender)),
+            nve=nve,
+            port=report.port,
+            to=self.name(TenantSystem(report.vni, report.destination)),
+            octets=report.octets,
+            mtu=mtu,
+            answered=answer is not None,
+        )
 
     def _announced(self, nve: str, attachment: Attachment, form: str) -> None:
         """A VM said where it is (R4.1.2, R4.1.6): only a move can have brought it there."""
         move = self._moves.of(attachment.system)
         name = self.name(attachment.system)
-        self._outbox.record("announcement-received", name, nve=nve, form=form)
+        if self.tally.announce(nve, attachment.port) or move:
+            self._outbox.record("announcement-received", name, nve=nve, form=form)
         if move and move.destination == nve:
             try:
                 self._moves.take(move, Event.VM_ARRIVED)
             except OutOfTurn:
-                self._count(nve, attachment.port, "early-announcement")
+                self.tally.refuse(nve, attachment.port, "early-announcement")
 
     def _rule_ended(self, nve: str, report: RuleEnded) -> None:
-        if report.why == "told":
-            self._moves.in_flight_counted(nve, report)
+        if self.tally.drops.rule_ended(nve, report.cookie, report.packets):
             return
-        rule = self.book.ended(nve, report.cookie)
+        rule = self.book.ended(nve, report.cookie) if report.why != "told" else None
         if rule is None or rule.about is None:
-            return
-        if rule.purpose is Purpose.FORWARD:
-            self.book.set_remote(nve, rule.about, None)
-            self._outbox.record("entry-expired", self.name(rule.about), nve=nve)
+            self._moves.in_flight_counted(nve, report)
+        elif rule.purpose is Purpose.FORWARD:
+            self._entry_expired(nve, rule.about, report.packets)
             self._moves.look_for_progress()
         else:
             self._moves.in_flight_ended(nve, rule, report)
+
+    def _entry_expired(self, nve: str, system: TenantSystem, packets: int) -> None:
+        """Forgotten, unless it is kept and was used: then its NVE asks by telling us of it."""
+        entry, binding = self.book.state(nve).remotes.get(system), self.directory.find(system)
+        self._outbox.record("entry-expired", self.name(system), nve=nve)
+        if entry is None or binding is None or not (entry.kept and packets):
+            self.book.set_remote(nve, system, None)
+        elif entry.vtep == self.book.vteps[binding.nve]:
+            self._entries.enter(nve, binding)
+        else:
+            self._handovers.expired(system, nve)
 
     # -- small things ----------------------------------------------------------------------------
 
@@ -308,20 +447,21 @@ class Authority:
         if nve not in self.book.vteps:
             raise Unknown(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
 
-    def _require_free_port(self, nve: str, port: int) -> None:
+    def _require_free_port(self, nve: str, port: int, for_: TenantSystem | None = None) -> None:
+        """A VM that comes back may have the port that it has left."""
         if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
             raise Refused(f"port {port} is none; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}")
         holder = self._attachment(nve, port)
-        if holder:
+        if holder and holder.system != for_:
             raise Refused(f"port {port} of {nve} belongs to {self.name(holder.system)}")
 
-    def _count(self, nve: str, port: int, what: str, **details: object) -> None:
-        """A peer's mistake: counted for each port, recorded, without any other effect."""
-        self.counted[nve, port, what] += 1
-        self._outbox.record(f"refused-{what}", nve, port=port, **details)
-
     def _settle(self) -> None:
-        self._outbox.put(*self.book.settle())
+        self._handovers.look(self._moves.may_change_paths)
+        tells = self.book.settle()
+        for tell in tells:
+            self.tally.drops.watch(tell.nve, tell.change.added)
+        self._outbox.put(*tells)
+        self._handovers.give_orders()
 
     def _at(self, now_ns: int) -> None:
         self._outbox.now_ns = now_ns

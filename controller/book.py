@@ -9,10 +9,11 @@ that NVE.
 An NVE that is not connected is told nothing; when it connects, `connected` returns the full table.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
+from nve.limits import USUAL, Limits
 from nve.messages import Reconcile, Tell
 from nve.model import TenantSystem, Vni, Vtep
 from nve.pipeline import (
@@ -26,6 +27,9 @@ from nve.pipeline import (
 )
 from nve.rules import Rule, difference
 
+TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
+"""The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""
+
 
 @dataclass
 class _Page:
@@ -35,8 +39,10 @@ class _Page:
     remotes: dict[TenantSystem, RemoteEntry] = field(default_factory=dict)
     redirects: dict[TenantSystem, Redirect] = field(default_factory=dict)
     members: dict[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    markers: dict[TenantSystem, Vtep] = field(default_factory=dict)
     told: dict[TenantSystem | Vni, frozenset[Rule]] = field(default_factory=dict)
     touched: set[TenantSystem | Vni] = field(default_factory=set)
+    changed: set[TenantSystem] = field(default_factory=set)
     connected: bool = False
     told_token: int = 0
     confirmed_token: int = 0
@@ -45,8 +51,15 @@ class _Page:
 class Book:
     """The pages of all NVEs.  Unknown NVE names raise KeyError."""
 
-    def __init__(self, vteps: dict[str, Vtep]) -> None:
+    def __init__(
+        self,
+        vteps: dict[str, Vtep],
+        limits: Limits = USUAL,
+        tunnel_mtus: TunnelMtus | None = None,
+    ) -> None:
+        """`tunnel_mtus`: what each tunnel carries; one that is not in it carries everything."""
         self.vteps = dict(vteps)
+        self._vm_mtus: dict[Vni, int] = {}
         self._pages = {name: _Page() for name in vteps}
         self._states = {
             name: NveState(
@@ -56,6 +69,14 @@ class Book:
                 remotes=self._pages[name].remotes,
                 redirects=self._pages[name].redirects,
                 members=self._pages[name].members,
+                markers=self._pages[name].markers,
+                limits=limits,
+                tunnel_mtus={
+                    vteps[there]: mtu
+                    for (here, there), mtu in (tunnel_mtus or {}).items()
+                    if here == name
+                },
+                vm_mtus=self._vm_mtus,
             )
             for name, vtep in vteps.items()
         }
@@ -96,10 +117,16 @@ class Book:
     def set_remote(self, nve: str, system: TenantSystem, entry: RemoteEntry | None) -> None:
         _put(self._pages[nve].remotes, system, entry)
         self._pages[nve].touched.add(system)
+        self._pages[nve].changed.add(system)
 
     def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
         _put(self._pages[nve].redirects, system, redirect)
         self._touch(nve, system)
+
+    def set_marker(self, nve: str, system: TenantSystem, old: Vtep | None) -> None:
+        """Where the end markers of an NVE's agent go."""
+        _put(self._pages[nve].markers, system, old)
+        self._pages[nve].touched.add(system)
 
     def set_members(self, vni: Vni, nves: Iterable[str]) -> None:
         """Where frames to a group address of a virtual network have to go."""
@@ -109,6 +136,43 @@ class Book:
             if page.members.get(vni, frozenset()) != others:
                 page.members[vni] = others
                 page.touched.add(vni)
+
+    def raise_vm_mtu(self, vni: Vni, mtu: int) -> None:
+        """A VM of a virtual network may send packets as long as this."""
+        if mtu <= self._vm_mtus.get(vni, 0):
+            return
+        self._vm_mtus[vni] = mtu
+        for page in self._pages.values():
+            systems = {*page.attachments, *page.remotes, *page.redirects}
+            page.touched |= {vni, *(system for system in systems if system.vni == vni)}
+
+    def tunnel_mtu(self, nve: str, system: TenantSystem, *, in_flight: bool) -> int | None:
+        """The MTU of the tunnel by which an NVE sends a VM's packets on, if that is known.
+
+        Packets in flight have come out of a tunnel.
+        """
+        state = self._states[nve]
+        remote, redirect = state.remotes.get(system), state.redirects.get(system)
+        to = remote.vtep if remote and not in_flight else redirect.to if redirect else None
+        return None if to is None else state.tunnel_mtus.get(to)
+
+    @property
+    def vm_mtus(self) -> Mapping[Vni, int]:
+        """What the VMs of each network may send."""
+        return self._vm_mtus
+
+    def systems(self, nve: str) -> frozenset[TenantSystem]:
+        """The VMs that an NVE has to know something about."""
+        state = self._states[nve]
+        return frozenset({*state.attachments, *state.remotes, *state.redirects})
+
+    def take_changed(self) -> list[tuple[str, TenantSystem]]:
+        """Whose part of which NVE's page has changed since this was asked last."""
+        changed = []
+        for name, page in self._pages.items():
+            changed += [(name, system) for system in page.changed]
+            page.changed.clear()
+        return changed
 
     # -- what has been told and confirmed ----------------------------------------------------
 
@@ -137,7 +201,9 @@ class Book:
         page.connected = True
         page.touched.clear()
         state = self._states[nve]
-        known: set[TenantSystem | Vni] = {*state.attachments, *state.remotes, *state.redirects}
+        known: set[TenantSystem | Vni] = {
+            *(*state.attachments, *state.remotes, *state.redirects, *state.markers)
+        }
         page.told = {about: self._compile(nve, about) for about in known | state.vnis}
         return Reconcile(nve, self.rules(nve), self._next(page))
 
@@ -174,6 +240,17 @@ class Book:
                     return rule
         return None
 
+    def doubt(self) -> None:
+        """Nothing is known of what the NVEs hold: each has to confirm, when it connects."""
+        for page in self._pages.values():
+            self._next(page)
+
+    def tell_again(self, nve: str, system: TenantSystem) -> None:
+        """An NVE does not hold what it has confirmed: somebody else has removed it."""
+        page = self._pages[nve]
+        page.told.pop(system, None)
+        page.touched.add(system)
+
     def _next(self, page: _Page) -> int:
         self._token += 1
         page.told_token = self._token
@@ -181,6 +258,7 @@ class Book:
 
     def _touch(self, nve: str, system: TenantSystem) -> None:
         self._pages[nve].touched |= {system, system.vni}
+        self._pages[nve].changed.add(system)
 
     def _compile(self, nve: str, about: TenantSystem | Vni) -> frozenset[Rule]:
         state = self._states[nve]

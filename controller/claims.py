@@ -1,23 +1,28 @@
 """What a VM said with ARP, reverse ARP or neighbour discovery, judged.
 
-A VM either asks for somebody's MAC address, and the directory knows the answer, or it claims an
-address by announcing itself, and its port owns that address or does not (R9.2).  The switch has
-dropped what a port may not send already (`nve.pipeline`, GUARD); the NVA does not rely on that.
+A VM either asks for an address, and the directory knows the answer, or it claims one by announcing
+itself, and its port owns that address or does not (R9.2).  A reverse ARP request does both: it says
+where its sender is, and asks which IPv4 address belongs to the sender's MAC (R4.1.5).  The switch
+has dropped what a port may not send already (`nve.pipeline`, GUARD); the NVA does not rely on that.
 """
 
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from controller.mapping import Directory
+from nve.announce import ALL_NODES, solicited_node
 from nve.messages import (
+    ARP_REPLY,
     ARP_REQUEST,
+    RARP_REPLY,
     RARP_REQUEST,
     ArpSent,
     NeighbourAdvertised,
     NeighbourSolicited,
     RarpSent,
 )
-from nve.model import Binding, IPAddress
+from nve.model import Binding, IPAddress, TenantSystem
 from nve.pipeline import Attachment
 
 Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
@@ -25,9 +30,13 @@ Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
 
 @dataclass(frozen=True)
 class Announced:
-    """The VM is here (R4.1.2, R4.1.6); `form` is how it said so."""
+    """The VM is here (R4.1.2, R4.1.6); `form` is how it said so.
+
+    `asks_for` is its own IPv4 address, where the announcement is a question for that as well.
+    """
 
     form: str
+    asks_for: IPv4Address | None = None
 
 
 @dataclass(frozen=True)
@@ -52,24 +61,38 @@ def judge(said: Said, port: Attachment, directory: Directory) -> Verdict:
     """What the NVA makes of it; None where there is nothing to do (a reply, an address check)."""
     match said:
         case ArpSent():
-            if not _owns(port, said.sender_mac, said.sender_ip):
-                return Improper("forged", str(said.sender_ip))
-            if said.gratuitous:
-                return Announced("garp")
-            if said.operation == ARP_REQUEST:
-                return _who_has(said.target_ip, port, directory)
+            return _of_arp(said, port, directory)
         case RarpSent():
-            if said.target_mac != port.system.mac:
-                return Improper("forged", said.target_mac)
-            if said.operation == RARP_REQUEST:
-                return Announced("rarp")
+            return _of_reverse_arp(said, port, directory)
         case NeighbourSolicited():
             return _who_has(said.target, port, directory)
         case NeighbourAdvertised():
             if not _owns(port, said.sender_mac, said.target):
                 return Improper("forged", str(said.target))
-            return Announced("na")
-    return None
+            forms = {ALL_NODES: "na", solicited_node(said.target): "na-solicited"}
+            return Announced(forms[said.to]) if said.to in forms else None
+
+
+def _of_arp(said: ArpSent, port: Attachment, directory: Directory) -> Verdict:
+    if not _owns(port, said.sender_mac, said.sender_ip):
+        return Improper("forged", str(said.sender_ip))
+    forms = {ARP_REQUEST: "garp", ARP_REPLY: "garp-reply"}
+    if said.operation not in forms:
+        return Improper("malformed", f"ARP operation {said.operation}")
+    if said.gratuitous:
+        return Announced(forms[said.operation])
+    return _who_has(said.target_ip, port, directory) if said.operation == ARP_REQUEST else None
+
+
+def _of_reverse_arp(said: RarpSent, port: Attachment, directory: Directory) -> Verdict:
+    """A reply is the NVE's to give, and no VM's (RFC 903)."""
+    if said.target_mac != port.system.mac or said.operation == RARP_REPLY:
+        return Improper("forged", said.target_mac)
+    if said.operation != RARP_REQUEST:
+        return Improper("malformed", f"reverse ARP operation {said.operation}")
+    found = directory.find(TenantSystem(port.system.vni, said.target_mac))
+    addresses = sorted(found.addresses, key=str) if found else []
+    return Announced("rarp", next((a for a in addresses if isinstance(a, IPv4Address)), None))
 
 
 def _owns(port: Attachment, mac: str, address: IPAddress) -> bool:

@@ -4,6 +4,8 @@ The strategy (`controller.dissemination`) says who is told at once and for how l
 to the book.  Nothing is sent here: `Book.settle` does that.
 """
 
+from collections.abc import Iterable
+
 from controller.book import Book
 from controller.dissemination import Dissemination
 from controller.mapping import Directory
@@ -37,7 +39,8 @@ class Entries:
 
     def enter(self, nve: str, binding: Binding) -> None:
         """Give one NVE one entry, with the strategy's lifetime."""
-        entry = RemoteEntry(self._book.vteps[binding.nve], self._strategy.lifetime_s)
+        vtep = self._book.vteps[binding.nve]
+        entry = RemoteEntry(vtep, self._strategy.lifetime_s, self._strategy.keeps_expired)
         self._book.set_remote(nve, binding.system, entry)
 
     def detach(self, nve: str, system: TenantSystem) -> None:
@@ -49,18 +52,40 @@ class Entries:
             for other in [item for item in remotes if item.vni == system.vni]:
                 self._book.set_remote(nve, other, None)
 
-    def forget_mortal(self) -> None:
-        """Take back every entry with a lifetime, so that an experiment starts from none."""
-        for nve in self._book:
-            remotes = self._book.state(nve).remotes
-            for system in [item for item, entry in remotes.items() if entry.lifetime_s]:
-                self._book.set_remote(nve, system, None)
+    def forget_mortal(self) -> list[tuple[str, TenantSystem]]:
+        """Take back every entry with a lifetime; returns those that are to be entered anew.
 
-    def outdated(self, binding: Binding) -> list[str]:
+        An experiment starts with no such entries or, where NVEs keep theirs, with fresh ones.
+        """
+        forgotten = [
+            (nve, system)
+            for nve in self._book
+            for system, entry in self._book.state(nve).remotes.items()
+            if entry.lifetime_s
+        ]
+        for nve, system in forgotten:
+            self._book.set_remote(nve, system, None)
+        return forgotten if self._strategy.keeps_expired else []
+
+    def enter_again(self, forgotten: Iterable[tuple[str, TenantSystem]]) -> None:
+        """Give entries that were taken back, as they are right now."""
+        for nve, system in forgotten:
+            binding = self._directory.find(system)
+            if binding and binding.nve != nve:
+                self.enter(nve, binding)
+
+    def refresh(self, nve: str) -> None:
+        """An NVE has been out of reach, and what it held may have expired unheard: it gets the
+        entries of now, for old ones would only lead it astray for another lifetime."""
+        remotes = self._book.state(nve).remotes
+        mortal = [system for system, entry in remotes.items() if entry.lifetime_s]
+        self.enter_again((nve, system) for system in mortal)
+
+    def outdated(self, binding: Binding) -> frozenset[str]:
         """The NVEs that would send a VM's packets to where it no longer is."""
         here = self._book.vteps[binding.nve]
-        return [
+        return frozenset(
             nve
             for nve in self._book
             if (entry := self._book.state(nve).remotes.get(binding.system)) and entry.vtep != here
-        ]
+        )

@@ -30,6 +30,7 @@ class Directory:
     def __init__(self) -> None:
         self._bindings: dict[TenantSystem, Binding] = {}
         self._owners: dict[tuple[Vni, IPAddress], TenantSystem] = {}
+        self._changed: set[TenantSystem] = set()
 
     def __iter__(self) -> Iterator[Binding]:
         return iter(self._bindings.values())
@@ -43,10 +44,20 @@ class Directory:
         known = self._bindings.get(system)
         for address in known.addresses if known else ():
             del self._owners[(system.vni, address)]
-        for address in addresses:
-            self._owners[(system.vni, address)] = system
         sequence = known.sequence + 1 if known else 1
-        return self._put(Binding(system, addresses, nve, sequence))
+        return self.restore(Binding(system, addresses, nve, sequence))
+
+    def restore(self, binding: Binding) -> Binding:
+        """Enter a binding as it is."""
+        for address in binding.addresses:
+            self._owners[(binding.system.vni, address)] = binding.system
+        return self._put(binding)
+
+    def take_changed(self) -> tuple[Binding, ...]:
+        """The bindings that have changed since this was asked last."""
+        changed = tuple(self._bindings[system] for system in self._changed)
+        self._changed.clear()
+        return changed
 
     def rebind(self, system: TenantSystem, nve: str, sequence: int) -> Outcome:
         """Say that the tenant system is behind `nve` since update number `sequence`.
@@ -76,4 +87,5 @@ class Directory:
 
     def _put(self, binding: Binding) -> Binding:
         self._bindings[binding.system] = binding
+        self._changed.add(binding.system)
         return binding

@@ -16,14 +16,26 @@ steps.  Time appears only as `TIMED_OUT`, which the authority derives from the `
     COMPLETED    both: nothing is left of the move (R3.4, R3.5)
     ROLLED_BACK  given up before arrival: the VM is active at the source, as if never asked
 
+Moves interfere.  Once its VM has arrived, another move may begin, although old entries and the
+in-flight tunnel of the earlier one still live.  A VM that goes on (A, B, C) leaves a chain of
+tunnels behind it, each of which ends by itself.  A VM that comes back (A, B, A) ends the tunnel
+that led away from there the moment it arrives: the earlier move's tunnel is *superseded*, for what
+reaches A now is where it belongs.  Until then frames come round to A by the source NVE of the
+latest move, in order, and A tells them from others by that (`nve.pipeline`).  What nobody may do
+is begin a second move before the first has arrived; an announcement belongs to the youngest.
+
+The NVA may be killed in any phase, and an NVE be cut off.  `AFTER_RESTART` says how each phase goes
+on, `AWAITED` whose confirmation it needs.  A deadline counts anew from a restart, for callers could
+not be heard meanwhile.  An NVE that has been out of reach for longer than `GIVE_UP_S` is no longer
+waited for by a move that has arrived: the move ends without it, and the trace names it.
+
 Who is wrong?  A caller that asks for something out of turn gets `OutOfTurn` and nothing changes.
 A peer that repeats itself (an announcement sent twice, a late confirmation) is expected: those
 pairs are listed in `REPEATS` and leave the phase as it is.
-
-Known gap: a second move of the VM is refused until the first is COMPLETED or ROLLED_BACK.
 """
 
 import enum
+from collections.abc import Mapping
 from typing import Final
 
 
@@ -72,6 +84,9 @@ class OutOfTurn(Exception):
 
 
 P, E, S = Phase, Event, Step
+BEFORE_ARRIVAL: Final[tuple[Phase, ...]] = (P.PREPARING, P.PREPARED, P.REDIRECTING, P.REDIRECTED)
+"""Before the VM has arrived: the move can be given up, and no other may begin."""
+
 TRANSITIONS: Final[dict[tuple[Phase, Event], tuple[Phase, Step]]] = {
     (P.PREPARING, E.CONFIRMED): (P.PREPARED, S.NOTHING),
     (P.PREPARED, E.DEPARTURE_ASKED): (P.REDIRECTING, S.REDIRECT),
@@ -84,7 +99,7 @@ TRANSITIONS: Final[dict[tuple[Phase, Event], tuple[Phase, Step]]] = {
     # Giving up is possible until the VM has arrived; afterwards the way back is another move.
     **{
         (phase, event): (P.ROLLED_BACK, S.RESTORE)
-        for phase in (P.PREPARING, P.PREPARED, P.REDIRECTING, P.REDIRECTED)
+        for phase in BEFORE_ARRIVAL
         for event in (E.CANCELLED, E.TIMED_OUT)
     },
 }
@@ -96,6 +111,42 @@ REPEATS: Final[frozenset[tuple[Phase, Event]]] = frozenset(
 )
 
 FINISHED: Final[frozenset[Phase]] = frozenset({P.COMPLETED, P.ROLLED_BACK})
+GIVE_UP_S: Final = 60.0
+"""How long a move that has arrived waits for an NVE that is out of reach."""
+
+
+class Party(enum.Enum):
+    """NVEs, as a move sees them."""
+
+    SOURCE = "the source NVE"
+    DESTINATION = "the destination NVE"
+    EVERYBODY = "every NVE"
+
+
+AWAITED: Final[Mapping[Phase, Party]] = {
+    P.PREPARING: Party.DESTINATION,
+    P.REDIRECTING: Party.SOURCE,
+    P.ARRIVED: Party.EVERYBODY,
+    P.DRAINED: Party.EVERYBODY,
+    # The destination keeps its place until nothing is sent there any more.
+    P.ROLLED_BACK: Party.SOURCE,
+}
+"""Whose confirmation of its rules a phase waits for, also after a restart or a reconnection."""
+
+AFTER_RESTART: Final[Mapping[Phase, str]] = {
+    P.PREPARING: "goes on when the destination NVE is back and has confirmed its rules",
+    P.PREPARED: "waits for the departure; rolled back at the new deadline",
+    P.REDIRECTING: "goes on when the source NVE is back and has confirmed its rules",
+    P.REDIRECTED: "waits for the arrival, which the orchestrator has to repeat if it was not "
+    "heard; rolled back at the new deadline",
+    P.ARRIVED: "every NVE gets its rules of now and confirms them; entries with a lifetime are "
+    "replaced by those of now; the in-flight rule is told again and ends by itself again",
+    P.CONVERGED: "the in-flight rule is told again and ends by itself again",
+    P.DRAINED: "as arrived, without the in-flight rule",
+    P.COMPLETED: "stays; nothing was left of it",
+    P.ROLLED_BACK: "stays; the destination's place goes when the source NVE has confirmed",
+}
+"""What becomes of a move in each phase when the NVA starts again."""
 
 
 def advance(phase: Phase, event: Event) -> tuple[Phase, Step]:

@@ -4,8 +4,9 @@
     GET    /v1/mapping                         the directory
     GET    /v1/nves/NVE/rules                  what the NVE should hold
     GET    /v1/nves/NVE/counters               what its rules have counted, by purpose
+    GET    /v1/refused                         what NVEs dropped and the NVA refused, and whose
     GET    /v1/events?after=N                  the trace from record N on
-    GET    /v1/refused                         what peers did wrong, counted by NVE and port
+    GET    /v1/nves/NVE/meters                 what its VMs had it report, and what was too much
     POST   /v1/associations                    a VM starts behind an NVE
     DELETE /v1/associations/NVE/VM             its port there is gone
     POST   /v1/moves                           prepare a move
@@ -21,8 +22,10 @@ malformed, 401 without the token, 404 no such thing, 409 refused in this state, 
 import hmac
 import json
 import math
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import (
@@ -36,17 +39,22 @@ from pydantic import (
 from werkzeug import Request, Response
 from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
 from werkzeug.routing import Map, Rule
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
 from controller import framework
 from controller.app import Nva, as_json
 from controller.authority import Refused, Unknown
+from controller.drops import Reason
 from controller.mobility import FINISHED, Phase
 from controller.moves import Move, MoveRequest
+from nve.limits import metered
 from nve.model import IPAddress, TenantSystem, mac, vni
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S = 120.0
+MAX_CONNECTIONS = 256
+SILENCE_S = 10.0
+"""A caller that says no more for so long, in the middle of a request, is hung up on."""
 
 
 def _of_a_host(address: IPAddress) -> IPAddress:
@@ -66,6 +74,7 @@ class Association(BaseModel):
     addresses: list[Annotated[IPvAnyAddress, AfterValidator(_of_a_host)]] = Field(max_length=64)
     nve: str
     port: int
+    mtu: int = Field(0, ge=0, le=65535)
 
 
 class MoveBody(BaseModel):
@@ -94,6 +103,7 @@ class Northbound:
                 Rule("/v1/mapping", endpoint=self._mapping, methods=["GET"]),
                 Rule("/v1/nves/<nve>/rules", endpoint=self._rules, methods=["GET"]),
                 Rule("/v1/nves/<nve>/counters", endpoint=self._counters, methods=["GET"]),
+                Rule("/v1/nves/<nve>/meters", endpoint=self._meters, methods=["GET"]),
                 Rule("/v1/events", endpoint=self._events, methods=["GET"]),
                 Rule("/v1/refused", endpoint=self._refused, methods=["GET"]),
                 Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
@@ -202,12 +212,37 @@ class Northbound:
         after = request.args.get("after", 0, type=int)
         return _json([as_json(record) for record in self._nva.trace[after:]])
 
+    def _meters(self, request: Request, nve: str) -> Response:
+        heard = self._authority.tally.heard
+        return _json(
+            [
+                {
+                    "port": metered(number)[0],
+                    "dropped_as": metered(number)[1],
+                    "packets": packets,
+                    "dropped": dropped,
+                    "heard": heard[nve, metered(number)[0]],
+                }
+                for number, packets, dropped in self._nva.metered(nve)
+            ]
+        )
+
     def _refused(self, request: Request) -> Response:
+        """One table of what NVEs count and what the NVA counts."""
+        by_nves = self._nva.dropped()
         with self._nva.changed:
+            refused = sorted(self._authority.counted.items(), key=str)
+            by_nva = [(Reason(nve, port, None, what), n) for (nve, port, what), n in refused]
             return _json(
                 [
-                    {"nve": nve, "port": port, "what": what, "times": times}
-                    for (nve, port, what), times in sorted(self._authority.counted.items())
+                    {
+                        **asdict(reason),
+                        "vm": self._authority.name_at(reason),
+                        "counted_by": counted_by,
+                        "packets": packets,
+                    }
+                    for counted_by, rows in (("nve", by_nves), ("nva", by_nva))
+                    for reason, packets in rows
                 ]
             )
 
@@ -219,7 +254,7 @@ class Northbound:
         addresses = frozenset(body.addresses)
         self._nva.decide(
             lambda now_ns: self._authority.associate(
-                body.vm, system, addresses, body.nve, body.port, now_ns
+                body.vm, system, addresses, body.nve, body.port, now_ns, mtu=body.mtu
             )
         )
         return _json({"vm": body.vm, "nve": body.nve}, 201)
@@ -326,19 +361,38 @@ class _QuietHandler(WSGIRequestHandler):
     """No line on stderr for each request; the trace says what happened."""
 
     protocol_version = "HTTP/1.1"
+    timeout = SILENCE_S
 
-    def log_request(self, *args: object, **kwargs: object) -> None:
+    def log(self, *args: object, **kwargs: object) -> None:
         return
 
     def address_string(self) -> str:
         return "northbound"  # a unix socket has no client address
 
 
+class _Server(ThreadedWSGIServer):
+    """A thread for each connection, up to a number; whoever comes then is hung up on."""
+
+    def __init__(self, path: str, application: Northbound) -> None:
+        super().__init__(f"unix://{path}", 0, application, _QuietHandler)
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+
 def serve(nva: Nva) -> BaseWSGIServer:
     """The server, listening; the caller runs its `serve_forever`.  Only the owner may connect."""
     path = nva.settings.northbound
-    server = make_server(
-        f"unix://{path}", 0, Northbound(nva), threaded=True, request_handler=_QuietHandler
-    )
+    server = _Server(str(path), Northbound(nva))
     path.chmod(0o600)
     return server

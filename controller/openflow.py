@@ -4,14 +4,21 @@ Nothing here needs a switch: messages are built for `datapath=None` as well, whi
 tests read them.
 """
 
+import struct
 from typing import Any
 
 from controller.framework import ofproto, parser
+from nve.fit import ETHERNET_OCTETS
 from nve.model import Vtep
 from nve.rules import (
     VXLAN_PORT,
+    Action,
+    Aim,
+    CheckLarger,
+    Encapsulate,
     FieldValue,
     GoTo,
+    Meter,
     Output,
     Report,
     Rule,
@@ -21,6 +28,8 @@ from nve.rules import (
 
 ALL_BITS = 2**64 - 1
 WHOLE_FRAME = ofproto.OFPCML_NO_BUFFER
+_NICIRA, _CHECK_LARGER, _REG0 = 0x2320, 49, 0x00010004
+"""Open vSwitch's own action check_pkt_larger; neither framework knows it."""
 
 
 def add(datapath: Any, rule: Rule) -> Any:
@@ -68,14 +77,42 @@ def remove_found(datapath: Any, found: Any) -> Any:
     )
 
 
-def emit(datapath: Any, port: int, frame: bytes) -> Any:
-    """The packet-out that hands a frame to the VM behind a port."""
-    return _packet_out(datapath, ofproto.OFPP_CONTROLLER, parser.OFPActionOutput(port), frame)
+def set_meter(datapath: Any, meter: Meter) -> list[Any]:
+    """What gives a switch a meter, or sets the one it has already."""
+    return [
+        parser.OFPMeterMod(
+            datapath,
+            command=command,
+            flags=ofproto.OFPMF_PKTPS | ofproto.OFPMF_BURST | ofproto.OFPMF_STATS,
+            meter_id=meter.number,
+            bands=[parser.OFPMeterBandDrop(meter.rate_pps, meter.burst)],
+        )
+        for command in (ofproto.OFPMC_ADD, ofproto.OFPMC_MODIFY)
+    ]
 
 
-def resend(datapath: Any, port: int, frame: bytes) -> Any:
-    """The packet-out that sends a frame through the pipeline as if it came from `port` again."""
-    return _packet_out(datapath, port, parser.OFPActionOutput(ofproto.OFPP_TABLE), frame)
+METER_THERE_ALREADY = (ofproto.OFPET_METER_MOD_FAILED, ofproto.OFPMMFC_METER_EXISTS)
+"""Type and code of the error that answers the first half of `set_meter` in the second case."""
+
+
+def remove_meter(datapath: Any, number: int) -> Any:
+    """The meter-mod that removes a meter; rules that use it would go with it."""
+    return parser.OFPMeterMod(datapath, command=ofproto.OFPMC_DELETE, meter_id=number)
+
+
+def ask_meters(datapath: Any) -> Any:
+    """The request for every meter and its counters."""
+    return parser.OFPMeterStatsRequest(datapath, 0, ofproto.OFPM_ALL)
+
+
+def dropped(found: Any) -> int:
+    """What a meter that a switch reported has dropped."""
+    return sum(band.packet_band_count for band in found.band_stats)
+
+
+def emit(datapath: Any, way: Output | Tunnel, frame: bytes) -> Any:
+    """The packet-out that sends a frame of the NVA's own: to a port, or through a tunnel."""
+    return _packet_out(datapath, ofproto.OFPP_CONTROLLER, _actions(way), frame)
 
 
 def ask_statistics(datapath: Any) -> Any:
@@ -92,12 +129,12 @@ def ask_statistics(datapath: Any) -> Any:
     )
 
 
-def _packet_out(datapath: Any, in_port: int, action: Any, frame: bytes) -> Any:
+def _packet_out(datapath: Any, in_port: int, actions: list[Any], frame: bytes) -> Any:
     return parser.OFPPacketOut(
         datapath,
         buffer_id=ofproto.OFP_NO_BUFFER,
         in_port=in_port,
-        actions=[action],
+        actions=actions,
         data=frame,
     )
 
@@ -114,29 +151,49 @@ def _value(value: FieldValue) -> Any:
 
 def _instructions(rule: Rule) -> list[Any]:
     actions: list[Any] = []
-    instructions: list[Any] = []
+    instructions: list[Any] = [parser.OFPInstructionMeter(meter.number) for meter in rule.meters]
     for action in rule.actions:
         match action:
             case GoTo(table):
                 instructions.append(parser.OFPInstructionGotoTable(int(table)))
             case SetVirtualNetwork(vni):
                 instructions.append(parser.OFPInstructionWriteMetadata(vni, ALL_BITS))
-            case Output(port):
-                actions.append(parser.OFPActionOutput(port))
-            case Report():
-                actions.append(parser.OFPActionOutput(ofproto.OFPP_CONTROLLER, WHOLE_FRAME))
-            case Tunnel(vni, to, hairpin):
-                actions += [
-                    parser.OFPActionSetField(tunnel_id=vni),
-                    parser.OFPActionSetField(**{_tunnel_destination(to): str(to)}),
-                    # A switch never sends a frame back to its port unless it is told in so many
-                    # words.
-                    parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT),
-                ]
+            case _:
+                actions += _actions(action)
     if actions:
         apply = ofproto.OFPIT_APPLY_ACTIONS
-        instructions.insert(0, parser.OFPInstructionActions(apply, actions))
-    return instructions
+        instructions.append(parser.OFPInstructionActions(apply, actions))
+    return sorted(instructions, key=lambda instruction: _ORDER.index(instruction.type))
+
+
+_ORDER = (
+    *(ofproto.OFPIT_METER, ofproto.OFPIT_APPLY_ACTIONS),
+    *(ofproto.OFPIT_WRITE_METADATA, ofproto.OFPIT_GOTO_TABLE),
+)
+"""In which a switch carries instructions out (OpenFlow 1.3.5 section 5.9)."""
+
+
+def _actions(action: Action) -> list[Any]:
+    match action:
+        case Output(port):
+            return [parser.OFPActionOutput(port)]
+        case Report(octets):
+            longest = WHOLE_FRAME if octets is None else octets
+            return [parser.OFPActionOutput(ofproto.OFPP_CONTROLLER, longest)]
+        case Aim(vni, to):
+            return [
+                parser.OFPActionSetField(tunnel_id=vni),
+                parser.OFPActionSetField(**{_tunnel_destination(to): str(to)}),
+            ]
+        case CheckLarger(mtu):
+            larger = struct.pack("!HHHI6x", _CHECK_LARGER, mtu + ETHERNET_OCTETS, 0, _REG0)
+            return [parser.OFPActionExperimenterUnknown(_NICIRA, larger)]
+        case Encapsulate(hairpin):
+            # A switch never sends a frame back to its port unless it is told in so many words.
+            return [parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT)]
+        case Tunnel(vni, to, hairpin):
+            return [*_actions(Aim(vni, to)), *_actions(Encapsulate(hairpin))]
+    raise TypeError(f"{action} is no action in a list")
 
 
 def _tunnel_destination(to: Vtep) -> str:

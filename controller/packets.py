@@ -8,8 +8,10 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from controller.framework import arp, ethernet, icmpv6, ipv6, packet
+from nve import endmarker
 from nve.messages import (
     ARP_REPLY,
+    RARP_REPLY,
     ArpSent,
     Malformed,
     Missed,
@@ -17,10 +19,13 @@ from nve.messages import (
     NeighbourSolicited,
     RarpSent,
     Report,
+    Signalled,
 )
-from nve.model import Mac, mac
+from nve.model import NVE_MAC, Mac, mac
 
-RARP_ETHERTYPE = 0x8035
+ARP_ETHERTYPE, RARP_ETHERTYPE = 0x0806, 0x8035
+ARP_HEADER, ARP_BYTES = bytes.fromhex("0001 0800 06 04"), 28
+"""For Ethernet and IPv4; reverse ARP is laid out alike (RFC 826, RFC 903)."""
 ND_HOP_LIMIT = 255
 ALL_NODES = "ff02::1"
 
@@ -32,6 +37,14 @@ def missed(port: int, frame: bytes) -> Report:
     except ValueError as error:
         return Malformed(port, str(error))
     return Missed(port, destination, frame)
+
+
+def signalled(port: int, frame: bytes) -> Report:
+    """What an NVE's agent said."""
+    try:
+        return Signalled(port, endmarker.read(frame))
+    except ValueError as error:
+        return Malformed(port, str(error))
 
 
 def reported(port: int, frame: bytes) -> Report:
@@ -47,17 +60,9 @@ def _read(port: int, frame: bytes) -> Report:
         layer for layer in packet.Packet(frame).protocols if not isinstance(layer, bytes)
     ]
     ether = layers[0]
-    if ether.ethertype == RARP_ETHERTYPE:
-        return _read_rarp(port, frame[14:])
+    if ether.ethertype in (ARP_ETHERTYPE, RARP_ETHERTYPE):
+        return _read_arp(port, ether.ethertype, frame[14:])
     match layers[1:]:
-        case [arp.arp() as said, *_]:
-            return ArpSent(
-                port,
-                said.opcode,
-                mac(said.src_mac),
-                IPv4Address(said.src_ip),
-                IPv4Address(said.dst_ip),
-            )
         case [ipv6.ipv6() as network, icmpv6.icmpv6() as message, *_]:
             if network.hop_limit != ND_HOP_LIMIT:
                 return Malformed(port, f"hop limit {network.hop_limit}, not 255 (RFC 4861 7.1)")
@@ -66,15 +71,19 @@ def _read(port: int, frame: bytes) -> Report:
                 sender = IPv6Address(network.src)
                 return NeighbourSolicited(port, mac(ether.src), sender, target)
             if message.type_ == icmpv6.ND_NEIGHBOR_ADVERT:
-                return NeighbourAdvertised(port, mac(ether.src), target)
+                to = IPv6Address(network.dst)
+                return NeighbourAdvertised(port, mac(ether.src), target, to)
     return Malformed(port, "neither ARP, RARP nor neighbour discovery")
 
 
-def _read_rarp(port: int, body: bytes) -> Report:
-    """RFC 903: the layout of ARP, with operations 3 and 4."""
-    if len(body) < 28 or body[:6] != bytes.fromhex("000108000604"):
-        return Malformed(port, "not a reverse ARP packet for Ethernet and IPv4")
-    return RarpSent(port, int.from_bytes(body[6:8], "big"), mac(body[18:24].hex(":")))
+def _read_arp(port: int, ethertype: int, body: bytes) -> Report:
+    if len(body) < ARP_BYTES or not body.startswith(ARP_HEADER):
+        return Malformed(port, "not an ARP packet for Ethernet and IPv4")
+    operation = int.from_bytes(body[6:8], "big")
+    if ethertype == RARP_ETHERTYPE:
+        return RarpSent(port, operation, mac(body[18:24].hex(":")))
+    sender, target = IPv4Address(body[14:18]), IPv4Address(body[24:28])
+    return ArpSent(port, operation, mac(body[8:14].hex(":")), sender, target)
 
 
 def arp_reply(request: ArpSent, answer: Mac) -> bytes:
@@ -87,6 +96,23 @@ def arp_reply(request: ArpSent, answer: Mac) -> bytes:
             src_ip=str(request.target_ip),
             dst_mac=request.sender_mac,
             dst_ip=str(request.sender_ip),
+        ),
+    )
+
+
+def rarp_reply(request: RarpSent, address: IPv4Address) -> bytes:
+    """The reply to a reverse ARP request (RFC 903), to the VM that has asked.
+
+    It names the NVE as its sender, which has no address in the virtual network: 0.0.0.0.
+    """
+    return _frame(
+        ethernet.ethernet(dst=request.target_mac, src=NVE_MAC, ethertype=RARP_ETHERTYPE),
+        arp.arp(
+            opcode=RARP_REPLY,
+            src_mac=NVE_MAC,
+            src_ip="0.0.0.0",
+            dst_mac=request.target_mac,
+            dst_ip=str(address),
         ),
     )
 

@@ -1,19 +1,28 @@
 """What the NVA process is started with: a JSON file, validated."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, IPvAnyAddress, PositiveInt
 
+from controller.book import TunnelMtus
 from controller.dissemination import Dissemination, strategy
+from nve.limits import USUAL, Limits
 
 
 class NveSettings(BaseModel):
-    """An NVE that the NVA serves.  A switch with another datapath id is sent away."""
+    """An NVE that the NVA serves.  A switch with another datapath id is sent away, and so is one
+    that connects from another address of the control network, if that is given.
+
+    `tunnel_mtus` say by the other NVEs' names what a tunnel there carries; see `nve.fit`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     dpid: PositiveInt
     vtep: IPvAnyAddress
+    control: IPvAnyAddress | None = None
+    tunnel_mtus: dict[str, PositiveInt] = {}
 
 
 class Settings(BaseModel):
@@ -26,9 +35,21 @@ class Settings(BaseModel):
     northbound: Path
     token: str
     trace: Path
+    state: Path
     nves: dict[str, NveSettings]
     mapping_update: str
     lifetime_s: PositiveInt | None = None
+    on_expiry: Literal["forget", "keep"] = "forget"
+    end_markers: bool = False
+    limits: Limits = USUAL
+
+    def tunnel_mtus(self) -> TunnelMtus:
+        return {
+            (here, there): mtu
+            for here, nve in self.nves.items()
+            for there, mtu in nve.tunnel_mtus.items()
+        }
 
     def dissemination(self) -> Dissemination:
-        return strategy(self.mapping_update, self.lifetime_s)
+        keeps_expired = self.on_expiry == "keep"
+        return strategy(self.mapping_update, self.lifetime_s, keeps_expired=keeps_expired)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from experiments.run import Options
     from experiments.scenario import Scenario
+    from experiments.sweep import Sweep
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -44,6 +45,14 @@ err = Console(stderr=True)
 
 ScenarioName = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="A scenario's name (see `list`) or a YAML file.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a field: overlay.in_flight=drop, traffic.*.rate_pps=100, moves.0.to=nve3.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 ResultPaths = Annotated[list[Path], typer.Argument(metavar="RESULT...", help="Result directories.")]
@@ -65,11 +74,12 @@ def doctor(as_json: Json = False) -> None:
 @app.command(name="list")
 def list_everything(as_json: Json = False) -> None:
     """The scenarios and topologies there are, with a sentence each."""
+    from experiments import content as contents
     from experiments import scenario as scenarios
     from topologies import catalogue
 
     found = {
-        path.stem: str(scenarios.read(path).get("says", ""))
+        path.stem: str(contents.read(path).get("says", ""))
         for path in sorted(scenarios.FOLDER.glob("*.yaml"))
     }
     topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
@@ -86,14 +96,7 @@ def list_everything(as_json: Json = False) -> None:
 @app.command()
 def run(
     scenario: ScenarioName,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a field: overlay.in_flight=drop, traffic.*.rate_pps=100, moves.0.to=nve3.",
-        ),
-    ] = None,
+    settings: Settings = None,
     repeat: Annotated[int, typer.Option(min=1, help="Run it so many times, seeds counted up.")] = 1,
     out_directory: Annotated[
         Path | None,
@@ -109,12 +112,13 @@ def run(
     The result holds every packet's fate, every event, the metrics, plots and a report.
     """
     with _mistakes_are_sentences():
+        from experiments import content as contents
         from experiments import scenario as scenarios
         from experiments.run import Options, require_machine
 
         file = scenarios.find(scenario)
-        changes = dict(scenarios.setting(text) for text in settings or [])
-        content = scenarios.read(file)
+        changes = dict(contents.setting(text) for text in settings or [])
+        content = contents.read(file)
         whole = scenarios.resolve(content, str(file), changes)
         variants = scenarios.variants(content, str(file), changes)
         options = Options(framework=framework, pcap=pcap)
@@ -136,13 +140,31 @@ def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenari
 def _run_all(
     whole: "Scenario", runs: "dict[str, Scenario]", directory: Path | None, options: "Options"
 ) -> None:
-    from experiments import record, report
+    from experiments import findings, record, report, summary
     from experiments import run as running
     from experiments.plots import draw_all
-    from experiments.scenario import as_mapping
-    from experiments.summary import moves_table
 
     place = directory or running.default_place(whole.name)
+    problems = _record_all(whole, runs, place, options)
+    with out.status("drawing plots"):
+        draw_all(place)
+        page = report.write_report(place)
+    result = record.load(place)
+    out.print(summary.drawn(summary.tables(result)))
+    for sentence in findings.headlines(result):
+        out.print(sentence, markup=False, highlight=False)
+    out.print(f"report  {page}", markup=False, soft_wrap=True)
+    _tell(problems)
+
+
+def _record_all(
+    whole: "Scenario", runs: "dict[str, Scenario]", place: Path, options: "Options"
+) -> list[str]:
+    """A result with these runs at `place`; what makes it not valid, in sentences."""
+    from experiments import record
+    from experiments import run as running
+    from experiments.scenario import as_mapping
+
     problems: list[str] = []
     names = list(runs) if list(runs) != [""] else None
     with record.Recorder.create(place, variants=names) as recorder:
@@ -156,15 +178,90 @@ def _run_all(
                 )
             out.print(f"[green]✓[/green] {title}")
             problems += [f"{title}: {problem}" for problem in outcome.problems]
-    with out.status("drawing plots"):
-        draw_all(place)
-        page = report.write_report(place)
-    out.print(moves_table(record.load(place)))
-    out.print(f"report  {page}", markup=False, soft_wrap=True)
+    return problems
+
+
+def _tell(problems: list[str]) -> None:
+    """Why the figures must not be trusted; and the exit code that says so."""
     for problem in problems:
         err.print(f"[red]not valid:[/red] {escape(problem)}", soft_wrap=True)
     if problems:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def sweep(
+    scenario: ScenarioName,
+    vary: Annotated[
+        list[str],
+        typer.Option(
+            metavar="KEY=VALUE,VALUE…",
+            help="A field and the values to try: traffic.*.rate_pps=1000,5000. With several "
+            "--vary, every combination is run.",
+        ),
+    ],
+    settings: Settings = None,
+    out_directory: Annotated[
+        Path | None, typer.Option("--out", help="Where it goes; default results/sweep-<name>.")
+    ] = None,
+) -> None:
+    """Run a scenario under every combination of some values: one table of all.
+
+    Each combination is a result of its own below [bold]cells/[/bold]. The same command again goes
+    on where it was interrupted: what is finished is not run again.
+
+    [bold]vmmlab sweep lossless --vary 'traffic.*.rate_pps=1000,5000' --vary
+    topology.link.delay_ms=0,1,10[/bold]
+    """
+    with _mistakes_are_sentences():
+        from experiments import content as contents
+        from experiments import scenario as scenarios
+        from experiments.machine import ROOT
+        from experiments.run import Options, require_machine
+        from experiments.sweep import Sweep, cells
+
+        file = scenarios.find(scenario)
+        content = contents.read(file)
+        changes = dict(contents.setting(text) for text in settings or [])
+        varied = contents.matrix(vary)
+        matrix = cells(varied)
+        planned = {
+            cell.name: (
+                scenarios.resolve(content, str(file), {**changes, **cell.settings}),
+                scenarios.variants(content, str(file), {**changes, **cell.settings}),
+            )
+            for cell in matrix
+        }  # all of them before the first is run: a mistake in the last is told now
+        require_machine(Options())
+        name = scenarios.resolve(content, str(file), changes).name
+        plan = {"scenario": content, "set": changes, "vary": varied}
+        place = out_directory or ROOT / "results" / f"sweep-{name}"
+        _sweep_all(Sweep.begin(place, matrix, plan), planned)
+
+
+def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Scenario]]]") -> None:
+    from experiments.errors import RunError
+    from experiments.run import Options
+    from experiments.summary import drawn
+    from experiments.sweep import SUMMARY, table
+
+    problems: list[str] = []
+    for number, cell in enumerate(swept.cells, start=1):
+        title = f"{number} of {len(swept.cells)}: {cell.name}"
+        if swept.is_finished(cell):
+            out.print(f"{title} is there already", markup=False, soft_wrap=True)
+            continue
+        out.print(title, markup=False, soft_wrap=True)
+        try:
+            found = _record_all(*planned[cell.name], swept.place_of(cell), Options())
+        except RunError as error:  # the other cells are worth having
+            found = [f"{error}; the same command runs this cell again"]
+        problems += [f"{cell.name}: {problem}" for problem in found]
+    with out.status("adding up"):
+        summary = swept.aggregate()
+    out.print(drawn([table(summary, swept.cells[0].settings)]))
+    out.print(f"summary  {swept.path / SUMMARY}", markup=False, soft_wrap=True)
+    _tell(problems)
 
 
 def _show(status: "Status", title: str, what: str) -> None:
@@ -203,11 +300,12 @@ def shell(
 ) -> None:
     """Mininet's command line on a topology with an overlay: move VMs by hand and look inside."""
     with _mistakes_are_sentences():
+        from experiments import content as contents
         from experiments import scenario as scenarios
         from experiments.run import Options, require_machine
         from experiments.shell import default_scenario, open_shell
 
-        changes = dict(scenarios.setting(text) for text in settings or [])
+        changes = dict(contents.setting(text) for text in settings or [])
         chosen = scenarios.resolve(default_scenario(topology), f"topology {topology}", changes)
         require_machine(Options())
         open_shell(chosen, out)

@@ -6,8 +6,9 @@ resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event
 kept in the trace and shown in the time line, but nothing is computed from it.
 
 `details` may hold: `move` (the n-th move of the run, from 1), `nve`, `form` of an announcement,
-`from` and `to` (NVEs, in `move-requested`), `packets`, `bytes`, `lifetime_ms` (in
-`in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move).
+`from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `packets`, `bytes`,
+`lifetime_ms` (in `in-flight-ended`), `packets_via_source_after_convergence` (in any event of a
+move).
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ KNOWN = {
     "vm-dissociated": "the NVA has forgotten the VM's place at the source NVE",
     "run-started": "the data centre stands and the run begins",
     "traffic-started": "probes and workloads begin to send",
+    "attack-ended": "an attacker has stopped, having sent so many packets (R9)",
     "traffic-stopped": "probes and workloads have ended",
     "run-ended": "everything is measured",
     "move-requested": "the orchestrator asks the NVA for a move",
@@ -33,27 +35,42 @@ KNOWN = {
     "nic-flipped": "the VM's NIC is plugged into the destination NVE",
     "vm-resumed": "the VM runs again: guest blackout ends",
     "announced": "the VM announces itself at the destination",
+    "announcement-lost": "that announcement was lost on the way to the NVE",
     "announcement-received": "an NVE has reported the announcement to the NVA",
+    "address-lost": "the VM, which has no disk, has no IPv4 address any more",
+    "rarp-answered": "an NVE has told a VM which IPv4 address belongs to its MAC (R4.1.5)",
+    "address-restored": "the VM has its IPv4 address again",
     "mapping-updated": "the NVA records the VM's new NVE",
     "move-arrived": "the VM runs at the destination, the NVA has been told (RFC 8394 activate)",
     "mapping-confirmed": "the NVEs that had to be told at once have acknowledged the new mapping",
+    "paths-changed": "nothing is on an old path any more: the destination holds no longer",
+    "hold-given-up": "what waited for the VM has waited too long and is dropped",
     "entry-expired": "an NVE's entry has reached the end of its lifetime",
     "entry-pulled": "an NVE has asked the NVA and holds the new entry",
     "in-flight-before-arrival": "the source NVE has counted what was in flight before the arrival",
     "in-flight-ended": "the source NVE has stopped forwarding packets in flight (R5.5)",
     "de-associated": "the VM's interface is gone from the source NVE (RFC 8394)",
+    "packet-too-big": "a packet exceeded its tunnel's MTU; its sender was told, if it may be",
     "move-converged": "no NVE holds an old entry any more",
     "move-drained": "nothing is in flight any more",
     "move-completed": "the move has ended well",
     "source-nve-counted": "what crossed the source NVE after convergence was counted (R3.4)",
     "move-rolled-back": "the move was undone: the VM runs at the source",
     "move-failed": "the move has failed",
+    "move-undone": "what a failed move had done is undone: the VM runs at the source",
+    "release-refused": "the NVA keeps the VM's old place, or has given it up already",
+    "not-undone": "a step of a failed move could not be undone",
+    "failure-injected": "a part of the testbed has been made to fail",
+    "failure-ended": "that part is there again",
+    "move-refused": "the NVA has refused the move: the VM is being moved already",
 }
 
 OUTCOMES = {
     "move-completed": "completed",
     "move-rolled-back": "rolled back",
     "move-failed": "failed",
+    "move-undone": "rolled back",
+    "move-refused": "refused",
 }
 
 
@@ -113,15 +130,18 @@ class Move:
 def moves_of(events: Iterable[Event]) -> list[Move]:
     """The moves of a trace, in the order in which they were requested.
 
-    An event belongs to the move its details name, else to the latest move of its subject.
+    An event belongs to the move its details name, else to the latest move of its subject that was
+    not refused.
     """
     ordered = sorted(events, key=lambda event: event.t_ns)
+    refused = {event.details.get("move") for event in ordered if event.name == "move-refused"}
     grouped: dict[int, list[Event]] = {}
     latest_of_vm: dict[str, int] = {}
     for event in ordered:
         if event.name == "move-requested":
             number = int(event.details.get("move", len(grouped) + 1))
-            latest_of_vm[event.subject] = number
+            if number not in refused:
+                latest_of_vm[event.subject] = number
             grouped[number] = [event]
             continue
         belongs_to = event.details.get("move", latest_of_vm.get(event.subject))

@@ -1,14 +1,20 @@
 """Sentences that say what one sees, made from the numbers and from nothing else.
 
-One paragraph per run and move about loss and silence; and the honest notes: everything about a run
+One sentence per run on whether its moves harmed anything; one paragraph per run and move about loss
+and silence; and the honest notes: everything about a run
 that a reader has to know before trusting its figures.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from experiments import totals
+from experiments.events import Event
 from experiments.record import Result
-from experiments.wording import count, counts, duration, listing, span
+from experiments.summary import FEW_MOVES
+from experiments.totals import DAMAGE, RunTotals, of_run
+from experiments.wording import count, counts, duration, listing, span, things
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,19 +23,91 @@ LATE_SENDER_MS = 1.0
 """p99 of the sender's lateness above which the report warns."""
 
 
+def headlines(result: Result) -> list[str]:
+    """For each run: whether its moves harmed any packet, and how soon traffic had recovered."""
+    return [
+        _prefix(result, run_name) + _about_run(of_run(run.totals, run.metrics))
+        for run_name, run in result.runs.items()
+        if len(run.packets) and len(run.metrics)
+    ]
+
+
+def _about_run(run: RunTotals) -> str:
+    harm = [
+        f"{count(getattr(run, what))} {word}"
+        for what, word in zip(DAMAGE, ("lost", "duplicated", "out of order"), strict=True)
+    ]
+    sentence = (
+        f"{things(run.moves, 'move')}, {things(run.sent, 'packet')} in "
+        f"{things(run.flows, 'flow')}: {', '.join(harm)}."
+    )
+    if run.completed < run.moves:
+        sentence += f" Only {count(run.completed)} of the moves were completed."
+    if run.recovery_excess_max_ms is not None:
+        sentence += (
+            " After a resume, what exceeded the packets' interval and their own delay was "
+            f"{duration(run.recovery_excess_p50_ms)} (median), "
+            f"{duration(run.recovery_excess_p99_ms)} (99 %), "
+            f"{duration(run.recovery_excess_max_ms)} (worst)."
+        )
+    via_source = run.packets_via_source_after_convergence
+    if via_source:
+        sentence += f" {count(via_source)} packets crossed a source NVE after convergence."
+    return sentence
+
+
 def what_happened(result: Result) -> list[str]:
-    """For each run and move: the pause, and what the flows lost, by the correspondents' NVE."""
+    """For each run and move: the pause, and what the flows lost, by the correspondents' NVE.
+
+    Of many moves only those that harmed a packet, the worst first, and no more than anybody reads.
+    """
     sentences = []
     for run_name, run in result.runs.items():
-        for _, rows in run.metrics.groupby("move"):
-            prefix = f"{run_name}: " if result.variants else ""
-            sentences.append(prefix + _about_move(rows))
+        by_move = dict(list(run.metrics.groupby("move")))
+        told = list(by_move)
+        if len(told) > FEW_MOVES:
+            harmful = totals.worst(run.metrics, FEW_MOVES)
+            told = [move for move in harmful if by_move[move][list(DAMAGE)].to_numpy().any()]
+        sentences += [
+            _prefix(result, run_name) + _about_move(by_move[number], number, len(by_move))
+            for number in told
+        ]
+        sentences += [_prefix(result, run_name) + each for each in _about_mtus(run.events)]
     return sentences
 
 
-def _about_move(rows: "pd.DataFrame") -> str:
+def _about_mtus(events: Iterable[Event]) -> Iterator[str]:
+    """Who was told that its packets exceed a tunnel's MTU, and how often."""
+    told: Counter[tuple[str, str, str, int]] = Counter()
+    silent: Counter[str] = Counter()
+    for event in events:
+        if event.name != "packet-too-big":
+            continue
+        details = event.details
+        if details["answered"]:
+            told[details["nve"], event.subject, details["to"], details["mtu"]] += 1
+        else:
+            silent[details["nve"]] += 1
+    for (nve, vm, to, mtu), times in sorted(told.items()):
+        yield (
+            f"{nve} told {vm} {things(times, 'time')} that a packet to {to} "
+            f"exceeds the {count(mtu)} octets of the tunnel."
+        )
+    for nve, times in sorted(silent.items()):
+        yield f"{nve} could not answer {things(times, 'packet')} that exceeded a tunnel's MTU."
+
+
+def _prefix(result: Result, run_name: str) -> str:
+    return f"{run_name}: " if result.variants else ""
+
+
+def _about_move(rows: "pd.DataFrame", number: Any, of_moves: int) -> str:
     first = rows.iloc[0]
     route = f"{first['vm']} moved from {first['from_nve']} to {first['to_nve']}"
+    if of_moves > FEW_MOVES:
+        route = f"in move {number}, {route}"
+    if first["outcome"] == "refused":
+        return f"{first['vm']} was not moved to {first['to_nve']}: the move was refused."
     paused = f" and stood still for {duration(first['pause_ms'])}"
     concerned = rows[rows["role"] != "reference"]
     parts = [
@@ -56,8 +134,7 @@ def honest_notes(result: Result) -> list[str]:
     """What has to be known before the figures are trusted."""
     notes = []
     for run_name, run in result.runs.items():
-        prefix = f"{run_name}: " if result.variants else ""
-        notes += [prefix + note for note in _notes_of_run(run)]
+        notes += [_prefix(result, run_name) + note for note in _notes_of_run(run)]
     return notes
 
 

@@ -16,6 +16,7 @@ from typing import Self
 from experiments.orchestrator import Orchestrator
 from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Scenario
+from nve.agent import Agent
 from topologies.emulation import DataCentre
 from topologies.session import Session
 
@@ -68,8 +69,21 @@ class Lab:
         self._progress(f"starting the NVA ({self._framework})")
         self.overlay.start()
         hold = scenario.overlay.hold
-        self.orchestrator = Orchestrator(self.data_centre, self.overlay, hold=hold)
+        self.orchestrator = Orchestrator(
+            self.data_centre,
+            self.overlay,
+            bounds=scenario.overlay.bounds,
+            hold=hold,
+            end_marker=scenario.overlay.end_marker,
+            diskless=scenario.diskless,
+        )
         stack.callback(self.orchestrator.close)
+        if scenario.overlay.end_marker:
+            for nve in self.data_centre.nves.values():
+                timeout_s = scenario.overlay.end_marker_s
+                agent = Agent(nve.bridge, self.orchestrator.lanes, timeout_s)
+                stack.callback(agent.stop)
+                agent.start()
         self._progress("starting VMs")
         self.orchestrator.start_vms(scenario.moves)
 

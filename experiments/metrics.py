@@ -1,41 +1,30 @@
 """What a move did to traffic: definitions, and nothing but definitions.
 
-`packets` defines loss, delay, duplication and reordering; here they are attributed to moves.
-
-A packet belongs to a move by its time of *sending*: from the request of the move until the request
-of the next move that concerns the same flow.  Arrivals that fall in that window, or come later,
-count for the move in which their packet was sent.
-
-A flow takes one of three roles in a move: `to` the VM that moves, `from` it, or `reference`.  A
-flow that some move of the run touches has rows for those moves only; one that none touches is a
-reference for every move: what it suffers is the machine's doing, not the move's.
-
-The *during* phase lasts from the request until the move has settled: until no NVE holds an old
-entry.  After that all traffic should take its final path.
+`packets` defines loss, delay, duplication and reordering, `attribution` which packets belong to
+which move.
 
 *Guest blackout and network recovery are different things*: `pause_ms` is what the hypervisor
-causes, `recovery_ms` what the network adds after the VM runs again.
+causes, `recovery_ms` what the network adds after the VM runs again.  A part of that is none of the
+overlay's doing: `recovery_excess_ms` leaves out the flow's own one-way delay, too.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pandas as pd
 
+from experiments.attribution import Ends, Window, moves_for, place_of, windows
 from experiments.events import Event, Move, moves_of
 from experiments.packets import (
-    END_OF_TIME,
     NS_PER_MS,
     Delay,
+    Fates,
     Samples,
     delay_variation_ms,
     duplicates,
     flows_of,
-    late_mask,
     longest_silence_ns,
-    lost_mask,
-    reordered_mask,
 )
 
 WAITING_TIME_S = 2.0
@@ -44,38 +33,6 @@ WAITING_TIME_S = 2.0
 _NS_PER_S = 1_000_000_000
 _IN_FLIGHT = ("in-flight-before-arrival", "in-flight-ended")
 _RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed")
-_SETTLING = (
-    "vm-resumed",
-    "mapping-confirmed",
-    "entry-pulled",
-    "move-rolled-back",
-    "move-failed",
-)
-"""What ends a move's effect on traffic where nobody says that it has converged."""
-
-
-@dataclass(frozen=True)
-class Ends:
-    """What a flow's name says: `vm3>vm1/ipv4`, with an optional `#2` behind it."""
-
-    source: str
-    destination: str
-    family: str
-
-    @classmethod
-    def of(cls, flow: str) -> "Ends":
-        path, _, family = flow.partition("/")
-        source, _, destination = path.partition(">")
-        return cls(source, destination, family.partition("#")[0])
-
-    def role_in_move_of(self, vm: str) -> str:
-        if vm == self.destination:
-            return "to"
-        return "from" if vm == self.source else "reference"
-
-    def correspondent_of(self, vm: str) -> str:
-        """The other end; the sender, for a flow that does not concern `vm`."""
-        return self.destination if vm == self.source else self.source
 
 
 @dataclass(frozen=True)
@@ -87,6 +44,9 @@ class MoveMetrics:
     from_nve: str
     to_nve: str
     outcome: str
+    announce: str | None
+    """How the VM was to announce itself."""
+    pause_asked_ms: float | None
     request_to_completion_ms: float | None
     """From the request until the NVA calls the move completed."""
     pause_ms: float | None
@@ -124,6 +84,8 @@ class FlowMetrics:
     """The longest time between two sends, minus the interval: a silence that the sender caused."""
     recovery_ms: float | None
     """From resume to the first arrival, minus the interval: what the network adds to the pause."""
+    recovery_excess_ms: float | None
+    """The same minus the delay that the flow has anyway, and minus its sender's lateness."""
     stale_ms: float | None
     """How long after the resume the correspondent's NVE kept its old entry."""
     delay_variation_ms: float | None
@@ -171,6 +133,8 @@ def of_move(move: Move) -> MoveMetrics:
         from_nve=move.source_nve,
         to_nve=move.destination_nve,
         outcome=move.outcome,
+        announce=move.events[0].details.get("announce"),
+        pause_asked_ms=move.events[0].details.get("pause_ms"),
         request_to_completion_ms=_between_ms(move.requested_ns, move.time_of("move-completed")),
         pause_ms=_between_ms(move.time_of("vm-paused"), move.time_of("vm-resumed")),
         convergence_ms=_between_ms(move.time_of("vm-resumed"), move.time_of("move-converged")),
@@ -182,35 +146,6 @@ def of_move(move: Move) -> MoveMetrics:
     )
 
 
-def settled_ns(move: Move) -> int:
-    """When the last thing happened that can still change a packet's path."""
-    converged_ns = move.time_of("move-converged")
-    if converged_ns is not None:
-        return converged_ns
-    times_ns = [move.time_of(name) for name in _SETTLING]
-    return max((t_ns for t_ns in times_ns if t_ns is not None), default=move.events[-1].t_ns)
-
-
-@dataclass(frozen=True)
-class Window:
-    """The times that delimit the phases of a move for one flow."""
-
-    before_ns: int
-    requested_ns: int
-    settled_ns: int
-    end_ns: int
-
-
-def windows(moves: Sequence[Move]) -> Iterator[tuple[Move, Window]]:
-    """The windows of moves that follow each other: each ends where the next is requested."""
-    ends = [move.requested_ns for move in moves[1:]] + [END_OF_TIME]
-    before = 0
-    for move, end in zip(moves, ends, strict=False):
-        settled = settled_ns(move)
-        yield move, Window(before, move.requested_ns, settled, end)
-        before = settled
-
-
 def _per_move_and_flow(
     flows: Mapping[str, Samples],
     moves: Sequence[Move],
@@ -219,63 +154,43 @@ def _per_move_and_flow(
 ) -> Iterator[tuple[Move, FlowMetrics]]:
     rows = []
     for name, samples in flows.items():
+        fates = Fates.of(samples, waiting_time_ns)
         for move, window in windows(moves_for(name, moves)):
             nve = place_of(Ends.of(name).correspondent_of(move.vm), move, moves, homes)
-            rows.append((move, of_flow(name, samples, move, window, nve, waiting_time_ns)))
+            rows.append((move, of_flow(name, fates, move, window, nve)))
     yield from sorted(rows, key=lambda row: row[0].number)
 
 
-def moves_for(flow: str, moves: Sequence[Move]) -> list[Move]:
-    """The moves that touch a flow; all moves, for a flow that none touches."""
-    ends = Ends.of(flow)
-    touching = [move for move in moves if ends.role_in_move_of(move.vm) != "reference"]
-    return touching or list(moves)
-
-
-def place_of(vm: str, move: Move, moves: Iterable[Move], homes: Mapping[str, str]) -> str | None:
-    """The NVE behind which `vm` is when `move` is requested."""
-    place = homes.get(vm)
-    for earlier in moves:
-        if earlier.requested_ns >= move.requested_ns:
-            break
-        if earlier.vm == vm and earlier.outcome == "completed":
-            place = earlier.destination_nve
-    return place
-
-
 def of_flow(
-    name: str,
-    samples: Samples,
-    move: Move,
-    window: Window,
-    correspondent_nve: str | None,
-    waiting_time_ns: int,
+    name: str, fates: Fates, move: Move, window: Window, correspondent_nve: str | None
 ) -> FlowMetrics:
+    samples = fates.samples
     role = Ends.of(name).role_in_move_of(move.vm)
     interval_ns = samples.interval_ns
-    in_move = (samples.sent_ns >= window.requested_ns) & (samples.sent_ns < window.end_ns)
-    mine = samples.where(in_move)
-    before = samples.sent_between(window.before_ns, window.requested_ns)
-    delay_before = Delay.of(before)
-    delay_during = Delay.of(mine.sent_between(window.requested_ns, window.settled_ns))
-    delay_after = Delay.of(mine.sent_between(window.settled_ns, window.end_ns))
-    lost = int(lost_mask(mine, waiting_time_ns).sum())
+    mine = fates.sent_between(window.requested_ns, window.end_ns)
+    delay_before = Delay.of(samples.sent_between(window.before_ns, window.requested_ns))
+    delay_during = Delay.of(samples.sent_between(window.requested_ns, window.settled_ns))
+    delay_after = Delay.of(samples.sent_between(window.settled_ns, window.end_ns))
+    lost = int(mine.lost.sum())
+    sent = len(mine.samples)
     silence_ns = longest_silence_ns(samples, window.requested_ns, window.end_ns)
+    recovery_ms, recovery_excess_ms = _recovery_ms(samples, move, window, role)
     return FlowMetrics(
         flow=name,
         role=role,
         correspondent_nve=correspondent_nve,
-        sent=len(mine),
+        sent=sent,
         lost=lost,
-        late=int(late_mask(mine, waiting_time_ns).sum()),
-        duplicated=duplicates(mine),
-        reordered=int(reordered_mask(samples)[in_move].sum()),
-        loss_derived_ms=lost * interval_ns / NS_PER_MS if len(mine) else None,
-        blackout_ms=_above_ms(silence_ns, interval_ns) if len(mine) else None,
+        late=int(mine.late.sum()),
+        duplicated=duplicates(mine.samples),
+        reordered=int(mine.reordered.sum()),
+        loss_derived_ms=lost * interval_ns / NS_PER_MS if sent else None,
+        blackout_ms=_above_ms(silence_ns, interval_ns) if sent else None,
         sender_gap_ms=_sender_gap_ms(samples, window, interval_ns),
-        recovery_ms=_recovery_ms(samples, move, role, interval_ns, delay_before.p50_ms),
+        recovery_ms=recovery_ms,
+        recovery_excess_ms=recovery_excess_ms,
         stale_ms=_stale_ms(move, correspondent_nve) if role == "to" else None,
-        delay_variation_ms=delay_variation_ms(mine),
+        delay_variation_ms=delay_variation_ms(mine.samples),
         delay_before_p50_ms=delay_before.p50_ms,
         delay_before_p99_ms=delay_before.p99_ms,
         delay_before_max_ms=delay_before.max_ms,
@@ -296,23 +211,40 @@ def _sender_gap_ms(samples: Samples, window: Window, interval_ns: float) -> floa
 
 
 def _recovery_ms(
-    samples: Samples, move: Move, role: str, interval_ns: float, usual_delay_ms: float | None
-) -> float | None:
-    """To the VM: its first arrival after the resume.  From the VM: the first arrival of a packet
-    that it sent after the resume, minus the flow's usual delay, which no move can save it.
+    samples: Samples, move: Move, window: Window, role: str
+) -> tuple[float | None, float | None]:
+    """The recovery, and how much of it exceeds the flow's own delay.
+
+    To the VM: its first arrival after the resume.  From the VM: the first arrival of a packet that
+    it sent after the resume, minus the flow's own delay, which no move can save it.
     """
     resumed_ns = move.time_of("vm-resumed")
     if resumed_ns is None or role == "reference":
-        return None
-    allowance_ns = interval_ns
-    candidates = samples.arrived & (samples.received_ns >= resumed_ns)
-    if role == "from":
-        candidates &= samples.sent_ns >= resumed_ns
-        allowance_ns += (usual_delay_ms or 0.0) * NS_PER_MS
-    arrivals = samples.received_ns[candidates]
-    if not len(arrivals):
-        return None
-    return _above_ms(int(arrivals.min()) - resumed_ns, allowance_ns)
+        return None, None
+    since_ns = resumed_ns if role == "from" else window.before_ns
+    candidates = samples.sent_between(since_ns, window.end_ns)
+    there = np.flatnonzero(candidates.received_ns >= resumed_ns)
+    if not len(there):
+        return None, None
+    first = there[np.argmin(candidates.received_ns[there])]
+    elapsed_ns = int(candidates.received_ns[first]) - resumed_ns
+    usual_ns = _usual_delay_ns(samples, resumed_ns, window)
+    sent_after_resume = candidates.sent_ns[first] >= resumed_ns
+    excused_ns = usual_ns + (int(candidates.late_ns[first]) if sent_after_resume else 0)
+    recovery_ns = elapsed_ns - (usual_ns if role == "from" else 0)
+    return (
+        _above_ms(recovery_ns, samples.interval_ns),
+        _above_ms(elapsed_ns - excused_ns, samples.interval_ns),
+    )
+
+
+def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
+    """The flow's median delay once the move has settled, or, if it does not, once the VM runs."""
+    for since_ns in (window.settled_ns, resumed_ns):
+        usual_ms = Delay.of(samples.sent_between(since_ns, window.end_ns)).p50_ms
+        if usual_ms is not None:
+            return usual_ms * NS_PER_MS
+    return 0.0
 
 
 def _stale_ms(move: Move, nve: str | None) -> float | None:

@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import httpx
 
 from experiments.events import Event
 from experiments.machine import ROOT
+from experiments.scenario import Overlay
 from nve.model import VmSpec
 from nve.wait import wait_until
 from topologies.emulation import DataCentre
@@ -35,6 +37,10 @@ class NvaError(Exception):
     """The NVA refused a request or did not answer; the message is its own."""
 
 
+class NvaAway(NvaError):
+    """The NVA does not answer at all: it has died, or is just starting.  Asking again may help."""
+
+
 class Nva:
     """The NVA of one run.  `start` returns when every NVE is connected and has its first rules."""
 
@@ -42,15 +48,15 @@ class Nva:
         self,
         data_centre: DataCentre,
         framework: str,
-        mapping_update: str,
-        lifetime_s: int | None,
+        overlay: Overlay,
     ) -> None:
         self._data_centre = data_centre
         self._framework = framework
         self._directory = data_centre.session.directory
-        self._mapping_update = mapping_update
-        self._lifetime_s = lifetime_s
+        self._overlay = overlay
         self._process: subprocess.Popen[str] | None = None
+        self._settings_file = self._directory / "nva.json"
+        self._trace_file = self._directory / "nva-trace.jsonl"
         self._token = secrets.token_hex(16)
         self.socket = self._directory / "nva.sock"
         self._client = httpx.Client(
@@ -62,16 +68,36 @@ class Nva:
 
     def start(self) -> None:
         """Raises NvaError when the NVA does not come up or an NVE does not connect."""
-        settings = self._directory / "nva.json"
-        settings.write_text(json.dumps(self._settings()))
-        settings.chmod(0o600)
+        self._settings_file.write_text(json.dumps(self._settings()))
+        self._settings_file.chmod(0o600)
         (self._directory / "token").write_text(self._token)
         (self._directory / "token").chmod(0o600)
+        self._launch()
+        for nve in self._data_centre.nves.values():
+            # One after the other, so that the trace of every run begins alike.
+            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:{OPENFLOW_PORT}")
+            wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """The NVA dies, in the middle of whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def restart(self) -> None:
+        """It starts again, with what it has on its disk.  NVEs come back by themselves."""
+        self.socket.unlink(missing_ok=True)
+        self._launch()
+
+    def _launch(self) -> None:
         environment = {**os.environ, "VMMLAB_FRAMEWORK": self._framework, "PYTHONPATH": str(ROOT)}
-        with (self._directory / "nva.log").open("w") as log:
+        with (self._directory / "nva.log").open("a") as log:
             self._process = self._data_centre.in_node(
                 "nva",
-                [str(PYTHONS[self._framework]), "-m", "controller", str(settings)],
+                [str(PYTHONS[self._framework]), "-m", "controller", str(self._settings_file)],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -84,10 +110,6 @@ class Nva:
             raise NvaError(f"the NVA did not start; it said: {self.log()}")
         # A switch that is refused once waits a second before it tries again.
         wait_until(self._not_listening, READY_TIMEOUT_S)
-        for nve in self._data_centre.nves.values():
-            # One after the other, so that the trace of every run begins alike.
-            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:{OPENFLOW_PORT}")
-            wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
 
     def _settings(self) -> dict[str, Any]:
         nves = self._data_centre.nves.values()
@@ -95,10 +117,22 @@ class Nva:
             "address": self._data_centre.nva.address,
             "northbound": str(self.socket),
             "token": self._token,
-            "trace": str(self._directory / "nva-trace.jsonl"),
-            "nves": {nve.name: {"dpid": nve.dpid, "vtep": str(nve.vtep)} for nve in nves},
-            "mapping_update": self._mapping_update,
-            "lifetime_s": self._lifetime_s,
+            "trace": str(self._trace_file),
+            "state": str(self._directory / "nva-state"),
+            "nves": {
+                nve.name: {
+                    "dpid": nve.dpid,
+                    "vtep": str(nve.vtep),
+                    "tunnel_mtus": dict(nve.tunnel_mtus),
+                    "control": nve.control,
+                }
+                for nve in nves
+            },
+            "mapping_update": self._overlay.mapping_update,
+            "lifetime_s": self._overlay.lifetime_s,
+            "on_expiry": self._overlay.on_expiry,
+            "end_markers": self._overlay.end_marker,
+            "limits": asdict(self._overlay.limits),
         }
 
     def _not_listening(self) -> str | None:
@@ -115,11 +149,7 @@ class Nva:
 
     def stop(self) -> None:
         self._client.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            assert self._process.stdout is not None
-            self._process.stdout.close()
+        self.kill()
 
     def log(self) -> str:
         """What the process said on its standard error."""
@@ -145,17 +175,20 @@ class Nva:
         """Tell the NVA that a VM starts behind an NVE."""
         addresses = sorted(map(str, vm.addresses))
         body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
-        self.post("associations", {**body, "nve": nve, "port": port})
+        mtu = self._data_centre.vms[vm.name].mtu
+        self.post("associations", {**body, "nve": nve, "port": port, "mtu": mtu})
 
     def framework(self) -> str:
         """Name and version."""
         return str(self.get("health")["framework"])
 
     def events(self) -> list[Event]:
-        """The NVA's part of the trace."""
+        """The NVA's part of the trace: all it has written, also before it died."""
+        with self._trace_file.open() as file:
+            lines = [whole for line in file if (whole := _read(line))]
         return [
             Event(line["t_ns"], "nva", line["event"], line["subject"], line["details"])
-            for line in self.get("events")
+            for line in lines
         ]
 
     def _ask(
@@ -169,10 +202,18 @@ class Nva:
         try:
             response = self._client.request(method, path, params=wanted, json=body)
         except httpx.HTTPError as error:
-            raise NvaError(f"the NVA does not answer ({error}); it said: {self.log()}") from None
+            raise NvaAway(f"the NVA does not answer ({error}); it said: {self.log()}") from None
         if response.is_error:
             try:
                 raise NvaError(response.json()["error"])
             except ValueError:
                 raise NvaError(f"{method} {path}: {response.status_code}") from None
         return response.json()
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """A line of the trace; None for one that the NVA did not finish before it died."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None

@@ -14,39 +14,96 @@ A hot move, in order (sections 4.1, 5 and 7 of the draft):
     complete        old entries and the in-flight tunnel are gone (R3.5)
     de-associate    the source forgets the VM
 
-When a step before `activate` fails, the VM is resumed where it was and the overlay rolls back.
+The last two are done in the background: the VM's next move may begin when it has arrived, and may
+bring it back to a place that was to be taken away; then it is not.
+
+When a step before `activate` fails, what was done is undone in reverse order: the VM is resumed
+where it was, the overlay rolls back, the place at the destination is taken away.  Requests to an
+overlay that does not answer are repeated for a while: long while the VM runs, not so long while it
+stands still.  A server that is dead does not get the VM (`experiments.failures`).
 """
 
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 
 from experiments.events import Event
-from experiments.overlays import Overlay, Relocation
+from experiments.failures import Moment
+from experiments.overlays import Overlay, Refused, Relocation
 from experiments.scenario import Move
+from nve.announce import NOTHING
 from nve.hypervisor import Hypervisor
+from nve.lanes import Lanes
+from nve.model import Bounds, TenantSystem
 from nve.rules import FIRST_VM_PORT
 from topologies.emulation import DataCentre
 
 COMPLETION_TIMEOUT_S = 120.0
+PATIENCE_S = 20.0
+"""How long a request is repeated while the VM runs, and after it has arrived for good."""
+PAUSED_PATIENCE_S = 5.0
+"""The same while the VM stands still."""
+
+Reached = Callable[[Moment, Relocation], None]
+"""reached(moment, move): called when a move has come so far, before its next step."""
+
+
+class MoveUndone(RuntimeError):
+    """A move has failed, and all it had done is undone; the message says why it failed."""
+
+
+class ServerGone(RuntimeError):
+    """A server that the next step of a move needs does not answer."""
 
 
 class Orchestrator:
     """Moves VMs of one data centre.  Moves of different VMs may run in parallel threads."""
 
-    def __init__(self, data_centre: DataCentre, overlay: Overlay, *, hold: bool) -> None:
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        overlay: Overlay,
+        *,
+        bounds: Bounds,
+        hold: bool,
+        end_marker: bool,
+        diskless: Collection[str] = (),
+    ) -> None:
         self._data_centre = data_centre
         self._overlay = overlay
         self._hold = hold
+        self._diskless = diskless
         self.events: list[Event] = []
         self.where: dict[str, str] = {}
+        self.reached: Reached = lambda _moment, _relocation: None
+        self._under_way: dict[str, Relocation] = {}
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        """Of each VM: held while a move of it begins, and while one is cleared away after."""
         self._hypervisors = {
-            name: Hypervisor(vm.spec, vm.pid, vm.cgroup, FIRST_VM_PORT + index, self._note)
+            name: Hypervisor(
+                vm.spec,
+                vm.pid,
+                vm.cgroup,
+                FIRST_VM_PORT + index,
+                self._note,
+                bounds,
+                end_marker=end_marker,
+            )
             for index, (name, vm) in enumerate(data_centre.vms.items())
         }
 
     @property
     def hypervisors(self) -> Mapping[str, Hypervisor]:
         return self._hypervisors
+
+    def lanes(self, system: TenantSystem, nve: str) -> Lanes | None:
+        """The ways into a VM at an NVE that may be held there."""
+        found = (each for each in self._hypervisors.values() if each.vm.tenant_system == system)
+        hypervisor = next(found, None)
+        return hypervisor.lanes(nve) if hypervisor else None
 
     def start_vms(self, moves: Sequence[Move]) -> None:
         """Every VM starts where the scenario says, wired to every NVE it is going to visit."""
@@ -58,58 +115,147 @@ class Orchestrator:
             self._overlay.attach(vm.spec, vm.spec.nve, hypervisor.port)
             self.where[name] = vm.spec.nve
 
-    def move(self, number: int, move: Move) -> None:
-        """Carry out one move and return when nothing is left of it.
+    def move(self, number: int, move: Move) -> "Future[None]":
+        """Carry out one move; returns when the VM has arrived.
 
-        Raises what the failing step raised, after the VM was brought back where possible.
+        The future is done when nothing is left of the move.  Raises Refused when the overlay does
+        not accept it, MoveUndone when it had to be given up, and what a failing step raised where
+        not even that was possible.
         """
-        hypervisor = self._hypervisors[move.vm]
-        source, destination = self.where[move.vm], move.to
-        relocation = Relocation(number, hypervisor.vm, source, destination, hypervisor.port)
-        self._record("move-requested", move.vm, number=number, source=source, to=destination)
-        place = self._data_centre.nves[destination].bridge
-        paused = False
+        relocation = self._request(number, move)
         try:
-            hypervisor.pre_associate(place, hold=self._hold)
-            self._overlay.prepare(relocation)
+            self._bring_over(relocation, move)
+        finally:
+            del self._under_way[move.vm]
+        completion: Future[None] = Future()
+        cleaner = threading.Thread(target=self._clear_away, args=(relocation, completion))
+        cleaner.daemon = True
+        cleaner.start()
+        return completion
+
+    def _request(self, number: int, move: Move) -> Relocation:
+        """Begin a move, unless the VM is being moved: then only the overlay is asked."""
+        hypervisor = self._hypervisors[move.vm]
+        with self._turns[move.vm]:
+            source = self.where[move.vm]
+            relocation = Relocation(number, hypervisor.vm, source, move.to, hypervisor.port)
+            asked = {"pause_ms": move.pause_ms, "announce": move.announce}
+            self._record("move-requested", relocation, source=source, to=move.to, **asked)
+            busy = move.vm in self._under_way
+            if not busy:
+                self._under_way[move.vm] = relocation
+        if busy:
+            try:
+                self._overlay.prepare(relocation, PATIENCE_S)
+            except Refused:
+                self._record("move-refused", relocation)
+                raise
+            raise RuntimeError(f"the overlay moves {move.vm} twice at a time")
+        return relocation
+
+    def _bring_over(self, relocation: Relocation, move: Move) -> None:
+        """Everything until the VM has arrived."""
+        hypervisor = self._hypervisors[move.vm]
+        source, destination = relocation.source, relocation.destination
+        place = self._data_centre.nves[destination].bridge
+        undo: list[Callable[[], None]] = []
+        try:
+            self.reached(Moment.REQUESTED, relocation)
+            self._require_server(destination)
+            hypervisor.pre_associate(place, move.announcement, hold=self._hold)
+            undo.append(partial(hypervisor.de_associate, destination))
+            self._require_server(source)
+            undo.append(partial(self._overlay.roll_back, relocation, COMPLETION_TIMEOUT_S))
+            self._overlay.prepare(relocation, PATIENCE_S)
+            self.reached(Moment.PREPARED, relocation)
             if self._hold:
                 # Nothing that comes for the VM may meet a paused one: what is not in flight by now
                 # is delivered to it, and what is waits at the destination.
-                self._switch_over(relocation)
-            paused = True
+                self._switch_over(relocation, PATIENCE_S)
+            undo.append(hypervisor.resume)
             hypervisor.pause()
             resume_at_s = time.monotonic() + move.pause_ms / 1000
+            self.reached(Moment.PAUSED, relocation)
+            if move.vm in self._diskless:
+                hypervisor.lose_ipv4_address()
             if not self._hold:
-                self._switch_over(relocation)
+                self._switch_over(relocation, PAUSED_PATIENCE_S)
             time.sleep(max(0.0, resume_at_s - time.monotonic()))
-        except Exception:
-            self._record("move-failed", move.vm, number=number)
-            if paused:
-                hypervisor.resume()
-            self._overlay.roll_back(relocation)
-            hypervisor.de_associate(destination)
+            self._require_server(destination)
+        except Refused:
+            self._undo(relocation, undo)
+            self._record("move-refused", relocation)
             raise
-        hypervisor.activate(destination, move.announce)
+        except Exception as cause:
+            self._record("move-failed", relocation, why=str(cause))
+            if self._undo(relocation, undo):
+                raise MoveUndone(str(cause)) from cause
+            raise
+        hypervisor.activate(destination)
         self.where[move.vm] = destination
-        self._overlay.arrive(relocation, announced=move.announce != "none")
-        self._overlay.complete(relocation, COMPLETION_TIMEOUT_S)
-        self._overlay.release(relocation)
-        hypervisor.de_associate(source)
+        self.reached(Moment.RESUMED, relocation)
+        announced = move.announce != NOTHING or move.vm in self._diskless
+        self._overlay.arrive(relocation, COMPLETION_TIMEOUT_S, announced=announced)
+        self.reached(Moment.ARRIVED, relocation)
 
-    def _switch_over(self, relocation: Relocation) -> None:
+    def _switch_over(self, relocation: Relocation, patience_s: float) -> None:
+        for nve in (relocation.destination, relocation.source):
+            self._require_server(nve)
         switch = self._data_centre.nves[relocation.source].bridge
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
-        self._overlay.switch_over(relocation)
+        self._overlay.switch_over(relocation, patience_s)
         switch.follow_rules_now()
+        self.reached(Moment.REDIRECTED, relocation)
+
+    def _require_server(self, nve: str) -> None:
+        if not self._data_centre.nves[nve].bridge.alive:
+            raise ServerGone(f"the server of {nve} does not answer")
+
+    def _undo(self, relocation: Relocation, steps: list[Callable[[], None]]) -> bool:
+        """What was done last is undone first; what cannot be undone does not keep the rest.
+
+        Returns whether all of it is undone.
+        """
+        failed = False
+        for step in reversed(steps):
+            try:
+                step()
+            except Exception as error:
+                self._record("not-undone", relocation, why=str(error))
+                failed = True
+        if failed:
+            return False
+        self._record("move-undone", relocation)
+        return True
+
+    def _clear_away(self, relocation: Relocation, completion: "Future[None]") -> None:
+        try:
+            self._overlay.converge(relocation, COMPLETION_TIMEOUT_S)
+            self.reached(Moment.CONVERGED, relocation)
+            self._overlay.complete(relocation, COMPLETION_TIMEOUT_S)
+            vm = relocation.vm.name
+            with self._turns[vm]:
+                if relocation.source not in self._needed(vm):
+                    self._overlay.release(relocation, COMPLETION_TIMEOUT_S)
+                    self._hypervisors[vm].de_associate(relocation.source)
+            completion.set_result(None)
+        except Exception as error:
+            completion.set_exception(error)
+
+    def _needed(self, vm: str) -> list[str]:
+        """The places of a VM that must not be taken away."""
+        move = self._under_way.get(vm)
+        return [self.where[vm], *([move.source, move.destination] if move else [])]
 
     def close(self) -> None:
         for hypervisor in self._hypervisors.values():
             hypervisor.close()
 
-    def _record(self, event: str, vm: str, *, number: int, **details: object) -> None:
+    def _record(self, event: str, move: Relocation, **details: object) -> None:
         renamed = {"from" if key == "source" else key: value for key, value in details.items()}
-        self.events.append(Event(time.time_ns(), "runner", event, vm, {"move": number, **renamed}))
+        told = {"move": move.number, **renamed}
+        self.events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
 
     def _note(self, t_ns: int, event: str, vm: str, details: dict[str, object]) -> None:
         self.events.append(Event(t_ns, "hypervisor", event, vm, details))

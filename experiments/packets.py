@@ -7,9 +7,13 @@ All clocks are one kernel's clock, so that a delay is the difference of two read
 correction.
 
 A rate is never assumed: the interval of a flow is taken from the due times of its packets.
+
+A packet that is lost has no place in the order of arrival (RFC 4737, section 3.3), so that one that
+comes after the waiting time is lost, and neither reordered nor a reason why others are.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +54,14 @@ class Samples:
     def where(self, chosen: Bools) -> "Samples":
         return Samples(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
+    def span(self, start_ns: int, end_ns: int) -> slice:
+        """The packets sent in [start, end); a flow sends in the order of its numbers."""
+        first, last = np.searchsorted(self.sent_ns, [start_ns, end_ns])
+        return slice(int(first), int(last))
+
     def sent_between(self, start_ns: int, end_ns: int) -> "Samples":
-        return self.where((self.sent_ns >= start_ns) & (self.sent_ns < end_ns))
+        here = self.span(start_ns, end_ns)
+        return Samples(*(getattr(self, column.name)[here] for column in fields(self)))
 
     def __len__(self) -> int:
         return len(self.seq)
@@ -66,7 +76,12 @@ class Samples:
         """One-way delays (RFC 7679) of the packets that arrived, however late."""
         return (self.received_ns - self.sent_ns)[self.arrived]
 
-    @property
+    @cached_property
+    def arrivals_ns(self) -> Int64s:
+        """The times of arrival in their order."""
+        return np.sort(self.received_ns[self.arrived])
+
+    @cached_property
     def interval_ns(self) -> float:
         """The time between two due times; 0 if there are not two packets to tell it from."""
         if len(self) < 2:
@@ -123,13 +138,35 @@ def longest_silence_ns(samples: Samples, start_ns: int, end_ns: int) -> int:
     sent = samples.sent_between(start_ns, end_ns).sent_ns
     if not len(sent):
         return 0
-    arrivals = np.sort(samples.received_ns[samples.arrived])
-    earlier = arrivals[arrivals < start_ns][-1:]
-    begin = earlier if len(earlier) else sent[:1]
-    inside = arrivals[(arrivals >= start_ns) & (arrivals < end_ns)]
+    arrivals = samples.arrivals_ns
+    first, last = np.searchsorted(arrivals, [start_ns, end_ns])
+    begin = arrivals[first - 1 : first] if first else sent[:1]
+    inside = arrivals[first:last]
     marks = np.concatenate([begin, inside])
-    last = np.maximum(marks[-1:], sent[-1:])
-    return int(np.diff(np.concatenate([marks, last])).max())
+    end = np.maximum(marks[-1:], sent[-1:])
+    return int(np.diff(np.concatenate([marks, end])).max())
+
+
+@dataclass(frozen=True)
+class Fates:
+    """What became of each packet of a flow: judged once, over the whole run."""
+
+    samples: Samples
+    lost: Bools
+    late: Bools
+    reordered: Bools
+
+    @classmethod
+    def of(cls, samples: Samples, waiting_time_ns: int) -> "Fates":
+        lost = lost_mask(samples, waiting_time_ns)
+        reordered = np.zeros(len(samples), dtype=np.bool_)
+        reordered[~lost] = reordered_mask(samples.where(~lost))
+        return cls(samples, lost, late_mask(samples, waiting_time_ns), reordered)
+
+    def sent_between(self, start_ns: int, end_ns: int) -> "Fates":
+        here = self.samples.span(start_ns, end_ns)
+        own = self.samples.sent_between(start_ns, end_ns)
+        return Fates(own, self.lost[here], self.late[here], self.reordered[here])
 
 
 @dataclass(frozen=True)

@@ -32,10 +32,13 @@ WAITING_TIME_S = 2.0
 """Where a manifest names none."""
 
 SCENARIO, MANIFEST, EVENTS = "scenario.yaml", "manifest.json", "events.csv"
-PACKETS, MOVES, THROUGHPUT = "packets.parquet", "moves.csv", "throughput.csv"
+PACKETS, MOVES, FLOWS = "packets.parquet", "moves.csv", "flows.csv"
+THROUGHPUT, REQUESTS, REFUSED = "throughput.csv", "requests.csv", "refused.csv"
 
 EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
 PACKET_COLUMNS = ("flow", "seq", "sent_ns", "received_ns", "copies", "late_ns", "rx_index")
+REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
+REQUEST_COLUMNS = ("t_ns", "client", "attempt", "answered_ns", "round_trip_ms", "answer", "used")
 THROUGHPUT_COLUMNS = ("t_ns", "flow", "bits_per_second", "retransmits")
 
 _REQUIRED = (SCENARIO, MANIFEST, EVENTS, PACKETS, MOVES)
@@ -76,9 +79,23 @@ class RunRecorder:
     def moves(self, moves: "pd.DataFrame") -> None:
         moves.to_csv(self.directory / MOVES, index=False)
 
+    def flows(self, flows: "pd.DataFrame") -> None:
+        flows.to_csv(self.directory / FLOWS, index=False)
+
     def throughput(self, throughput: "pd.DataFrame") -> None:
         _require_columns(THROUGHPUT, throughput, THROUGHPUT_COLUMNS)
         throughput.to_csv(self.directory / THROUGHPUT, index=False)
+
+    def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What NVEs dropped and the NVA refused: rows with the columns of REFUSED_COLUMNS."""
+        with (self.directory / REFUSED).open("w", newline="") as file:
+            writer = csv.DictWriter(file, REFUSED_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def requests(self, requests: "pd.DataFrame") -> None:
+        _require_columns(REQUESTS, requests, REQUEST_COLUMNS)
+        requests.to_csv(self.directory / REQUESTS, index=False)
 
     @property
     def missing(self) -> list[str]:
@@ -251,12 +268,36 @@ class Result:
         return metrics.table(self.packets, self.events, self.homes, self.waiting_time_s)
 
     @cached_property
+    def totals(self) -> "pd.DataFrame":
+        """The table of flows.csv, computed anew; a result from before there was one has it too."""
+        from experiments import totals
+
+        return totals.table(self.packets, self.metrics, self.waiting_time_s)
+
+    @cached_property
     def throughput(self) -> "pd.DataFrame | None":
         """None if the run had no TCP workload."""
         import pandas as pd
 
         path = self.path / THROUGHPUT
         return pd.read_csv(path) if path.exists() else None
+
+    @cached_property
+    def refused(self) -> list[dict[str, str]]:
+        """What NVEs dropped and the NVA refused; nothing is known of an older result."""
+        path = self.path / REFUSED
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    @cached_property
+    def requests(self) -> "pd.DataFrame | None":
+        """None if the run had no diskless client."""
+        import pandas as pd
+
+        path = self.path / REQUESTS
+        return pd.read_csv(path, dtype={"answered_ns": "Int64"}) if path.exists() else None
 
 
 def load(path: Path) -> Result:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 
-from experiments import findings, plots, summary
+from experiments import findings, plots, summary, totals
 from experiments.events import KNOWN, Move, moves_of
 from experiments.record import Result, load
 
@@ -72,8 +72,8 @@ def write_report(path: Path) -> Path:
         name=result.name,
         says=result.scenario.get("says", ""),
         valid=all(run.manifest.get("valid", True) for run in result.runs.values()),
-        findings=findings.what_happened(result),
-        tables=[*summary.of_flows(result), summary.of_moves(result)],
+        findings=[*findings.headlines(result), *findings.what_happened(result)],
+        tables=_tables(result),
         plots=list(_drawn(result)),
         time_lines=list(_time_lines(result)),
         notes=findings.honest_notes(result),
@@ -84,6 +84,12 @@ def write_report(path: Path) -> Path:
     report = path / REPORT
     report.write_text(page)
     return report
+
+
+def _tables(result: Result) -> list[summary.Table]:
+    """What the terminal shows; and the totals, which it leaves out where there are few moves."""
+    shown = summary.tables(result)
+    return [summary.of_totals(result), *shown] if summary.has_few_moves(result) else shown
 
 
 def _drawn(result: Result) -> Iterator[DrawnPlot]:
@@ -97,7 +103,11 @@ def _drawn(result: Result) -> Iterator[DrawnPlot]:
 
 def _time_lines(result: Result) -> Iterator[TimeLine]:
     for run_name, run in result.runs.items():
-        for move in moves_of(run.events):
+        moves = moves_of(run.events)
+        if len(moves) > summary.FEW_MOVES:
+            told = totals.worst(run.metrics, summary.WORST_MOVES)
+            moves = [move for move in moves if move.number in told]
+        for move in moves:
             route = f"{move.vm} {move.source_nve}→{move.destination_nve}"
             yield TimeLine(f"{run_name}, move {move.number}: {route}", list(_lines(move)))
 

@@ -9,35 +9,35 @@ Building and taking down is `experiments.lab`'s; here is what happens in between
 import os
 import shutil
 import sys
-import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from experiments import machine
+from experiments import machine, totals
 from experiments.capture import Captures
 from experiments.errors import RunError, UsageError
 from experiments.events import Event
+from experiments.injection import Injector
 from experiments.lab import Lab, Progress
 from experiments.machine import ROOT, Clock
 from experiments.metrics import table
+from experiments.movers import Movers
 from experiments.nva import PYTHONS, NvaError
-from experiments.orchestrator import Orchestrator
 from experiments.overlays.nvo3 import Nvo3
-from experiments.probes.fleet import Probed, ProbeError
+from experiments.probes.fleet import ProbeError
 from experiments.record import RunRecorder
-from experiments.scenario import Move, Scenario, as_mapping
-from experiments.traffic import Traffic
-from experiments.workloads.iperf3 import WorkloadError
-
-if TYPE_CHECKING:
-    import pandas as pd
+from experiments.scenario import Scenario, as_mapping
+from experiments.traffic import Measured, Traffic
+from experiments.workloads import WorkloadError
+from nve import freezer
+from nve.wait import wait_until
 
 NEEDED = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "mnexec", "ip", "tc", "ethtool", "iperf3")
 CLOCK_STEP_LIMIT_MS = 1.0
+TABLES_TIMEOUT_S = 15.0
+"""For what was under way to arrive, and for NVEs that lost the NVA to come back to it."""
 RYU_TARGET = "test-ryu"
 FAILURES = (NvaError, ProbeError, WorkloadError, OSError, RuntimeError)
 """What the parts of a run raise when they cannot go on; a TimeoutError is an OSError."""
@@ -122,16 +122,17 @@ class Run:
     def carry_out(self) -> Outcome:
         load_before, clock = machine.load(), Clock()
         with Lab(self._scenario, self._options.framework, self._progress) as lab:
-            probed, throughput = self._experiment(lab)
+            measured = self._experiment(lab)
             facts = {
                 "datapath": lab.data_centre.datapath,
                 "link_emulator": lab.data_centre.link_emulator,
                 "framework": lab.overlay.nva.framework(),
                 "tenant_mtu": lab.data_centre.tenant_mtu,
                 "bring_up_s": round(lab.bring_up_s, 3),
-                "refused": lab.overlay.nva.get("refused"),
             }
+            self._recorder.refused(lab.overlay.refused())
             events = [*self._events, *lab.orchestrator.events, *lab.overlay.events()]
+            events += measured.events
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(
@@ -140,11 +141,16 @@ class Run:
             )
         self._recorder.scenario(as_mapping(self._scenario))
         self._recorder.events(events)
+        probed = measured.probed
         self._recorder.packets(probed.packets)
-        if throughput is not None:
-            self._recorder.throughput(throughput)
+        if measured.throughput is not None:
+            self._recorder.throughput(measured.throughput)
+        if measured.requests is not None:
+            self._recorder.requests(measured.requests)
         homes = {vm.name: vm.nve for vm in self._scenario.vms()}
-        self._recorder.moves(table(probed.packets, events, homes))
+        moves = table(probed.packets, events, homes)
+        self._recorder.moves(moves)
+        self._recorder.flows(totals.table(probed.packets, moves))
         self._recorder.manifest(
             {
                 "name": self._scenario.name,
@@ -163,11 +169,15 @@ class Run:
         )
         return self._outcome
 
-    def _experiment(self, lab: Lab) -> "tuple[Probed, pd.DataFrame | None]":
-        """Traffic and moves on a lab that stands; what the probes and TCP measured."""
+    def _experiment(self, lab: Lab) -> Measured:
+        """Traffic and moves on a lab that stands; what was measured."""
         with ExitStack() as stack:
             traffic = Traffic(lab.data_centre, self._scenario, lab.session.directory)
             stack.callback(traffic.stop)
+            injector = Injector(lab.data_centre, lab.overlay.nva, self._scenario.failures)
+            stack.callback(injector.stop)
+            lab.orchestrator.reached = injector.reached
+            movers = Movers(lab.orchestrator, self._scenario.moves, injector.happened)
             self._progress("waiting until all VMs reach each other")
             traffic.await_reachable()
             for nve in lab.data_centre.nves.values():
@@ -181,44 +191,21 @@ class Run:
             self._note("run-started")
             start_ns = traffic.begin()
             self._events.append(Event(start_ns, "runner", "traffic-started"))
-            movers = self._start_moves(lab.orchestrator, start_ns)
+            injector.begin(start_ns)
+            movers.start(start_ns)
             self._watch(start_ns)
-            probed, throughput = traffic.collect()
+            measured = traffic.collect()
             self._note("traffic-stopped")
             self._progress("waiting for the last move to be completed")
-            for mover in movers:
-                mover.join()
-            self._outcome.problems += probed.problems
-            self._check_places(lab.overlay, lab.orchestrator)
+            movers.join()
+            injector.finish()
+            self._events += injector.events
+            self._outcome.problems += movers.problems + injector.problems
+            self._outcome.problems += measured.probed.problems
+            self._check_places(lab)
+            self._check_tables(lab.overlay)
             self._note("run-ended")
-        return probed, throughput
-
-    def _start_moves(self, orchestrator: Orchestrator, start_ns: int) -> list[threading.Thread]:
-        """A thread for each VM that moves: its moves are in order, VMs are independent."""
-        of_vm: dict[str, list[tuple[int, Move]]] = {}
-        for number, move in enumerate(self._scenario.moves, start=1):
-            of_vm.setdefault(move.vm, []).append((number, move))
-        movers = []
-        for moves in of_vm.values():
-            in_order = sorted(moves, key=lambda item: item[1].at_s)
-            mover = threading.Thread(
-                target=self._carry_out_moves, args=(orchestrator, start_ns, in_order), daemon=True
-            )
-            mover.start()
-            movers.append(mover)
-        return movers
-
-    def _carry_out_moves(
-        self, orchestrator: Orchestrator, start_ns: int, moves: list[tuple[int, Move]]
-    ) -> None:
-        for number, move in moves:
-            due_ns = start_ns + int(move.at_s * 1e9)
-            time.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
-            try:
-                orchestrator.move(number, move)
-            except Exception as error:
-                self._outcome.problems.append(f"move {number} of {move.vm} failed: {error}")
-                return
+        return measured
 
     def _watch(self, start_ns: int) -> None:
         """Say how far the run is, until the traffic ends."""
@@ -229,14 +216,27 @@ class Run:
             time.sleep(min(1.0, left_s))
         self._progress("collecting")
 
-    def _check_places(self, overlay: Nvo3, orchestrator: Orchestrator) -> None:
-        """The overlay and the orchestrator have to agree where every VM is."""
-        believed = overlay.where()
-        for vm, nve in orchestrator.where.items():
+    def _check_places(self, lab: Lab) -> None:
+        """The overlay, the orchestrator and the VM's own NIC have to agree where each VM is."""
+        believed = lab.overlay.where()
+        for vm, nve in lab.orchestrator.where.items():
+            plugged = lab.orchestrator.hypervisors[vm].plugged()
+            if plugged != [nve]:
+                places = " and ".join(plugged) or "no NVE"
+                self._outcome.problems.append(f"{vm} is at {nve}, but plugged into {places}")
+            if freezer.is_frozen(lab.data_centre.vms[vm].cgroup):
+                self._outcome.problems.append(f"{vm} stands still")
             if believed.get(vm) != nve:
                 self._outcome.problems.append(
                     f"{vm} is at {nve}, but the overlay believes {believed.get(vm)}"
                 )
+
+    def _check_tables(self, overlay: Nvo3) -> None:
+        """Every NVE has to hold what follows from where the VMs are, and nothing else."""
+        try:
+            wait_until(lambda: "; ".join(overlay.differences()) or None, TABLES_TIMEOUT_S)
+        except TimeoutError as error:
+            self._outcome.problems.append(str(error))
 
     def _note(self, event: str) -> None:
         self._events.append(Event(time.time_ns(), "runner", event))

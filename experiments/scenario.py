@@ -9,16 +9,12 @@ that they do not mix (R4.1.8).
 """
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SerializeAsAny,
     StringConstraints,
@@ -28,38 +24,29 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from controller.dissemination import strategy
-from experiments.errors import UsageError
-from nve.model import NAME, VmSpec, mac, vni
+from experiments.attacks import Forgery
+from experiments.attacks import contradictions as contradicting_attacks
+from experiments.content import ScenarioError, Series, changed, is_series
+from experiments.failures import Failure
+from experiments.failures import contradictions as contradicting_failures
+from experiments.parts import Name, Part
+from nve.announce import NOTHING, Announcement
+from nve.limits import Limits
+from nve.model import Bounds, VmSpec, mac, vni
 from topologies import catalogue
 from topologies.configuration import RESERVED
-from topologies.spec import Fabric, LinkSpec, UnderlayParameters
+from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
+from topologies.spec import USUAL_MTU, Fabric, LinkSpec, UnderlayParameters
 
 FOLDER = Path(__file__).parent / "scenarios"
 TENANT_IPV4 = IPv4Address("192.168.0.0")
 TENANT_IPV6 = IPv6Address("fd77::")
 Family = Literal["ipv4", "ipv6"]
-SETTLE_S = 1.0
-"""Slack added to the time-outs of one move before the VM's next move may begin."""
-
-
-class ScenarioError(UsageError):
-    """The scenario cannot be run as it is; the message names file, field and remedy."""
-
-
-def _a_name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no name here: a letter, then up to 6 letters or digits")
-    return text
-
-
-Name = Annotated[str, AfterValidator(_a_name)]
+GAP_S = 0.5
+"""From the end of a move's pause until the VM's next move may begin: by then it has arrived.  Old
+entries and the in-flight tunnel of the first may still be there; the NVA takes both moves' apart.
+"""
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
-
-
-class Part(BaseModel):
-    """A part of a scenario: unknown keys are refused, nothing changes after it was read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Tenant(Part):
@@ -67,6 +54,8 @@ class Tenant(Part):
 
     vni: int = Field(ge=1, le=2**24 - 1)
     vms: dict[Name, Name] = Field(min_length=1, max_length=1000)
+    mtu: int | None = Field(None, ge=LEAST_VM_MTU, le=LARGEST_VM_MTU)
+    """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
 
 
 class Overlay(Part):
@@ -80,22 +69,40 @@ class Overlay(Part):
     stop: Literal["idle", "timer"] = "idle"
     idle_s: int = Field(2, ge=1, le=3600)
     timer_s: int = Field(5, ge=1, le=3600)
+    hold_packets: int = Field(30_000, ge=1, le=1_000_000)
+    hold_bytes: int = Field(32 << 20, ge=2000, le=1 << 30)
+    hold_s: float = Field(60, gt=0, le=1200)
+    end_marker: bool = False
+    end_marker_s: float = Field(1, gt=0, le=60)
+    on_expiry: Literal["forget", "keep"] = "forget"
+    report_rate_pps: int = Field(Limits.report_rate_pps, ge=1, le=100_000)
+    report_burst: int = Field(Limits.report_burst, ge=1, le=100_000)
+    miss_rate_pps: int = Field(Limits.miss_rate_pps, ge=1, le=100_000)
+    miss_burst: int = Field(Limits.miss_burst, ge=1, le=100_000)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What may wait for a VM that is not there yet, and for how long."""
+        return Bounds(self.hold_packets, self.hold_bytes, self.hold_s)
+
+    @property
+    def limits(self) -> Limits:
+        """How much a VM may have its NVE tell the NVA."""
+        return Limits(
+            self.report_rate_pps, self.report_burst, self.miss_rate_pps, self.miss_burst
+        )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        strategy(self.mapping_update, self.lifetime_s)
+        keeps_expired = self.on_expiry == "keep"
+        strategy(self.mapping_update, self.lifetime_s, keeps_expired=keeps_expired)
         if self.hold and self.in_flight == "drop":
             raise ValueError(
                 "hold: true holds what the source NVE tunnels on; use in_flight: tunnel"
             )
+        if self.end_marker and not self.hold:
+            raise ValueError("end_marker: true says until when to hold; it needs hold: true")
         return self
-
-    @property
-    def settling_s(self) -> float:
-        """The longest that a move's leftovers (old entries, in-flight tunnel) can live."""
-        ending_s = self.idle_s if self.stop == "idle" else self.timer_s
-        lifetime_s = strategy(self.mapping_update, self.lifetime_s).lifetime_s
-        return (lifetime_s or 0) + ending_s + SETTLE_S
 
 
 class UdpProbe(Part):
@@ -119,7 +126,18 @@ class TcpBulk(Part):
     rate_mbit: float | None = Field(None, gt=0, le=100_000)
 
 
-Traffic = Annotated[UdpProbe | TcpBulk, Field(discriminator="kind")]
+class DisklessClient(Part):
+    """A client in a VM that has no disk: at each move the VM loses its IPv4 address, and the client
+    asks for it with reverse ARP (R4.1.5)."""
+
+    kind: Literal["diskless-client"]
+    vm: Name
+
+
+Flow = UdpProbe | TcpBulk
+"""Traffic from one VM to another."""
+Traffic = Annotated[Flow | DisklessClient | Forgery, Field(discriminator="kind")]
+_KINDS = ("udp-probe", "tcp-bulk", "diskless-client", "forgery")
 
 
 class Move(Part):
@@ -130,7 +148,23 @@ class Move(Part):
     to: Name
     mode: Literal["hot"] = "hot"
     pause_ms: float = Field(50, ge=0, le=600_000)
-    announce: Literal["garp", "na", "both", "rarp", "none"] = "both"
+    announce: Literal["garp", "garp-reply", "na", "na-solicited", "both", "rarp", "none"] = "both"
+    announce_times: int = Field(1, ge=1, le=10)
+    announcement_lost: bool = False
+    expect: Literal["completed", "refused"] = "completed"
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.announce == NOTHING and (self.announce_times > 1 or self.announcement_lost):
+            raise ValueError(
+                "announce: none leaves nothing to repeat (announce_times) or to lose "
+                "(announcement_lost); name a form, such as announce: garp"
+            )
+        return self
+
+    @property
+    def announcement(self) -> Announcement:
+        return Announcement(self.announce, self.announce_times, self.announcement_lost)
 
 
 class Topology(Part):
@@ -161,13 +195,14 @@ class Scenario(Part):
     control: LinkSpec = LinkSpec()
     tenants: list[Tenant] = Field(min_length=1)
     overlay: Overlay = Field(default_factory=lambda: Overlay.model_validate({}))
-    traffic: list[Traffic] = []
-    moves: list[Move] = []
+    traffic: list[Traffic] = Field(default_factory=list)
+    moves: list[Move] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
     duration_s: float = Field(gt=0, le=86_400)
     seed: int = Field(1, ge=0, le=2**31 - 1)
     datapath: Literal["auto", "system", "netdev"] = "auto"
     link_emulator: Literal["auto", "netem", "delay-line"] = "auto"
-    variants: dict[VariantName, dict[str, Any]] = {}
+    variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 
     def vms(self) -> list[VmSpec]:
         """Every VM with its addresses, in the order of the file."""
@@ -179,10 +214,26 @@ class Scenario(Part):
                 TENANT_IPV4 + number,
                 TENANT_IPV6 + number,
                 nve,
+                tenant.mtu,
             )
             for tenant in self.tenants
             for number, (name, nve) in enumerate(tenant.vms.items(), start=1)
         ]
+
+    @property
+    def flows(self) -> list[Flow]:
+        """The traffic that goes from one VM to another."""
+        return [flow for flow in self.traffic if isinstance(flow, UdpProbe | TcpBulk)]
+
+    @property
+    def forgeries(self) -> list[Forgery]:
+        """The attacks."""
+        return [attack for attack in self.traffic if isinstance(attack, Forgery)]
+
+    @property
+    def diskless(self) -> list[str]:
+        """The VMs that lose their IPv4 address when they move."""
+        return [client.vm for client in self.traffic if isinstance(client, DisklessClient)]
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -197,6 +248,11 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
     """What the parts say that does not fit together: (field, complaint)."""
     fabric = scenario.topology.fabric()
     nves = fabric.nves
+    for nve in scenario.topology.parameters.links:
+        if nve not in nves:
+            yield f"topology.links.{nve}", _no_such("NVE", nve, nves)
+    if scenario.control.mtu != USUAL_MTU:
+        yield "control.mtu", f"the control network has {USUAL_MTU}; leave it out"
     taken = {*RESERVED, *(node.name for node in fabric.nodes)}
     where: dict[str, str] = {}
     network: dict[str, int] = {}
@@ -212,6 +268,15 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
                 yield f"tenants.{number}.vms.{vm}", _no_such("NVE", nve, nves)
             where[vm], network[vm] = nve, tenant.vni
     for number, flow in enumerate(scenario.traffic):
+        if isinstance(flow, Forgery):
+            yield from contradicting_attacks(f"traffic.{number}", flow, network)
+            continue
+        if isinstance(flow, DisklessClient):
+            if flow.vm not in where:
+                yield f"traffic.{number}.vm", _no_such("VM", flow.vm, where)
+            if scenario.traffic.index(flow) < number:
+                yield f"traffic.{number}.vm", f"{flow.vm} has a diskless client already"
+            continue
         for end, vm in (("from", flow.source), ("to", flow.destination)):
             if vm not in where:
                 yield f"traffic.{number}.{end}", _no_such("VM", vm, where)
@@ -220,12 +285,19 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         if network.get(flow.source) != network.get(flow.destination):
             yield f"traffic.{number}", "its two VMs are in different virtual networks"
     yield from _contradicting_moves(scenario, where, nves)
+    yield from contradicting_failures(
+        scenario.failures,
+        nves,
+        moves=len(scenario.moves),
+        duration_s=scenario.duration_s,
+        control_delays=scenario.control.delays,
+    )
 
 
 def _contradicting_moves(
     scenario: Scenario, where: dict[str, str], nves: tuple[str, ...]
 ) -> Iterator[tuple[str, str]]:
-    free_at_s: dict[str, float] = {}
+    latest: dict[str, Move] = {}
     ordered = sorted(enumerate(scenario.moves), key=lambda item: item[1].at_s)
     for number, move in ordered:
         place = f"moves.{number}"
@@ -233,36 +305,33 @@ def _contradicting_moves(
             yield f"{place}.vm", _no_such("VM", move.vm, where)
         if move.to not in nves:
             yield f"{place}.to", _no_such("NVE", move.to, nves)
-        if where.get(move.vm) == move.to:
-            yield f"{place}.to", f"{move.vm} is at {move.to} already; name another NVE"
-        earliest_s = free_at_s.get(move.vm, 0.0)
-        if move.at_s < earliest_s:
-            yield (
-                f"{place}.at_s",
-                f"{move.vm} is still being moved; the earliest is {earliest_s:g} "
-                "(pause, entry lifetime and in-flight time-out of the move before, and a second)",
-            )
         if move.at_s >= scenario.duration_s:
             yield f"{place}.at_s", f"this is after the end; raise duration_s above {move.at_s:g}"
+        before = latest.get(move.vm)
+        resumes_s = before.at_s + before.pause_ms / 1000 if before else 0.0
+        if move.expect == "refused":
+            if before is None or not before.at_s < move.at_s < resumes_s:
+                yield (
+                    f"{place}.expect",
+                    f"nothing refuses a move of {move.vm} at {move.at_s:g}; "
+                    "ask while it stands still in another move (at_s to at_s + pause_ms)",
+                )
+            continue
+        if where.get(move.vm) == move.to:
+            yield f"{place}.to", f"{move.vm} is at {move.to} already; name another NVE"
+        if before is not None and move.at_s < resumes_s + GAP_S:
+            yield (
+                f"{place}.at_s",
+                f"{move.vm} is still being moved at {move.at_s:g}; the earliest is "
+                f"{resumes_s + GAP_S:g} (pause of the move before, and {GAP_S:g} s to arrive), "
+                "or say expect: refused",
+            )
         where[move.vm] = move.to
-        free_at_s[move.vm] = move.at_s + move.pause_ms / 1000 + scenario.overlay.settling_s
+        latest[move.vm] = move
 
 
 def _no_such(what: str, name: str, known: Any) -> str:
     return f"there is no {what} {name!r}; there are {', '.join(known)}"
-
-
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML that does not let the second of two equal keys win without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"this key is there twice: {', '.join(twice)}", node.start_mark
-            )
-        return super().construct_mapping(node, deep)
 
 
 # -- reading ---------------------------------------------------------------------------------------
@@ -284,30 +353,36 @@ def find(name: str) -> Path:
     return file
 
 
-def read(file: Path) -> dict[str, Any]:
-    """A scenario file's content, not yet validated.  Raises ScenarioError."""
-    try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _EachKeyOnce)
-    except yaml.YAMLError as error:
-        raise ScenarioError(f"{file}: this is not YAML: {_on_one_line(error)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{file}: {error}") from None
-    if not isinstance(content, dict):
-        raise ScenarioError(f"{file}: a scenario is a mapping of keys such as name and topology")
-    return content
-
-
 def resolve(
     content: dict[str, Any], origin: str, settings: Mapping[str, Any] | None = None
 ) -> Scenario:
     """The scenario, with `settings` (dotted key -> value) in place.  Raises ScenarioError."""
-    changed = content
+    edited = content
     for key, value in (settings or {}).items():
-        changed = _with(changed, key.split("."), value, f"--set {key}")
+        edited = changed(edited, key.split("."), value, f"--set {key}")
+    spelt_out, written_at = _spelt_out(edited, origin)
     try:
-        return Scenario.model_validate(changed)
+        return Scenario.model_validate(spelt_out)
     except ValidationError as error:
-        raise ScenarioError(f"{origin}: {complaints(error)}") from None
+        raise ScenarioError(f"{origin}: {complaints(error, written_at)}") from None
+
+
+def _spelt_out(content: dict[str, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
+    """The content with every move of its series listed, and where each move was written."""
+    given = content.get("moves")
+    if not isinstance(given, list):
+        return content, []
+    moves: list[Any] = []
+    written_at: list[str] = []
+    for number, entry in enumerate(given):
+        place = f"moves.{number}"
+        try:
+            listed = list(Series.model_validate(entry).moves()) if is_series(entry) else [entry]
+        except ValidationError as error:
+            raise ScenarioError(f"{origin}: {place}.{complaints(error)}") from None
+        moves += listed
+        written_at += [place] * len(listed)
+    return {**content, "moves": moves}, written_at
 
 
 def variants(
@@ -315,7 +390,7 @@ def variants(
 ) -> dict[str, Scenario]:
     """The scenarios of a file by variant name; a file without variants has one, named ''."""
     whole = resolve(content, origin, settings)
-    plain = _with(content, ["variants"], {}, "variants")
+    plain = changed(content, ["variants"], {}, "variants")
     if not whole.variants:
         return {"": whole}
     return {
@@ -332,61 +407,30 @@ def as_mapping(scenario: Scenario) -> dict[str, Any]:
     return content
 
 
-def setting(text: str) -> tuple[str, Any]:
-    """`a.b=value` as given to --set.  Raises ScenarioError."""
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise ScenarioError(f"--set {text}: write it as key=value, such as overlay.in_flight=drop")
-    try:
-        return key, yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ScenarioError(f"--set {text}: {value!r} is not a YAML value") from None
+def complaints(error: ValidationError, written_at: Sequence[str] = ()) -> str:
+    """pydantic's findings as sentences: field, what is wrong.
 
-
-def _with(content: Any, path: list[str], value: Any, what: str) -> Any:
-    """A copy of nested mappings and lists with one value replaced.
-
-    `*` in place of a list's number means every entry that has the key: traffic.*.rate_pps.
+    `written_at`: where the n-th move was written, if that is not the n-th entry of `moves`.
     """
-    here, *rest = path
-    if isinstance(content, list) and here == "*" and rest:
-        concerned = [isinstance(entry, dict) and rest[0] in entry for entry in content]
-        if not any(concerned):
-            raise ScenarioError(f"{what}: no entry of the list has {rest[0]!r}")
-        return [
-            _with(entry, rest, value, what) if its else entry
-            for entry, its in zip(content, concerned, strict=True)
-        ]
-    if isinstance(content, list):
-        if not here.isdigit() or int(here) >= len(content):
-            raise ScenarioError(f"{what}: {here!r} is no place in a list of {len(content)}")
-        place = int(here)
-        replaced = _with(content[place], rest, value, what) if rest else value
-        return [*content[:place], replaced, *content[place + 1 :]]
-    if not isinstance(content, dict):
-        raise ScenarioError(f"{what}: there is nothing below {content!r}")
-    return {**content, here: _with(content.get(here, {}), rest, value, what) if rest else value}
-
-
-def _on_one_line(error: yaml.YAMLError) -> str:
-    """What the parser found and where, without the drawing."""
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or str(error)
-    place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-    return " ".join(what.split()) + place
-
-
-def complaints(error: ValidationError) -> str:
-    """pydantic's findings as sentences: field, what is wrong."""
     sentences = []
     for found in error.errors():
-        place = ".".join(
-            str(part) for part in found["loc"] if part not in ("udp-probe", "tcp-bulk")
-        )
+        place = ".".join(str(part) for part in found["loc"] if part not in _KINDS)
         message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
             message = "there is no such key here; check the spelling or remove it"
         if found["type"] == "missing":
             message = "this is missing; add it"
+        if found["type"] == "contradiction":
+            place, message = found["ctx"]["place"], found["ctx"]["complaint"]
+        place = _as_written(place, written_at)
         sentences.append(f"{place}: {message}" if place else message)
-    return "; ".join(sentences)
+    return "; ".join(dict.fromkeys(sentences))  # all moves of a series have the same mistake
+
+
+def _as_written(place: str, written_at: Sequence[str]) -> str:
+    """The place in the file: a move of a series stands where the series does."""
+    part, _, rest = place.partition(".")
+    number, _, field = rest.partition(".")
+    if part != "moves" or not number.isdigit() or int(number) >= len(written_at):
+        return place
+    return f"{written_at[int(number)]}.{field}".rstrip(".")

@@ -15,6 +15,7 @@ from rich.table import Table
 from experiments.errors import RunError, UsageError
 from experiments.lab import Lab
 from experiments.nva import NvaError
+from experiments.overlays import Refused
 from experiments.run import FAILURES
 from experiments.scenario import Move, Scenario, complaints
 from topologies import catalogue
@@ -83,10 +84,11 @@ class Shell(CommandLine):  # type: ignore[misc]
         return False
 
     def do_move(self, line: str) -> None:
-        """move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]: a hot move; returns when it is over."""
+        """move VM NVE [PAUSE_MS [ANNOUNCE]]: a hot move; returns when it is over.
+        ANNOUNCE is garp, garp-reply, na, na-solicited, both, rarp or none."""
         words = line.split()
         if len(words) not in (2, 3, 4):
-            self._say("usage: move VM NVE [PAUSE_MS [garp|na|both|rarp|none]]")
+            self._say("usage: move VM NVE [PAUSE_MS [ANNOUNCE]]")
             return
         fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
         try:
@@ -115,9 +117,9 @@ class Shell(CommandLine):  # type: ignore[misc]
 
     def _move(self, number: int, move: Move) -> None:
         try:
-            self._orchestrator.move(number, move)
+            self._orchestrator.move(number, move).result()
             self._say(f"{move.vm} is at {move.to}; `trace` shows what happened")
-        except (NvaError, OSError, RuntimeError) as error:
+        except (NvaError, OSError, RuntimeError, Refused) as error:
             self._say(f"the move failed: {error}")
 
     def do_where(self, _line: str) -> None:
@@ -168,9 +170,13 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._seen = len(events)
 
     def do_refused(self, _line: str) -> None:
-        """refused: what VMs sent that was not theirs to send, by NVE and port."""
-        for row in self._overlay.nva.get("refused"):
-            self._say(f"{row['nve']} port {row['port']}: {row['what']} {row['times']} times")
+        """refused: what NVEs dropped and the NVA refused: forged, unknown or too much, and whose."""
+        table = _table("NVE", "port", "VM", "tunnel from", "what", "counted by", "packets")
+        for row in self._overlay.refused():
+            cells = (row["nve"], row["port"], row["vm"], row["tunnel_source"], row["what"])
+            words = ["" if cell is None else str(cell) for cell in cells]
+            table.add_row(*words, row["counted_by"], str(row["packets"]))
+        self._console.print(table)
 
     def do_northbound(self, _line: str) -> None:
         """northbound: how to ask the NVA with curl from another terminal."""

@@ -35,6 +35,11 @@ def span(low: float, high: float) -> str:
     return first if first == last else f"{first} to {last}"
 
 
+def things(value: float, word: str) -> str:
+    """1 move, 100 moves."""
+    return f"{count(value)} {word}" + ("" if value == 1 else "s")
+
+
 def counts(low: float, high: float) -> str:
     first, last = count(low), count(high)
     return first if first == last else f"{first} to {last}"

@@ -14,16 +14,20 @@ interface as its other port.
 """
 
 import os
+import re
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from ovs.unixctl.client import UnixctlClient
+
 from nve.buffers import enlarge_packet_sockets
 from nve.model import Mac
-from nve.namespace import inside, run
+from nve.namespace import inside, run, run_in
 from nve.wait import wait_until
 
 Datapath: TypeAlias = Literal["system", "netdev"]
@@ -43,6 +47,7 @@ _VSWITCHD = "/usr/sbin/ovs-vswitchd"
 # An NVE of ours serves a handful of ports: one thread of each kind does, and saves memory.
 # A flow that times out is noticed by the revalidator, which by default comes by twice a second.
 _TUNING = ("n-handler-threads=1", "n-revalidator-threads=1", "max-revalidator=25")
+_OTHER_CONFIG = tuple(f"other_config:{option}" for option in _TUNING)
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,10 @@ class OvsInstance:
     def launch(self) -> None:
         """Starts the two daemons; returns when the database can be asked."""
         self.directory.mkdir(parents=True)
-        database = str(self.directory / "conf.db")
-        run(["ovsdb-tool", "create", database, _SCHEMA])
-        self._spawn("ovsdb-server", "ovsdb-server", database, f"--remote=punix:{self._socket}")
-        wait_until(self._database_missing, START_TIMEOUT_S)
-        self.vsctl(
-            "--no-wait", "init", "--", "set", "Open_vSwitch", ".",
-            *(f"other_config:{option}" for option in _TUNING),
-        )  # fmt: skip
-        self._spawn("ovs-vswitchd", _VSWITCHD, f"unix:{self._socket}")
+        run(["ovsdb-tool", "create", self._database, _SCHEMA])
+        self._spawn_database()
+        self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", *_OTHER_CONFIG)
+        self._spawn_switch()
 
     def configure(self, underlay: UnderlayPort) -> None:
         """Builds the bridges; returns when ovs-vswitchd has done it."""
@@ -109,13 +109,24 @@ class OvsInstance:
             "add-port", INTEGRATION, name,
             "--", "set", "Interface", name, f"ofport_request={ofport}",
         )  # fmt: skip
+        self._raise_unless_numbered(name, ofport)
+        self.enlarge_buffers()
+
+    def add_internal_port(self, name: str, ofport: int) -> None:
+        """Makes a port of br-int that is an interface of the NVE's own namespace."""
+        self.vsctl(
+            "add-port", INTEGRATION, name,
+            "--", "set", "Interface", name, "type=internal", f"ofport_request={ofport}",
+        )  # fmt: skip
+        self._raise_unless_numbered(name, ofport)
+
+    def _raise_unless_numbered(self, name: str, ofport: int) -> None:
         given = self.vsctl("get", "Interface", name, "ofport").strip()
         if given != str(ofport):
             reason = self.vsctl("get", "Interface", name, "error").strip()
             raise RuntimeError(
                 f"{self.name}: port {name} got OpenFlow number {given}, not {ofport}: {reason}"
             )
-        self.enlarge_buffers()
 
     def del_port(self, name: str) -> None:
         self.vsctl("--if-exists", "del-port", INTEGRATION, name)
@@ -136,13 +147,53 @@ class OvsInstance:
         the switch brings up to date some milliseconds later.  This empties the cache: each flow's
         next packet asks the rules again, and none is lost by that.
         """
-        self.appctl("revalidator/purge")
+        # Asked without a process in between: packets may be waiting for the answer.
+        path = self.directory / f"ovs-vswitchd.{self._switch.pid}.ctl"
+        error, client = UnixctlClient.create(str(path))
+        if error:
+            raise RuntimeError(f"{self.name}: ovs-vswitchd does not answer: {os.strerror(error)}")
+        try:
+            failed, complaint, _ = client.transact("revalidator/purge", [])
+        finally:
+            client.close()
+        if failed or complaint:
+            reason = complaint or os.strerror(failed)
+            raise RuntimeError(f"{self.name}: revalidator/purge: {reason}")
 
     def enlarge_buffers(self) -> None:
         """Gives a userspace datapath room for what waits (see `nve.buffers`)."""
         if self.datapath == "netdev":
-            _, switch = self._processes
-            enlarge_packet_sockets(switch.pid)
+            enlarge_packet_sockets(self._switch.pid)
+
+    def cookies(self) -> list[int]:
+        """Of every rule that br-int holds."""
+        rules = self.ofctl("dump-flows", INTEGRATION)
+        return [int(found, 16) for found in re.findall(r"cookie=0x([0-9a-f]+)", rules)]
+
+    @property
+    def alive(self) -> bool:
+        """Whether both daemons run."""
+        processes = list(self._processes)
+        return len(processes) == 2 and all(process.poll() is None for process in processes)
+
+    def kill(self) -> None:
+        """What the loss of its server does: both daemons are gone at once, nothing is forwarded."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
+        if self.datapath == "system":  # the kernel's would go on with the flows it has cached
+            run_in(self.pid, ["ovs-dpctl", "del-dp", "ovs-system"])
+
+    def restart(self) -> None:
+        """Starts the daemons again; bridges, ports and the NVA's address are in the database."""
+        self._spawn_database()
+        self._spawn_switch()
+        # Something that is new, so that ovs-vsctl waits until all is configured again.
+        self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={time.time_ns()}")
+        self._raise_unless_ready()
+        self.enlarge_buffers()
 
     def rss_kib(self) -> int:
         """Memory of both daemons that is resident at the moment."""
@@ -164,6 +215,16 @@ class OvsInstance:
     def _socket(self) -> Path:
         return self.directory / "db.sock"
 
+    @property
+    def _database(self) -> str:
+        return str(self.directory / "conf.db")
+
+    @property
+    def _switch(self) -> subprocess.Popen[bytes]:
+        if len(self._processes) != 2:
+            raise RuntimeError(f"{self.name}: its switch does not run")
+        return self._processes[1]
+
     def _integration_bridge(self) -> Sequence[str]:
         return (
             "add-br", INTEGRATION,
@@ -183,6 +244,14 @@ class OvsInstance:
             f'other_config:hwaddr="{underlay.mac}"', "other_config:disable-in-band=true",
             "--", "add-port", PHYSICAL, underlay.interface,
         )  # fmt: skip
+
+    def _spawn_database(self) -> None:
+        remote = f"--remote=punix:{self._socket}"
+        self._spawn("ovsdb-server", "ovsdb-server", self._database, remote)
+        wait_until(self._database_missing, START_TIMEOUT_S)
+
+    def _spawn_switch(self) -> None:
+        self._spawn("ovs-vswitchd", _VSWITCHD, f"unix:{self._socket}")
 
     def _spawn(self, daemon: str, program: str, *arguments: str) -> None:
         argv = [program, *arguments, "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]

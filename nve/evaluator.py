@@ -6,7 +6,8 @@ to another virtual network), and the same cases run against Open vSwitch in the 
 that the evaluator is itself held to the truth.
 
 A frame is a mapping from OpenFlow field names to values; absent fields match nothing but a rule
-that does not ask.  Not modelled: time-outs (a rule is there or not), counters and meters.
+that does not ask.  `length` is that of its packet; without one, it fits everywhere.  Not modelled:
+time-outs (a rule is there or not), counters and meters.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,9 @@ from ipaddress import IPv4Address
 from nve.model import Vni, Vtep
 from nve.rules import (
     VXLAN_PORT,
+    Aim,
+    CheckLarger,
+    Encapsulate,
     FieldValue,
     GoTo,
     Output,
@@ -65,6 +69,7 @@ def evaluate(rules: Iterable[Rule], frame: Frame) -> Verdict:
     ports: list[int] = []
     tunnels: list[tuple[Vni, Vtep]] = []
     reported = False
+    aimed: tuple[Vni, Vtep] | None = None
     while table is not None:
         last = _best(by_table.get(table, []), fields)
         table = None
@@ -78,6 +83,12 @@ def evaluate(rules: Iterable[Rule], frame: Frame) -> Verdict:
                     ports.append(port)
                 case Tunnel(vni, to, hairpin) if hairpin or in_port != VXLAN_PORT:
                     tunnels.append((vni, to))
+                case Aim(vni, to):
+                    aimed = (vni, to)
+                case CheckLarger(mtu):
+                    fields["reg0"] = int(int(fields.get("length", 0)) > mtu)
+                case Encapsulate(hairpin) if aimed and (hairpin or in_port != VXLAN_PORT):
+                    tunnels.append(aimed)
                 case Report():
                     reported = True
     return Verdict(tuple(ports), tuple(tunnels), reported, last)

@@ -26,6 +26,11 @@ def thaw(cgroup: Path) -> None:
     _set_frozen(cgroup, False)
 
 
+def is_frozen(cgroup: Path) -> bool:
+    """Whether the processes of the cgroup are stopped."""
+    return "frozen 1" in (cgroup / "cgroup.events").read_text()
+
+
 def _set_frozen(cgroup: Path, frozen: bool) -> None:
     wanted = f"frozen {int(frozen)}"
     deadline = time.monotonic() + TIMEOUT_S

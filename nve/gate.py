@@ -6,80 +6,141 @@ before later ones by construction:
     plug --ingress--> redirect to an ifb device --tbf--> back into the plug's receive path --> eth0
 
 The queue is a token bucket (tbf).  Closed, it refills eight bytes a second; open, it is faster than
-anything here.  Three things the kernel does not do by itself, each handled below: a fresh bucket is
-full and would let one frame through, so it is emptied with a frame that goes nowhere; a queue that
-is opened does not wake up, so it is kicked with another; and what the queue holds has to be bounded
-(`LIMIT_BYTES`; what overflows is counted by `dropped`).
+anything here.  Two things the kernel does not do by itself, each handled below:
+
+* A bucket is full when its rate is changed, and would let a frame through.  So the queue gets
+  frames that go nowhere: the first empties the bucket, and the next stands at the head of the queue
+  until the bucket would have refilled to its size, minutes later.  What is held stands behind it.
+* A queue that is opened does not wake up.  It is kicked with another such frame.
+
+What it holds is bounded in packets and bytes, and its user bounds the time (`give_up`); what found
+no room, or was given up, is counted by `dropped`.
 
 It stands on the VM's side of the plug: on the NVE's side, held packets would fill the send buffer
 that a userspace switch shares between all VMs.
 """
 
 import socket
+import threading
 
 from pyroute2 import IPRoute
 
+from nve.model import Bounds
 from nve.namespace import inside, ip, tc
 
-LIMIT_BYTES = 64 << 20
 _CLOSED_BYTES_PER_S, _CLOSED_BURST = 8, 1600
 _OPEN_BYTES_PER_S, _OPEN_BURST = 10**10 // 8, 1 << 20
 _NOWHERE = bytes.fromhex("020202020202" * 2 + "88b5")
 """A header with the EtherType for local experiments; an ifb drops what was not redirected to it."""
-_DRAIN_BYTES, _KICK_BYTES = 1500, 60
+_STOPPER_BYTES, _KICK_BYTES = 1500, 60
+_STOPPERS = 8
+"""Each holds for as long as its size takes to refill: together, for 25 minutes."""
+_ROOT = 0xFFFFFFFF
+"""The parent of a root qdisc (linux/pkt_sched.h, TC_H_ROOT)."""
 
 
 class Gate:
     """The gate behind one plug, closed from the start."""
 
-    def __init__(self, vm_pid: int, interface: str) -> None:
-        """`interface` is the VM's side of the plug.  The plug must not forward yet."""
+    def __init__(self, vm_pid: int, interface: str, bounds: Bounds) -> None:
+        """`interface` is the VM's side of the plug, which must not forward yet."""
         self._pid = vm_pid
         self._interface = interface
-        self._device = interface.replace("p-", "g-", 1)
+        self._device = f"g{interface}"
+        with inside(vm_pid):
+            self._netlink = IPRoute()
+            (plug,) = self._netlink.get_links(ifname=interface)
+        self._room = bounds.packets_of(plug.get("mtu")) + _STOPPERS
+        self._dropped_before = 0
+        self._is_open = False
+        self._handle = 1
+        self._lock = threading.Lock()
         ip(vm_pid, [f"link add {self._device} type ifb", f"link set {self._device} up"])
         tc(
             vm_pid,
             [
-                f"qdisc add dev {self._device} root tbf rate {_CLOSED_BYTES_PER_S * 8}bit "
-                f"burst {_CLOSED_BURST} limit {LIMIT_BYTES}",
+                f"qdisc add dev {self._device} {self._closed(self._room)}",
+                f"qdisc add dev {self._device} parent {self._handle}:1 pfifo limit {self._room}",
                 f"qdisc add dev {interface} ingress",
                 f"filter add dev {interface} parent ffff: protocol all u32 match u32 0 0 "
                 f"action mirred egress redirect dev {self._device}",
             ],
         )
         with inside(vm_pid):
-            self._netlink = IPRoute()
             self._index = socket.if_nametoindex(self._device)
             self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._raw.bind((self._device, 0))
-        self._put_nowhere(_DRAIN_BYTES)
+        self._stop()
 
     def open(self) -> None:
-        """Let everything through, the held packets first.  Takes about a millisecond."""
-        self._netlink.tc(
-            "change",
-            "tbf",
-            self._index,
-            handle=0,  # whatever it is; the default names one
-            root=True,
-            rate=_OPEN_BYTES_PER_S,
-            burst=_OPEN_BURST,
-            limit=LIMIT_BYTES,
-        )
-        self._put_nowhere(_KICK_BYTES)
+        """Let everything through, the held packets first.  Takes about a millisecond: a VM waits
+        for it, so it is one netlink message.  (`change` keeps what is queued.)"""
+        with self._lock:
+            with inside(self._pid):  # pyroute2 has a socket for each thread
+                self._netlink.tc(
+                    "change",
+                    "tbf",
+                    self._index,
+                    handle=0,  # whatever it is; the default names one
+                    root=True,
+                    rate=_OPEN_BYTES_PER_S,
+                    burst=_OPEN_BURST,
+                    limit=self._room + 1,  # the kick finds room in a full queue, too
+                )
+            self._put_nowhere(_KICK_BYTES)
+            self._is_open = True
+
+    def close(self) -> None:
+        """Hold what comes from now on."""
+        with self._lock:
+            if not self._is_open:
+                return
+            self._is_open = False
+            tc(self._pid, [f"qdisc change dev {self._device} {self._closed(self._room)}"])
+            self._stop()
+
+    def give_up(self) -> None:
+        """Drop what is held, and what still comes until the gate is opened."""
+        with self._lock:
+            tc(self._pid, [f"qdisc change dev {self._device} {self._closed(1)}"])
+            self._dropped_before += self._statistic("drops")
+            self._dropped_before += max(0, self._statistic("qlen") - _STOPPERS)
+            self._handle += 1
+            tc(
+                self._pid,
+                [
+                    f"qdisc replace dev {self._device} {self._closed(1)}",
+                    f"qdisc add dev {self._device} parent {self._handle}:1 pfifo limit 0",
+                ],
+            )
 
     def dropped(self) -> int:
-        """How many packets did not find room."""
-        (queue,) = self._netlink.get_qdiscs(index=self._index)
-        return int(queue.get_nested("TCA_STATS2", "TCA_STATS_QUEUE")["drops"])
+        """How many packets did not find room, or were given up."""
+        with self._lock:
+            return self._dropped_before + self._statistic("drops")
 
     def remove(self) -> None:
         """Take it away, with what it still holds; the plug's frames go straight through again."""
-        self._netlink.close()
-        self._raw.close()
-        tc(self._pid, [f"qdisc del dev {self._interface} ingress"])
-        ip(self._pid, [f"link del {self._device}"])
+        with self._lock:
+            self._netlink.close()
+            self._raw.close()
+            tc(self._pid, [f"qdisc del dev {self._interface} ingress"])
+            ip(self._pid, [f"link del {self._device}"])
+
+    def _closed(self, limit: int) -> str:
+        """A tbf hands its limit on to the queue inside, which counts packets here."""
+        rate = f"rate {_CLOSED_BYTES_PER_S * 8}bit burst {_CLOSED_BURST}"
+        return f"root handle {self._handle}: tbf {rate} limit {limit}"
+
+    def _stop(self) -> None:
+        for _ in range(1 + _STOPPERS):
+            self._put_nowhere(_STOPPER_BYTES)
+
+    def _statistic(self, name: str) -> int:
+        with inside(self._pid):  # see `open`
+            queues = self._netlink.get_qdiscs(index=self._index)
+        (queue,) = (each for each in queues if each["parent"] == _ROOT)
+        return int(queue.get_nested("TCA_STATS2", "TCA_STATS_QUEUE")[name])
 
     def _put_nowhere(self, length: int) -> None:
         self._raw.send(_NOWHERE.ljust(length, b"\0"))

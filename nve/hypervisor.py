@@ -1,13 +1,13 @@
 """The hypervisor's side of a VM: its plugs, its pausing and its announcements (RFC 8394).
 
-    lay_cable       its server is wired to an NVE              plug and port; nothing forwarded
+    lay_cable       its server is wired to an NVE              plug, lane, ports; nothing forwarded
     associate       the VM starts at an NVE                    plug forwards
-    pre_associate   a place for it at another NVE              gate; nothing forwarded yet
+    pre_associate   a place for it at another NVE              gates; nothing forwarded yet
     pause           it stops: neither computes nor answers     plug shut, processes frozen
     activate        it goes on, at the other NVE               plug flipped, announcement sent,
                                                                processes thawed, gate opened
     resume          it goes on where it was                    (a move that was given up)
-    de_associate    its old place is taken away                gate removed, plug shut
+    de_associate    its old place is taken away                gates removed, plug shut
 
 Cables to the NVEs that a VM is going to visit are laid before an experiment begins, as servers are
 wired before VMs move: a new link in an NVE's namespace makes the userspace datapath of Open vSwitch
@@ -17,18 +17,22 @@ Each step is recorded with the time at which it took effect.  What an emulation 
 guest kernel's timers go on while its VM is paused.
 """
 
-import socket
+import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from nve import announce, freezer
+from nve import freezer
+from nve.announce import Announcement
+from nve.announcer import Announcer
 from nve.bridge import OvsInstance
-from nve.gate import Gate
-from nve.model import VmSpec
-from nve.namespace import inside
+from nve.lanes import Lanes
+from nve.model import Bounds, VmSpec
+from nve.namespace import run_in
 from nve.plug import NIC, Plug
+from nve.rules import lane_port
 
 Note = Callable[[int, str, str, dict[str, object]], None]
 """note(t_ns, event, VM, details): takes a line of the trace."""
@@ -36,105 +40,178 @@ Note = Callable[[int, str, str, dict[str, object]], None]
 
 @dataclass
 class _Place:
-    """A VM's place at one NVE."""
+    """A VM's place at one NVE.  `cables` are the plug and, if there is one, its lane."""
 
     plug: Plug
-    gate: Gate | None = None
+    lane: Plug | None
+    lanes: Lanes | None = None
+    patience: threading.Timer | None = None
+    """Ends the holding, if nothing else does."""
+
+    @property
+    def cables(self) -> list[Plug]:
+        return [cable for cable in (self.plug, self.lane) if cable]
+
+    def set_forwarding(self, forwarding: bool) -> None:
+        for cable in self.cables:
+            cable.set_forwarding(forwarding)
 
 
 class Hypervisor:
-    """One VM.  `port` is the number of its OpenFlow port, the same at every NVE."""
+    """One VM.  `port` is the number of its OpenFlow port, the same at every NVE.
 
-    def __init__(self, vm: VmSpec, pid: int, cgroup: Path, port: int, note: Note) -> None:
+    `bounds` limit what waits for it, `end_marker` says whether it has lanes (see `nve.lanes`).
+    """
+
+    def __init__(
+        self,
+        vm: VmSpec,
+        pid: int,
+        cgroup: Path,
+        port: int,
+        note: Note,
+        bounds: Bounds,
+        *,
+        end_marker: bool,
+    ) -> None:
         self.vm = vm
         self.port = port
+        self._bounds = bounds
+        self._end_marker = end_marker
         self._pid = pid
         self._cgroup = cgroup
         self._note = note
         self._places: dict[str, _Place] = {}
         self._active: str | None = None
-        with inside(pid):
-            # Ready beforehand: opening a packet socket takes longer than a whole switch-over.
-            self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-            self._raw.bind((NIC, 0))
+        self._announcer = Announcer(vm, pid, self._record)
 
     def lay_cable(self, nve: OvsInstance) -> None:
         """Wire the VM to an NVE, unless it is; nothing is forwarded."""
         if nve.name in self._places:
             return
+        place = _Place(self._lay(nve), self._lay(nve, lane=True) if self._end_marker else None)
+        self._places[nve.name] = place
+        nve.add_port(place.plug.nve_interface, self.port)
+        if place.lane:
+            nve.add_port(place.lane.nve_interface, lane_port(self.port))
+
+    def _lay(self, nve: OvsInstance, *, lane: bool = False) -> Plug:
         offloads = nve.datapath == "system"
-        plug = Plug.create(self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads)
-        self._places[nve.name] = _Place(plug)
-        nve.add_port(plug.nve_interface, self.port)
+        return Plug.create(
+            self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads, lane=lane
+        )
 
     def associate(self, nve: OvsInstance) -> None:
         """Start at an NVE."""
         self.lay_cable(nve)
-        self._places[nve.name].plug.set_forwarding(True)
+        self._places[nve.name].set_forwarding(True)
         self._active = nve.name
 
-    def pre_associate(self, nve: OvsInstance, *, hold: bool) -> None:
-        """Make a place at another NVE.  With `hold`, what arrives there waits for the VM."""
+    def pre_associate(self, nve: OvsInstance, announcement: Announcement, *, hold: bool) -> None:
+        """Make a place at another NVE, where the VM is going to announce itself like this.
+
+        With `hold`, what arrives there waits for the VM.
+        """
         self.lay_cable(nve)
+        self._announcer.prepare(announcement)
         place = self._places[nve.name]
-        place.gate = Gate(self._pid, place.plug.vm_interface) if hold else None
+        self._take_gates_away(place)
+        if hold:
+            place.lanes = Lanes(self._pid, place.plug, place.lane, self._bounds)
+            place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
+            place.patience.daemon = True
+            place.patience.start()
         self._record("pre-associated", nve=nve.name, hold=hold)
 
     def pause(self) -> None:
-        """Stop the VM: from now on it neither computes nor sends, receives or answers."""
+        """Stop the VM: from now on it neither computes nor sends, receives or answers.
+
+        Its processes first: what they said to a NIC that is shut would be lost.
+        """
         assert self._active is not None
+        self._announcer.stop()
         started_ns = time.time_ns()
-        self._places[self._active].plug.set_forwarding(False)
         freezer.freeze(self._cgroup)
+        self._places[self._active].set_forwarding(False)
         self._note(started_ns, "vm-paused", self.vm.name, {"nve": self._active})
 
     def resume(self) -> None:
         """Let the VM go on where it was."""
         assert self._active is not None
-        self._places[self._active].plug.set_forwarding(True)
+        self._places[self._active].set_forwarding(True)
         freezer.thaw(self._cgroup)
         self._record("vm-resumed", nve=self._active)
 
-    def activate(self, nve: str, form: str) -> None:
-        """Let the VM go on at another NVE, and announce it in `form` (see `nve.announce`)."""
+    def lose_ipv4_address(self) -> None:
+        """A diskless VM has nowhere to keep it: it has to ask for it when it goes on (R4.1.5)."""
+        run_in(self._pid, ["ip", "-4", "address", "flush", "dev", NIC])
+        self._record("address-lost", address=str(self.vm.ipv4))
+
+    def activate(self, nve: str) -> None:
+        """Let the VM go on at another NVE, and announce itself there."""
         assert self._active is not None
-        frames = announce.frames(self.vm, form)
         place = self._places[nve]
         # Usually shut by `pause`; at no time may two plugs forward.
         if self._places[self._active].plug.forwarding:
-            self._places[self._active].plug.set_forwarding(False)
-        place.plug.set_forwarding(True)
+            self._places[self._active].set_forwarding(False)
+        place.set_forwarding(True)
         self._active = nve
         flipped_ns = time.time_ns()
         # First of all, as hypervisors do it: nothing that the VM says is to be heard before this.
-        for frame in frames:
-            self._raw.send(frame)
-        announced_ns = time.time_ns()
+        self._announcer.announce()
         freezer.thaw(self._cgroup)
         resumed_ns = time.time_ns()
-        if place.gate:
-            place.gate.open()
+        if place.lanes and place.patience:
+            place.patience.cancel()
+            place.lanes.open()
+        self._announcer.repeat()
         self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
-        if frames:
-            self._note(announced_ns, "announced", self.vm.name, {"form": form})
         self._note(resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
 
     def de_associate(self, nve: str) -> None:
         """Take the VM's place at an NVE away, where it does not run.
 
-        The record says what found no room in the gate that the VM has come through.
+        The record says what found no room in the gates that the VM has come through.
         """
-        assert self._active is not None
+        assert self._active not in (None, nve), f"{self.vm.name} runs at {nve}"
         place, active = self._places[nve], self._places[self._active]
-        place.plug.set_forwarding(False)
-        if place.gate:
-            place.gate.remove()
-            place.gate = None
-        overflow = active.gate.dropped() if active.gate else 0
+        place.set_forwarding(False)
+        self._take_gates_away(place)
+        overflow = active.lanes.dropped() if active.lanes else 0
         self._record("de-associated", nve=nve, hold_overflow=overflow)
 
+    def lanes(self, nve: str) -> Lanes | None:
+        """The gates and lanes through which the VM is reached at an NVE, if it has any there."""
+        place = self._places.get(nve)
+        return place.lanes if place else None
+
+    def _give_up(self, nve: str) -> None:
+        """What waits for the VM has waited too long."""
+        lanes = self._places[nve].lanes
+        if lanes:
+            lanes.give_up()
+            self._record("hold-given-up", nve=nve)
+
+    @staticmethod
+    def _take_gates_away(place: _Place) -> None:
+        if place.lanes and place.patience:
+            place.patience.cancel()
+            place.lanes.remove()
+        place.lanes = place.patience = None
+
+    def plugged(self) -> list[str]:
+        """The NVEs whose plug forwards, as the kernel has it: one, or none while the VM pauses."""
+        ports = json.loads(run_in(self._pid, ["bridge", "-j", "link", "show"]))
+        forwarding = {port["ifname"] for port in ports if port["state"] == "forwarding"}
+        places = self._places.items()
+        return [nve for nve, place in places if place.plug.vm_interface in forwarding]
+
     def close(self) -> None:
-        self._raw.close()
+        self._announcer.close()
+        for place in self._places.values():
+            if place.lanes and place.patience:
+                place.patience.cancel()
+                place.lanes.close()
 
     def _record(self, event: str, **details: object) -> None:
         self._note(time.time_ns(), event, self.vm.name, details)

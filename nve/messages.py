@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
-from nve.model import Mac
-from nve.rules import Change, Rule
+from nve.endmarker import Signal
+from nve.model import Mac, Vni
+from nve.rules import Change, Output, Rule, Tunnel
 
 ARP_REQUEST, ARP_REPLY = 1, 2
 RARP_REQUEST, RARP_REPLY = 3, 4
@@ -30,7 +31,7 @@ class ArpSent:
     @property
     def gratuitous(self) -> bool:
         """It announces: sender and target are the same address (R4.1.2; RFC 5227 section 3)."""
-        return self.sender_ip == self.target_ip
+        return self.sender_ip == self.target_ip and not self.sender_ip.is_unspecified
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class NeighbourSolicited:
 
 @dataclass(frozen=True)
 class NeighbourAdvertised:
-    """A VM advertised `target`; unsolicited after a move (R4.1.6)."""
+    """A VM advertised `target` to somebody or, unsolicited after a move, to a group (R4.1.6)."""
 
     port: int
     sender_mac: Mac
     target: IPv6Address
+    to: IPv6Address
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,22 @@ class Missed:
 
     port: int
     destination: Mac
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class TooBig:
+    """A frame does not fit into the tunnel to its destination, or one of them if that is a group;
+    `frame` is its beginning.
+
+    `port` is the sender's, or the tunnel's where the frame was in flight and should have gone on.
+    """
+
+    port: int
+    vni: Vni
+    sender: Mac
+    destination: Mac
+    octets: int
     frame: bytes
 
 
@@ -89,8 +107,24 @@ class RuleEnded:
     lifetime_ms: float
 
 
+@dataclass(frozen=True)
+class Signalled:
+    """The NVE's agent said something about end markers (see `nve.endmarker`)."""
+
+    port: int
+    signal: Signal
+
+
 Report: TypeAlias = (
-    ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised | Missed | Malformed | RuleEnded
+    ArpSent
+    | RarpSent
+    | NeighbourSolicited
+    | NeighbourAdvertised
+    | Missed
+    | TooBig
+    | Malformed
+    | Signalled
+    | RuleEnded
 )
 
 
@@ -122,6 +156,15 @@ class AnswerArp:
 
 
 @dataclass(frozen=True)
+class AnswerRarp:
+    """Tell a VM its own IPv4 address, at the NVE where it asked by reverse ARP (R4.1.5)."""
+
+    nve: str
+    request: RarpSent
+    address: IPv4Address
+
+
+@dataclass(frozen=True)
 class AnswerSolicitation:
     """Answer a neighbour solicitation at the NVE where it was asked."""
 
@@ -131,12 +174,21 @@ class AnswerSolicitation:
 
 
 @dataclass(frozen=True)
-class Resend:
-    """Send a frame that missed through the pipeline again, now that there is an entry."""
+class Emit:
+    """Send a frame to a VM, behind this NVE or through a tunnel: one of the NVA's own, or one that
+    missed.  It passes no table, so that it cannot miss again."""
 
     nve: str
-    port: int
+    way: Output | Tunnel
     frame: bytes
+
+
+@dataclass(frozen=True)
+class Order:
+    """Tell an NVE's agent what to do, after everything that the NVE was told before."""
+
+    nve: str
+    signal: Signal
 
 
 @dataclass(frozen=True)
@@ -149,4 +201,5 @@ class Record:
     details: Mapping[str, object]
 
 
-Effect: TypeAlias = Tell | Reconcile | AnswerArp | AnswerSolicitation | Resend | Record
+Answer: TypeAlias = AnswerArp | AnswerRarp | AnswerSolicitation
+Effect: TypeAlias = Tell | Reconcile | Answer | Emit | Order | Record

@@ -20,7 +20,10 @@ Vni = NewType("Vni", int)
 Mac = NewType("Mac", str)
 
 MAX_VNI = 2**24 - 1
+ETHERNET_BYTES = 14
 BROADCAST = Mac("ff:ff:ff:ff:ff:ff")
+NVE_MAC = Mac("02:ff:00:00:00:00")
+"""What an NVE sends from where it speaks itself: the same everywhere, and no VM's."""
 NAME = re.compile(r"[a-z][a-z0-9]{0,6}")
 """VM and NVE names: short, because an interface name made of one has 15 characters at most."""
 
@@ -65,7 +68,10 @@ class TenantSystem:
 
 @dataclass(frozen=True)
 class VmSpec:
-    """A VM as the scenario declares it: its name, its addresses and where it starts."""
+    """A VM as the scenario declares it: its name, its addresses and where it starts.
+
+    Without an `mtu` of its own, its NIC has the largest that fits into every tunnel.
+    """
 
     name: str
     vni: Vni
@@ -73,6 +79,7 @@ class VmSpec:
     ipv4: IPv4Address
     ipv6: IPv6Address
     nve: str
+    mtu: int | None = None
 
     @property
     def tenant_system(self) -> TenantSystem:
@@ -97,3 +104,16 @@ class Binding:
 def vtep(text: str) -> Vtep:
     """The underlay address of an NVE.  Raises ValueError."""
     return ip_address(text)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What may wait for a VM, and for how long."""
+
+    packets: int
+    octets: int
+    time_s: float
+
+    def packets_of(self, mtu: int) -> int:
+        """How many packets may wait: none is longer than the MTU, so that both bounds hold."""
+        return max(1, min(self.packets, self.octets // (mtu + ETHERNET_BYTES)))

@@ -10,6 +10,8 @@
           |   \\                                       [FLOOD_LOCAL] --> VMs here
           |    group address -> [FLOOD] --> VMs here and the NVEs of this virtual network
      [FORWARD]  --> a VM here | tunnel to its NVE | miss -> NVA
+                             |
+                           [FIT], where a VM may send more than a tunnel carries (nve.fit)
 
 A frame that came out of a tunnel goes back into one for a single reason: its VM has left (R3.4,
 R3.5).  Everything else that comes out of a tunnel is delivered here or dropped, so that no loop of
@@ -29,8 +31,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 
+from nve import endmarker, fit
+from nve.limits import USUAL, Limits
 from nve.model import IPAddress, TenantSystem, Vni, Vtep
 from nve.rules import (
+    AGENT_PORT,
+    GROUP,
     VXLAN_PORT,
     Action,
     FieldValue,
@@ -43,13 +49,13 @@ from nve.rules import (
     SetVirtualNetwork,
     Table,
     Tunnel,
+    lane_port,
     match,
 )
 
 ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
 ICMPV6 = 58
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
-GROUP_BIT = "01:00:00:00:00:00"
 NO_MAC = "00:00:00:00:00:00"
 """What a switch reads where an advertisement carries no link-layer address option."""
 
@@ -77,14 +83,22 @@ class Attachment:
     addresses: frozenset[IPAddress]
     port: int
     role: Role
+    source: Vtep | None = None
+    """The NVE that the VM is coming from, or came from."""
+    lane: bool = False
+    """What comes from that NVE has a way of its own into the VM (`nve.lanes`)."""
 
 
 @dataclass(frozen=True)
 class RemoteEntry:
-    """Where a VM behind another NVE is.  With a lifetime, the NVE forgets it and asks (pull)."""
+    """Where a VM behind another NVE is.
+
+    With a lifetime, the NVE forgets it and asks (pull); one that is `kept` is used on meanwhile.
+    """
 
     vtep: Vtep
     lifetime_s: int | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,12 @@ class Redirect:
 
 @dataclass(frozen=True)
 class NveState:
-    """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network."""
+    """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network.
+
+    `markers` say where the agent's end markers for a VM go (see `nve.endmarker`).
+    `tunnel_mtus` say what the tunnel to another NVE carries, `vm_mtus` what the VMs of a network
+    may send at most; where one is not known, everything fits (see `nve.fit`).
+    """
 
     vtep: Vtep
     peers: frozenset[Vtep] = frozenset()
@@ -115,6 +134,27 @@ class NveState:
     remotes: Mapping[TenantSystem, RemoteEntry] = field(default_factory=dict)
     redirects: Mapping[TenantSystem, Redirect] = field(default_factory=dict)
     members: Mapping[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    markers: Mapping[TenantSystem, Vtep] = field(default_factory=dict)
+    tunnel_mtus: Mapping[Vtep, int] = field(default_factory=dict)
+    vm_mtus: Mapping[Vni, int] = field(default_factory=dict)
+    limits: Limits = USUAL
+
+    def exceeded(self, vni: Vni, to: Vtep) -> int | None:
+        """The MTU of the tunnel to another NVE, if a VM of the network may exceed it."""
+        mtu = self.tunnel_mtus.get(to)
+        return mtu if mtu is not None and self.vm_mtus.get(vni, 0) > mtu else None
+
+    def tunnel_mtu(self, way: Output | Tunnel) -> int | None:
+        """What a way out of the NVE carries; None where it carries everything."""
+        return self.tunnel_mtus.get(way.to) if isinstance(way, Tunnel) else None
+
+    def narrow(self, vni: Vni) -> bool:
+        """Whether a VM of the network may exceed the MTU of any tunnel from here."""
+        return any(self.exceeded(vni, peer) is not None for peer in self.peers)
+
+    def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
+        """What tunnels a frame to another NVE."""
+        return fit.towards(vni, to, self.exceeded(vni, to), hairpin=hairpin)
 
     @property
     def vnis(self) -> frozenset[Vni]:
@@ -124,7 +164,7 @@ class NveState:
 
 def compile_nve(state: NveState) -> frozenset[Rule]:
     """All rules of an NVE."""
-    systems = {*state.attachments, *state.remotes, *state.redirects}
+    systems = {*state.attachments, *state.remotes, *state.redirects, *state.markers}
     return frozenset(
         [
             *_fixed(state),
@@ -149,24 +189,37 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
         for attachment in sorted(state.attachments.values(), key=lambda item: item.port)
         if attachment.system.vni == vni and attachment.role is Role.ACTIVE
     )
-    tunnels = tuple(Tunnel(vni, vtep) for vtep in sorted(state.members.get(vni, ()), key=str))
+    members = sorted(state.members.get(vni, ()), key=str)
+    tunnels = tuple(Tunnel(vni, vtep) for vtep in members)
+    exceeded = [mtu for vtep in members if (mtu := state.exceeded(vni, vtep))]
+    counted = fit.counted(min(exceeded, default=None))
     here = match(metadata=vni)
-    yield Rule(Table.FLOOD, 10, here, (*ports, *tunnels), Purpose.FLOOD)
+    yield Rule(Table.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
     yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
-    yield Rule(Table.FORWARD, 1, here, (Report(),), Purpose.MISS)
+    if state.narrow(vni):
+        yield from fit.rules(vni, state.limits.reports(VXLAN_PORT))
 
 
 def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     """The rules about one VM at an NVE."""
+    if system in state.markers:
+        yield _marker(system, state.markers[system])
     attachment = state.attachments.get(system)
     redirect = state.redirects.get(system)
     remote = state.remotes.get(system)
     if attachment:
         yield from _admission(attachment)
+        yield from _reports(attachment, state.limits)
+        if state.narrow(system.vni):
+            yield fit.of_port(system, attachment.port, state.limits.reports(attachment.port))
     if redirect:
-        yield from _in_flight(system, redirect)
+        yield from _in_flight(state, system, redirect)
     elif attachment and attachment.role is not Role.DEPARTING:
         yield _to_vm(Table.FROM_TUNNEL, attachment)
+    if attachment and attachment.source and attachment.role is not Role.DEPARTING:
+        returning = redirect is not None and attachment.role is Role.PRE_ASSOCIATED
+        if attachment.lane or returning:
+            yield _from_source(attachment, attachment.source)
     if attachment and attachment.role is Role.ACTIVE:
         yield _to_vm(Table.FORWARD, attachment)
     elif remote:
@@ -174,14 +227,17 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
             Table.FORWARD,
             10,
             _frames_for(system),
-            (Tunnel(system.vni, remote.vtep),),
+            state.towards(system.vni, remote.vtep),
             Purpose.FORWARD,
             system,
             hard_s=remote.lifetime_s or 0,
             reports_end=remote.lifetime_s is not None,
         )
+        if remote.kept:
+            onward = state.towards(system.vni, remote.vtep)
+            yield Rule(Table.FORWARD, 9, _frames_for(system), onward, Purpose.FORWARD, system)
     elif redirect and not redirect.ending:
-        yield _in_flight_of_neighbours(system, redirect)
+        yield _in_flight_of_neighbours(state, system, redirect)
 
 
 def _fixed(state: NveState) -> Iterator[Rule]:
@@ -189,6 +245,8 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     any_frame: Match = ()
     yield Rule(Table.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
     yield Rule(Table.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
+    from_agent = match(in_port=AGENT_PORT, eth_type=endmarker.ETHERTYPE)
+    yield Rule(Table.CLASSIFY, 30, from_agent, (Report(),), Purpose.REPORT)
     for peer in state.peers:
         yield Rule(
             Table.CLASSIFY,
@@ -197,16 +255,27 @@ def _fixed(state: NveState) -> Iterator[Rule]:
             (),
             Purpose.UNKNOWN_VNI,
         )
-    for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
-        yield Rule(Table.FROM_VM, 20, asks_nva, (Report(),), Purpose.REPORT)
-    group = match(eth_dst=f"{GROUP_BIT}/{GROUP_BIT}")
+    group = match(eth_dst=GROUP)
     yield Rule(Table.FROM_VM, 10, group, (GoTo(Table.FLOOD),), Purpose.FLOOD)
     yield Rule(Table.FROM_VM, 0, any_frame, (GoTo(Table.FORWARD),), Purpose.FORWARD)
     yield Rule(Table.FROM_TUNNEL, 10, group, (GoTo(Table.FLOOD_LOCAL),), Purpose.FLOOD)
-    yield Rule(Table.FROM_TUNNEL, 0, any_frame, (), Purpose.UNKNOWN_DESTINATION)
+    for peer in state.peers:
+        # Nobody else gets this far; each on its own, so that it is counted by whom.
+        from_peer = match(**_tunnel_source(peer))
+        yield Rule(Table.FROM_TUNNEL, 0, from_peer, (), Purpose.UNKNOWN_DESTINATION)
 
 
 _ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
+
+
+def _reports(attachment: Attachment, limits: Limits) -> Iterator[Rule]:
+    """What a port's VM makes its NVE tell the NVA, as often as it may (see `nve.limits`)."""
+    system, port = attachment.system, attachment.port
+    reports, misses = Report(meter=limits.reports(port)), Report(meter=limits.misses(port))
+    for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
+        from_port = match(in_port=port, **dict(asks_nva))
+        yield Rule(Table.FROM_VM, 20, from_port, (reports,), Purpose.REPORT, system)
+    yield Rule(Table.FORWARD, 1, match(in_port=port), (misses,), Purpose.MISS, system)
 
 
 def _nd(icmpv6_type: int) -> Match:
@@ -224,7 +293,8 @@ def _admission(attachment: Attachment) -> Iterator[Rule]:
         Purpose.ADMIT,
         system,
     )
-    yield Rule(Table.GUARD, 0, match(in_port=port), (), Purpose.SPOOFED, system)
+    anything_else = match(in_port=port)
+    yield Rule(Table.GUARD, 0, anything_else, (), Purpose.SPOOFED, system, reports_end=True)
     for own in _own_frames(attachment):
         yield Rule(
             Table.GUARD,
@@ -237,7 +307,8 @@ def _admission(attachment: Attachment) -> Iterator[Rule]:
     # An advertisement for somebody else's address, or for one's own with somebody else's MAC, is a
     # forgery even when it is sent from one's own address (R9.2).
     advertisement = dict(_nd(NEIGHBOUR_ADVERTISEMENT), in_port=port)
-    yield Rule(Table.GUARD, 30, match(**advertisement), (), Purpose.SPOOFED, system)
+    forged = match(**advertisement)
+    yield Rule(Table.GUARD, 30, forged, (), Purpose.SPOOFED, system, reports_end=True)
     ipv6 = sorted(str(item) for item in attachment.addresses if isinstance(item, IPv6Address))
     for sender, target, target_mac in itertools.product(ipv6, ipv6, (system.mac, NO_MAC)):
         of_its_own = {"ipv6_src": sender, "ipv6_nd_target": target, "ipv6_nd_tll": target_mac}
@@ -273,7 +344,28 @@ def _to_vm(table: Table, attachment: Attachment) -> Rule:
     return Rule(table, 20, _frames_for(system), deliver, Purpose.DELIVER, system)
 
 
-def _in_flight(system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:
+def _from_source(attachment: Attachment, source: Vtep) -> Rule:
+    """Frames that come from the NVE which the VM has left, or is leaving.
+
+    They have a lane of their own, if there is one.  They are told apart as well where the VM is
+    coming back to an NVE with a redirect that still leads away: what others send here has to go the
+    way of the VM, and comes round to here by its source.
+    """
+    system = attachment.system
+    from_source = match(**dict(_frames_for(system)), **_tunnel_source(source))
+    deliver = (Output(lane_port(attachment.port) if attachment.lane else attachment.port),)
+    return Rule(Table.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
+
+
+def _marker(system: TenantSystem, to: Vtep) -> Rule:
+    """The agent's end markers for a VM take the path that the VM's packets took before."""
+    agent = endmarker.agent_mac(system.vni)
+    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=system.mac)
+    onward = (Tunnel(system.vni, to),)
+    return Rule(Table.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
+
+
+def _in_flight(state: NveState, system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:
     """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5).
 
     Once the redirect is ending, a second rule that ends by itself stands above the first: no
@@ -281,7 +373,7 @@ def _in_flight(system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:
     """
     onward: tuple[Action, ...] = ()
     if redirect.to is not None:
-        onward = (Tunnel(system.vni, redirect.to, hairpin=True),)
+        onward = state.towards(system.vni, redirect.to, hairpin=True)
     purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
     waiting = Rule(
         Table.FROM_TUNNEL, 30, _frames_for(system), onward, purpose, system, reports_end=True
@@ -291,9 +383,9 @@ def _in_flight(system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:
         yield replace(waiting, priority=31, idle_s=redirect.idle_s, hard_s=redirect.timer_s)
 
 
-def _in_flight_of_neighbours(system: TenantSystem, redirect: Redirect) -> Rule:
+def _in_flight_of_neighbours(state: NveState, system: TenantSystem, redirect: Redirect) -> Rule:
     """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
-    onward = () if redirect.to is None else (Tunnel(system.vni, redirect.to),)
+    onward = () if redirect.to is None else state.towards(system.vni, redirect.to)
     purpose = Purpose.DEPARTED if redirect.to is None else Purpose.FORWARD
     return Rule(Table.FORWARD, 20, _frames_for(system), onward, purpose, system)
 

@@ -12,6 +12,9 @@ protocol (docs/decisions/0003-nic-is-a-bridge.md).
 The bridge does not learn: with at most one forwarding port it floods to exactly that one, and no
 entry can point to the port that the VM has just left.
 
+A *lane* is a second cable beside a plug, by which frames in flight come (see `nve.lanes`).  The VM
+sends nothing there: the bridge does not flood to it.
+
 A plug is created *disabled* (it neither sends nor receives) and must be so before the NVE-side end
 becomes a port of the NVE's switch: the kernel lets a port forward from the moment it has carrier,
 and until then whatever passes it goes nowhere.
@@ -29,6 +32,7 @@ from nve.wait import wait_until
 
 NIC = "eth0"
 CARRIER_TIMEOUT_S = 5.0
+_RECEIVE_ONLY = " flood off mcast_flood off bcast_flood off"
 
 _FORWARDING, _DISABLED = 3, 0  # linux/if_bridge.h, BR_STATE_*
 
@@ -51,24 +55,27 @@ filter add dev {interface} ingress protocol all bpf da bytecode "1,6 0 0 2"
 _first_index = itertools.count(100_000, 2)
 
 
-def vm_interface(nve: str) -> str:
+def vm_interface(nve: str, *, lane: bool = False) -> str:
     """What a plug into `nve` is called in the VM's namespace."""
-    return f"p-{nve}"
+    return f"l-{nve}" if lane else f"p-{nve}"
 
 
-def nve_interface(vm: str) -> str:
+def nve_interface(vm: str, *, lane: bool = False) -> str:
     """What the plug of `vm` is called in the NVE's namespace."""
-    return f"p-{vm}"
+    return f"l-{vm}" if lane else f"p-{vm}"
 
 
 class Plug:
-    """A plug of one VM into one NVE.  `create` makes it, `remove` takes it away."""
+    """A plug of one VM into one NVE, or its lane.  `create` makes it, `remove` takes it away."""
 
-    def __init__(self, vm: str, nve: str, vm_pid: int, nve_pid: int) -> None:
+    def __init__(
+        self, vm: str, nve: str, vm_pid: int, nve_pid: int, *, lane: bool = False
+    ) -> None:
         self.vm = vm
         self.nve = nve
         self.vm_pid = vm_pid
         self.nve_pid = nve_pid
+        self.lane = lane
         with inside(vm_pid):
             self._index = socket.if_nametoindex(self.vm_interface)
             self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -76,19 +83,29 @@ class Plug:
 
     @property
     def vm_interface(self) -> str:
-        return vm_interface(self.nve)
+        return vm_interface(self.nve, lane=self.lane)
 
     @property
     def nve_interface(self) -> str:
-        return nve_interface(self.vm)
+        return nve_interface(self.vm, lane=self.lane)
 
     @classmethod
-    def create(cls, vm: str, nve: str, vm_pid: int, nve_pid: int, *, offloads: bool) -> Self:
+    def create(
+        cls,
+        vm: str,
+        nve: str,
+        vm_pid: int,
+        nve_pid: int,
+        *,
+        offloads: bool,
+        lane: bool = False,
+    ) -> Self:
         """Makes the cable and plugs it into the VM's NIC; it does not forward yet.
 
         `offloads` must be False where a userspace switch reads the frames (datapath netdev).
         """
-        vm_end, nve_end = vm_interface(nve), nve_interface(vm)
+        vm_end, nve_end = vm_interface(nve, lane=lane), nve_interface(vm, lane=lane)
+        flags = "learning off" + (_RECEIVE_ONLY if lane else "")
         # Two ends with the same number look like one device to the kernel, which then takes up to
         # a second to notice that the cable is plugged in (net/core/link_watch.c).
         index = next(_first_index)
@@ -98,7 +115,7 @@ class Plug:
                 f"link add {vm_end} index {index} type veth "
                 f"peer name {nve_end} index {index + 1} netns {nve_pid}",
                 f"link set {vm_end} master {NIC}",
-                f"link set {vm_end} type bridge_slave learning off",
+                f"link set {vm_end} type bridge_slave {flags}",
                 f"link set {vm_end} addrgenmode none up",
             ],
         )
@@ -107,7 +124,7 @@ class Plug:
             turn_offloads_off(nve_pid, nve_end)
             keep_from_kernel(nve_pid, nve_end)
         ip(nve_pid, [f"link set {nve_end} addrgenmode none up"])
-        plug = cls(vm, nve, vm_pid, nve_pid)
+        plug = cls(vm, nve, vm_pid, nve_pid, lane=lane)
         wait_until(plug._disabled, CARRIER_TIMEOUT_S)
         wait_until(partial(without_carrier, nve_pid, [nve_end]), CARRIER_TIMEOUT_S)
         return plug

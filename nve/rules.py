@@ -16,10 +16,21 @@ from nve.model import TenantSystem, Vni, Vtep
 FieldValue: TypeAlias = int | str
 Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
 
-VXLAN_PORT = 1
-"""The tunnel port has this number on every NVE; VM ports are numbered from `FIRST_VM_PORT` up."""
-FIRST_VM_PORT, LAST_VM_PORT = 10, 0xFEFF
-"""Open vSwitch has no port above the last, although OpenFlow 1.3 would."""
+VXLAN_PORT, AGENT_PORT = 1, 2
+"""The tunnel port and that of the NVE's agent have these numbers on every NVE."""
+FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7FFF
+"""VM ports are numbered from the first up; each may have a lane."""
+_LANES = 0x7F00
+"""What a lane's port number is above its VM's: 0xfeff is the highest that Open vSwitch has."""
+
+
+def lane_port(port: int) -> int:
+    """The number of the port by which in-flight frames reach a VM (see `nve.lanes`)."""
+    return port + _LANES
+
+
+GROUP = "01:00:00:00:00:00/01:00:00:00:00:00"
+"""The destination of a frame to many: the group bit of its MAC address is set."""
 
 
 def match(**fields: FieldValue) -> Match:
@@ -37,6 +48,7 @@ class Table(enum.IntEnum):
     FORWARD = 4
     FLOOD = 5
     FLOOD_LOCAL = 6
+    FIT = 7
 
 
 class Purpose(enum.StrEnum):
@@ -49,7 +61,10 @@ class Purpose(enum.StrEnum):
     REPORT = "report"
     MISS = "miss"
     IN_FLIGHT = "in-flight"
+    END_MARKER = "end-marker"
     DEPARTED = "departed"
+    FIT = "fit"
+    TOO_BIG = "too-big"
     UNKNOWN_VTEP = "unknown-vtep"
     UNKNOWN_VNI = "unknown-vni"
     UNKNOWN_PORT = "unknown-port"
@@ -100,14 +115,63 @@ class Tunnel:
 
 
 @dataclass(frozen=True)
-class Report:
-    """Send the whole frame to the NVA."""
+class Aim:
+    """Say where the tunnel leads; `Encapsulate`, in a later table, sends the frame there."""
+
+    vni: Vni
+    to: Vtep
 
     def __str__(self) -> str:
-        return "report to the NVA"
+        return f"aim at {self.to}, VNI {self.vni}"
 
 
-Action: TypeAlias = GoTo | SetVirtualNetwork | Output | Tunnel | Report
+@dataclass(frozen=True)
+class CheckLarger:
+    """Note whether the packet is longer than `mtu`: the tables that follow read it as `reg0`."""
+
+    mtu: int
+
+    def __str__(self) -> str:
+        return f"larger than {self.mtu}?"
+
+
+@dataclass(frozen=True)
+class Encapsulate:
+    """Tunnel to where the frame was aimed; `hairpin` as in `Tunnel`."""
+
+    hairpin: bool = False
+
+    def __str__(self) -> str:
+        return "tunnel on"
+
+
+@dataclass(frozen=True)
+class Meter:
+    """At most so many packets a second, and so many at once; a switch drops and counts the rest.
+
+    The rules of one switch that name the same number share the meter (see `nve.limits`).
+    """
+
+    number: int
+    rate_pps: int
+    burst: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Send the frame to the NVA, or its first octets; with a meter, unless there were too many."""
+
+    octets: int | None = None
+    meter: Meter | None = None
+
+    def __str__(self) -> str:
+        limit = f", {self.meter.rate_pps} a second" if self.meter else ""
+        return f"report to the NVA{limit}"
+
+
+Action: TypeAlias = (
+    GoTo | SetVirtualNetwork | Output | Tunnel | Aim | CheckLarger | Encapsulate | Report
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +195,12 @@ class Rule:
     def key(self) -> tuple[Table, int, Match]:
         """What a switch identifies a rule by: adding a rule with the same key replaces it."""
         return (self.table, self.priority, self.match)
+
+    @property
+    def meters(self) -> frozenset[Meter]:
+        """The meters that the rule's frames go through."""
+        reports = (action for action in self.actions if isinstance(action, Report))
+        return frozenset(report.meter for report in reports if report.meter)
 
     @property
     def cookie(self) -> int:
@@ -157,11 +227,13 @@ class Change:
 def difference(before: frozenset[Rule], after: frozenset[Rule]) -> Change:
     """The change from `before` to `after`.  Additions go first on the wire, so that a frame that
     arrives in between finds the old rule or the new one, never none; a rule whose key is added
-    again is replaced by that and needs no removal."""
+    again is replaced by that and needs no removal.  Removals go in the reverse order of additions:
+    of several rules for the same frames, the one that decides goes last."""
     added = after - before
     replaced = {rule.key for rule in added}
     removed = {rule for rule in before - after if rule.key not in replaced}
-    return Change(tuple(sorted(added, key=_order)), tuple(sorted(removed, key=_order)))
+    in_reverse = sorted(removed, key=_order, reverse=True)
+    return Change(tuple(sorted(added, key=_order)), tuple(in_reverse))
 
 
 def _order(rule: Rule) -> tuple[int, int, str]:

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 
 from nve.model import NAME, Mac, VmSpec
 from topologies.addressing import neighbours
-from topologies.spec import UNDERLAY_MTU, Fabric, Port
+from topologies.mtu import tenant_mtu
+from topologies.spec import USUAL_MTU, Fabric, Port
 
 NVA, CONTROL_SWITCH, WIRE = RESERVED = ("nva", "ctl", "wire")
 CONTROL_NETWORK = IPv4Network("198.18.0.0/16")
@@ -35,6 +36,9 @@ _QUIET = {
     for setting in ("accept_ra", "autoconf", "router_solicitations", "accept_dad", "dad_transmits")
 }
 _NO_IPV6 = {f"ipv6/conf/{scope}/disable_ipv6": 1 for scope in ("all", "default")}
+# A VM has routes to its own network only; what comes from elsewhere, as an ICMP error may, would be
+# taken for forged where the machine's defaults say so.
+_HEARS_ALL = {f"ipv4/conf/{scope}/rp_filter": 0 for scope in ("all", "default")}
 # A router hashes ports as well, else all tunnels between two NVEs would take the same path.
 _FORWARDING = {
     "ipv4/ip_forward": 1,
@@ -87,6 +91,10 @@ class Configuration:
         """Who is on the control network."""
         return (NVA, *self.fabric.nves)
 
+    def mtu(self, vm: VmSpec) -> int:
+        """Of a VM's NIC: its own, or what the underlay carries everywhere."""
+        return tenant_mtu(self.fabric) if vm.mtu is None else vm.mtu
+
     def control_address(self, name: str) -> IPv4Address:
         place = self.controlled.index(name)
         return CONTROL_NETWORK[1] if name == NVA else CONTROL_NETWORK[256 + place]
@@ -100,7 +108,7 @@ class Configuration:
         role = self.roles[name]
         if role in ("switch", "wire"):
             return _NO_IPV6
-        return _QUIET | _FORWARDING if role == "router" else _QUIET
+        return _QUIET | {"router": _FORWARDING, "vm": _HEARS_ALL}.get(role, {})
 
     def interfaces(self, name: str) -> Sequence[str]:
         """The interfaces of a node that are ends of underlay and control links."""
@@ -112,7 +120,7 @@ class Configuration:
     def bring_up(self, name: str) -> Sequence[str]:
         """`ip` commands: bridge devices, and every interface up."""
         commands = ["link set lo up"]
-        role = self.roles[name]
+        role, fabric = self.roles[name], self.fabric
         if role == "vm":
             commands += self._nic(next(vm for vm in self.vms if vm.name == name))
         if role == "switch":
@@ -121,13 +129,15 @@ class Configuration:
                 "stp_state 0 forward_delay 0 mcast_snooping 0",
                 f"link set {SWITCH_DEVICE} up",
             ]
+        mtus = {port.interface: fabric.link(port).spec.mtu for port in fabric.ports(name)}
         for interface in self.interfaces(name):
+            mtu = mtus.get(interface, USUAL_MTU)  # the control network's have the usual one
             extra = ""
             if role == "switch":
                 extra = f" master {SWITCH_DEVICE}"
             elif role == "nve" and self.vtep_device is not None:
                 extra = " addrgenmode none"  # the kernel has nothing to say there
-            commands.append(f"link set {interface}{extra} mtu {UNDERLAY_MTU} up")
+            commands.append(f"link set {interface}{extra} mtu {mtu} up")
         return commands
 
     def configure(self, name: str) -> Sequence[str]:
@@ -144,7 +154,7 @@ class Configuration:
         return [
             f"link add {NIC} address {vm.mac} type bridge "
             "stp_state 0 forward_delay 0 mcast_snooping 0",
-            f"link set {NIC} mtu {self.fabric.tenant_mtu} addrgenmode eui64",
+            f"link set {NIC} mtu {self.mtu(vm)} addrgenmode eui64",
             f"link add {keeper} type veth peer name {end}",
             f"link set {keeper} addrgenmode none",
             f"link set {end} addrgenmode none up",

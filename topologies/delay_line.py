@@ -193,6 +193,12 @@ class DelayLine:
         for direction in self.directions:
             direction.send_due(now_ns)
 
+    def take_delays(self, links: Sequence[dict[str, Any]]) -> None:
+        """What arrives from now on waits as long as the links say."""
+        there_and_back = (link["delay_ms"] for link in links for _ in ("a to b", "b to a"))
+        for direction, delay_ms in zip(self.directions, there_and_back, strict=True):
+            direction.queue.delay_ns = round(delay_ms * 1e6)
+
     def statistics(self) -> list[dict[str, int | str]]:
         return [direction.statistics() for direction in self.directions]
 
@@ -226,7 +232,8 @@ def write_whole(path: Path, value: object) -> None:
 
 
 def main() -> None:
-    """Carries frames until SIGTERM.  Writes its statistics then, and whenever it gets SIGUSR1."""
+    """Carries frames until SIGTERM.  Writes its statistics then, and whenever it gets SIGUSR1; on
+    SIGHUP it reads the links' delays again."""
     arguments = argparse.ArgumentParser(description=main.__doc__)
     arguments.add_argument("links", type=Path, help="JSON: a list of links")
     arguments.add_argument("--statistics", type=Path, required=True, help="JSON file to write")
@@ -236,7 +243,11 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
     run_first()
     gc.disable()
-    line = DelayLine.of(json.loads(given.links.read_text(encoding="utf-8")), given.seed)
+
+    def links() -> list[dict[str, Any]]:
+        return list(json.loads(given.links.read_text(encoding="utf-8")))
+
+    line = DelayLine.of(links(), given.seed)
 
     def report(signal_number: int, _: FrameType | None) -> None:
         write_whole(given.statistics, line.statistics())
@@ -245,6 +256,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, report)
     signal.signal(signal.SIGUSR1, report)
+    signal.signal(signal.SIGHUP, lambda *_: line.take_delays(links()))
     print(READY, flush=True)
     while True:
         line.turn()

@@ -16,7 +16,7 @@ Bring-up does at once what is independent, since most of it is waiting for other
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ from topologies import nodes
 from topologies.addressing import neighbours
 from topologies.configuration import CONTROL_SWITCH, NIC, NVA, WIRE, Configuration
 from topologies.links import Cable, Cabling, Emulator, End
+from topologies.mtu import tenant_mtu, tunnel_mtus
 from topologies.session import Session
 from topologies.spec import PLAIN_LINK, Fabric, LinkSpec, Port
 
@@ -47,7 +48,11 @@ class Nve:
     pid: int
     vtep: Vtep
     dpid: int
+    control: str
+    """Its address on the control network."""
     bridge: OvsInstance
+    tunnel_mtus: Mapping[str, int]
+    """What the tunnels to the other NVEs carry."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Vm:
     pid: int
     cgroup: Path
     node: Any
+    mtu: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,8 @@ class DataCentre:
         self.session = session
         self.datapath: Datapath = datapath
         self.link_emulator: Emulator = link_emulator
-        self.tenant_mtu = fabric.tenant_mtu
+        self.tenant_mtu = tenant_mtu(fabric)
+        self._tunnel_mtus = tunnel_mtus(fabric)
         self.net: Any = nodes.empty_network()
         self.nves: dict[str, Nve] = {}
         self.vms: dict[str, Vm] = {}
@@ -238,11 +245,15 @@ class DataCentre:
     def _describe(self) -> None:
         """Fills in what users of the data centre, and of Mininet's CLI, look at."""
         for name, switch in self._switches.items():
-            self.nves[name] = Nve(name, switch.pid, self.fabric.vteps[name], switch.dpid, switch)
+            mtus = {there: mtu for (here, there), mtu in self._tunnel_mtus.items() if here == name}
+            vtep, control = self.fabric.vteps[name], self._configuration.control_address(name)
+            self.nves[name] = Nve(
+                name, switch.pid, vtep, switch.dpid, str(control), switch, mtus
+            )
         for spec in self._configuration.vms:
             node = self._nodes[spec.name]
             cgroup = self.session.vm_cgroup(spec.name)
-            self.vms[spec.name] = Vm(spec, node.pid, cgroup, node)
+            self.vms[spec.name] = Vm(spec, node.pid, cgroup, node, self._configuration.mtu(spec))
             nodes.tell_interface(node, NIC, str(spec.ipv4), spec.mac)
         address = str(self._configuration.control_address(NVA))
         self.nva = Place(self._pid(NVA), self._nodes[NVA], address)
@@ -264,6 +275,24 @@ class DataCentre:
     def in_node(self, node: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Starts a process in the namespace of any node."""
         return subprocess.Popen([*_attached(self._pid(node)), *argv], **popen)
+
+    def kill_nve(self, name: str) -> None:
+        """An NVE dies: its switch is gone at once, and all that it was told."""
+        self._switches[name].kill()
+
+    def revive_nve(self, name: str) -> None:
+        """An NVE that has died starts again, with the cables it had, and looks for its NVA.
+
+        What the kernel holds has outlived the daemons, `br-phy` and its addresses included.
+        """
+        self._switches[name].restart()
+        self._ready_tunnels(name)
+
+    @property
+    def cabling(self) -> Cabling:
+        """The cables, for who wants to disturb them."""
+        assert self._cabling is not None, "the data centre is not up"
+        return self._cabling
 
     def link_statistics(self) -> list[dict[str, Any]]:
         """Per emulated link and direction: what was forwarded, dropped, and forwarded late.

@@ -26,7 +26,7 @@ def build(parameters: Parameters) -> Fabric:
     nves = [Node(f"nve{number}", "nve") for number in range(1, len(places) + 1)]
     links = [
         *(
-            Link(nve.name, leaf.name, parameters.link)
+            Link(nve.name, leaf.name, parameters.link_of(nve.name))
             for nve, leaf in zip(nves, places, strict=True)
         ),
         *(Link(leaf.name, spine.name, parameters.link) for leaf in leaves for spine in spines),

@@ -29,8 +29,8 @@ from nve.model import Mac
 from nve.namespace import inside, ip, run, run_in, tc
 from nve.wait import wait_until
 from topologies.delay_line import READY
-from topologies.shaping import both_directions, inbound_queue, netem
-from topologies.spec import PLAIN_LINK, LinkSpec
+from topologies.shaping import both_directions, impaired, inbound_queue, netem, repaired
+from topologies.spec import LinkSpec
 
 Emulator: TypeAlias = Literal["netem", "delay-line"]
 
@@ -73,13 +73,14 @@ class Cabling:
         self._links_file = directory / "links.json"
         self._statistics_file = directory / "link-statistics.json"
         self._seed = seed
+        self._slower: dict[Cable, LinkSpec] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     def lay(self) -> None:
         """Creates the interfaces and what holds packets up on them; they are down yet."""
         run(["ip", "-batch", "-"], "\n".join(self._veth_commands()) + "\n")
         for cable in self.cables:
-            if cable.spec == PLAIN_LINK:
+            if not cable.spec.shapes:
                 continue
             if self.emulator == "netem":
                 for end in (cable.a, cable.b):
@@ -96,20 +97,15 @@ class Cabling:
         delayed = self._delayed()
         if not delayed:
             return
-        halves = [f"w{number}{side}" for number, _ in delayed for side in "ab"]
-        ip(self.wire_pid, [f"link set {half} up" for half in halves])
-        links = [
-            {
-                "a": cable.a.node,
-                "b": cable.b.node,
-                "a_end": f"w{number}a",
-                "b_end": f"w{number}b",
-                "delay_ms": cable.spec.delay_ms,
-                "jitter_ms": cable.spec.jitter_ms,
-            }
-            for number, cable in delayed
-        ]
-        self._links_file.write_text(json.dumps(links, indent=1) + "\n")
+        ip(
+            self.wire_pid,
+            [
+                f"link set w{number}{side} mtu {cable.spec.mtu} up"
+                for number, cable in delayed
+                for side in "ab"
+            ],
+        )
+        self._write_links()
         with inside(self.wire_pid):
             self._process = subprocess.Popen(
                 [
@@ -121,6 +117,39 @@ class Cabling:
                 start_new_session=True,
             )
         self._await_ready(self._process)
+
+    def between(self, a: str, b: str) -> Cable:
+        """The cable of two nodes.  Raises ValueError."""
+        for cable in self.cables:
+            if {cable.a.node, cable.b.node} == {a, b}:
+                return cable
+        raise ValueError(f"no cable joins {a} and {b}")
+
+    def impair(self, cable: Cable, number: int, loss_pct: float) -> None:
+        """From now on a cable loses packets, in both directions, besides what it does anyway.
+
+        `number` names the disturbance for `repair`; it is different for each of a cable.
+        """
+        interface = cable.b.interface
+        if "clsact" not in run_in(cable.b.pid, ["tc", "qdisc", "show", "dev", interface]):
+            tc(cable.b.pid, [f"qdisc add dev {interface} clsact"])
+        tc(cable.b.pid, impaired(interface, number, loss_pct))
+
+    def repair(self, cable: Cable, number: int) -> None:
+        """A disturbance of a cable ends."""
+        tc(cable.b.pid, repaired(cable.b.interface, number))
+
+    def slow_down(self, cable: Cable, delay_ms: float) -> None:
+        """From now on a cable that delays (`LinkSpec.delays`) takes that much longer; 0 ends it."""
+        slower = cable.spec.model_copy(update={"delay_ms": cable.spec.delay_ms + delay_ms})
+        if self.emulator == "netem":
+            for end in (cable.a, cable.b):
+                tc(end.pid, [f"qdisc change dev {end.interface} root {netem(slower)}"])
+            return
+        assert self._process is not None, f"{cable} has no delay line"
+        self._slower[cable] = slower
+        self._write_links()
+        self._process.send_signal(signal.SIGHUP)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -141,7 +170,7 @@ class Cabling:
                 {"direction": f"{end.node}>{peer.node}", **_queue_counters(end.pid, end.interface)}
                 for cable in self.cables
                 for end, peer in ((cable.a, cable.b), (cable.b, cable.a))
-                if cable.spec != PLAIN_LINK
+                if cable.spec.shapes
             ]
         rows: dict[str, dict[str, Any]] = {
             row["direction"]: row for row in self._delay_line_statistics()
@@ -159,6 +188,20 @@ class Cabling:
                         for name, count in _queue_counters(end.pid, interface).items()
                     }
         return list(rows.values())
+
+    def _write_links(self) -> None:
+        links = [
+            {
+                "a": cable.a.node,
+                "b": cable.b.node,
+                "a_end": f"w{number}a",
+                "b_end": f"w{number}b",
+                "delay_ms": self._slower.get(cable, cable.spec).delay_ms,
+                "jitter_ms": cable.spec.jitter_ms,
+            }
+            for number, cable in self._delayed()
+        ]
+        self._links_file.write_text(json.dumps(links, indent=1) + "\n")
 
     def _delayed(self) -> list[tuple[int, Cable]]:
         """The links that the delay line serves, numbered as their halves in `wire` are."""

@@ -21,6 +21,9 @@ _UNNOTICED_MBIT = 100_000
 _PACKETS_PER_MS = 200  # more than this kind of machine forwards
 _LEAST_FRAMES = 30
 
+_HOOKS = ("egress", "ingress")
+_DISTURBANCE, _LOSS, _RATE = 1, 2, 3
+"""The order in which a link's filters are asked (tc's `pref`)."""
 _ACCEPT, _NEXT_FILTER = 0, 0xFFFFFFFF  # TC_ACT_OK, TC_ACT_UNSPEC
 
 
@@ -63,6 +66,25 @@ def inbound_queue(interface: str) -> str:
     return interface.replace("to-", "q-", 1)
 
 
+def impaired(interface: str, number: int, loss_pct: float) -> list[str]:
+    """The `tc` commands for a disturbance that begins while the link is in use: it loses packets of
+    both directions, whatever else the link does to them.  `clsact` has to be there."""
+    program = loss_program(loss_pct, _NEXT_FILTER)
+    return [
+        f"filter add dev {interface} {hook} pref {_DISTURBANCE} handle {number} "
+        f'protocol all bpf da bytecode "{program}"'
+        for hook in _HOOKS
+    ]
+
+
+def repaired(interface: str, number: int) -> list[str]:
+    """The end of the disturbance of that number."""
+    return [
+        f"filter del dev {interface} {hook} pref {_DISTURBANCE} handle {number} protocol all bpf"
+        for hook in _HOOKS
+    ]
+
+
 def both_directions(interface: str, spec: LinkSpec) -> list[str]:
     """The `tc` commands for loss and rate at one end of a link, without netem.
 
@@ -72,15 +94,16 @@ def both_directions(interface: str, spec: LinkSpec) -> list[str]:
     if spec.loss_pct or spec.rate_mbit:
         commands.append(f"qdisc add dev {interface} clsact")
     if spec.loss_pct:
-        for hook, otherwise in (("egress", _ACCEPT), ("ingress", _NEXT_FILTER)):
+        for hook, otherwise in zip(_HOOKS, (_ACCEPT, _NEXT_FILTER), strict=True):
             program = loss_program(spec.loss_pct, otherwise)
             commands.append(
-                f'filter add dev {interface} {hook} pref 1 protocol all bpf da bytecode "{program}"'
+                f"filter add dev {interface} {hook} pref {_LOSS} "
+                f'protocol all bpf da bytecode "{program}"'
             )
     if spec.rate_mbit:
         queue = token_bucket(spec.rate_mbit)
         commands += [
-            f"filter add dev {interface} ingress pref 2 protocol all "
+            f"filter add dev {interface} ingress pref {_RATE} protocol all "
             f"u32 match u32 0 0 action mirred egress redirect dev {inbound_queue(interface)}",
             f"qdisc add dev {interface} root {queue}",
             f"qdisc add dev {inbound_queue(interface)} root {queue}",

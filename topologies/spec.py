@@ -13,7 +13,7 @@ underlay of a mobility experiment must not be what converges).
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from typing import Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -24,9 +24,10 @@ Kind: TypeAlias = Literal["nve", "switch", "router"]
 IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
-UNDERLAY_MTU = 1500
-VXLAN_OVERHEAD: Mapping[Family, int] = {"ipv4": 50, "ipv6": 70}
-"""Inner Ethernet 14 + VXLAN 8 + UDP 8 + outer IP 20 or 40 (RFC 7348)."""
+USUAL_MTU = 1500
+LEAST_MTU, LARGEST_MTU = 1350, 9000
+"""An IPv6 packet of 1280 octets, which every link has to carry (RFC 8200 section 5), fits into a
+tunnel over a link with the least."""
 
 
 class LinkSpec(BaseModel):
@@ -34,7 +35,8 @@ class LinkSpec(BaseModel):
 
     `delay_ms` is one-way.  Jitter is uniform, +- `jitter_ms` around the delay, and never reorders:
     a packet that would overtake leaves right behind its predecessor instead.  Loss is independent
-    per packet.  Without `rate_mbit` the link is as fast as the machine.
+    per packet.  Without `rate_mbit` the link is as fast as the machine.  `mtu` is the longest IP
+    packet that the link carries.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +45,7 @@ class LinkSpec(BaseModel):
     jitter_ms: float = 0.0
     loss_pct: float = 0.0
     rate_mbit: float | None = None
+    mtu: int = USUAL_MTU
 
     @field_validator("delay_ms", "jitter_ms")
     @classmethod
@@ -68,6 +71,13 @@ class LinkSpec(BaseModel):
             )
         return megabits
 
+    @field_validator("mtu")
+    @classmethod
+    def _an_mtu(cls, octets: int) -> int:
+        if not LEAST_MTU <= octets <= LARGEST_MTU:
+            raise ValueError(f"is {octets}; give octets from {LEAST_MTU} to {LARGEST_MTU}")
+        return octets
+
     @model_validator(mode="after")
     def _jitter_within_delay(self) -> Self:
         if self.jitter_ms > self.delay_ms:
@@ -82,6 +92,11 @@ class LinkSpec(BaseModel):
         """Whether packets have to wait; jitter never comes without a delay."""
         return self.delay_ms > 0
 
+    @property
+    def shapes(self) -> bool:
+        """Whether the link does more to packets than a cable."""
+        return bool(self.delays or self.loss_pct or self.rate_mbit)
+
 
 PLAIN_LINK = LinkSpec()
 
@@ -93,6 +108,29 @@ class UnderlayParameters(BaseModel):
 
     underlay: Family = Field(default="ipv4", description="IP version of the VXLAN tunnels")
     link: LinkSpec = Field(default=PLAIN_LINK, description="every link that is not named otherwise")
+    links: dict[str, LinkSpec] = Field(
+        default={}, description="by NVE: what its own link has different from `link`"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _links_differ_from_link(cls, given: Any) -> Any:
+        """An NVE's own link is `link` but for what `links` says."""
+        if not isinstance(given, Mapping):
+            return given
+        link, links = given.get("link", {}), given.get("links")
+        if not isinstance(link, Mapping | LinkSpec) or not isinstance(links, Mapping):
+            return given
+        usual = dict(link)
+        merged = {
+            nve: usual | dict(own) if isinstance(own, Mapping) else own
+            for nve, own in links.items()
+        }
+        return {**given, "links": merged}
+
+    def link_of(self, nve: str) -> LinkSpec:
+        """The link between an NVE and the underlay."""
+        return self.links.get(nve, self.link)
 
 
 @dataclass(frozen=True)
@@ -150,11 +188,6 @@ class Fabric:
     family: Family
 
     @property
-    def tenant_mtu(self) -> int:
-        """The largest tenant packet that fits into a tunnel packet on the underlay."""
-        return UNDERLAY_MTU - VXLAN_OVERHEAD[self.family]
-
-    @property
     def nves(self) -> tuple[str, ...]:
         return tuple(node.name for node in self.nodes if node.kind == "nve")
 
@@ -166,6 +199,11 @@ class Fabric:
         return tuple(
             Port(name, link.other(name)) for link in self.links if name in (link.a, link.b)
         )
+
+    def link(self, port: Port) -> Link:
+        """The link that has a port as one of its ends."""
+        ends = {port.node, port.peer}
+        return next(link for link in self.links if {link.a, link.b} == ends)
 
     def uplink(self, nve: str) -> Port:
         """The one underlay port of an NVE."""

@@ -26,7 +26,7 @@ def build(parameters: Parameters) -> Fabric:
     sites = [Node("site1", "switch"), Node("site2", "switch")]
     edges = [Node("edge1", "router"), Node("edge2", "router")]
     links = [
-        *(Link(nve.name, sites[place // count].name, parameters.link)
+        *(Link(nve.name, sites[place // count].name, parameters.link_of(nve.name))
           for place, nve in enumerate(nves)),
         *(Link(site.name, edge.name, parameters.link)
           for site, edge in zip(sites, edges, strict=True)),

@@ -17,6 +17,10 @@ class Dissemination(Protocol):
     def lifetime_s(self) -> int | None:
         """How long an NVE keeps an entry before it forgets it; None: until told otherwise."""
 
+    @property
+    def keeps_expired(self) -> bool:
+        """Whether an NVE uses an expired entry on until it has a new one."""
+
     def told_at_once(self, involved: frozenset[str], present: frozenset[str]) -> frozenset[str]:
         """The NVEs to tell about a changed binding.
 
@@ -30,9 +34,10 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def strategy(name: str, lifetime_s: int | None) -> Dissemination:
-    """A strategy by name.  Raises ValueError for an unknown name or a lifetime it cannot have."""
+def strategy(name: str, lifetime_s: int | None, *, keeps_expired: bool = False) -> Dissemination:
+    """A strategy by name.  Raises ValueError for an unknown name or what it cannot have."""
     if name not in names():
         raise ValueError(f"mapping_update {name!r} is none of {', '.join(names())}")
-    found: Dissemination = importlib.import_module(f"{__name__}.{name}").Strategy(lifetime_s)
+    module = importlib.import_module(f"{__name__}.{name}")
+    found: Dissemination = module.Strategy(lifetime_s, keeps_expired)
     return found

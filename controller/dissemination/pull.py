@@ -8,7 +8,8 @@ class Strategy:
 
     lifetime_s: int | None
 
-    def __init__(self, lifetime_s: int | None) -> None:
+    def __init__(self, lifetime_s: int | None, keeps_expired: bool) -> None:
+        self.keeps_expired = keeps_expired
         self.lifetime_s = DEFAULT_LIFETIME_S if lifetime_s is None else lifetime_s
         if self.lifetime_s < 1:
             raise ValueError(f"lifetime_s is {lifetime_s}; OpenFlow time-outs are whole seconds")

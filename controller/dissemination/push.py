@@ -6,9 +6,13 @@ class Strategy:
 
     lifetime_s: int | None = None
 
-    def __init__(self, lifetime_s: int | None) -> None:
+    keeps_expired = False
+
+    def __init__(self, lifetime_s: int | None, keeps_expired: bool) -> None:
         if lifetime_s is not None:
             raise ValueError("with push, entries have no lifetime; leave lifetime_s out")
+        if keeps_expired:
+            raise ValueError("with push, entries do not expire; leave on_expiry out")
 
     def told_at_once(self, involved: frozenset[str], present: frozenset[str]) -> frozenset[str]:
         return involved | present

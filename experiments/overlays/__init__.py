@@ -5,7 +5,7 @@ overlay is one file here, with a class that offers this interface; `nvo3` is the
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from experiments.events import Event
 from nve.model import VmSpec
@@ -22,8 +22,15 @@ class Relocation:
     port: int
 
 
+class Refused(Exception):
+    """The overlay does not accept the move; the message is its own, and nothing has changed."""
+
+
 class Overlay(Protocol):
-    """An overlay that stands on the data centre it was made with."""
+    """An overlay that stands on the data centre it was made with.
+
+    Where `patience_s` is given, a control plane that does not answer is asked again until then.
+    """
 
     def start(self) -> None:
         """Make the NVEs an overlay."""
@@ -34,29 +41,42 @@ class Overlay(Protocol):
     def begin(self) -> None:
         """The experiment begins now: forget what warming up has taught."""
 
-    def prepare(self, move: Relocation) -> None:
-        """Make the destination ready; the VM runs at the source and notices nothing."""
+    def prepare(self, move: Relocation, patience_s: float) -> None:
+        """Make the destination ready; the VM runs at the source and notices nothing.
 
-    def switch_over(self, move: Relocation) -> None:
+        Raises Refused.
+        """
+
+    def switch_over(self, move: Relocation, patience_s: float) -> None:
         """The VM is about to stop at the source."""
 
-    def arrive(self, move: Relocation, *, announced: bool) -> None:
+    def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
         """The VM runs at the destination, and has announced itself there or not."""
+
+    def converge(self, move: Relocation, timeout_s: float) -> None:
+        """Wait until nobody knows the VM's old place any more."""
 
     def complete(self, move: Relocation, timeout_s: float) -> None:
         """Wait until nothing is left of the move."""
 
-    def release(self, move: Relocation) -> None:
+    def release(self, move: Relocation, patience_s: float) -> None:
         """The VM's place at the source is gone."""
 
-    def roll_back(self, move: Relocation) -> None:
+    def roll_back(self, move: Relocation, patience_s: float) -> None:
         """Give the move up: the VM runs at the source."""
 
     def where(self) -> dict[str, str]:
         """The NVE of each VM, as the overlay believes."""
 
+    def differences(self) -> list[str]:
+        """Where an NVE holds something else than it should, a sentence each."""
+
     def events(self) -> list[Event]:
         """What the overlay itself has to say about what happened."""
+
+    def refused(self) -> list[dict[str, Any]]:
+        """What was dropped or refused as forged, unknown or too much, and whose it was: rows with
+        the columns of refused.csv (results/README.md)."""
 
     def stop(self) -> None:
         """End what `start` started."""

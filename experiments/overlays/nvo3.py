@@ -1,20 +1,29 @@
-"""The draft's overlay: NVEs that an NVA tells where VMs are (draft-ietf-nvo3-vmm-03)."""
+"""The draft's overlay: NVEs that an NVA tells where VMs are (draft-ietf-nvo3-vmm-03).
+
+The NVA may be away when it is asked, or die before it answers.  A request is then made again, but
+never blindly: what has become of the first one is looked up, and only what is missing is asked for.
+So it does not matter whether the NVA had heard it.  A move is recognised by its VM and destination,
+of which the NVA has one under way at most; how far it is, its phase says.
+"""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
+from controller.mobility import FINISHED, Phase
 from experiments.events import Event
-from experiments.nva import Nva, NvaError
-from experiments.overlays import Relocation
+from experiments.nva import Nva, NvaAway, NvaError
+from experiments.overlays import Refused, Relocation
 from experiments.scenario import Overlay as Settings
 from nve.model import VmSpec
 from topologies.emulation import DataCentre
 
-STEP_TIMEOUT_S = 20.0
+Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
+AGAIN_S = 0.1
+"""Between two requests to an NVA that does not answer."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
 ASTRAY = frozenset({"in-flight", "departed", "unknown-destination", "unknown-vni"})
@@ -27,9 +36,16 @@ class Nvo3:
     def __init__(self, data_centre: DataCentre, settings: Settings, framework: str) -> None:
         self._data_centre = data_centre
         self._settings = settings
-        self.nva = Nva(data_centre, framework, settings.mapping_update, settings.lifetime_s)
+        self.nva = Nva(data_centre, framework, settings)
         self._events: list[Event] = []
         self._numbers: dict[int, int] = {}
+        """The NVA's number of each of our moves, by ours."""
+        self._ours: dict[int, int] = {}
+        """Ours, by the NVA's; a move that had to be asked for again has several there."""
+        self._arrived: dict[int, Relocation] = {}
+        """The moves that something is left of, by our number."""
+        self._astray_before: dict[int, int | None] = {}
+        self._astray_after: dict[int, int | None] = {}
 
     def start(self) -> None:
         self.nva.start()
@@ -41,7 +57,11 @@ class Nvo3:
         """Entries with a lifetime are taken back, so that their ages are the same in every run."""
         self.nva.post("forget")
 
-    def prepare(self, move: Relocation) -> None:
+    def prepare(self, move: Relocation, patience_s: float) -> None:
+        """Raises Refused when the NVA does not accept the move."""
+        for number, earlier in list(self._arrived.items()):
+            if earlier.vm.name == move.vm.name:  # from now on, what is astray may be this move's
+                self._astray_after.setdefault(number, self._astray(earlier))
         settings = self._settings
         ending = {"idle": "idle_s", "timer": "timer_s"}[settings.stop]
         body = {
@@ -51,74 +71,192 @@ class Nvo3:
             "in_flight": settings.in_flight,
             ending: getattr(settings, ending),
         }
-        accepted = self.nva.post("moves", body, until="prepared", timeout_s=STEP_TIMEOUT_S)
-        self._numbers[move.number] = accepted["number"]
 
-    def switch_over(self, move: Relocation) -> None:
-        self._go_on(move, "depart", until="redirected", timeout_s=STEP_TIMEOUT_S)
+        def ask(left_s: float, *, again: bool) -> None:
+            number = self._asked_for(move) if again else None
+            if number is None:
+                number = self._request(move, body)
+            self._numbers[move.number] = number
+            self._ours[number] = move.number
+            self._await(move, Phase.PREPARED, left_s)
 
-    def arrive(self, move: Relocation, *, announced: bool) -> None:
+        self._insist(patience_s, ask)
+
+    def switch_over(self, move: Relocation, patience_s: float) -> None:
+        self._tell(move, "depart", Phase.REDIRECTING, patience_s)
+        self._await_patiently(move, Phase.REDIRECTED, patience_s)
+
+    def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
         """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
         lost, the destination's activation is enough."""
-        number = self._numbers[move.number]
         if announced:
             with suppress(NvaError):  # not heard in time
-                self.nva.get(f"moves/{number}", until="arrived", timeout_s=ANNOUNCEMENT_TIMEOUT_S)
-        self._go_on(move, "activate")
+                self._await(move, Phase.ARRIVED, ANNOUNCEMENT_TIMEOUT_S)
+        self._tell(move, "activate", Phase.ARRIVED, patience_s)
+        self._arrived[move.number] = move
+
+    def converge(self, move: Relocation, timeout_s: float) -> None:
+        reached = self._await_patiently(move, Phase.CONVERGED, timeout_s)
+        if reached == Phase.DRAINED:  # the tunnel has ended, an old entry is still there
+            self._await_patiently(move, Phase.COMPLETED, timeout_s)
+        time.sleep(DRAIN_S)
+        if move.number not in self._astray_after:
+            self._astray_before[move.number] = self._astray(move)
 
     def complete(self, move: Relocation, timeout_s: float) -> None:
-        """Also counts what still reached the source NVE after no NVE held an old entry (R3.4)."""
-        number = self._numbers[move.number]
-        reached = self.nva.get(f"moves/{number}", until="converged", timeout_s=timeout_s)
-        if reached["phase"] == "drained":  # the tunnel has ended, an old entry is still there
-            self.nva.get(f"moves/{number}", until="completed", timeout_s=timeout_s)
-        time.sleep(DRAIN_S)
-        before = self._astray(move)
-        self.nva.get(f"moves/{number}", until="completed", timeout_s=timeout_s)
-        time.sleep(DRAIN_S)
-        after = self._astray(move)
-        self._events.append(
-            Event(
-                time.time_ns(),
-                "runner",
-                "source-nve-counted",
-                move.vm.name,
-                {
-                    "move": move.number,
-                    "nve": move.source,
-                    "packets_via_source_after_convergence": after - before,
-                },
-            )
-        )
+        """Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
 
-    def release(self, move: Relocation) -> None:
-        self.nva.delete(f"associations/{move.source}/{move.vm.name}")
+        Counting ends when the VM's next move begins; there is no count where that is so early that
+        the move had not converged.
+        """
+        self._await_patiently(move, Phase.COMPLETED, timeout_s)
+        time.sleep(DRAIN_S)
+        del self._arrived[move.number]
+        before = self._astray_before.get(move.number)
+        after = self._astray_after.setdefault(move.number, self._astray(move))
+        # A switch that was out of reach, or has started anew, has nothing to say about that time.
+        if before is None or after is None or after < before:
+            return
+        counted = {"packets_via_source_after_convergence": after - before}
+        self._note("source-nve-counted", move, nve=move.source, **counted)
 
-    def roll_back(self, move: Relocation) -> None:
-        if move.number in self._numbers:
-            self._go_on(move, "cancel")
+    def release(self, move: Relocation, patience_s: float) -> None:
+        """Where the NVA refuses, the place is gone or serves another move; the trace says so."""
+
+        def ask(_left_s: float, *, again: bool) -> None:
+            try:
+                self.nva.delete(f"associations/{move.source}/{move.vm.name}")
+            except NvaAway:
+                raise
+            except NvaError as refusal:
+                self._note("release-refused", move, why=str(refusal))
+
+        self._insist(patience_s, ask)
+
+    def roll_back(self, move: Relocation, patience_s: float) -> None:
+        def ask(_left_s: float, *, again: bool) -> None:
+            number = self._numbers.get(move.number) or self._asked_for(move)
+            if number is not None and self._phase(number) not in FINISHED:
+                self.nva.post(f"moves/{number}/cancel")
+
+        self._insist(patience_s, ask)
 
     def where(self) -> dict[str, str]:
         return {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
 
+    def differences(self) -> list[str]:
+        """A dead NVE holds nothing, and is not asked."""
+        connected = self.nva.get("health")["connected"]
+        differences = []
+        for name, nve in self._data_centre.nves.items():
+            if not nve.bridge.alive:
+                continue
+            if not connected[name]:
+                differences.append(f"{name} is not connected to the NVA")
+                continue
+            wanted = {row["cookie"] for row in self.nva.get(f"nves/{name}/rules")}
+            found = {f"{cookie:016x}" for cookie in nve.bridge.cookies()}
+            for which, rules in (("too many", found - wanted), ("too few", wanted - found)):
+                if rules:
+                    differences.append(
+                        f"{name} holds {len(rules)} rules {which}: {', '.join(sorted(rules))}"
+                    )
+        return differences
+
     def events(self) -> list[Event]:
         """The NVA's trace, its moves numbered as the scenario numbers them."""
-        numbers = {theirs: ours for ours, theirs in self._numbers.items()}
-        return [*(_renumbered(event, numbers) for event in self.nva.events()), *self._events]
+        theirs = (_renumbered(event, self._ours) for event in self.nva.events())
+        return [*theirs, *self._events]
+
+    def refused(self) -> list[dict[str, Any]]:
+        """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
+        for nve in self._data_centre.nves.values():
+            with suppress(RuntimeError):  # one that is dead counts no more
+                nve.bridge.follow_rules_now()  # so that all is counted
+        rows: list[dict[str, Any]] = self.nva.get("refused")
+        return rows
 
     def stop(self) -> None:
         self.nva.stop()
 
-    def _go_on(self, move: Relocation, verb: str, **parameters: object) -> None:
-        self.nva.post(f"moves/{self._numbers[move.number]}/{verb}", None, **parameters)
+    # -- asking an NVA that may be away ----------------------------------------------------------
 
-    def _astray(self, move: Relocation) -> int:
+    def _insist(self, patience_s: float, ask: Callable[..., Answer]) -> Answer:
+        """`ask(left_s, again=…)` until the NVA answers.  Raises NvaAway when patience is over."""
+        deadline_s = time.monotonic() + patience_s
+        again = False
+        while True:
+            left_s = deadline_s - time.monotonic()
+            try:
+                return ask(max(0.0, left_s), again=again)
+            except NvaAway:
+                if left_s <= 0:
+                    raise
+            again = True
+            time.sleep(AGAIN_S)
+
+    def _request(self, move: Relocation, body: dict[str, object]) -> int:
+        try:
+            return int(self.nva.post("moves", body)["number"])
+        except NvaAway:
+            raise
+        except NvaError as refusal:
+            connected = self.nva.get("health")["connected"]
+            if connected[move.source] and connected[move.destination]:
+                raise Refused(str(refusal)) from None
+            raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
+
+    def _asked_for(self, move: Relocation) -> int | None:
+        """The number of the move under way that a request without an answer has begun."""
+        for line in self.nva.get("moves"):
+            wanted = (line["vm"], line["to"]) == (move.vm.name, move.destination)
+            if wanted and line["phase"] not in FINISHED and line["number"] not in self._ours:
+                return int(line["number"])
+        return None
+
+    def _phase(self, number: int) -> Phase:
+        return Phase(self.nva.get(f"moves/{number}")["phase"])
+
+    def _tell(self, move: Relocation, verb: str, until: Phase, patience_s: float) -> None:
+        """Have the NVA take a move on to a phase.  Raises NvaError where it cannot go there."""
+        number = self._numbers[move.number]
+
+        def ask(_left_s: float, *, again: bool) -> None:
+            if not again or not _is_there(self._phase(number), until):
+                self.nva.post(f"moves/{number}/{verb}")
+
+        self._insist(patience_s, ask)
+
+    def _await_patiently(self, move: Relocation, until: Phase, patience_s: float) -> Phase:
+        return self._insist(patience_s, lambda left_s, again: self._await(move, until, left_s))
+
+    def _await(self, move: Relocation, until: Phase, timeout_s: float) -> Phase:
+        """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
+        reached in time, or never, because the NVA has rolled the move back."""
+        number = self._numbers[move.number]
+        line = self.nva.get(f"moves/{number}", until=until, timeout_s=timeout_s)
+        phase = Phase(line["phase"])
+        if phase is Phase.ROLLED_BACK:
+            raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
+        return phase
+
+    def _note(self, event: str, move: Relocation, **details: object) -> None:
+        told = {"move": move.number, **details}
+        self._events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
+
+    # -- counting --------------------------------------------------------------------------------
+
+    def _astray(self, move: Relocation) -> int | None:
         """Packets that came out of tunnels at the source NVE and had no business there.
 
         The in-flight rule is gone when the move is completed; its last count is in the trace.
+        None where the NVE, or the NVA, does not answer.
         """
-        self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
-        counters = self.nva.get(f"nves/{move.source}/counters")
+        try:
+            self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
+            counters = self.nva.get(f"nves/{move.source}/counters")
+        except (NvaError, RuntimeError):
+            return None
         standing = sum(int(line["packets"]) for line in counters if _astray(line, move.vm.name))
         ended = [
             int(event.details["packets"])
@@ -137,10 +275,16 @@ class Nvo3:
         )
 
 
+def _is_there(phase: Phase, wanted: Phase) -> bool:
+    order = list(Phase)
+    return phase not in FINISHED and order.index(phase) >= order.index(wanted)
+
+
 def _renumbered(event: Event, numbers: dict[int, int]) -> Event:
     if "move" not in event.details:
         return event
-    return replace(event, details={**event.details, "move": numbers[event.details["move"]]})
+    ours = numbers.get(event.details["move"])  # None: the runner has not heard of that move
+    return replace(event, details={**event.details, "move": ours})
 
 
 def _astray(line: dict[str, Any], vm: str) -> bool:

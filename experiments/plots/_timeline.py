@@ -2,8 +2,9 @@
 
 from matplotlib.axes import Axes
 
+from experiments import totals
+from experiments.attribution import settled_ns
 from experiments.events import Event, Move, moves_of
-from experiments.metrics import settled_ns
 from experiments.plots._style import FAINT, INK, PAUSE
 from experiments.record import Result
 
@@ -21,6 +22,8 @@ MARKED = {
 }
 """The events drawn in a close-up, and what is written beside them."""
 
+MOST_TITLED = 8
+"""So many moves are named where they are drawn into a whole run; more would cover each other."""
 NAME_LINES = 3
 _NAME_WIDTH = 0.28
 """How much of the width of the axes the names of a group of events may take."""
@@ -36,6 +39,15 @@ class Timeline:
 
     def seconds(self, t_ns: int) -> float:
         return (t_ns - self.start_ns) / NS_PER_S
+
+
+def shown_moves(run: Result, most: int) -> list[Move]:
+    """The moves of a run to be drawn from close by: all, or of many those that harmed most."""
+    moves = moves_of(run.events)
+    if len(moves) <= most:
+        return moves
+    told = totals.worst(run.metrics, most)
+    return [move for move in moves if move.number in told]
 
 
 def label_of(event: Event) -> str | None:
@@ -57,14 +69,21 @@ def shade_pause(axes: Axes, move: Move, origin_ns: int) -> None:
 
 def draw_moves(axes: Axes, timeline: Timeline, *, titled: bool) -> None:
     """Each move as a line where it was requested and a tint until it has settled."""
+    few = len(timeline.moves) <= MOST_TITLED
     for move in timeline.moves:
         requested_s = timeline.seconds(move.requested_ns)
-        axes.axvline(requested_s, color=INK, linewidth=1.2, linestyle=":")
+        axes.axvline(
+            requested_s,
+            color=INK if few else FAINT,
+            linewidth=1.2 if few else 0.4,
+            linestyle=":",
+            zorder=2 if few else 0,
+        )
         axes.axvspan(
             requested_s, timeline.seconds(settled_ns(move)), color="#f2efe4", linewidth=0, zorder=-1
         )
         shade_pause(axes, move, timeline.start_ns)
-        if titled:
+        if titled and few:
             axes.annotate(
                 f"{move.vm} {move.source_nve}→{move.destination_nve}",
                 (requested_s, 1.0),

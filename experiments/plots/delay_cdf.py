@@ -10,11 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.attribution import moves_for, windows
 from experiments.events import Move
-from experiments.metrics import moves_for, windows
 from experiments.packets import NS_PER_MS, Int64s, Samples, flows_of, lost_mask
 from experiments.plots import _style
-from experiments.plots._timeline import Timeline
+from experiments.plots._timeline import Timeline, shown_moves
 from experiments.record import Result
 from experiments.wording import duration
 
@@ -34,7 +34,7 @@ def suits(result: Result) -> bool:
 
 def draw(result: Result) -> Figure:
     runs = dict(list(result.runs.items())[: _style.MOST_RUNS])
-    moves = {name: Timeline(run).moves[:MOST_MOVES] for name, run in runs.items()}
+    moves = {name: shown_moves(run, MOST_MOVES) for name, run in runs.items()}
     rows = max(len(of_run) for of_run in moves.values())
     figure = _style.figure(4.5 + 4.5 * len(runs), 1.4 + 3.6 * rows)
     grid = figure.subplots(rows, len(runs), sharex=True, sharey=True, squeeze=False)
@@ -42,7 +42,9 @@ def draw(result: Result) -> Figure:
     for column, (name, run) in zip(grid.T, runs.items(), strict=True):
         for axes, move in zip(column, moves[name], strict=False):
             _draw_move(axes, run, move, looks)
-            axes.set_title(f"{name}: {move.vm} {move.source_nve}→{move.destination_nve}")
+            axes.set_title(
+                f"{name}: {move.number}: {move.vm} {move.source_nve}→{move.destination_nve}"
+            )
         for unused in column[len(moves[name]) :]:
             unused.set_axis_off()
     for axes in grid[-1]:

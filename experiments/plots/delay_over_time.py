@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.metrics import Ends
-from experiments.packets import NS_PER_MS, flows_of, lost_mask
+from experiments.attribution import Ends
+from experiments.packets import NS_PER_MS, Int64s, flows_of, lost_mask
 from experiments.plots import _style
 from experiments.plots._timeline import Timeline, draw_moves
 from experiments.record import Result
@@ -13,6 +13,8 @@ from experiments.wording import count, listing
 
 SAYS = "One-way delay of every packet over time, and beneath it every packet that was lost."
 PLACE = 10
+MOST_POINTS, SLOWEST_POINTS = 20_000, 4_000
+"""Per flow."""
 
 
 def suits(result: Result) -> bool:
@@ -54,10 +56,11 @@ def _draw_delays(
     axes: Axes, run: Result, timeline: Timeline, looks: dict[str, _style.FlowLook]
 ) -> None:
     for flow, samples in flows_of(run.packets).items():
+        drawn = _worth_drawing(samples.delay_ns)
         sent_s = (samples.sent_ns[samples.arrived] - timeline.start_ns) / 1e9
         axes.plot(
-            sent_s,
-            samples.delay_ns / NS_PER_MS,
+            sent_s[drawn],
+            samples.delay_ns[drawn] / NS_PER_MS,
             linestyle="none",
             marker=looks[flow].marker,
             markersize=2.5,
@@ -69,6 +72,14 @@ def _draw_delays(
     axes.set_yscale("log")
     axes.set_ylabel("one-way\ndelay (ms)")
     _style.label_log_ms(axes, "y")
+
+
+def _worth_drawing(delays_ns: Int64s) -> Int64s:
+    """All packets; of very many every n-th, and those that are slow: they are what one seeks."""
+    if len(delays_ns) <= MOST_POINTS:
+        return np.arange(len(delays_ns))
+    usual = np.arange(0, len(delays_ns), -(-len(delays_ns) // MOST_POINTS))
+    return np.union1d(usual, np.argsort(delays_ns)[-SLOWEST_POINTS:])
 
 
 def _draw_losses(

@@ -1,4 +1,7 @@
-"""What each flow lost in each move, and how long it was silent: bars, run beside run."""
+"""What each flow lost in each move, and how long it was silent: run beside run.
+
+A few moves are bars with their numbers; of many, a row is a flow and each of its moves a point.
+"""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.plots import _style
 from experiments.record import Result
+from experiments.summary import has_few_moves
 from experiments.wording import count, counts, milliseconds, span
 
 SAYS = "Packets lost and longest silence, per move and flow."
@@ -20,14 +24,16 @@ def suits(result: Result) -> bool:
 
 def draw(result: Result) -> Figure:
     runs = {name: run.metrics for name, run in result.runs.items()}
-    rows = _rows(runs)
+    few = has_few_moves(result)
+    rows = _rows(runs) if few else _flow_rows(runs)
     colours = _style.run_colours(runs)
     figure = _style.figure(13, 1.8 + len(rows) * max(0.55, 0.24 * len(runs)))
     left, right = figure.subplots(1, 2, sharey=True)
-    _draw_bars(left, runs, rows, "lost", colours)
-    _draw_bars(right, runs, rows, "blackout_ms", colours)
+    for axes, column in ((left, "lost"), (right, "blackout_ms")):
+        (_draw_bars if few else _draw_points)(axes, runs, rows, column, colours)
+        _scale(axes, runs, column)
     pauses = pd.concat(list(runs.values()))["pause_ms"].dropna()
-    if len(pauses):
+    if few and len(pauses):
         right.axvline(pauses.median(), color=_style.INK, linewidth=1.2, linestyle=":")
         right.annotate(
             f"guest pause {milliseconds(pauses.median())} ms",
@@ -56,9 +62,14 @@ def _rows(runs: dict[str, pd.DataFrame]) -> list[tuple[int, str, str]]:
     return sorted(found)
 
 
+def _flow_rows(runs: dict[str, pd.DataFrame]) -> list[tuple[int, str, str]]:
+    """The same with one row for all moves of a flow; its correspondent may have moved, too."""
+    return sorted({(0, "", str(flow)) for metrics in runs.values() for flow in metrics["flow"]})
+
+
 def _row_label(row: tuple[int, str, str]) -> str:
     move, nve, flow = row
-    return f"move {move}, behind {nve}: {flow}"
+    return f"move {move}, behind {nve}: {flow}" if move else flow
 
 
 def _draw_bars(
@@ -68,7 +79,6 @@ def _draw_bars(
     column: str,
     colours: dict[str, str],
 ) -> None:
-    """Symmetric-log scale: 0 is shown as what it is, and 5 stays visible beside 5,000."""
     thickness = _BAR_ROOM / len(runs)
     for place, (name, metrics) in enumerate(runs.items()):
         indexed = metrics.set_index(["move", "flow"])[column]
@@ -83,6 +93,35 @@ def _draw_bars(
         )
         write = count if column == "lost" else milliseconds
         axes.bar_label(bars, [write(value) for value in values], padding=3, fontsize=10)
+
+
+def _draw_points(
+    axes: Axes,
+    runs: dict[str, pd.DataFrame],
+    rows: list[tuple[int, str, str]],
+    column: str,
+    colours: dict[str, str],
+) -> None:
+    lane = _BAR_ROOM / len(runs)
+    for place, (name, metrics) in enumerate(runs.items()):
+        row_of = {flow: row for row, (_, _, flow) in enumerate(rows)}
+        offset = (place - (len(runs) - 1) / 2) * lane
+        axes.plot(
+            metrics[column],
+            metrics["flow"].map(row_of) + offset,
+            linestyle="none",
+            marker="o",
+            markersize=6,
+            markeredgewidth=0,
+            alpha=0.4,
+            color=colours[name],
+            label=name,
+            clip_on=False,
+        )
+
+
+def _scale(axes: Axes, runs: dict[str, pd.DataFrame], column: str) -> None:
+    """Symmetric-log scale: 0 is shown as what it is, and 5 stays visible beside 5,000."""
     axes.set_xscale("symlog", linthresh=1, linscale=0.4)
     highest = max((metrics[column].max() for metrics in runs.values()), default=1)
     axes.set_xlim(0, max(1.0, float(np.nan_to_num(highest, nan=1.0))) * 6)

@@ -4,12 +4,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.attribution import settled_ns
 from experiments.events import Move
 from experiments.findings import what_happened
-from experiments.metrics import settled_ns
 from experiments.packets import NS_PER_MS, Samples, flows_of, lost_mask
 from experiments.plots import _style
-from experiments.plots._timeline import NAME_LINES, NS_PER_S, Timeline, draw_events, shade_pause
+from experiments.plots._timeline import (
+    NAME_LINES,
+    NS_PER_S,
+    Timeline,
+    draw_events,
+    shade_pause,
+    shown_moves,
+)
 from experiments.record import Result
 
 SAYS = (
@@ -29,18 +36,18 @@ def suits(result: Result) -> bool:
 
 def draw(result: Result) -> Figure:
     runs = dict(list(result.runs.items())[: _style.MOST_RUNS])
-    timelines = {name: Timeline(run) for name, run in runs.items()}
-    columns = min(MOST_MOVES, max(len(timeline.moves) for timeline in timelines.values()))
+    shown = {name: shown_moves(run, MOST_MOVES) for name, run in runs.items()}
+    columns = max(len(moves) for moves in shown.values())
     looks = _style.looks(flow for run in runs.values() for flow in run.packets["flow"].unique())
     figure = _style.figure(5 + 5 * columns, 1.2 + 4.2 * len(runs))
     grid = figure.subplots(len(runs), columns, sharey=True, squeeze=False)
     floor_ms, ceiling_ms = _delay_range_ms(list(runs.values()))
     for row, (name, run) in zip(grid, runs.items(), strict=True):
-        moves = timelines[name].moves[:columns]
+        moves = shown[name]
         for axes, move in zip(row, moves, strict=False):
             _draw_move(axes, run, move, looks, floor_ms)
             axes.set_title(
-                f"{name}: {move.vm} {move.source_nve}→{move.destination_nve}",
+                f"{name}: {move.number}: {move.vm} {move.source_nve}→{move.destination_nve}",
                 pad=8 + 14 * NAME_LINES,
             )
         for unused in row[len(moves) :]:
@@ -120,4 +127,6 @@ def _delay_range_ms(runs: list[Result]) -> tuple[float, float]:
 
 
 def caption(result: Result) -> str:
-    return " ".join(what_happened(result))
+    many = any(len(Timeline(run).moves) > MOST_MOVES for run in result.runs.values())
+    which = [f"Of many moves, the {MOST_MOVES} that harmed most."] if many else []
+    return " ".join([*which, *what_happened(result)])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from experiments.probes.fleet import Spawn
+from experiments.workloads import WorkloadError
 from experiments.workloads.iperf3_output import samples
 
 FIRST_PORT = 5201
@@ -25,10 +26,6 @@ _SMALL_BLOCKS = ("--length", "8K")
 _LISTEN_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 5.0
 _COLUMNS = ["t_ns", "flow", "bits_per_second", "retransmits"]
-
-
-class WorkloadError(Exception):
-    """The workload did not run; the message says what iperf3 said."""
 
 
 @dataclass(frozen=True)

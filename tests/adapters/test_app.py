@@ -14,7 +14,7 @@ from controller.moves import MoveRequest
 from nve import announce
 from nve.model import VmSpec
 from nve.pipeline import RemoteEntry
-from nve.rules import Rule, Table
+from nve.rules import VXLAN_PORT, Rule, Table
 from tests.helpers.nva import answer_statistics, confirm, connected, settings
 from tests.helpers.tenants import vm, vteps
 from tests.helpers.wire import Wire
@@ -151,7 +151,8 @@ def test_a_frame_without_an_entry_is_sent_on_once_there_is_one(tmp_path: Path) -
     entry, barrier, again = wire.sent
     assert (entry.table_id, entry.hard_timeout) == (Table.FORWARD, 2)
     assert isinstance(barrier, parser.OFPBarrierRequest)
-    assert (again.in_port, again.data) == (10, frame)
+    assert again.data == frame
+    assert again.actions[-1].port == VXLAN_PORT
 
 
 def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
@@ -188,9 +189,10 @@ def test_a_removed_flow_is_reported_with_reason_and_counters(
     nva: Nva, monkeypatch: pytest.MonkeyPatch, reason: int, why: str
 ) -> None:
     heard: list[Any] = []
+    wires = connected(nva)
     monkeypatch.setattr(nva.authority, "reported", lambda nve, report, now_ns: heard.append(report))
     gone = parser.OFPFlowRemoved(
-        Wire(1), cookie=9, reason=reason, duration_sec=2, duration_nsec=500_000_000,
+        wires["nve1"], cookie=9, reason=reason, duration_sec=2, duration_nsec=500_000_000,
         packet_count=3, byte_count=300,
     )  # fmt: skip
 

@@ -154,8 +154,19 @@ def test_what_peers_did_wrong_is_counted_by_port(
         )
     )
 
+    for wire in wires.values():  # which do not say what they have counted
+        nva.disconnected(wire)
+
     assert ask(client, "GET", "refused").get_json() == [
-        {"nve": "nve1", "port": 10, "what": "forged", "times": 1}
+        {
+            "nve": "nve1",
+            "port": 10,
+            "tunnel_source": None,
+            "what": "forged",
+            "vm": "vm1",
+            "counted_by": "nva",
+            "packets": 1,
+        }
     ]
 
 

@@ -11,6 +11,9 @@ from nve.model import Vni, Vtep
 from nve.pipeline import Attachment, NveState, Redirect, RemoteEntry, Role, compile_nve
 from nve.rules import (
     VXLAN_PORT,
+    Aim,
+    CheckLarger,
+    Encapsulate,
     GoTo,
     Output,
     Purpose,
@@ -26,6 +29,10 @@ from tests.helpers.wire import Wire
 
 V4, V6 = IPv4Address("10.1.0.2"), IPv6Address("fd00:0:0:1::2")
 TENANT = match(metadata=RED, eth_dst="02:00:00:00:00:01")
+
+
+CHECK_LARGER = 49
+"""NXAST_CHECK_PKT_LARGER, of Open vSwitch."""
 
 
 def on_the_wire(message: Any) -> Any:
@@ -163,17 +170,44 @@ def test_a_flow_that_was_found_is_removed_only_if_it_is_still_the_same() -> None
 
 
 def test_a_frame_is_handed_to_a_port() -> None:
-    assert Wire().octets(openflow.emit(None, 10, b"frame")).hex() == (
+    assert Wire().octets(openflow.emit(None, Output(10), b"frame")).hex() == (
         "040d002d" "00000001" "ffffffff" "fffffffd" "0010" "000000000000"
         "0000" "0010" "0000000a" "ffe5" "000000000000" + b"frame".hex()
     )  # fmt: skip
 
 
-def test_a_frame_is_sent_through_the_pipeline_again() -> None:
-    assert Wire().octets(openflow.resend(None, 10, b"frame")).hex() == (
-        "040d002d" "00000001" "ffffffff" "0000000a" "0010" "000000000000"
-        "0000" "0010" "fffffff9" "ffe5" "000000000000" + b"frame".hex()
-    )  # fmt: skip
+def test_a_frame_of_the_nvas_own_goes_through_a_tunnel() -> None:
+    sent = in_json(openflow.emit(None, Tunnel(RED, V4), b"frame"))
+
+    set_vni, _, output = sent["actions"]
+    assert sent["in_port"] == ofproto.OFPP_CONTROLLER
+    assert _field(set_vni) == ("tunnel_id", RED)
+    assert output["OFPActionOutput"]["port"] == VXLAN_PORT
+
+
+def test_a_check_for_length_is_open_vswitchs_own_action() -> None:
+    """check_pkt_larger(1464)->NXM_NX_REG0[0]: the tunnel's MTU, and an Ethernet header."""
+    actions = (Aim(RED, V4), CheckLarger(1450), GoTo(Table.FIT))
+    rule = Rule(Table.FORWARD, 10, TENANT, actions, Purpose.FORWARD)
+
+    octets = Wire().octets(openflow.add(None, rule))
+
+    check = "ffff" "0018" "00002320" "0031" "05b8" "0000" "00010004" "000000000000"
+    assert check in octets.hex()
+    apply, goto = on_the_wire(openflow.add(None, rule)).instructions
+    assert len(apply.actions) == 3
+    assert goto.table_id == Table.FIT
+
+
+def test_a_report_may_be_the_beginning_of_a_frame() -> None:
+    big = match(in_port=10, reg0=1)
+    rule = Rule(Table.FIT, 40, big, (Report(1246),), Purpose.TOO_BIG)
+    read = on_the_wire(openflow.add(None, rule))
+
+    (apply,) = read.instructions
+    (output,) = apply.actions
+    assert (output.port, output.max_len) == (ofproto.OFPP_CONTROLLER, 1246)
+    assert fields(read) == {"in_port": 10, "reg0": 1}
 
 
 def test_all_flows_are_asked_for() -> None:
@@ -213,6 +247,8 @@ def everything(family: type[IPv4Address] | type[IPv6Address]) -> list[Rule]:
             far[0].tenant_system: Redirect(None),
         },
         members={RED: frozenset({peer, third}), BLUE: frozenset({peer})},
+        tunnel_mtus={peer: 1450, third: 1350},
+        vm_mtus={RED: 1400, BLUE: 1300},
     )
     return sorted(compile_nve(state), key=lambda rule: (rule.table, -rule.priority, rule.match))
 
@@ -239,6 +275,9 @@ def _actions(message: Any) -> list[object]:
     found: list[object] = []
     for instruction in message.instructions:
         for action in getattr(instruction, "actions", []):
+            if getattr(action, "subtype", None) == CHECK_LARGER:
+                found.append(int.from_bytes(action.data[:2], "big"))
+                continue
             set_field = getattr(action, "value", None)
             found.append(action.port if set_field is None else set_field)
         found += [getattr(instruction, name) for name in ("metadata", "table_id")
@@ -258,6 +297,12 @@ def _expected(rule: Rule) -> list[object]:
                 found.append(port)
             case Report():
                 found.append(ofproto.OFPP_CONTROLLER)
+            case Aim(vni, to):
+                found += [Vni(vni), str(to)]
+            case CheckLarger(mtu):
+                found.append(mtu + 14)
+            case Encapsulate(hairpin):
+                found.append(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT)
             case Tunnel(vni, to, hairpin):
                 port = ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT
                 found += [Vni(vni), str(to), port]

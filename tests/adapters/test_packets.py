@@ -12,6 +12,7 @@ from nve import announce
 from nve.messages import (
     ARP_REPLY,
     ARP_REQUEST,
+    RARP_REPLY,
     RARP_REQUEST,
     ArpSent,
     Malformed,
@@ -20,7 +21,7 @@ from nve.messages import (
     NeighbourSolicited,
     RarpSent,
 )
-from nve.model import link_local
+from nve.model import NVE_MAC, link_local
 from tests.helpers.tenants import vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
@@ -65,7 +66,22 @@ def test_an_unsolicited_advertisement_is_read_as_an_announcement() -> None:
     """R4.1.6."""
     report = packets.reported(10, ANNOUNCED["na"])
 
-    assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6)
+    assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6, announce.ALL_NODES)
+
+
+@pytest.mark.shows("R4.1.6")
+def test_it_is_read_to_whom_an_advertisement_goes() -> None:
+    report = packets.reported(10, ANNOUNCED["na-solicited"])
+
+    group = IPv6Address("ff02::1:ff00:1")
+    assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6, group)
+
+
+@pytest.mark.shows("R4.1.2")
+def test_the_reply_form_is_read_as_a_reply_about_the_sender() -> None:
+    report = packets.reported(10, ANNOUNCED["garp-reply"])
+
+    assert report == ArpSent(10, ARP_REPLY, VM1.mac, VM1.ipv4, VM1.ipv4)
 
 
 def test_an_arp_request_is_a_question() -> None:
@@ -145,8 +161,24 @@ def test_an_answer_is_read_as_what_it_is() -> None:
     asked = NeighbourSolicited(10, VM1.mac, VM1.ipv6, VM2.ipv6)
 
     assert packets.reported(11, packets.advertisement(asked, VM2.mac)) == NeighbourAdvertised(
-        11, VM2.mac, VM2.ipv6
+        11, VM2.mac, VM2.ipv6, VM1.ipv6
     )
+
+
+@pytest.mark.shows("R4.1.5")
+def test_a_reverse_arp_reply_tells_the_asker_its_address() -> None:
+    """RFC 903: the operation is 4, the target is who has asked."""
+    frame = packets.rarp_reply(RarpSent(10, RARP_REQUEST, VM1.mac), VM1.ipv4)
+    own_mac, nve_mac = (address.replace(":", "") for address in (VM1.mac, NVE_MAC))
+
+    assert len(frame) == 60  # padded to the shortest that Ethernet allows
+    assert frame[:42].hex() == (
+        own_mac + nve_mac + "8035"
+        "0001" "0800" "06" "04" "0004"
+        + nve_mac + "00000000"  # the NVE has no address in the virtual network
+        + own_mac + "c0a80001"
+    )  # fmt: skip
+    assert packets.reported(10, frame) == RarpSent(10, RARP_REPLY, VM1.mac)
 
 
 # -- what is no such frame -------------------------------------------------------------------------
@@ -157,16 +189,17 @@ def test_an_answer_is_read_as_what_it_is() -> None:
     [
         (b"", "IndexError"),
         (ANNOUNCED["garp"][:20], ""),
-        (ANNOUNCED["rarp"][:30], "not a reverse ARP packet for Ethernet and IPv4"),
-        (ANNOUNCED["rarp"][:14] + b"\x00\x02" + ANNOUNCED["rarp"][16:], "not a reverse ARP"),
+        (ANNOUNCED["rarp"][:30], "not an ARP packet for Ethernet and IPv4"),
+        (ANNOUNCED["rarp"][:14] + b"\x00\x02" + ANNOUNCED["rarp"][16:], "not an ARP packet"),
+        (ANNOUNCED["garp"][:18] + b"\x08" + ANNOUNCED["garp"][19:], "not an ARP packet"),
         (ANNOUNCED["na"][:60], ""),
         (solicitation(VM1.ipv6, VM2.ipv6, hop_limit=64), "hop limit 64, not 255"),
         (ANNOUNCED["garp"][:12] + b"\x88\xcc" + bytes(40), "neither ARP, RARP nor neighbour"),
         (ANNOUNCED["garp"][:12] + b"\x81\x00\x00\x05\x08\x06" + ANNOUNCED["garp"][14:], "neither"),
         (ANNOUNCED["garp"][:22] + b"\x03" + ANNOUNCED["garp"][23:], "group address"),
     ],
-    ids=["nothing", "arp-short", "rarp-short", "rarp-type", "na-short", "nd-far", "lldp", "vlan",
-         "arp-group"],
+    ids=["nothing", "arp-short", "rarp-short", "rarp-type", "arp-size", "na-short", "nd-far",
+         "lldp", "vlan", "arp-group"],
 )  # fmt: skip
 def test_a_malformed_frame_is_reported_with_its_reason(frame: bytes, why: str) -> None:
     report = packets.reported(10, frame)

@@ -11,33 +11,39 @@ and judges frames with `nve.evaluator`.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypeAlias
 
+from controller import durable
 from controller.authority import Authority
 from controller.dissemination import Dissemination
 from controller.moves import Move, MoveRequest
+from nve.endmarker import Kind, Signal
 from nve.evaluator import Frame, Verdict, deliveries, evaluate
 from nve.messages import (
     AnswerArp,
+    AnswerRarp,
     AnswerSolicitation,
     ArpSent,
     Effect,
+    Emit,
     Missed,
     NeighbourAdvertised,
     NeighbourSolicited,
+    Order,
     RarpSent,
     Reconcile,
     Record,
     Report,
-    Resend,
     RuleEnded,
+    Signalled,
     Tell,
 )
-from nve.model import Mac, VmSpec, Vtep
+from nve.model import Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline import ARP, NEIGHBOUR_SOLICITATION, RARP
-from nve.rules import FIRST_VM_PORT, Match, Rule, Table
+from nve.rules import AGENT_PORT, FIRST_VM_PORT, Match, Rule, Table
 from tests.helpers.frames import entering
 
 SECOND_NS = 1_000_000_000
@@ -69,7 +75,7 @@ class Confirm:
     token: int
 
 
-PacketOut: TypeAlias = AnswerArp | AnswerSolicitation | Resend
+PacketOut: TypeAlias = AnswerArp | AnswerRarp | AnswerSolicitation | Emit | Order
 Instruction: TypeAlias = Add | Remove | RemoveOthers | Confirm | PacketOut
 Message: TypeAlias = Report | Confirm
 
@@ -121,19 +127,29 @@ class FakeNve:
 class Fabric:
     """The NVA, the NVEs, the VMs, and the messages on their way."""
 
-    def __init__(self, vteps: dict[str, Vtep], dissemination: Dissemination) -> None:
-        self.authority = Authority(vteps, dissemination)
+    def __init__(
+        self, vteps: dict[str, Vtep], dissemination: Dissemination, *, end_markers: bool = False
+    ) -> None:
+        self._new = partial(Authority, vteps, dissemination, end_markers=end_markers)
+        self.authority = self._new()
+        self.journal: list[bytes] = []
+        """What the NVA has written down."""
         self.nves = {name: FakeNve(name, vtep) for name, vtep in vteps.items()}
         self.vms: dict[str, VmSpec] = {}
         self.where: dict[str, str] = {}
         """Where each VM really runs, which is for the orchestrator to say."""
         self.now_ns = 0
         self.trace: list[Record] = []
-        self.answered: list[AnswerArp | AnswerSolicitation] = []
-        self.resent: list[tuple[str, Verdict]] = []
+        self.answered: list[AnswerArp | AnswerRarp | AnswerSolicitation] = []
+        self.emitted: list[Emit] = []
+        self.orders: list[tuple[str, Signal]] = []
+        """What the agents were told, in order."""
+        self.markers: set[tuple[int, str]] = set()
+        """The handovers and edges that a marker has been sent for."""
+        self.expecting: dict[tuple[str, TenantSystem], Signal] = {}
+        """What destinations still hold for: the order that said so."""
         self.on_change: Callable[[Rule], None] = lambda rule: None
         """Called after a rule was added, removed or has timed out at an NVE."""
-        self._missed: dict[bytes, Frame] = {}
         for name in vteps:
             self.connect(name)
 
@@ -144,6 +160,8 @@ class Fabric:
         try:
             return call(*arguments, self.now_ns)
         finally:
+            change = self.authority.durable.take()
+            self.journal += [durable.encode(change)] if change else []
             for effect in self.authority.take_effects():
                 self._send_down(effect)
 
@@ -210,6 +228,22 @@ class Fabric:
         node.up.clear()
         node.lost.clear()
         self.ask(self.authority.nve_disconnected, nve)
+
+    def kill(self) -> None:
+        """The NVA dies, with all that is on its way, and another goes on; nobody is connected."""
+        for node in self.nves.values():
+            node.connected = False
+            node.down.clear()
+            node.up.clear()
+            node.lost.clear()
+        self.authority = self._new()
+        before = durable.merged(map(durable.decode, self.journal))
+        self.ask(self.authority.restore, before)
+
+    def connect_all(self) -> None:
+        for name, node in self.nves.items():
+            if not node.connected:
+                self.connect(name)
 
     def under_way(self) -> list[tuple[str, Direction]]:
         """The queues that hold messages."""
@@ -304,19 +338,45 @@ class Fabric:
                 cookies = frozenset(rule.cookie for rule in rules)
                 added = map(Add, sorted(rules, key=lambda rule: -rule.table))
                 self.nves[nve].down.extend([*added, RemoveOthers(cookies), Confirm(token)])
-            case AnswerArp(nve) | AnswerSolicitation(nve) | Resend(nve):
+            case (
+                AnswerArp(nve) | AnswerRarp(nve) | AnswerSolicitation(nve) | Emit(nve) | Order(nve)
+            ):
                 self.nves[nve].down.append(effect)
 
     def _carry_out(self, node: FakeNve, instruction: Instruction) -> None:
         match instruction:
-            case AnswerArp() | AnswerSolicitation():
+            case AnswerArp() | AnswerRarp() | AnswerSolicitation():
                 self.answered.append(instruction)
-            case Resend(nve, port, octets):
-                self.resent.append((nve, self.send_from(nve, port, self._missed[octets])))
+            case Emit():
+                self.emitted.append(instruction)
+            case Order(nve, signal):
+                self._obey(nve, signal)
             case _:
                 node.carry_out(instruction)
         if isinstance(instruction, Add | Remove):
             self.on_change(instruction.rule)
+
+    def _obey(self, nve: str, order: Signal) -> None:
+        """What an agent does: a marker takes no time here, and none is lost."""
+        self.orders.append((nve, order))
+        if order.kind is Kind.SEND_MARKER:
+            self.markers.add((order.handover, nve))
+        else:
+            self.expecting[nve, order.system] = order
+            self.say(nve, replace(order, kind=Kind.EXPECTING, edges=()))
+        for (destination, _), expected in list(self.expecting.items()):
+            if all((expected.handover, edge) in self.markers for edge in expected.edges):
+                self.release(destination, expected)
+
+    def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
+        """A destination holds no longer: the markers have come, or the time is over."""
+        del self.expecting[nve, expected.system]
+        self.say(nve, replace(expected, kind=Kind.RELEASED, edges=missing))
+
+    def say(self, nve: str, signal: Signal) -> None:
+        """An agent says something."""
+        if self.nves[nve].connected:
+            self.nves[nve].up.append(Signalled(AGENT_PORT, signal))
 
     def _take(self, node: FakeNve, message: Message) -> None:
         if isinstance(message, Confirm):
@@ -331,7 +391,6 @@ class Fabric:
         sender = Mac(str(said["eth_src"]))
         if rule.table is Table.FORWARD:
             octets = repr(sorted(said.items())).encode()
-            self._missed[octets] = frame
             return Missed(port, Mac(str(said["eth_dst"])), octets)
         if said["eth_type"] == ARP:
             return ArpSent(
@@ -346,4 +405,4 @@ class Fabric:
         target = IPv6Address(said["ipv6_nd_target"])
         if said["icmpv6_type"] == NEIGHBOUR_SOLICITATION:
             return NeighbourSolicited(port, sender, IPv6Address(said["ipv6_src"]), target)
-        return NeighbourAdvertised(port, sender, target)
+        return NeighbourAdvertised(port, sender, target, IPv6Address(said["ipv6_dst"]))

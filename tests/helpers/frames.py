@@ -61,6 +61,7 @@ def advertisement(sender: VmSpec, **forged: FieldValue) -> Frame:
     honest: dict[str, FieldValue] = {
         "eth_type": IPV6,
         "ipv6_src": str(sender.ipv6),
+        "ipv6_dst": "ff02::1",
         "ip_proto": ICMPV6,
         "icmpv6_type": NEIGHBOUR_ADVERTISEMENT,
         "ipv6_nd_target": str(sender.ipv6),

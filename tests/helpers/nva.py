@@ -23,6 +23,7 @@ def settings(directory: Path, **changes: Any) -> Settings:
         "northbound": directory / "nva.sock",
         "token": TOKEN,
         "trace": directory / "trace.jsonl",
+        "state": directory / "state",
         "nves": nves,
         "mapping_update": "push",
     }

@@ -6,6 +6,7 @@ when nothing is under way any more.
 
 from collections.abc import Iterable, Iterator
 
+from controller.mobility import Phase
 from nve.evaluator import Frame, Verdict
 from nve.model import VmSpec
 from nve.rules import VXLAN_PORT, Rule
@@ -55,6 +56,34 @@ def unreached(fabric: Fabric) -> list[str]:
             if reached != (place,):
                 complaints.append(f"{sender.name} -> {target.name} got to {reached}, not {place}")
     return complaints
+
+
+def misplaced(fabric: Fabric, target: VmSpec) -> list[str]:
+    """Frames of VMs that come to a place of the VM where it neither runs nor is about to."""
+    places = {fabric.where[target.name]}
+    youngest = [each for each in fabric.authority.moves if each.system == target.tenant_system][-1:]
+    for move in youngest:
+        # What an earlier attempt has redirected there may still come.
+        given_up = move.placed if move.phase is Phase.ROLLED_BACK else not move.placed
+        if given_up or move.phase in (Phase.REDIRECTING, Phase.REDIRECTED):
+            places.add(move.destination)
+    return [
+        f"{sender.name} -> {target.name} at {at} got to {nve}, not {', '.join(sorted(places))}"
+        for sender, frame, at in _from_vms(fabric, target)
+        if sender != target and sender.vni == target.vni
+        for nve, _ in fabric.deliveries(frame, at)
+        if nve not in places
+    ]
+
+
+def dropped(fabric: Fabric, target: VmSpec) -> list[str]:
+    """Frames of the network's VMs that reach no place of the VM, nor the NVA."""
+    return [
+        f"{sender.name} -> {target.name} at {at} is dropped by {way[-1].last}"
+        for sender, frame, at in _from_vms(fabric, target)
+        if sender != target and sender.vni == target.vni
+        if (way := reasons(fabric, frame, at))[-1].dropped
+    ]
 
 
 def reasons(fabric: Fabric, frame: Frame, at: str) -> list[Verdict]:

@@ -23,9 +23,12 @@ from tests.helpers.terminal import CTRL_C, Terminal
 from tests.helpers.wait import wait_until
 from topologies.session import RUN_DIRECTORY
 
-COMMANDS = ("doctor", "list", "run", "plot", "report", "shell", "clean")
+COMMANDS = ("doctor", "list", "run", "sweep", "plot", "report", "shell", "clean")
 NEEDED_BESIDES_OVS = ("mnexec", "ip", "tc", "ethtool", "iperf3")
-FILES = {"scenario.yaml", "manifest.json", "events.csv", "packets.parquet", "moves.csv"}
+FILES = {
+    *("scenario.yaml", "manifest.json", "events.csv"),
+    *("packets.parquet", "moves.csv", "flows.csv"),
+}
 
 
 @pytest.fixture(autouse=True)

@@ -15,20 +15,20 @@ from typing import Any
 import pytest
 
 from experiments.lab import Lab
-from nve import announce
+from experiments.scenario import Move
+from nve import announce, octets
 from nve.model import BROADCAST, VmSpec
 from nve.namespace import inside, run_in
 from nve.pipeline import ARP, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, RARP
 from nve.plug import NIC
 from nve.rules import Purpose
-from tests.helpers import octets
 from tests.helpers.lab import round_trips_ms
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 from topologies.spec import Port
 
 TENANTS = [
-    {"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2"}},
+    {"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}},
     {"vni": 6000, "vms": {"red1": "nve2"}},
 ]
 ALL_NODES_MAC = "33:33:00:00:00:01"
@@ -45,9 +45,14 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(autouse=True)
 def _the_mapping_stays_as_it_is(lab: Lab) -> Iterator[None]:
-    before = lab.overlay.nva.get("mapping")
+    before = mapping(lab)
     yield
-    assert lab.overlay.nva.get("mapping") == before
+    assert mapping(lab) == before
+
+
+def mapping(lab: Lab) -> list[dict[str, Any]]:
+    """Without the numbers, by which a VM that went and came back differs."""
+    return [{**line, "sequence": None} for line in lab.overlay.nva.get("mapping")]
 
 
 def send(pid: int, interface: str, frame: bytes) -> None:
@@ -70,13 +75,11 @@ def packets(lab: Lab, nve: str, purpose: Purpose, about: str | None = None) -> i
     )
 
 
-def refused(lab: Lab, nve: str, vm: str, what: str) -> int:
-    port = lab.orchestrator.hypervisors[vm].port
-    return sum(
-        line["times"]
-        for line in lab.overlay.nva.get("refused")
-        if (line["nve"], line["port"], line["what"]) == (nve, port, what)
-    )
+def refused(lab: Lab, nve: str, vm: str | None, what: str, source: str | None = None) -> int:
+    """What the one table of all refusals says of a VM's port, or of a tunnel's source."""
+    port = lab.orchestrator.hypervisors[vm].port if vm else None
+    wanted = {"nve": nve, "vm": vm, "port": port, "what": what, "tunnel_source": source}
+    return sum(line["packets"] for line in lab.overlay.refused() if wanted.items() <= line.items())
 
 
 class Counted:
@@ -129,17 +132,24 @@ FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
     "an ARP reply for another's address": lambda me, you: arp(
         me, 2, (me.mac, you.ipv4), (you.mac, you.ipv4)
     ),
+    "a gratuitous ARP reply as sent by another": lambda me, you: announce.gratuitous_arp_reply(you),
+    "a gratuitous ARP reply for another's address": lambda me, you: announce.gratuitous_arp_reply(
+        replace(me, ipv4=you.ipv4)
+    ),
     "an ARP packet that is cut off": lambda me, you: octets.ethernet(
         me.mac, BROADCAST, ARP, bytes.fromhex("0001 0800 06 04 0001")
     ),
     "an advertisement as sent by another": lambda me, you: announce.unsolicited_advertisement(you),
+    "an advertisement to a solicited-node group as sent by another": lambda me, you: (
+        announce.advertisement_to_solicited_node(you)
+    ),
     "an advertisement for another's address": lambda me, you: octets.ethernet(
         me.mac, ALL_NODES_MAC, IPV6, advertisement(me.ipv6, you.ipv6, me.mac)
     ),
     "an advertisement of one's own address with another's MAC": lambda me, you: octets.ethernet(
         me.mac, ALL_NODES_MAC, IPV6, advertisement(me.ipv6, me.ipv6, you.mac)
     ),
-    "a reverse ARP as sent by another": lambda me, you: announce.reverse_arp(you),
+    "a reverse ARP as sent by another": lambda me, you: announce.reverse_arp(you.mac),
     "a reverse ARP that names another as its sender": lambda me, you: octets.ethernet(
         me.mac, BROADCAST, RARP, octets.arp(3, (you.mac, IPv4Address(0)), (you.mac, IPv4Address(0)))
     ),
@@ -162,17 +172,38 @@ FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
 def test_what_is_forged_is_dropped_and_counted(lab: Lab, forgery: str) -> None:
     """R9.2, R9.4."""
     me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
-    with Counted(partial(packets, lab, "nve2", Purpose.SPOOFED, "vm3")):
+    with Counted(partial(refused, lab, "nve2", "vm3", "spoofed")):
         send_from_vm(lab, "vm3", FORGERIES[forgery](me, you))
 
 
-def test_an_announcement_for_another_that_passes_the_switch_is_refused_by_the_nva(
-    lab: Lab,
+@pytest.mark.shows("R4.1.2", "R4.1.6", "R9.2")
+@pytest.mark.parametrize("form", announce.FORMS)
+def test_its_own_announcement_passes_in_every_form(lab: Lab, form: str) -> None:
+    def heard() -> int:
+        return sum(
+            event.name == "announcement-received" and event.details["form"] == form
+            for event in lab.overlay.events()
+            if event.subject == "vm3"
+        )
+
+    spoofed = packets(lab, "nve2", Purpose.SPOOFED, "vm3")
+    with Counted(heard):
+        for frame in announce.frames(lab.data_centre.vms["vm3"].spec, form):
+            send_from_vm(lab, "vm3", frame)
+    assert packets(lab, "nve2", Purpose.SPOOFED, "vm3") == spoofed
+
+
+@pytest.mark.shows("R9.2")
+@pytest.mark.parametrize(
+    ("operation", "of"), [(3, "vm1"), (4, "vm3"), (4, "vm1")], ids=["asked", "own", "another's"]
+)
+def test_a_reverse_arp_that_passes_the_switch_is_refused_by_the_nva(
+    lab: Lab, operation: int, of: str
 ) -> None:
-    """A reverse ARP's target is no field that the switch compares."""
-    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
+    """Its target is no field that the switch compares; replies are no VM's to give."""
+    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", of))
     nobody = IPv4Address(0)
-    body = octets.arp(3, (me.mac, nobody), (you.mac, nobody))
+    body = octets.arp(operation, (me.mac, nobody), (you.mac, nobody))
     with Counted(partial(refused, lab, "nve2", "vm3", "forged")):
         send_from_vm(lab, "vm3", octets.ethernet(me.mac, BROADCAST, RARP, body))
 
@@ -201,13 +232,14 @@ def test_what_is_malformed_is_counted_and_the_nva_lives(lab: Lab, kind: str) -> 
     assert all(lab.overlay.nva.get("health")["connected"].values())
 
 
-def test_an_arp_operation_that_is_none_changes_nothing(lab: Lab) -> None:
-    """The malformed one behind it is counted, so this one has been dealt with."""
-    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
-    behind = octets.ethernet(me.mac, ALL_NODES_MAC, IPV6, solicitation(me.ipv6, me.ipv6, 1, b""))
+@pytest.mark.shows("R9.2")
+@pytest.mark.parametrize("about", ["vm3", "vm1"])
+@pytest.mark.parametrize("operation", [0, 77, 257])
+def test_an_arp_operation_that_is_none_is_malformed(lab: Lab, operation: int, about: str) -> None:
+    """Also where sender and target are the same, as in an announcement."""
+    me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", about))
     with Counted(partial(refused, lab, "nve2", "vm3", "malformed")):
-        send_from_vm(lab, "vm3", arp(me, 77, (me.mac, me.ipv4), (NO_MAC, you.ipv4)))
-        send_from_vm(lab, "vm3", behind)
+        send_from_vm(lab, "vm3", arp(me, operation, (me.mac, me.ipv4), (NO_MAC, you.ipv4)))
     assert all(lab.overlay.nva.get("health")["connected"].values())
 
 
@@ -250,8 +282,13 @@ def test_a_tunnel_packet_is_delivered_or_dropped_for_a_reason(
     lab: Lab, source: str, vni: int, inner_mac: str, purpose: Purpose, about: str | None
 ) -> None:
     """R9.1, R9.3.  The last one shows that the others were dropped for what they say."""
+    # From whom it was is known of those who may be there; others are one.
+    by = None if purpose is Purpose.UNKNOWN_VTEP else source
+    before = refused(lab, "nve1", None, purpose, by)
     with Counted(partial(packets, lab, "nve1", purpose, about)):
         send_vxlan(lab, source, vni, tenant_packet(lab, inner_mac))
+    dropped = purpose is not Purpose.DELIVER
+    assert refused(lab, "nve1", None, purpose, by) == before + dropped
 
 
 # -- what VMs ask ----------------------------------------------------------------------------------
@@ -282,6 +319,24 @@ def test_nobody_is_invented(lab: Lab) -> None:
     before = refused(lab, "nve1", "vm2", "nobody-has")
     assert round_trips_ms(lab.data_centre, asker, "192.168.0.99", count=1) == []
     assert refused(lab, "nve1", "vm2", "nobody-has") > before
+
+
+@pytest.mark.shows("R9.4")
+def test_what_a_vm_forged_is_counted_also_when_its_port_is_gone(lab: Lab) -> None:
+    """It forges, moves away and is de-associated: the count stays, and goes on elsewhere."""
+    forgery = announce.gratuitous_arp(lab.data_centre.vms["vm1"].spec)
+    with Counted(partial(refused, lab, "nve3", "vm4", "spoofed")):
+        send_from_vm(lab, "vm4", forgery)
+    lab.orchestrator.move(1, Move(at_s=0, vm="vm4", to="nve2", pause_ms=1)).result()
+    try:
+        assert refused(lab, "nve3", "vm4", "spoofed") == 1
+        with Counted(partial(refused, lab, "nve2", "vm4", "spoofed")):
+            send_from_vm(lab, "vm4", forgery)
+    finally:
+        lab.orchestrator.move(2, Move(at_s=0, vm="vm4", to="nve3", pause_ms=1)).result()
+    assert lab.overlay.where()["vm4"] == "nve3"
+    assert refused(lab, "nve3", "vm4", "spoofed") == 1
+    assert refused(lab, "nve2", "vm4", "spoofed") == 1
 
 
 def test_the_same_addresses_in_another_network_are_others(lab: Lab) -> None:

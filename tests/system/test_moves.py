@@ -56,18 +56,6 @@ def test_a_hot_move_with_push_goes_through_its_phases_in_order(tmp_path: Path) -
     assert row["packets_via_source_after_convergence"] == 0
 
 
-@pytest.mark.parametrize("announce", ["garp", "na", "rarp", "none"])
-def test_whatever_the_announcement_the_mapping_follows(tmp_path: Path, announce: str) -> None:
-    """R4.1.2, R4.1.6; without any announcement the destination's activation is enough."""
-    changes = {"moves__0__announce": announce, "duration_s": 2}
-    outcome, result = recorded(scenario(**changes), tmp_path / "result")
-
-    assert outcome.problems == []
-    assert len(times_of(result, "mapping-updated")) == 1
-    heard = [e.details["form"] for e in result.events if e.name == "announcement-received"]
-    assert heard == ([] if announce == "none" else [announce])
-
-
 def test_holding_loses_nothing(tmp_path: Path) -> None:
     """Packets that reach the destination before the VM runs wait there, also for half a second."""
     changes = {"overlay__hold": True, "moves__0__pause_ms": 500}

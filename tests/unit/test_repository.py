@@ -40,18 +40,21 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     # package: its modules that touch the world, its entry points among them
     "nve": frozenset(
         {
-            *("bridge", "buffers", "capabilities", "freezer", "gate", "hypervisor"),
-            *("namespace", "plug", "wait"),
+            *("agent", "announcer", "bridge", "buffers", "capabilities", "freezer", "gate"),
+            *("hypervisor", "lanes", "namespace", "plug", "wait"),
         }
     ),
     "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
-    "controller": frozenset({"__main__", "app", "framework", "northbound", "openflow", "packets"}),
+    "controller": frozenset(
+        {"__main__", "app", "framework", "journal", "northbound", "openflow", "packets"}
+    ),
     "experiments": frozenset(
         {
-            *("capture", "cli", "doctor", "lab", "machine", "nva", "orchestrator"),
-            *("overlays.nvo3", "run", "shell", "traffic"),
+            *("capture", "cli", "doctor", "injection", "lab", "machine", "movers", "nva"),
+            *("orchestrator", "overlays.nvo3", "run", "shell", "traffic"),
             *("probes.fleet", "probes.process", "probes.receiver", "probes.sender"),
-            "workloads.iperf3",
+            *("workloads.diskless", "workloads.forger", "workloads.forgery"),
+            *("workloads.iperf3", "workloads.rarp_client"),
         }
     ),
 }

@@ -1,6 +1,7 @@
 """The NVA's decisions, one at a time, over the in-memory fabric."""
 
 from dataclasses import replace
+from ipaddress import IPv4Address
 
 import pytest
 
@@ -8,12 +9,22 @@ from controller.authority import Authority, Refused
 from controller.dissemination import strategy
 from controller.mobility import Phase
 from controller.moves import Move, MoveRequest
-from nve.messages import AnswerArp, AnswerSolicitation, Malformed, RarpSent, RuleEnded
+from nve.messages import (
+    ARP_REPLY,
+    RARP_REQUEST,
+    AnswerArp,
+    AnswerRarp,
+    AnswerSolicitation,
+    Malformed,
+    Missed,
+    RarpSent,
+    RuleEnded,
+)
 from nve.model import BROADCAST, Mac
 from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION, Role
-from nve.rules import Purpose, Rule
+from nve.rules import Output, Purpose, Rule, Tunnel
 from tests.helpers import frames, promises
-from tests.helpers.fabric import SECOND_NS, Fabric
+from tests.helpers.fabric import SECOND_NS, Fabric, Remove
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
 VM1, VM2, VM3 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("vm3", 3, "nve1")
@@ -244,8 +255,8 @@ def test_a_miss_pulls_an_entry_and_sends_the_frame_on(pulling: Fabric) -> None:
     assert pulling.send("vm1", frames.ipv4(VM1, VM2.mac)).reported
     pulling.settle()
 
-    (_, again), *_ = pulling.resent
-    assert again.tunnels == ((RED, vteps()["nve2"]),)
+    (again,) = pulling.emitted
+    assert (again.nve, again.way) == ("nve1", Tunnel(RED, vteps()["nve2"]))
     (entry,) = promises.about(pulling, "nve1", VM2)
     assert (entry.purpose, entry.hard_s) == (Purpose.FORWARD, 2)
     assert "entry-pulled" in pulling.events("vm2")
@@ -256,15 +267,49 @@ def test_frames_that_miss_before_the_entry_is_there_are_all_sent_on(pulling: Fab
         pulling.send("vm1", frames.ipv4(VM1, VM2.mac))
     pulling.settle()
 
-    assert [verdict.tunnels for _, verdict in pulling.resent] == [((RED, vteps()["nve2"]),)] * 3
+    assert [each.way for each in pulling.emitted] == [Tunnel(RED, vteps()["nve2"])] * 3
     assert pulling.events().count("entry-pulled") == 1
+
+
+def test_a_rule_that_somebody_else_has_removed_is_told_again() -> None:
+    """The frame that finds it gone is sent on, once, and past the tables."""
+    pushing = push()
+    (entry,) = promises.about(pushing, "nve1", VM2)
+    pushing.nves["nve1"].carry_out(Remove(entry))
+    pushing.send("vm1", frames.ipv4(VM1, VM2.mac))
+    pushing.settle()
+
+    assert [each.way for each in pushing.emitted] == [Tunnel(RED, vteps()["nve2"])]
+    assert promises.about(pushing, "nve1", VM2) == {entry}
+    assert pushing.events("vm2")[-1] == "entry-told-again"
+
+
+@pytest.mark.parametrize("how", ["tunnel", "drop"])
+def test_a_frame_that_misses_goes_where_its_vm_is(how: str) -> None:
+    """Reported before the rule for it was there: by now the VM is here, leaving, or gone."""
+    pushing = push()
+    late = Missed(pushing.port("vm3"), VM1.mac, b"frame")
+    onward = [Tunnel(RED, vteps()["nve3"])]
+
+    def ways() -> list[Output | Tunnel]:
+        pushing.emitted.clear()
+        pushing.ask(pushing.authority.reported, "nve1", late)
+        pushing.settle()
+        return [each.way for each in pushing.emitted]
+
+    assert ways() == [Output(pushing.port("vm1"))]
+    move = redirected(pushing, how=how)
+    assert ways() == (onward if how == "tunnel" else [])
+    pushing.activate(move)
+    pushing.settle()
+    assert ways() == onward
 
 
 def test_a_frame_to_nobody_is_counted_and_not_sent_again(pulling: Fabric) -> None:
     pulling.send("vm1", frames.ipv4(VM1, GHOST))
     pulling.settle()
 
-    assert pulling.resent == []
+    assert pulling.emitted == []
     assert pulling.authority.counted == {("nve1", 10, "unknown-destination"): 1}
 
 
@@ -436,8 +481,14 @@ def test_what_was_in_flight_is_in_the_trace_twice(pulling: Fabric) -> None:
 
 @pytest.mark.parametrize(
     "frame",
-    [frames.arp(VM1, VM1.ipv4), frames.rarp(VM1), frames.advertisement(VM1)],
-    ids=["garp", "rarp", "na"],
+    [
+        frames.arp(VM1, VM1.ipv4),
+        frames.arp(VM1, VM1.ipv4, arp_op=ARP_REPLY),
+        frames.rarp(VM1),
+        frames.advertisement(VM1),
+        frames.advertisement(VM1, ipv6_dst="ff02::1:ff00:1"),
+    ],
+    ids=["garp", "garp-reply", "rarp", "na", "na-solicited"],
 )
 def test_an_announcement_at_the_destination_moves_the_binding(pulling: Fabric, frame) -> None:
     """R4.1.2, R4.1.5, R4.1.6, R8.1: it takes no more of the VM than this."""
@@ -450,6 +501,47 @@ def test_an_announcement_at_the_destination_moves_the_binding(pulling: Fabric, f
     assert binding is not None
     assert (binding.nve, binding.sequence) == ("nve3", 2)
     assert phase_of(move) in (Phase.ARRIVED, Phase.CONVERGED)
+
+
+@pytest.mark.shows("R4.1.5")
+def test_a_reverse_arp_is_answered_where_it_was_asked(pulling: Fabric) -> None:
+    pulling.send("vm1", frames.rarp(VM1))
+    pulling.settle()
+
+    asked = RarpSent(pulling.port("vm1"), RARP_REQUEST, VM1.mac)
+    assert pulling.answered == [AnswerRarp("nve1", asked, VM1.ipv4)]
+    assert pulling.events("vm1")[-2:] == ["announcement-received", "rarp-answered"]
+
+
+@pytest.mark.shows("R4.1.5")
+def test_at_the_destination_the_question_is_the_announcement_as_well(pulling: Fabric) -> None:
+    redirected(pulling)
+    pulling.where["vm1"] = "nve3"
+    pulling.send("vm1", frames.rarp(VM1))
+    pulling.settle()
+
+    binding = pulling.authority.directory.find(VM1.tenant_system)
+    assert binding is not None
+    assert binding.nve == "nve3"
+    assert [(each.nve, each.address) for each in pulling.answered] == [("nve3", VM1.ipv4)]
+
+
+@pytest.mark.shows("R4.1.5", "R4.1.8")
+def test_namesakes_are_told_the_addresses_of_their_own_networks() -> None:
+    far = replace(NAMESAKE, ipv4=IPv4Address("192.168.7.7"))
+    apart = Fabric(vteps(), strategy("push", None))
+    for each in (VM1, far):
+        apart.associate(each)
+    apart.settle()
+    for each in (VM1, far):
+        apart.send(each.name, frames.rarp(each))
+        apart.settle()
+
+    assert VM1.mac == far.mac
+    assert [(each.nve, each.address) for each in apart.answered] == [
+        ("nve1", VM1.ipv4),
+        ("nve2", far.ipv4),
+    ]
 
 
 def test_announcing_twice_and_activating_as_well_changes_nothing_more(pulling: Fabric) -> None:
@@ -594,8 +686,11 @@ FORGED = {
     "garp of another MAC": frames.arp(VM3, VM3.ipv4, arp_sha=VM2.mac),
     "garp of another IP": frames.arp(VM3, VM2.ipv4, arp_spa=str(VM2.ipv4)),
     "garp of vm2": frames.arp(VM2, VM2.ipv4),
+    "garp-reply of another MAC": frames.arp(VM3, VM3.ipv4, arp_op=ARP_REPLY, arp_sha=VM2.mac),
+    "garp-reply of vm2": frames.arp(VM2, VM2.ipv4, arp_op=ARP_REPLY),
     "rarp of vm2": frames.rarp(VM2),
     "na of vm2": frames.advertisement(VM2),
+    "na-solicited of vm2": frames.advertisement(VM2, ipv6_dst="ff02::1:ff00:2"),
     "na of another target": frames.advertisement(VM3, ipv6_nd_target=str(VM2.ipv6)),
     "na of another MAC": frames.advertisement(VM3, eth_src=VM2.mac),
 }
@@ -638,6 +733,7 @@ def test_a_reverse_arp_for_another_mac_is_counted(pulling: Fabric) -> None:
     pulling.settle()
 
     assert list(pulling.authority.directory) == before
+    assert pulling.answered == []
     assert pulling.refused() == {"forged": 1}
 
 

@@ -57,13 +57,15 @@ class Mobility(RuleBasedStateMachine):
         fabric = self.fabric
         touched = [each for each in fabric.vms.values() if each.tenant_system == changed.about]
         assert promises.strayed(fabric, touched) == []
+        assert [each for target in touched for each in promises.misplaced(fabric, target)] == []
 
     def all_connected(self) -> bool:
         return all(node.connected for node in self.fabric.nves.values())
 
     def move_of(self, name: str) -> Move | None:
+        """The youngest of a VM; older ones have arrived."""
         moves = [each for each in self.fabric.authority.moves if each.request.vm == name]
-        return next((each for each in moves if each.phase not in FINISHED), None)
+        return next((each for each in moves[-1:] if each.phase not in FINISHED), None)
 
     # -- the orchestrator ---------------------------------------------------------------------
 
@@ -75,7 +77,7 @@ class Mobility(RuleBasedStateMachine):
     @precondition(lambda self: self.all_connected())
     @rule(name=names, to=nves)
     def move_at_once(self, name: str, to: str) -> None:
-        """A whole move between two others."""
+        """A whole move, on the heels of another or not."""
         self.fabric.settle()
         with contextlib.suppress(Refused):
             self.fabric.move(name, to)

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments import metrics
+from experiments.attribution import Ends, place_of, settled_ns
 from experiments.events import Event, moves_of
-from experiments.metrics import Ends, place_of, table
+from experiments.metrics import table
 from tests.helpers.packets import MS, START_NS, packets
 
 HOMES = {"vm1": "nve1", "vm2": "nve3", "vm3": "nve2"}
@@ -189,13 +190,13 @@ def test_an_nve_that_is_told_is_not_stale_after_that():
 def test_entries_that_are_pulled_again_later_do_not_prolong_the_move():
     events = [*a_move(100), event(190, "entry-pulled", nve="nve3")]
     [move] = moves_of(events)
-    assert metrics.settled_ns(move) == START_NS + 133 * MS
+    assert settled_ns(move) == START_NS + 133 * MS
 
 
 def test_without_a_word_on_convergence_the_last_step_settles_a_move():
     events = [each for each in a_move(100) if each.name != "move-converged"]
     [move] = moves_of(events)
-    assert metrics.settled_ns(move) == START_NS + 132 * MS
+    assert settled_ns(move) == START_NS + 132 * MS
 
 
 def test_what_the_source_nve_drops_is_not_tunnelled():

@@ -8,9 +8,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments import content as contents
 from experiments import scenario
+from experiments.content import ScenarioError
 from experiments.errors import UsageError
-from experiments.scenario import FOLDER, Scenario, ScenarioError
+from experiments.scenario import FOLDER, GAP_S, Scenario
 from topologies import catalogue
 
 FILES = sorted(FOLDER.glob("*.yaml"))
@@ -50,6 +52,7 @@ def complaint(content: dict[str, Any], **changes: Any) -> str:
 
 # -- mistakes --------------------------------------------------------------------------------------
 
+CLIENT = {"kind": "diskless-client", "vm": "vm1"}
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     # what: (key, value, the field that is named, the remedy or what is wrong)
     "unknown key": ("speed", 3, "speed", "there is no such key here; check the spelling"),
@@ -67,6 +70,10 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "no tenants": ("tenants", [], "tenants", "at least 1 item"),
     "VNI": ("tenants.0.vni", 2**24, "tenants.0.vni", "less than or equal to 16777215"),
     "VNI twice": ("tenants.1.vni", 5000, "tenants.1.vni", "VNI 5000 is there twice"),
+    "MTU of VMs": ("tenants.0.mtu", 1501, "tenants.0.mtu", "less than or equal to 1500"),
+    "MTU below IPv6's": ("tenants.0.mtu", 1279, "tenants.0.mtu", "greater than or equal to 1280"),
+    "MTU of a link": ("topology.link.mtu", 1349, "topology.link.mtu", "octets from 1350 to 9000"),
+    "MTU of control": ("control.mtu", 1400, "control.mtu", "leave it out"),
     "no VMs": ("tenants.0.vms", {}, "tenants.0.vms", "at least 1 item"),
     "VM name": ("tenants.0.vms", {"VM1": "nve1"}, "tenants.0.vms.VM1", "a letter, then up to 6"),
     "VM name too long": ("tenants.0.vms.machine1", "nve1", "vms.machine1", "up to 6 letters"),
@@ -104,9 +111,25 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "move to where it is": ("moves.0.to", "nve1", "moves.0.to", "name another NVE"),
     "move before the start": ("moves.0.at_s", -1, "moves.0.at_s", "greater than or equal to 0"),
     "move after the end": ("moves.1.at_s", 20, "moves.1.at_s", "raise duration_s above 20"),
-    "move too early": ("moves.1.at_s", 6, "moves.1.at_s", "the earliest is 6.05"),
+    "move too early": ("moves.1.at_s", 1.2, "moves.1.at_s", "the earliest is 1.55"),
+    "refused by nothing": ("moves.1.expect", "refused", "moves.1.expect", "while it stands still"),
+    "expectation": ("moves.0.expect", "miracle", "moves.0.expect", "'completed' or 'refused'"),
+    "link of no NVE": ("topology.links.nve9", {}, "topology.links.nve9", "there are nve1, nve2"),
+    "link of an NVE": (
+        "topology.links.nve3.delay_ms",
+        -1,
+        "topology.links.nve3.delay_ms",
+        "give milliseconds from 0",
+    ),
     "mode": ("moves.0.mode", "lukewarm", "moves.0.mode", "Input should be 'hot'"),
-    "announcement": ("moves.0.announce", "shout", "moves.0.announce", "'garp', 'na', 'both'"),
+    "announcement": ("moves.0.announce", "shout", "moves.0.announce", "'garp', 'garp-reply'"),
+    "repeated nothing": ("moves.1.announce_times", 3, "moves.1", "name a form"),
+    "lost nothing": ("moves.1.announcement_lost", True, "moves.1", "name a form"),
+    "announced too often": ("moves.0.announce_times", 11, "moves.0.announce_times", "equal to 10"),
+    "never announced": ("moves.0.announce_times", 0, "moves.0.announce_times", "equal to 1"),
+    "client nowhere": ("traffic.0", {**CLIENT, "vm": "vm9"}, "traffic.0.vm", "there are vm1"),
+    "client without VM": ("traffic.0", {"kind": "diskless-client"}, "traffic.0.vm", "add it"),
+    "two clients": ("traffic", [CLIENT] * 2, "traffic.1.vm", "has a diskless client already"),
     "no duration": ("duration_s", 0, "duration_s", "greater than 0"),
     "duration is no number": ("duration_s", float("nan"), "duration_s", "less than or equal"),
     "seed": ("seed", -1, "seed", "greater than or equal to 0"),
@@ -167,7 +190,7 @@ def test_a_mistake_is_seen_before_anything_is_started(key: str, value: Any) -> N
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_scenario_file_resolves(file: Path) -> None:
-    found = scenario.variants(scenario.read(file), str(file), {})
+    found = scenario.variants(contents.read(file), str(file), {})
 
     assert all(each.name == file.stem for each in found.values())
     assert all(each.says.endswith(".") for each in found.values())
@@ -179,7 +202,7 @@ def test_a_scenario_is_found_by_name_or_path(tmp_path: Path) -> None:
 
     assert scenario.find("demo") == FOLDER / "demo.yaml"
     assert scenario.find(str(file)) == file
-    assert scenario.resolve(scenario.read(file), str(file)) == resolved()
+    assert scenario.resolve(contents.read(file), str(file)) == resolved()
 
 
 @pytest.mark.parametrize(
@@ -215,7 +238,7 @@ def test_a_file_that_is_no_yaml_mapping_is_refused(
     file = tmp_path / "mine.yaml"
     file.write_bytes(content)
     with pytest.raises(ScenarioError) as refused:
-        scenario.read(file)
+        contents.read(file)
 
     assert str(refused.value).startswith(f"{file}: ")
     assert what in str(refused.value)
@@ -225,7 +248,7 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("name: one\nname: two\n")
     with pytest.raises(ScenarioError):
-        scenario.read(file)
+        contents.read(file)
 
 
 # -- --set -----------------------------------------------------------------------------------------
@@ -243,7 +266,7 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_is_a_dotted_key_and_a_yaml_value(text: str, expected: tuple[str, Any]) -> None:
-    assert scenario.setting(text) == expected
+    assert contents.setting(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -256,7 +279,7 @@ def test_a_setting_is_a_dotted_key_and_a_yaml_value(text: str, expected: tuple[s
 )
 def test_a_setting_that_is_none_is_refused(text: str, remedy: str) -> None:
     with pytest.raises(ScenarioError) as refused:
-        scenario.setting(text)
+        contents.setting(text)
 
     assert str(refused.value).startswith(f"--set {text}: ")
     assert remedy in str(refused.value)
@@ -352,23 +375,23 @@ def test_many_vms_have_addresses_of_their_own() -> None:
     assert len({vm.mac for vm in found}) == len({vm.ipv4 for vm in found}) == 1000
 
 
-@pytest.mark.parametrize(
-    ("overlay", "settling_s"),
-    [
-        ({"mapping_update": "push", "idle_s": 3}, 4),
-        ({"mapping_update": "push", "stop": "timer", "timer_s": 7}, 8),
-        ({"mapping_update": "pull", "lifetime_s": 5, "idle_s": 3}, 9),
-    ],
-)
-def test_the_next_move_of_a_vm_waits_for_the_leftovers_of_the_last(
-    overlay: dict[str, Any], settling_s: float
-) -> None:
-    """R3.5: entries and tunnel of the move before have to be gone."""
-    next_s = 1 + 0.05 + settling_s
-    resolved(overlay=overlay, moves__1__at_s=next_s)
+def test_the_next_move_of_a_vm_waits_until_it_has_arrived() -> None:
+    """Not until the leftovers of the move before are gone: those may overlap."""
+    next_s = 1 + 0.05 + GAP_S
+    resolved(moves__1__at_s=next_s)
 
     with pytest.raises(ScenarioError, match=f"the earliest is {next_s:g}"):
-        resolved(overlay=overlay, moves__1__at_s=next_s - 0.01)
+        resolved(moves__1__at_s=next_s - 0.01)
+
+
+def test_a_move_while_the_vm_stands_still_may_be_expected_to_be_refused() -> None:
+    """It changes neither where the VM is nor when it may move next."""
+    moves = [
+        {"at_s": 1, "vm": "vm1", "to": "nve2", "pause_ms": 1000},
+        {"at_s": 1.5, "vm": "vm1", "to": "nve3", "pause_ms": 60_000, "expect": "refused"},
+        {"at_s": 2.5, "vm": "vm1", "to": "nve3"},
+    ]
+    assert [move.expect for move in resolved(moves=moves).moves].count("refused") == 1
 
 
 def test_moves_are_checked_in_the_order_of_time() -> None:
@@ -377,13 +400,104 @@ def test_moves_are_checked_in_the_order_of_time() -> None:
     assert [move.at_s for move in resolved(moves=moves).moves] == [10, 1]
 
 
+# -- series ----------------------------------------------------------------------------------------
+
+SERIES: dict[str, Any] = {
+    "series": 5,
+    "at_s": 1,
+    "every_s": 1.2,
+    "vm": "vm1",
+    "to": ["nve2", "nve3"],
+    "pause_ms": [0, 50, 500],
+    "announce": "na",
+}
+
+
+def test_a_series_is_listed_move_by_move() -> None:
+    listed = resolved(moves=[SERIES, {"at_s": 9, "vm": "vm1", "to": "nve1"}]).moves
+
+    assert [move.at_s for move in listed] == [1, 2.2, 3.4, 4.6, 5.8, 9]
+    assert [move.to for move in listed] == ["nve2", "nve3", "nve2", "nve3", "nve2", "nve1"]
+    assert [move.pause_ms for move in listed[:5]] == [0, 50, 500, 0, 50]
+    assert {move.announce for move in listed[:5]} == {"na"}
+
+
+def test_a_series_may_take_vms_in_turn_and_all_at_once() -> None:
+    vms = {f"v{number}": "nve1" for number in range(10)}
+    series = {"series": 10, "at_s": 1, "every_s": 0, "vm": list(vms), "to": "nve2"}
+    listed = resolved(tenants=[{"vni": 1, "vms": vms}], traffic=[], moves=[series]).moves
+
+    assert {(move.at_s, move.to) for move in listed} == {(1.0, "nve2")}
+    assert [move.vm for move in listed] == list(vms)
+
+
+def test_settings_reach_into_a_series_as_it_was_written() -> None:
+    changed = resolved(moves=[SERIES], moves__0__series=2, moves__0__pause_ms=7)
+
+    assert [move.pause_ms for move in changed.moves] == [7, 7]
+
+
+SERIES_MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "none": ({"series": 0}, "moves.1.series: Input should be greater than or equal to 1"),
+    "no interval": ({"every_s": None}, "moves.1.every_s: Input should be a valid number"),
+    "endless": ({"every_s": float("inf")}, "moves.1.every_s: Input should be a finite number"),
+    "empty list": ({"to": []}, "moves.1.to is an empty list; give the values to take in turn"),
+    "key": ({"sped": 1}, "moves.1.sped: there is no such key here"),
+    "value": ({"pause_ms": [0, -1]}, "moves.1.pause_ms: Input should be greater than or equal"),
+    "too fast": ({"every_s": 0.9}, "moves.1.at_s: vm1 is still being moved at 12.7; the earliest"),
+    "nowhere": ({"to": ["nve2", "nve8"]}, "moves.1.to: there is no NVE 'nve8'"),
+    "to itself": ({"to": "nve2"}, "moves.1.to: vm1 is at nve2 already"),
+}
+
+
+@pytest.mark.parametrize(("changes", "sentence"), SERIES_MISTAKES.values(), ids=SERIES_MISTAKES)
+def test_a_mistake_in_a_series_names_it_where_it_was_written(
+    changes: dict[str, Any], sentence: str
+) -> None:
+    first = {"at_s": 1, "vm": "vm2", "to": "nve3"}
+    told = complaint(GOOD, moves=[first, {**SERIES, "at_s": 10, **changes}])
+
+    assert told.startswith(f"my.yaml: {sentence}")
+    assert told.count("moves.1") == 1, "once, not once for every move of the series"
+
+
+# -- --vary ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed=1,2,3", ("seed", [1, 2, 3])),
+        ("topology.underlay=ipv4,ipv6", ("topology.underlay", ["ipv4", "ipv6"])),
+        ("control={delay_ms: 1},{delay_ms: 2}", ("control", [{"delay_ms": 1}, {"delay_ms": 2}])),
+        ("overlay.hold=true", ("overlay.hold", [True])),
+    ],
+)
+def test_what_is_varied_is_a_key_and_its_values(text: str, expected: tuple[str, Any]) -> None:
+    assert contents.varied(text) == expected
+
+
+@pytest.mark.parametrize("text", ["seed", "seed=", "=1", "seed=[", "seed=1,1", "seed=1]"])
+def test_what_cannot_be_varied_is_refused(text: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        contents.varied(text)
+
+    assert str(refused.value).startswith(f"--vary {text}: ")
+
+
+def test_a_key_is_varied_once() -> None:
+    assert contents.matrix(["seed=1,2", "name=a"]) == {"seed": [1, 2], "name": ["a"]}
+    with pytest.raises(ScenarioError, match="twice; give all its values at once"):
+        contents.matrix(["seed=1", "seed=2"])
+
+
 # -- round trip ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_resolved_scenario_reproduces_itself(file: Path) -> None:
     """What is written beside the results repeats the run."""
-    for each in scenario.variants(scenario.read(file), str(file), {}).values():
+    for each in scenario.variants(contents.read(file), str(file), {}).values():
         written = yaml.safe_dump(scenario.as_mapping(each), sort_keys=False)
         assert scenario.resolve(yaml.safe_load(written), "written") == each
 
@@ -430,8 +544,13 @@ def test_any_scenario_reproduces_itself(
         "overlay": overlay,
         "seed": seed,
     }
-    # Whether a second move fits depends on the time-outs; what is asked here does not.
-    once = scenario.resolve({**given_, "moves": given_["moves"][:1]}, "my.yaml")
+    once = scenario.resolve(given_, "my.yaml")
     written = yaml.safe_dump(scenario.as_mapping(once))
 
     assert scenario.resolve(yaml.safe_load(written), "written") == once
+
+
+def test_vms_have_the_mtu_of_their_tenant() -> None:
+    wanted = resolved(**{"tenants.0.mtu": 1400})
+
+    assert {vm.vni: vm.mtu for vm in wanted.vms()} == {5000: 1400, 6000: None}

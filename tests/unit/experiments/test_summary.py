@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from experiments import findings, summary, wording
+from experiments.events import Event
 from experiments.record import load
 
 RECORDED = Path(__file__).parents[2] / "data" / "result-v1"
@@ -41,7 +42,7 @@ def test_what_is_dropped_is_not_tunnelled(result):
 
 def test_the_terminal_shows_the_tables(result):
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(summary.moves_table(result))
+    console.print(summary.drawn(summary.tables(result)))
     assert "vm4>vm1/ipv6" in console.export_text()
 
 
@@ -83,3 +84,17 @@ def test_durations_and_ranges():
     assert wording.span(50, 1870) == "50.0 ms to 1.87 s"
     assert wording.counts(3, 3) == "3"
     assert wording.listing(["a", "b", "c"]) == "a, b and c"
+
+
+def test_who_was_told_of_an_mtu_is_said_once_with_how_often() -> None:
+    common = {"nve": "nve3", "port": 13, "to": "vm1", "octets": 1464}
+    events = [
+        Event(1, "nva", "packet-too-big", "vm4", {**common, "mtu": 1350, "answered": True}),
+        Event(2, "nva", "packet-too-big", "vm4", {**common, "mtu": 1350, "answered": True}),
+        Event(3, "nva", "packet-too-big", "vm4", {**common, "mtu": None, "answered": False}),
+        Event(4, "nva", "nve-connected", "nve1", {}),
+    ]
+    assert list(findings._about_mtus(events)) == [
+        "nve3 told vm4 2 times that a packet to vm1 exceeds the 1,350 octets of the tunnel.",
+        "nve3 could not answer 1 packet that exceeded a tunnel's MTU.",
+    ]

@@ -7,7 +7,7 @@ import pytest
 from controller.authority import Refused
 from controller.dissemination import strategy
 from nve.evaluator import ForwardingLoop
-from nve.messages import Missed, RuleEnded
+from nve.messages import Emit, Missed, RuleEnded
 from nve.rules import Action, Output, Purpose, Rule, Table, Tunnel, match
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
@@ -215,10 +215,16 @@ def test_an_nve_without_a_connection_says_and_hears_nothing(fabric: Fabric) -> N
 
 
 def test_an_exchange_without_end_is_noticed(fabric: Fabric) -> None:
-    """An NVE that loses a rule which the NVA believes it holds misses, and is sent on, for ever."""
+    """Somebody removes an entry, again and again, and the VM goes on sending."""
     (entry,) = promises.about(fabric, "nve1", VM2)
-    fabric.nves["nve1"].carry_out(Remove(entry))
-    fabric.send("vm1", frames.ipv4(VM1, VM2.mac))
+
+    class Emitted(list[Emit]):
+        def append(self, sent: Emit) -> None:
+            fabric.nves["nve1"].carry_out(Remove(entry))
+            fabric.send("vm1", frames.ipv4(VM1, VM2.mac))
+
+    fabric.emitted = Emitted()
+    fabric.emitted.append(Emit("nve1", Output(fabric.port("vm1")), b"the first"))
 
     with pytest.raises(AssertionError, match="have not stopped talking"):
         fabric.settle()

@@ -1,16 +1,22 @@
 """Announcements, byte by byte; that the NVA reads them is shown in `tests/adapters`."""
 
+from dataclasses import replace
+from ipaddress import IPv6Address
+
 import pytest
 
 from nve import announce
+from nve.model import VmSpec
 from tests.helpers.tenants import vm
 
 VM = vm("vm1", 1, "nve1")
 OWN_MAC = "020000000001"
+FAR = replace(VM, ipv6=IPv6Address("fd77::12:3456:789a"))
+"""Whose address says more of its solicited-node group than zeros."""
 
 
+@pytest.mark.shows("R4.1.2")
 def test_gratuitous_arp_is_a_broadcast_request_for_the_own_address() -> None:
-    """R4.1.2."""
     assert announce.gratuitous_arp(VM).hex() == (
         "ffffffffffff" + OWN_MAC + "0806"  # Ethernet
         "0001" "0800" "06" "04" "0001"  # a request of ARP for Ethernet and IPv4
@@ -19,9 +25,19 @@ def test_gratuitous_arp_is_a_broadcast_request_for_the_own_address() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.shows("R4.1.2")
+def test_the_reply_form_is_a_broadcast_reply_about_itself() -> None:
+    assert announce.gratuitous_arp_reply(VM).hex() == (
+        "ffffffffffff" + OWN_MAC + "0806"
+        "0001" "0800" "06" "04" "0002"
+        + OWN_MAC + "c0a80001"
+        + OWN_MAC + "c0a80001"
+    )  # fmt: skip
+
+
+@pytest.mark.shows("R4.1.5")
 def test_reverse_arp_is_a_broadcast_request_for_the_own_mac() -> None:
-    """R4.1.5."""
-    assert announce.reverse_arp(VM).hex() == (
+    assert announce.reverse_arp(VM.mac).hex() == (
         "ffffffffffff" + OWN_MAC + "8035"
         "0001" "0800" "06" "04" "0003"
         + OWN_MAC + "00000000"
@@ -29,8 +45,9 @@ def test_reverse_arp_is_a_broadcast_request_for_the_own_mac() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.shows("R4.1.6")
 def test_unsolicited_advertisement_overrides_at_all_nodes() -> None:
-    """R4.1.6, the reading of RFC 4861."""
+    """The reading of RFC 4861."""
     own_address = "fd77" + "0" * 27 + "1"
     assert announce.unsolicited_advertisement(VM).hex() == (
         "333300000001" + OWN_MAC + "86dd"
@@ -42,9 +59,32 @@ def test_unsolicited_advertisement_overrides_at_all_nodes() -> None:
     )  # fmt: skip
 
 
-def test_the_checksum_of_the_advertisement_comes_out_even() -> None:
+@pytest.mark.shows("R4.1.6")
+def test_the_draft_sends_it_to_the_solicited_node_group_of_the_own_address() -> None:
+    """Otherwise it is the same; the checksum is proven below."""
+    to_all, to_group = (frame.hex() for frame in (
+        announce.unsolicited_advertisement(FAR),
+        announce.advertisement_to_solicited_node(FAR),
+    ))  # fmt: skip
+
+    assert to_group[:12] == "3333ff56789a"
+    assert to_group[76:108] == "ff0200000000000000000001ff56789a"
+    assert to_group[12:76] == to_all[12:76]
+    assert to_group[108:112] == to_all[108:112] == "8800"
+    assert to_group[116:] == to_all[116:]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        announce.unsolicited_advertisement(VM),
+        announce.advertisement_to_solicited_node(VM),
+        announce.advertisement_to_solicited_node(FAR),
+    ],
+    ids=["to all nodes", "to its group", "to another group"],
+)
+def test_the_checksum_of_an_advertisement_comes_out_even(frame: bytes) -> None:
     """RFC 1071: over pseudo header and message, checksum included, the sum is all ones."""
-    frame = announce.unsolicited_advertisement(VM)
     source_and_group, message = frame[22:54], frame[54:]
     covered = source_and_group + len(message).to_bytes(4, "big") + bytes([0, 0, 0, 58]) + message
     total = sum(int.from_bytes(covered[i : i + 2], "big") for i in range(0, len(covered), 2))
@@ -52,20 +92,28 @@ def test_the_checksum_of_the_advertisement_comes_out_even() -> None:
     assert (total & 0xFFFF) + (total >> 16) == 0xFFFF
 
 
+def reverse_arp(vm: VmSpec) -> bytes:
+    return announce.reverse_arp(vm.mac)
+
+
+@pytest.mark.shows("R8.1")
 @pytest.mark.parametrize(
     ("form", "made"),
     [
         ("garp", [announce.gratuitous_arp]),
+        ("garp-reply", [announce.gratuitous_arp_reply]),
         ("na", [announce.unsolicited_advertisement]),
-        ("rarp", [announce.reverse_arp]),
+        ("na-solicited", [announce.advertisement_to_solicited_node]),
+        ("rarp", [reverse_arp]),
         ("both", [announce.gratuitous_arp, announce.unsolicited_advertisement]),
         ("none", []),
     ],
 )
 def test_forms_of_announcement(form: str, made: list) -> None:
-    """R8.1: more than these frames a VM never says."""
+    """More than these frames a VM never says."""
     assert announce.frames(VM, form) == [make(VM) for make in made]
 
 
 def test_every_form_has_its_frame() -> None:
     assert all(len(announce.frames(VM, form)) == 1 for form in announce.FORMS)
+    assert len({announce.frames(VM, form)[0] for form in announce.FORMS}) == len(announce.FORMS)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nve.evaluator import Frame, Verdict, evaluate
+from nve.messages import ARP_REPLY
 from nve.model import BROADCAST, Mac, TenantSystem, VmSpec, Vtep, link_local
 from nve.pipeline import (
     ARP,
@@ -42,6 +43,8 @@ STRANGER = IPv4Address("10.9.9.9")
 VM1, VM2, FAR = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1"), vm("far", 3, "nve2")
 NAMESAKE = vm("blue", 1, "nve1", BLUE)
 PORTS = {"vm1": 10, "vm2": 11, "blue": 12}
+TO_OWN_GROUP = {"eth_dst": "33:33:ff:00:00:01", "ipv6_dst": "ff02::1:ff00:1"}
+"""The solicited-node group of vm1."""
 GROUPS = [BROADCAST, Mac("33:33:00:00:00:01"), Mac("01:00:5e:00:00:fb")]
 
 
@@ -136,9 +139,11 @@ def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
     [
         frames.arp(VM1, VM2.ipv4),
         frames.arp(VM1, VM1.ipv4),
+        frames.arp(VM1, VM1.ipv4, arp_op=ARP_REPLY),
         frames.arp(VM1, VM1.ipv4, arp_spa="0.0.0.0"),
         frames.rarp(VM1),
         frames.advertisement(VM1),
+        frames.advertisement(VM1, **TO_OWN_GROUP),
         frames.advertisement(VM1, ipv6_nd_tll=NO_MAC),
         frames.advertisement(
             VM1,
@@ -148,8 +153,9 @@ def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
         frames.ipv6(VM1, BROADCAST, ip_proto=ICMPV6, icmpv6_type=NEIGHBOUR_SOLICITATION),
         frames.ipv6(VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=135),
     ],
-    ids=["arp", "garp", "probe", "rarp", "na", "na-bare", "na-link-local", "ns", "dad"],
-)
+    ids=["arp", "garp", "garp-reply", "probe", "rarp", "na", "na-solicited", "na-bare",
+         "na-link-local", "ns", "dad"],
+)  # fmt: skip
 def test_address_resolution_goes_to_the_nva_alone(frame: Frame) -> None:
     """R4.1.2, R4.1.5, R4.1.6: announcements and questions are reported, not flooded."""
     verdict = from_vm(frame)
@@ -172,12 +178,15 @@ FORGED = {
     "arp-mac": frames.arp(VM1, VM1.ipv4, arp_sha=VM2.mac),
     "arp-frame-mac": frames.arp(VM1, VM1.ipv4, eth_src=VM2.mac),
     "arp-all-of-vm2": frames.arp(VM2, VM2.ipv4),
+    "arp-reply-ip": frames.arp(VM1, VM2.ipv4, arp_op=ARP_REPLY, arp_spa=str(VM2.ipv4)),
+    "arp-reply-mac": frames.arp(VM1, VM1.ipv4, arp_op=ARP_REPLY, arp_sha=VM2.mac),
     "rarp-mac": frames.rarp(VM1, arp_sha=VM2.mac),
     "rarp-all-of-vm2": frames.rarp(VM2),
     "na-target": frames.advertisement(VM1, ipv6_nd_target=str(VM2.ipv6)),
     "na-link-layer": frames.advertisement(VM1, ipv6_nd_tll=VM2.mac),
     "na-frame-mac": frames.advertisement(VM1, eth_src=VM2.mac),
     "na-all-of-vm2": frames.advertisement(VM2),
+    "na-solicited-of-vm2": frames.advertisement(VM2, **TO_OWN_GROUP),
     "nothing-but-mac": {"eth_src": VM1.mac, "eth_dst": VM2.mac},
 }
 

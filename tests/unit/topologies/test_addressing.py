@@ -10,7 +10,7 @@ from nve.model import IPAddress
 from tests.helpers.underlay import paths
 from topologies import leaf_spine, star, two_site
 from topologies.addressing import fabric, neighbours
-from topologies.spec import Fabric, Family, Kind, Link, Node, Port
+from topologies.spec import Fabric, Kind, Link, Node, Port
 
 families = st.sampled_from(["ipv4", "ipv6"])
 
@@ -103,11 +103,6 @@ def test_the_spines_share_the_load() -> None:
     built = leaf_spine.build(leaf_spine.Parameters(leaves=2, spines=3))
 
     assert len(paths(built, "nve1", built.vteps["nve2"])) == 3
-
-
-@pytest.mark.parametrize(("family", "mtu"), [("ipv4", 1450), ("ipv6", 1430)])
-def test_a_tenant_packet_fits_into_a_tunnel(family: Family, mtu: int) -> None:
-    assert star.build(star.Parameters(underlay=family)).tenant_mtu == mtu
 
 
 def draw(drawing: str) -> Fabric:

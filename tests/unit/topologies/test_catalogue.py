@@ -36,6 +36,18 @@ def test_each_takes_a_link_and_an_underlay(kind: str) -> None:
         assert link.spec.delay_ms == 3
 
 
+@pytest.mark.parametrize("kind", catalogue.names())
+def test_each_gives_an_nve_a_link_of_its_own(kind: str) -> None:
+    """So that the ways over source and destination are not equally long."""
+    topology = catalogue.get(kind)
+    parameters = topology.parameters.model_validate({"links": {"nve2": {"delay_ms": 7}}})
+
+    built = topology.build(parameters)
+
+    own = {nve: link for nve in built.nves for link in built.links if nve in (link.a, link.b)}
+    assert {nve for nve, link in own.items() if link.spec.delay_ms == 7} == {"nve2"}
+
+
 def test_an_unknown_topology_is_answered_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"no topology 'ring'; there are .*star"):
         catalogue.get("ring")

@@ -91,3 +91,24 @@ def test_a_nic_has_the_vms_addresses_and_the_tunnels_mtu() -> None:
     assert "addr add fd00::1/64 dev eth0 nodad" in commands
     assert "link set eth0 mtu 1450 addrgenmode eui64" in commands
     assert commands[1].startswith("link add eth0 address 02:00:00:00:00:01 type bridge")
+
+
+def test_a_link_has_its_mtu_at_both_ends_and_the_control_network_the_usual_one() -> None:
+    narrow = star.build(star.Parameters.model_validate({"links": {"nve2": {"mtu": 1400}}}))
+    told = Configuration(narrow, (VM,), None)
+
+    assert "link set to-core mtu 1400 up" in told.bring_up("nve2")
+    assert "link set to-nve2 master br0 mtu 1400 up" in told.bring_up("core")
+    assert "link set to-core mtu 1500 up" in told.bring_up("nve1")
+    assert "link set to-ctl mtu 1500 up" in told.bring_up("nve2")
+    assert "link set eth0 mtu 1350 addrgenmode eui64" in told.bring_up("vm1")
+
+
+def test_a_vm_may_have_an_mtu_that_does_not_fit_everywhere() -> None:
+    told = Configuration(STAR, (replace(VM, mtu=1500),), None)
+
+    assert "link set eth0 mtu 1500 addrgenmode eui64" in told.bring_up("vm1")
+
+
+def test_a_vm_does_not_take_an_icmp_error_for_forged() -> None:
+    assert Configuration(STAR, (VM,), None).sysctls("vm1")["ipv4/conf/all/rp_filter"] == 0

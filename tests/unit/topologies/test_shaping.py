@@ -47,10 +47,10 @@ def test_without_netem_arriving_packets_are_filtered_before_they_are_queued() ->
         "to-nve1", LinkSpec(loss_pct=1, rate_mbit=10)
     )[1:]
 
-    assert "egress pref 1" in egress
-    assert "ingress pref 1" in ingress
+    assert "egress pref 2" in egress
+    assert "ingress pref 2" in ingress
     assert "6 0 0 4294967295" in ingress  # TC_ACT_UNSPEC: on to the next filter
-    assert "ingress pref 2" in redirect
+    assert "ingress pref 3" in redirect
     assert redirect.endswith("redirect dev q-nve1")
     assert leaving.startswith("qdisc add dev to-nve1 root tbf rate 10000kbit")
     assert arriving.startswith("qdisc add dev q-nve1 root tbf rate 10000kbit")

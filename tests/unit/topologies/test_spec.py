@@ -42,3 +42,26 @@ def test_a_topology_refuses_what_it_does_not_know() -> None:
 def test_a_plain_link_has_no_effect() -> None:
     assert not LinkSpec().delays
     assert LinkSpec().rate_mbit is None
+
+
+def test_an_nves_own_link_differs_only_in_what_is_said() -> None:
+    parameters = Parameters.model_validate(
+        {"link": {"delay_ms": 1, "rate_mbit": 100}, "links": {"nve3": {"delay_ms": 5}}}
+    )
+
+    assert parameters.link_of("nve3") == LinkSpec(delay_ms=5, rate_mbit=100)
+    assert parameters.link_of("nve1") == parameters.link
+    assert Parameters.model_validate(parameters.model_dump()) == parameters
+
+
+def test_an_nves_own_link_may_be_without_a_limit_that_the_others_have() -> None:
+    given = {"link": LinkSpec(rate_mbit=100), "links": {"nve3": {"rate_mbit": None}}}
+
+    assert Parameters.model_validate(given).link_of("nve3").rate_mbit is None
+
+
+def test_a_mistake_in_an_nves_own_link_names_it() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        Parameters.model_validate({"links": {"nve3": {"rate_mbit": 0}}})
+
+    assert refusal.value.errors()[0]["loc"] == ("links", "nve3", "rate_mbit")

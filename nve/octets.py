@@ -1,4 +1,4 @@
-"""Packets byte by byte, so that tests can also build what no honest stack would send."""
+"""Packets byte by byte, so that one can also build what no honest stack would send."""
 
 from ipaddress import IPv6Address
 

@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address
 
 from nve import announce
-from tests.helpers import octets
+from nve import octets
 from tests.helpers.tenants import vm
 
 VM1 = vm("vm1", 1, "nve1")

@@ -1,0 +1,159 @@
+"""Every failure at every moment of a move: what came of it, beside what has to come of it.
+
+    python -m benchmarks.failures              the whole matrix, in about a quarter of an hour
+    python -m benchmarks.failures nve-dies     one kind of failure
+
+Each pair of `experiments.failures.OUTCOMES` is a run of its own: vm1 goes from nve1 to nve2, with a
+correspondent behind each of three NVEs.  Of *bystanders* only those flows are looked at whose NVEs
+have not failed: they must not notice anything.
+"""
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import record
+from experiments.errors import RunError
+from experiments.failures import (
+    DESTINATION,
+    OF_ONE_NVE,
+    OTHER,
+    OUTCOMES,
+    SOURCE,
+    Case,
+    Kind,
+    Moment,
+)
+from experiments.record import Recorder, Result
+from experiments.run import Options, run
+from experiments.scenario import Scenario, resolve
+
+FOR_S = {
+    Kind.NVE_DIES: 2.0,
+    Kind.NVA_DIES: 3.0,
+    Kind.CONTROL_CUT: 10.0,
+    Kind.CONTROL_SLOW: 3.0,
+    Kind.CONTROL_LOSSY: 3.0,
+    Kind.UNDERLAY_PARTITION: 2.0,
+}
+EXTENT: dict[Kind, dict[str, float]] = {
+    Kind.CONTROL_SLOW: {"delay_ms": 100},
+    Kind.CONTROL_LOSSY: {"loss_pct": 10},
+}
+PLACES = {SOURCE: "nve1", DESTINATION: "nve2", OTHER: "nve3"}
+TENANTS = [
+    {"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}},
+    {"vni": 6000, "vms": {"by1": "nve1", "by2": "nve2", "by3": "nve3", "by4": "nve4"}},
+]
+FLOWS = [
+    *(("vm2", "vm1", "ipv4"), ("vm3", "vm1", "ipv6"), ("vm4", "vm1", "ipv4")),
+    ("vm1", "vm4", "ipv6"),
+    *(("by1", "by4", "ipv4"), ("by2", "by4", "ipv6"), ("by4", "by3", "ipv4")),
+]
+RATE_PPS = 100
+MOVE_AT_S = 0.5
+RECOVERY_S = 2.5
+"""Traffic after the failure has ended."""
+
+
+def trial(case: Case, moment: Moment, for_s: float | None = None, **changes: Any) -> Scenario:
+    """One move with one failure."""
+    kind, place = case
+    lasts_s = for_s or FOR_S[kind]
+    failure = {"kind": kind.value, "during": moment.value, "for_s": lasts_s, **EXTENT.get(kind, {})}
+    if place in PLACES:
+        failure["nve"] = PLACES[place]
+    content = {
+        "name": "failure",
+        "topology": {"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
+        "control": {"delay_ms": 1},
+        "tenants": TENANTS,
+        "overlay": {"hold": True, "idle_s": 1},
+        "traffic": [
+            {"kind": "udp-probe", "from": a, "to": b, "family": family, "rate_pps": RATE_PPS}
+            for a, b, family in FLOWS
+        ],
+        "moves": [{"at_s": MOVE_AT_S, "vm": "vm1", "to": "nve2", "pause_ms": 50}],
+        "failures": [failure],
+        "duration_s": MOVE_AT_S + lasts_s + RECOVERY_S,
+    }
+    return resolve(content, "benchmarks/failures.py", changes)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What came of a trial."""
+
+    ending: str
+    problems: list[str]
+    lost: int
+    """Packets to and from the VM that moved."""
+    bystanders_lost: int
+    """Packets of flows that have nothing to do with the move and no part that failed."""
+    silence_ms: float
+    """The longest of any correspondent of the VM."""
+
+
+def observe(case: Case, problems: Sequence[str], result: Result) -> Observed:
+    """What a recorded trial says."""
+    kind, place = case
+    failed = {PLACES[place]} if kind in OF_ONE_NVE else set()
+    homes = {vm: nve for tenant in TENANTS for vm, nve in tenant["vms"].items()}  # type: ignore[attr-defined]
+    spared = [
+        row
+        for row in result.moves.to_dict("records")
+        if row["role"] == "reference" and not failed & _nves(row["flow"], homes)
+    ]
+    concerned = result.moves[result.moves["role"] != "reference"]
+    (ending,) = set(result.moves["outcome"])
+    return Observed(
+        str(ending),
+        list(problems),
+        int(concerned["lost"].sum()),
+        sum(int(row["lost"]) for row in spared),
+        float(concerned["blackout_ms"].max()),
+    )
+
+
+def _nves(flow: str, homes: dict[str, str]) -> set[str]:
+    source, _, destination = flow.partition("/")[0].partition(">")
+    return {homes[source], homes[destination]}
+
+
+def carry_out(case: Case, scenario: Scenario, place: Path) -> Observed:
+    """Run a trial."""
+    try:
+        with Recorder.create(place) as recorder:
+            outcome = run(scenario, recorder.run(), Options())
+    except RunError as error:
+        return Observed("none", [str(error)], 0, 0, 0.0)
+    return observe(case, outcome.problems, record.load(place))
+
+
+def report(kinds: Sequence[str]) -> int:
+    """Prints the matrix row by row; returns how many pairs came out otherwise than they have to."""
+    headings = ("failure", "of", "at", "has to be", "was", "lost", "bystanders", "silence ms")
+    line = "{:19} {:12} {:11} {:12} {:12} {:>6} {:>10} {:>10}".format
+    print(line(*headings))
+    wrong = 0
+    for case, outcomes in OUTCOMES.items():
+        if kinds and case[0].value not in kinds:
+            continue
+        for moment, due in outcomes.items():
+            with tempfile.TemporaryDirectory() as directory:
+                came = carry_out(case, trial(case, moment), Path(directory) / "result")
+            felt = (came.lost, came.bystanders_lost, f"{came.silence_ms:.0f}")
+            print(line(case[0], case[1], moment, due.ending, came.ending, *felt), flush=True)
+            for problem in came.problems:
+                print(f"    not valid: {problem}", flush=True)
+            right = came.ending == due.ending and not came.problems and not came.bystanders_lost
+            wrong += not right
+    print(f"{wrong} pairs came out otherwise" if wrong else "all as they have to be")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(bool(report(sys.argv[1:])))

@@ -1,0 +1,106 @@
+"""What NVEs have dropped, by NVE, VM port or tunnel source, and reason (R9.1-R9.4).
+
+A switch counts what a rule or a meter drops for as long as that is there.  A VM's port takes both
+with it when it goes; what they had counted by then is told once more, and added up here, so that a
+count never falls.  What stands in the switches is asked for when somebody wants to know.
+
+Known gap: a datapath hands its counts on to the rules some milliseconds later; what it has not
+handed on when a rule is removed is not counted.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from nve.limits import metered
+from nve.model import TenantSystem
+from nve.rules import VXLAN_PORT, Purpose, Rule
+
+COUNTED = frozenset(
+    {
+        *(Purpose.UNKNOWN_VTEP, Purpose.UNKNOWN_VNI, Purpose.UNKNOWN_PORT),
+        *(Purpose.UNKNOWN_DESTINATION, Purpose.SPOOFED),
+    }
+)
+"""The purposes of rules that drop what should not have been sent."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """`what` was dropped at an NVE, and where it came from: a VM's port, or a tunnel."""
+
+    nve: str
+    port: int | None
+    tunnel_source: str | None
+    what: str
+
+
+class Drops:
+    """`rules` and `meters` of a switch come and go; what is asked for is the sum."""
+
+    def __init__(self) -> None:
+        self._gone: Counter[Reason] = Counter()
+        self._watched: dict[tuple[str, int], Rule] = {}
+        self._systems: dict[tuple[str, int], TenantSystem] = {}
+
+    def watch(self, nve: str, rules: Iterable[Rule]) -> None:
+        """These rules are going to be there."""
+        for rule in rules:
+            if rule.purpose in COUNTED and rule.reports_end:
+                self._watched[nve, rule.cookie] = rule
+                reason = _reason(nve, rule)
+                if rule.about and reason.port is not None:
+                    self._systems[nve, reason.port] = rule.about
+
+    def rule_ended(self, nve: str, cookie: int, packets: int) -> bool:
+        """Whether it was a rule of this kind."""
+        rule = self._watched.get((nve, cookie))
+        if rule is not None:
+            self._gone[_reason(nve, rule)] += packets
+        return rule is not None
+
+    def meter_ended(self, nve: str, number: int, dropped: int) -> None:
+        self._gone[_of_meter(nve, number)] += dropped
+
+    def system(self, reason: Reason) -> TenantSystem | None:
+        """Whose port it is, or was the last time."""
+        return None if reason.port is None else self._systems.get((reason.nve, reason.port))
+
+    def total(
+        self,
+        rules: Mapping[str, Iterable[tuple[Rule, int]]],
+        meters: Mapping[str, Iterable[tuple[int, int]]],
+    ) -> Iterator[tuple[Reason, int]]:
+        """Everything dropped so far, given what each NVE's standing rules have counted and its
+        meters (by number) have dropped; in a stable order."""
+        sums = Counter(self._gone)
+        for nve, counted in rules.items():
+            for rule, packets in counted:
+                if rule.purpose in COUNTED:
+                    sums[_reason(nve, rule)] += packets
+        for nve, dropped in meters.items():
+            for number, packets in dropped:
+                sums[_of_meter(nve, number)] += packets
+        found = [(reason, packets) for reason, packets in sums.items() if packets]
+        yield from sorted(found, key=lambda item: str(item[0]))
+
+
+def _reason(nve: str, rule: Rule) -> Reason:
+    fields = dict(rule.match)
+    port = fields.get("in_port")
+    source = fields.get("tun_ipv4_src", fields.get("tun_ipv6_src"))
+    return Reason(
+        nve,
+        None if port is None else _vm_port(int(port)),
+        str(source) if source is not None else None,
+        rule.purpose.value,
+    )
+
+
+def _of_meter(nve: str, number: int) -> Reason:
+    port, what = metered(number)
+    return Reason(nve, _vm_port(port), None, what)
+
+
+def _vm_port(port: int) -> int | None:
+    return None if port == VXLAN_PORT else port

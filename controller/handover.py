@@ -1,0 +1,184 @@
+"""Changing an NVE's path to a VM without a packet overtaking another (`nve.endmarker`).
+
+A *handover* takes one or more edges (NVEs that send to the VM) from an old path to the new one:
+
+    at the arrival   the destination holds what comes on new paths anyway, from before the VM ran
+        now          edges: the new entry, a rule for their markers, SEND_MARKER
+                     destination: EXPECT_MARKERS
+        RELEASED     by the destination: over
+    later (pull)     an edge's entry has expired; the VM has been running for a while
+        now          destination: EXPECT_MARKERS
+        EXPECTING    by the destination: only now the edges are told as above
+        RELEASED     by the destination: over
+
+A VM has one handover at a time, and none while it is being moved: edges whose entries expire
+meanwhile use them on, and wait for the next.  Orders that an NVE was out of reach for are given
+when it connects again; doing them twice does no harm.  Of an edge out of reach no marker comes; the
+destination's time-out, which needs no NVA, ends the handover then.
+
+No I/O: orders go into the outbox, after what the book tells the same NVE (`give_orders`).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from controller.book import Book
+from controller.entries import Entries
+from controller.mapping import Directory
+from controller.outbox import Outbox
+from nve.endmarker import Kind, Signal
+from nve.messages import Order
+from nve.model import TenantSystem, Vtep
+
+
+@dataclass
+class Handover:
+    """One handover of its edges.  They are `switched` when they have been told the new path."""
+
+    number: int
+    system: TenantSystem
+    destination: str
+    edges: frozenset[str]
+    switched: bool
+
+
+class Handovers:
+    """The handovers under way, at most one for each VM."""
+
+    def __init__(
+        self,
+        book: Book,
+        directory: Directory,
+        entries: Entries,
+        outbox: Outbox,
+        *,
+        enabled: bool,
+    ) -> None:
+        """Without being `enabled`, paths change at once, and packets may overtake others."""
+        self.enabled = enabled
+        self._book = book
+        self._directory = directory
+        self._entries = entries
+        self._outbox = outbox
+        self._under_way: dict[TenantSystem, Handover] = {}
+        self._expired: defaultdict[TenantSystem, set[str]] = defaultdict(set)
+        """The edges that use an expired entry on until their handover."""
+        self._orders: list[Order] = []
+        self.last = 0
+        """The number of the latest; none is used twice, also not by a later process."""
+
+    def under_way(self, system: TenantSystem) -> bool:
+        return system in self._under_way
+
+    def paths(self, system: TenantSystem) -> dict[str, Vtep]:
+        """Where each NVE tunnels a VM's packets to, if it does."""
+        found = {}
+        for nve in self._book:
+            state = self._book.state(nve)
+            entry, redirect = state.remotes.get(system), state.redirects.get(system)
+            if entry:
+                found[nve] = entry.vtep
+            elif redirect and redirect.to:
+                found[nve] = redirect.to
+        return found
+
+    def arrived(self, system: TenantSystem, before: Mapping[str, Vtep]) -> None:
+        """The VM runs at its new place; `before` were the `paths`, which have changed since."""
+        if not self.enabled:
+            return
+        earlier = self._under_way.pop(system, None)
+        if earlier:
+            self._withdraw_markers(earlier)
+        for edge in self._expired.pop(system, ()):
+            self._enter(edge, system)
+        after = self.paths(system)
+        changed = {nve: old for nve, old in before.items() if after.get(nve) != old}
+        handover = self._begin(system, frozenset(changed), switched=True)
+        self._expect(handover)
+        for edge, old in sorted(changed.items()):
+            self._mark(handover, edge, old)
+
+    def expired(self, system: TenantSystem, edge: str) -> None:
+        """An NVE's entry, which it uses on, has expired and is an old one."""
+        if self.enabled:
+            self._expired[system].add(edge)
+        else:
+            self._enter(edge, system)
+
+    def look(self, may_begin: Callable[[TenantSystem], bool]) -> None:
+        """Begin the handovers that nothing stands in the way of any more."""
+        for system in [item for item in self._expired if item not in self._under_way]:
+            if may_begin(system):
+                edges = frozenset(self._expired.pop(system))
+                self._expect(self._begin(system, edges, switched=False))
+
+    def signalled(self, nve: str, signal: Signal) -> None:
+        """An agent has said something.  What is about an earlier handover comes too late."""
+        handover = self._under_way.get(signal.system)
+        if handover is None or (handover.number, handover.destination) != (signal.handover, nve):
+            return
+        if not handover.switched:
+            self._switch(handover)
+        if signal.kind is Kind.RELEASED:
+            self._end(handover, signal.edges)
+
+    def connected(self, nve: str) -> None:
+        """An NVE may have missed its orders."""
+        for handover in self._under_way.values():
+            if handover.destination == nve:
+                self._expect(handover)
+            if handover.switched and nve in handover.edges:
+                self._order(nve, handover, Kind.SEND_MARKER)
+
+    def give_orders(self) -> None:
+        """Orders that are due; what the NVEs have to hold first has to be in the outbox already."""
+        orders, self._orders = self._orders, []
+        self._outbox.put(*(order for order in orders if self._book.is_connected(order.nve)))
+
+    def _begin(self, system: TenantSystem, edges: frozenset[str], *, switched: bool) -> Handover:
+        binding = self._directory.find(system)
+        assert binding is not None, f"{system} has paths but is not in the directory"
+        self.last += 1
+        handover = Handover(self.last, system, binding.nve, edges, switched)
+        self._under_way[system] = handover
+        return handover
+
+    def _switch(self, handover: Handover) -> None:
+        """The destination holds (or knows the VM no longer): the edges may take the new path."""
+        handover.switched = True
+        before = self.paths(handover.system)
+        for edge in sorted(handover.edges & set(before)):
+            self._enter(edge, handover.system)
+            self._mark(handover, edge, before[edge])
+
+    def _end(self, handover: Handover, missing: tuple[str, ...]) -> None:
+        del self._under_way[handover.system]
+        self._withdraw_markers(handover)
+        self._outbox.record(
+            "paths-changed",
+            str(handover.system),
+            nves=sorted(handover.edges),
+            without_marker=list(missing),
+        )
+
+    def _expect(self, handover: Handover) -> None:
+        edges = tuple(sorted(handover.edges))
+        self._order(handover.destination, handover, Kind.EXPECT_MARKERS, edges)
+
+    def _mark(self, handover: Handover, edge: str, old: Vtep) -> None:
+        self._book.set_marker(edge, handover.system, old)
+        self._order(edge, handover, Kind.SEND_MARKER)
+
+    def _withdraw_markers(self, handover: Handover) -> None:
+        for edge in handover.edges:
+            self._book.set_marker(edge, handover.system, None)
+
+    def _enter(self, edge: str, system: TenantSystem) -> None:
+        binding = self._directory.find(system)
+        assert binding is not None, f"{edge} waits for an entry that the directory does not have"
+        self._entries.enter(edge, binding)
+
+    def _order(self, nve: str, handover: Handover, kind: Kind, edges: tuple[str, ...] = ()) -> None:
+        signal = Signal(kind, handover.number, handover.system, edges)
+        self._orders.append(Order(nve, signal))

@@ -1,0 +1,44 @@
+"""Which meters each NVE has: given before the rules that use them, until the last of those goes.
+
+A switch refuses a rule whose meter it does not have, and removes the rules of a meter that goes.
+"""
+
+from collections.abc import Callable, Iterable
+
+from nve.rules import Meter, Rule
+
+
+class Meters:
+    """What was given to every NVE that is connected."""
+
+    def __init__(self) -> None:
+        self._given: dict[str, set[Meter]] = {}
+
+    def connected(self, nve: str) -> None:
+        """What a switch still has from before may differ: everything is given again."""
+        self._given[nve] = set()
+
+    def lacking(self, nve: str, rules: Iterable[Rule]) -> list[Meter]:
+        """The meters to give to an NVE before these rules; they count as given."""
+        lacking = _used(rules) - self._given[nve]
+        self._given[nve] |= lacking
+        return sorted(lacking, key=lambda meter: meter.number)
+
+    def idle(
+        self, nve: str, removed: Iterable[Rule], wanted: Callable[[], Iterable[Rule]]
+    ) -> set[int]:
+        """The numbers of the meters to take back after rules were removed; they are not given any
+        more.  `wanted` is asked for only where there can be such meters."""
+        concerned = _used(removed)
+        idle = concerned - _used(wanted()) if concerned else concerned
+        self._given[nve] -= idle
+        return {meter.number for meter in idle}
+
+
+def numbers(rules: Iterable[Rule]) -> set[int]:
+    """The numbers of the meters that rules use."""
+    return {meter.number for meter in _used(rules)}
+
+
+def _used(rules: Iterable[Rule]) -> set[Meter]:
+    return {meter for rule in rules for meter in rule.meters}

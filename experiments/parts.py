@@ -1,0 +1,23 @@
+"""What all parts of a scenario have in common."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from nve.model import NAME
+
+
+def _a_name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is no name here: a letter, then up to 6 letters or digits")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_a_name)]
+"""Of a VM or an NVE."""
+
+
+class Part(BaseModel):
+    """A part of a scenario: unknown keys are refused, nothing changes after it was read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

@@ -1,0 +1,185 @@
+"""A matrix of runs: one scenario under every combination of some values.
+
+A sweep is a directory that grows:
+
+    sweep.json      what is run: a sweep goes on only with what it was begun with
+    cells/<name>/   the result of one combination: whole, or not there
+    summary.csv     one row per cell and run: the whole run in one line
+    flows.csv       one row per cell, run and flow
+    moves.csv       one row per cell, run, move and flow
+
+The three tables have the values of the cell in front.  They are made anew from the cells' recorded
+files, and replaced whole.  A cell that has a result is finished: whoever wants to run it again
+removes its directory.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.record import Result, ResultError, load
+from experiments.summary import Table
+from experiments.totals import RunTotals, of_run
+from experiments.wording import count, milliseconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PLAN, CELLS = "sweep.json", "cells"
+SUMMARY, FLOWS, MOVES = "summary.csv", "flows.csv", "moves.csv"
+
+_COLUMNS = {
+    "moves": ("moves", count),
+    "sent": ("sent", count),
+    "lost": ("lost", count),
+    "dup.": ("duplicated", count),
+    "out of\norder": ("reordered", count),
+    "recov.\np50 ms": ("recovery_excess_p50_ms", milliseconds),
+    "p99\nms": ("recovery_excess_p99_ms", milliseconds),
+    "max\nms": ("recovery_excess_max_ms", milliseconds),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination: a name that can be a directory's, and the value of every key."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+def cells(varied: Mapping[str, Sequence[Any]]) -> list[Cell]:
+    """Every combination of the values; the last key changes fastest."""
+    short = _short(list(varied))
+    found: dict[str, Cell] = {}
+    for values in product(*varied.values()):
+        settings = dict(zip(varied, values, strict=True))
+        name = ",".join(f"{short[key]}={_slug(value)}" for key, value in settings.items())
+        if name in found:  # two values that read the same: {a: 1} and [a, 1]
+            name = f"{name},{len(found) + 1}"
+        found[name] = Cell(name, settings)
+    return list(found.values())
+
+
+def _short(keys: Sequence[str]) -> dict[str, str]:
+    """The last part of each dotted key, where that tells them apart."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {
+        key: own if last.count(own) == 1 else _slug(key)
+        for key, own in zip(keys, last, strict=True)
+    }
+
+
+def _slug(value: Any) -> str:
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-")[:60]
+
+
+class Sweep:
+    """A sweep's directory."""
+
+    def __init__(self, path: Path, matrix: Sequence[Cell]) -> None:
+        self.path = path
+        self.cells = matrix
+
+    @classmethod
+    def begin(cls, path: Path, matrix: Sequence[Cell], plan: Mapping[str, Any]) -> "Sweep":
+        """A new sweep, or one that goes on.  Raises ResultError where something else is."""
+        file = path / PLAN
+        wanted = json.loads(json.dumps(plan, default=str))
+        if not path.exists():
+            try:
+                (path / CELLS).mkdir(parents=True)
+            except OSError as error:
+                raise ResultError(
+                    f"{path} cannot be written ({error.strerror}); name another with --out"
+                ) from None
+            _replace(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
+        elif not file.is_file():
+            raise ResultError(f"{path} exists and is no sweep; name another directory with --out")
+        elif json.loads(file.read_text()) != wanted:
+            raise ResultError(
+                f"{path} holds a sweep of something else; to go on with it, give the scenario and "
+                "the options that it was begun with, or name another directory with --out"
+            )
+        return cls(path, matrix)
+
+    def place_of(self, cell: Cell) -> Path:
+        return self.path / CELLS / cell.name
+
+    def is_finished(self, cell: Cell) -> bool:
+        return self.place_of(cell).exists()
+
+    def finished(self) -> dict[str, Result]:
+        """The results there are, by the names of their cells.  Raises ResultError."""
+        return {
+            cell.name: load(self.place_of(cell)) for cell in self.cells if self.is_finished(cell)
+        }
+
+    def aggregate(self) -> "pd.DataFrame":
+        """Writes the three tables; returns the summary."""
+        import pandas as pd
+
+        summaries, flows, moves = [], [], []
+        for settings, run_name, run in self._runs():
+            words = {**settings, "run": run_name}
+            totals = asdict(of_run(run.totals, run.metrics))
+            valid = bool(run.manifest.get("valid", True))
+            summaries.append({**words, "valid": valid, **totals})
+            flows.append(_labelled(run.totals, words))
+            moves.append(_labelled(run.metrics, words))
+        keys = list(self.cells[0].settings)
+        columns = [*keys, "run", "valid", *(field.name for field in fields(RunTotals))]
+        summary = pd.DataFrame(summaries, columns=columns)
+        _replace(self.path / SUMMARY, summary.to_csv(index=False))
+        for name, tables in ((FLOWS, flows), (MOVES, moves)):
+            whole = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+            _replace(self.path / name, whole.to_csv(index=False))
+        return summary
+
+    def _runs(self) -> Iterator[tuple[Mapping[str, Any], str, Result]]:
+        results = self.finished()
+        for cell in self.cells:
+            if cell.name in results:
+                for run_name, run in results[cell.name].runs.items():
+                    yield cell.settings, run_name, run
+
+
+def table(summary: "pd.DataFrame", keys: Iterable[str]) -> Table:
+    """The summary for the terminal; runs that are not valid say so."""
+    words = [*keys, "run"]
+    short = _short(words)
+    rows = [
+        (
+            *(str(row[word]) for word in words[:-1]),
+            str(row["run"]) + ("" if row["valid"] else " (not valid)"),
+            *(write(row[column]) for column, write in _COLUMNS.values()),
+        )
+        for row in summary.to_dict("records")
+    ]
+    return Table(
+        "Every combination in one line (recovery: above the flow's own delay)",
+        (*(short[word] for word in words), *_COLUMNS),
+        rows,
+        text_columns=len(words),
+    )
+
+
+def _labelled(frame: "pd.DataFrame", words: Mapping[str, Any]) -> "pd.DataFrame":
+    """The table with the cell's values in front, as text: a value may be a list."""
+    labelled = frame.copy()
+    for place, (key, value) in enumerate(words.items()):
+        labelled.insert(place, key, str(value))
+    return labelled
+
+
+def _replace(file: Path, text: str) -> None:
+    """Nobody ever reads half of it."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}.partial")
+    unfinished.write_text(text)
+    unfinished.rename(file)

@@ -1,0 +1,98 @@
+"""Runs a diskless client in a VM (`rarp_client`) and reads what it has written down.
+
+`launch()` returns when the client has been told its address for the first time, `collect()` ends it
+and says what it asked, when it had its address back, and whether that was the old one.
+"""
+
+import select
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from experiments.events import Event
+from experiments.probes.fleet import Spawn
+from experiments.workloads import WorkloadError, rarp
+from nve.model import VmSpec
+
+_LAUNCH_TIMEOUT_S = 20.0
+
+
+@dataclass
+class Asked:
+    """What a client did: lines of requests.csv, of the trace, and what was wrong with it."""
+
+    rows: list[tuple[object, ...]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class Diskless:
+    """One client and its process."""
+
+    def __init__(self, vm: VmSpec, prefix_length: int, directory: Path, spawn: Spawn) -> None:
+        self._vm = vm
+        self._prefix_length = prefix_length
+        self._notes = directory / f"{vm.name}.rarp"
+        self._complaints = directory / f"{vm.name}.rarp.stderr"
+        self._spawn = spawn
+        self._process: subprocess.Popen[str] | None = None
+
+    def launch(self) -> None:
+        """Raises WorkloadError when the client is not told its address in time."""
+        argv = [sys.executable, "-m", "experiments.workloads.rarp_client", "--mac", self._vm.mac]
+        argv += ["--prefix-length", str(self._prefix_length), "--out", str(self._notes)]
+        with self._complaints.open("w") as complaints:
+            self._process = self._spawn(
+                self._vm.name,
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], _LAUNCH_TIMEOUT_S)
+        if not readable or not self._process.stdout.readline():
+            raise WorkloadError(self._failure("was not told its address when it started"))
+
+    def collect(self) -> Asked:
+        asked = Asked()
+        if self._process is None or self._process.poll() is not None:
+            asked.problems.append(self._failure("ended before the run did"))
+        self.stop()
+        if self._notes.exists():
+            made = rarp.requests(self._notes.read_text().splitlines(keepends=True))
+            asked.rows = rarp.rows(self._vm.name, made)
+            asked.events = [self._restored(request) for request in made if request.used]
+            wrong = sorted({r.answer for r in made if r.answer} - {str(self._vm.ipv4)})
+            asked.problems += [
+                f"the diskless client in {self._vm.name} was told {address}, not {self._vm.ipv4}"
+                for address in wrong
+            ]
+        return asked
+
+    def stop(self) -> None:
+        """Safe at any time; leaves no process."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def _restored(self, request: rarp.Request) -> Event:
+        assert request.answered_ns is not None
+        details = {
+            "address": request.answer,
+            "attempts": request.attempt,
+            "round_trip_ms": request.round_trip_ms,
+        }
+        name = self._vm.name
+        return Event(request.answered_ns, name, "address-restored", name, details)
+
+    def _failure(self, what: str) -> str:
+        said = self._complaints.read_text().strip() if self._complaints.exists() else ""
+        failure = f"the diskless client in {self._vm.name} {what}"
+        return f"{failure}; it said: {said}" if said else failure

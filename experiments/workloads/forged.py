@@ -1,0 +1,105 @@
+"""The frames of an attack, one after the other and then again (see `experiments.attacks`)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address, IPv6Address
+
+from nve import announce, octets
+from nve.model import BROADCAST, MAX_VNI, IPAddress, Mac, VmSpec, Vtep
+
+ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
+UDP, ICMPV6, NEIGHBOUR_SOLICITATION = 17, 58, 135
+DISTINCT = 200
+"""A flood has so many different frames."""
+_DISCARD = octets.udp(9, 9, b"vmmlab: this is forged")
+_NO_MAC = "00:00:00:00:00:00"
+_NOBODY = IPv4Address(0)
+_STRANGER = "02:fe:00:00:00:00"
+
+
+def of_vm(what: str, me: VmSpec, victim: VmSpec) -> list[bytes]:
+    """What a VM sends at the cost of another one of its network."""
+    return _MAKERS[what](me, victim)
+
+
+@dataclass(frozen=True)
+class Wire:
+    """Where a stranger on the underlay stands: beside the NVE with this VTEP and this MAC address;
+    `vteps` are those of all NVEs, `vnis` the virtual networks that there are."""
+
+    vtep: Vtep
+    mac: Mac
+    vteps: frozenset[Vtep]
+    vnis: frozenset[int]
+
+    def nobody(self) -> Vtep:
+        """An address in the NVE's subnet that is no NVE's."""
+        return next(a for n in range(90, 1000) if (a := self.vtep + n) not in self.vteps)
+
+    def another_nve(self) -> Vtep:
+        return min(self.vteps - {self.vtep}, key=str)
+
+    def no_network(self) -> int:
+        return next(vni for vni in range(MAX_VNI, 0, -1) if vni not in self.vnis)
+
+
+def of_stranger(what: str, wire: Wire, victim: VmSpec) -> list[bytes]:
+    """VXLAN with a packet for the victim inside, as another VM of its network would send it."""
+    neighbour = replace(victim, ipv4=victim.ipv4 + 77)
+    inner = _ipv4(_STRANGER, victim.mac, neighbour.ipv4, victim.ipv4)
+    if what == "unknown-vtep":
+        return [_vxlan(wire, wire.nobody(), victim.vni, inner)]
+    return [_vxlan(wire, wire.another_nve(), wire.no_network(), inner)]
+
+
+def _vxlan(wire: Wire, source: Vtep, vni: int, inner: bytes) -> bytes:
+    datagram = octets.udp(49152, octets.VXLAN_UDP_PORT, octets.vxlan(vni, inner))
+    packet = octets.ip(source, wire.vtep, UDP, datagram)
+    return octets.ethernet(_STRANGER, wire.mac, _ethertype(wire.vtep), packet)
+
+
+def _arp(me: VmSpec, target: IPv4Address) -> bytes:
+    body = octets.arp(1, (me.mac, me.ipv4), (_NO_MAC, target))
+    return octets.ethernet(me.mac, BROADCAST, ARP, body)
+
+
+def _solicitation(me: VmSpec, target: IPv6Address) -> bytes:
+    group = announce.solicited_node(target)
+    said = bytes(4) + target.packed
+    message = octets.icmpv6(me.ipv6, group, NEIGHBOUR_SOLICITATION, said)
+    to = "33:33:" + group.packed[-4:].hex(":")
+    return octets.ethernet(me.mac, to, IPV6, octets.ip(me.ipv6, group, ICMPV6, message, 255))
+
+
+def _reverse_arp_for(me: VmSpec, victim: VmSpec) -> bytes:
+    """In its own name, but asking about another: no switch compares that."""
+    body = octets.arp(3, (me.mac, _NOBODY), (victim.mac, _NOBODY))
+    return octets.ethernet(me.mac, BROADCAST, RARP, body)
+
+
+def _ipv4(source_mac: str, to_mac: str, source: IPAddress, to: IPAddress) -> bytes:
+    packet = octets.ip(source, to, UDP, _DISCARD)
+    return octets.ethernet(source_mac, to_mac, _ethertype(source), packet)
+
+
+def _ethertype(address: IPAddress) -> int:
+    return IPV4 if address.version == 4 else IPV6
+
+
+_MAKERS: Mapping[str, Callable[[VmSpec, VmSpec], list[bytes]]] = {
+    "garp": lambda me, you: [announce.gratuitous_arp(replace(me, ipv4=you.ipv4))],
+    "garp-reply": lambda me, you: [announce.gratuitous_arp_reply(replace(me, ipv4=you.ipv4))],
+    "na": lambda me, you: [announce.unsolicited_advertisement(replace(me, ipv6=you.ipv6))],
+    "rarp": lambda me, you: [announce.reverse_arp(you.mac), _reverse_arp_for(me, you)],
+    "source-mac": lambda me, you: [_ipv4(you.mac, BROADCAST, me.ipv4, you.ipv4)],
+    "source-ip": lambda me, you: [
+        _ipv4(me.mac, you.mac, you.ipv4, me.ipv4),
+        _ipv4(me.mac, you.mac, you.ipv6, me.ipv6),
+    ],
+    "arp-flood": lambda me, you: [_arp(me, you.ipv4 + n) for n in range(DISTINCT)],
+    "nd-flood": lambda me, you: [_solicitation(me, you.ipv6 + n) for n in range(DISTINCT)],
+    "rarp-flood": lambda me, you: [announce.reverse_arp(me.mac)],
+    "miss-flood": lambda me, you: [
+        _ipv4(me.mac, f"02:dd:00:00:00:{n:02x}", me.ipv4, you.ipv4) for n in range(DISTINCT)
+    ],
+}

@@ -1,0 +1,52 @@
+"""Sends an attack's frames, run inside a VM or on a node of the underlay.
+
+    python -m experiments.workloads.forger --interface eth0 --rate 50 --seconds 10
+
+It reads the frames from its standard input, in hexadecimal, a line each, sends them as they are,
+one after the other and then again, and says how many it has sent.
+"""
+
+import argparse
+import itertools
+import socket
+import sys
+import time
+
+from experiments.probes.process import StopFlag, say
+
+_LONGEST_SLEEP_S = 0.1
+
+
+def send(interface: str, frames: list[bytes], rate_pps: float, seconds: float) -> int:
+    """Sends for so long, or until it is told to stop; returns how many frames it has sent.
+
+    It makes up for what it could not send in time: an attacker does not mind bursts.
+    """
+    stop, sent = StopFlag(), 0
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:
+        raw.bind((interface, 0))
+        began_s = time.monotonic()
+        for frame in itertools.cycle(frames):
+            due_s = began_s + sent / rate_pps
+            while (wait_s := due_s - time.monotonic()) > 0 and not stop:
+                time.sleep(min(wait_s, _LONGEST_SLEEP_S))
+            if stop or time.monotonic() - began_s >= seconds:
+                return sent
+            raw.send(frame)
+            sent += 1
+    return sent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Send frames as they are.")
+    parser.add_argument("--interface", required=True)
+    parser.add_argument("--rate", type=float, required=True, help="frames per second")
+    parser.add_argument("--seconds", type=float, required=True)
+    arguments = parser.parse_args()
+    say(ready=True)
+    frames = [bytes.fromhex(line) for line in sys.stdin]
+    say(sent=send(arguments.interface, frames, arguments.rate, arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()

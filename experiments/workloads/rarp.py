@@ -1,0 +1,70 @@
+"""A diskless client's talk: what it asks, what it takes for an answer, and when it asks again.
+
+Reverse ARP (RFC 903) has no numbers that tell requests apart: an answer that comes late, after the
+client has asked again, is taken for an answer to the last request.  It carries an address and no
+netmask, and says nothing about how long to wait: the waits double from 0.1 s up to 2 s.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address
+
+from nve.announce import reverse_arp
+from nve.model import Mac
+
+ETHERTYPE = 0x8035
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
+_HEADER = ETHERTYPE.to_bytes(2, "big") + bytes.fromhex("0001 0800 06 04 0004")
+"""The EtherType, and a reverse ARP reply for Ethernet and IPv4."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request and what came of it.  `used`: the client had no address and took this one."""
+
+    t_ns: int
+    attempt: int
+    answered_ns: int | None = None
+    answer: str | None = None
+    used: bool = False
+
+    @property
+    def round_trip_ms(self) -> float | None:
+        return None if self.answered_ns is None else (self.answered_ns - self.t_ns) / 1e6
+
+    def line(self) -> str:
+        return json.dumps(asdict(self)) + "\n"
+
+
+def request(mac: Mac) -> bytes:
+    """The frame that asks for one's own address."""
+    return reverse_arp(mac)
+
+
+def answer(frame: bytes, mac: Mac) -> IPv4Address | None:
+    """The address that a frame tells the client with this MAC; None if it is no such reply."""
+    own = bytes.fromhex(mac.replace(":", ""))
+    if len(frame) < 42 or not frame.startswith(_HEADER, 12) or frame[32:38] != own:
+        return None
+    return IPv4Address(frame[38:42])
+
+
+def waits_s() -> Iterator[float]:
+    """How long to wait for an answer, attempt by attempt."""
+    wait_s = FIRST_WAIT_S
+    while True:
+        yield wait_s
+        wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+def requests(lines: Iterable[str]) -> list[Request]:
+    """What a client has written down; its last line may be cut off, for it is killed at the end."""
+    return [Request(**json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def rows(client: str, made: Iterable[Request]) -> list[tuple[object, ...]]:
+    """Lines of requests.csv."""
+    return [
+        (r.t_ns, client, r.attempt, r.answered_ns, r.round_trip_ms, r.answer, r.used) for r in made
+    ]

@@ -1,0 +1,109 @@
+"""End markers: how the destination of a move knows that nothing more comes on the old path.
+
+While a VM's correspondents learn its new place, packets to it take two paths: the old one, by way
+of the source NVE, and the new one.  The new one may be shorter, and packets would overtake those
+still on the old one.  Cellular handovers solve this with an end marker (3GPP TS 23.401, 5.5.1.1.2),
+and so do we; nothing of it is in the draft:
+
+* An *edge* is an NVE whose path to the VM changes.  Once its switch treats every packet by its new
+  entry, it sends an end marker on the **old** path, behind the last packet that went there.
+* The destination holds what comes on the new path until the markers of all edges have come out of
+  the old one, or a time-out has passed (see `nve.lanes`).
+
+The NVA leads it (`controller.handover`) and talks to an agent at each NVE (`nve.agent`).  Orders
+reach the agent as packet-outs on a port of its own, `AGENT_PORT`; what it has to say leaves by that
+port and is reported.  Both, and the markers themselves, are frames of the EtherType for local
+experiments (IEEE 802, clause 9) with one layout:
+
+    version | kind | handover | VNI | MAC | number of edges | edges, eight octets each
+
+A marker is addressed to the VM like the packets it follows: whatever happens to them on their way
+happens to it.  A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
+"""
+
+import enum
+import struct
+from dataclasses import dataclass
+
+from nve.model import NAME, Mac, TenantSystem, Vni, mac, vni
+
+ETHERTYPE = 0x88B5
+VERSION = 1
+NOBODY = Mac("06:00:00:00:00:00")
+"""The destination of frames between an agent and the NVA: no VM has this address."""
+
+_ETHERNET = struct.Struct("!6s6sH")
+_FIXED = struct.Struct("!BBII6sH")
+_EDGE = struct.Struct("!8s")
+_MINIMUM = 60
+
+
+class Kind(enum.IntEnum):
+    """What a signal says."""
+
+    MARKER = 1
+    """Edge to destination, on the old path: nothing of mine comes after this."""
+    SEND_MARKER = 2
+    """NVA to an edge: when your switch follows its new entry, send your marker."""
+    EXPECT_MARKERS = 3
+    """NVA to the destination: hold what comes on new paths until these edges' markers came."""
+    EXPECTING = 4
+    """Destination to NVA: from now on I hold."""
+    RELEASED = 5
+    """Destination to NVA: I hold no longer; the edges are those whose marker did not come."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One message.  `handover` numbers what belongs together; 32 bits."""
+
+    kind: Kind
+    handover: int
+    system: TenantSystem
+    edges: tuple[str, ...] = ()
+
+
+def agent_mac(of: Vni) -> Mac:
+    """The source address of what an agent sends in a virtual network."""
+    return Mac("06:00:00:" + of.to_bytes(3, "big").hex(":"))
+
+
+def frame(signal: Signal) -> bytes:
+    """A signal as an Ethernet frame."""
+    marker = signal.kind is Kind.MARKER
+    destination = signal.system.mac if marker else NOBODY
+    fixed = _FIXED.pack(
+        VERSION,
+        signal.kind,
+        signal.handover,
+        signal.system.vni,
+        _octets(signal.system.mac),
+        len(signal.edges),
+    )
+    edges = b"".join(_EDGE.pack(edge.encode()) for edge in signal.edges)
+    header = _ETHERNET.pack(_octets(destination), _octets(agent_mac(signal.system.vni)), ETHERTYPE)
+    return (header + fixed + edges).ljust(_MINIMUM, b"\0")
+
+
+def read(octets: bytes) -> Signal:
+    """The signal in a frame.  Raises ValueError for anything else."""
+    try:
+        _, _, ethertype = _ETHERNET.unpack_from(octets)
+        version, kind, handover, network, address, count = _FIXED.unpack_from(
+            octets, _ETHERNET.size
+        )
+        begin = _ETHERNET.size + _FIXED.size
+        names = [_EDGE.unpack_from(octets, begin + number * 8)[0] for number in range(count)]
+    except struct.error as error:
+        raise ValueError(f"not a signal: {error}") from None
+    if ethertype != ETHERTYPE or version != VERSION:
+        raise ValueError(f"EtherType {ethertype:#06x}, version {version}: not a signal of ours")
+    edges = tuple(name.rstrip(b"\0").decode("ascii") for name in names)
+    if not all(NAME.fullmatch(edge) for edge in edges):
+        raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, edges))}")
+    system = TenantSystem(vni(network), mac(address.hex(":")))
+    return Signal(Kind(kind), handover, system, edges)
+
+
+def _octets(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))

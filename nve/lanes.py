@@ -1,0 +1,141 @@
+"""The ways into a VM at the destination of a move, and which of them is held until when.
+
+    frames in flight, by way of the source NVE --> lane ----> gate --+
+                                                                     +--> eth0
+    frames on new paths, and all later ones -----> plug ----> gate --+
+
+Without end markers there is the plug alone.  Its gate is opened when the VM runs.
+
+With them (`nve.endmarker`), what comes from the source NVE comes by a lane of its own.  The lane's
+gate is opened when the VM runs, the plug's when the markers of all edges have come out of the lane:
+they pass the same queue as the packets they follow, and so say for certain that nothing more comes.
+Since a time-out must end even that, markers that do not come cost order, not packets.
+
+A thread waits for the markers.  A marker may come before the NVA has said whose are expected.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nve.endmarker import ETHERTYPE, Kind, read
+from nve.gate import Gate
+from nve.model import Bounds
+from nve.namespace import inside
+from nve.plug import NIC, Plug
+
+Released = Callable[[tuple[str, ...]], None]
+"""released(missing): called once, with the edges whose marker has not come in time."""
+_LONGEST_FRAME = 2048
+
+
+@dataclass(frozen=True)
+class _Expectation:
+    handover: int
+    edges: frozenset[str]
+    deadline_s: float
+    released: Released
+
+
+class Lanes:
+    """A plug with a gate and, with end markers, a lane with another."""
+
+    def __init__(self, vm_pid: int, plug: Plug, lane: Plug | None, bounds: Bounds) -> None:
+        """Both gates are closed; neither plug nor lane may forward yet."""
+        self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
+        self._lane_gate = Gate(vm_pid, lane.vm_interface, bounds) if lane else None
+        self._seen: defaultdict[int, set[str]] = defaultdict(set)
+        self._expectation: _Expectation | None = None
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        if lane:
+            with inside(vm_pid):
+                self._markers = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                self._markers.bind((NIC, ETHERTYPE))
+            self._wake, self._woken = socket.socketpair()
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+
+    def open(self) -> None:
+        """The VM runs: what was held for it is delivered."""
+        (self._lane_gate or self._plug_gate).open()
+
+    def expect(
+        self, handover: int, edges: tuple[str, ...], timeout_s: float, released: Released
+    ) -> None:
+        """Hold what comes on new paths until the markers of all these edges have come.
+
+        An expectation replaces the one before it, whose markers are expected no longer.
+        """
+        with self._lock:
+            self._plug_gate.close()
+            deadline_s = time.monotonic() + timeout_s
+            self._expectation = _Expectation(handover, frozenset(edges), deadline_s, released)
+        self._wake.send(b"!")
+
+    def give_up(self) -> None:
+        """Drop what is held; the VM has not come."""
+        for gate in self._gates:
+            gate.give_up()
+
+    def dropped(self) -> int:
+        """How many packets did not find room, or were given up."""
+        return sum(gate.dropped() for gate in self._gates)
+
+    def remove(self) -> None:
+        """Take the gates away, with what they still hold."""
+        self.close()
+        for gate in self._gates:
+            gate.remove()
+
+    def close(self) -> None:
+        """Wait for markers no longer."""
+        if self._thread:
+            self._wake.close()
+            self._thread.join()
+            self._woken.close()
+            self._markers.close()
+            self._thread = None
+
+    @property
+    def _gates(self) -> list[Gate]:
+        return [gate for gate in (self._plug_gate, self._lane_gate) if gate]
+
+    def _watch(self) -> None:
+        """Notes markers, and releases what is held when all are there or the time is over."""
+        while True:
+            readable, _, _ = select.select([self._markers, self._woken], [], [], self._left_s())
+            if self._woken in readable and not self._woken.recv(1):
+                return
+            if self._markers in readable:
+                self._note(self._markers.recv(_LONGEST_FRAME))
+            self._release()
+
+    def _left_s(self) -> float | None:
+        with self._lock:
+            waiting = self._expectation
+        return max(0.0, waiting.deadline_s - time.monotonic()) if waiting else None
+
+    def _note(self, frame: bytes) -> None:
+        try:
+            signal = read(frame)
+        except ValueError:
+            return  # cannot come from an agent; the NVE counts what its ports may not send
+        if signal.kind is Kind.MARKER:
+            self._seen[signal.handover] |= set(signal.edges)
+
+    def _release(self) -> None:
+        with self._lock:
+            waiting = self._expectation
+            if waiting is None:
+                return
+            missing = waiting.edges - self._seen[waiting.handover]
+            if missing and time.monotonic() < waiting.deadline_s:
+                return
+            self._plug_gate.open()
+            self._expectation = None
+        waiting.released(tuple(sorted(missing)))

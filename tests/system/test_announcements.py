@@ -1,0 +1,190 @@
+"""Announcements on real parts: each form heard, repeated, and lost on its way; nothing else lost.
+
+One VM goes to and fro, announcing itself in another way each time, while a correspondent behind a
+third NVE sends to it.
+"""
+
+import itertools
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from experiments.events import Move, moves_of
+from experiments.record import Result
+from nve import announce
+from nve.announce import Announcement
+from nve.announcer import Announcer
+from nve.namespace import inside
+from nve.plug import NIC, Plug
+from tests.helpers.lab import data_centre, vm_spec
+from tests.helpers.runs import probe, recorded, scenario
+from tests.helpers.wait import wait_until
+from topologies.emulation import DataCentre
+
+RATE_PPS = 200
+APART_S = 2.2
+"""Enough for nothing to be left of a move when the next one begins."""
+FORMS = [*announce.FORMS, "both"]
+CASES = [
+    *(Announcement(form) for form in [*FORMS, announce.NOTHING]),
+    *(Announcement(form, times=3) for form in ("garp", "na-solicited")),
+    *(Announcement(form, lost=True) for form in FORMS),
+    Announcement("both", times=2, lost=True),
+]
+
+
+def name(case: Announcement) -> str:
+    return f"{case.form} x{case.times}{' lost' if case.lost else ''}"
+
+
+@dataclass(frozen=True)
+class Run:
+    result: Result
+    problems: list[str]
+    moves: dict[Announcement, Move]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """One run with a move for each case."""
+    there_and_back = itertools.cycle(["nve2", "nve1"])
+    moves = [
+        {
+            "at_s": 0.5 + number * APART_S,
+            "vm": "vm1",
+            "to": next(there_and_back),
+            "pause_ms": 20,
+            "announce": case.form,
+            "announce_times": case.times,
+            "announcement_lost": case.lost,
+        }
+        for number, case in enumerate(CASES)
+    ]
+    wanted = scenario(
+        moves=moves,
+        traffic=[{**probe("vm4", "ipv4"), "rate_pps": RATE_PPS}],
+        overlay__hold=True,
+        duration_s=1 + len(CASES) * APART_S,
+    )
+    outcome, result = recorded(wanted, tmp_path_factory.mktemp("run") / "result")
+    return Run(result, outcome.problems, dict(zip(CASES, moves_of(result.events), strict=True)))
+
+
+def forms(move: Move, event: str) -> list[str]:
+    return [found.details["form"] for found in move.events if found.name == event]
+
+
+def single(form: str) -> list[str]:
+    """The forms by which the NVA hears one announcement."""
+    return {"both": ["garp", "na"], announce.NOTHING: []}.get(form, [form])
+
+
+@pytest.mark.shows("R4.1.2", "R4.1.6", "R8.1")
+@pytest.mark.parametrize("case", CASES, ids=name)
+def test_whatever_the_vm_says_and_however_often_the_mapping_follows(
+    run: Run, case: Announcement
+) -> None:
+    """Heard as often as it was said; where it was lost, the destination's activation is enough."""
+    move = run.moves[case]
+
+    said = [] if case.form == announce.NOTHING else [case.form] * case.times
+    assert forms(move, "announced") == said
+    assert forms(move, "announcement-lost") == (said if case.lost else [])
+    heard = [] if case.lost else single(case.form) * case.times
+    assert sorted(forms(move, "announcement-received")) == sorted(heard)
+    (updated,) = (event for event in move.events if event.name == "mapping-updated")
+    assert updated.details["nve"] == move.destination_nve
+    assert move.outcome == "completed"
+
+
+def test_nothing_is_lost_and_every_mapping_is_right(run: Run) -> None:
+    assert run.problems == []  # among them would be a VM that is not where the overlay believes it
+    assert list(run.result.moves["lost"]) == [0] * len(CASES)
+    assert list(run.result.moves["duplicated"]) == [0] * len(CASES)
+    assert set(run.result.moves["packets_via_source_after_convergence"]) == {0}
+
+
+# -- the sender alone ------------------------------------------------------------------------------
+
+
+class Voice:
+    """A VM's announcer, what it records, and what arrives at the NVE's end of the cable."""
+
+    def __init__(self, running: DataCentre, plug: Plug) -> None:
+        vm = running.vms["vm1"]
+        self.vm = vm.spec
+        self.noted: list[str] = []
+        self.announcer = Announcer(vm.spec, vm.pid, lambda event, **_: self.noted.append(event))
+        with inside(plug.nve_pid):
+            self.ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+            self.ear.bind((plug.nve_interface, 3))
+            self.ear.settimeout(5)
+        with inside(vm.pid):
+            self.mouth = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self.mouth.bind((NIC, 0))
+
+    def hears(self) -> list[bytes]:
+        """What has arrived, up to a frame that is sent now."""
+        last = bytes.fromhex("ffffffffffff" + "020000000001" + "88b5").ljust(60, b"\0")
+        self.mouth.send(last)
+        frames = iter(lambda: self.ear.recv(2048), last)
+        own = bytes.fromhex("020000000001")
+        return [frame for frame in frames if frame[6:12] == own]
+
+    def close(self) -> None:
+        for each in (self.announcer, self.ear, self.mouth):
+            each.close()
+
+
+@pytest.fixture(scope="module")
+def speaking() -> Iterator[Voice]:
+    with data_centre(vms=(vm_spec(1, "nve1"),)) as running:
+        offloads = running.datapath == "system"
+        pids = running.vms["vm1"].pid, running.nves["nve1"].pid
+        plug = Plug.create("vm1", "nve1", *pids, offloads=offloads)
+        plug.set_forwarding(True)
+        voice = Voice(running, plug)
+        yield voice
+        voice.close()
+
+
+@pytest.fixture
+def voice(speaking: Voice) -> Voice:
+    speaking.hears()
+    speaking.noted.clear()
+    return speaking
+
+
+@pytest.mark.parametrize("form", announce.FORMS)
+def test_what_is_said_comes_to_the_nve_and_what_is_lost_does_not(voice: Voice, form: str) -> None:
+    """What else the VM sends passes: it is by such a frame that the silence is known."""
+    for lost in (False, True, False):
+        voice.announcer.prepare(Announcement(form, lost=lost))
+        voice.announcer.announce()
+        assert voice.hears() == ([] if lost else announce.frames(voice.vm, form))
+    assert voice.noted == ["announced", "announced", "announcement-lost", "announced"]
+
+
+def test_a_vm_repeats_itself(voice: Voice) -> None:
+    voice.announcer.prepare(Announcement("garp", times=3))
+    voice.announcer.announce()
+    voice.announcer.repeat()
+    wait_until(lambda: None if len(voice.noted) == 3 else f"said {len(voice.noted)} times")
+    assert voice.hears() == announce.frames(voice.vm, "garp") * 3
+
+
+def test_nobody_waits_for_the_repetitions_and_a_vm_that_stops_says_no_more(
+    voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announce, "INTERVAL_S", 3600)
+    voice.announcer.prepare(Announcement("garp", times=10))
+    voice.announcer.announce()
+    voice.announcer.repeat()
+    voice.announcer.stop()
+    assert voice.hears() == announce.frames(voice.vm, "garp")
+
+    voice.announcer.prepare(Announcement("na"))
+    voice.announcer.announce()
+    assert voice.hears() == announce.frames(voice.vm, "na")

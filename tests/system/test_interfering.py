@@ -1,0 +1,100 @@
+"""Moves that interfere, on real parts: leftovers of one move while the next goes on.
+
+The scenario `interfering` at low rates.  Nothing is said about time here: other work on the machine
+may stretch a move, but may not lose, duplicate or reorder a packet.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments import scenario
+from experiments.content import read
+from experiments.record import Result
+from experiments.scenario import Scenario
+from experiments.totals import DAMAGE, of_run
+from tests.helpers.runs import recorded
+
+SLOWLY = {"traffic.*.rate_pps": 50}
+
+
+def variant(name: str, **changes: Any) -> Scenario:
+    file = scenario.find("interfering")
+    return scenario.variants(read(file), str(file), {**SLOWLY, **changes})[name]
+
+
+def moved(name: str, out: Path) -> Result:
+    """A variant's result.  It is valid, nothing is harmed, and no triangle is left (R3.4)."""
+    outcome, result = recorded(variant(name), out)
+    assert outcome.problems == []
+    assert result.totals[list(DAMAGE)].sum().to_dict() == dict.fromkeys(DAMAGE, 0)
+    assert of_run(result.totals, result.metrics).packets_via_source_after_convergence == 0
+    return result
+
+
+def outcomes(result: Result) -> list[str]:
+    return list(result.metrics.drop_duplicates("move")["outcome"])
+
+
+@pytest.mark.shows("R3.4", "R3.5", "R4.1.4")
+def test_a_vm_that_comes_back_at_once(tmp_path: Path) -> None:
+    result = moved("back-at-once", tmp_path / "result")
+
+    assert outcomes(result) == ["completed", "completed"]
+    first, second = times_of(result, "move-requested")
+    assert times_of(result, "in-flight-ended")[0] > second > first, "the moves do not interfere"
+
+
+@pytest.mark.shows("R3.4", "R3.5", "R4.1.3", "R4.1.4")
+def test_a_vm_that_goes_on_before_old_entries_have_timed_out(tmp_path: Path) -> None:
+    result = moved("chain", tmp_path / "result")
+
+    assert outcomes(result) == ["completed"] * 3
+    assert times_of(result, "move-converged")[0] > times_of(result, "move-requested")[-1]
+
+
+@pytest.mark.shows("R4.1.4", "R7.0")
+def test_ten_vms_at_once(tmp_path: Path) -> None:
+    result = moved("ten-at-once", tmp_path / "result")
+
+    assert outcomes(result) == ["completed"] * 10
+    assert max(times_of(result, "move-requested")) < min(times_of(result, "move-completed"))
+
+
+@pytest.mark.shows("R4.1.1", "R4.1.4")
+def test_two_vms_that_talk_to_each_other_both_move(tmp_path: Path) -> None:
+    result = moved("each-other", tmp_path / "result")
+
+    assert outcomes(result) == ["completed"] * 4
+    assert result.throughput is not None
+    last_resumed_ns = times_of(result, "vm-resumed")[-1]
+    after = result.throughput[result.throughput["t_ns"] > last_resumed_ns + 1e9]
+    assert (after["bits_per_second"] > 0).any(), "their connection lives on"
+
+
+@pytest.mark.shows("R7.0")
+def test_a_vm_that_is_being_moved_is_not_moved_again(tmp_path: Path) -> None:
+    result = moved("moved-twice", tmp_path / "result")
+
+    assert outcomes(result) == ["completed", "refused", "completed"]
+    assert [event.details["to"] for event in result.events if event.name == "move-accepted"] == [
+        "nve2",
+        "nve3",
+    ]
+
+
+def test_a_refusal_that_does_not_come_is_a_problem(tmp_path: Path) -> None:
+    """Nothing refuses a move once the VM has arrived; a scenario file could not even say so."""
+    wanted = variant("moved-twice")
+    _, _, last = wanted.moves
+    unexpected = last.model_copy(update={"expect": "refused", "at_s": 1})
+    outcome, _ = recorded(
+        wanted.model_copy(update={"moves": [unexpected], "duration_s": 2}), tmp_path / "result"
+    )
+
+    assert outcome.problems == ["move 1 of vm1 was not refused"]
+
+
+def times_of(result: Result, event: str) -> list[int]:
+    return [found.t_ns for found in result.events if found.name == event]

@@ -1,0 +1,134 @@
+"""What a VM may have its NVE tell the NVA is limited, and nobody else pays for it (R4.1.8)."""
+
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from experiments.lab import Lab
+from experiments.scenario import Move
+from experiments.workloads import forged
+from experiments.workloads.forgery import Attack, Forgery
+from nve.plug import NIC
+from tests.helpers.runs import scenario
+from tests.helpers.wait import wait_until
+
+RATE_PPS, BURST, FLOOD_PPS = 50, 20, 3000
+VMS = {"vm1": "nve1", "vm2": "nve3", "vm3": "nve2"}
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    wanted = scenario(
+        traffic=[],
+        moves=[],
+        tenants=[{"vni": 5000, "vms": VMS}],
+        duration_s=1,
+        overlay={
+            "idle_s": 1, "hold": True,
+            "report_rate_pps": RATE_PPS, "report_burst": BURST,
+            "miss_rate_pps": RATE_PPS, "miss_burst": BURST,
+        },
+    )  # fmt: skip
+    with Lab(wanted) as running:
+        yield running
+
+
+def meters(lab: Lab, nve: str, vm: str) -> dict[str, dict[str, Any]]:
+    port = lab.orchestrator.hypervisors[vm].port
+    lines = lab.overlay.nva.get(f"nves/{nve}/meters")
+    return {line["dropped_as"]: line for line in lines if line["port"] == port}
+
+
+def passed(of_vm: dict[str, dict[str, Any]]) -> int:
+    """What the meters of a port have let by."""
+    return sum(line["packets"] - line["dropped"] for line in of_vm.values())
+
+
+def refused(lab: Lab, what: str) -> int:
+    rows = (row for row in lab.overlay.refused() if (row["vm"], row["what"]) == ("vm3", what))
+    return sum(row["packets"] for row in rows)
+
+
+@pytest.mark.shows("R4.1.8")
+@pytest.mark.parametrize(
+    ("flood", "limited"),
+    [
+        ("arp-flood", "rate-limited-report"),
+        ("nd-flood", "rate-limited-report"),
+        ("rarp-flood", "rate-limited-report"),
+        ("miss-flood", "rate-limited-miss"),
+    ],
+)
+def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves(
+    lab: Lab, flood: str, limited: str
+) -> None:
+    me, victim = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
+    before = meters(lab, "nve2", "vm3")
+    began_s = time.monotonic()
+    attack = Forgery(
+        Attack(
+            name=flood, victim="vm1", what=flood, interface=NIC,
+            frames=forged.of_vm(flood, me, victim), rate_pps=FLOOD_PPS, duration_s=60,
+            start=partial(lab.data_centre.in_vm, "vm3"),
+        )
+    )  # fmt: skip
+    attack.launch()
+    try:
+        attack.begin()
+        there = "nve3" if lab.orchestrator.where["vm1"] == "nve1" else "nve1"
+        number = 1 + len(lab.overlay.nva.get("moves"))
+        lab.orchestrator.move(number, Move(at_s=0, vm="vm1", to=there, pause_ms=10)).result()
+        sent = attack.collect().details["packets"]
+    finally:
+        attack.stop()
+    took_s = time.monotonic() - began_s
+
+    assert lab.overlay.where()["vm1"] == there
+    wait_until(lambda: _unheard(lab))
+    after = meters(lab, "nve2", "vm3")
+    arrived = after[limited]["packets"] - before[limited]["packets"]
+    dropped = after[limited]["dropped"] - before[limited]["dropped"]
+    assert arrived == sent
+    assert 0 < arrived - dropped <= RATE_PPS * took_s + BURST
+    assert refused(lab, limited) == after[limited]["dropped"]
+
+
+def _unheard(lab: Lab) -> str | None:
+    """What has passed the meters has to come to the NVA, and nothing else."""
+    of_vm = meters(lab, "nve2", "vm3")
+    heard = next(iter(of_vm.values()))["heard"]
+    return None if heard == passed(of_vm) else f"{passed(of_vm)} passed, {heard} heard"
+
+
+@pytest.mark.shows("R4.1.8")
+def test_a_vm_that_comes_is_limited_at_its_new_port_too(lab: Lab) -> None:
+    """The meters go where the VM goes, and what they had dropped is not forgotten."""
+    counted = {what: refused(lab, what) for what in ("rate-limited-report", "rate-limited-miss")}
+    number = 1 + len(lab.overlay.nva.get("moves"))
+    lab.orchestrator.move(number, Move(at_s=0, vm="vm3", to="nve1", pause_ms=1)).result()
+
+    assert meters(lab, "nve2", "vm3") == {}
+    assert set(meters(lab, "nve1", "vm3")) == {"rate-limited-report", "rate-limited-miss"}
+    assert {what: refused(lab, what) for what in counted} == counted
+
+
+def test_an_nve_that_loses_the_nva_keeps_its_meters_and_their_counts(lab: Lab) -> None:
+    """It connects again, is told everything again, and nothing begins anew."""
+    counted = lab.overlay.refused()
+    bridge = lab.data_centre.nves["nve1"].bridge
+    stood = bridge.ofctl("dump-meters", "br-int")
+    target = bridge.vsctl("get-controller", "br-int").strip()
+    bridge.vsctl("del-controller", "br-int")
+    wait_until(lambda: "connected" if lab.overlay.nva.get("health")["connected"]["nve1"] else None)
+    bridge.set_controller(target)
+    wait_until(lambda: None if lab.overlay.nva.get("health")["connected"]["nve1"] else "away")
+    wait_until(lambda: "; ".join(lab.overlay.differences()) or None)
+
+    assert sorted(bridge.ofctl("dump-meters", "br-int").split("meter=")[1:]) == sorted(
+        stood.split("meter=")[1:]
+    )
+    assert lab.overlay.refused() == counted
+    assert "refused a message" not in lab.overlay.nva.log()

@@ -1,0 +1,258 @@
+"""Changing paths without a packet overtaking another: who is told what, in which order.
+
+vm1 moves from nve1 to nve2; vm2 talks to it from the destination, vm3 from a third NVE.
+"""
+
+import pytest
+
+from controller.dissemination import strategy
+from controller.mobility import Phase
+from controller.moves import Move
+from nve.endmarker import ETHERTYPE, Kind, Signal, agent_mac
+from nve.evaluator import Frame
+from nve.rules import AGENT_PORT, Purpose, Rule, lane_port
+from tests.helpers import frames
+from tests.helpers.fabric import Fabric
+from tests.helpers.frames import entering
+from tests.helpers.tenants import RED, vm, vteps
+
+VM1, VM2, VM3 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("vm3", 3, "nve3")
+SYSTEM = VM1.tenant_system
+MARKER: Frame = {
+    "in_port": AGENT_PORT,
+    "eth_type": ETHERTYPE,
+    "eth_src": agent_mac(RED),
+    "eth_dst": VM1.mac,
+}
+
+
+def fabric(update: str = "push", *, keep: bool = False, end_markers: bool = True) -> Fabric:
+    lifetime_s = 2 if update == "pull" else None
+    dissemination = strategy(update, lifetime_s, keeps_expired=keep)
+    made = Fabric(vteps(4), dissemination, end_markers=end_markers)
+    for each in (VM1, VM2, VM3):
+        made.associate(each)
+    made.settle()
+    return made
+
+
+def with_entries(made: Fabric) -> Fabric:
+    """NVEs that pull have asked for vm1."""
+    for each in (VM2, VM3):
+        made.send(each.name, frames.ipv4(each, VM1.mac))
+    made.settle()
+    return made
+
+
+def departed(made: Fabric, to: str = "nve2") -> Move:
+    """A move that waits for the VM's arrival."""
+    move = made.request_move("vm1", to)
+    made.settle()
+    made.depart(move)
+    made.settle()
+    assert move.phase is Phase.REDIRECTED
+    return move
+
+
+def orders(made: Fabric) -> list[tuple[str, Kind, tuple[str, ...]]]:
+    return [(nve, signal.kind, signal.edges) for nve, signal in made.orders]
+
+
+def entry(made: Fabric, nve: str) -> Rule | None:
+    rules = made.nves[nve].rules.values()
+    found = [each for each in rules if each.purpose is Purpose.FORWARD and each.about == SYSTEM]
+    return max(found, key=lambda rule: rule.priority, default=None)
+
+
+@pytest.mark.shows("R4.1.4", "R5.4")
+def test_at_the_arrival_every_nve_whose_path_changes_is_an_edge() -> None:
+    made = fabric()
+    move = departed(made)
+    assert orders(made) == []
+    made.activate(move)
+    made.settle()
+    assert orders(made) == [
+        ("nve2", Kind.EXPECT_MARKERS, ("nve2", "nve3")),
+        ("nve2", Kind.SEND_MARKER, ()),
+        ("nve3", Kind.SEND_MARKER, ()),
+    ]
+
+
+def test_an_edge_holds_its_new_entry_before_it_is_told_to_send_its_marker() -> None:
+    made = fabric()
+    move = departed(made)
+    before = entry(made, "nve3")
+    made.activate(move)
+    while not [nve for nve, _ in made.orders if nve == "nve3"]:
+        made.deliver("nve3", "down")
+    after = entry(made, "nve3")
+    assert before
+    assert after
+    assert before.actions != after.actions
+
+
+@pytest.mark.parametrize("edge", ["nve2", "nve3"])
+def test_a_marker_takes_the_old_path_into_the_lane(edge: str) -> None:
+    made = fabric()
+    move = departed(made)
+    made.activate(move)
+    for nve in made.nves:  # all is delivered, nothing is answered
+        while made.nves[nve].down:
+            made.deliver(nve, "down")
+    lane = ("nve2", lane_port(made.port("vm1")))
+    assert made.deliveries(MARKER, edge) == (lane,)
+
+
+def test_packets_in_flight_come_by_the_lane_and_others_by_the_plug() -> None:
+    made = fabric()
+    move = departed(made)
+    port = made.port("vm1")
+    packet = frames.ipv4(VM3, VM1.mac)
+    from_vm3 = entering(packet, made.port("vm3"))
+    assert made.deliveries(from_vm3, "nve3") == (("nve2", lane_port(port)),)
+    made.activate(move)
+    made.settle()
+    from_vm2 = entering(frames.ipv4(VM2, VM1.mac), made.port("vm2"))
+    assert made.deliveries(from_vm3, "nve3") == (("nve2", port),)
+    assert made.deliveries(from_vm2, "nve2") == (("nve2", port),)
+
+
+def test_the_rules_for_markers_go_when_they_have_come() -> None:
+    made = fabric()
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    assert not [
+        rule
+        for node in made.nves.values()
+        for rule in node.holds()
+        if rule.purpose is Purpose.END_MARKER
+    ]
+    assert "paths-changed" in made.events()
+
+
+def test_the_next_move_is_not_prepared_before_the_paths_have_changed() -> None:
+    made = fabric()
+    move = departed(made)
+    made.activate(move)
+    while not made.expecting:
+        made.deliver("nve2", "down")
+    again = made.request_move("vm1", "nve3")
+    while made.nves["nve1"].down or made.nves["nve2"].down:
+        for nve in ("nve1", "nve2"):
+            while made.nves[nve].down:
+                made.deliver(nve, "down")
+            while made.nves[nve].up:
+                made.deliver(nve, "up")
+    assert str(again.phase) == Phase.PREPARING
+    made.settle()
+    assert str(again.phase) == Phase.PREPARED
+
+
+def test_a_marker_that_does_not_come_ends_with_the_time_out_and_is_named() -> None:
+    made = fabric()
+    made.disconnect("nve3")
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    ((nve, _), expected) = next(iter(made.expecting.items()))
+    made.release(nve, expected, missing=("nve3",))
+    made.settle()
+    (ended,) = [line for line in made.trace if line.event == "paths-changed"]
+    assert ended.details["without_marker"] == ["nve3"]
+
+
+def test_an_nve_that_was_out_of_reach_gets_its_order_when_it_is_back() -> None:
+    made = fabric()
+    made.disconnect("nve3")
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    assert "nve3" not in [nve for nve, _ in made.orders]
+    made.connect("nve3")
+    made.settle()
+    assert ("nve3", Kind.SEND_MARKER, ()) in orders(made)
+    assert not made.expecting
+
+
+def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
+    made = with_entries(fabric("pull", keep=True))
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    assert [nve for nve, kind, _ in orders(made) if kind is Kind.SEND_MARKER] == ["nve2"]
+    made.orders.clear()
+    old = entry(made, "nve3")
+    assert old
+    assert old.hard_s
+    made.expire("nve3", old)
+    kept = entry(made, "nve3")
+    assert kept
+    assert kept.actions == old.actions
+    assert not kept.hard_s
+    made.deliver("nve3", "up")
+    assert not made.nves["nve3"].down
+    made.settle()
+    assert orders(made) == [
+        ("nve2", Kind.EXPECT_MARKERS, ("nve3",)),
+        ("nve3", Kind.SEND_MARKER, ()),
+    ]
+    new = entry(made, "nve3")
+    assert new
+    assert new.actions != old.actions
+
+
+def test_an_entry_that_is_still_right_is_confirmed() -> None:
+    made = with_entries(fabric("pull", keep=True))
+    old = entry(made, "nve3")
+    assert old
+    made.expire("nve3", old)
+    made.settle()
+    assert entry(made, "nve3") == old
+    assert made.orders == []
+
+
+@pytest.mark.parametrize(("to", "changes"), [("nve4", True), ("nve1", False)])
+def test_an_old_entry_that_expires_during_a_move_changes_at_the_arrival(
+    to: str, changes: bool
+) -> None:
+    """nve3 still believes nve1, which is right again if the VM comes back there."""
+    made = with_entries(fabric("pull", keep=True))
+    made.activate(departed(made))
+    made.settle()
+    move = departed(made, to)
+    old = entry(made, "nve3")
+    assert old
+    made.expire("nve3", old)
+    made.settle()
+    kept = entry(made, "nve3")
+    assert kept
+    assert kept.actions == old.actions
+    made.orders.clear()
+    made.activate(move)
+    made.settle()
+    new = entry(made, "nve3")
+    assert new
+    assert new.hard_s
+    assert (new.actions != old.actions) is changes
+    assert (("nve3", Kind.SEND_MARKER, ()) in orders(made)) is changes
+
+
+def test_without_end_markers_nobody_is_ordered_anything() -> None:
+    made = fabric(end_markers=False)
+    made.move("vm1", "nve2")
+    assert made.orders == []
+    from_vm3 = entering(frames.ipv4(VM3, VM1.mac), made.port("vm3"))
+    assert made.deliveries(from_vm3, "nve3") == (("nve2", made.port("vm1")),)
+
+
+def test_what_an_agent_says_about_an_earlier_handover_comes_too_late() -> None:
+    made = fabric()
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    lines = len(made.trace)
+    late = Signal(Kind.RELEASED, 1, SYSTEM)
+    made.say("nve2", late)
+    made.settle()
+    assert len(made.trace) == lines
