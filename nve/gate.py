@@ -51,16 +51,15 @@ class Gate:
             self._netlink = IPRoute()
             (plug,) = self._netlink.get_links(ifname=interface)
         self._room = bounds.packets_of(plug.get("mtu")) + _STOPPERS
-        self._dropped_before = 0
+        self._stoppers_dropped = 0
         self._is_open = False
-        self._handle = 1
         self._lock = threading.Lock()
         ip(vm_pid, [f"link add {self._device} type ifb", f"link set {self._device} up"])
         tc(
             vm_pid,
             [
                 f"qdisc add dev {self._device} {self._closed(self._room)}",
-                f"qdisc add dev {self._device} parent {self._handle}:1 pfifo limit {self._room}",
+                f"qdisc add dev {self._device} parent 1:1 handle 2: pfifo limit {self._room}",
                 f"qdisc add dev {interface} ingress",
                 f"filter add dev {interface} parent ffff: protocol all u32 match u32 0 0 "
                 f"action mirred egress redirect dev {self._device}",
@@ -102,22 +101,14 @@ class Gate:
     def give_up(self) -> None:
         """Drop what is held, and what still comes until the gate is opened."""
         with self._lock:
-            tc(self._pid, [f"qdisc change dev {self._device} {self._closed(1)}"])
-            self._dropped_before += self._statistic("drops")
-            self._dropped_before += max(0, self._statistic("qlen") - _STOPPERS)
-            self._handle += 1
-            tc(
-                self._pid,
-                [
-                    f"qdisc replace dev {self._device} {self._closed(1)}",
-                    f"qdisc add dev {self._device} parent {self._handle}:1 pfifo limit 0",
-                ],
-            )
+            # The kernel counts what is dropped with a queue, the stoppers as well.
+            self._stoppers_dropped += min(_STOPPERS, self._statistic("qlen"))
+            tc(self._pid, [f"qdisc replace dev {self._device} parent 1:1 handle 3: pfifo limit 0"])
 
     def dropped(self) -> int:
         """How many packets did not find room, or were given up."""
         with self._lock:
-            return self._dropped_before + self._statistic("drops")
+            return self._statistic("drops") - self._stoppers_dropped
 
     def remove(self) -> None:
         """Take it away, with what it still holds; the plug's frames go straight through again."""
@@ -127,10 +118,11 @@ class Gate:
             tc(self._pid, [f"qdisc del dev {self._interface} ingress"])
             ip(self._pid, [f"link del {self._device}"])
 
-    def _closed(self, limit: int) -> str:
+    @staticmethod
+    def _closed(limit: int) -> str:
         """A tbf hands its limit on to the queue inside, which counts packets here."""
         rate = f"rate {_CLOSED_BYTES_PER_S * 8}bit burst {_CLOSED_BURST}"
-        return f"root handle {self._handle}: tbf {rate} limit {limit}"
+        return f"root handle 1: tbf {rate} limit {limit}"
 
     def _stop(self) -> None:
         for _ in range(1 + _STOPPERS):

@@ -62,7 +62,7 @@ class Lanes:
 
     def open(self) -> None:
         """The VM runs: what was held for it is delivered."""
-        (self._lane_gate or self._plug_gate).open()
+        self._first_gate.open()
 
     def expect(
         self, handover: int, edges: tuple[str, ...], timeout_s: float, released: Released
@@ -78,9 +78,8 @@ class Lanes:
         self._wake.send(b"!")
 
     def give_up(self) -> None:
-        """Drop what is held; the VM has not come."""
-        for gate in self._gates:
-            gate.give_up()
+        """Drop what is held, and what still comes until the VM runs."""
+        self._first_gate.give_up()
 
     def dropped(self) -> int:
         """How many packets did not find room, or were given up."""
@@ -100,6 +99,11 @@ class Lanes:
             self._woken.close()
             self._markers.close()
             self._thread = None
+
+    @property
+    def _first_gate(self) -> Gate:
+        """The one that packets reach before the VM runs."""
+        return self._lane_gate or self._plug_gate
 
     @property
     def _gates(self) -> list[Gate]:
