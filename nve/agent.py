@@ -20,15 +20,13 @@ from dataclasses import replace
 
 from nve import endmarker
 from nve.bridge import OvsInstance
-from nve.endmarker import ETHERTYPE, Kind, Signal
+from nve.endmarker import COPIES, ETHERTYPE, Kind, Signal
 from nve.lanes import Lanes
 from nve.model import TenantSystem
 from nve.namespace import inside, ip, set_sysctls
 from nve.rules import AGENT_PORT
 
 INTERFACE = "agent0"
-COPIES = 3
-"""A marker may be lost on its way; it is short, and only the first one that comes counts."""
 _LONGEST_FRAME = 2048
 _RETRY_S = 0.5
 log = logging.getLogger("vmmlab.agent")
@@ -111,8 +109,8 @@ class Agent:
             case Kind.SEND_MARKER:
                 self._nve.follow_rules_now()
                 marker = replace(order, kind=Kind.MARKER, edges=(self._nve.name,))
-                for _ in range(COPIES):
-                    self._say(marker)
+                for copy in range(COPIES):
+                    self._say(replace(marker, copy=copy))
             case Kind.EXPECT_MARKERS:
                 self._expect(order)
 

@@ -15,10 +15,15 @@ reach the agent as packet-outs on a port of its own, `AGENT_PORT`; what it has t
 port and is reported.  Both, and the markers themselves, are frames of the EtherType for local
 experiments (IEEE 802, clause 9) with one layout:
 
-    version | kind | handover | VNI | MAC | number of edges | edges, eight octets each
+    version | kind | copy | handover | VNI | MAC | number of edges | edges, eight octets each
 
 A marker is addressed to the VM like the packets it follows: whatever happens to them on their way
-happens to it.  A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
+happens to it.  With one exception: a userspace switch handles a packet that its cache does not know
+before the known ones that came with it, so a first marker may overtake what it follows.  Hence an
+edge sends `COPIES`, and those before `COUNTED_FROM` only make the marker known on its way.  Several
+of the rest may be lost.
+
+A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
 """
 
 import enum
@@ -29,11 +34,13 @@ from nve.model import NAME, Mac, TenantSystem, Vni, mac, vni
 
 ETHERTYPE = 0x88B5
 VERSION = 1
+COPIES, COUNTED_FROM = 5, 2
+"""How many copies there are of a marker, and the first that counts; they are numbered from 0."""
 NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 
 _ETHERNET = struct.Struct("!6s6sH")
-_FIXED = struct.Struct("!BBII6sH")
+_FIXED = struct.Struct("!BBHII6sH")
 _EDGE = struct.Struct("!8s")
 _MINIMUM = 60
 
@@ -55,12 +62,13 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Signal:
-    """One message.  `handover` numbers what belongs together; 32 bits."""
+    """One message.  `handover` numbers what belongs together, `copy` the copies of a marker."""
 
     kind: Kind
     handover: int
     system: TenantSystem
     edges: tuple[str, ...] = ()
+    copy: int = 0
 
 
 def agent_mac(of: Vni) -> Mac:
@@ -75,6 +83,7 @@ def frame(signal: Signal) -> bytes:
     fixed = _FIXED.pack(
         VERSION,
         signal.kind,
+        signal.copy,
         signal.handover,
         signal.system.vni,
         _octets(signal.system.mac),
@@ -89,7 +98,7 @@ def read(octets: bytes) -> Signal:
     """The signal in a frame.  Raises ValueError for anything else."""
     try:
         _, _, ethertype = _ETHERNET.unpack_from(octets)
-        version, kind, handover, network, address, count = _FIXED.unpack_from(
+        version, kind, copy, handover, network, address, count = _FIXED.unpack_from(
             octets, _ETHERNET.size
         )
         begin = _ETHERNET.size + _FIXED.size
@@ -102,7 +111,7 @@ def read(octets: bytes) -> Signal:
     if not all(NAME.fullmatch(edge) for edge in edges):
         raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, edges))}")
     system = TenantSystem(vni(network), mac(address.hex(":")))
-    return Signal(Kind(kind), handover, system, edges)
+    return Signal(Kind(kind), handover, system, edges, copy)
 
 
 def _octets(address: str) -> bytes:

@@ -19,6 +19,7 @@ SIGNALS = st.builds(
         st.binary(min_size=5, max_size=5).map(lambda octets: mac("02:" + octets.hex(":"))),
     ),
     st.lists(st.from_regex(r"[a-z][a-z0-9]{0,6}", fullmatch=True), max_size=64).map(tuple),
+    st.integers(0, 2**16 - 1),
 )
 
 
@@ -52,7 +53,7 @@ def test_any_other_bytes_are_refused(octets: bytes) -> None:
 @given(SIGNALS, st.data())
 def test_a_signal_cut_short_is_refused(signal: Signal, data: st.DataObject) -> None:
     whole = frame(signal)
-    needed = 14 + 18 + 8 * len(signal.edges)
+    needed = 14 + 20 + 8 * len(signal.edges)
     cut = data.draw(st.integers(0, needed - 1))
     with pytest.raises(ValueError):
         read(whole[:cut])
@@ -60,7 +61,7 @@ def test_a_signal_cut_short_is_refused(signal: Signal, data: st.DataObject) -> N
 
 @pytest.mark.parametrize(
     ("place", "octet"),
-    [(12, 0x08), (14, 99), (15, 0), (15, 99), (32, 0xFF)],
+    [(12, 0x08), (14, 99), (15, 0), (15, 99), (34, 0xFF)],
     ids=["EtherType", "version", "kind-0", "kind-99", "name"],
 )
 def test_a_signal_with_a_wrong_field_is_refused(place: int, octet: int) -> None:
