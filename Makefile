@@ -26,8 +26,8 @@ VMMLAB := $(VENV)/bin/vmmlab
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # the targets share one machine, and its network
-.PHONY: help setup demo shell doctor clean check format test test-system test-ryu bench \
-        debian-packages root
+.PHONY: help setup demo shell doctor clean check format test test-system test-ryu \
+        conformance bench debian-packages root
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,6 +90,11 @@ test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packet
 
 test-ryu: root setup $(RYU_READY) ## the NVA under Ryu 4.34, in a virtual environment of its own (root)
 	@echo "==> pytest tests/system -m ryu"; $(PYTEST) tests/system -m ryu
+
+conformance: root setup $(RYU_READY) ## run the tests that show requirements; write docs/conformance.md (root)
+	@echo "==> pytest tests -m shows --record-outcomes"
+	@failed=0; $(PYTEST) tests -m shows --record-outcomes || failed=$$?; \
+	    $(VENV)/bin/python docs/generate.py; exit $$failed
 
 bench: root setup ## bring-up and probe figures, beside plain Mininet's (root)
 	@$(VENV)/bin/python -m benchmarks

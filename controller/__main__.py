@@ -19,6 +19,11 @@ from controller.northbound import serve
 from controller.settings import Settings
 
 
+ECHO_INTERVAL_S = 1.0
+UNREPLIED_ECHOES = 10
+"""So many unanswered ones end a connection."""
+
+
 def main() -> None:
     """Run until killed."""
     if len(sys.argv) != 2:
@@ -34,6 +39,9 @@ def main() -> None:
     configuration(args=[], project="vmmlab-nva")
     configuration.set_override("ofp_listen_host", str(settings.address))
     configuration.set_override("ofp_tcp_listen_port", settings.port)
+    # A connection that has ended is reported only when its next echo is due.
+    configuration.set_override("echo_request_interval", ECHO_INTERVAL_S)
+    configuration.set_override("maximum_unreplied_echo_requests", UNREPLIED_ECHOES)
     framework.hub.spawn(serve(nva).serve_forever)
     print("ready", flush=True)
     framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "controller.app"])

@@ -351,7 +351,8 @@ class Authority:
             self.tally.refuse(nve, miss.port, "unknown-destination")
             return
         state = self.book.state(nve)
-        if binding.nve != nve and system not in state.remotes:
+        entry = state.remotes.get(system)
+        if binding.nve != nve and (entry is None or entry.vtep != self.book.vteps[binding.nve]):
             self._entries.enter(nve, binding)
             self._outbox.record("entry-pulled", self.name(system), nve=nve, to=binding.nve)
             self._settle()

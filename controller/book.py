@@ -25,7 +25,7 @@ from nve.pipeline import (
     compile_nve,
     compile_system,
 )
-from nve.rules import Rule, difference
+from nve.rules import Match, Rule, Table, difference
 
 TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 """The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""
@@ -44,6 +44,8 @@ class _Page:
     touched: set[TenantSystem | Vni] = field(default_factory=set)
     changed: set[TenantSystem] = field(default_factory=set)
     connected: bool = False
+    added: dict[tuple[Table, int, Match], int] = field(default_factory=dict)
+    """When rules with a time-out were last told: the token of that."""
     told_token: int = 0
     confirmed_token: int = 0
 
@@ -191,6 +193,8 @@ class Book:
             if change:
                 # An NVE out of reach is told when it comes back; until then it has not confirmed.
                 token = self._next(page)
+                mortal = [rule for rule in change.added if rule.idle_s or rule.hard_s]
+                page.added |= dict.fromkeys((rule.key for rule in mortal), token)
                 if page.connected:
                     tells.append(Tell(name, change, token))
         return tells
@@ -200,6 +204,7 @@ class Book:
         page = self._pages[nve]
         page.connected = True
         page.touched.clear()
+        page.added.clear()
         state = self._states[nve]
         known: set[TenantSystem | Vni] = {
             *(*state.attachments, *state.remotes, *state.redirects, *state.markers)
@@ -230,12 +235,15 @@ class Book:
         """A rule's time-out removed it at the NVE: forget that it was told.
 
         Returns the rule; None when the NVA no longer wants it (the report was under way while it
-        was replaced or withdrawn).
+        was replaced or withdrawn), or has told it again and the NVE has not confirmed that: then
+        the report is about the one before.
         """
         page = self._pages[nve]
         for about, rules in page.told.items():
             for rule in rules:
                 if rule.cookie == cookie:
+                    if page.added.get(rule.key, 0) > page.confirmed_token:
+                        return None
                     page.told[about] = rules - {rule}
                     return rule
         return None

@@ -37,7 +37,13 @@ from pydantic import (
     ValidationError,
 )
 from werkzeug import Request, Response
-from werkzeug.exceptions import BadRequest, HTTPException, NotFound, Unauthorized
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    NotFound,
+    RequestEntityTooLarge,
+    Unauthorized,
+)
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
@@ -341,8 +347,11 @@ def _as_json(move: Move) -> dict[str, object]:
 
 
 def _body(request: Request) -> Any:
+    octets = request.get_data()
+    if request.content_length is None and len(octets) >= MAX_REQUEST_BYTES:
+        raise RequestEntityTooLarge  # it came in chunks, and was cut off there
     try:
-        return json.loads(request.get_data())
+        return json.loads(octets)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
 

@@ -23,6 +23,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from controller.book import Book
 from controller.mapping import Directory
+from nve import octets
 from nve.fit import ETHERNET_OCTETS, QUOTED_OCTETS
 from nve.messages import Emit, Malformed, Missed, TooBig
 from nve.model import NVE_MAC, IPAddress, Mac, TenantSystem, Vni, link_local, mac
@@ -38,26 +39,25 @@ ICMPV6_INFORMATIONAL = 128
 """Types of ICMPv6 messages below this one report an error (RFC 4443 section 2.1)."""
 UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
 PACKET_TOO_BIG = 2
-HOP_LIMIT = 64
 IPV4_OCTETS, IPV6_OCTETS, ICMP_OCTETS = 20, 40, 8
 IPV4_QUOTED_OCTETS = 576 - IPV4_OCTETS - ICMP_OCTETS
 
 
-def reported(port: int, vni: Vni, octets: int, frame: bytes) -> TooBig | Malformed:
-    """The report of a frame of so many octets, of which `frame` is the beginning."""
+def reported(port: int, vni: Vni, length: int, frame: bytes) -> TooBig | Malformed:
+    """The report of a frame of that length, of which `frame` is the beginning."""
     try:
         sender = mac(frame[6:12].hex(":"))
     except ValueError as error:
         return Malformed(port, str(error))
-    return TooBig(port, vni, sender, Mac(frame[:6].hex(":")), octets, frame)
+    return TooBig(port, vni, sender, Mac(frame[:6].hex(":")), length, frame)
 
 
 def too_big(sender: TenantSystem, miss: Missed, mtu: int | None) -> TooBig | None:
     """A frame that found no entry, if it does not fit where it would have to go now."""
-    octets = len(miss.frame)
-    if mtu is None or octets - ETHERNET_OCTETS <= mtu:
+    length = len(miss.frame)
+    if mtu is None or length - ETHERNET_OCTETS <= mtu:
         return None
-    return TooBig(miss.port, sender.vni, sender.mac, miss.destination, octets, miss.frame)
+    return TooBig(miss.port, sender.vni, sender.mac, miss.destination, length, miss.frame)
 
 
 def decide(
@@ -90,8 +90,7 @@ def answer(report: TooBig, mtu: int) -> bytes | None:
         body = _ipv6_answer(packet, mtu)
     else:
         return None
-    addresses = bytes.fromhex((report.sender + NVE_MAC).replace(":", ""))
-    return addresses + ethertype.to_bytes(2, "big") + body
+    return octets.ethernet(NVE_MAC, report.sender, ethertype, body)
 
 
 def _answerable_ipv4(packet: bytes) -> bool:
@@ -123,31 +122,13 @@ def _one_host(address: IPAddress) -> bool:
 
 
 def _ipv4_answer(packet: bytes, mtu: int) -> bytes:
-    quoted = packet[:IPV4_QUOTED_OCTETS]
-    icmp = struct.pack("!BBHHH", UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, mtu) + quoted
-    icmp = _with_checksum(icmp, 2, _sum(icmp))
-    length = IPV4_OCTETS + len(icmp)
-    header = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, HOP_LIMIT, ICMP, 0)
-    header += IPV4_SENDER.packed + packet[12:16]
-    return _with_checksum(header, 10, _sum(header)) + icmp
+    start = bytes([UNREACHABLE, FRAGMENTATION_NEEDED])
+    rest = struct.pack("!HH", 0, mtu) + packet[:IPV4_QUOTED_OCTETS]
+    message = start + octets.checksum(start + bytes(2) + rest) + rest
+    return octets.ip(IPV4_SENDER, IPv4Address(packet[12:16]), ICMP, message)
 
 
 def _ipv6_answer(packet: bytes, mtu: int) -> bytes:
-    icmp = struct.pack("!BBHI", PACKET_TOO_BIG, 0, 0, mtu) + packet[:QUOTED_OCTETS]
-    ends = IPV6_SENDER.packed + packet[8:24]
-    pseudo_header = ends + struct.pack("!II", len(icmp), ICMPV6)
-    icmp = _with_checksum(icmp, 2, _sum(pseudo_header + icmp))
-    return struct.pack("!IHBB", 6 << 28, len(icmp), ICMPV6, HOP_LIMIT) + ends + icmp
-
-
-def _sum(octets: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    padded = octets + bytes(len(octets) % 2)
-    total: int = sum(word for (word,) in struct.iter_unpack("!H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def _with_checksum(octets: bytes, place: int, checksum: int) -> bytes:
-    return octets[:place] + checksum.to_bytes(2, "big") + octets[place + 2 :]
+    to = IPv6Address(packet[8:24])
+    body = struct.pack("!I", mtu) + packet[:QUOTED_OCTETS]
+    return octets.ip(IPV6_SENDER, to, ICMPV6, octets.icmpv6(IPV6_SENDER, to, PACKET_TOO_BIG, body))

@@ -5,19 +5,71 @@
 `tests/unit/test_documents.py` fails when a page is not what this would write.
 """
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from controller import mobility
-from controller.mobility import REPEATS, TRANSITIONS, Step
+from controller.mobility import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, Step
+from experiments import failures
+from experiments.failures import OUTCOMES, Moment
 
 FOLDER = Path(__file__).parent
+sys.path.append(str(FOLDER.parent))  # tests are no installed package
+
+from tests.helpers import conformance, conformance_page  # noqa: E402
+
 COMMAND = ".venv/bin/python docs/generate.py"
 
 
 def pages() -> Mapping[Path, str]:
     """Every generated page: where it is, and its text."""
-    return {FOLDER / "how-it-works/mobility.md": _mobility()}
+    return {
+        FOLDER / "how-it-works/mobility.md": _mobility(),
+        FOLDER / "conformance.md": _conformance(),
+        FOLDER / "failures.md": _failures(),
+    }
+
+
+def _conformance() -> str:
+    requirements = conformance.requirements(conformance.REQUIREMENTS.read_text(encoding="utf-8"))
+    shown = conformance.marks(conformance.sources_of_tests())
+    page = conformance_page.page(requirements, shown, conformance.read_outcomes())
+    sources = "`docs/requirements.toml` and the marks of tests; `make conformance` runs those"
+    return f"<!-- Written by `{COMMAND}` from {sources}. -->\n{page}"
+
+
+def _failures() -> str:
+    """A column for each moment; then what else is noticed of each failure."""
+    lines = [
+        f"<!-- Written by `{COMMAND}` from `experiments/failures.py`; change that. -->",
+        f"# {_as_page(failures.__doc__ or '')}",
+        "## The failures\n",
+        *("| kind | what fails |", "| --- | --- |"),
+        *(f"| `{kind}` | {says} |" for kind, says in failures.SAYS.items()),
+        "\nA scenario says them like this (`vmmlab run failures` has one of each):\n",
+        "```yaml",
+        "failures:",
+        "  - {kind: nve-dies, nve: destination, during: paused, for_s: 2}  # move: 1 if not said",
+        "  - {kind: nva-dies, at_s: 4, for_s: 3}",
+        "```\n",
+        "## The outcome of each pair\n",
+        "| failure | of | " + " | ".join(Moment) + " |",
+        "| --- | --- |" + " --- |" * len(Moment),
+    ]
+    for (kind, place), outcomes in OUTCOMES.items():
+        endings = " | ".join(outcome.ending for outcome in outcomes.values())
+        lines.append(f"| `{kind}` | {place} | {endings} |")
+    lines += ["\n## What else is noticed\n", "| failure | of | where it ends | noticed |"]
+    lines.append("| --- | --- | --- | --- |")
+    for (kind, place), outcomes in OUTCOMES.items():
+        for outcome in dict.fromkeys(outcomes.values()):
+            lines.append(f"| `{kind}` | {place} | {outcome.ending} | {outcome.felt} |")
+    lines += [
+        "\n`tests/system/test_failures.py` carries out a part of these pairs on real parts, "
+        "`python -m benchmarks.failures` all of them.\n"
+    ]
+    return "\n".join(lines)
 
 
 def _mobility() -> str:
@@ -35,7 +87,13 @@ def _mobility() -> str:
         )
         + "\nExpected repeats, which change nothing: "
         + ", ".join(sorted(f"{event} when {phase}" for phase, event in REPEATS))
-        + ".\n\nAnything else is out of turn: it is refused, and nothing changes.\n"
+        + ".\n\nAnything else is out of turn: it is refused, and nothing changes.\n\n"
+        "## After the NVA has started again\n\n"
+        "| phase | what becomes of the move | whose confirmation it needs |\n| --- | --- | --- |\n"
+        + "".join(
+            f"| {phase} | {becomes} | {AWAITED[phase].value if phase in AWAITED else ''} |\n"
+            for phase, becomes in AFTER_RESTART.items()
+        )
     )
 
 

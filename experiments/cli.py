@@ -210,7 +210,7 @@ def sweep(
     Each combination is a result of its own below [bold]cells/[/bold]. The same command again goes
     on where it was interrupted: what is finished is not run again.
 
-    [bold]vmmlab sweep lossless --vary 'traffic.*.rate_pps=1000,5000' --vary
+    [bold]vmmlab sweep matrix --vary 'traffic.*.rate_pps=1000,5000' --vary
     topology.link.delay_ms=0,1,10[/bold]
     """
     with _mistakes_are_sentences():
@@ -250,13 +250,14 @@ def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Sce
         title = f"{number} of {len(swept.cells)}: {cell.name}"
         if swept.is_finished(cell):
             out.print(f"{title} is there already", markup=False, soft_wrap=True)
-            continue
-        out.print(title, markup=False, soft_wrap=True)
-        try:
-            found = _record_all(*planned[cell.name], swept.place_of(cell), Options())
-        except RunError as error:  # the other cells are worth having
-            found = [f"{error}; the same command runs this cell again"]
-        problems += [f"{cell.name}: {problem}" for problem in found]
+        else:
+            out.print(title, markup=False, soft_wrap=True)
+            try:
+                _record_all(*planned[cell.name], swept.place_of(cell), Options())
+            except RunError as error:  # the other cells are worth having
+                problems.append(f"{cell.name}: {error}; the same command runs this cell again")
+                continue
+        problems += [f"{cell.name}: {problem}" for problem in swept.problems(cell)]
     with out.status("adding up"):
         summary = swept.aggregate()
     out.print(drawn([table(summary, swept.cells[0].settings)]))

@@ -8,15 +8,15 @@ is brought up to date without disturbing others.
 Two steps of a move are final (`experiments.orchestrator`):
 
     switch-over    the source NVE has been told where packets in flight go: it is not needed any
-                   more.  Dies it earlier, the VM stays with it.
-    activation     the VM runs at the destination.  Dies the destination earlier, the VM goes on at
-                   the source; later, the VM is lost with it.
+                   more.  If it dies earlier, the VM stays with it.
+    activation     the VM runs at the destination.  If that dies earlier, the VM goes on at the
+                   source; if it dies later, the VM is lost with it until it is back.
 
 A failure that leaves both servers alive rolls nothing back: requests are repeated until they are
 answered, as long as the failure lasts no longer than the orchestrator's patience.
 
 `OUTCOMES` says it for each pair of failure and moment, for `hold: true`.  Without `hold` the VM
-pauses before the switch-over: a source that dies meanwhile has the move rolled back.
+pauses before the switch-over: if the source dies in between, the move is rolled back.
 """
 
 import enum

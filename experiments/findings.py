@@ -41,6 +41,11 @@ def _about_run(run: RunTotals) -> str:
         f"{things(run.moves, 'move')}, {things(run.sent, 'packet')} in "
         f"{things(run.flows, 'flow')}: {', '.join(harm)}."
     )
+    if run.late:
+        sentence += (
+            f" Of the lost, {count(run.late)} came after the waiting time: that is more often an "
+            "overloaded machine than a network that lost them."
+        )
     if run.completed < run.moves:
         sentence += f" Only {count(run.completed)} of the moves were completed."
     if run.recovery_excess_max_ms is not None:

@@ -78,6 +78,13 @@ class Nva:
             nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:{OPENFLOW_PORT}")
             wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
 
+    @property
+    def pid(self) -> int:
+        """Of its process.  Raises NvaError when it does not run."""
+        if self._process is None:
+            raise NvaError("the NVA does not run")
+        return self._process.pid
+
     def kill(self) -> None:
         """The NVA dies, in the middle of whatever it does."""
         if self._process is not None:

@@ -88,9 +88,7 @@ class Overlay(Part):
     @property
     def limits(self) -> Limits:
         """How much a VM may have its NVE tell the NVA."""
-        return Limits(
-            self.report_rate_pps, self.report_burst, self.miss_rate_pps, self.miss_burst
-        )
+        return Limits(self.report_rate_pps, self.report_burst, self.miss_rate_pps, self.miss_burst)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -149,7 +147,7 @@ class Move(Part):
     mode: Literal["hot"] = "hot"
     pause_ms: float = Field(50, ge=0, le=600_000)
     announce: Literal["garp", "garp-reply", "na", "na-solicited", "both", "rarp", "none"] = "both"
-    announce_times: int = Field(1, ge=1, le=10)
+    announce_times: int = Field(default=1, ge=1, le=10)
     announcement_lost: bool = False
     expect: Literal["completed", "refused"] = "completed"
 

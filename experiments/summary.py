@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from experiments import totals
+from experiments.events import moves_of
 from experiments.record import Result
 from experiments.totals import Spread
 from experiments.wording import MISSING, count, milliseconds
@@ -88,9 +89,30 @@ _SPREAD_OF_MOVES = {
 def tables(result: Result) -> list[Table]:
     """What the terminal shows."""
     if has_few_moves(result):
-        return [*of_flows(result), of_moves(result), *of_refused(result)]
+        shown = [*of_flows(result), of_moves(result)]
+        return [*shown, *of_failures(result), *of_refused(result)]
     many = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    return [*many, *of_refused(result)]
+    return [*many, *of_failures(result), *of_refused(result)]
+
+
+def of_failures(result: Result) -> list[Table]:
+    """What was made to fail, if anything was, and how the move ended that it happened to."""
+    rows: list[tuple[str, ...]] = []
+    for run_name, run in result.runs.items():
+        ended_ns = {
+            event.details["failure"]: event.t_ns
+            for event in run.events
+            if event.name == "failure-ended"
+        }
+        outcomes = {move.number: move.outcome for move in moves_of(run.events)}
+        for event in run.events:
+            if event.name == "failure-injected":
+                told, end_ns = event.details, ended_ns.get(event.details["failure"])
+                lasted = f"{(end_ns - event.t_ns) / 1e9:.1f}" if end_ns else "to the end"
+                words = (told["kind"], event.subject, str(told.get("during", MISSING)), run_name)
+                rows.append((*words, lasted, outcomes.get(int(told.get("move", 0)), MISSING)))
+    headings = ("what failed", "of", "at", "run", "for s", "the move")
+    return [Table("Failures", headings, rows, 4)] if rows else []
 
 
 def of_refused(result: Result) -> list[Table]:

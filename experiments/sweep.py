@@ -39,8 +39,7 @@ _COLUMNS = {
     "lost": ("lost", count),
     "dup.": ("duplicated", count),
     "out of\norder": ("reordered", count),
-    "recov.\np50 ms": ("recovery_excess_p50_ms", milliseconds),
-    "p99\nms": ("recovery_excess_p99_ms", milliseconds),
+    "recov.\np99 ms": ("recovery_excess_p99_ms", milliseconds),
     "max\nms": ("recovery_excess_max_ms", milliseconds),
 }
 
@@ -115,6 +114,15 @@ class Sweep:
     def is_finished(self, cell: Cell) -> bool:
         return self.place_of(cell).exists()
 
+    def problems(self, cell: Cell) -> list[str]:
+        """Why a finished cell's figures must not be trusted.  Raises ResultError."""
+        runs = load(self.place_of(cell)).runs
+        return [
+            f"{name}: {problem}"
+            for name, run in runs.items()
+            for problem in run.manifest["problems"]
+        ]
+
     def finished(self) -> dict[str, Result]:
         """The results there are, by the names of their cells.  Raises ResultError."""
         return {
@@ -157,13 +165,13 @@ def table(summary: "pd.DataFrame", keys: Iterable[str]) -> Table:
     rows = [
         (
             *(str(row[word]) for word in words[:-1]),
-            str(row["run"]) + ("" if row["valid"] else " (not valid)"),
+            str(row["run"]) + ("" if row["valid"] else " !"),
             *(write(row[column]) for column, write in _COLUMNS.values()),
         )
         for row in summary.to_dict("records")
     ]
     return Table(
-        "Every combination in one line (recovery: above the flow's own delay)",
+        "Every combination in one line (recovery: above the flow's own delay; !: not valid)",
         (*(short[word] for word in words), *_COLUMNS),
         rows,
         text_columns=len(words),

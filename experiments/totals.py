@@ -112,6 +112,8 @@ class RunTotals:
     flows: int
     sent: int
     lost: int
+    late: int
+    """Of the lost: those that came after the waiting time."""
     duplicated: int
     reordered: int
     recovery_excess_p50_ms: float | None
@@ -127,7 +129,7 @@ def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
     each = moves.drop_duplicates("move")
     made = each[each["outcome"] != "refused"]
     recovery = Spread.of(moves["recovery_excess_ms"])
-    counts = {what: int(flows[what].sum()) for what in ("sent", *DAMAGE)}
+    counts = {what: int(flows[what].sum()) for what in ("sent", "late", *DAMAGE)}
     via_source = pd.to_numeric(made["packets_via_source_after_convergence"]).fillna(0)
     return RunTotals(
         moves=len(made),

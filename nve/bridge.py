@@ -18,7 +18,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -26,7 +26,8 @@ from typing import Literal, TypeAlias
 from ovs.unixctl.client import UnixctlClient
 
 from nve.buffers import enlarge_packet_sockets
-from nve.model import Mac
+from nve.model import IPAddress, Mac
+from nve.octets import VXLAN_UDP_PORT
 from nve.namespace import inside, run, run_in
 from nve.wait import wait_until
 
@@ -139,6 +140,23 @@ class OvsInstance:
 
     def appctl(self, *arguments: str) -> str:
         return self._ask("ovs-appctl", *arguments)
+
+    def pin_neighbours(self, neighbours: Mapping[IPAddress, Mac]) -> None:
+        """Fixes the MAC addresses of the neighbours on the underlay, which the tunnels need.
+
+        A userspace switch takes the sender of every tunnel packet for the neighbour with the
+        packet's source address, and so would send to a forger what is for an NVE (R9.3).  Here a
+        tunnel packet in the name of a neighbour comes with that neighbour's MAC address, whoever
+        has sent it.
+        """
+        flows = []
+        for address, mac in neighbours.items():
+            self.appctl("tnl/neigh/set", PHYSICAL, str(address), mac)
+            source = ("udp,nw_src" if address.version == 4 else "udp6,ipv6_src") + f"={address}"
+            actions = f"set_field:{mac}->eth_src,normal"
+            flows.append(f"priority=1,{source},tp_dst={VXLAN_UDP_PORT},actions={actions}\n")
+        command = ["ovs-ofctl", "-O", OPENFLOW, "add-flows", PHYSICAL, "-"]
+        run(command, "".join(flows), os.environ | self.environment)
 
     def follow_rules_now(self) -> None:
         """Returns when every further packet is treated as the rules say.

@@ -18,10 +18,10 @@ Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
 
 VXLAN_PORT, AGENT_PORT = 1, 2
 """The tunnel port and that of the NVE's agent have these numbers on every NVE."""
-FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7FFF
+FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7EFF
 """VM ports are numbered from the first up; each may have a lane."""
 _LANES = 0x7F00
-"""What a lane's port number is above its VM's: 0xfeff is the highest that Open vSwitch has."""
+"""What a lane's port number is above its VM's; Open vSwitch has no port above 0xfeff."""
 
 
 def lane_port(port: int) -> int:

@@ -1,7 +1,27 @@
 """What holds for all tests."""
 
+import pytest
 from hypothesis import settings
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+RECORD = "--record-outcomes"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        RECORD,
+        action="store_true",
+        help="write down how the tests that show requirements went, for docs/conformance.md",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption(RECORD):
+        if config.getoption("numprocesses", None):
+            raise pytest.UsageError(f"{RECORD} is for one process; leave --numprocesses out")
+        from tests.helpers.outcomes import Recorder  # it asks the machine what it can do
+
+        config.pluginmanager.register(Recorder())

@@ -231,9 +231,9 @@ class DataCentre:
         if self.datapath != "netdev":
             return
         switch = self._switches[name]
-        for _, address, mac in neighbours(self.fabric, name):
-            if address.version == self.fabric.vteps[name].version:
-                switch.appctl("tnl/neigh/set", PHYSICAL, str(address), mac)
+        family = self.fabric.vteps[name].version
+        found = neighbours(self.fabric, name)
+        switch.pin_neighbours({at: mac for _, at, mac in found if at.version == family})
         for peer, vtep in self.fabric.vteps.items():
             if peer != name:
                 wait_until(partial(_unrouted, switch, vtep), ROUTE_TIMEOUT_S)

@@ -202,9 +202,14 @@ class Nvo3:
             raise
         except NvaError as refusal:
             connected = self.nva.get("health")["connected"]
-            if connected[move.source] and connected[move.destination]:
-                raise Refused(str(refusal)) from None
-            raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
+            if not (connected[move.source] and connected[move.destination]):
+                raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
+        try:
+            return int(self.nva.post("moves", body)["number"])  # it may have, since it was refused
+        except NvaAway:
+            raise
+        except NvaError as refusal:
+            raise Refused(str(refusal)) from None
 
     def _asked_for(self, move: Relocation) -> int | None:
         """The number of the move under way that a request without an answer has begun."""

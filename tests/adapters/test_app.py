@@ -62,8 +62,8 @@ def test_an_nve_that_connects_is_told_all_rules_and_then_asked_what_else_it_hold
     assert isinstance(asked, parser.OFPFlowStatsRequest)
 
 
+@pytest.mark.shows("R3.5")
 def test_what_an_nve_holds_from_before_is_removed_then_it_confirms(nva: Nva) -> None:
-    """R3.5."""
     wire = Wire(1)
     nva.connected(wire)
     stale = parser.OFPFlowStats(
@@ -93,7 +93,6 @@ def test_a_rule_told_while_an_nve_is_being_asked_is_not_taken_for_an_old_one(nva
 
 
 def test_a_switch_that_nobody_knows_is_sent_away(nva: Nva) -> None:
-    """R9.3."""
     wire = Wire(99)
     nva.connected(wire)
 
@@ -136,8 +135,9 @@ def packet_in(wire: Wire, table: Table, port: int, frame: bytes) -> Any:
     )
 
 
+@pytest.mark.shows("R4.1.3")
 def test_a_frame_without_an_entry_is_sent_on_once_there_is_one(tmp_path: Path) -> None:
-    """R4.1.3, pull: the rule is on the wire before the frame."""
+    """With pull: the rule is on the wire before the frame."""
     nva = Nva(settings(tmp_path, mapping_update="pull", lifetime_s=2))
     wires = connected(nva)
     associate(nva, VM1, 10)
@@ -155,8 +155,9 @@ def test_a_frame_without_an_entry_is_sent_on_once_there_is_one(tmp_path: Path) -
     assert again.actions[-1].port == VXLAN_PORT
 
 
+@pytest.mark.shows("R4.1.2")
 def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
-    """R4.1.2: from the bytes that `nve.announce` sends to the changed directory."""
+    """From the bytes that `nve.announce` sends to the changed directory."""
     wires = connected(nva)
     associate(nva, VM1, 10)
     associate(nva, VM2, 11)

@@ -1,4 +1,4 @@
-"""Who speaks for an NVE: one connection at a time, from where the NVE is (R9.3)."""
+"""Who speaks for an NVE: one connection at a time, from where the NVE is."""
 
 from pathlib import Path
 from typing import Any

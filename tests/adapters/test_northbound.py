@@ -77,8 +77,9 @@ def test_health_says_who_is_there(client: Client, nva: Nva, wires: dict[str, Wir
     assert health["framework"]
 
 
+@pytest.mark.shows("R4.1.2")
 def test_an_association_is_in_the_mapping(client: Client) -> None:
-    """R4.1.2: VM addresses, VM MAC, NVE address."""
+    """VM addresses, VM MAC, NVE address."""
     response = ask(client, "POST", "associations", json=ASSOCIATION)
 
     assert (response.status_code, response.get_json()) == (201, {"vm": "vm1", "nve": "nve1"})
@@ -95,8 +96,9 @@ def test_an_association_is_in_the_mapping(client: Client) -> None:
     ]
 
 
+@pytest.mark.shows("R6.1")
 def test_a_move_from_request_to_release(client: Client, nva: Nva, wires: dict[str, Wire]) -> None:
-    """R6.1 in spirit: every step is asked for and answered."""
+    """Every step is asked for and answered."""
     ask(client, "POST", "associations", json=ASSOCIATION)
     confirm(nva, *wires.values())
 
@@ -139,10 +141,10 @@ def test_the_trace_is_read_from_where_one_left_off(client: Client) -> None:
     assert ask(client, "GET", "events?after=3").get_json() == whole[3:]
 
 
+@pytest.mark.shows("R9.2")
 def test_what_peers_did_wrong_is_counted_by_port(
     client: Client, nva: Nva, wires: dict[str, Wire]
 ) -> None:
-    """R9.2."""
     ask(client, "POST", "associations", json=ASSOCIATION)
     (forged,) = announce.frames(VM2, "garp")
     nva.packet_came(
@@ -177,6 +179,7 @@ def test_entries_are_forgotten(client: Client) -> None:
 # -- unauthenticated -------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R8.2")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -236,6 +239,7 @@ MALFORMED: dict[str, tuple[str, Any, str]] = {
 }
 
 
+@pytest.mark.shows("R8.2")
 @pytest.mark.parametrize(("path", "body", "complaint"), MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_request_is_refused_and_changes_nothing(
     client: Client, nva: Nva, path: str, body: Any, complaint: str
@@ -345,9 +349,9 @@ def test_waiting_in_vain_ends_with_a_sentence(client: Client) -> None:
 # -- too large -------------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R8.2")
 @pytest.mark.parametrize("octets", [MAX_REQUEST_BYTES + 1, 10 * MAX_REQUEST_BYTES])
 def test_a_body_that_is_too_large_is_not_read(client: Client, nva: Nva, octets: int) -> None:
-    """R8.2 in spirit."""
     before = everything(nva)
     response = ask(client, "POST", "associations", data=b" " * octets)
 

@@ -50,6 +50,7 @@ def in_json(message: Any) -> Any:
     return content
 
 
+@pytest.mark.shows("R4.1.4", "R5.3")
 @pytest.mark.parametrize(
     ("to", "destination"),
     [(V4, ("tunnel_ipv4_dst", "10.1.0.2")), (V6, ("tunnel_ipv6_dst", "fd00:0:0:1::2"))],
@@ -58,7 +59,7 @@ def in_json(message: Any) -> Any:
 def test_a_tunnel_sets_vni_and_destination_and_leaves(
     to: Vtep, destination: tuple[str, str], hairpin: bool, port: int
 ) -> None:
-    """R5.3; R4.1.4: a packet in flight goes back to the port that it came from."""
+    """A packet in flight goes back to the port that it came from."""
     rule = Rule(Table.FORWARD, 10, TENANT, (Tunnel(RED, to, hairpin),), Purpose.FORWARD)
 
     (instruction,) = in_json(openflow.add(None, rule))["instructions"]
@@ -146,8 +147,9 @@ def test_a_masked_match_keeps_its_mask() -> None:
     assert fields(read) == {"eth_dst": ("01:00:00:00:00:00", "01:00:00:00:00:00")}
 
 
+@pytest.mark.shows("R3.5")
 def test_a_rule_is_removed_strictly() -> None:
-    """R3.5: this rule and no other."""
+    """This rule and no other."""
     read = on_the_wire(openflow.remove(None, Rule(Table.FORWARD, 10, TENANT, (), Purpose.FORWARD)))
 
     assert read.command == ofproto.OFPFC_DELETE_STRICT
@@ -253,9 +255,10 @@ def everything(family: type[IPv4Address] | type[IPv6Address]) -> list[Rule]:
     return sorted(compile_nve(state), key=lambda rule: (rule.table, -rule.priority, rule.match))
 
 
+@pytest.mark.shows("R5.3")
 @pytest.mark.parametrize("family", [IPv4Address, IPv6Address])
 def test_every_rule_survives_the_wire(family: type) -> None:
-    """R5.3: nothing is lost between a rule and what the switch reads, in either family."""
+    """Nothing is lost between a rule and what the switch reads, in either family."""
     for rule in everything(family):
         read = on_the_wire(openflow.add(None, rule))
         written = {

@@ -48,8 +48,8 @@ def arp_request(target: IPv4Address) -> bytes:
 # -- what the VM says ------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R4.1.2")
 def test_a_gratuitous_arp_is_read_as_an_announcement() -> None:
-    """R4.1.2."""
     report = packets.reported(10, ANNOUNCED["garp"])
 
     assert report == ArpSent(10, ARP_REQUEST, VM1.mac, VM1.ipv4, VM1.ipv4)
@@ -57,13 +57,13 @@ def test_a_gratuitous_arp_is_read_as_an_announcement() -> None:
     assert report.gratuitous
 
 
+@pytest.mark.shows("R4.1.5")
 def test_a_reverse_arp_is_read_as_an_announcement() -> None:
-    """R4.1.5."""
     assert packets.reported(10, ANNOUNCED["rarp"]) == RarpSent(10, RARP_REQUEST, VM1.mac)
 
 
+@pytest.mark.shows("R4.1.6")
 def test_an_unsolicited_advertisement_is_read_as_an_announcement() -> None:
-    """R4.1.6."""
     report = packets.reported(10, ANNOUNCED["na"])
 
     assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6, announce.ALL_NODES)
@@ -217,12 +217,13 @@ cuts_and_changes = st.tuples(
 )
 
 
+@pytest.mark.shows("R9.2")
 @never_raises
 @given(st.binary(max_size=120))
 @example(bytes(14))
 @example(bytes(12) + b"\x86\xdd" + b"\xff" * 60)
 def test_any_bytes_at_all_are_a_report(octets: bytes) -> None:
-    """R9.2: what a tenant sends has no way to raise in the NVA."""
+    """What a tenant sends has no way to raise in the NVA."""
     for report in (packets.reported(10, octets), packets.missed(10, octets)):
         assert report.port == 10  # type: ignore[union-attr]
 

@@ -149,7 +149,7 @@ class Fabric:
         self.expecting: dict[tuple[str, TenantSystem], Signal] = {}
         """What destinations still hold for: the order that said so."""
         self.on_change: Callable[[Rule], None] = lambda rule: None
-        """Called after a rule was added, removed or has timed out at an NVE."""
+        """Called after a rule was added, replaced by another or removed, or has timed out."""
         for name in vteps:
             self.connect(name)
 
@@ -308,7 +308,7 @@ class Fabric:
 
     def deliveries(self, frame: Frame, at: str) -> tuple[tuple[str, int], ...]:
         """Where a frame ends up, over all NVEs."""
-        nves = {name: (node.vtep, node.holds()) for name, node in self.nves.items()}
+        nves = {name: (node.vtep, node.rules.values()) for name, node in self.nves.items()}
         return deliveries(nves, frame, at)
 
     def send(self, vm: str, frame: Frame) -> Verdict:
@@ -351,10 +351,13 @@ class Fabric:
                 self.emitted.append(instruction)
             case Order(nve, signal):
                 self._obey(nve, signal)
+            case Add(rule) | Remove(rule):
+                before = node.rules.get(rule.key)
+                node.carry_out(instruction)
+                if node.rules.get(rule.key) != before:
+                    self.on_change(rule)
             case _:
                 node.carry_out(instruction)
-        if isinstance(instruction, Add | Remove):
-            self.on_change(instruction.rule)
 
     def _obey(self, nve: str, order: Signal) -> None:
         """What an agent does: a marker takes no time here, and none is lost."""

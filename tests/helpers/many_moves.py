@@ -51,7 +51,7 @@ def write_result(out: Path, moves: int = 20, lost: Collection[int] = ()) -> Path
     with Recorder.create(out) as recorder:
         run = recorder.run()
         run.scenario({**synthetic.scenario("tunnel", 1000), "tenants": [{"vms": HOMES}]})
-        run.manifest({"name": "many", "valid": True})
+        run.manifest({"name": "many", "valid": True, "problems": []})
         run.events(trace)
         run.packets(sent)
         measured = metrics.table(sent, trace, HOMES)

@@ -27,7 +27,7 @@ COMMANDS = ("doctor", "list", "run", "sweep", "plot", "report", "shell", "clean"
 NEEDED_BESIDES_OVS = ("mnexec", "ip", "tc", "ethtool", "iperf3")
 FILES = {
     *("scenario.yaml", "manifest.json", "events.csv"),
-    *("packets.parquet", "moves.csv", "flows.csv"),
+    *("packets.parquet", "moves.csv", "flows.csv", "refused.csv"),
 }
 
 
@@ -76,6 +76,7 @@ def test_list_names_what_there_is() -> None:
             assert name in shown
 
 
+@pytest.mark.shows("T3")
 def test_doctor_says_that_a_run_is_possible() -> None:
     done = vmmlab("doctor", "--json")
     found = json.loads(done.stdout)
@@ -117,6 +118,7 @@ def test_a_run_gives_a_table_and_names_the_report(
     assert f"report  {result}/report.html" in run.stdout
 
 
+@pytest.mark.shows("T2", "T5")
 def test_a_run_gives_a_whole_result(result: Path) -> None:
     loaded = record.load(result)
 

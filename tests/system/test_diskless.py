@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_each_tenant_gets_its_own_answer_for_the_same_mac(lab: Lab, tmp_path: Pa
         for number, vm in enumerate((vm1, red1), start=1):
             move = Move(at_s=0, vm=vm.name, to="nve3", pause_ms=0, announce="none")
             lab.orchestrator.move(number, move).result()
-            wait_until(lambda vm=vm: has_not(lab, vm.name, vm.ipv4))
+            wait_until(partial(has_not, lab, vm.name, vm.ipv4))
         for made, vm in ((of_vm1, vm1), (of_red1, red1)):
             asked = made.collect()
             assert asked.problems == []

@@ -168,9 +168,9 @@ FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
 }
 
 
+@pytest.mark.shows("R9.2", "R9.4")
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_what_is_forged_is_dropped_and_counted(lab: Lab, forgery: str) -> None:
-    """R9.2, R9.4."""
     me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
     with Counted(partial(refused, lab, "nve2", "vm3", "spoofed")):
         send_from_vm(lab, "vm3", FORGERIES[forgery](me, you))
@@ -264,6 +264,7 @@ def tenant_packet(lab: Lab, to: str) -> bytes:
     return octets.ethernet(me.mac, to, IPV4, octets.ip(me.ipv4, you.ipv4, UDP, DISCARD))
 
 
+@pytest.mark.shows("R9.1", "R9.3")
 @pytest.mark.parametrize(
     ("source", "vni", "inner_mac", "purpose", "about"),
     [
@@ -281,7 +282,7 @@ def tenant_packet(lab: Lab, to: str) -> bytes:
 def test_a_tunnel_packet_is_delivered_or_dropped_for_a_reason(
     lab: Lab, source: str, vni: int, inner_mac: str, purpose: Purpose, about: str | None
 ) -> None:
-    """R9.1, R9.3.  The last one shows that the others were dropped for what they say."""
+    """The last one shows that the others were dropped for what they say."""
     # From whom it was is known of those who may be there; others are one.
     by = None if purpose is Purpose.UNKNOWN_VTEP else source
     before = refused(lab, "nve1", None, purpose, by)
@@ -339,8 +340,9 @@ def test_what_a_vm_forged_is_counted_also_when_its_port_is_gone(lab: Lab) -> Non
     assert refused(lab, "nve2", "vm4", "spoofed") == 1
 
 
+@pytest.mark.shows("R4.1.8")
 def test_the_same_addresses_in_another_network_are_others(lab: Lab) -> None:
-    """R4.1.8: red1 has the addresses of vm1, and both are alone in their networks with them."""
+    """red1 has the addresses of vm1, and both are alone in their networks with them."""
     vm1, red1 = (lab.data_centre.vms[vm].spec for vm in ("vm1", "red1"))
     assert (vm1.mac, vm1.ipv4) == (red1.mac, red1.ipv4)
     with Counted(partial(packets, lab, "nve1", Purpose.DELIVER, "vm1")):
@@ -359,6 +361,7 @@ def curl(lab: Lab, *options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+@pytest.mark.shows("R8.2")
 def test_the_northbound_interface_wants_its_token(lab: Lab) -> None:
     token = (lab.session.directory / "token").read_text()
 

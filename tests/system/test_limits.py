@@ -96,6 +96,10 @@ def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves(
     assert refused(lab, limited) == after[limited]["dropped"]
 
 
+def connected(lab: Lab, nve: str) -> bool:
+    return bool(lab.overlay.nva.get("health")["connected"][nve])
+
+
 def _unheard(lab: Lab) -> str | None:
     """What has passed the meters has to come to the NVA, and nothing else."""
     of_vm = meters(lab, "nve2", "vm3")
@@ -122,9 +126,9 @@ def test_an_nve_that_loses_the_nva_keeps_its_meters_and_their_counts(lab: Lab) -
     stood = bridge.ofctl("dump-meters", "br-int")
     target = bridge.vsctl("get-controller", "br-int").strip()
     bridge.vsctl("del-controller", "br-int")
-    wait_until(lambda: "connected" if lab.overlay.nva.get("health")["connected"]["nve1"] else None)
+    wait_until(lambda: "connected" if connected(lab, "nve1") else None)
     bridge.set_controller(target)
-    wait_until(lambda: None if lab.overlay.nva.get("health")["connected"]["nve1"] else "away")
+    wait_until(lambda: None if connected(lab, "nve1") else "away")
     wait_until(lambda: "; ".join(lab.overlay.differences()) or None)
 
     assert sorted(bridge.ofctl("dump-meters", "br-int").split("meter=")[1:]) == sorted(

@@ -18,8 +18,10 @@ def lost_of(result: Result) -> dict[str, int]:
     return dict(zip(result.moves["flow"], result.moves["lost"], strict=True))
 
 
+@pytest.mark.shows(
+    "R3.4", "R3.5", "R4.1.2", "R4.1.3", "R4.1.4", "R4.1.6", "R5.1", "R5.2", "R5.5", "R7.0"
+)
 def test_a_hot_move_with_push_goes_through_its_phases_in_order(tmp_path: Path) -> None:
-    """R4.1.1-R4.1.4, R4.1.6, R5.1, R5.2, R5.4, R5.5."""
     wanted = scenario(overlay__mapping_update="push", overlay__hold=True)
     outcome, result = recorded(wanted, tmp_path / "result")
 
@@ -56,6 +58,19 @@ def test_a_hot_move_with_push_goes_through_its_phases_in_order(tmp_path: Path) -
     assert row["packets_via_source_after_convergence"] == 0
 
 
+@pytest.mark.shows("R3.5", "R5.5")
+@pytest.mark.parametrize("stop", ["idle", "timer"])
+def test_tunnelling_stops_when_nothing_comes_or_by_a_timer(tmp_path: Path, stop: str) -> None:
+    changes = {"overlay__stop": stop, f"overlay__{stop}_s": 1}
+    wanted = scenario(overlay__mapping_update="push", overlay__hold=True, **changes)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert [e.details["why"] for e in result.events if e.name == "in-flight-ended"] == [stop]
+    assert set(lost_of(result).values()) == {0}
+
+
+@pytest.mark.shows("R3.1", "R3.2", "R4.1.4", "R5.4")
 def test_holding_loses_nothing(tmp_path: Path) -> None:
     """Packets that reach the destination before the VM runs wait there, also for half a second."""
     changes = {"overlay__hold": True, "moves__0__pause_ms": 500}
@@ -66,8 +81,9 @@ def test_holding_loses_nothing(tmp_path: Path) -> None:
     assert set(result.moves["duplicated"]) == {0}
 
 
+@pytest.mark.shows("R3.4", "R4.1.3", "R4.1.4", "T2")
 def test_without_tunnelling_the_loss_is_as_long_as_the_old_entry_lives(tmp_path: Path) -> None:
-    """R4.1.3 and R4.1.4: what the draft's MUST is for, told by the run's own trace."""
+    """What the draft's MUST is for, told by the run's own trace."""
     pull = {"overlay__mapping_update": "pull", "overlay__lifetime_s": 2, "duration_s": 5}
     moves = [{"at_s": 2.4, "vm": "vm1", "to": "nve2", "pause_ms": 20}]
     lost = {}
@@ -92,8 +108,9 @@ def test_without_tunnelling_the_loss_is_as_long_as_the_old_entry_lives(tmp_path:
     assert lost["tunnel"] < lost["drop"] / 2
 
 
+@pytest.mark.shows("R4.1.1")
 def test_tcp_lives_on_through_a_move_and_back(tmp_path: Path) -> None:
-    """R4.1.1: the connection that was opened before the moves carries data after them."""
+    """The connection that was opened before the moves carries data after them."""
     bulk = {"kind": "tcp-bulk", "from": "vm4", "to": "vm1", "rate_mbit": 5}
     moves = [
         {"at_s": 1, "vm": "vm1", "to": "nve2", "pause_ms": 50},
@@ -109,8 +126,9 @@ def test_tcp_lives_on_through_a_move_and_back(tmp_path: Path) -> None:
     assert (after["bits_per_second"] > 0).any()
 
 
+@pytest.mark.shows("R4.1.8")
 def test_two_tenants_with_the_same_addresses_do_not_mix(tmp_path: Path) -> None:
-    """R4.1.8: the second tenant's VMs have the same MACs and IPs, and do not move."""
+    """The second tenant's VMs have the same MACs and IPs, and do not move."""
     tenants = [
         {"vni": 5000, "vms": {"vm1": "nve1", "vm4": "nve3"}},
         {"vni": 6000, "vms": {"red1": "nve1", "red4": "nve3"}},
@@ -129,9 +147,10 @@ def test_two_tenants_with_the_same_addresses_do_not_mix(tmp_path: Path) -> None:
     assert (packets["copies"] == 1).all()
 
 
+@pytest.mark.shows("R4.1.7", "R5.3")
 @pytest.mark.parametrize("topology", ["star", "leaf-spine", "two-site"])
 def test_a_move_in_every_topology(tmp_path: Path, topology: str) -> None:
-    """R4.1.7: in leaf-spine and two-site, source and destination are in different subnets."""
+    """In leaf-spine and two-site, source and destination are in different subnets."""
     settings = {"topology": {"kind": topology}, "overlay__hold": True, "duration_s": 3}
     outcome, result = recorded(scenario(**settings), tmp_path / "result")
 
@@ -139,8 +158,8 @@ def test_a_move_in_every_topology(tmp_path: Path, topology: str) -> None:
     assert set(lost_of(result).values()) == {0}
 
 
+@pytest.mark.shows("R4.1.4", "R5.3")
 def test_over_an_ipv6_underlay(tmp_path: Path) -> None:
-    """R5.3: VXLAN over IPv6."""
     settings = {"topology__underlay": "ipv6", "overlay__hold": True, "duration_s": 3}
     outcome, result = recorded(scenario(**settings), tmp_path / "result")
 
@@ -164,9 +183,10 @@ def story_of(result: Result) -> list[tuple[str, str, str]]:
     return sorted(told, key=lambda line: line[0])
 
 
+@pytest.mark.shows("T1", "T6")
 @pytest.mark.ryu
 def test_the_same_application_moves_a_vm_under_ryu(tmp_path: Path) -> None:
-    """T1: Ryu 4.34 itself, in its own virtual environment."""
+    """Ryu 4.34 itself, in its own virtual environment."""
     outcome, result = recorded(scenario(overlay__hold=True), tmp_path / "result", framework="ryu")
 
     assert outcome.problems == []

@@ -104,6 +104,7 @@ def test_a_frame_of_the_tenants_mtu_crosses_whole(
     assert running.in_vm("vm1", ping, stdout=PIPE).wait() == 0
 
 
+@pytest.mark.shows("R4.1.1")
 def test_a_replug_is_immediate_and_the_vm_does_not_notice(
     running: DataCentre, plugs: dict[tuple[str, str], Plug]
 ) -> None:
@@ -217,6 +218,7 @@ def test_a_command_in_mininets_shell_is_in_the_vm(running: DataCentre) -> None:
     assert str(shell.pid) in (running.vms["vm1"].cgroup / "cgroup.procs").read_text().split()
 
 
+@pytest.mark.shows("T1")
 def test_mininet_knows_what_is_plugged(
     running: DataCentre, plugs: dict[tuple[str, str], Plug]
 ) -> None:

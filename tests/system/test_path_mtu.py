@@ -9,7 +9,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from subprocess import PIPE
 
 import pytest
@@ -87,24 +87,30 @@ class Narrow:
         ]
 
 
+@contextmanager
+def running(underlay: str, **changes: object) -> Iterator[Narrow]:
+    usual: dict[str, object] = {
+        "moves": [{"at_s": 0.5, "vm": "vm1", "to": "nve2", "pause_ms": 50}],
+        "tenants": [{"vni": 5000, "vms": WHERE, "mtu": VM_MTU}],
+        "topology__underlay": underlay,
+        "topology__links": {"nve2": {"mtu": NARROW_LINK_MTU}},
+    }
+    with Lab(scenario(**{"traffic": [], "duration_s": 1, **usual, **changes})) as lab:
+        yield Narrow(lab, underlay)
+
+
 @pytest.fixture(scope="module", params=["ipv4", "ipv6"])
 def narrow(request: pytest.FixtureRequest) -> Iterator[Narrow]:
-    wanted = scenario(
-        traffic=[],
-        moves=[{"at_s": 0.5, "vm": "vm1", "to": "nve2", "pause_ms": 50}],
-        tenants=[{"vni": 5000, "vms": WHERE, "mtu": VM_MTU}],
-        topology__underlay=request.param,
-        topology__links={"nve2": {"mtu": NARROW_LINK_MTU}},
-        duration_s=1,
-    )
-    with Lab(wanted) as running:
-        yield Narrow(running, request.param)
+    with running(request.param) as started:
+        yield started
 
 
 @pytest.fixture(autouse=True)
-def nobody_knows_a_path(narrow: Narrow) -> None:
-    for vm in narrow.vms:
-        narrow.forget(vm)
+def nobody_knows_a_path(request: pytest.FixtureRequest) -> None:
+    if "narrow" in request.fixturenames:
+        found: Narrow = request.getfixturevalue("narrow")
+        for vm in found.vms:
+            found.forget(vm)
 
 
 def told_mtu(said: str) -> int | None:
@@ -226,6 +232,33 @@ def test_the_sender_of_a_packet_in_flight_is_told_as_well(narrow: Narrow, family
     finally:
         nva.post(f"moves/{number}/cancel")
     assert narrow.too_big(nve="nve1", port=1, to="vm1", mtu=narrow.narrow_mtu, answered=True)
+
+
+@pytest.mark.shows("R5.3", "R4.1.3")
+def test_the_packet_that_asks_for_an_entry_is_answered_as_well() -> None:
+    """With `pull`, the first packet of all comes to the NVA; it is as big as any other."""
+    pull = {"overlay__mapping_update": "pull", "overlay__lifetime_s": 60}
+    with running("ipv4", **pull) as asking:
+        said = asking.ping("vm2", "vm3", "ipv4", asking.narrow_mtu + 1)
+
+        assert told_mtu(said) == asking.narrow_mtu
+        assert "entry-pulled" in [event.name for event in asking.lab.overlay.nva.events()]
+
+
+@pytest.mark.shows("R5.3", "R4.1.7")
+@pytest.mark.parametrize("underlay", ["ipv4", "ipv6"])
+def test_what_crosses_a_narrow_wide_area_link_has_to_fit_through_it(underlay: str) -> None:
+    """Routed, and slow: sites with links of 1600 octets, and 1400 between them."""
+    sites = {
+        **{"kind": "two-site", "nves_per_site": 2, "link": {"delay_ms": 1, "mtu": 1600}},
+        **{"wan": {"delay_ms": 2, "mtu": NARROW_LINK_MTU}, "underlay": underlay},
+    }
+    tenants = [{"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve2", "vm4": "nve4"}, "mtu": VM_MTU}]
+    changes = {"topology": sites, "topology__links": {}, "tenants": tenants, "moves": []}
+    with running(underlay, **changes) as two_sites:
+        assert " 0% packet loss" in two_sites.ping("vm1", "vm2", "ipv4", VM_MTU)
+        assert " 0% packet loss" in two_sites.ping("vm1", "vm4", "ipv4", two_sites.narrow_mtu)
+        assert told_mtu(two_sites.ping("vm1", "vm4", "ipv4", VM_MTU)) == two_sites.narrow_mtu
 
 
 def test_big_packets_are_counted_for_each_port(narrow: Narrow) -> None:

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from controller.dissemination.push import Strategy
+from controller.dissemination import strategy
 from experiments.lab import Lab
 from nve.evaluator import Frame
 from nve.model import BROADCAST, VmSpec, mac
@@ -49,7 +49,7 @@ class Twins:
         self.lab = lab
         self.nva = lab.overlay.nva
         self.nves = lab.data_centre.nves
-        self.fabric = Fabric({name: nve.vtep for name, nve in self.nves.items()}, Strategy(None))
+        self.fabric = Fabric({name: nve.vtep for name, nve in self.nves.items()}, strategy("push", None))
         for vm in lab.scenario.vms():
             self.fabric.associate(vm)
         self.fabric.settle()
@@ -116,8 +116,9 @@ def twins(lab: Lab) -> Twins:
     return Twins(lab)
 
 
+@pytest.mark.shows("R3.4", "R3.5", "T1")
 def test_switches_hold_what_the_nva_wants_throughout_a_move(twins: Twins) -> None:
-    """R3.4, R3.5: there and back again, and nothing is left of it anywhere."""
+    """There and back again, and nothing is left of it anywhere."""
     before = twins.held()
     for _ in twins.walk("vm1", "nve2"):
         twins.held()

@@ -56,6 +56,7 @@ def flow(family, rate_pps=1000.0, address=None):
     return FlowPlan(f"vm1>vm2/{family}", "vm1", "vm2", address or addresses[family], rate_pps)
 
 
+@pytest.mark.shows("T2")
 def test_a_thousand_packets_per_second_lose_nothing(vms, tmp_path):
     with Probing(vms, tmp_path, flow("ipv4"), flow("ipv6")) as probing:
         probing.fleet.begin()
@@ -70,6 +71,7 @@ def test_a_thousand_packets_per_second_lose_nothing(vms, tmp_path):
         assert (samples.delay_ns > 0).all()
 
 
+@pytest.mark.shows("T2")
 def test_injected_loss_is_counted_to_the_packet(vms, tmp_path):
     vms["vm1"].run("tc", "qdisc", "add", "dev", "eth0", "clsact")
     lose = ("bpf", "da", "bytecode", LOSE_EVERY_16TH)

@@ -91,6 +91,7 @@ def answers() -> Iterator[list[str]]:
     assert machine_interfaces() == interfaces
 
 
+@pytest.mark.shows("T4")
 @pytest.mark.parametrize(
     "number", range(len(DIALOGUE)), ids=[f"{n}:{line}" for n, (line, _) in enumerate(DIALOGUE)]
 )

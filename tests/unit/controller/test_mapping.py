@@ -20,8 +20,9 @@ def registered(*vms: VmSpec) -> Directory:
     return directory
 
 
+@pytest.mark.shows("R4.1.2", "R4.1.6")
 def test_a_binding_is_found_by_mac_and_by_each_address() -> None:
-    """R4.1.2, R4.1.6: (VM IPv4/IPv6, VM MAC, NVE)."""
+    """(VM IPv4/IPv6, VM MAC, NVE)."""
     directory = registered(VM1, VM2)
     binding = Binding(VM1.tenant_system, VM1.addresses, "nve1", 1)
 
@@ -37,8 +38,8 @@ def test_what_nobody_has_is_not_found() -> None:
     assert directory.find_address(BLUE, VM1.ipv4) is None
 
 
+@pytest.mark.shows("R4.1.8")
 def test_the_same_addresses_in_two_networks_are_two_bindings() -> None:
-    """R4.1.8."""
     directory = registered(VM1, NAMESAKE)
 
     assert [each.nve for each in directory] == ["nve1", "nve3"]
@@ -49,8 +50,8 @@ def test_the_same_addresses_in_two_networks_are_two_bindings() -> None:
     assert directory.members(BLUE) == {"nve3"}
 
 
+@pytest.mark.shows("R9.2")
 def test_an_address_of_another_vm_is_refused_and_nothing_changes() -> None:
-    """R9.2."""
     directory = registered(VM1, VM2)
     before = list(directory)
 

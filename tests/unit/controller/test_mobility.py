@@ -72,8 +72,9 @@ def test_a_move_can_be_given_up_until_the_vm_has_arrived(event: Event) -> None:
         assert restored == (order.index(phase) < order.index(Phase.ARRIVED))
 
 
+@pytest.mark.shows("R3.5", "R4.1.2")
 def test_the_mapping_changes_once_on_every_way_to_completion() -> None:
-    """R4.1.2; R3.5: completed means that both the entries and the tunnel are gone."""
+    """Completed means that both the entries and the tunnel are gone."""
     for way in _ways(Phase.PREPARING):
         steps = [TRANSITIONS[pair][1] for pair in way]
         events = {event for _, event in way}

@@ -208,8 +208,8 @@ def test_a_scenario_is_found_by_name_or_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("demmo", "there is no scenario 'demmo', did you mean demo? there are demo"),
-        ("xyz", "there is no scenario 'xyz'; there are demo"),
+        ("demmo", "there is no scenario 'demmo', did you mean demo? there are "),
+        ("xyz", "there is no scenario 'xyz'; there are "),
         ("gone.yaml", "gone.yaml: there is no such file"),
         ("./gone", "./gone: there is no such file"),
     ],
@@ -296,7 +296,7 @@ def test_settings_reach_into_mappings_and_lists() -> None:
 def test_a_star_reaches_every_entry_that_has_the_key() -> None:
     changed = scenario.resolve(GOOD, "my.yaml", {"traffic.*.from": "vm1", "traffic.*.to": "vm2"})
 
-    assert [(flow.source, flow.destination) for flow in changed.traffic] == [("vm1", "vm2")] * 2
+    assert [(flow.source, flow.destination) for flow in changed.flows] == [("vm1", "vm2")] * 2
 
 
 def test_a_star_passes_over_what_is_no_mapping() -> None:
@@ -354,8 +354,9 @@ def test_a_mistake_in_a_variant_names_it() -> None:
 # -- what follows from it --------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R4.1.8")
 def test_tenants_number_their_vms_alike() -> None:
-    """R4.1.8: two networks with the same addresses, in every scenario with two tenants."""
+    """Two networks with the same addresses, in every scenario with two tenants."""
     vm1, vm2, other1 = resolved().vms()
 
     assert (vm1.mac, str(vm1.ipv4), str(vm1.ipv6)) == (
@@ -500,6 +501,17 @@ def test_the_resolved_scenario_reproduces_itself(file: Path) -> None:
     for each in scenario.variants(contents.read(file), str(file), {}).values():
         written = yaml.safe_dump(scenario.as_mapping(each), sort_keys=False)
         assert scenario.resolve(yaml.safe_load(written), "written") == each
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_what_is_written_beside_several_runs_repeats_them_all(file: Path) -> None:
+    """Also where a variant has moves of its own, and the file has a series."""
+    content = contents.read(file)
+    written = yaml.safe_dump(scenario.as_mapping(scenario.resolve(content, "file")))
+
+    again = scenario.variants(yaml.safe_load(written), "written", {})
+
+    assert again == scenario.variants(content, "file", {})
 
 
 links = st.fixed_dictionaries(

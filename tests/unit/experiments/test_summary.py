@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -31,6 +32,27 @@ def test_the_runs_of_a_flow_are_neighbours(result):
 def test_every_row_fits_its_headings(result):
     for table in (*summary.of_flows(result), summary.of_moves(result)):
         assert {len(row) for row in table.rows} == {len(table.headings)}
+
+
+def test_failures_are_listed_with_the_end_of_their_move(result):
+    assert summary.of_failures(result) == []
+
+    dead = {"failure": 1, "kind": "nve-dies", "move": 1, "during": "paused"}
+    late = {"failure": 2, "kind": "nva-dies"}
+    events = [
+        Event(1_000_000_000, "runner", "move-requested", "vm1", {"move": 1}),
+        Event(2_000_000_000, "runner", "failure-injected", "nve2", dead),
+        Event(2_100_000_000, "runner", "move-undone", "vm1", {"move": 1}),
+        Event(4_500_000_000, "runner", "failure-ended", "nve2", dead),
+        Event(5_000_000_000, "runner", "failure-injected", "nva", late),
+    ]
+    broken = SimpleNamespace(runs={"a run": SimpleNamespace(events=events)})
+    (table,) = summary.of_failures(broken)
+
+    assert table.rows == [
+        ("nve-dies", "nve2", "paused", "a run", "2.5", "rolled back"),
+        ("nva-dies", "nva", wording.MISSING, "a run", "to the end", wording.MISSING),
+    ]
 
 
 def test_what_is_dropped_is_not_tunnelled(result):

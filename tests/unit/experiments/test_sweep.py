@@ -111,6 +111,15 @@ def test_the_table_shows_each_combination_in_a_line(swept):
     assert [row[shown.headings.index("lost")] for row in shown.rows] == ["0", "3"]
 
 
+def test_a_cell_that_is_not_valid_says_so_also_later(swept):
+    manifest = swept.place_of(swept.cells[0]) / "manifest.json"
+    told = manifest.read_text().replace('"valid": true', '"valid": false')
+    manifest.write_text(told.replace('"problems": []', '"problems": ["it rained"]'))
+    assert swept.problems(swept.cells[0]) == ["many: it rained"]
+    assert swept.problems(swept.cells[3]) == []
+    assert [row[2] for row in table(swept.aggregate(), VARIED).rows] == ["many !", "many"]
+
+
 def test_a_sweep_of_which_nothing_is_finished_has_empty_tables(tmp_path):
     sweep = Sweep.begin(tmp_path / "s", cells(VARIED), PLAN)
     assert sweep.aggregate().empty

@@ -152,6 +152,15 @@ def test_the_headline_says_what_was_lost(harmful):
     assert [sentence.split(",")[0] for sentence in told] == ["in move 7", "in move 12"]
 
 
+def test_the_headline_tells_late_from_never():
+    sent = packets([1.0] * 50 + [3000.0, None] + [1.0] * 50)
+    trace = [event(40, "move-requested", 1), event(42, "move-completed", 1)]
+    moves = metrics.table(sent, trace, {})
+    run = totals.of_run(totals.table(sent, moves), moves)
+    assert "2 lost" in findings._about_run(run)
+    assert "Of the lost, 1 came after the waiting time" in findings._about_run(run)
+
+
 def test_the_worst_moves_come_first(harmful):
     assert totals.worst(harmful.metrics, 2) == [7, 12]
 

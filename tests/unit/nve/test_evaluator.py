@@ -97,9 +97,10 @@ def test_a_frame_never_goes_back_to_its_port() -> None:
     assert evaluate([first(Output(10), Output(11))], FRAME).ports == (11,)
 
 
+@pytest.mark.shows("R3.4", "R4.1.4")
 @pytest.mark.parametrize("hairpin", [True, False])
 def test_a_frame_goes_from_tunnel_to_tunnel_only_by_hairpin(hairpin: bool) -> None:
-    """R3.4, R4.1.4: Open vSwitch would not send it back to the tunnel port either."""
+    """Open vSwitch would not send it back to the tunnel port either."""
     to_tunnel = first(Tunnel(RED, THERE, hairpin))
     from_tunnel = evaluate([to_tunnel], {**FRAME, "in_port": VXLAN_PORT})
 
@@ -117,6 +118,7 @@ def test_a_report_is_no_drop() -> None:
 # -- across NVEs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R5.3")
 @pytest.mark.parametrize(
     ("here", "there", "field"),
     [
@@ -127,7 +129,7 @@ def test_a_report_is_no_drop() -> None:
 def test_a_frame_comes_out_of_the_tunnel_with_vni_and_sender(
     here: Vtep, there: Vtep, field: str
 ) -> None:
-    """R5.3: both underlay families."""
+    """Both underlay families."""
     admitted = match(in_port=VXLAN_PORT, tunnel_id=RED, **{field: str(here)})
     nves = {
         "a": (here, [first(Tunnel(RED, there))]),

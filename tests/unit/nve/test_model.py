@@ -16,9 +16,10 @@ def test_a_vni_has_24_bits(number: int) -> None:
     assert vni(number) == number
 
 
+@pytest.mark.shows("R9.1")
 @pytest.mark.parametrize("number", [-1, 0, MAX_VNI + 1])
 def test_a_vni_outside_is_refused_with_its_range(number: int) -> None:
-    """R9.1: a VNI that VXLAN cannot carry is never used."""
+    """A VNI that VXLAN cannot carry is never used."""
     with pytest.raises(ValueError, match=rf"VNI {number} is not in 1\.\.{MAX_VNI}"):
         vni(number)
 
@@ -52,15 +53,16 @@ def test_link_local_addresses_follow_rfc_4291() -> None:
     assert link_local(mac("00:12:34:56:78:9a")) == IPv6Address("fe80::212:34ff:fe56:789a")
 
 
+@pytest.mark.shows("R3.1", "R3.2")
 def test_a_vm_owns_three_addresses() -> None:
-    """R3.1, R3.2: both families, and the link-local address that IPv6 cannot do without."""
+    """Both families, and the link-local address that IPv6 cannot do without."""
     owner = vm("vm1", 1, "nve1")
 
     assert owner.addresses == {owner.ipv4, owner.ipv6, link_local(owner.mac)}
 
 
+@pytest.mark.shows("R4.1.8")
 def test_the_same_mac_in_two_networks_is_two_tenant_systems() -> None:
-    """R4.1.8."""
     red, blue = vm("vm1", 1, "nve1", RED), vm("vm2", 1, "nve1", BLUE)
 
     assert red.mac == blue.mac
@@ -69,10 +71,10 @@ def test_the_same_mac_in_two_networks_is_two_tenant_systems() -> None:
     assert str(TenantSystem(RED, red.mac)) == "02:00:00:00:00:01@5000"
 
 
+@pytest.mark.shows("R5.3")
 @pytest.mark.parametrize(
     ("text", "address"),
     [("10.1.0.1", IPv4Address("10.1.0.1")), ("fd00::1", IPv6Address("fd00::1"))],
 )
 def test_vteps_are_of_either_family(text: str, address: object) -> None:
-    """R5.3."""
     assert vtep(text) == address

@@ -84,47 +84,49 @@ def purpose(verdict: Verdict) -> Purpose | None:
 # -- between VMs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R3.1", "R3.2")
 @pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
 def test_a_frame_to_a_vm_here_goes_to_its_port(packet) -> None:
-    """R3.1, R3.2."""
     verdict = from_vm(packet(VM1, VM2.mac))
 
     assert (verdict.ports, verdict.tunnels, verdict.reported) == ((11,), (), False)
 
 
+@pytest.mark.shows("R3.4")
 @pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
 def test_a_frame_to_a_vm_elsewhere_goes_straight_to_its_nve(packet) -> None:
-    """R3.4: no triangle."""
+    """No triangle."""
     verdict = from_vm(packet(VM1, FAR.mac))
 
     assert (verdict.ports, verdict.tunnels) == ((), ((RED, PEER),))
 
 
+@pytest.mark.shows("R4.1.3")
 def test_a_frame_without_an_entry_asks_the_nva() -> None:
-    """R4.1.3."""
     verdict = from_vm(frames.ipv4(VM1, Mac("02:00:00:00:00:63")))
 
     assert verdict.reported
     assert purpose(verdict) is Purpose.MISS
 
 
+@pytest.mark.shows("R5.4")
 @pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
 def test_a_frame_out_of_a_tunnel_goes_to_the_vm(packet) -> None:
-    """R5.4."""
     assert from_tunnel(packet(FAR, VM1.mac)).ports == (10,)
 
 
+@pytest.mark.shows("R4.1.8")
 def test_the_same_mac_in_two_networks_never_mixes() -> None:
-    """R4.1.8: vm1 and its namesake have the same addresses."""
+    """vm1 and its namesake have the same addresses."""
     assert from_tunnel(frames.ipv4(FAR, VM1.mac), RED).ports == (10,)
     assert from_tunnel(frames.ipv4(FAR, VM1.mac), BLUE).ports == (12,)
     assert from_vm(frames.ipv4(VM2, VM1.mac), VM2).ports == (10,)
     assert from_vm(frames.ipv4(NAMESAKE, VM2.mac), NAMESAKE).ports == ()
 
 
+@pytest.mark.shows("R4.1.8", "R9.1")
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
-    """R4.1.8, R9.1."""
     out = from_vm(frames.ipv4(VM1, group))
     within = from_tunnel(frames.ipv4(FAR, group))
     blue = from_vm(frames.ipv4(NAMESAKE, group), NAMESAKE)
@@ -134,6 +136,7 @@ def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
     assert (blue.ports, blue.tunnels) == ((), ())
 
 
+@pytest.mark.shows("R4.1.2", "R4.1.5", "R4.1.6")
 @pytest.mark.parametrize(
     "frame",
     [
@@ -157,7 +160,7 @@ def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
          "na-link-local", "ns", "dad"],
 )  # fmt: skip
 def test_address_resolution_goes_to_the_nva_alone(frame: Frame) -> None:
-    """R4.1.2, R4.1.5, R4.1.6: announcements and questions are reported, not flooded."""
+    """Announcements and questions are reported, not flooded."""
     verdict = from_vm(frame)
 
     assert verdict.reported
@@ -191,9 +194,10 @@ FORGED = {
 }
 
 
+@pytest.mark.shows("R9.2", "R9.4")
 @pytest.mark.parametrize("frame", FORGED.values(), ids=FORGED)
 def test_a_frame_with_an_address_that_is_not_its_own_is_dropped_and_counted(frame: Frame) -> None:
-    """R9.2, R9.4: nothing of it reaches anybody, not even the NVA."""
+    """Nothing of it reaches anybody, not even the NVA."""
     verdict = from_vm(frame)
 
     assert verdict.dropped
@@ -202,11 +206,13 @@ def test_a_frame_with_an_address_that_is_not_its_own_is_dropped_and_counted(fram
     assert verdict.last.about == VM1.tenant_system
 
 
+@pytest.mark.shows("R9.4")
 def test_an_advertisement_from_a_foreign_ip_address_is_dropped_and_counted() -> None:
-    """R9.4: it is only reported to the NVA, never forwarded, but it is not counted."""
+    """It is only reported to the NVA, never forwarded, but it is not counted."""
     assert from_vm(frames.advertisement(VM1, ipv6_src=str(VM2.ipv6))).dropped
 
 
+@pytest.mark.shows("R9.1", "R9.3")
 @pytest.mark.parametrize(
     ("network", "source", "expected"),
     [
@@ -220,15 +226,15 @@ def test_an_advertisement_from_a_foreign_ip_address_is_dropped_and_counted() -> 
 def test_a_tunnel_frame_from_nowhere_or_of_no_network_is_dropped_and_counted(
     network: int, source: Vtep, expected: Purpose
 ) -> None:
-    """R9.1, R9.3."""
     for destination in (VM1.mac, FAR.mac, BROADCAST):
         verdict = from_tunnel(frames.ipv4(FAR, destination), network, source)
         assert verdict.dropped
         assert purpose(verdict) is expected
 
 
+@pytest.mark.shows("R3.4")
 def test_a_tunnel_frame_for_a_vm_that_is_not_here_is_dropped_and_counted() -> None:
-    """R3.4: it is not tunnelled on, although its place is known."""
+    """It is not tunnelled on, although its place is known."""
     verdict = from_tunnel(frames.ipv4(VM2, FAR.mac), source=OTHER_PEER)
 
     assert verdict.dropped
@@ -242,8 +248,8 @@ def test_a_port_without_a_vm_is_dropped_and_counted() -> None:
     assert purpose(verdict) is Purpose.UNKNOWN_PORT
 
 
+@pytest.mark.shows("R5.3")
 def test_an_nve_with_an_ipv6_address_knows_its_peers_by_theirs() -> None:
-    """R5.3."""
     here, peer = IPv6Address("fd00::1"), IPv6Address("fd00::2")
     state = replace(STATE, vtep=here, peers=frozenset({peer}))
 
@@ -256,8 +262,9 @@ def test_an_nve_with_an_ipv6_address_knows_its_peers_by_theirs() -> None:
 # -- moves -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.shows("R5.1")
 def test_before_its_vm_comes_the_destination_delivers_tunnel_frames_only() -> None:
-    """R5.1: local VMs still reach the VM at its source, groups do not reach it twice."""
+    """Local VMs still reach the VM at its source, groups do not reach it twice."""
     to_source = {**STATE.remotes, VM1.tenant_system: RemoteEntry(PEER)}
     state = with_vm1(Role.PRE_ASSOCIATED, remotes=to_source)
 
@@ -266,10 +273,11 @@ def test_before_its_vm_comes_the_destination_delivers_tunnel_frames_only() -> No
     assert from_tunnel(frames.ipv4(FAR, BROADCAST), state=state).ports == (11,)
 
 
+@pytest.mark.shows("R4.1.4", "R5.4", "R5.5")
 @pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
 @pytest.mark.parametrize("ending", [{}, {"idle_s": 2}, {"timer_s": 5}])
 def test_the_source_tunnels_packets_in_flight_on(packet, ending: dict[str, int]) -> None:
-    """R4.1.4, R5.4, R5.5: before the VM has arrived, and until the redirect has ended."""
+    """Before the VM has arrived, and until the redirect has ended."""
     redirects = {VM1.tenant_system: Redirect(OTHER_PEER, **ending)}
     state = with_vm1(Role.DEPARTING, redirects=redirects)
 
@@ -283,8 +291,9 @@ def test_the_source_tunnels_packets_in_flight_on(packet, ending: dict[str, int])
     assert times == (ending.get("idle_s", 0), ending.get("timer_s", 0))
 
 
+@pytest.mark.shows("R4.1.4", "R5.5")
 def test_under_a_rule_that_ends_by_itself_stands_one_that_does_not() -> None:
-    """R4.1.4: no instant without a rule, and the counters of both are kept."""
+    """No instant without a rule, and the counters of both are kept."""
     redirects = {VM1.tenant_system: Redirect(OTHER_PEER, idle_s=2)}
     rules = compile_system(with_vm1(Role.DEPARTING, redirects=redirects), VM1.tenant_system)
 
@@ -295,9 +304,10 @@ def test_under_a_rule_that_ends_by_itself_stands_one_that_does_not() -> None:
     assert in_flight == [(30, 0), (31, 2)]
 
 
+@pytest.mark.shows("R4.1.4")
 @pytest.mark.parametrize("ending", [{}, {"idle_s": 2}])
 def test_without_the_must_the_source_drops_packets_in_flight(ending: dict[str, int]) -> None:
-    """R4.1.4 left out on purpose: in_flight: drop."""
+    """Left out on purpose: in_flight: drop."""
     state = with_vm1(
         Role.DEPARTING,
         redirects={VM1.tenant_system: Redirect(None, **ending)},
@@ -322,8 +332,9 @@ def test_neighbours_at_the_source_reach_the_vm_during_the_move() -> None:
     assert purpose(dropped) is Purpose.DEPARTED
 
 
+@pytest.mark.shows("R3.4")
 def test_after_the_move_neighbours_at_the_source_use_an_entry_or_ask() -> None:
-    """R3.4: the redirect that still stands is for frames out of tunnels only."""
+    """The redirect that still stands is for frames out of tunnels only."""
     ending = {VM1.tenant_system: Redirect(OTHER_PEER, idle_s=2)}
     frame = frames.ipv4(VM2, VM1.mac)
     entry = {VM1.tenant_system: RemoteEntry(OTHER_PEER, lifetime_s=3)}
@@ -345,15 +356,17 @@ def test_a_departing_vm_may_still_send_and_hears_nothing() -> None:
     assert from_tunnel(frames.ipv4(FAR, BROADCAST), state=state).ports == (11,)
 
 
+@pytest.mark.shows("R4.1.3")
 def test_an_entry_without_a_lifetime_stays() -> None:
-    """R4.1.3, push."""
+    """As with push."""
     (entry,) = compile_system(STATE, FAR.tenant_system)
 
     assert (entry.idle_s, entry.hard_s, entry.reports_end) == (0, 0, False)
 
 
+@pytest.mark.shows("R4.1.4")
 def test_packets_in_flight_are_admitted_after_the_last_vm_has_left() -> None:
-    """R4.1.4: the source may have no VM of that network any more."""
+    """The source may have no VM of that network any more."""
     state = NveState(
         vtep=HERE,
         peers=frozenset({PEER}),
@@ -460,12 +473,13 @@ def owner_of(port: int, state: NveState) -> Attachment | None:
     return next((each for each in state.attachments.values() if each.port == port), None)
 
 
+@pytest.mark.shows("R4.1.8", "R9.1", "R9.3")
 @exhaustive
 @given(states(), st.lists(anything, min_size=5, max_size=10))
 def test_a_frame_stays_in_its_network_and_no_two_rules_disagree(
     state: NveState, seen: list[Frame]
 ) -> None:
-    """R4.1.8, R9.1, R9.3; `evaluate` raises where two rules of one priority disagree."""
+    """`evaluate` raises where two rules of one priority disagree."""
     rules = compile_nve(state)
     for frame in seen:
         verdict = evaluate(rules, frame)
@@ -497,10 +511,11 @@ def test_every_drop_is_counted_by_a_reason(state: NveState, seen: list[Frame]) -
             assert verdict.last.purpose in drops | {Purpose.FLOOD}
 
 
+@pytest.mark.shows("R9.4")
 @exhaustive
 @given(states(), st.lists(anything, min_size=5, max_size=10))
 def test_what_leaves_a_guarded_port_is_its_own(state: NveState, seen: list[Frame]) -> None:
-    """R9.4: a frame that goes to another VM or NVE has its port's MAC and IP addresses."""
+    """A frame that goes to another VM or NVE has its port's MAC and IP addresses."""
     rules = compile_nve(state)
     for frame in seen:
         verdict = evaluate(rules, frame)
@@ -526,10 +541,11 @@ def _leads_on(rule: Rule) -> bool:
     return all(action.table > rule.table for action in rule.actions if isinstance(action, GoTo))
 
 
+@pytest.mark.shows("R3.4", "R3.5")
 @exhaustive
 @given(states())
 def test_a_tunnel_leads_into_a_tunnel_for_packets_in_flight_only(state: NveState) -> None:
-    """R3.4, R3.5: everything else that comes out of a tunnel ends here, so no loop can form."""
+    """Everything else that comes out of a tunnel ends here, so no loop can form."""
     for rule in compile_nve(state):
         for action in rule.actions:
             if isinstance(action, Tunnel) and action.hairpin:

@@ -2,10 +2,21 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nve.rules import Output, Purpose, Rule, Table, difference, match
+from nve.rules import (
+    FIRST_VM_PORT,
+    LAST_VM_PORT,
+    Output,
+    Purpose,
+    Rule,
+    Table,
+    difference,
+    lane_port,
+    match,
+)
 from tests.helpers.tenants import vm
 
 RULE = Rule(Table.FORWARD, 10, match(eth_dst="02:00:00:00:00:01"), (Output(10),), Purpose.DELIVER)
@@ -26,11 +37,12 @@ def test_a_match_is_the_same_in_any_order() -> None:
     assert match(eth_src="a", in_port=1) == match(in_port=1, eth_src="a")
 
 
+@pytest.mark.shows("R3.5")
 @given(tables, tables)
 def test_a_change_leads_from_one_set_to_the_other(
     before: frozenset[Rule], after: frozenset[Rule]
 ) -> None:
-    """R3.5: carried out as a switch does it, additions first, exactly `after` is left."""
+    """Carried out as a switch does it, additions first, exactly `after` is left."""
     change = difference(before, after)
     held = {rule.key: rule for rule in before}
     for rule in change.added:
@@ -78,3 +90,9 @@ def test_another_identity_is_another_cookie() -> None:
 
     assert len({RULE.cookie, *(rule.cookie for rule in others)}) == 1 + len(others)
     assert all(0 <= rule.cookie < 2**64 for rule in others)
+
+
+def test_a_lane_has_a_port_that_no_vm_can_have() -> None:
+    lanes = {lane_port(port) for port in (FIRST_VM_PORT, LAST_VM_PORT)}
+    assert LAST_VM_PORT < min(lanes)
+    assert max(lanes) <= 0xFEFF

@@ -54,6 +54,7 @@ def test_one_run_alone_is_drawn_too(recorded):
         assert plot.caption(run)
 
 
+@pytest.mark.shows("T5")
 def test_every_plot_is_a_file_in_both_formats(drawn_result):
     files = sorted((drawn_result / "plots").iterdir())
     assert len(files) == 2 * len(plots.names())

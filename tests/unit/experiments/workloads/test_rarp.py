@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from experiments.workloads import rarp
 from experiments.workloads.rarp import Request
-from nve import announce
+from nve import announce, octets
 from nve.model import NVE_MAC
-from nve import octets
 from tests.helpers.tenants import vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1")

@@ -1,0 +1,165 @@
+"""The least that an application of the same framework does: flow-mods, barriers, nothing else.
+
+    python -m benchmarks.bare ADDRESS PORT
+
+It is what `benchmarks.nva` compares the NVA with.  It knows no mapping, no moves and no other
+state: an update is one flow-mod and one barrier for every switch, a packet-in is answered by a
+flow-mod and a packet-out.  Told what to do by lines of JSON on its standard input:
+
+    {"await": 3}                 answers once so many switches are connected
+    {"updates": 64}              all at once; answers with CPU and wall time to the last barrier
+    {"updates": 64, "each": 1}   one after the other; answers with the wall time of each
+"""
+
+from controller import framework  # first: see there
+
+# isort: split
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from controller.framework import handler, ofp_event, ofproto, parser
+from nve.rules import VXLAN_PORT, Table
+
+VNI = 4242
+"""A virtual network that the NVA has nothing to do with."""
+PRIORITY = 1
+OWN_COOKIE = 4242
+TIMEOUT_S = 120.0
+
+
+class Bare(framework.Application):  # type: ignore[misc]
+    """The application; there is one."""
+
+    OFP_VERSIONS: ClassVar = [ofproto.OFP_VERSION]
+    one: ClassVar["Bare"]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        Bare.one = self
+        self.datapaths: dict[int, Any] = {}
+        self._outstanding = 0
+        self._changed = threading.Condition()
+
+    def await_switches(self, count: int) -> None:
+        self._wait(lambda: len(self.datapaths) == count, f"{count} switches")
+
+    def update(self, numbers: Iterable[int], generation: int) -> None:
+        """Send updates, and return when all switches have confirmed all of them."""
+        datapaths = list(self.datapaths.values())
+        for number in numbers:
+            with self._changed:
+                self._outstanding += len(datapaths)
+            for datapath in datapaths:
+                datapath.send_msg(_entry(datapath, number, generation))
+                datapath.send_msg(parser.OFPBarrierRequest(datapath))
+        self._wait(lambda: not self._outstanding, "the last barrier")
+
+    def _wait(self, condition: Any, what: str) -> None:
+        with self._changed:
+            if not self._changed.wait_for(condition, TIMEOUT_S):
+                raise TimeoutError(f"{what} did not come in {TIMEOUT_S:g} s")
+
+    @handler.set_ev_cls(
+        ofp_event.EventOFPStateChange, [handler.MAIN_DISPATCHER, handler.DEAD_DISPATCHER]
+    )
+    def state_changed(self, event: Any) -> None:
+        with self._changed:
+            if event.state == handler.MAIN_DISPATCHER:
+                self.datapaths[event.datapath.id] = event.datapath
+            else:
+                self.datapaths.pop(event.datapath.id, None)
+            self._changed.notify_all()
+
+    @handler.set_ev_cls(ofp_event.EventOFPBarrierReply, handler.MAIN_DISPATCHER)
+    def barrier_reply(self, event: Any) -> None:
+        with self._changed:
+            self._outstanding -= 1
+            if not self._outstanding:
+                self._changed.notify_all()
+
+    @handler.set_ev_cls(ofp_event.EventOFPPacketIn, handler.MAIN_DISPATCHER)
+    def packet_in(self, event: Any) -> None:
+        message, datapath = event.msg, event.msg.datapath
+        number = int.from_bytes(message.data[4:6], "big")
+        datapath.send_msg(_entry(datapath, number, 0))
+        datapath.send_msg(parser.OFPBarrierRequest(datapath))
+        datapath.send_msg(
+            parser.OFPPacketOut(
+                datapath,
+                buffer_id=ofproto.OFP_NO_BUFFER,
+                in_port=ofproto.OFPP_CONTROLLER,
+                actions=_tunnel(0),
+                data=message.data,
+            )
+        )
+
+
+def _entry(datapath: Any, number: int, generation: int) -> Any:
+    """Such a flow-mod as the NVA sends for a VM behind another NVE."""
+    apply = ofproto.OFPIT_APPLY_ACTIONS
+    mac = f"02:00:00:00:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"
+    return parser.OFPFlowMod(
+        datapath,
+        cookie=OWN_COOKIE,
+        table_id=int(Table.FORWARD),
+        command=ofproto.OFPFC_ADD,
+        priority=PRIORITY,
+        match=parser.OFPMatch(metadata=VNI, eth_dst=mac),
+        instructions=[parser.OFPInstructionActions(apply, _tunnel(generation))],
+    )
+
+
+def _tunnel(generation: int) -> list[Any]:
+    return [
+        parser.OFPActionSetField(tunnel_id=VNI),
+        parser.OFPActionSetField(tun_ipv4_dst=f"10.1.0.{1 + generation % 3}"),
+        parser.OFPActionOutput(VXLAN_PORT),
+    ]
+
+
+def obey() -> None:
+    """Do what the lines on the standard input say."""
+    generation = 0
+    for line in sys.stdin:
+        asked = json.loads(line)
+        answer: Any = {}
+        if "await" in asked:
+            Bare.one.await_switches(asked["await"])
+        else:
+            generation += 1
+            numbers = range(asked["updates"])
+            if "each" in asked:
+                answer = [_timed([number], generation)["wall_s"] for number in numbers]
+            else:
+                answer = _timed(numbers, generation)
+        print(json.dumps(answer), flush=True)
+    os._exit(0)  # the framework's threads would go on
+
+
+def _timed(numbers: Iterable[int], generation: int) -> dict[str, float]:
+    wall_s, cpu_s = time.monotonic(), time.process_time()
+    Bare.one.update(numbers, generation)
+    return {"wall_s": time.monotonic() - wall_s, "cpu_s": time.process_time() - cpu_s}
+
+
+def main() -> None:
+    address, port = sys.argv[1:]
+    configuration = framework.settings()
+    configuration(args=[], project="vmmlab-bare")
+    configuration.set_override("ofp_listen_host", address)
+    configuration.set_override("ofp_tcp_listen_port", int(port))
+    framework.hub.spawn(obey)
+    framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "benchmarks.bare"])
+
+
+if __name__ == "__main__":
+    # The framework imports the application by its name, so this has to be that module.
+    from benchmarks import bare
+
+    bare.main()

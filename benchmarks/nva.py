@@ -1,0 +1,225 @@
+"""The NVA's speed, beside the least that an application of the same framework does.
+
+    python -m benchmarks.nva [--nves 3 16 64] [--json]
+
+Two processes are connected to the same real switches and take turns: the NVA, and a bare loop that
+sends a flow-mod and a barrier to every switch and does nothing else (`benchmarks.bare`).
+
+    change    one mapping change (`push`): from the VM's arrival until every NVE has confirmed
+    updates   many VMs arrive at once: mapping changes a second, CPU time for each
+    miss      a frame without an entry (`pull`): from its packet-in to the answer's packet-out,
+              both seen at the NVE's end of the control channel
+
+Absolute times are this machine's at this moment; ratios are what to compare.  Messages are counted
+by the switches: a mapping change is more than one flow-mod for each NVE, and a ratio by update does
+not make allowance for that.  Needs root.
+"""
+
+import argparse
+import json
+import socket
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from benchmarks.control import FLOW_MOD, PACKET_IN, PACKET_OUT, Watch
+from benchmarks.side_by_side import BARE_PORT, TIMEOUT_S, SideBySide, Vms, ip, mac
+from experiments import machine
+from experiments.nva import OPENFLOW_PORT
+from experiments.scenario import Overlay
+from nve import namespace, octets
+from nve.rules import FIRST_VM_PORT
+
+SIZES = (3, 16, 64)
+VMS = 64
+CHANGE_ROUNDS, UPDATE_ROUNDS = 3, 5
+"""In each of which every VM moves once."""
+MISSES = 300
+MISS_EVERY_S = 0.01
+WARM_UP = 20
+TENANT = "tenant"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of some times."""
+
+    p50_ms: float
+    p99_ms: float
+
+    @classmethod
+    def of(cls, times_s: Sequence[float]) -> "Spread":
+        percentiles = statistics.quantiles(times_s, n=100, method="inclusive")
+        return cls(round(percentiles[49] * 1e3, 2), round(percentiles[98] * 1e3, 2))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Of many updates at once: medians over rounds."""
+
+    per_s: float
+    cpu_ms: float
+    """Of the controller's process, for each update."""
+    messages: float
+    """That all switches together have received, for each update."""
+
+    @classmethod
+    def of(cls, rounds: Sequence[tuple[float, float, int]]) -> "Rate":
+        wall_s, cpu_s, messages = (statistics.median(each) for each in zip(*rounds, strict=True))
+        return cls(round(VMS / wall_s, 1), round(cpu_s / VMS * 1e3, 2), round(messages / VMS, 1))
+
+
+def pushed(nves: int) -> dict[str, Any]:
+    """`change` and `updates` of the NVA and of the bare loop."""
+    with SideBySide(nves, Overlay(mapping_update="push")) as bench:
+        vms = Vms(bench, [number % nves for number in range(VMS)])
+        bench.bare({"updates": VMS})  # from now on entries are replaced, as the NVA's are
+        changes = [_changes(bench, vms) for _ in range(CHANGE_ROUNDS)]
+        rounds = [_updates(bench, vms) for _ in range(UPDATE_ROUNDS)]
+    nva_s, bare_s = (
+        [time_s for some in each for time_s in some] for each in zip(*changes, strict=True)
+    )
+    nva, bare = (Rate.of(each) for each in zip(*rounds, strict=True))
+    return {
+        "nves": nves,
+        "change": {"nva": asdict(Spread.of(nva_s)), "bare": asdict(Spread.of(bare_s))},
+        "updates": {"nva": asdict(nva), "bare": asdict(bare)},
+        "ratio": {
+            "updates": round(nva.per_s / bare.per_s, 2),
+            "messages": round(nva.per_s * nva.messages / (bare.per_s * bare.messages), 2),
+            "updates_per_cpu_time": round(bare.cpu_ms / nva.cpu_ms, 2),
+        },
+    }
+
+
+def _changes(bench: SideBySide, vms: Vms) -> tuple[list[float], list[float]]:
+    """Seconds for each change, one after the other, of either."""
+    moves = []
+    for number in range(VMS):
+        moves.append(vms.depart(number))
+        bench.nva.post(f"moves/{moves[-1]}/activate", until="converged", timeout_s=TIMEOUT_S)
+    times = _arrivals(bench, moves)
+    vms.settle(moves)
+    return [end - begin for begin, end in times], bench.bare({"updates": VMS, "each": 1})
+
+
+Round = tuple[float, float, int]
+"""Wall and CPU time in seconds, and messages."""
+
+
+def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
+    """All at once, of either."""
+    moves = [vms.depart(number) for number in range(VMS)]
+    received, cpu_s = bench.received(), bench.nva_cpu_s()
+    for move in moves:
+        bench.nva.post(f"moves/{move}/activate")
+    for move in moves:
+        bench.nva.get(f"moves/{move}", until="converged", timeout_s=TIMEOUT_S)
+    cpu_s, received = bench.nva_cpu_s() - cpu_s, bench.received() - received
+    begins, ends = zip(*_arrivals(bench, moves), strict=True)
+    nva = (max(ends) - min(begins), cpu_s, received)
+    vms.settle(moves)
+
+    received = bench.received()
+    took = bench.bare({"updates": VMS})
+    return nva, (took["wall_s"], took["cpu_s"], bench.received() - received)
+
+
+def _arrivals(bench: SideBySide, moves: Sequence[int]) -> list[tuple[float, float]]:
+    """When the NVA began to change each move's mapping, and when all NVEs had confirmed it."""
+    times: dict[int, dict[str, float]] = {move: {} for move in moves}
+    for event in bench.nva.events():
+        move = event.details.get("move")
+        if isinstance(move, int) and move in times:
+            times[move][event.name] = event.t_ns / 1e9
+    return [(found["mapping-updated"], found["move-converged"]) for found in times.values()]
+
+
+def pulled() -> dict[str, Any]:
+    """`miss` of the NVA, then of the bare loop, at one of three NVEs."""
+    overlay = Overlay(mapping_update="pull", lifetime_s=3600)
+    with SideBySide(3, overlay) as bench:
+        Vms(bench, [0, *(1 + number % 2 for number in range(WARM_UP + MISSES))])
+        nve = bench.data_centre.nves[bench.nves[0]]
+        nve.bridge.add_internal_port(TENANT, FIRST_VM_PORT)
+        namespace.ip(nve.pid, [f"link set {TENANT} up"])
+        with namespace.inside(nve.pid):
+            tenant = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+            tenant.bind((TENANT, 0))
+        first, found = 1, {}
+        for name, port in (("nva", OPENFLOW_PORT), ("bare", BARE_PORT)):
+            bench.connect(port)
+            with Watch(nve.pid, port) as watch:
+                found[name] = [_miss(tenant, watch, first + n) for n in range(WARM_UP + MISSES)]
+            first += WARM_UP + MISSES
+        tenant.close()
+    return {name: asdict(Spread.of(times_s[WARM_UP:])) for name, times_s in found.items()}
+
+
+def _miss(tenant: socket.socket, watch: Watch, number: int) -> float:
+    """Seconds from the packet-in about VM 0's first frame to another VM until its packet-out."""
+    time.sleep(MISS_EVERY_S)
+    ends = IPv4Address(ip(0)), IPv4Address(ip(number))
+    packet = octets.ip(*ends, socket.IPPROTO_UDP, octets.udp(7, 7, b"miss"))
+    tenant.send(octets.ethernet(mac(0), mac(number), 0x0800, packet))
+    messages = watch.until(PACKET_OUT, TIMEOUT_S)
+    kinds = [message.kind for message in messages]
+    assert kinds[0] == PACKET_IN, f"the first message after a miss was {kinds[0]}"
+    assert FLOW_MOD in kinds, "a miss was answered without an entry"
+    return (messages[-1].t_ns - messages[0].t_ns) / 1e9
+
+
+def measure(sizes: Sequence[int]) -> dict[str, Any]:
+    load_before = machine.load()
+    return {
+        "load_before": load_before,
+        "cpu_count": machine.facts()["cpu_count"],
+        "pushed": [pushed(nves) for nves in sizes],
+        "miss": pulled(),
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """The figures as tables."""
+    load = ", ".join(map(str, found["load_before"]))
+    print(f"{found['cpu_count']} cores, load before: {load}")
+    line = "{:>5}  {:>7} {:>7}  {:>7} {:>7}  {:>7} {:>7}  {:>7} {:>7}  {:>6} {:>6} {:>6}".format
+    print("NVEs   change: p50/p99 ms, NVA, bare   updates/s       messages/update  NVA / bare by")
+    print(
+        line(
+            "", *("NVA", ""), *("bare", ""), "NVA", "bare", "NVA", "bare", "update", "messg.", "CPU"
+        )
+    )
+    for each in found["pushed"]:
+        nva, bare = each["change"]["nva"], each["change"]["bare"]
+        rate, bare_rate, ratio = each["updates"]["nva"], each["updates"]["bare"], each["ratio"]
+        print(
+            line(
+                each["nves"],
+                *(nva["p50_ms"], nva["p99_ms"], bare["p50_ms"], bare["p99_ms"]),
+                *(rate["per_s"], bare_rate["per_s"], rate["messages"], bare_rate["messages"]),
+                *(ratio["updates"], ratio["messages"], ratio["updates_per_cpu_time"]),
+            )
+        )
+    for name, miss in found["miss"].items():
+        p50_ms, p99_ms = miss["p50_ms"], miss["p99_ms"]
+        print(f"miss, packet-in to packet-out, {name}: p50 {p50_ms} ms, p99 {p99_ms} ms")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Benchmark the NVA beside a bare loop.")
+    parser.add_argument("--nves", type=int, nargs="+", default=SIZES, help="how many, in turn")
+    parser.add_argument("--json", action="store_true", help="for a script")
+    arguments = parser.parse_args()
+    found = measure(arguments.nves)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""Real switches with two controllers: the NVA, and `benchmarks.bare`.
+
+A star of NVEs, one Open vSwitch instance and one namespace for each, a control network and an NVA
+process, as in every run; VMs are known to the NVA only.  Both controllers are pinned to one core,
+switches and whoever asks to the others.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from typing import Any, Self
+
+from experiments.machine import ROOT
+from experiments.nva import OPENFLOW_PORT, Nva
+from experiments.scenario import Overlay
+from nve.bridge import INTEGRATION
+from nve.model import Mac
+from nve.rules import FIRST_VM_PORT
+from nve.wait import wait_until
+from topologies.emulation import DataCentre
+from topologies.session import Session
+from topologies.spec import PLAIN_LINK
+from topologies.star import Parameters, build
+
+BARE_PORT = OPENFLOW_PORT + 1
+VNI = 5000
+TIMEOUT_S = 120
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class SideBySide:
+    """`data_centre`, `nva` and `bare` are there inside the `with`."""
+
+    def __init__(self, nves: int, overlay: Overlay) -> None:
+        self._overlay = overlay
+        self._fabric = build(Parameters(nves=nves))
+        self._ports: tuple[int, ...] = ()
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start(self, stack: ExitStack) -> None:
+        controllers, others = _cores()
+        stack.enter_context(_pinned(others))
+        session = stack.enter_context(Session.create("benchmark"))
+        self.data_centre = DataCentre(self._fabric, (), PLAIN_LINK, session)
+        stack.callback(self.data_centre.stop)
+        self.data_centre.start()
+        self.nves = list(self.data_centre.nves)
+        self.nva = Nva(self.data_centre, "os-ken", self._overlay)
+        stack.callback(self.nva.stop)
+        with _pinned(controllers):
+            self.nva.start()
+            self._bare = self._start_bare(stack)
+        self.connect(OPENFLOW_PORT, BARE_PORT)
+
+    def _start_bare(self, stack: ExitStack) -> "subprocess.Popen[str]":
+        address = self.data_centre.nva.address
+        process = self.data_centre.in_node(
+            "nva",
+            [sys.executable, "-m", "benchmarks.bare", str(address), str(BARE_PORT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        return process
+
+    def connect(self, *ports: int) -> None:
+        """All switches to these controllers and to no other."""
+        self._ports = ports
+        address = self.data_centre.nva.address
+        how = ("connection_mode=out-of-band", "max_backoff=1000", "inactivity_probe=60000")
+        made = [
+            ("--", f"--id=@to{port}", "create", "Controller", f'target="tcp:{address}:{port}"')
+            for port in ports
+        ]
+        controllers = f"controller=[{','.join(f'@to{port}' for port in ports)}]"
+        for nve in self.data_centre.nves.values():
+            created = chain(*((*words, *how) for words in made))
+            nve.bridge.vsctl("set", "Bridge", INTEGRATION, controllers, *created)
+        self.bare({"await": len(self.nves) if BARE_PORT in ports else 0})
+        wait_until(self._unsettled, TIMEOUT_S)
+
+    def _unsettled(self) -> str | None:
+        wanted = OPENFLOW_PORT in self._ports
+        connected = self.nva.get("health")["connected"]
+        wrong = [nve for nve, there in connected.items() if there != wanted]
+        return f"connected to the NVA is not {wanted} of {', '.join(wrong)}" if wrong else None
+
+    def bare(self, asked: Mapping[str, int]) -> Any:
+        """Have the bare application do something, and return what it says."""
+        assert self._bare.stdin is not None
+        assert self._bare.stdout is not None
+        print(json.dumps(asked), file=self._bare.stdin, flush=True)
+        line = self._bare.stdout.readline()
+        if not line:
+            raise RuntimeError("the bare application has ended")
+        return json.loads(line)
+
+    def nva_cpu_s(self) -> float:
+        """CPU time of the NVA's process since its start."""
+        with open(f"/proc/{self.nva.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def received(self) -> int:
+        """OpenFlow messages that all switches together have received since they started."""
+        counter = ("coverage/read-counter", "ofproto_recv_openflow")
+        return sum(int(nve.bridge.appctl(*counter)) for nve in self.data_centre.nves.values())
+
+
+class Vms:
+    """VMs that only the NVA knows of, by number, and at which of the NVEs each is."""
+
+    def __init__(self, bench: SideBySide, places: Sequence[int]) -> None:
+        self._nva, self._nves, self._at = bench.nva, bench.nves, list(places)
+        for number, at in enumerate(places):
+            body = {"vm": f"vm{number}", "vni": VNI, "mac": mac(number), "addresses": [ip(number)]}
+            self._nva.post("associations", {**body, "nve": self._nves[at], "port": port(number)})
+
+    def depart(self, number: int) -> int:
+        """Begin a move to the next NVE, up to where the VM may arrive; returns its number."""
+        to = self._nves[self._next(number)]
+        body = {"vm": f"vm{number}", "to": to, "port": port(number), "idle_s": 1}
+        move = int(self._nva.post("moves", body, until="prepared")["number"])
+        self._nva.post(f"moves/{move}/depart", until="redirected")
+        return move
+
+    def settle(self, moves: Sequence[int]) -> None:
+        """Wait until nothing is left of a move of each, in order; give the old places back."""
+        for number, move in enumerate(moves):
+            self._nva.get(f"moves/{move}", until="completed", timeout_s=TIMEOUT_S)
+            self._nva.delete(f"associations/{self._nves[self._at[number]]}/vm{number}")
+            self._at[number] = self._next(number)
+
+    def _next(self, number: int) -> int:
+        return (self._at[number] + 1) % len(self._nves)
+
+
+def port(number: int) -> int:
+    """The same at every NVE."""
+    return FIRST_VM_PORT + number
+
+
+def mac(number: int) -> Mac:
+    return Mac(f"02:00:00:00:{number >> 8:02x}:{number & 0xFF:02x}")
+
+
+def ip(number: int) -> str:
+    return f"10.0.{number // 250}.{1 + number % 250}"
+
+
+def _cores() -> tuple[frozenset[int], frozenset[int]]:
+    """One for controllers, and the others; the same where there is only one."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    return frozenset({first}), frozenset(others or [first])
+
+
+@contextmanager
+def _pinned(cores: frozenset[int]) -> Iterator[None]:
+    """This thread, and all that it starts meanwhile, run on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

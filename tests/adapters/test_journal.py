@@ -1,0 +1,256 @@
+"""The NVA's state on disk: what it survives, and what is refused rather than half believed."""
+
+import json
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from controller import journal
+from controller.app import Nva
+from controller.durable import Change, Place, decode, encode, merged
+from controller.journal import Journal, Unreadable, read_trace
+from controller.mapping import Directory
+from controller.mobility import Phase
+from controller.moves import Move, MoveRequest
+from nve.messages import Record
+from nve.model import Binding, IPAddress, TenantSystem
+from nve.pipeline import Attachment, Redirect, RemoteEntry, Role
+from tests.helpers.nva import confirm, connected, settings
+from tests.helpers.tenants import BLUE, RED, vm, vteps
+
+VM1, VM2, NAMESAKE = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("blue", 1, "nve2", BLUE)
+SYSTEM = VM1.tenant_system
+VTEPS = {name: str(address) for name, address in vteps().items()}
+SIX = vteps(version=6)
+
+
+def binding(sequence: int, of: TenantSystem = SYSTEM, nve: str = "nve1") -> Binding:
+    return Binding(of, VM1.addresses, nve, sequence)
+
+
+CHANGES = {
+    "nothing": Change(),
+    "vms": Change(vms={"vm1": SYSTEM, "blue": NAMESAKE.tenant_system}, vm_mtus={RED: 1430}),
+    "bindings": Change(bindings=(binding(7), binding(1, NAMESAKE.tenant_system))),
+    "places": Change(
+        places=(
+            Place("nve1", SYSTEM, Attachment(SYSTEM, VM1.addresses, 10, Role.DEPARTING)),
+            Place("nve2", SYSTEM, remote=RemoteEntry(vteps()["nve1"], 2)),
+            Place("nve3", SYSTEM, remote=RemoteEntry(SIX["nve1"]), redirect=Redirect(None)),
+            Place("nve3", NAMESAKE.tenant_system, redirect=Redirect(SIX["nve1"], idle_s=2)),
+            Place("nve1", VM2.tenant_system),
+        )
+    ),
+    "moves": Change(
+        moves=(
+            Move(1, MoveRequest("vm1", "nve2", 10, timer_s=3), SYSTEM, "nve1", 5, 9),
+            Move(
+                2, MoveRequest("vm1", "nve3", 10, idle_s=1), SYSTEM, "nve2", 6, 9,
+                Phase.DRAINED, placed=True, outdated=frozenset({"nve1", "nve3"}),
+            ),
+        ),
+        handovers=3,
+    ),
+}  # fmt: skip
+
+
+def opened(directory: Path) -> Journal:
+    return Journal(directory / "state", VTEPS)
+
+
+def file_of(directory: Path) -> Path:
+    return directory / "state" / "journal"
+
+
+def written(directory: Path, *changes: Change) -> Path:
+    kept = opened(directory)
+    for change in changes:
+        kept.append(change, Change)
+    kept.close()
+    return file_of(directory)
+
+
+def appended(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(b"%08x %s\n" % (zlib.crc32(content), content))
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_is_read_as_it_was_written(change: Change) -> None:
+    assert decode(encode(change)) == change
+
+
+def test_later_changes_replace_parts_of_earlier_ones(tmp_path: Path) -> None:
+    first = CHANGES["places"].places
+    gone = Place("nve1", SYSTEM)
+    written(tmp_path, *CHANGES.values(), Change(places=(gone,)), Change(bindings=(binding(8),)))
+
+    found = opened(tmp_path).before
+    assert set(found.places) == {gone, *first[1:]}
+    assert set(found.bindings) == {binding(8), binding(1, NAMESAKE.tenant_system)}
+    assert [move.phase for move in found.moves] == [Phase.PREPARING, Phase.DRAINED]
+    assert (found.vms, found.vm_mtus, found.handovers) == (
+        CHANGES["vms"].vms,
+        {RED: 1430},
+        3,
+    )
+
+
+def test_a_new_directory_holds_nothing(tmp_path: Path) -> None:
+    assert not opened(tmp_path).before
+    assert not opened(tmp_path).before
+
+
+@pytest.mark.parametrize("left", [1, 9, 10, -2, -1])
+def test_a_line_that_the_process_died_over_is_left_out(tmp_path: Path, left: int) -> None:
+    path = written(tmp_path, CHANGES["vms"], CHANGES["moves"], CHANGES["bindings"])
+    *whole, last = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole, last[:left]]))
+
+    assert opened(tmp_path).before == merged([CHANGES["vms"], CHANGES["moves"]])
+    written(tmp_path, CHANGES["bindings"])
+    assert opened(tmp_path).before.bindings == CHANGES["bindings"].bindings
+
+
+def test_any_other_damage_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, CHANGES["vms"], CHANGES["moves"])
+    sound = path.read_bytes()
+    for place in range(0, len(sound) - 1, 7):
+        damaged = bytearray(sound)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(Unreadable, match=r"journal is damaged in line \d; move it away"):
+            opened(tmp_path)
+    path.write_bytes(b"")
+    with pytest.raises(Unreadable, match="does not say what it is"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ({"version": 2}, "is of version 2, and this NVA reads up to 1"),
+        ({"nves": {"nve1": "10.9.9.9"}}, "is about other NVEs"),
+    ],
+)
+def test_what_another_nva_has_written_is_refused(
+    tmp_path: Path, header: dict[str, object], complaint: str
+) -> None:
+    path = written(tmp_path)
+    sound = {"format": journal.FORMAT, "version": 1, "nves": VTEPS}
+    path.write_bytes(b"")
+    appended(path, json.dumps({**sound, **header}).encode())
+
+    with pytest.raises(Unreadable, match=complaint):
+        opened(tmp_path)
+
+
+def test_a_line_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, CHANGES["vms"])
+    appended(path, b'{"bindings": [{"nve": 7}]}')
+
+    with pytest.raises(Unreadable, match="cannot be understood in line 4: no change of the NVA's"):
+        opened(tmp_path)
+
+
+def test_a_file_that_has_grown_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LEAST_BYTES", 2000)
+    kept = opened(tmp_path)
+    sizes = []
+    for sequence in range(1, 200):
+        change = Change(bindings=(binding(sequence),))
+        kept.append(change, lambda change=change: change)
+        sizes.append(file_of(tmp_path).stat().st_size)
+    kept.close()
+
+    assert max(sizes) < 3000
+    assert opened(tmp_path).before.bindings == (binding(199),)
+    assert not file_of(tmp_path).with_suffix(".new").exists()
+
+
+def test_a_process_that_died_while_writing_anew_has_lost_nothing(tmp_path: Path) -> None:
+    path = written(tmp_path, CHANGES["moves"])
+    path.with_suffix(".new").write_bytes(b"half a")
+
+    assert opened(tmp_path).before == CHANGES["moves"]
+
+
+def test_only_the_owner_may_look(tmp_path: Path) -> None:
+    assert written(tmp_path).parent.stat().st_mode & 0o077 == 0
+
+
+def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = opened(tmp_path)
+    monkeypatch.setattr(journal.os, "write", lambda file, line: len(line) - 1)
+    with pytest.raises(OSError, match="no room for another line"):
+        kept.append(CHANGES["vms"], Change)
+
+
+def test_the_trace_goes_on_after_its_last_whole_line(tmp_path: Path) -> None:
+    path = tmp_path / "trace"
+    assert read_trace(path) == []
+    line = {"t_ns": 5, "event": "e", "subject": "s", "details": {"move": 1}}
+    path.write_text(json.dumps(line) + "\n" + '{"t_ns": 6, "ev')
+
+    assert read_trace(path) == [Record(**line)]
+    assert path.read_text() == json.dumps(line) + "\n"
+
+
+# -- the whole NVA ---------------------------------------------------------------------------------
+
+
+def associated(nva: Nva) -> None:
+    for each, port in ((VM1, 10), (VM2, 11)):
+        nva.decide(
+            lambda now_ns, each=each, port=port: nva.authority.associate(
+                each.name, each.tenant_system, each.addresses, each.nve, port, now_ns
+            )
+        )
+
+
+def test_another_process_goes_on_where_one_was_killed(tmp_path: Path) -> None:
+    wanted = settings(tmp_path)
+    first = Nva(wanted)
+    wires = connected(first)
+    associated(first)
+    confirm(first, *wires.values())
+    first.decide(
+        lambda now_ns: first.authority.request_move(
+            MoveRequest("vm1", "nve3", 10, idle_s=2), now_ns
+        )
+    )
+
+    second = Nva(wanted)
+    assert [line.event for line in second.trace][-1] == "nva-restarted"
+    assert second.trace[:-1] == first.trace
+    assert list(second.authority.directory) == list(first.authority.directory)
+    for nve in second.authority.book:
+        assert second.authority.book.rules(nve) == first.authority.book.rules(nve)
+    (move,) = second.authority.moves
+    assert move.phase is Phase.PREPARING
+    confirm(second, *connected(second).values())
+    assert second.authority.move(1).phase is Phase.PREPARED
+
+
+def test_a_state_that_speaks_of_other_nves_is_refused(tmp_path: Path) -> None:
+    """The header could be right, and the rest nonsense."""
+    wanted = settings(tmp_path)
+    path = tmp_path / "state" / "journal"
+    first = Nva(wanted)
+    assert path.exists()
+    stranger = Change(places=(Place("nve9", SYSTEM),))
+    appended(path, encode(stranger))
+
+    with pytest.raises(ValueError, match="it speaks of nve9, which is no NVE here"):
+        Nva(wanted)
+    assert list(first.authority.directory) == list(Directory())
+
+
+def test_addresses_of_either_family_are_told_apart() -> None:
+    addresses: frozenset[IPAddress] = VM1.addresses
+    (found,) = decode(encode(Change(bindings=(replace(binding(1), addresses=addresses),)))).bindings
+    assert found.addresses == addresses

@@ -1,0 +1,145 @@
+"""The draft's overlay towards an NVA that dies before, or after, it has heard a request."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from controller.mobility import Phase
+from experiments.nva import NvaAway, NvaError
+from experiments.overlays import Refused, Relocation
+from experiments.overlays.nvo3 import Nvo3
+from experiments.scenario import Overlay
+from tests.helpers.lab import vm_spec
+
+MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11)
+
+
+class FakeNva:
+    """Carries moves on at once.  `dies` says at each request: not at all, before or after it has
+    heard it."""
+
+    def __init__(self, *dies: str) -> None:
+        self._dies = list(dies)
+        self.moves: list[dict[str, Any]] = []
+        self.heard: list[str] = []
+        self.connected = {"nve1": True, "nve2": True}
+        self.refuses = 0
+
+    def post(self, path: str, body: Any = None, **_: object) -> Any:
+        return self._living(lambda: self._changed(path, body))
+
+    def delete(self, path: str) -> Any:
+        return self._living(lambda: self.heard.append(f"delete {path}"))
+
+    def get(self, path: str, **_: object) -> Any:
+        if path == "health":
+            return {"connected": self.connected}
+        if path == "moves":
+            return self.moves
+        return self.moves[int(path.removeprefix("moves/")) - 1]
+
+    def _living(self, act: Any) -> Any:
+        fate = self._dies.pop(0) if self._dies else ""
+        if fate == "before":
+            raise NvaAway("gone")
+        answer = act()
+        if fate == "after":
+            raise NvaAway("gone")
+        return answer
+
+    def _changed(self, path: str, body: Any) -> Any:
+        self.heard.append(path)
+        if path == "moves":
+            if self.refuses:
+                self.refuses -= 1
+                raise NvaError("no")
+            number = len(self.moves) + 1
+            line = {"number": number, "vm": body["vm"], "to": body["to"], "phase": Phase.PREPARED}
+            self.moves.append(line)
+            return line
+        _, which, verb = path.split("/")
+        phases = {
+            "depart": Phase.REDIRECTED, "activate": Phase.ARRIVED, "cancel": Phase.ROLLED_BACK,
+        }  # fmt: skip
+        self.moves[int(which) - 1]["phase"] = phases[verb]
+        return None
+
+
+def overlay(nva: FakeNva) -> Nvo3:
+    nowhere: Any = SimpleNamespace(session=SimpleNamespace(directory=Path("/nonexistent")))
+    made = Nvo3(nowhere, Overlay.model_validate({}), "os-ken")
+    made.nva = nva  # type: ignore[assignment]
+    return made
+
+
+@pytest.mark.parametrize("dies", ["", "before", "after"])
+def test_a_move_is_asked_for_once_whether_the_nva_had_heard_it_or_not(dies: str) -> None:
+    nva = FakeNva(dies)
+    overlay(nva).prepare(MOVE, patience_s=5)
+
+    assert nva.heard == ["moves"]
+
+
+@pytest.mark.parametrize("dies", ["", "before", "after"])
+@pytest.mark.parametrize("verb", ["depart", "activate", "cancel"])
+def test_a_move_is_taken_on_once_whether_the_nva_had_heard_it_or_not(verb: str, dies: str) -> None:
+    nva = FakeNva("", dies)
+    made = overlay(nva)
+    made.prepare(MOVE, patience_s=5)
+    match verb:
+        case "depart":
+            made.switch_over(MOVE, patience_s=5)
+        case "activate":
+            made.arrive(MOVE, patience_s=5, announced=False)
+        case "cancel":
+            made.roll_back(MOVE, patience_s=5)
+
+    assert nva.heard == ["moves", f"moves/1/{verb}"]
+
+
+def test_a_move_that_the_nva_never_had_needs_no_roll_back() -> None:
+    nva = FakeNva()
+    overlay(nva).roll_back(MOVE, patience_s=5)
+
+    assert nva.heard == []
+
+
+def test_a_request_without_an_answer_is_still_rolled_back() -> None:
+    nva = FakeNva("after")
+    made = overlay(nva)
+    with pytest.raises(NvaAway):
+        made.prepare(MOVE, patience_s=0)
+    made.roll_back(MOVE, patience_s=5)
+
+    assert [line["phase"] for line in nva.moves] == [Phase.ROLLED_BACK]
+
+
+def test_patience_ends() -> None:
+    with pytest.raises(NvaAway):
+        overlay(FakeNva(*["before"] * 20)).prepare(MOVE, patience_s=0.2)
+
+
+def test_a_refusal_is_a_refusal() -> None:
+    nva = FakeNva()
+    nva.refuses = 2
+    with pytest.raises(Refused, match="no"):
+        overlay(nva).prepare(MOVE, patience_s=5)
+
+
+def test_an_nve_that_has_just_come_back_is_no_refusal() -> None:
+    nva = FakeNva()
+    nva.refuses = 1
+    overlay(nva).prepare(MOVE, patience_s=5)
+
+    assert len(nva.moves) == 1
+
+
+def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
+    nva = FakeNva()
+    made = overlay(nva)
+    made.prepare(MOVE, patience_s=5)
+    nva.moves[0]["phase"] = Phase.ROLLED_BACK
+    with pytest.raises(NvaError, match="has rolled back the move of vm1"):
+        made._await(MOVE, Phase.REDIRECTED, 1)

@@ -1,0 +1,73 @@
+"""`pytest --record-outcomes`: how the tests that show requirements went, for docs/conformance.md.
+
+A test counts with all of its cases or not at all: of one that was cut short or narrowed down to
+some of its parameters, only a failure is recorded.  Tests that were not run keep what is known.
+"""
+
+import importlib.metadata
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from experiments import machine
+from nve import capabilities
+from tests.helpers import conformance
+
+
+class Recorder:
+    """The plugin."""
+
+    def __init__(self) -> None:
+        self._cases: Counter[str] = Counter()
+        self._went: dict[str, str] = {}
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Before others leave some out."""
+        self._cases.update(_test(item.nodeid) for item in items if item.get_closest_marker("shows"))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A case is as good as the worst of its set-up, its call and its tear-down."""
+        says = report.when == "call" or report.outcome != "passed"
+        if says and "shows" in report.keywords and self._went.get(report.nodeid) != "failed":
+            self._went[report.nodeid] = report.outcome
+
+    def pytest_sessionfinish(self) -> None:
+        went: dict[str, Counter[str]] = {}
+        for case, outcome in self._went.items():
+            went.setdefault(_test(case), Counter())[outcome] += 1
+        whole = {
+            test: outcomes
+            for test, outcomes in went.items()
+            if outcomes["failed"] or outcomes.total() == self._cases[test]
+        }
+        if whole:
+            _record(whole)
+
+
+def _test(case: str) -> conformance.Test:
+    return case.partition("[")[0]
+
+
+def _record(went: dict[str, Counter[str]]) -> None:
+    known = conformance.marks(conformance.sources_of_tests())
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    recorded = conformance.read_outcomes().updated(now, facts(), went, known)
+    new = conformance.OUTCOMES.with_suffix(".new")
+    new.write_text(conformance.as_text(recorded), encoding="utf-8")
+    new.replace(conformance.OUTCOMES)
+
+
+def facts() -> dict[str, str]:
+    """What a reader wants to know of a run."""
+    found = machine.facts()
+    dirty = "" if found["git_clean"] else " and uncommitted changes"
+    return {
+        "revision": f"{str(found['git_revision'])[:10]}{dirty}",
+        "kernel": found["kernel"],
+        "Open vSwitch": str(found["open_vswitch"]).rpartition(" ")[2],
+        "datapath": "kernel" if capabilities.kernel_datapath_available() else "userspace",
+        "links": "netem" if capabilities.netem_available() else "delay line",
+        "framework": f"os-ken {importlib.metadata.version('os-ken')}",
+    }

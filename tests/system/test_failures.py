@@ -1,0 +1,194 @@
+"""Parts of the testbed fail while a VM moves: what comes of it is what `OUTCOMES` says.
+
+Every kind of failure at two moments or more, every moment at least once; `python -m
+benchmarks.failures` carries out all pairs.  A run whose VM is active at two places or none, whose
+NVEs hold anything else than the NVA wants, or whose mapping is wrong at the end has problems.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.failures import Observed, carry_out, trial
+from experiments import record
+from experiments.failures import (
+    ALL,
+    DESTINATION,
+    OF_ONE_NVE,
+    OTHER,
+    OUTCOMES,
+    SOURCE,
+    Case,
+    Kind,
+    Moment,
+)
+from experiments.lab import Lab
+from experiments.orchestrator import MoveUndone
+from experiments.run import Run
+from experiments.scenario import Move
+from nve import freezer
+from nve.bridge import OvsInstance
+from tests.helpers.runs import recorded, scenario
+
+CUT_FOR_S = 7.0
+"""Longer than an NVE needs to find the NVA gone (`inactivity_probe`)."""
+PAIRS: list[tuple[Case, Moment]] = [
+    ((Kind.NVE_DIES, SOURCE), Moment.PREPARED),
+    ((Kind.NVE_DIES, SOURCE), Moment.REDIRECTED),
+    ((Kind.NVE_DIES, DESTINATION), Moment.PAUSED),
+    ((Kind.NVE_DIES, DESTINATION), Moment.RESUMED),
+    ((Kind.NVE_DIES, OTHER), Moment.ARRIVED),
+    ((Kind.NVA_DIES, ALL), Moment.REQUESTED),
+    ((Kind.NVA_DIES, ALL), Moment.REDIRECTED),
+    ((Kind.NVA_DIES, ALL), Moment.RESUMED),
+    ((Kind.CONTROL_CUT, ALL), Moment.PREPARED),
+    ((Kind.CONTROL_CUT, DESTINATION), Moment.RESUMED),
+    ((Kind.CONTROL_SLOW, ALL), Moment.REQUESTED),
+    ((Kind.CONTROL_SLOW, ALL), Moment.PAUSED),
+    ((Kind.CONTROL_LOSSY, ALL), Moment.PREPARED),
+    ((Kind.CONTROL_LOSSY, ALL), Moment.ARRIVED),
+    ((Kind.UNDERLAY_PARTITION, SOURCE), Moment.REDIRECTED),
+    ((Kind.UNDERLAY_PARTITION, DESTINATION), Moment.CONVERGED),
+]
+
+
+def test_every_kind_is_tried_at_two_moments_and_every_moment_is_tried() -> None:
+    tried = [(kind, moment) for (kind, _), moment in PAIRS]
+
+    assert {moment for _, moment in tried} == set(Moment)
+    assert all(len({at for of, at in tried if of is kind}) >= 2 for kind in Kind)
+
+
+@pytest.mark.shows("R3.4", "R3.5", "R4.1.4", "R5.5")
+@pytest.mark.parametrize(
+    ("case", "moment"), PAIRS, ids=[f"{kind}-{place}-{at}" for (kind, place), at in PAIRS]
+)
+def test_a_failure_has_the_outcome_it_has_to_have(
+    tmp_path: Path, case: Case, moment: Moment
+) -> None:
+    lasts_s = CUT_FOR_S if case[0] is Kind.CONTROL_CUT else None
+    came = carry_out(case, trial(case, moment, lasts_s), tmp_path / "result")
+
+    assert came.problems == []
+    assert came.ending == OUTCOMES[case][moment].ending
+    assert came.bystanders_lost == 0
+    if case[0] not in OF_ONE_NVE:
+        assert came.lost == 0
+    story = [event.name for event in record.load(tmp_path / "result").events]
+    assert story.count("failure-injected") == story.count("failure-ended") == 1
+
+
+def test_without_holding_a_paused_vm_goes_back_to_a_source_that_has_died(tmp_path: Path) -> None:
+    """It has not been redirected then (see `experiments.failures`)."""
+    case = (Kind.NVE_DIES, SOURCE)
+    changes = {"overlay.hold": False}
+    came = carry_out(case, trial(case, Moment.PAUSED, **changes), tmp_path / "result")
+
+    assert (came.ending, came.problems) == ("rolled back", [])
+
+
+def test_a_move_that_is_given_up_without_a_failure_is_a_problem(tmp_path: Path) -> None:
+    """The excuse is checked: here, the failure comes long after the move was given up."""
+    case = (Kind.NVE_DIES, DESTINATION)
+    dead = trial(case, Moment.PAUSED).failures[0].model_dump(mode="json", exclude_none=True)
+    late = {**dead, "during": "converged"}
+    came = carry_out(case, trial(case, Moment.PAUSED, failures=[late, dead]), tmp_path / "result")
+
+    assert came.ending == "rolled back"
+    assert came.problems == ["failure 1, nve-dies, never happened: converged"]
+
+
+def test_a_vm_goes_back_before_anything_of_its_move_is_cleared_away(tmp_path: Path) -> None:
+    moves = [
+        {"at_s": 0.5, "vm": "vm1", "to": "nve2", "pause_ms": 20},
+        {"at_s": 1.3, "vm": "vm1", "to": "nve1", "pause_ms": 20},
+    ]
+    wanted = scenario(overlay__hold=True, overlay__idle_s=3, moves=moves, duration_s=3)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert set(result.moves["outcome"]) == {"completed"}
+    assert result.moves["lost"].sum() == 0
+
+
+# -- the checks, checked ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(scenario(traffic=[], moves=[])) as running:
+        yield running
+
+
+def problems(lab: Lab) -> list[str]:
+    """What the end of a run would have to say about the lab."""
+    run = Run(lab.scenario, recorder=None, options=None, progress=None)  # type: ignore[arg-type]
+    run._check_places(lab)
+    return run._outcome.problems
+
+
+def test_two_active_places_and_none_are_seen(lab: Lab) -> None:
+    hypervisor = lab.orchestrator.hypervisors["vm1"]
+    hypervisor.lay_cable(lab.data_centre.nves["nve2"].bridge)
+    places = hypervisor._places
+    assert problems(lab) == []
+
+    places["nve2"].set_forwarding(True)
+    assert problems(lab) == ["vm1 is at nve1, but plugged into nve1 and nve2"]
+    places["nve2"].set_forwarding(False)
+    places["nve1"].set_forwarding(False)
+    assert problems(lab) == ["vm1 is at nve1, but plugged into no NVE"]
+    places["nve1"].set_forwarding(True)
+
+    assert problems(lab) == []
+
+
+def test_a_vm_that_stands_still_is_seen(lab: Lab) -> None:
+    cgroup = lab.data_centre.vms["vm1"].cgroup
+    freezer.freeze(cgroup)
+    assert problems(lab) == ["vm1 stands still"]
+    freezer.thaw(cgroup)
+    assert problems(lab) == []
+
+
+def test_rules_that_an_nve_should_not_have_or_lacks_are_seen(lab: Lab) -> None:
+    switch = lab.data_centre.nves["nve1"].bridge
+    assert lab.overlay.differences() == []
+
+    switch.ofctl("add-flow", "br-int", "cookie=0x5,priority=7,actions=drop")
+    assert lab.overlay.differences() == ["nve1 holds 1 rules too many: 0000000000000005"]
+    switch.ofctl("--strict", "del-flows", "br-int", "priority=7")
+    assert lab.overlay.differences() == []
+
+    switch.ofctl("--strict", "del-flows", "br-int", "table=0,priority=0")
+    (missing,) = lab.overlay.differences()
+    assert missing.startswith("nve1 holds 1 rules too few: ")
+    cookie = missing.rpartition(" ")[2]
+    switch.ofctl("add-flow", "br-int", f"cookie=0x{cookie},table=0,priority=0,actions=drop")
+    assert lab.overlay.differences() == []
+
+
+def test_a_cable_that_cannot_be_laid_is_the_cause_that_is_said(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(switch: OvsInstance, name: str, ofport: int) -> None:
+        raise RuntimeError(f"{switch.name} has no room")
+
+    monkeypatch.setattr(OvsInstance, "add_port", full)
+    with pytest.raises(MoveUndone, match="nve3 has no room"):
+        lab.orchestrator.move(1, Move.model_validate({"at_s": 0, "vm": "vm2", "to": "nve3"}))
+
+    assert lab.orchestrator.where["vm2"] == "nve1"
+    assert problems(lab) == []
+
+
+def test_an_observation_tells_bystanders_from_correspondents(tmp_path: Path) -> None:
+    """A flow of an NVE that has died is none that has to be spared."""
+    case = (Kind.UNDERLAY_PARTITION, OTHER)
+    came = carry_out(case, trial(case, Moment.ARRIVED), tmp_path / "spared")
+    harmed = Observed(came.ending, came.problems, came.lost, 1, came.silence_ms)
+
+    assert came.bystanders_lost == 0
+    assert came.lost > 0
+    assert harmed != came
