@@ -18,7 +18,6 @@ from controller.app import Nva, NvaApplication
 from controller.northbound import serve
 from controller.settings import Settings
 
-
 ECHO_INTERVAL_S = 1.0
 UNREPLIED_ECHOES = 10
 """So many unanswered ones end a connection."""
@@ -42,6 +41,7 @@ def main() -> None:
     # A connection that has ended is reported only when its next echo is due.
     configuration.set_override("echo_request_interval", ECHO_INTERVAL_S)
     configuration.set_override("maximum_unreplied_echo_requests", UNREPLIED_ECHOES)
+    framework.guard_connections(nva.gatekeeper)
     framework.hub.spawn(serve(nva).serve_forever)
     print("ready", flush=True)
     framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "controller.app"])

@@ -20,6 +20,7 @@ from controller import openflow, packets, path_mtu
 from controller.authority import Authority
 from controller.drops import Reason
 from controller.framework import Application, handler, hub, ofp_event, ofproto, parser
+from controller.gatekeeper import Gatekeeper
 from controller.journal import Journal, read_trace
 from controller.meters import Meters, numbers
 from controller.settings import Settings
@@ -63,6 +64,10 @@ class Nva:
         self.trace = read_trace(settings.trace)
         self.changed = threading.Condition(threading.RLock())
         self._datapaths: dict[str, Any] = {}
+        homes = {nve.control: name for name, nve in settings.nves.items() if nve.control}
+        self.gatekeeper = Gatekeeper(
+            homes, lambda address, what: self._refuse(homes.get(ip_address(address), "?"), what)
+        )
         self._claimants: dict[str, Claimant] = {}
         self._meters = Meters()
         self._tokens: dict[tuple[str, int], int] = {}
@@ -301,8 +306,11 @@ class Nva:
         self.decide(lambda now_ns: self.authority.nve_connected(nve, now_ns))
 
     def _send_away(self, nve: str, datapath: Any) -> None:
-        self.decide(lambda now_ns: self.authority.sent_away(nve, datapath.id, now_ns))
+        self._refuse(nve, "connection")
         datapath.close()
+
+    def _refuse(self, nve: str, what: str) -> None:
+        self.decide(lambda now_ns: self.authority.refused_on_control(nve, what, now_ns))
 
     def _at_home(self, nve: str, datapath: Any) -> bool:
         """Whether the connection comes from where the NVE is on the control network."""

@@ -27,7 +27,8 @@ from controller.entries import Entries
 from controller.handover import Handovers
 from controller.mapping import AddressInUse, Directory
 from controller.mobility import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn
-from controller.moves import Move, MoveRequest, Moves
+from controller.move import Move, MoveRequest
+from controller.moves import Moves
 from controller.outbox import Outbox
 from controller.tally import Tally
 from nve.limits import USUAL, Limits
@@ -172,10 +173,11 @@ class Authority:
                     self._sent_by(nve, attachment, report)
         self._settle()
 
-    def sent_away(self, nve: str, dpid: int, now_ns: int) -> None:
-        """A switch that is not the NVE it claims to be ("?" where there is none) has connected."""
+    def refused_on_control(self, nve: str, what: str, now_ns: int) -> None:
+        """Something on the control network was not what it should be: in the name of an NVE or from
+        where it is, or of nobody known ("?")."""
         self._at(now_ns)
-        self.tally.refuse(nve, None, "connection", dpid=f"{dpid:016x}")
+        self.tally.refuse(nve, None, what)
 
     def refused_by(self, nve: str, kind: int, code: int, now_ns: int) -> None:
         """An NVE refused an instruction (OpenFlow error): a defect of ours, kept in the trace."""

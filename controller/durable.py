@@ -24,7 +24,8 @@ from pydantic import TypeAdapter, ValidationError
 from controller.book import Book
 from controller.handover import Handovers
 from controller.mapping import Directory
-from controller.moves import Move, Moves
+from controller.move import Move
+from controller.moves import Moves
 from nve.model import Binding, TenantSystem, Vni
 from nve.pipeline import Attachment, Redirect, RemoteEntry
 

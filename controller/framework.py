@@ -54,3 +54,32 @@ def settings() -> Any:
 def version() -> str:
     """Name and version, for the manifest."""
     return f"{NAME} {importlib.metadata.version(NAME)}"
+
+
+def guard_connections(gatekeeper: Any) -> None:
+    """Has a `controller.gatekeeper` look at each connection before anything of it is read, and at
+    each message before it is parsed.
+
+    The framework has no place for that: two of its functions are replaced.
+    """
+    controller, protocol = _part("controller.controller"), _part("ofproto.ofproto_parser")
+    serve, parse = controller.datapath_connection_factory, protocol.msg
+
+    def factory(connection: Any, address: Any) -> None:
+        if not gatekeeper.admits(address[0]):
+            connection.close()
+            return
+        try:
+            serve(connection, address)
+        finally:
+            gatekeeper.left(address[0])
+
+    def message(datapath: Any, version: int, kind: int, length: int, xid: int, octets: Any) -> Any:
+        if not gatekeeper.reads(datapath, bytes(octets)):
+            return None
+        read = parse(datapath, version, kind, length, xid, octets)
+        if read is None:  # it has raised, and the framework has said so
+            gatekeeper.misread(datapath)
+        return read
+
+    controller.datapath_connection_factory, protocol.msg = factory, message

@@ -1,4 +1,4 @@
-"""Moves under way: the steps of `controller.mobility`, carried out on the book and the directory.
+"""Moves under way, from one phase to the next (`controller.mobility`).
 
 Each move waits for facts: that NVEs have confirmed what they were told, that no NVE holds an old
 entry, that the rule for packets in flight has ended.  `look_for_progress` is called whenever one of
@@ -10,12 +10,12 @@ is right again, whichever move made it old.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from controller.book import Book
 from controller.entries import Entries
 from controller.handover import Handovers
-from controller.mapping import Directory, Outcome
+from controller.mapping import Directory
 from controller.mobility import (
     AWAITED,
     BEFORE_ARRIVAL,
@@ -26,64 +26,13 @@ from controller.mobility import (
     Step,
     advance,
 )
+from controller.move import Move, MoveRequest
 from controller.outbox import Outbox
+from controller.owed import TUNNELLING, Owed
+from controller.steps import IN_FLIGHT, Steps
 from nve.messages import RuleEnded
 from nve.model import Binding, TenantSystem
-from nve.pipeline import Attachment, Redirect, Role, compile_system
-from nve.rules import Purpose, Rule
-
-TUNNELLING = frozenset({Phase.ARRIVED, Phase.CONVERGED})
-"""After its arrival, a move's in-flight tunnel has not ended in these phases."""
-_IN_FLIGHT = {"tunnel": Purpose.IN_FLIGHT, "drop": Purpose.DEPARTED}
-
-
-@dataclass(frozen=True)
-class MoveRequest:
-    """What an orchestrator asks for.  `port` is the VM's new port at the destination NVE."""
-
-    vm: str
-    to: str
-    port: int
-    in_flight: str = "tunnel"
-    idle_s: int = 0
-    timer_s: int = 0
-    deadline_s: float = 60.0
-
-
-@dataclass
-class Move:
-    """A move and where it stands."""
-
-    number: int
-    request: MoveRequest
-    system: TenantSystem
-    source: str
-    requested_ns: int
-    deadline_ns: int
-    phase: Phase = Phase.PREPARING
-    placed: bool = False
-    """The destination NVE has been told of the VM's place there, and not to forget it again."""
-    outdated: frozenset[str] = frozenset()
-    """The NVEs that held an old entry when the VM arrived, and have held one ever since."""
-    awaiting: dict[str, int] = field(default_factory=dict)
-    """The NVEs that have not confirmed yet what this phase needs, and what: tokens of the book."""
-
-    @property
-    def destination(self) -> str:
-        return self.request.to
-
-
-@dataclass(frozen=True)
-class _Owed:
-    """The last counts of a rule for packets in flight, which the move's source NVE has to report.
-
-    A VM that leaves an NVE twice has the same rule there twice: the first report is the older
-    move's.
-    """
-
-    move: Move
-    cookie: int
-    superseded: bool = False
+from nve.rules import Rule
 
 
 class Moves:
@@ -105,9 +54,9 @@ class Moves:
         self._taken: dict[int, tuple[Phase, bool, frozenset[str]]] = {}
         """Of `take_changed`: those that nothing is left of since, and what it has told."""
         self._youngest: dict[TenantSystem, Move] = {}
-        self._owed: list[_Owed] = []
+        self._owed = Owed()
         self._book = book
-        self._directory = directory
+        self._steps = Steps(book, directory, entries, handovers)
         self._entries = entries
         self._outbox = outbox
         self._handovers = handovers
@@ -126,10 +75,10 @@ class Moves:
             self._leave_if_finished(move)
             move.deadline_ns = now_ns + int(move.request.deadline_s * 1e9)
         for move in list(self._under_way.values()):
-            standing = self._in_flight_rules(move.source, move.system)
+            standing = self._steps.in_flight_rules(move.source, move.system)
             last = self._leaving(move.source, move.system)[-1:] == [move]
             if last and standing:
-                self._owed.append(_Owed(move, standing[0].cookie))
+                self._owed.add(move, standing[0])
             elif move.phase in TUNNELLING:
                 self._tunnel_ended(move, "superseded")
             self._await(move)
@@ -186,11 +135,14 @@ class Moves:
             return
         match step:
             case Step.REDIRECT:
-                self._redirect(move)
+                self._owed.add(move, self._steps.redirect(move))
             case Step.REBIND:
-                self._rebind(move)
+                superseded = self._steps.rebind(move)
+                sequence = self._steps.binding(move).sequence
+                self._note(move, "mapping-updated", nve=move.destination, sequence=sequence)
+                self._supersede(move, superseded)
             case Step.RESTORE:
-                self._restore(move)
+                self._steps.restore(move)
         if event is Event.LAST_ENTRY_GONE:
             self._note(move, f"move-{Phase.CONVERGED}")
         if move.phase is not Phase.CONVERGED:
@@ -214,23 +166,17 @@ class Moves:
 
     def in_flight_counted(self, nve: str, report: RuleEnded) -> None:
         """A rule for packets in flight that nobody wants any more is gone: what it carried."""
-        for owed in self._owed:
-            if owed.move.source == nve and owed.cookie == report.cookie:
-                self._owed.remove(owed)
-                if owed.superseded:
-                    self._tunnel_ended(owed.move, "superseded", report)
-                else:
-                    counted = {"packets": report.packets, "bytes": report.octets}
-                    self._note(owed.move, "in-flight-before-arrival", nve=nve, **counted)
-                return
+        owed = self._owed.settle(nve, report.cookie)
+        if owed and owed.superseded:
+            self._tunnel_ended(owed.move, "superseded", report)
+        elif owed:
+            counted = {"packets": report.packets, "bytes": report.octets}
+            self._note(owed.move, "in-flight-before-arrival", nve=nve, **counted)
 
     def lost(self, nve: str) -> None:
         """The connection to an NVE is lost, and with it the counts of rules that are gone."""
-        for owed in [each for each in self._owed if each.move.source == nve]:
-            if owed.superseded:
-                self._tunnel_ended(owed.move, "superseded")
-            if owed.move.phase not in {*BEFORE_ARRIVAL, *TUNNELLING}:
-                self._owed.remove(owed)
+        for move in self._owed.forgive(nve):
+            self._tunnel_ended(move, "superseded")
 
     def give_up(self, nve: str) -> None:
         """Wait no longer for an NVE that is out of reach, where the VM has arrived."""
@@ -247,72 +193,18 @@ class Moves:
                 self._tunnel_ended(move, "given-up")
             self._look(move)
 
-    # -- steps -----------------------------------------------------------------------------------
+    def _supersede(self, newer: Move, rules: Iterable[Rule]) -> None:
+        """The VM has come back: the tunnel that led away from here has ended.
 
-    def _place(self, move: Move) -> None:
-        """The destination NVE gets the VM's port and its side of the tunnel (R5.1)."""
-        to, system = move.destination, move.system
-        newcomer = to not in self._book.present(system.vni)
-        addresses, source = self._binding(move).addresses, self._book.vteps[move.source]
-        role, port = Role.PRE_ASSOCIATED, move.request.port
-        lane = self._handovers.enabled
-        self._book.attach(to, Attachment(system, addresses, port, role, source, lane))
-        move.placed = True
-        if newcomer:
-            self._entries.introduce(to, system)
-        self._settle()
-        self._await(move)
-
-    def _redirect(self, move: Move) -> None:
-        """R5.2: the source NVE is told the destination NVE's address."""
-        to = self._book.vteps[move.destination] if move.request.in_flight == "tunnel" else None
-        self._set_role(move.source, move.system, Role.DEPARTING)
-        self._book.set_redirect(move.source, move.system, Redirect(to))
-        (waiting,) = self._in_flight_rules(move.source, move.system)
-        self._owed.append(_Owed(move, waiting.cookie))
-
-    def _rebind(self, move: Move) -> None:
-        """The VM is at the destination: the directory, both NVEs of the move, and others told."""
-        known, paths = self._binding(move), self._handovers.paths(move.system)
-        outcome = self._directory.rebind(move.system, move.destination, known.sequence + 1)
-        assert outcome is Outcome.CHANGED, outcome
-        binding = self._binding(move)
-        self._set_role(move.destination, move.system, Role.ACTIVE)
-        self._book.set_remote(move.destination, move.system, None)
-        redirect = self._book.state(move.source).redirects[move.system]
-        request = move.request
-        ending = replace(redirect, idle_s=request.idle_s, timer_s=request.timer_s)
-        self._book.set_redirect(move.source, move.system, ending)
-        self._note(move, "mapping-updated", nve=move.destination, sequence=binding.sequence)
-        self._entries.disseminate(binding, frozenset({move.source, move.destination}))
-        move.outdated = self._entries.outdated(binding)
-        self._supersede(move.destination, move.system)
-        self._handovers.arrived(move.system, paths)
-
-    def _supersede(self, nve: str, system: TenantSystem) -> None:
-        """The VM has come back: nothing that reaches this NVE has to be sent on any more."""
-        standing = [rule for rule in self._in_flight_rules(nve, system) if _ends(rule)]
-        self._book.set_redirect(nve, system, None)
-        for rule in standing:
-            move = self._tunnelling(nve, system)[-1]
-            if self._book.is_connected(nve):
-                self._owed.append(_Owed(move, rule.cookie, superseded=True))
-            else:
-                self._tunnel_ended(move, "superseded")
-
-    def _restore(self, move: Move) -> None:
-        """As if never asked: the VM is active at the source.
-
-        The destination keeps its place until the source has confirmed: what is still redirected
-        there could go round in a circle, where an older redirect leads away from there.
+        If its NVE is in reach, that is said only when its last count has come.
         """
-        self._set_role(move.source, move.system, Role.ACTIVE)
-        self._book.set_redirect(move.source, move.system, None)
-
-    def _displace(self, move: Move) -> None:
-        self._entries.detach(move.destination, move.system)
-        move.placed = False
-        self._settle()
+        nve = newer.destination
+        for rule in rules:
+            older = self._tunnelling(nve, newer.system)[-1]
+            if self._book.is_connected(nve):
+                self._owed.add(older, rule, superseded=True)
+            else:
+                self._tunnel_ended(older, "superseded")
 
     # -- waiting ---------------------------------------------------------------------------------
 
@@ -340,7 +232,9 @@ class Moves:
             case Phase.PREPARING if self._handovers.under_way(move.system):
                 return  # packets still on an old path, and others that must not overtake them
             case Phase.PREPARING if not move.placed:
-                self._place(move)
+                self._steps.place(move)
+                self._settle()
+                self._await(move)
             case Phase.PREPARING | Phase.REDIRECTING:
                 self.take(move, Event.CONFIRMED)
             case Phase.ARRIVED | Phase.DRAINED:
@@ -350,12 +244,13 @@ class Moves:
                 if not move.outdated:
                     self.take(move, Event.LAST_ENTRY_GONE)
             case Phase.ROLLED_BACK if move.placed:
-                self._displace(move)
+                self._steps.displace(move)
+                self._settle()
                 self._leave_if_finished(move)
 
     def _look_for_old_entries(self, move: Move) -> None:
         """An old entry that was replaced or taken back is gone once the NVE has confirmed that."""
-        gone = move.outdated - self._entries.outdated(self._binding(move))
+        gone = move.outdated - self._entries.outdated(self._steps.binding(move))
         move.outdated -= gone
         move.awaiting |= self._book.pending(gone)
 
@@ -381,7 +276,7 @@ class Moves:
             "in-flight-ended",
             nve=move.source,
             why=why,
-            purpose=_IN_FLIGHT[move.request.in_flight].value,
+            purpose=IN_FLIGHT[move.request.in_flight].value,
             packets=counted.packets,
             bytes=counted.octets,
             lifetime_ms=counted.lifetime_ms,
@@ -398,27 +293,10 @@ class Moves:
 
     def _leave_if_finished(self, move: Move) -> None:
         given_up = move.phase is Phase.ROLLED_BACK and move.placed
-        if move.phase in FINISHED and not given_up and self._under_way.pop(move.number, None):
-            self._left.append(move)
+        if move.phase in FINISHED and not given_up and move.number in self._under_way:
+            self._left.append(self._under_way.pop(move.number))
 
     # -- small things ----------------------------------------------------------------------------
 
-    def _in_flight_rules(self, nve: str, system: TenantSystem) -> list[Rule]:
-        rules = compile_system(self._book.state(nve), system)
-        return [rule for rule in rules if rule.purpose in _IN_FLIGHT.values() and rule.reports_end]
-
-    def _set_role(self, nve: str, system: TenantSystem, role: Role) -> None:
-        attachment = self._book.state(nve).attachments[system]
-        self._book.attach(nve, replace(attachment, role=role))
-
-    def _binding(self, move: Move) -> Binding:
-        binding = self._directory.find(move.system)
-        assert binding is not None, f"{move.system} moves but is not in the directory"
-        return binding
-
     def _note(self, move: Move, event: str, **details: object) -> None:
         self._outbox.record(event, move.request.vm, move=move.number, **details)
-
-
-def _ends(rule: Rule) -> bool:
-    return bool(rule.idle_s or rule.hard_s)

@@ -52,7 +52,7 @@ from controller.app import Nva, as_json
 from controller.authority import Refused, Unknown
 from controller.drops import Reason
 from controller.mobility import FINISHED, Phase
-from controller.moves import Move, MoveRequest
+from controller.move import Move, MoveRequest
 from nve.limits import metered
 from nve.model import IPAddress, TenantSystem, mac, vni
 

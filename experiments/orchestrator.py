@@ -43,7 +43,7 @@ from topologies.emulation import DataCentre
 
 COMPLETION_TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
-"""How long a request is repeated while the VM runs, and after it has arrived for good."""
+"""How long a request is repeated while the VM runs at the source."""
 PAUSED_PATIENCE_S = 5.0
 """The same while the VM stands still."""
 
@@ -78,6 +78,7 @@ class Orchestrator:
         self._diskless = diskless
         self.events: list[Event] = []
         self.where: dict[str, str] = {}
+        self.patience_s = PATIENCE_S
         self.reached: Reached = lambda _moment, _relocation: None
         self._under_way: dict[str, Relocation] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -146,7 +147,7 @@ class Orchestrator:
                 self._under_way[move.vm] = relocation
         if busy:
             try:
-                self._overlay.prepare(relocation, PATIENCE_S)
+                self._overlay.prepare(relocation, self.patience_s)
             except Refused:
                 self._record("move-refused", relocation)
                 raise
@@ -165,13 +166,13 @@ class Orchestrator:
             hypervisor.pre_associate(place, move.announcement, hold=self._hold)
             undo.append(partial(hypervisor.de_associate, destination))
             self._require_server(source)
-            undo.append(partial(self._overlay.roll_back, relocation, COMPLETION_TIMEOUT_S))
-            self._overlay.prepare(relocation, PATIENCE_S)
+            undo.append(partial(self._overlay.roll_back, relocation, self.patience_s))
+            self._overlay.prepare(relocation, self.patience_s)
             self.reached(Moment.PREPARED, relocation)
             if self._hold:
                 # Nothing that comes for the VM may meet a paused one: what is not in flight by now
                 # is delivered to it, and what is waits at the destination.
-                self._switch_over(relocation, PATIENCE_S)
+                self._switch_over(relocation, self.patience_s)
             undo.append(hypervisor.resume)
             hypervisor.pause()
             resume_at_s = time.monotonic() + move.pause_ms / 1000

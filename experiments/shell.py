@@ -22,6 +22,8 @@ from topologies import catalogue
 from topologies.nodes import CommandLine
 
 TENANT_VNI = 5000
+PATIENCE_S = 1.0
+"""For an NVA that does not answer, while somebody waits at the prompt."""
 
 
 def default_scenario(kind: str) -> dict[str, Any]:
@@ -68,6 +70,7 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._data_centre = lab.data_centre
         self._overlay = lab.overlay
         self._orchestrator = lab.orchestrator
+        self._orchestrator.patience_s = PATIENCE_S
         self._console = console
         self._moves = 0
         self._seen = 0

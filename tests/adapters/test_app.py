@@ -10,7 +10,7 @@ from controller import openflow
 from controller.app import Nva
 from controller.framework import ofproto, parser
 from controller.mobility import Phase
-from controller.moves import MoveRequest
+from controller.move import MoveRequest
 from nve import announce
 from nve.model import VmSpec
 from nve.pipeline import RemoteEntry

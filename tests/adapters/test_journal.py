@@ -13,7 +13,7 @@ from controller.durable import Change, Place, decode, encode, merged
 from controller.journal import Journal, Unreadable, read_trace
 from controller.mapping import Directory
 from controller.mobility import Phase
-from controller.moves import Move, MoveRequest
+from controller.move import Move, MoveRequest
 from nve.messages import Record
 from nve.model import Binding, IPAddress, TenantSystem
 from nve.pipeline import Attachment, Redirect, RemoteEntry, Role

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 from controller import durable
 from controller.authority import Authority
 from controller.dissemination import Dissemination
-from controller.moves import Move, MoveRequest
+from controller.move import Move, MoveRequest
 from nve.endmarker import Kind, Signal
 from nve.evaluator import Frame, Verdict, deliveries, evaluate
 from nve.messages import (

@@ -63,7 +63,7 @@ DIALOGUE = (
     # the NVA dies; its process is a child of the shell's
     ("sh pkill -9 -P $PPID -f -- '-m controller /run/vmmlab'", r"^$"),
     ("mapping", r"^the NVA does not answer .*\n$"),
-    ("trace", r"^the NVA does not answer .*\n$"),
+    ("trace", r"^( *[0-9.]+ s  .*\n)*$"),  # it is on the disk
     ("move vm1 nve1", r"^the move failed: the NVA does not answer .*\n$"),
     ("where", r"^vm1  nve2\nvm2  nve1\nvm3  nve3\n$"),
     ("vm1 ping -c1 -W2 vm1", r" 0% packet loss"),

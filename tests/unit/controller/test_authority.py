@@ -8,7 +8,7 @@ import pytest
 from controller.authority import Authority, Refused
 from controller.dissemination import strategy
 from controller.mobility import Phase
-from controller.moves import Move, MoveRequest
+from controller.move import Move, MoveRequest
 from nve.messages import (
     ARP_REPLY,
     RARP_REQUEST,

@@ -1,8 +1,8 @@
 """The NVA and its NVEs agree in the end, and keep their promises on the way.
 
 Hypothesis plays the orchestrator, the clock and the network: it moves VMs, lets announcements and
-misses happen, lets rules time out, breaks connections, and delivers the messages of different NVEs
-in any order.  After every single change of a rule at an NVE the promises that hold at every instant
+misses happen, lets rules time out, breaks connections, kills the NVA, and delivers the messages of
+different NVEs in any order.  After every single change of a rule at an NVE the promises that hold at every instant
 are checked; at the end everything is delivered and the rest is checked.
 """
 
@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import FINISHED, Phase
-from controller.moves import Move
+from controller.move import Move
 from nve.evaluator import Verdict
 from nve.rules import Purpose, Rule
 from tests.helpers import frames, promises
@@ -173,6 +173,11 @@ class Mobility(RuleBasedStateMachine):
         for name, node in self.fabric.nves.items():
             if not node.connected:
                 self.fabric.connect(name)
+
+    @rule()
+    def kill(self) -> None:
+        """The NVA goes on from what it has written down, as soon as NVEs connect again."""
+        self.fabric.kill()
 
     # -- in the end ---------------------------------------------------------------------------
 

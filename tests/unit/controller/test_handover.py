@@ -7,7 +7,7 @@ import pytest
 
 from controller.dissemination import strategy
 from controller.mobility import Phase
-from controller.moves import Move
+from controller.move import Move
 from nve.endmarker import ETHERTYPE, Kind, Signal, agent_mac
 from nve.evaluator import Frame
 from nve.rules import AGENT_PORT, Purpose, Rule, lane_port

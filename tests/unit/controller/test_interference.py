@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import Phase
-from controller.moves import Move
+from controller.move import Move
 from nve.messages import RuleEnded
 from nve.model import VmSpec
 from nve.pipeline import Role

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import AFTER_RESTART, BEFORE_ARRIVAL, FINISHED, GIVE_UP_S, Phase
-from controller.moves import Move
+from controller.move import Move
 from nve.pipeline import Role
 from nve.rules import Rule
 from tests.helpers import frames, promises
