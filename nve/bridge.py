@@ -27,8 +27,8 @@ from ovs.unixctl.client import UnixctlClient
 
 from nve.buffers import enlarge_packet_sockets
 from nve.model import IPAddress, Mac
-from nve.octets import VXLAN_UDP_PORT
 from nve.namespace import inside, run, run_in
+from nve.octets import VXLAN_UDP_PORT
 from nve.wait import wait_until
 
 Datapath: TypeAlias = Literal["system", "netdev"]

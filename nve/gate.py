@@ -21,12 +21,14 @@ that a userspace switch shares between all VMs.
 """
 
 import socket
+import struct
 import threading
 
 from pyroute2 import IPRoute
 
 from nve.model import Bounds
 from nve.namespace import inside, ip, tc
+from nve.netlink import ACK, REQUEST, Netlink, attribute
 
 _CLOSED_BYTES_PER_S, _CLOSED_BURST = 8, 1600
 _OPEN_BYTES_PER_S, _OPEN_BURST = 10**10 // 8, 1 << 20
@@ -35,8 +37,12 @@ _NOWHERE = bytes.fromhex("020202020202" * 2 + "88b5")
 _STOPPER_BYTES, _KICK_BYTES = 1500, 60
 _STOPPERS = 8
 """Each holds for as long as its size takes to refill: together, for 25 minutes."""
-_ROOT = 0xFFFFFFFF
-"""The parent of a root qdisc (linux/pkt_sched.h, TC_H_ROOT)."""
+
+# linux/pkt_sched.h, linux/rtnetlink.h
+_ROOT, _HANDLE = 0xFFFFFFFF, 0x00010000
+_LINKLAYER_ETHERNET = 1
+_RTM_NEWQDISC = 36
+_TCA_KIND, _TCA_OPTIONS, _TCA_TBF_PARMS, _TCA_TBF_BURST = 1, 2, 1, 6
 
 
 class Gate:
@@ -47,6 +53,7 @@ class Gate:
         self._pid = vm_pid
         self._interface = interface
         self._device = f"g{interface}"
+        self._quick = Netlink(vm_pid)
         with inside(vm_pid):
             self._netlink = IPRoute()
             (plug,) = self._netlink.get_links(ifname=interface)
@@ -58,7 +65,9 @@ class Gate:
         tc(
             vm_pid,
             [
-                f"qdisc add dev {self._device} {self._closed(self._room)}",
+                # A tbf hands its limit on to the queue inside, which counts packets here.
+                f"qdisc add dev {self._device} root handle 1: tbf limit {self._room} "
+                f"rate {_CLOSED_BYTES_PER_S * 8}bit burst {_CLOSED_BURST}",
                 f"qdisc add dev {self._device} parent 1:1 handle 2: pfifo limit {self._room}",
                 f"qdisc add dev {interface} ingress",
                 f"filter add dev {interface} parent ffff: protocol all u32 match u32 0 0 "
@@ -72,38 +81,28 @@ class Gate:
         self._stop()
 
     def open(self) -> None:
-        """Let everything through, the held packets first.  Takes about a millisecond: a VM waits
-        for it, so it is one netlink message.  (`change` keeps what is queued.)"""
+        """Let everything through, the held packets first.  Takes less than a millisecond."""
         with self._lock:
-            with inside(self._pid):  # pyroute2 has a socket for each thread
-                self._netlink.tc(
-                    "change",
-                    "tbf",
-                    self._index,
-                    handle=0,  # whatever it is; the default names one
-                    root=True,
-                    rate=_OPEN_BYTES_PER_S,
-                    burst=_OPEN_BURST,
-                    limit=self._room + 1,  # the kick finds room in a full queue, too
-                )
+            # One more: the kick finds room in a full queue, too.
+            self._change(_OPEN_BYTES_PER_S, _OPEN_BURST, self._room + 1)
             self._put_nowhere(_KICK_BYTES)
             self._is_open = True
 
     def close(self) -> None:
         """Hold what comes from now on."""
         with self._lock:
-            if not self._is_open:
-                return
-            self._is_open = False
-            tc(self._pid, [f"qdisc change dev {self._device} {self._closed(self._room)}"])
-            self._stop()
+            if self._is_open:
+                self._is_open = False
+                self._change(_CLOSED_BYTES_PER_S, _CLOSED_BURST, self._room)
+                self._stop()
 
     def give_up(self) -> None:
         """Drop what is held, and what still comes until the gate is opened."""
         with self._lock:
             # The kernel counts what is dropped with a queue, the stoppers as well.
             self._stoppers_dropped += min(_STOPPERS, self._statistic("qlen"))
-            tc(self._pid, [f"qdisc replace dev {self._device} parent 1:1 handle 3: pfifo limit 0"])
+            empty = f"qdisc replace dev {self._device} parent 1:1 handle 3: pfifo limit 0"
+            tc(self._pid, [empty])
 
     def dropped(self) -> int:
         """How many packets did not find room, or were given up."""
@@ -113,23 +112,29 @@ class Gate:
     def remove(self) -> None:
         """Take it away, with what it still holds; the plug's frames go straight through again."""
         with self._lock:
+            self._quick.close()
             self._netlink.close()
             self._raw.close()
             tc(self._pid, [f"qdisc del dev {self._interface} ingress"])
             ip(self._pid, [f"link del {self._device}"])
 
-    @staticmethod
-    def _closed(limit: int) -> str:
-        """A tbf hands its limit on to the queue inside, which counts packets here."""
-        rate = f"rate {_CLOSED_BYTES_PER_S * 8}bit burst {_CLOSED_BURST}"
-        return f"root handle 1: tbf {rate} limit {limit}"
+    def _change(self, rate: int, burst: int, limit: int) -> None:
+        """Another rate for the tbf; what is queued stays."""
+        unlimited = bytes(12)
+        rate_spec = struct.pack("=BBHhHI", 0, _LINKLAYER_ETHERNET, 0, 0, 0, rate)
+        parameters = rate_spec + unlimited + struct.pack("=III", limit, 0, 0)
+        options = attribute(_TCA_TBF_PARMS, parameters)
+        options += attribute(_TCA_TBF_BURST, struct.pack("=I", burst))
+        body = struct.pack("=BxxxiIII", 0, self._index, _HANDLE, _ROOT, 0)
+        body += attribute(_TCA_KIND, b"tbf\0") + attribute(_TCA_OPTIONS, options)
+        self._quick.ask(_RTM_NEWQDISC, REQUEST | ACK, body)
 
     def _stop(self) -> None:
         for _ in range(1 + _STOPPERS):
             self._put_nowhere(_STOPPER_BYTES)
 
     def _statistic(self, name: str) -> int:
-        with inside(self._pid):  # see `open`
+        with inside(self._pid):  # pyroute2 has a socket for each thread
             queues = self._netlink.get_qdiscs(index=self._index)
         (queue,) = (each for each in queues if each["parent"] == _ROOT)
         return int(queue.get_nested("TCA_STATS2", "TCA_STATS_QUEUE")[name])

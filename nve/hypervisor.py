@@ -97,9 +97,7 @@ class Hypervisor:
 
     def _lay(self, nve: OvsInstance, *, lane: bool = False) -> Plug:
         offloads = nve.datapath == "system"
-        return Plug.create(
-            self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads, lane=lane
-        )
+        return Plug.create(self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads, lane=lane)
 
     def associate(self, nve: OvsInstance) -> None:
         """Start at an NVE."""

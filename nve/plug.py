@@ -21,13 +21,13 @@ and until then whatever passes it goes nowhere.
 """
 
 import itertools
-import os
 import socket
 import struct
 from functools import partial
 from typing import Self
 
 from nve.namespace import inside, ip, run_in, without_carrier
+from nve.netlink import ACK, ATTRIBUTE, REQUEST, Netlink, attribute
 from nve.wait import wait_until
 
 NIC = "eth0"
@@ -36,14 +36,9 @@ _RECEIVE_ONLY = " flood off mcast_flood off bcast_flood off"
 
 _FORWARDING, _DISABLED = 3, 0  # linux/if_bridge.h, BR_STATE_*
 
-# linux/netlink.h, linux/rtnetlink.h, linux/if_link.h, linux/if.h
-_NETLINK_HEADER, _LINK_HEADER, _ATTRIBUTE = (
-    struct.Struct("=IHHII"),  # length, kind, flags, sequence, port
-    struct.Struct("=BxHiII"),  # family, type, index, flags, changed flags
-    struct.Struct("=HH"),  # length, kind
-)
-_NLMSG_ERROR, _RTM_GETLINK, _RTM_SETLINK = 2, 18, 19
-_NLM_F_REQUEST, _NLM_F_ACK = 1, 4
+# linux/rtnetlink.h, linux/if_link.h, linux/if.h
+_LINK_HEADER = struct.Struct("=BxHiII")  # family, type, index, flags, changed flags
+_RTM_GETLINK, _RTM_SETLINK = 18, 19
 _IFLA_PROTINFO, _IFLA_OPERSTATE, _NLA_F_NESTED, _IFLA_BRPORT_STATE = 12, 16, 0x8000, 1
 _OPERATIONAL = 6
 
@@ -68,9 +63,7 @@ def nve_interface(vm: str, *, lane: bool = False) -> str:
 class Plug:
     """A plug of one VM into one NVE, or its lane.  `create` makes it, `remove` takes it away."""
 
-    def __init__(
-        self, vm: str, nve: str, vm_pid: int, nve_pid: int, *, lane: bool = False
-    ) -> None:
+    def __init__(self, vm: str, nve: str, vm_pid: int, nve_pid: int, *, lane: bool = False) -> None:
         self.vm = vm
         self.nve = nve
         self.vm_pid = vm_pid
@@ -78,7 +71,7 @@ class Plug:
         self.lane = lane
         with inside(vm_pid):
             self._index = socket.if_nametoindex(self.vm_interface)
-            self._netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._netlink = Netlink(vm_pid)
         self.forwarding = False
 
     @property
@@ -147,32 +140,27 @@ class Plug:
         return None
 
     def _operational_state(self) -> int:
-        reply = self._ask(_RTM_GETLINK, _NLM_F_REQUEST, _link_header(socket.AF_UNSPEC, self._index))
-        place = _NETLINK_HEADER.size + _LINK_HEADER.size
+        reply = self._ask(_RTM_GETLINK, REQUEST, _link_header(socket.AF_UNSPEC, self._index))
+        place = _LINK_HEADER.size
         while place < len(reply):
-            length, kind = _ATTRIBUTE.unpack_from(reply, place)
+            length, kind = ATTRIBUTE.unpack_from(reply, place)
             if kind == _IFLA_OPERSTATE:
-                return reply[place + _ATTRIBUTE.size]
+                return reply[place + ATTRIBUTE.size]
             place += (length + 3) & ~3
         raise RuntimeError(f"the kernel does not tell the state of {self.vm_interface}")
 
     def _set_state(self, state: int) -> None:
-        attribute = _ATTRIBUTE.pack(5, _IFLA_BRPORT_STATE) + bytes([state, 0, 0, 0])
-        port = _ATTRIBUTE.pack(4 + len(attribute), _IFLA_PROTINFO | _NLA_F_NESTED) + attribute
+        port = attribute(_IFLA_BRPORT_STATE, bytes([state]))
         link = _link_header(socket.AF_BRIDGE, self._index)
-        self._ask(_RTM_SETLINK, _NLM_F_REQUEST | _NLM_F_ACK, link + port)
+        body = link + attribute(_IFLA_PROTINFO | _NLA_F_NESTED, port)
+        self._ask(_RTM_SETLINK, REQUEST | ACK, body)
 
     def _ask(self, kind: int, flags: int, body: bytes) -> bytes:
-        """One netlink message and its answer; raises OSError with the kernel's refusal."""
-        header = _NETLINK_HEADER.pack(_NETLINK_HEADER.size + len(body), kind, flags, 0, 0)
-        self._netlink.send(header + body)
-        reply = self._netlink.recv(16384)
-        _, kind, _, _, _ = _NETLINK_HEADER.unpack_from(reply)
-        if kind == _NLMSG_ERROR:
-            (error,) = struct.unpack_from("=i", reply, _NETLINK_HEADER.size)
-            if error:
-                raise OSError(-error, f"{self.vm_interface} of {self.vm}: {os.strerror(-error)}")
-        return reply
+        try:
+            return self._netlink.ask(kind, flags, body)
+        except OSError as error:
+            where = f"{self.vm_interface} of {self.vm}"
+            raise OSError(error.errno, f"{where}: {error.strerror}") from None
 
 
 def _link_header(family: int, index: int) -> bytes:

@@ -41,12 +41,15 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "nve": frozenset(
         {
             *("agent", "announcer", "bridge", "buffers", "capabilities", "freezer", "gate"),
-            *("hypervisor", "lanes", "namespace", "plug", "wait"),
+            *("hypervisor", "lanes", "namespace", "netlink", "plug", "wait"),
         }
     ),
     "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
     "controller": frozenset(
-        {"__main__", "app", "framework", "journal", "northbound", "openflow", "packets"}
+        {
+            *("__main__", "app", "framework", "gatekeeper", "journal", "northbound", "openflow"),
+            "packets",
+        }
     ),
     "experiments": frozenset(
         {
