@@ -53,12 +53,15 @@ class Bare(framework.Application):  # type: ignore[misc]
         """Send updates, and return when all switches have confirmed all of them."""
         datapaths = list(self.datapaths.values())
         for number in numbers:
-            with self._changed:
-                self._outstanding += len(datapaths)
             for datapath in datapaths:
-                datapath.send_msg(_entry(datapath, number, generation))
-                datapath.send_msg(parser.OFPBarrierRequest(datapath))
+                self._tell(datapath, number, generation)
         self._wait(lambda: not self._outstanding, "the last barrier")
+
+    def _tell(self, datapath: Any, number: int, generation: int) -> None:
+        with self._changed:
+            self._outstanding += 1
+        datapath.send_msg(_entry(datapath, number, generation))
+        datapath.send_msg(parser.OFPBarrierRequest(datapath))
 
     def _wait(self, condition: Any, what: str) -> None:
         with self._changed:
@@ -86,9 +89,9 @@ class Bare(framework.Application):  # type: ignore[misc]
     @handler.set_ev_cls(ofp_event.EventOFPPacketIn, handler.MAIN_DISPATCHER)
     def packet_in(self, event: Any) -> None:
         message, datapath = event.msg, event.msg.datapath
-        number = int.from_bytes(message.data[4:6], "big")
-        datapath.send_msg(_entry(datapath, number, 0))
-        datapath.send_msg(parser.OFPBarrierRequest(datapath))
+        if message.table_id != Table.FORWARD:
+            return  # what VMs announce is for the NVA
+        self._tell(datapath, int.from_bytes(message.data[4:6], "big"), 0)
         datapath.send_msg(
             parser.OFPPacketOut(
                 datapath,

@@ -97,11 +97,11 @@ def pushed(nves: int) -> dict[str, Any]:
 
 def _changes(bench: SideBySide, vms: Vms) -> tuple[list[float], list[float]]:
     """Seconds for each change, one after the other, of either."""
-    moves = []
+    moves, times = [], []
     for number in range(VMS):
         moves.append(vms.depart(number))
-        bench.nva.post(f"moves/{moves[-1]}/activate", until="converged", timeout_s=TIMEOUT_S)
-    times = _arrivals(bench, moves)
+        bench.announce({number: vms.next(number)})
+        times += bench.arrivals(moves[-1:])
     vms.settle(moves)
     return [end - begin for begin, end in times], bench.bare({"updates": VMS, "each": 1})
 
@@ -114,28 +114,15 @@ def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
     """All at once, of either."""
     moves = [vms.depart(number) for number in range(VMS)]
     received, cpu_s = bench.received(), bench.nva_cpu_s()
-    for move in moves:
-        bench.nva.post(f"moves/{move}/activate")
-    for move in moves:
-        bench.nva.get(f"moves/{move}", until="converged", timeout_s=TIMEOUT_S)
-    cpu_s, received = bench.nva_cpu_s() - cpu_s, bench.received() - received
-    begins, ends = zip(*_arrivals(bench, moves), strict=True)
+    bench.announce({number: vms.next(number) for number in range(VMS)})
+    begins, ends = zip(*bench.arrivals(moves), strict=True)
+    cpu_s, received = bench.nva_cpu_s() - cpu_s, bench.received() - received - VMS
     nva = (max(ends) - min(begins), cpu_s, received)
     vms.settle(moves)
 
     received = bench.received()
     took = bench.bare({"updates": VMS})
     return nva, (took["wall_s"], took["cpu_s"], bench.received() - received)
-
-
-def _arrivals(bench: SideBySide, moves: Sequence[int]) -> list[tuple[float, float]]:
-    """When the NVA began to change each move's mapping, and when all NVEs had confirmed it."""
-    times: dict[int, dict[str, float]] = {move: {} for move in moves}
-    for event in bench.nva.events():
-        move = event.details.get("move")
-        if isinstance(move, int) and move in times:
-            times[move][event.name] = event.t_ns / 1e9
-    return [(found["mapping-updated"], found["move-converged"]) for found in times.values()]
 
 
 def pulled() -> dict[str, Any]:

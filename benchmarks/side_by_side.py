@@ -7,18 +7,24 @@ switches and whoever asks to the others.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Any, Self
 
+from controller import openflow
+from controller.framework import ofproto, parser
+from controller.openflow import Switch
 from experiments.machine import ROOT
 from experiments.nva import OPENFLOW_PORT, Nva
 from experiments.scenario import Overlay
+from nve import announce
 from nve.bridge import INTEGRATION
-from nve.model import Mac
+from nve.model import Mac, VmSpec, vni
 from nve.rules import FIRST_VM_PORT
 from nve.wait import wait_until
 from topologies.emulation import DataCentre
@@ -26,6 +32,7 @@ from topologies.session import Session
 from topologies.spec import PLAIN_LINK
 from topologies.star import Parameters, build
 
+NO_IPV6 = IPv6Address("fd00::")
 BARE_PORT = OPENFLOW_PORT + 1
 VNI = 5000
 TIMEOUT_S = 120
@@ -64,6 +71,15 @@ class SideBySide:
             self.nva.start()
             self._bare = self._start_bare(stack)
         self.connect(OPENFLOW_PORT, BARE_PORT)
+        self._trace = stack.enter_context((session.directory / "nva-trace.jsonl").open())
+        self._ends = {name: self._tenants_end(stack, name) for name in self.nves}
+
+    def _tenants_end(self, stack: ExitStack, nve: str) -> socket.socket:
+        """A connection to a switch by which frames can be made to come in at its ports."""
+        end = stack.enter_context(socket.socket(socket.AF_UNIX))
+        end.connect(str(self.data_centre.nves[nve].bridge.directory / f"{INTEGRATION}.mgmt"))
+        end.sendall(openflow.octets(parser.OFPHello(Switch)))
+        return end
 
     def _start_bare(self, stack: ExitStack) -> "subprocess.Popen[str]":
         address = self.data_centre.nva.address
@@ -111,6 +127,33 @@ class SideBySide:
             raise RuntimeError("the bare application has ended")
         return json.loads(line)
 
+    def announce(self, places: Mapping[int, str]) -> None:
+        """Have VMs announce themselves at NVEs, all at once."""
+        by_nve: dict[str, list[bytes]] = {}
+        for number, name in places.items():
+            by_nve.setdefault(name, []).append(_announced(number))
+        for name, messages in by_nve.items():
+            self._ends[name].sendall(b"".join(messages))
+
+    def arrivals(self, moves: Sequence[int]) -> list[tuple[float, float]]:
+        """Waits until moves have converged; for each, when the NVA began to change the mapping, and
+        when all NVEs had confirmed that.
+
+        From the trace, so that the NVA is not kept from its work by questions.
+        """
+        times: dict[int, dict[str, float]] = {move: {} for move in moves}
+
+        def unfinished() -> str | None:
+            for line in self._trace:
+                event = json.loads(line)
+                if event["details"].get("move") in times:
+                    times[event["details"]["move"]][event["event"]] = event["t_ns"] / 1e9
+            slow = [move for move in moves if "move-converged" not in times[move]]
+            return f"moves {slow} have not converged" if slow else None
+
+        wait_until(unfinished, TIMEOUT_S)
+        return [(found["mapping-updated"], found["move-converged"]) for found in times.values()]
+
     def nva_cpu_s(self) -> float:
         """CPU time of the NVA's process since its start."""
         with open(f"/proc/{self.nva.pid}/stat") as file:
@@ -134,11 +177,14 @@ class Vms:
 
     def depart(self, number: int) -> int:
         """Begin a move to the next NVE, up to where the VM may arrive; returns its number."""
-        to = self._nves[self._next(number)]
-        body = {"vm": f"vm{number}", "to": to, "port": port(number), "idle_s": 1}
+        body = {"vm": f"vm{number}", "to": self.next(number), "port": port(number), "idle_s": 1}
         move = int(self._nva.post("moves", body, until="prepared")["number"])
         self._nva.post(f"moves/{move}/depart", until="redirected")
         return move
+
+    def next(self, number: int) -> str:
+        """The NVE that a VM moves to."""
+        return self._nves[self._next(number)]
 
     def settle(self, moves: Sequence[int]) -> None:
         """Wait until nothing is left of a move of each, in order; give the old places back."""
@@ -162,6 +208,19 @@ def mac(number: int) -> Mac:
 
 def ip(number: int) -> str:
     return f"10.0.{number // 250}.{1 + number % 250}"
+
+
+def _announced(number: int) -> bytes:
+    """A VM's gratuitous ARP, coming in at its port."""
+    vm = VmSpec(f"vm{number}", vni(VNI), mac(number), IPv4Address(ip(number)), NO_IPV6, "")
+    out = parser.OFPPacketOut(
+        Switch,
+        buffer_id=ofproto.OFP_NO_BUFFER,
+        in_port=port(number),
+        actions=[parser.OFPActionOutput(ofproto.OFPP_TABLE)],
+        data=announce.gratuitous_arp(vm),
+    )
+    return openflow.octets(out)
 
 
 def _cores() -> tuple[frozenset[int], frozenset[int]]:

@@ -109,14 +109,14 @@ class Nva:
                 self.trace.append(effect)
                 self._trace_file.write(json.dumps(as_json(effect)) + "\n")
             case Tell(nve, change, token):
-                datapath = self._datapaths[nve]
                 self._give_meters(nve, change.added)
-                for rule in change.added:
-                    datapath.send_msg(openflow.add(datapath, rule))
-                for rule in change.removed:
-                    datapath.send_msg(openflow.remove(datapath, rule))
-                self._take_meters_back(nve, change.removed)
-                self._ask_for_confirmation(nve, token)
+                told = openflow.told(change)
+                wanted = self.authority.book.rules
+                if idle := self._meters.idle(nve, change.removed, lambda: wanted(nve)):
+                    self._datapaths[nve].send(told)
+                    self._take_meters_back(nve, idle)
+                    told = b""
+                self._ask_for_confirmation(nve, token, told)
             case Reconcile(nve, rules, token):
                 datapath = self._datapaths[nve]
                 self._meters.connected(nve)
@@ -150,12 +150,10 @@ class Nva:
             for message in openflow.set_meter(datapath, meter):
                 datapath.send_msg(message)
 
-    def _take_meters_back(self, nve: str, removed: Iterable[Rule]) -> None:
+    def _take_meters_back(self, nve: str, idle: set[int]) -> None:
         """The switch is asked what they have dropped before it removes them."""
-        idle = self._meters.idle(nve, removed, lambda: self.authority.book.rules(nve))
-        if idle:
-            self._ask(nve, openflow.ask_meters, lambda found: self._count(nve, idle, found))
-            self._remove_meters(nve, idle)
+        self._ask(nve, openflow.ask_meters, lambda found: self._count(nve, idle, found))
+        self._remove_meters(nve, idle)
 
     def _remove_unwanted_meters(self, nve: str, found: list[Any]) -> None:
         wanted = numbers(self.authority.book.rules(nve))
@@ -173,12 +171,13 @@ class Nva:
             if each.meter_id in gone:
                 self.authority.tally.drops.meter_ended(nve, each.meter_id, openflow.dropped(each))
 
-    def _ask_for_confirmation(self, nve: str, token: int) -> None:
+    def _ask_for_confirmation(self, nve: str, token: int, told: bytes = b"") -> None:
+        """Of everything so far, and of what it is told with the question."""
         datapath = self._datapaths[nve]
         barrier = parser.OFPBarrierRequest(datapath)
         datapath.set_xid(barrier)
         self._tokens[nve, barrier.xid] = token
-        datapath.send_msg(barrier)
+        datapath.send(told + openflow.octets(barrier))
 
     def _reconcile(self, nve: str, token: int, found: list[Any]) -> None:
         """Remove what an NVE still holds from before and should not.

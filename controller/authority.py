@@ -145,8 +145,7 @@ class Authority:
     def confirmed(self, nve: str, token: int, now_ns: int) -> None:
         """An NVE has carried out everything up to the Tell with this token (barrier reply)."""
         self._at(now_ns)
-        self.book.confirmed(nve, token)
-        self._moves.look_for_progress()
+        self._moves.confirmed(nve, self.book.confirmed(nve, token))
 
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
         """Something an NVE saw."""

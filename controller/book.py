@@ -42,7 +42,6 @@ class _Page:
     markers: dict[TenantSystem, Vtep] = field(default_factory=dict)
     told: dict[TenantSystem | Vni, frozenset[Rule]] = field(default_factory=dict)
     touched: set[TenantSystem | Vni] = field(default_factory=set)
-    changed: set[TenantSystem] = field(default_factory=set)
     connected: bool = False
     added: dict[tuple[Table, int, Match], int] = field(default_factory=dict)
     """When rules with a time-out were last told: the token of that."""
@@ -82,6 +81,7 @@ class Book:
             )
             for name, vtep in vteps.items()
         }
+        self._changed: dict[tuple[str, TenantSystem], None] = {}
         self._token = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -119,7 +119,7 @@ class Book:
     def set_remote(self, nve: str, system: TenantSystem, entry: RemoteEntry | None) -> None:
         _put(self._pages[nve].remotes, system, entry)
         self._pages[nve].touched.add(system)
-        self._pages[nve].changed.add(system)
+        self._changed[nve, system] = None
 
     def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
         _put(self._pages[nve].redirects, system, redirect)
@@ -170,11 +170,8 @@ class Book:
 
     def take_changed(self) -> list[tuple[str, TenantSystem]]:
         """Whose part of which NVE's page has changed since this was asked last."""
-        changed = []
-        for name, page in self._pages.items():
-            changed += [(name, system) for system in page.changed]
-            page.changed.clear()
-        return changed
+        changed, self._changed = self._changed, {}
+        return list(changed)
 
     # -- what has been told and confirmed ----------------------------------------------------
 
@@ -215,9 +212,12 @@ class Book:
     def disconnected(self, nve: str) -> None:
         self._pages[nve].connected = False
 
-    def confirmed(self, nve: str, token: int) -> None:
+    def confirmed(self, nve: str, token: int) -> range:
+        """Returns the tokens, of this NVE or others, that were not confirmed before."""
         page = self._pages[nve]
+        news = range(page.confirmed_token + 1, token + 1)
         page.confirmed_token = max(page.confirmed_token, token)
+        return news
 
     def pending(self, nves: Iterable[str]) -> dict[str, int]:
         """The last token of each of these NVEs that is not confirmed yet."""
@@ -266,7 +266,7 @@ class Book:
 
     def _touch(self, nve: str, system: TenantSystem) -> None:
         self._pages[nve].touched |= {system, system.vni}
-        self._pages[nve].changed.add(system)
+        self._changed[nve, system] = None
 
     def _compile(self, nve: str, about: TenantSystem | Vni) -> frozenset[Rule]:
         state = self._states[nve]

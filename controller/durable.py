@@ -158,6 +158,7 @@ class Durable:
         for vni in {binding.system.vni for binding in whole.bindings}:
             self._book.set_members(vni, self._directory.members(vni))
         self._handovers.last = whole.handovers
+        self._handovers.restored()
         self._book.doubt()
         self._moves.restore(whole.moves)
 

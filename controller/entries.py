@@ -83,9 +83,9 @@ class Entries:
 
     def outdated(self, binding: Binding) -> frozenset[str]:
         """The NVEs that would send a VM's packets to where it no longer is."""
-        here = self._book.vteps[binding.nve]
-        return frozenset(
-            nve
-            for nve in self._book
-            if (entry := self._book.state(nve).remotes.get(binding.system)) and entry.vtep != here
-        )
+        return frozenset(nve for nve in self._book if self.is_outdated(nve, binding))
+
+    def is_outdated(self, nve: str, binding: Binding) -> bool:
+        """Whether this NVE would."""
+        entry = self._book.state(nve).remotes.get(binding.system)
+        return entry is not None and entry.vtep != self._book.vteps[binding.nve]

@@ -1,8 +1,8 @@
 """Who may talk OpenFlow to the NVA at all, and what is read of it (R9.3).
 
 Only addresses of NVEs on the control network, a few connections from each, and well-formed messages
-of the kinds that an NVE sends.  Whoever gets this far still has to say which NVE it is, and is heard
-only as that one (`controller.app`).
+of the kinds that an NVE sends.  Whoever gets this far still has to say which NVE it is, and is
+heard only as that one (`controller.app`).
 """
 
 import threading
@@ -13,7 +13,7 @@ from typing import Any
 from controller.wellformed import Verdict, judge
 from nve.model import IPAddress
 
-MOST_CONNECTIONS = 4
+MOST_CONNECTIONS = 8
 """From one address: the NVE's, one that takes its place, and what is not closed yet."""
 
 
@@ -43,7 +43,7 @@ class Gatekeeper:
             self._connections[address] -= 1
 
     def reads(self, datapath: Any, message: bytes) -> bool:
-        """Whether the framework may parse the message; one that is malformed ends the connection."""
+        """Whether the framework may parse the message; a malformed one ends the connection."""
         verdict = judge(message)
         if verdict is Verdict.HANG_UP:
             self.misread(datapath)

@@ -30,6 +30,7 @@ from controller.outbox import Outbox
 from nve.endmarker import Kind, Signal
 from nve.messages import Order
 from nve.model import TenantSystem, Vtep
+from nve.pipeline import Role
 
 
 @dataclass
@@ -130,6 +131,16 @@ class Handovers:
                 self._expect(handover)
             if handover.switched and nve in handover.edges:
                 self._order(nve, handover, Kind.SEND_MARKER)
+
+    def restored(self) -> None:
+        """The NVA has started again, and knows no handover that was under way.
+
+        A destination may hold for one that it was never told of: it is told not to wait.
+        """
+        for nve in self._book:
+            for system, attachment in self._book.state(nve).attachments.items():
+                if attachment.lane and attachment.role is Role.ACTIVE:
+                    self._begin(system, frozenset(), switched=True)
 
     def give_orders(self) -> None:
         """Orders that are due; what the NVEs have to hold first has to be in the outbox already."""

@@ -151,11 +151,23 @@ class Moves:
         if step is not Step.NOTHING:
             self._await(move)
         self._leave_if_finished(move)
+        if step is Step.REBIND:  # an entry that was old for an earlier move may be right again
+            for other in [each for each in self._under_way.values() if each.system == move.system]:
+                self._look(other)
 
     def look_for_progress(self) -> None:
         """Go on with every move whose phase has what it waits for."""
         for move in list(self._under_way.values()):
             self._look(move)
+
+    def confirmed(self, nve: str, tokens: range) -> None:
+        """An NVE has confirmed these: go on with the moves that this can make a difference to.
+
+        Most moves wait for something else, and NVEs confirm often.
+        """
+        for move in list(self._under_way.values()):
+            if move.awaiting.get(nve, 0) in tokens or nve in move.outdated:
+                self._look(move)
 
     def in_flight_ended(self, nve: str, rule: Rule, report: RuleEnded) -> None:
         """A source NVE's rule for packets in flight has ended by itself (R5.5)."""
@@ -250,7 +262,8 @@ class Moves:
 
     def _look_for_old_entries(self, move: Move) -> None:
         """An old entry that was replaced or taken back is gone once the NVE has confirmed that."""
-        gone = move.outdated - self._entries.outdated(self._steps.binding(move))
+        binding = self._steps.binding(move)
+        gone = {nve for nve in move.outdated if not self._entries.is_outdated(nve, binding)}
         move.outdated -= gone
         move.awaiting |= self._book.pending(gone)
 

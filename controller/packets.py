@@ -43,7 +43,7 @@ def signalled(port: int, frame: bytes) -> Report:
     """What an NVE's agent said."""
     try:
         return Signalled(port, endmarker.read(frame))
-    except ValueError as error:
+    except endmarker.NotASignal as error:
         return Malformed(port, str(error))
 
 

@@ -63,12 +63,15 @@ def contradictions(
     place: str, forgery: Forgery, network: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:
     """What does not fit to the VMs, given the virtual network of each: (field, complaint)."""
-    for field, vm in (("from", forgery.source), ("victim", forgery.victim)):
-        if vm is not None and vm not in network:
-            yield f"{place}.{field}", f"there is no VM {vm!r}; there are {', '.join(network)}"
+    ends = {"from": forgery.source, "victim": forgery.victim}
+    unknown = {field: vm for field, vm in ends.items() if vm is not None and vm not in network}
+    for field, vm in unknown.items():
+        yield f"{place}.{field}", f"there is no VM {vm!r}; there are {', '.join(network)}"
+    if unknown or forgery.source is None:
+        return
     if forgery.source == forgery.victim:
         yield f"{place}.victim", f"{forgery.victim} cannot forge what is its own; name another VM"
-    elif forgery.source is not None and network.get(forgery.source) != network.get(forgery.victim):
+    elif network[forgery.source] != network[forgery.victim]:
         yield (
             f"{place}.victim",
             "it is in another virtual network, where the same addresses are others; name a VM of "

@@ -173,7 +173,7 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._seen = len(events)
 
     def do_refused(self, _line: str) -> None:
-        """refused: what NVEs dropped and the NVA refused: forged, unknown or too much, and whose."""
+        """refused: what NVEs dropped and the NVA refused: forged, unknown, too much; and whose."""
         table = _table("NVE", "port", "VM", "tunnel from", "what", "counted by", "packets")
         for row in self._overlay.refused():
             cells = (row["nve"], row["port"], row["vm"], row["tunnel_source"], row["what"])

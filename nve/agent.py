@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from nve import endmarker
 from nve.bridge import OvsInstance
-from nve.endmarker import COPIES, ETHERTYPE, Kind, Signal
+from nve.endmarker import COPIES, ETHERTYPE, Kind, NotASignal, Signal
 from nve.lanes import Lanes
 from nve.model import TenantSystem
 from nve.namespace import inside, ip, set_sysctls
@@ -90,7 +90,7 @@ class Agent:
             frame = self._socket.recv(_LONGEST_FRAME)
             try:
                 self._carry_out(endmarker.read(frame))
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, NotASignal) as error:
                 # Those who wait for what was not done have a time-out.
                 log.warning("%s: an order was not carried out: %s", self._nve.name, error)
 

@@ -141,20 +141,24 @@ class OvsInstance:
     def appctl(self, *arguments: str) -> str:
         return self._ask("ovs-appctl", *arguments)
 
-    def pin_neighbours(self, neighbours: Mapping[IPAddress, Mac]) -> None:
-        """Fixes the MAC addresses of the neighbours on the underlay, which the tunnels need.
+    def pin_underlay(self, interface: str, neighbours: Mapping[IPAddress, Mac]) -> None:
+        """Fixes what a userspace switch would learn from the underlay, and could be lied to about.
 
-        A userspace switch takes the sender of every tunnel packet for the neighbour with the
-        packet's source address, and so would send to a forger what is for an NVE (R9.3).  Here a
-        tunnel packet in the name of a neighbour comes with that neighbour's MAC address, whoever
-        has sent it.
+        It takes the sender of every tunnel packet for the neighbour with the packet's source
+        address, and so would send to a forger what is for an NVE (R9.3).  Here a tunnel packet in
+        the name of a neighbour comes with that neighbour's MAC address, whoever has sent it.  And
+        `br-phy` has nothing to learn: what comes by one of its two ports goes to the other.
         """
-        flows = []
+        uplink = f'"{interface}"'
+        flows = [
+            f"priority=1,in_port=LOCAL,actions=output:{uplink}\n",
+            f"priority=1,in_port={uplink},actions=LOCAL\n",
+        ]
         for address, mac in neighbours.items():
             self.appctl("tnl/neigh/set", PHYSICAL, str(address), mac)
             source = ("udp,nw_src" if address.version == 4 else "udp6,ipv6_src") + f"={address}"
-            actions = f"set_field:{mac}->eth_src,normal"
-            flows.append(f"priority=1,{source},tp_dst={VXLAN_UDP_PORT},actions={actions}\n")
+            tunnelled = f"in_port={uplink},{source},tp_dst={VXLAN_UDP_PORT}"
+            flows.append(f"priority=2,{tunnelled},actions=set_field:{mac}->eth_src,LOCAL\n")
         command = ["ovs-ofctl", "-O", OPENFLOW, "add-flows", PHYSICAL, "-"]
         run(command, "".join(flows), os.environ | self.environment)
 

@@ -45,6 +45,10 @@ _EDGE = struct.Struct("!8s")
 _MINIMUM = 60
 
 
+class NotASignal(ValueError):
+    """The frame is none of ours."""
+
+
 class Kind(enum.IntEnum):
     """What a signal says."""
 
@@ -95,18 +99,22 @@ def frame(signal: Signal) -> bytes:
 
 
 def read(octets: bytes) -> Signal:
-    """The signal in a frame.  Raises ValueError for anything else."""
+    """The signal in a frame.  Raises NotASignal."""
     try:
-        _, _, ethertype = _ETHERNET.unpack_from(octets)
-        version, kind, copy, handover, network, address, count = _FIXED.unpack_from(
-            octets, _ETHERNET.size
-        )
-        begin = _ETHERNET.size + _FIXED.size
-        names = [_EDGE.unpack_from(octets, begin + number * 8)[0] for number in range(count)]
-    except struct.error as error:
-        raise ValueError(f"not a signal: {error}") from None
+        return _read(octets)
+    except (struct.error, ValueError) as error:
+        raise NotASignal(str(error)) from None
+
+
+def _read(octets: bytes) -> Signal:
+    _, _, ethertype = _ETHERNET.unpack_from(octets)
+    version, kind, copy, handover, network, address, count = _FIXED.unpack_from(
+        octets, _ETHERNET.size
+    )
     if ethertype != ETHERTYPE or version != VERSION:
         raise ValueError(f"EtherType {ethertype:#06x}, version {version}: not a signal of ours")
+    begin = _ETHERNET.size + _FIXED.size
+    names = [_EDGE.unpack_from(octets, begin + number * _EDGE.size)[0] for number in range(count)]
     edges = tuple(name.rstrip(b"\0").decode("ascii") for name in names)
     if not all(NAME.fullmatch(edge) for edge in edges):
         raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, edges))}")

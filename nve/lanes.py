@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nve.endmarker import COUNTED_FROM, ETHERTYPE, Kind, read
+from nve.endmarker import COUNTED_FROM, ETHERTYPE, Kind, NotASignal, read
 from nve.gate import Gate
 from nve.model import Bounds
 from nve.namespace import inside
@@ -127,7 +127,7 @@ class Lanes:
     def _note(self, frame: bytes) -> None:
         try:
             signal = read(frame)
-        except ValueError:
+        except NotASignal:
             return  # cannot come from an agent; the NVE counts what its ports may not send
         if signal.kind is Kind.MARKER and signal.copy >= COUNTED_FROM:
             self._seen[signal.handover] |= set(signal.edges)

@@ -233,7 +233,10 @@ class DataCentre:
         switch = self._switches[name]
         family = self.fabric.vteps[name].version
         found = neighbours(self.fabric, name)
-        switch.pin_neighbours({at: mac for _, at, mac in found if at.version == family})
+        switch.pin_underlay(
+            self.fabric.uplink(name).interface,
+            {at: mac for _, at, mac in found if at.version == family},
+        )
         for peer, vtep in self.fabric.vteps.items():
             if peer != name:
                 wait_until(partial(_unrouted, switch, vtep), ROUTE_TIMEOUT_S)
@@ -247,9 +250,7 @@ class DataCentre:
         for name, switch in self._switches.items():
             mtus = {there: mtu for (here, there), mtu in self._tunnel_mtus.items() if here == name}
             vtep, control = self.fabric.vteps[name], self._configuration.control_address(name)
-            self.nves[name] = Nve(
-                name, switch.pid, vtep, switch.dpid, str(control), switch, mtus
-            )
+            self.nves[name] = Nve(name, switch.pid, vtep, switch.dpid, str(control), switch, mtus)
         for spec in self._configuration.vms:
             node = self._nodes[spec.name]
             cgroup = self.session.vm_cgroup(spec.name)

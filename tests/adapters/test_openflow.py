@@ -194,7 +194,7 @@ def test_a_check_for_length_is_open_vswitchs_own_action() -> None:
 
     octets = Wire().octets(openflow.add(None, rule))
 
-    check = "ffff" "0018" "00002320" "0031" "05b8" "0000" "00010004" "000000000000"
+    check = "ffff001800002320003105b8000000010004000000000000"
     assert check in octets.hex()
     apply, goto = on_the_wire(openflow.add(None, rule)).instructions
     assert len(apply.actions) == 3

@@ -63,6 +63,12 @@ class Impostor:
             return False
         return True
 
+    def is_let_in(self) -> bool:
+        """The NVA speaks first."""
+        with suppress(OSError):
+            return self._read()[0] == HELLO
+        return False
+
     def introduce(self, dpid: int) -> bool:
         """Claims to be the switch with a datapath id; whether the NVA let it say so."""
         if not self.send(EVERYTHING[0]) or not self._answer(FEATURES_REQUEST, features(dpid)):

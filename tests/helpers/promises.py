@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from controller.mobility import Phase
 from nve.evaluator import Frame, Verdict
 from nve.model import VmSpec
-from nve.rules import VXLAN_PORT, Rule
+from nve.rules import VXLAN_PORT, Rule, lane_port
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 
@@ -53,7 +53,7 @@ def unreached(fabric: Fabric) -> list[str]:
                 fabric.settle()
             place = (fabric.where[target.name], fabric.port(target.name))
             reached = fabric.deliveries(frame, at)
-            if reached != (place,):
+            if [(nve, _owner(fabric, nve, port)) for nve, port in reached] != [(place[0], target)]:
                 complaints.append(f"{sender.name} -> {target.name} got to {reached}, not {place}")
     return complaints
 
@@ -128,8 +128,12 @@ def _namesake(fabric: Fabric, origin: VmSpec, target: VmSpec) -> VmSpec | None:
 
 
 def _owner(fabric: Fabric, nve: str, port: int) -> VmSpec | None:
-    """A port number belongs to one VM, wherever it is."""
-    return next((vm for vm in fabric.vms.values() if fabric.port(vm.name) == port), None)
+    """A port number belongs to one VM, wherever it is; so does that of its lane."""
+    ports = {vm.name: fabric.port(vm.name) for vm in fabric.vms.values()}
+    return next(
+        (vm for vm in fabric.vms.values() if port in (ports[vm.name], lane_port(ports[vm.name]))),
+        None,
+    )
 
 
 def _name(origin: VmSpec, frame: Frame) -> str:

@@ -14,6 +14,7 @@ class Wire:
     def __init__(self, dpid: int = 1) -> None:
         self.id = dpid
         self.closed = False
+        self.address = ("198.18.1.1", 40000)
         self.sent: list[Any] = []
         self._xid = 0
 
@@ -28,6 +29,18 @@ class Wire:
             self.set_xid(message)
         octets = self.octets(message)
         self.sent.append(self.read(octets) if isinstance(message, parser.OFPFlowMod) else message)
+
+    def send(self, octets: bytes) -> None:
+        """One or more messages that are octets already."""
+        while octets:
+            length = int.from_bytes(octets[2:4], "big")
+            message, octets = octets[:length], octets[length:]
+            if message[1] == ofproto.OFPT_BARRIER_REQUEST:  # of which there is nothing to read
+                barrier = parser.OFPBarrierRequest(self)
+                barrier.set_xid(int.from_bytes(message[4:8], "big"))
+                self.sent.append(barrier)
+            else:
+                self.sent.append(self.read(message))
 
     def close(self) -> None:
         self.closed = True

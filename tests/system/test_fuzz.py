@@ -8,12 +8,15 @@ The seed is fixed.  VMMLAB_FUZZ_S gives it more time than the usual seconds, VMM
 another seed.
 """
 
+import itertools
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,55 +150,70 @@ def test_malformed_packets_of_the_underlay(lab: Lab, tmp_path: Path) -> None:
 def talks(lab: Lab) -> Iterator[Callable[[Impostor], None]]:
     """Endlessly: what somebody might say to the NVA, each on a connection of its own."""
     changed, noise = mutations(SEED, EVERYTHING, longest=4000), garbage(SEED, 4000)
+    hello, dpids = EVERYTHING[0], [nve.dpid for nve in lab.data_centre.nves.values()]
     while True:
-        yield lambda peer: _say(peer, next(noise))
-        yield lambda peer: _say(peer, *(next(changed) for _ in range(20)))
-        yield lambda peer: _say(peer, EVERYTHING[0], *(next(changed) for _ in range(20)))
+        yield partial(_say, next(noise))
+        yield partial(_say, *itertools.islice(changed, 20))
+        yield partial(_say, hello, *itertools.islice(changed, 20))
         for version in (0, 1, 5, 6, 0xFF):
-            wrong = message(openflow.HELLO, version=version)
-            yield lambda peer, wrong=wrong: _say(peer, wrong, *EVERYTHING[1:])
-        yield lambda peer: _say(peer, EVERYTHING[0][:5])
-        yield lambda peer: _say(peer, b"\x04\x00\xff\xff" + bytes(60_000))
-        yield lambda peer: _say(peer, b"\x04\x0a\x00\x00" + bytes(2000))
-        yield lambda peer: _say_as(peer, 0xBAD, *(next(changed) for _ in range(20)))
-        for dpid in (nve.dpid for nve in lab.data_centre.nves.values()):
-            yield lambda peer, dpid=dpid: _say_as(
-                peer, dpid, *EVERYTHING, *(next(changed) for _ in range(20))
-            )
+            yield partial(_say, message(openflow.HELLO, version=version), *EVERYTHING[1:])
+        yield partial(_say, hello[:5])
+        yield partial(_say, b"\x04\x00\xff\xff" + bytes(60_000))  # that is more than it has
+        yield partial(_say, b"\x04\x0a\x00\x00" + bytes(2000))  # and this has no length
+        yield partial(_say, message(openflow.HELLO, bytes(8)))  # a part without a length
+        yield partial(_say_as, 0xBAD, *itertools.islice(changed, 20))
+        for dpid in dpids:
+            yield partial(_say_as, dpid, *EVERYTHING, *itertools.islice(changed, 20))
 
 
-def _say(peer: Impostor, *messages: bytes) -> None:
+def _say(*said: Any) -> None:
+    """The messages, then to whom, as `partial` leaves it."""
+    *messages, peer = said
     for each in messages:
         if not peer.send(each):
             return
 
 
-def _say_as(peer: Impostor, dpid: int, *messages: bytes) -> None:
-    peer.introduce(dpid)
-    _say(peer, *messages)
+def _say_as(dpid: int, *said: Any) -> None:
+    said[-1].introduce(dpid)
+    _say(*said)
 
 
 @pytest.mark.shows("R9.3")
 def test_malformed_openflow(lab: Lab, tmp_path: Path) -> None:
-    """From the server of nve3, where nothing but the addresses keeps one from it."""
-    nva, nve3 = (lab.data_centre.nva.address, OPENFLOW_PORT), lab.data_centre.nves["nve3"]
-    with unharmed(lab, tmp_path), inside(nve3.pid), ExitStack() as half_open:
-        for _ in range(20):
-            half_open.enter_context(openflow.impostor(nva))  # and not a word
+    """From the servers of nve2 and nve3, for nobody else is let in; nve1's only stay half open."""
+    nva, nves = (lab.data_centre.nva.address, OPENFLOW_PORT), lab.data_centre.nves
+    with unharmed(lab, tmp_path), ExitStack() as half_open:
+        with inside(nves["nve1"].pid):
+            for _ in range(20):
+                half_open.enter_context(openflow.impostor(nva))  # and not a word
         began_s, talked = time.monotonic(), 0
-        for talk in talks(lab):
+        for talk, server in zip(talks(lab), itertools.cycle(("nve2", "nve3")), strict=False):
             if time.monotonic() - began_s > FUZZ_S / SIDES:
                 break
-            with openflow.impostor(nva, timeout_s=2) as peer:
-                talk(peer)
-            talked += 1
+            with inside(nves[server].pid), openflow.impostor(nva, timeout_s=2) as peer:
+                if peer.is_let_in():
+                    talk(peer)
+                    talked += 1
     assert talked > 10
-    assert refused_connections(lab)["?"] > 0
+    assert refused_on_control(lab, "malformed-openflow").keys() >= {"nve2", "nve3"}
+    assert refused_on_control(lab, "connection").keys() >= {"nve1", "nve2", "nve3"}
 
 
-def refused_connections(lab: Lab) -> dict[str, int]:
+@pytest.mark.shows("R9.3")
+def test_who_is_not_at_an_nves_address_is_not_let_in(lab: Lab) -> None:
+    nva = (lab.data_centre.nva.address, OPENFLOW_PORT)
+    before = refused_on_control(lab, "connection").get("?", 0)
+    with inside(lab.data_centre.nva.pid), openflow.impostor(nva) as stranger:
+        assert not stranger.is_let_in()
+    with inside(lab.data_centre.nves["nve3"].pid), openflow.impostor(nva) as peer:
+        assert peer.is_let_in()
+    assert refused_on_control(lab, "connection")["?"] == before + 1
+
+
+def refused_on_control(lab: Lab, what: str) -> dict[str, int]:
     rows = lab.overlay.refused()
-    return {row["nve"]: row["packets"] for row in rows if row["what"] == "connection"}
+    return {row["nve"]: row["packets"] for row in rows if row["what"] == what}
 
 
 @pytest.mark.shows("R9.2", "R9.3")
@@ -203,7 +221,7 @@ def refused_connections(lab: Lab) -> dict[str, int]:
 def test_an_impostor_does_not_become_the_nve(lab: Lab, claims: str, comes_from: str) -> None:
     """Neither from somewhere else nor from where the NVE is: that one is connected, and answers."""
     nva = (lab.data_centre.nva.address, OPENFLOW_PORT)
-    before = refused_connections(lab).get(claims, 0)
+    before = refused_on_control(lab, "connection").get(claims, 0)
     mapping, dpid = lab.overlay.nva.get("mapping"), lab.data_centre.nves[claims].dpid
     told = len(lab.overlay.nva.get("events"))
     with inside(lab.data_centre.nves[comes_from].pid), openflow.impostor(nva) as thief:
@@ -212,7 +230,7 @@ def test_an_impostor_does_not_become_the_nve(lab: Lab, claims: str, comes_from: 
         thief.send(flow_removed(1))
         assert thief.is_sent_away()
 
-    assert refused_connections(lab)[claims] == before + 1
+    assert refused_on_control(lab, "connection")[claims] == before + 1
     assert lab.overlay.nva.get("mapping") == mapping
     assert lab.overlay.nva.get("health")["connected"][claims]
     news = {event["event"] for event in lab.overlay.nva.get("events")[told:]}
@@ -227,6 +245,6 @@ def test_somebody_who_is_no_nve_is_sent_away(lab: Lab) -> None:
         with openflow.impostor(nva) as peer:
             assert peer.introduce(0xBAD)
             assert peer.is_sent_away()
-        with openflow.impostor(nva, timeout_s=1) as peer:
+        with openflow.impostor(nva, timeout_s=0.3) as peer:
             assert not peer.is_sent_away()
     assert len(features(1)) == 24

@@ -49,7 +49,9 @@ class Twins:
         self.lab = lab
         self.nva = lab.overlay.nva
         self.nves = lab.data_centre.nves
-        self.fabric = Fabric({name: nve.vtep for name, nve in self.nves.items()}, strategy("push", None))
+        self.fabric = Fabric(
+            {name: nve.vtep for name, nve in self.nves.items()}, strategy("push", None)
+        )
         for vm in lab.scenario.vms():
             self.fabric.associate(vm)
         self.fabric.settle()

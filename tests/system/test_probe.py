@@ -10,7 +10,8 @@ import pytest
 from experiments.packets import flows_of, lost_mask
 from experiments.probes.fleet import ProbeError, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan
-from experiments.workloads.iperf3 import BulkPlan, TcpBulk, WorkloadError
+from experiments.workloads import WorkloadError
+from experiments.workloads.iperf3 import BulkPlan, TcpBulk
 from tests.helpers.namespaces import joined_pair
 from tests.helpers.wait import wait_until
 

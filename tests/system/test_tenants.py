@@ -4,8 +4,6 @@ The victim moves meanwhile and comes back, keeps its mapping, and loses nothing;
 of each attack how often it was tried, where, and what became of it.
 """
 
-from collections.abc import Iterator
-
 import pytest
 
 from experiments import attacks
@@ -30,9 +28,7 @@ def wanted() -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def ran(
-    wanted: Scenario, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Outcome, Result]]:
+def ran(wanted: Scenario, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Result]:
     out = tmp_path_factory.mktemp("results") / "tenants"
     with Recorder.create(out) as recorder:
         outcome = run(wanted, recorder.run(), Options())

@@ -2,8 +2,8 @@
 
 Hypothesis plays the orchestrator, the clock and the network: it moves VMs, lets announcements and
 misses happen, lets rules time out, breaks connections, kills the NVA, and delivers the messages of
-different NVEs in any order.  After every single change of a rule at an NVE the promises that hold at every instant
-are checked; at the end everything is delivered and the rest is checked.
+different NVEs in any order.  After every single change of a rule at an NVE the promises that hold
+at every instant are checked; at the end everything is delivered and the rest is checked.
 """
 
 import contextlib

@@ -27,12 +27,12 @@ VM1 = VMS[0]
 WAYS = {"there": ["nve3"], "back": ["nve2", "nve1"], "round": ["nve2", "nve3", "nve1"]}
 WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 picks = st.integers(min_value=0, max_value=10**6)
-Act = Callable[[Fabric], None]
+Act = Callable[[Fabric], object]
 
 
-def fabric(dissemination: tuple[str, int | None] = PUSH) -> Fabric:
+def fabric(dissemination: tuple[str, int | None] = PUSH, *, end_markers: bool = False) -> Fabric:
     """Four NVEs, and every VM has talked to every other."""
-    made = Fabric(vteps(4), strategy(*dissemination))
+    made = Fabric(vteps(4), strategy(*dissemination), end_markers=end_markers)
     for each in VMS:
         made.associate(each)
     made.settle()
@@ -133,7 +133,7 @@ def test_what_is_rebuilt_is_what_was_there_after_every_step(
     dissemination: tuple[str, int | None], way: list[str]
 ) -> None:
     moving = fabric(dissemination)
-    for step in steps(way):
+    for step in [*steps(way), Fabric.expire_all]:
         step(moving)
         before = state_of(moving)
         other = fabric(dissemination)
@@ -162,13 +162,16 @@ def test_every_phase_has_a_declared_outcome() -> None:
 
 @BOTH
 @WAY
-@pytest.mark.parametrize("connected_before", ["next step", "later"])
+@pytest.mark.parametrize(
+    ("connected_before", "end_markers"),
+    [("next step", False), ("later", False), ("next step", True)],
+)
 def test_the_nva_is_killed_before_any_step(
-    dissemination: tuple[str, int | None], way: list[str], connected_before: str
+    dissemination: tuple[str, int | None], way: list[str], connected_before: str, end_markers: bool
 ) -> None:
     """No frame is dropped meanwhile by a rule that was changed for it, none goes astray."""
     for moment in [*moments(way), len(steps(way))]:
-        moving = fabric(dissemination)
+        moving = fabric(dissemination, end_markers=end_markers)
         moving.on_change = _watching(moving)
         for number, step in enumerate(steps(way)):
             if number == moment:
@@ -233,8 +236,9 @@ def test_time_outs_that_came_while_nobody_listened(dissemination: tuple[str, int
         moving.connect_all()
         moving.settle()
         assert promises.disagreeing(moving) == []
-        outdated = moving.authority._entries.outdated
-        assert outdated(moving.authority.directory.find(VM1.tenant_system)) == frozenset()
+        binding = moving.authority.directory.find(VM1.tenant_system)
+        assert binding is not None
+        assert moving.authority._entries.outdated(binding) == frozenset()
         assert_in_the_end_all_is_well(moving)
         assert youngest(moving).phase is Phase.COMPLETED
 

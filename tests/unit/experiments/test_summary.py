@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -46,7 +47,7 @@ def test_failures_are_listed_with_the_end_of_their_move(result):
         Event(4_500_000_000, "runner", "failure-ended", "nve2", dead),
         Event(5_000_000_000, "runner", "failure-injected", "nva", late),
     ]
-    broken = SimpleNamespace(runs={"a run": SimpleNamespace(events=events)})
+    broken: Any = SimpleNamespace(runs={"a run": SimpleNamespace(events=events)})
     (table,) = summary.of_failures(broken)
 
     assert table.rows == [

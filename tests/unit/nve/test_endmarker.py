@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nve.endmarker import ETHERTYPE, NOBODY, Kind, Signal, agent_mac, frame, read
+from nve.endmarker import ETHERTYPE, NOBODY, Kind, NotASignal, Signal, agent_mac, frame, read
 from nve.model import MAX_VNI, TenantSystem, mac, vni
 from tests.helpers.tenants import RED, vm
 
@@ -46,7 +46,7 @@ def test_agents_of_two_virtual_networks_have_two_addresses() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_other_bytes_are_refused(octets: bytes) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(NotASignal):
         read(octets)
 
 
@@ -55,7 +55,7 @@ def test_a_signal_cut_short_is_refused(signal: Signal, data: st.DataObject) -> N
     whole = frame(signal)
     needed = 14 + 20 + 8 * len(signal.edges)
     cut = data.draw(st.integers(0, needed - 1))
-    with pytest.raises(ValueError):
+    with pytest.raises(NotASignal):
         read(whole[:cut])
 
 
@@ -67,5 +67,5 @@ def test_a_signal_cut_short_is_refused(signal: Signal, data: st.DataObject) -> N
 def test_a_signal_with_a_wrong_field_is_refused(place: int, octet: int) -> None:
     octets = bytearray(frame(Signal(Kind.MARKER, 7, VM1, ("nve3",))))
     octets[place] = octet
-    with pytest.raises(ValueError):
+    with pytest.raises(NotASignal):
         read(bytes(octets))

@@ -2,8 +2,7 @@
 
 from ipaddress import IPv4Address
 
-from nve import announce
-from nve import octets
+from nve import announce, octets
 from tests.helpers.tenants import vm
 
 VM1 = vm("vm1", 1, "nve1")
