@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: `make bench`."""
 
-from benchmarks import bring_up, probe
+from benchmarks import bring_up, flood, probe
 
 
 def main() -> None:
@@ -8,6 +8,8 @@ def main() -> None:
     bring_up.measure(times=5)
     print("== probe, 5,000 packets/s for 20 s, without a move")
     probe.report(rate_pps=5000, seconds=20)
+    print("== moves beside floods of 4,000 packets/s, with limits and without")
+    flood.measure(moves=5, rate_pps=4000)
 
 
 if __name__ == "__main__":

@@ -34,17 +34,16 @@ TIMEOUT_S = 120.0
 
 
 class Bare(framework.Application):  # type: ignore[misc]
-    """The application; there is one."""
+    """The application."""
 
     OFP_VERSIONS: ClassVar = [ofproto.OFP_VERSION]
-    one: ClassVar["Bare"]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        Bare.one = self
         self.datapaths: dict[int, Any] = {}
         self._outstanding = 0
         self._changed = threading.Condition()
+        framework.hub.spawn(obey, self)
 
     def await_switches(self, count: int) -> None:
         self._wait(lambda: len(self.datapaths) == count, f"{count} switches")
@@ -75,8 +74,8 @@ class Bare(framework.Application):  # type: ignore[misc]
         with self._changed:
             if event.state == handler.MAIN_DISPATCHER:
                 self.datapaths[event.datapath.id] = event.datapath
-            else:
-                self.datapaths.pop(event.datapath.id, None)
+            elif self.datapaths.get(event.datapath.id) is event.datapath:
+                del self.datapaths[event.datapath.id]
             self._changed.notify_all()
 
     @handler.set_ev_cls(ofp_event.EventOFPBarrierReply, handler.MAIN_DISPATCHER)
@@ -126,28 +125,28 @@ def _tunnel(generation: int) -> list[Any]:
     ]
 
 
-def obey() -> None:
+def obey(bare: Bare) -> None:
     """Do what the lines on the standard input say."""
     generation = 0
     for line in sys.stdin:
         asked = json.loads(line)
         answer: Any = {}
         if "await" in asked:
-            Bare.one.await_switches(asked["await"])
+            bare.await_switches(asked["await"])
         else:
             generation += 1
             numbers = range(asked["updates"])
             if "each" in asked:
-                answer = [_timed([number], generation)["wall_s"] for number in numbers]
+                answer = [_timed(bare, [number], generation)["wall_s"] for number in numbers]
             else:
-                answer = _timed(numbers, generation)
+                answer = _timed(bare, numbers, generation)
         print(json.dumps(answer), flush=True)
     os._exit(0)  # the framework's threads would go on
 
 
-def _timed(numbers: Iterable[int], generation: int) -> dict[str, float]:
+def _timed(bare: Bare, numbers: Iterable[int], generation: int) -> dict[str, float]:
     wall_s, cpu_s = time.monotonic(), time.process_time()
-    Bare.one.update(numbers, generation)
+    bare.update(numbers, generation)
     return {"wall_s": time.monotonic() - wall_s, "cpu_s": time.process_time() - cpu_s}
 
 
@@ -157,7 +156,6 @@ def main() -> None:
     configuration(args=[], project="vmmlab-bare")
     configuration.set_override("ofp_listen_host", address)
     configuration.set_override("ofp_tcp_listen_port", int(port))
-    framework.hub.spawn(obey)
     framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "benchmarks.bare"])
 
 

@@ -19,7 +19,6 @@ SO_TIMESTAMPNS = 35
 PACKET_IN, PACKET_OUT, FLOW_MOD = 10, 13, 14
 """Types of messages (OpenFlow 1.3.5 section 7.1)."""
 HEADER = struct.Struct("!BBHI")
-BUFFER_BYTES = 4 << 20
 ANCILLARY_BYTES = 64
 
 
@@ -37,7 +36,6 @@ class Watch:
         self._port = port
         with inside(pid):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, BUFFER_BYTES)
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
         self._socket.bind((INTERFACE, 0))
 

@@ -75,6 +75,7 @@ class Rate:
 def pushed(nves: int) -> dict[str, Any]:
     """`change` and `updates` of the NVA and of the bare loop."""
     with SideBySide(nves, Overlay(mapping_update="push")) as bench:
+        bench.connect(OPENFLOW_PORT, BARE_PORT)
         vms = Vms(bench, [number % nves for number in range(VMS)])
         bench.bare({"updates": VMS})  # from now on entries are replaced, as the NVA's are
         changes = [_changes(bench, vms) for _ in range(CHANGE_ROUNDS)]
@@ -138,7 +139,8 @@ def pulled() -> dict[str, Any]:
             tenant.bind((TENANT, 0))
         first, found = 1, {}
         for name, port in (("nva", OPENFLOW_PORT), ("bare", BARE_PORT)):
-            bench.connect(port)
+            if port == BARE_PORT:
+                bench.connect(BARE_PORT)
             with Watch(nve.pid, port) as watch:
                 found[name] = [_miss(tenant, watch, first + n) for n in range(WARM_UP + MISSES)]
             first += WARM_UP + MISSES

@@ -34,6 +34,8 @@ CASES = [
     Announcement("both", times=2, lost=True),
 ]
 
+IPV6, ADVERTISEMENT = b"\x86\xdd", 136
+
 
 def name(case: Announcement) -> str:
     return f"{case.form} x{case.times}{' lost' if case.lost else ''}"
@@ -126,12 +128,14 @@ class Voice:
             self.mouth.bind((NIC, 0))
 
     def hears(self) -> list[bytes]:
-        """What has arrived, up to a frame that is sent now."""
+        """What has arrived, up to a frame that is sent now; the guest kernel says things of its own
+        in between, such as which groups it listens to."""
         last = bytes.fromhex("ffffffffffff" + "020000000001" + "88b5").ljust(60, b"\0")
         self.mouth.send(last)
         frames = iter(lambda: self.ear.recv(2048), last)
         own = bytes.fromhex("020000000001")
-        return [frame for frame in frames if frame[6:12] == own]
+        heard = [frame for frame in frames if frame[6:12] == own]
+        return [frame for frame in heard if frame[12:14] != IPV6 or frame[54] == ADVERTISEMENT]
 
     def close(self) -> None:
         for each in (self.announcer, self.ear, self.mouth):
