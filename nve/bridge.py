@@ -18,18 +18,21 @@ import re
 import socket
 import subprocess
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
-
-from ovs.unixctl.client import UnixctlClient
 
 from nve.buffers import enlarge_packet_sockets
 from nve.model import IPAddress, Mac
 from nve.namespace import inside, run, run_in
 from nve.octets import VXLAN_UDP_PORT
 from nve.wait import wait_until
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would also take eventlet, which warns of itself
+    from ovs.unixctl.client import UnixctlClient
 
 Datapath: TypeAlias = Literal["system", "netdev"]
 
