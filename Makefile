@@ -96,7 +96,7 @@ conformance: root setup $(RYU_READY) ## run the tests that show requirements; wr
 	@failed=0; $(PYTEST) tests -m shows --record-outcomes || failed=$$?; \
 	    $(VENV)/bin/python docs/generate.py; exit $$failed
 
-bench: root setup ## bring-up and probe figures, beside plain Mininet's (root)
+bench: root setup ## bring-up, probe, floods and the NVA's speed, beside something plain (root)
 	@$(VENV)/bin/python -m benchmarks
 
 format: $(READY) ## format the code and mend what ruff can mend

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other: `make bench`."""
 
-from benchmarks import bring_up, flood, probe
+from benchmarks import bring_up, flood, nva, probe
 
 
 def main() -> None:
@@ -10,6 +10,8 @@ def main() -> None:
     probe.report(rate_pps=5000, seconds=20)
     print("== moves beside floods of 4,000 packets/s, with limits and without")
     flood.measure(moves=5, rate_pps=4000)
+    print("== the NVA beside a bare loop of the same framework")
+    nva.show(nva.measure(nva.SIZES))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ class Watch:
     def __init__(self, pid: int, port: int) -> None:
         """`pid` is a process in the NVE's namespace, `port` the controller's."""
         self._port = port
+        self._seen: dict[int, int] = {}
+        """By the sender's port, up to where its stream is known."""
         with inside(pid):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -66,10 +68,12 @@ class Watch:
             return
         start = 14 + (frame[14] & 0x0F) * 4
         end = 14 + int.from_bytes(frame[16:18], "big")
-        source, destination = struct.unpack_from("!HH", frame, start)
-        if self._port not in (source, destination):
-            return
+        source, destination, sequence = struct.unpack_from("!HHI", frame, start)
         at = start + (frame[start + 12] >> 4) * 4
+        known = self._seen.get(source, sequence)
+        if self._port not in (source, destination) or (sequence - known) % 2**32 >= 2**31:
+            return  # of somebody else, or sent again by TCP
+        self._seen[source] = (sequence + end - at) % 2**32
         while at + HEADER.size <= end:
             _, kind, length, _ = HEADER.unpack_from(frame, at)
             if kind in (PACKET_IN, PACKET_OUT, FLOW_MOD):

@@ -45,6 +45,7 @@ class SideBySide:
     def __init__(self, nves: int, overlay: Overlay) -> None:
         self._overlay = overlay
         self._fabric = build(Parameters(nves=nves))
+        self._unread = ""
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -142,8 +143,8 @@ class SideBySide:
         times: dict[int, dict[str, float]] = {move: {} for move in moves}
 
         def unfinished() -> str | None:
-            for line in self._trace:
-                event = json.loads(line)
+            *lines, self._unread = (self._unread + self._trace.read()).split("\n")
+            for event in map(json.loads, lines):
                 if event["details"].get("move") in times:
                     times[event["details"]["move"]][event["event"]] = event["t_ns"] / 1e9
             slow = [move for move in moves if "move-converged" not in times[move]]

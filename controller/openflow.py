@@ -208,6 +208,7 @@ _ORDER = (
 """In which a switch carries instructions out (OpenFlow 1.3.5 section 5.9)."""
 
 
+@lru_cache(REMEMBERED)
 def _actions(action: Action) -> list[Any]:
     match action:
         case Output(port):

@@ -12,6 +12,7 @@ from nve.pipeline import Attachment, NveState, Redirect, RemoteEntry, Role, comp
 from nve.rules import (
     VXLAN_PORT,
     Aim,
+    Change,
     CheckLarger,
     Encapsulate,
     GoTo,
@@ -156,6 +157,19 @@ def test_a_rule_is_removed_strictly() -> None:
     assert (read.table_id, read.priority) == (Table.FORWARD, 10)
     assert (read.out_port, read.out_group) == (ofproto.OFPP_ANY, ofproto.OFPG_ANY)
     assert fields(read) == {"metadata": RED, "eth_dst": "02:00:00:00:00:01"}
+
+
+def test_a_change_is_told_in_one_piece() -> None:
+    """The same octets as message by message, also when they have been remembered."""
+    new = [Rule(Table.FORWARD, n, TENANT, (Output(n),), Purpose.DELIVER) for n in (10, 11)]
+    old = Rule(Table.FORWARD, 9, TENANT, (), Purpose.FORWARD)
+    messages = [*(openflow.add(None, rule) for rule in new), openflow.remove(None, old)]
+    for message in messages:
+        message.xid = 0
+    expected = b"".join(map(Wire().octets, messages))
+
+    for _ in range(2):
+        assert openflow.told(Change(tuple(new), (old,))) == expected
 
 
 def test_a_flow_that_was_found_is_removed_only_if_it_is_still_the_same() -> None:

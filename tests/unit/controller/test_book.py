@@ -109,11 +109,11 @@ def test_confirming_a_token_confirms_all_earlier_ones(book: Book) -> None:
     (second,) = book.settle()
 
     assert book.pending(book) == {"nve1": second.token}
-    book.confirmed("nve1", first.token)
+    assert first.token in book.confirmed("nve1", first.token)
     assert book.pending(book) == {"nve1": second.token}
     assert book.is_confirmed("nve1", first.token)
-    book.confirmed("nve1", second.token)
-    book.confirmed("nve1", first.token)
+    assert list(book.confirmed("nve1", second.token)) == [second.token]
+    assert list(book.confirmed("nve1", first.token)) == []
     assert book.pending(book) == {}
 
 
