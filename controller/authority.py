@@ -52,6 +52,9 @@ from nve.model import Binding, IPAddress, TenantSystem, Vtep
 from nve.pipeline import Attachment, Role
 from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Output, Purpose, Tunnel
 
+LATE_MISS_S = 1.0
+"""How long after an entry was given misses for it may still come in."""
+
 
 class Refused(Exception):
     """The request cannot be granted; the message says why and what would be possible."""
@@ -95,6 +98,8 @@ class Authority:
         )
         self._names: dict[TenantSystem, str] = {}
         self._away_since_ns: dict[str, int] = {}
+        self._entered_ns: dict[tuple[str, TenantSystem], int] = {}
+        """When an NVE was last given an entry that it had asked for."""
 
     def take_effects(self) -> list[Effect]:
         """What has to be done now, in order; the outbox is empty afterwards."""
@@ -357,8 +362,10 @@ class Authority:
             self._entries.enter(nve, binding)
             self._outbox.record("entry-pulled", self.name(system), nve=nve, to=binding.nve)
             self._settle()
-        elif binding.nve != nve and not self.book.pending([nve]):
+            self._entered_ns[nve, system] = self._outbox.now_ns
+        elif binding.nve != nve and self._should_have_arrived(nve, system):
             self.book.tell_again(nve, system)
+            self._entered_ns[nve, system] = self._outbox.now_ns
             self._outbox.record("entry-told-again", self.name(system), nve=nve)
             self._settle()
         way = self._way(nve, binding)
@@ -366,6 +373,15 @@ class Authority:
             self._too_big(nve, big)
         elif way:
             self._outbox.put(Emit(nve, way, miss.frame))
+
+    def _should_have_arrived(self, nve: str, system: TenantSystem) -> bool:
+        """Whether a miss says that an entry is gone, and was not on its way when that was told.
+
+        A confirmation does not say so: packets that missed before may be reported behind it.
+        """
+        entered_ns = self._entered_ns.get((nve, system))
+        late = entered_ns is not None and self._outbox.now_ns - entered_ns < LATE_MISS_S * 1e9
+        return not late and not self.book.pending([nve])
 
     def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
         """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""

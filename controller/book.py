@@ -25,7 +25,7 @@ from nve.pipeline import (
     compile_nve,
     compile_system,
 )
-from nve.rules import Match, Rule, Table, difference
+from nve.rules import Match, Purpose, Rule, Table, difference
 
 TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 """The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""
@@ -254,9 +254,13 @@ class Book:
             self._next(page)
 
     def tell_again(self, nve: str, system: TenantSystem) -> None:
-        """An NVE does not hold what it has confirmed: somebody else has removed it."""
+        """An NVE does not hold the entry that it has confirmed: somebody else has removed it.
+
+        Only the entry: another rule that is told again would begin its life anew.
+        """
         page = self._pages[nve]
-        page.told.pop(system, None)
+        told = page.told.get(system, frozenset())
+        page.told[system] = frozenset(rule for rule in told if rule.purpose is not Purpose.FORWARD)
         page.touched.add(system)
 
     def _next(self, page: _Page) -> int:

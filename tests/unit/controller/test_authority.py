@@ -287,6 +287,22 @@ def test_a_rule_that_somebody_else_has_removed_is_told_again() -> None:
     assert pushing.events("vm2")[-1] == "entry-told-again"
 
 
+def test_a_miss_that_was_on_its_way_tells_nothing_again(pulling: Fabric) -> None:
+    """It is reported behind the confirmation of the entry that it has led to."""
+    pulling.send("vm1", frames.ipv4(VM1, VM2.mac))
+    pulling.settle()
+    late = Missed(pulling.port("vm1"), VM2.mac, b"frame")
+    pulling.now_ns += SECOND_NS // 2
+    pulling.ask(pulling.authority.reported, "nve1", late)
+    pulling.settle()
+    assert "entry-told-again" not in pulling.events("vm2")
+
+    pulling.now_ns += SECOND_NS
+    pulling.ask(pulling.authority.reported, "nve1", late)
+    pulling.settle()
+    assert pulling.events("vm2")[-1] == "entry-told-again"
+
+
 @pytest.mark.parametrize("how", ["tunnel", "drop"])
 def test_a_frame_that_misses_goes_where_its_vm_is(how: str) -> None:
     """Reported before the rule for it was there: by now the VM is here, leaving, or gone."""

@@ -141,6 +141,18 @@ def test_the_end_of_a_rule_that_was_told_again_since_is_that_of_the_one_before(b
     assert book.ended("nve1", rule.cookie) == rule
 
 
+def test_only_the_entry_is_told_again(book: Book) -> None:
+    """The rule for packets in flight beside it would begin its life anew."""
+    book.attach("nve1", attachment(VM1))
+    book.set_remote("nve1", VM2.tenant_system, ENTRY)
+    book.set_redirect("nve1", VM2.tenant_system, Redirect(vteps()["nve2"], idle_s=2))
+    book.settle()
+    book.tell_again("nve1", VM2.tenant_system)
+    (tell,) = book.settle()
+    assert {rule.purpose for rule in tell.change.added} == {Purpose.FORWARD}
+    assert tell.change.removed == ()
+
+
 def test_a_rule_that_has_ended_need_not_be_removed(book: Book) -> None:
     book.set_remote("nve1", VM2.tenant_system, ENTRY)
     (tell,) = book.settle()
