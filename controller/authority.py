@@ -2,7 +2,7 @@
 
 Inputs are method calls (a report of an NVE, a request of the orchestrator, the passing of time),
 each with the time it happened, `now_ns`.  Effects wait in an outbox until `take_effects`.  No
-sockets, no clock, no threads: the application around it (`controller.app`) has those.
+sockets, no clock, no threads: the application around it (`controller.nva`) has those.
 
     directory   who is where                              controller.mapping
     book        what each NVE has to hold                 controller.book
@@ -49,8 +49,8 @@ from nve.messages import (
     TooBig,
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
-from nve.pipeline import Attachment, Role
 from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Output, Purpose, Tunnel
+from nve.state import Attachment, Role
 
 LATE_MISS_S = 1.0
 """How long after an entry was given misses for it may still come in."""

@@ -23,7 +23,7 @@ from nve.messages import (
     RarpSent,
 )
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.pipeline import Attachment
+from nve.state import Attachment
 
 Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
 

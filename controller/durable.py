@@ -27,7 +27,7 @@ from controller.mapping import Directory
 from controller.move import Move
 from controller.moves import Moves
 from nve.model import Binding, TenantSystem, Vni
-from nve.pipeline import Attachment, Redirect, RemoteEntry
+from nve.state import Attachment, Redirect, RemoteEntry
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 Only addresses of NVEs on the control network, a few connections from each, and well-formed messages
 of the kinds that an NVE sends.  Whoever gets this far still has to say which NVE it is, and is
-heard only as that one (`controller.app`).
+heard only as that one (`controller.nva`).
 """
 
 import threading

@@ -30,7 +30,7 @@ from controller.outbox import Outbox
 from nve.endmarker import Kind, Signal
 from nve.messages import Order
 from nve.model import TenantSystem, Vtep
-from nve.pipeline import Role
+from nve.state import Role
 
 
 @dataclass

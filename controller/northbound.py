@@ -48,11 +48,11 @@ from werkzeug.routing import Map, Rule
 from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
 from controller import framework
-from controller.app import Nva, as_json
 from controller.authority import Refused, Unknown
 from controller.drops import Reason
 from controller.mobility import FINISHED, Phase
 from controller.move import Move, MoveRequest
+from controller.nva import Nva, as_json
 from nve.limits import metered
 from nve.model import IPAddress, TenantSystem, mac, vni
 

@@ -5,18 +5,13 @@ from typing import Any
 
 import pytest
 
-from controller import app
-from controller.app import Nva
+from controller import nva as nva_module
 from controller.framework import ofproto, parser
+from controller.nva import Nva
 from nve.rules import Table
 from tests.helpers.nva import connected, settings
 from tests.helpers.tenants import vteps
 from tests.helpers.wire import Wire
-
-
-@pytest.fixture
-def nva(tmp_path: Path) -> Nva:
-    return Nva(settings(tmp_path))
 
 
 @pytest.fixture
@@ -85,7 +80,7 @@ def test_an_incumbent_that_is_silent_makes_room(
     nva.connected(comes_back)
     nva.tick()
     assert comes_back.sent == []
-    monkeypatch.setattr(app, "INCUMBENT_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(nva_module, "INCUMBENT_TIMEOUT_S", 0.0)
     nva.tick()
 
     assert incumbent.closed

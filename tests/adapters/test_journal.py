@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from controller import journal
-from controller.app import Nva
 from controller.durable import Change, Place, decode, encode, merged
 from controller.journal import Journal, Unreadable, read_trace
 from controller.mapping import Directory
 from controller.mobility import Phase
 from controller.move import Move, MoveRequest
+from controller.nva import Nva
 from nve.messages import Record
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.pipeline import Attachment, Redirect, RemoteEntry, Role
+from nve.state import Attachment, Redirect, RemoteEntry, Role
 from tests.helpers.nva import confirm, connected, settings
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 

@@ -1,27 +1,21 @@
 """Meters on the wire: before the rules that use them, and asked for their counts before they go."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller import openflow
-from controller.app import Nva
 from controller.framework import ofproto, parser
+from controller.nva import Nva
 from nve.rules import Meter, Report, Rule
-from tests.adapters.test_app import associate
-from tests.helpers.nva import answer_statistics, confirm, connected, settings
+from tests.adapters.test_nva import associate
+from tests.helpers.nva import answer_statistics, confirm, connected
 from tests.helpers.tenants import vm
 from tests.helpers.wire import Wire
 
 VM1 = vm("vm1", 1, "nve1")
 PORT = 10
 OF_PORT = {2 * PORT, 2 * PORT + 1}
-
-
-@pytest.fixture
-def nva(tmp_path: Path) -> Nva:
-    return Nva(settings(tmp_path))
 
 
 def meters_told(wire: Wire, command: int) -> list[int]:

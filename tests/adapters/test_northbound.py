@@ -1,17 +1,16 @@
 """The northbound interface as its callers see it: status, sentence, and no half-done work."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from controller.app import Nva
 from controller.framework import parser
 from controller.northbound import MAX_REQUEST_BYTES, Northbound
+from controller.nva import Nva
 from nve import announce
 from nve.rules import Table
-from tests.helpers.nva import TOKEN, confirm, connected, settings
+from tests.helpers.nva import TOKEN, confirm
 from tests.helpers.tenants import vm
 from tests.helpers.wire import Wire
 
@@ -26,16 +25,6 @@ ASSOCIATION = {
     "port": 10,
 }
 MOVE = {"vm": "vm1", "to": "nve3", "port": 10, "idle_s": 2}
-
-
-@pytest.fixture
-def nva(tmp_path: Path) -> Nva:
-    return Nva(settings(tmp_path))
-
-
-@pytest.fixture
-def wires(nva: Nva) -> dict[str, Wire]:
-    return connected(nva)
 
 
 @pytest.fixture

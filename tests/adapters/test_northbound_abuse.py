@@ -5,31 +5,20 @@ import socket
 import threading
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller import northbound
-from controller.app import Nva
 from controller.northbound import MAX_REQUEST_BYTES, serve
+from controller.nva import Nva
 from tests.adapters.test_northbound import ASSOCIATION, MOVE, everything
 from tests.helpers.mutation import garbage, mutations
-from tests.helpers.nva import TOKEN, confirm, connected, settings
+from tests.helpers.nva import TOKEN, confirm
 from tests.helpers.wait import wait_until
 from tests.helpers.wire import Wire
 
 AUTHORIZED = f"Authorization: Bearer {TOKEN}"
-
-
-@pytest.fixture
-def nva(tmp_path: Path) -> Nva:
-    return Nva(settings(tmp_path))
-
-
-@pytest.fixture
-def wires(nva: Nva) -> dict[str, Wire]:
-    return connected(nva)
 
 
 @pytest.fixture

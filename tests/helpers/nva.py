@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from controller.app import Nva
 from controller.framework import parser
+from controller.nva import Nva
 from controller.settings import Settings
 from tests.helpers.tenants import vteps
 from tests.helpers.wire import Wire

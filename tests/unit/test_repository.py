@@ -47,8 +47,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
     "controller": frozenset(
         {
-            *("__main__", "app", "framework", "gatekeeper", "journal", "northbound", "openflow"),
-            "packets",
+            *("__main__", "app", "framework", "gatekeeper", "journal", "northbound", "nva"),
+            *("openflow", "packets", "questions"),
         }
     ),
     "experiments": frozenset(

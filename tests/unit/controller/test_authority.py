@@ -21,8 +21,9 @@ from nve.messages import (
     RuleEnded,
 )
 from nve.model import BROADCAST, Mac
-from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION, Role
+from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION
 from nve.rules import Output, Purpose, Rule, Tunnel
+from nve.state import Role
 from tests.helpers import frames, promises
 from tests.helpers.fabric import SECOND_NS, Fabric, Remove
 from tests.helpers.tenants import BLUE, RED, vm, vteps

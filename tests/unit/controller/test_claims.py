@@ -12,7 +12,7 @@ from controller.mapping import Directory
 from nve.announce import ALL_NODES, solicited_node
 from nve.messages import ArpSent, NeighbourAdvertised, NeighbourSolicited, RarpSent
 from nve.model import VmSpec, link_local
-from nve.pipeline import Attachment, Role
+from nve.state import Attachment, Role
 from tests.helpers.tenants import BLUE, vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")

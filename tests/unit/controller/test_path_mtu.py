@@ -15,8 +15,8 @@ from controller.path_mtu import ICMP, ICMPV6
 from nve.fit import ETHERNET_OCTETS, REPORTED_OCTETS
 from nve.messages import Emit, Malformed, Missed, Record, Tell, TooBig
 from nve.model import NVE_MAC, VmSpec, link_local
-from nve.pipeline import Redirect
 from nve.rules import FIRST_VM_PORT, VXLAN_PORT, CheckLarger, Output, Rule, Tunnel
+from nve.state import Redirect
 from tests.helpers.tenants import RED, vm, vteps
 
 SENDER, RECEIVER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")

@@ -9,8 +9,9 @@ import pytest
 from nve.evaluator import Frame, Verdict, evaluate
 from nve.fit import REPORTED_OCTETS
 from nve.model import BROADCAST, VmSpec
-from nve.pipeline import Attachment, NveState, Redirect, RemoteEntry, Role, compile_nve
+from nve.pipeline import compile_nve
 from nve.rules import Aim, CheckLarger, Purpose, Report, Rule, Table
+from nve.state import Attachment, NveState, Redirect, RemoteEntry, Role
 from tests.helpers import frames
 from tests.helpers.frames import encapsulated, entering
 from tests.helpers.tenants import BLUE, RED, vm

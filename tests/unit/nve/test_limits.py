@@ -5,8 +5,9 @@ from ipaddress import IPv4Address
 import pytest
 
 from nve.limits import Limits, metered
-from nve.pipeline import Attachment, NveState, Role, compile_nve
+from nve.pipeline import compile_nve
 from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Meter, Purpose, Report, Rule
+from nve.state import Attachment, NveState, Role
 from tests.helpers.tenants import vm
 
 LIMITS = Limits(report_rate_pps=10, report_burst=20, miss_rate_pps=30, miss_burst=40)

@@ -24,16 +24,12 @@ from nve.pipeline import (
     NEIGHBOUR_SOLICITATION,
     NO_MAC,
     RARP,
-    Attachment,
-    NveState,
-    Redirect,
-    RemoteEntry,
-    Role,
     compile_network,
     compile_nve,
     compile_system,
 )
 from nve.rules import FIRST_VM_PORT, VXLAN_PORT, GoTo, Output, Purpose, Rule, Table, Tunnel
+from nve.state import Attachment, NveState, Redirect, RemoteEntry, Role
 from tests.helpers import frames
 from tests.helpers.frames import encapsulated, entering
 from tests.helpers.tenants import BLUE, RED, vm

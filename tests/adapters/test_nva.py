@@ -7,24 +7,19 @@ from typing import Any
 import pytest
 
 from controller import openflow
-from controller.app import Nva
 from controller.framework import ofproto, parser
 from controller.mobility import Phase
 from controller.move import MoveRequest
+from controller.nva import Nva
 from nve import announce
 from nve.model import VmSpec
-from nve.pipeline import RemoteEntry
 from nve.rules import VXLAN_PORT, Rule, Table
+from nve.state import RemoteEntry
 from tests.helpers.nva import answer_statistics, confirm, connected, settings
 from tests.helpers.tenants import vm, vteps
 from tests.helpers.wire import Wire
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
-
-
-@pytest.fixture
-def nva(tmp_path: Path) -> Nva:
-    return Nva(settings(tmp_path))
 
 
 def associate(nva: Nva, of: VmSpec, port: int) -> None:
