@@ -13,7 +13,8 @@ The bridge does not learn: with at most one forwarding port it floods to exactly
 entry can point to the port that the VM has just left.
 
 A *lane* is a second cable beside a plug, by which frames in flight come (see `nve.lanes`).  The VM
-sends nothing there: the bridge does not flood to it.
+sends nothing there: a queue without room drops it.  (The bridge could be told not to flood to a
+port, but floods what the VM itself sends to many all the same.)
 
 A plug is created *disabled* (it neither sends nor receives) and must be so before the NVE-side end
 becomes a port of the NVE's switch: the kernel lets a port forward from the moment it has carrier,
@@ -26,13 +27,12 @@ import struct
 from functools import partial
 from typing import Self
 
-from nve.namespace import inside, ip, run_in, without_carrier
+from nve.namespace import inside, ip, run_in, tc, without_carrier
 from nve.netlink import ACK, ATTRIBUTE, REQUEST, Netlink, attribute
 from nve.wait import wait_until
 
 NIC = "eth0"
 CARRIER_TIMEOUT_S = 5.0
-_RECEIVE_ONLY = " flood off mcast_flood off bcast_flood off"
 
 _FORWARDING, _DISABLED = 3, 0  # linux/if_bridge.h, BR_STATE_*
 
@@ -98,7 +98,6 @@ class Plug:
         `offloads` must be False where a userspace switch reads the frames (datapath netdev).
         """
         vm_end, nve_end = vm_interface(nve, lane=lane), nve_interface(vm, lane=lane)
-        flags = "learning off" + (_RECEIVE_ONLY if lane else "")
         # Two ends with the same number look like one device to the kernel, which then takes up to
         # a second to notice that the cable is plugged in (net/core/link_watch.c).
         index = next(_first_index)
@@ -108,10 +107,12 @@ class Plug:
                 f"link add {vm_end} index {index} type veth "
                 f"peer name {nve_end} index {index + 1} netns {nve_pid}",
                 f"link set {vm_end} master {NIC}",
-                f"link set {vm_end} type bridge_slave {flags}",
+                f"link set {vm_end} type bridge_slave learning off",
                 f"link set {vm_end} addrgenmode none up",
             ],
         )
+        if lane:
+            tc(vm_pid, [f"qdisc add dev {vm_end} root pfifo limit 0"])
         if not offloads:
             turn_offloads_off(vm_pid, vm_end)
             turn_offloads_off(nve_pid, nve_end)

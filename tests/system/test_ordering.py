@@ -53,6 +53,7 @@ def test_with_markers_nothing_is_overtaken(tmp_path: Path, update: dict[str, Any
     outcome, result = recorded(two_sites(**MARKED, **update), tmp_path / "result")
     assert outcome.problems == []
     assert hurt(result) == UNHURT
+    assert result.refused == [], "the VM sends by its plug alone, agents what they may"
     told = [nve for each in markers(result) for nve in each["nves"]]
     assert {"nve2", "nve3", "nve4"} <= set(told)
     assert [each["without_marker"] for each in markers(result)] == [[]] * len(markers(result))
