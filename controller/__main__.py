@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from controller.app import NvaApplication
-from controller.northbound import serve
 from controller.nva import Nva
+from controller.server import serve
 from controller.settings import Settings
 
 ECHO_INTERVAL_S = 1.0

@@ -307,6 +307,10 @@ class Authority:
             raise Unknown(f"there is no move number {number}")
         return self.moves[number - 1]
 
+    def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
+        """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
+        return self._moves.owed_by(nve, system)
+
     def name(self, system: TenantSystem) -> str:
         """The VM's name in the trace."""
         return self._names.get(system, str(system))

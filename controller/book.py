@@ -36,10 +36,20 @@ class _Page:
     told: dict[TenantSystem | Vni, frozenset[Rule]] = field(default_factory=dict)
     touched: set[TenantSystem | Vni] = field(default_factory=set)
     connected: bool = False
+    mortal: dict[int, tuple[TenantSystem | Vni, Rule]] = field(default_factory=dict)
+    """By their cookies, those of the told rules that can end by themselves."""
     added: dict[tuple[Table, int, Match], int] = field(default_factory=dict)
     """When rules with a time-out were last told: the token of that."""
     told_token: int = 0
     confirmed_token: int = 0
+
+    def tell(self, about: TenantSystem | Vni, rules: frozenset[Rule]) -> None:
+        """From now on these are the told rules about something."""
+        for rule in self.told.get(about, frozenset()):
+            if rule.mortal:
+                self.mortal.pop(rule.cookie, None)
+        self.told[about] = rules
+        self.mortal |= {rule.cookie: (about, rule) for rule in rules if rule.mortal}
 
 
 class Book:
@@ -176,15 +186,15 @@ class Book:
             after: set[Rule] = set()
             for about in page.touched:
                 before |= page.told.get(about, frozenset())
-                page.told[about] = self._compile(name, about)
+                page.tell(about, self._compile(name, about))
                 after |= page.told[about]
             page.touched.clear()
             change = difference(frozenset(before), frozenset(after))
             if change:
                 # An NVE out of reach is told when it comes back; until then it has not confirmed.
                 token = self._next(page)
-                mortal = [rule for rule in change.added if rule.idle_s or rule.hard_s]
-                page.added |= dict.fromkeys((rule.key for rule in mortal), token)
+                mortal = (rule.key for rule in change.added if rule.mortal)
+                page.added |= dict.fromkeys(mortal, token)
                 if page.connected:
                     tells.append(Tell(name, change, token))
         return tells
@@ -199,7 +209,10 @@ class Book:
         known: set[TenantSystem | Vni] = {
             *(*state.attachments, *state.remotes, *state.redirects, *state.markers)
         }
-        page.told = {about: self._compile(nve, about) for about in known | state.vnis}
+        page.told.clear()
+        page.mortal.clear()
+        for about in known | state.vnis:
+            page.tell(about, self._compile(nve, about))
         return Reconcile(nve, self.rules(nve), self._next(page))
 
     def disconnected(self, nve: str) -> None:
@@ -232,14 +245,13 @@ class Book:
         the report is about the one before.
         """
         page = self._pages[nve]
-        for about, rules in page.told.items():
-            for rule in rules:
-                if rule.cookie == cookie:
-                    if page.added.get(rule.key, 0) > page.confirmed_token:
-                        return None
-                    page.told[about] = rules - {rule}
-                    return rule
-        return None
+        if cookie not in page.mortal:
+            return None
+        about, rule = page.mortal[cookie]
+        if page.added.get(rule.key, 0) > page.confirmed_token:
+            return None
+        page.tell(about, page.told[about] - {rule})
+        return rule
 
     def doubt(self) -> None:
         """Nothing is known of what the NVEs hold: each has to confirm, when it connects."""
@@ -253,7 +265,7 @@ class Book:
         """
         page = self._pages[nve]
         told = page.told.get(system, frozenset())
-        page.told[system] = frozenset(rule for rule in told if rule.purpose is not Purpose.FORWARD)
+        page.tell(system, frozenset(rule for rule in told if rule.purpose is not Purpose.FORWARD))
         page.touched.add(system)
 
     def _next(self, page: _Page) -> int:

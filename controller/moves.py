@@ -105,6 +105,10 @@ class Moves:
         move = self._youngest.get(system)
         return move if move and move.phase not in FINISHED else None
 
+    def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
+        """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
+        return self._owed.cookies(nve, system)
+
     def may_change_paths(self, system: TenantSystem) -> bool:
         """Not while the VM is on its way: its arrival changes them."""
         move = self.of(system)

@@ -11,6 +11,7 @@
     DELETE /v1/associations/NVE/VM             its port there is gone
     POST   /v1/moves                           prepare a move
     GET    /v1/moves, /v1/moves/N              all moves; one
+    GET    /v1/moves/N/astray                  what its source NVE got of the VM's since it began
     POST   /v1/moves/N/depart|activate|cancel  go on with one
     POST   /v1/forget                          take back entries with a lifetime
 
@@ -22,7 +23,6 @@ malformed, 401 without the token, 404 no such thing, 409 refused in this state, 
 import hmac
 import json
 import math
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -45,7 +45,6 @@ from werkzeug.exceptions import (
     Unauthorized,
 )
 from werkzeug.routing import Map, Rule
-from werkzeug.serving import BaseWSGIServer, ThreadedWSGIServer, WSGIRequestHandler
 
 from controller import framework
 from controller.authority import Refused, Unknown
@@ -58,9 +57,6 @@ from nve.model import IPAddress, TenantSystem, mac, vni
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S = 120.0
-MAX_CONNECTIONS = 256
-SILENCE_S = 10.0
-"""A caller that says no more for so long, in the middle of a request, is hung up on."""
 
 
 def _of_a_host(address: IPAddress) -> IPAddress:
@@ -117,6 +113,7 @@ class Northbound:
                 Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
                 Rule("/v1/moves", endpoint=self._request_move, methods=["POST"]),
                 Rule("/v1/moves/<int:number>", endpoint=self._move, methods=["GET"]),
+                Rule("/v1/moves/<int:number>/astray", endpoint=self._astray, methods=["GET"]),
                 Rule("/v1/moves/<int:number>/<verb>", endpoint=self._go_on, methods=["POST"]),
                 Rule("/v1/forget", endpoint=self._forget, methods=["POST"]),
             ]
@@ -210,7 +207,7 @@ class Northbound:
                     "packets": packets,
                     "bytes": octets,
                 }
-                for rule, packets, octets in self._nva.counters(nve)
+                for rule, packets, octets in self._nva.counts.by_rule(nve)
             ]
         )
 
@@ -229,13 +226,13 @@ class Northbound:
                     "dropped": dropped,
                     "heard": heard[nve, metered(number)[0]],
                 }
-                for number, packets, dropped in self._nva.metered(nve)
+                for number, packets, dropped in self._nva.counts.by_meter(nve)
             ]
         )
 
     def _refused(self, request: Request) -> Response:
         """One table of what NVEs count and what the NVA counts."""
-        by_nves = self._nva.dropped()
+        by_nves = self._nva.counts.dropped()
         with self._nva.changed:
             refused = sorted(self._authority.counted.items(), key=str)
             by_nva = [(Reason(nve, port, None, what), n) for (nve, port, what), n in refused]
@@ -281,6 +278,9 @@ class Northbound:
 
     def _move(self, request: Request, number: int) -> Response:
         return self._when_there(_awaited(request), self._authority.move(number))
+
+    def _astray(self, request: Request, number: int) -> Response:
+        return _json({"packets": self._nva.counts.astray(self._authority.move(number))})
 
     def _go_on(self, request: Request, number: int, verb: str) -> Response:
         verbs: dict[str, Callable[[int, int], Move]] = {
@@ -364,44 +364,3 @@ def _first_complaint(error: ValidationError) -> str:
 
 def _json(content: object, status: int = 200) -> Response:
     return Response(json.dumps(content) + "\n", status, mimetype="application/json")
-
-
-class _QuietHandler(WSGIRequestHandler):
-    """No line on stderr for each request; the trace says what happened."""
-
-    protocol_version = "HTTP/1.1"
-    timeout = SILENCE_S
-
-    def log(self, *args: object, **kwargs: object) -> None:
-        return
-
-    def address_string(self) -> str:
-        return "northbound"  # a unix socket has no client address
-
-
-class _Server(ThreadedWSGIServer):
-    """A thread for each connection, up to a number; whoever comes then is hung up on."""
-
-    def __init__(self, path: str, application: Northbound) -> None:
-        super().__init__(f"unix://{path}", 0, application, _QuietHandler)
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._free.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
-
-
-def serve(nva: Nva) -> BaseWSGIServer:
-    """The server, listening; the caller runs its `serve_forever`.  Only the owner may connect."""
-    path = nva.settings.northbound
-    server = _Server(str(path), Northbound(nva))
-    path.chmod(0o600)
-    return server

@@ -1,8 +1,11 @@
-"""The NVA's process around the authority: a lock, the connections to the NVEs, the journal.
+"""The NVA's process around the authority: a lock, who speaks for which NVE, the journal.
 
-Every input goes through `Nva.decide`, which holds one lock while the authority decides and its
-effects are sent, so that effects leave in the order they were decided in.  Northbound threads wait
-on the same lock's condition for moves to make progress.
+One lock is held while the authority decides something and while what follows from it is carried out
+(`controller.carrier`), so that effects leave in the order they were decided in.  Northbound threads
+wait on the same lock's condition for moves to make progress.
+
+Where much comes in at once, several decisions are carried out together (`hear` each, then `act`):
+they cost one line of the journal and one message for each NVE.
 """
 
 import json
@@ -10,36 +13,21 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
 from controller import openflow, packets, path_mtu
 from controller.authority import Authority
-from controller.drops import Reason
+from controller.carrier import Carrier
+from controller.counts import Counts
 from controller.framework import ofproto, parser
 from controller.gatekeeper import Gatekeeper
 from controller.journal import Journal, read_trace
-from controller.meters import Meters, numbers
-from controller.questions import Question, Statistics, by_meter
 from controller.settings import Settings
-from nve import endmarker
-from nve.messages import (
-    AnswerArp,
-    AnswerRarp,
-    AnswerSolicitation,
-    Effect,
-    Emit,
-    Order,
-    Reconcile,
-    Record,
-    Report,
-    RuleEnded,
-    Tell,
-)
-from nve.rules import AGENT_PORT, Output, Rule, Table
+from nve.messages import Record, Report, RuleEnded
+from nve.rules import AGENT_PORT, Table
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")
@@ -62,15 +50,13 @@ class Nva:
         self.names = {nve.dpid: name for name, nve in settings.nves.items()}
         self.trace = read_trace(settings.trace)
         self.changed = threading.Condition(threading.RLock())
-        self._datapaths: dict[str, Any] = {}
+        self.carrier = Carrier(self.authority, self._record)
+        self.counts = Counts(self.changed, self.authority, self.carrier, self.trace)
         homes = {nve.control: name for name, nve in settings.nves.items() if nve.control}
         self.gatekeeper = Gatekeeper(
             homes, lambda address, what: self._refuse(homes.get(ip_address(address), "?"), what)
         )
         self._claimants: dict[str, Claimant] = {}
-        self._meters = Meters()
-        self._tokens: dict[tuple[str, int], int] = {}
-        self._statistics: dict[tuple[str, int], Statistics] = {}
         self._trace_file = settings.trace.open("a", buffering=1)
         vteps = {name: str(nve.vtep) for name, nve in settings.nves.items()}
         self._journal = Journal(settings.state, vteps)
@@ -79,18 +65,27 @@ class Nva:
             self.decide(lambda now_ns: self.authority.restore(before, now_ns))
 
     def decide(self, ask: Callable[[int], Answer]) -> Answer:
-        """Let the authority decide something (`ask` gets the time) and carry out its effects.
-
-        What it has decided is written down first: an NVE is told nothing that could be forgotten.
-        """
+        """Let the authority decide something (`ask` gets the time) and carry out what follows."""
         with self.changed:
             try:
-                return ask(time.time_ns())
+                return self.hear(ask)
             finally:
-                self._write_down()
-                for effect in self.authority.take_effects():
-                    self._carry_out(effect)
-                self.changed.notify_all()
+                self.act()
+
+    def hear(self, ask: Callable[[int], Answer]) -> Answer:
+        """Let the authority decide something; what follows from it waits for `act`."""
+        with self.changed:
+            return ask(time.time_ns())
+
+    def act(self) -> None:
+        """Carry out what has been decided.
+
+        It is written down first: an NVE is told nothing that could be forgotten.
+        """
+        with self.changed:
+            self._write_down()
+            self.carrier.carry_out(self.authority.take_effects())
+            self.changed.notify_all()
 
     def _write_down(self) -> None:
         durable = self.authority.durable
@@ -100,146 +95,9 @@ class Nva:
             log.critical("the NVA ends, for it would forget what it tells: %s", error)
             os._exit(1)
 
-    # -- towards the NVEs ------------------------------------------------------------------------
-
-    def _carry_out(self, effect: Effect) -> None:
-        match effect:
-            case Record():
-                self.trace.append(effect)
-                self._trace_file.write(json.dumps(as_json(effect)) + "\n")
-            case Tell(nve, change, token):
-                self._give_meters(nve, change.added)
-                told = openflow.told(change)
-                wanted = self.authority.book.rules
-                if idle := self._meters.idle(nve, change.removed, lambda: wanted(nve)):
-                    self._datapaths[nve].send(told)
-                    self._take_meters_back(nve, idle)
-                    told = b""
-                self._ask_for_confirmation(nve, token, told)
-            case Reconcile(nve, rules, token):
-                datapath = self._datapaths[nve]
-                self._meters.connected(nve)
-                self._give_meters(nve, rules)
-                for rule in sorted(rules, key=lambda rule: -rule.table):
-                    datapath.send_msg(openflow.add(datapath, rule))
-                self._ask(
-                    nve,
-                    openflow.ask_statistics,
-                    lambda found: self._reconcile(nve, token, found),
-                )
-            case AnswerArp(nve, request, mac):
-                self._emit(nve, request.port, packets.arp_reply(request, mac))
-            case AnswerRarp(nve, request, address):
-                self._emit(nve, request.port, packets.rarp_reply(request, address))
-            case AnswerSolicitation(nve, solicitation, mac):
-                self._emit(nve, solicitation.port, packets.advertisement(solicitation, mac))
-            case Emit(nve, way, frame):
-                datapath = self._datapaths[nve]
-                datapath.send_msg(openflow.emit(datapath, way, frame))
-            case Order(nve, signal):
-                self._emit(nve, AGENT_PORT, endmarker.frame(signal))
-
-    def _emit(self, nve: str, port: int, frame: bytes) -> None:
-        datapath = self._datapaths[nve]
-        datapath.send_msg(openflow.emit(datapath, Output(port), frame))
-
-    def _give_meters(self, nve: str, rules: Iterable[Rule]) -> None:
-        datapath = self._datapaths[nve]
-        for meter in self._meters.lacking(nve, rules):
-            for message in openflow.set_meter(datapath, meter):
-                datapath.send_msg(message)
-
-    def _take_meters_back(self, nve: str, idle: set[int]) -> None:
-        """The switch is asked what they have dropped before it removes them."""
-        self._ask(nve, openflow.ask_meters, lambda found: self._count(nve, idle, found))
-        self._remove_meters(nve, idle)
-
-    def _remove_unwanted_meters(self, nve: str, found: list[Any]) -> None:
-        wanted = numbers(self.authority.book.rules(nve))
-        unwanted = {each.meter_id for each in found} - wanted
-        self._count(nve, unwanted, found)
-        self._remove_meters(nve, unwanted)
-
-    def _remove_meters(self, nve: str, unwanted: set[int]) -> None:
-        datapath = self._datapaths[nve]
-        for number in unwanted:
-            datapath.send_msg(openflow.remove_meter(datapath, number))
-
-    def _count(self, nve: str, gone: set[int], found: list[Any]) -> None:
-        for each in found:
-            if each.meter_id in gone:
-                self.authority.tally.drops.meter_ended(nve, each.meter_id, openflow.dropped(each))
-
-    def _ask_for_confirmation(self, nve: str, token: int, told: bytes = b"") -> None:
-        """Of everything so far, and of what it is told with the question."""
-        datapath = self._datapaths[nve]
-        barrier = parser.OFPBarrierRequest(datapath)
-        datapath.set_xid(barrier)
-        self._tokens[nve, barrier.xid] = token
-        datapath.send(told + openflow.octets(barrier))
-
-    def _reconcile(self, nve: str, token: int, found: list[Any]) -> None:
-        """Remove what an NVE still holds from before and should not.
-
-        It may have been told more while its answer was under way: what counts is what it should
-        hold by now.
-        """
-        datapath = self._datapaths[nve]
-        wanted = {rule.cookie for rule in self.authority.book.rules(nve)}
-        for flow in found:
-            if flow.cookie not in wanted:
-                datapath.send_msg(openflow.remove_found(datapath, flow))
-        self._ask(nve, openflow.ask_meters, lambda found: self._remove_unwanted_meters(nve, found))
-        self._ask_for_confirmation(nve, token)
-
-    def _ask(self, nve: str, ask: Callable[[Any], Any], then: Callable[[list[Any]], None]) -> None:
-        datapath = self._datapaths[nve]
-        request = ask(datapath)
-        datapath.set_xid(request)
-        self._statistics[nve, request.xid] = Statistics(then)
-        datapath.send_msg(request)
-
-    def counters(self, nve: str) -> list[tuple[Rule, int, int]]:
-        """Every rule of an NVE with its packets and bytes, as the switch counts them now.
-
-        Raises KeyError for an NVE that is not connected, TimeoutError when it does not answer.
-        """
-        return self._by_rule(nve, self._ask_now(nve, openflow.ask_statistics))
-
-    def metered(self, nve: str) -> list[tuple[int, int, int]]:
-        """Every meter of an NVE by its number, with the packets that came to it and those it has
-        dropped.  Raises as `counters` does."""
-        return by_meter(self._ask_now(nve, openflow.ask_meters))
-
-    def dropped(self) -> list[tuple[Reason, int]]:
-        """What all NVEs have dropped.  Of those that do not answer, what was known before."""
-        questions = {}
-        for nve in self.names.values():
-            with suppress(KeyError):
-                flows = self._ask_now(nve, openflow.ask_statistics)
-                questions[nve] = (flows, self._ask_now(nve, openflow.ask_meters))
-        rules, meters = {}, {}
-        for nve, (flows, found) in questions.items():
-            with suppress(TimeoutError):
-                rules[nve] = [(rule, packets) for rule, packets, _ in self._by_rule(nve, flows)]
-                meters[nve] = [(number, dropped) for number, _, dropped in by_meter(found)]
-        with self.changed:
-            return list(self.authority.tally.drops.total(rules, meters))
-
-    def _by_rule(self, nve: str, asked: Question) -> list[tuple[Rule, int, int]]:
-        with self.changed:
-            rules = {rule.cookie: rule for rule in self.authority.book.rules(nve)}
-        return [
-            (rules[flow.cookie], flow.packet_count, flow.byte_count)
-            for flow in asked.answer()
-            if flow.cookie in rules
-        ]
-
-    def _ask_now(self, nve: str, ask: Callable[[Any], Any]) -> Question:
-        with self.changed:
-            question = Question(nve)
-            self._ask(nve, ask, question.take)
-            return question
+    def _record(self, record: Record) -> None:
+        self.trace.append(record)
+        self._trace_file.write(json.dumps(as_json(record)) + "\n")
 
     # -- from the NVEs ---------------------------------------------------------------------------
 
@@ -253,12 +111,12 @@ class Nva:
         with self.changed:
             if nve is None or not self._at_home(nve, datapath):
                 self._send_away(nve or "?", datapath)
-            elif nve not in self._datapaths:
+            elif nve not in self.carrier:
                 self._welcome(nve, datapath)
             elif nve in self._claimants:
                 self._send_away(nve, datapath)
             else:
-                incumbent = self._datapaths[nve]
+                incumbent = self.carrier.of(nve)
                 echo = parser.OFPEchoRequest(incumbent)
                 incumbent.set_xid(echo)
                 self._claimants[nve] = Claimant(datapath, echo.xid, time.monotonic())
@@ -278,7 +136,7 @@ class Nva:
         with self.changed:
             for nve, claimant in list(self._claimants.items()):
                 if time.monotonic() - claimant.since_s > INCUMBENT_TIMEOUT_S:
-                    incumbent = self._datapaths[nve]
+                    incumbent = self.carrier.of(nve)
                     self.disconnected(incumbent)
                     incumbent.close()
         self.decide(self.authority.tick)
@@ -289,18 +147,15 @@ class Nva:
             claimant = self._claimants.get(nve) if nve else None
             if nve and claimant and claimant.datapath is datapath:
                 del self._claimants[nve]
-            if nve is None or self._datapaths.get(nve) is not datapath:
+            if nve is None or self.carrier.of(nve) is not datapath:
                 return
             self.decide(lambda now_ns: self.authority.nve_disconnected(nve, now_ns))
-            del self._datapaths[nve]
-            for unanswered in (self._tokens, self._statistics):
-                for key in [key for key in unanswered if key[0] == nve]:
-                    del unanswered[key]
+            self.carrier.disconnected(nve)
             if nve in self._claimants:
                 self._welcome(nve, self._claimants.pop(nve).datapath)
 
     def _welcome(self, nve: str, datapath: Any) -> None:
-        self._datapaths[nve] = datapath
+        self.carrier.connected(nve, datapath)
         self.decide(lambda now_ns: self.authority.nve_connected(nve, now_ns))
 
     def _send_away(self, nve: str, datapath: Any) -> None:
@@ -318,28 +173,25 @@ class Nva:
     def _speaker(self, message: Any) -> str | None:
         """The NVE that a message comes from; None where the connection is none of an NVE's."""
         nve = self.names.get(message.datapath.id)
-        return nve if nve and self._datapaths.get(nve) is message.datapath else None
+        return nve if nve and self.carrier.of(nve) is message.datapath else None
 
     def barrier_passed(self, message: Any) -> None:
+        """To be followed by `act`."""
         nve = self._speaker(message)
         if nve is None:
             return
-        token = self._tokens.pop((nve, message.xid), None)
+        token = self.carrier.confirmed(nve, message.xid)
         if token is not None:
-            self.decide(lambda now_ns: self.authority.confirmed(nve, token, now_ns))
+            self.hear(lambda now_ns: self.authority.confirmed(nve, token, now_ns))
 
     def statistics_came(self, message: Any) -> None:
         with self.changed:
             nve = self._speaker(message)
-            waiting = self._statistics.get((nve, message.xid)) if nve else None
-            if nve is None or waiting is None:
-                return
-            waiting.flows += message.body
-            if not message.flags & ofproto.OFPMPF_REPLY_MORE:
-                del self._statistics[nve, message.xid]
-                waiting.then(waiting.flows)
+            if nve is not None:
+                self.carrier.statistics_came(nve, message)
 
     def packet_came(self, message: Any) -> None:
+        """To be followed by `act`."""
         nve = self._speaker(message)
         if nve is None:
             return
@@ -354,9 +206,10 @@ class Nva:
             report = path_mtu.reported(port, vni, message.total_len, frame)
         else:
             report = packets.reported(port, frame)
-        self.decide(lambda now_ns: self.authority.reported(nve, report, now_ns))
+        self.hear(lambda now_ns: self.authority.reported(nve, report, now_ns))
 
     def rule_ended(self, message: Any) -> None:
+        """To be followed by `act`."""
         nve = self._speaker(message)
         if nve is None:
             return
@@ -366,7 +219,7 @@ class Nva:
         report = RuleEnded(
             message.cookie, why, message.packet_count, message.byte_count, lifetime_ms
         )
-        self.decide(lambda now_ns: self.authority.reported(nve, report, now_ns))
+        self.hear(lambda now_ns: self.authority.reported(nve, report, now_ns))
 
     def refused(self, message: Any) -> None:
         nve = self._speaker(message)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from controller.mobility import BEFORE_ARRIVAL, Phase
 from controller.move import Move
+from nve.model import TenantSystem
 from nve.rules import Rule
 
 TUNNELLING = frozenset({Phase.ARRIVED, Phase.CONVERGED})
@@ -31,6 +32,11 @@ class Owed:
 
     def add(self, move: Move, rule: Rule, *, superseded: bool = False) -> None:
         self._debts.append(Debt(move, rule.cookie, superseded))
+
+    def cookies(self, nve: str, system: TenantSystem) -> frozenset[int]:
+        """Of the rules for a VM's packets in flight whose last counts an NVE owes."""
+        its = (debt for debt in self._debts if debt.move.source == nve)
+        return frozenset(debt.cookie for debt in its if debt.move.system == system)
 
     def settle(self, nve: str, cookie: int) -> Debt | None:
         """An NVE has reported the end of a rule: what that was about, if anybody waits for it."""

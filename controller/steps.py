@@ -79,7 +79,7 @@ class Steps:
         superseded = self.in_flight_rules(move.destination, move.system)
         self._book.set_redirect(move.destination, move.system, None)
         self._handovers.arrived(move.system, paths)
-        return [rule for rule in superseded if rule.idle_s or rule.hard_s]
+        return [rule for rule in superseded if rule.mortal]
 
     def restore(self, move: Move) -> None:
         """As if never asked: the VM is active at the source.

@@ -28,11 +28,12 @@ a few changed states, and `nve.rules.difference` says what to tell whom.
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from nve import endmarker, fit
 from nve.limits import Limits
-from nve.model import TenantSystem, Vni, Vtep
+from nve.model import IPAddress, Mac, TenantSystem, Vni, Vtep
 from nve.rules import (
     AGENT_PORT,
     GROUP,
@@ -58,6 +59,8 @@ ICMPV6 = 58
 NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 NO_MAC = "00:00:00:00:00:00"
 """What a switch reads where an advertisement carries no link-layer address option."""
+REMEMBERED = 4096
+"""Ports and networks whose rules are kept: they are compiled again at each step of a move."""
 
 
 def compile_nve(state: NveState) -> frozenset[Rule]:
@@ -74,14 +77,7 @@ def compile_nve(state: NveState) -> frozenset[Rule]:
 
 def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
-    for peer in state.peers:
-        yield Rule(
-            Table.CLASSIFY,
-            30,
-            match(in_port=VXLAN_PORT, tunnel_id=vni, **_tunnel_source(peer)),
-            (SetVirtualNetwork(vni), GoTo(Table.FROM_TUNNEL)),
-            Purpose.ADMIT,
-        )
+    yield from _of_peers(vni, state.peers)
     ports = tuple(
         Output(attachment.port)
         for attachment in sorted(state.attachments.values(), key=lambda item: item.port)
@@ -98,6 +94,20 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
         yield from fit.rules(vni, state.limits.reports(VXLAN_PORT))
 
 
+@lru_cache(REMEMBERED)
+def _of_peers(vni: Vni, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(
+            Table.CLASSIFY,
+            30,
+            match(in_port=VXLAN_PORT, tunnel_id=vni, **_tunnel_source(peer)),
+            (SetVirtualNetwork(vni), GoTo(Table.FROM_TUNNEL)),
+            Purpose.ADMIT,
+        )
+        for peer in peers
+    )
+
+
 def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     """The rules about one VM at an NVE."""
     if system in state.markers:
@@ -106,8 +116,7 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     redirect = state.redirects.get(system)
     remote = state.remotes.get(system)
     if attachment:
-        yield from _admission(attachment)
-        yield from _reports(attachment, state.limits)
+        yield from _of_port(system, attachment.addresses, attachment.port, state.limits)
         if state.narrow(system.vni):
             yield fit.of_port(system, attachment.port, state.limits.reports(attachment.port))
     if redirect:
@@ -166,9 +175,16 @@ def _fixed(state: NveState) -> Iterator[Rule]:
 _ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
 
 
-def _reports(attachment: Attachment, limits: Limits) -> Iterator[Rule]:
+@lru_cache(REMEMBERED)
+def _of_port(
+    system: TenantSystem, addresses: frozenset[IPAddress], port: int, limits: Limits
+) -> tuple[Rule, ...]:
+    """The rules of a VM's port that do not change while its VM moves."""
+    return (*_admission(system, addresses, port), *_reports(system, port, limits))
+
+
+def _reports(system: TenantSystem, port: int, limits: Limits) -> Iterator[Rule]:
     """What a port's VM makes its NVE tell the NVA, as often as it may (see `nve.limits`)."""
-    system, port = attachment.system, attachment.port
     reports, misses = Report(meter=limits.reports(port)), Report(meter=limits.misses(port))
     for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
         from_port = match(in_port=port, **dict(asks_nva))
@@ -180,9 +196,8 @@ def _nd(icmpv6_type: int) -> Match:
     return match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmpv6_type)
 
 
-def _admission(attachment: Attachment) -> Iterator[Rule]:
+def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int) -> Iterator[Rule]:
     """A port sends with its own addresses only; anything else is dropped and counted (R9.4)."""
-    system, port = attachment.system, attachment.port
     yield Rule(
         Table.CLASSIFY,
         30,
@@ -193,7 +208,7 @@ def _admission(attachment: Attachment) -> Iterator[Rule]:
     )
     anything_else = match(in_port=port)
     yield Rule(Table.GUARD, 0, anything_else, (), Purpose.SPOOFED, system, reports_end=True)
-    for own in _own_frames(attachment):
+    for own in _own_frames(system.mac, addresses):
         yield Rule(
             Table.GUARD,
             20,
@@ -207,7 +222,7 @@ def _admission(attachment: Attachment) -> Iterator[Rule]:
     advertisement = dict(_nd(NEIGHBOUR_ADVERTISEMENT), in_port=port)
     forged = match(**advertisement)
     yield Rule(Table.GUARD, 30, forged, (), Purpose.SPOOFED, system, reports_end=True)
-    ipv6 = sorted(str(item) for item in attachment.addresses if isinstance(item, IPv6Address))
+    ipv6 = sorted(str(item) for item in addresses if isinstance(item, IPv6Address))
     for sender, target, target_mac in itertools.product(ipv6, ipv6, (system.mac, NO_MAC)):
         of_its_own = {"ipv6_src": sender, "ipv6_nd_target": target, "ipv6_nd_tll": target_mac}
         yield Rule(
@@ -220,10 +235,9 @@ def _admission(attachment: Attachment) -> Iterator[Rule]:
         )
 
 
-def _own_frames(attachment: Attachment) -> Iterator[dict[str, FieldValue]]:
+def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str, FieldValue]]:
     """The matches that frames with a port's own addresses satisfy, without port and source MAC."""
-    mac = attachment.system.mac
-    for address in sorted(attachment.addresses, key=str):
+    for address in sorted(addresses, key=str):
         text = str(address)
         if isinstance(address, IPv4Address):
             yield {"eth_type": IPV4, "ipv4_src": text}

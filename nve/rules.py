@@ -9,6 +9,8 @@ adapter in `controller` translates without a table of its own and a reader can c
 import enum
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
 from typing import TypeAlias
 
 from nve.model import TenantSystem, Vni, Vtep
@@ -179,6 +181,8 @@ class Rule:
     """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never.
 
     A rule that `reports_end` tells its last counters when it goes, for whatever reason.
+
+    What follows from the fields is found out once: the NVA compares sets of rules all the time.
     """
 
     table: Table
@@ -197,12 +201,29 @@ class Rule:
         return (self.table, self.priority, self.match)
 
     @property
+    def mortal(self) -> bool:
+        """It can end by itself."""
+        return bool(self.idle_s or self.hard_s)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.key, self.actions, self.purpose, self.idle_s, self.hard_s))
+
+    @cached_property
+    def order(self) -> tuple[int, int, str]:
+        """Later tables first: a frame is sent on to a table only once its rules are there."""
+        return (-self.table, -self.priority, repr(self.match))
+
+    @cached_property
     def meters(self) -> frozenset[Meter]:
         """The meters that the rule's frames go through."""
         reports = (action for action in self.actions if isinstance(action, Report))
         return frozenset(report.meter for report in reports if report.meter)
 
-    @property
+    @cached_property
     def cookie(self) -> int:
         """64 bits derived from the rule's identity, so that any NVA process computes the same.
 
@@ -236,6 +257,4 @@ def difference(before: frozenset[Rule], after: frozenset[Rule]) -> Change:
     return Change(tuple(sorted(added, key=_order)), tuple(in_reverse))
 
 
-def _order(rule: Rule) -> tuple[int, int, str]:
-    """Later tables first: a frame is sent on to a table only once its rules are there."""
-    return (-rule.table, -rule.priority, repr(rule.match))
+_order = attrgetter("order")

@@ -7,7 +7,7 @@ of which the NVA has one under way at most; how far it is, its phase says.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -26,8 +26,6 @@ AGAIN_S = 0.1
 """Between two requests to an NVA that does not answer."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
-ASTRAY = frozenset({"in-flight", "departed", "unknown-destination", "unknown-vni"})
-"""Purposes of the rules that a packet matches which came to an NVE its VM is not behind."""
 
 
 class Nvo3:
@@ -254,30 +252,13 @@ class Nvo3:
     def _astray(self, move: Relocation) -> int | None:
         """Packets that came out of tunnels at the source NVE and had no business there.
 
-        The in-flight rule is gone when the move is completed; its last count is in the trace.
         None where the NVE, or the NVA, does not answer.
         """
         try:
             self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
-            counters = self.nva.get(f"nves/{move.source}/counters")
+            return int(self.nva.get(f"moves/{self._numbers[move.number]}/astray")["packets"])
         except (NvaError, RuntimeError):
             return None
-        standing = sum(int(line["packets"]) for line in counters if _astray(line, move.vm.name))
-        ended = [
-            int(event.details["packets"])
-            for event in self._ended(move)
-            if event.details["nve"] == move.source
-        ]
-        return standing + sum(ended)
-
-    def _ended(self, move: Relocation) -> Iterable[Event]:
-        number = self._numbers[move.number]
-        return (
-            event
-            for event in self.nva.events()
-            if event.name in ("in-flight-ended", "in-flight-before-arrival")
-            and event.details["move"] == number
-        )
 
 
 def _is_there(phase: Phase, wanted: Phase) -> bool:
@@ -290,7 +271,3 @@ def _renumbered(event: Event, numbers: dict[int, int]) -> Event:
         return event
     ours = numbers.get(event.details["move"])  # None: the runner has not heard of that move
     return replace(event, details={**event.details, "move": ours})
-
-
-def _astray(line: dict[str, Any], vm: str) -> bool:
-    return line["purpose"] in ASTRAY and line["about"] in (vm, None)

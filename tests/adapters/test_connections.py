@@ -58,6 +58,7 @@ def test_what_it_says_meanwhile_is_not_heard(nva: Nva, incumbent: Wire) -> None:
     nva.packet_came(bad)
     nva.rule_ended(parser.OFPFlowRemoved(thief, cookie=1, reason=0, packet_count=0, byte_count=0))
     nva.barrier_passed(_with_xid(parser.OFPBarrierReply(thief)))
+    nva.act()
     nva.statistics_came(_with_xid(parser.OFPFlowStatsReply(thief, body=[], flags=0)))
     nva.refused(parser.OFPErrorMsg(thief, type_=1, code=1, data=b""))
     answer(nva, thief, xid=asked(incumbent)[0].xid)
@@ -147,8 +148,8 @@ def test_switches_that_are_no_nve_are_counted_and_cannot_fill_the_memory(nva: Nv
 def test_nothing_is_waited_for_from_an_nve_that_is_gone(nva: Nva, incumbent: Wire) -> None:
     nva.disconnected(incumbent)
 
-    assert {nve for nve, _ in nva._tokens} <= {"nve2", "nve3"}
-    assert {nve for nve, _ in nva._statistics} <= {"nve2", "nve3"}
+    assert {nve for nve, _ in nva.carrier._tokens} <= {"nve2", "nve3"}
+    assert {nve for nve, _ in nva.carrier._statistics} <= {"nve2", "nve3"}
 
 
 def test_the_meter_an_nve_has_already_is_no_refusal(nva: Nva, incumbent: Wire) -> None:

@@ -144,6 +144,7 @@ def test_what_peers_did_wrong_is_counted_by_port(
             data=forged,
         )
     )
+    nva.act()
 
     for wire in wires.values():  # which do not say what they have counted
         nva.disconnected(wire)

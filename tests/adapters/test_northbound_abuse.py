@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from controller import northbound
-from controller.northbound import MAX_REQUEST_BYTES, serve
+from controller import server as server_module
+from controller.northbound import MAX_REQUEST_BYTES
 from controller.nva import Nva
+from controller.server import serve
 from tests.adapters.test_northbound import ASSOCIATION, MOVE, everything
 from tests.helpers.mutation import garbage, mutations
 from tests.helpers.nva import TOKEN, confirm
@@ -23,8 +24,8 @@ AUTHORIZED = f"Authorization: Bearer {TOKEN}"
 
 @pytest.fixture
 def server(nva: Nva, wires: dict[str, Wire], monkeypatch: pytest.MonkeyPatch) -> Iterator[Nva]:
-    monkeypatch.setattr(northbound._QuietHandler, "timeout", 0.2)
-    monkeypatch.setattr(northbound, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(server_module._QuietHandler, "timeout", 0.2)
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
     listening = serve(nva)
     thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
     thread.start()

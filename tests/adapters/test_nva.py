@@ -142,6 +142,7 @@ def test_a_frame_without_an_entry_is_sent_on_once_there_is_one(tmp_path: Path) -
     frame = bytes.fromhex(VM2.mac.replace(":", "")) + b"and so on"
 
     nva.packet_came(packet_in(wire, Table.FORWARD, 10, frame))
+    nva.act()
 
     entry, barrier, again = wire.sent
     assert (entry.table_id, entry.hard_timeout) == (Table.FORWARD, 2)
@@ -167,6 +168,7 @@ def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
 
     (garp,) = announce.frames(VM1, "garp")
     nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, 10, garp))
+    nva.act()
 
     binding = authority.directory.find(VM1.tenant_system)
     assert binding is not None

@@ -56,3 +56,4 @@ def confirm(nva: Nva, *wires: Wire) -> None:
             reply = parser.OFPBarrierReply(wire)
             reply.set_xid(each.xid)
             nva.barrier_passed(reply)
+            nva.act()

@@ -47,7 +47,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
     "controller": frozenset(
         {
-            *("__main__", "app", "framework", "gatekeeper", "journal", "northbound", "nva"),
+            *("__main__", "app", "carrier", "counts", "framework", "gatekeeper", "journal"),
+            *("northbound", "nva", "server"),
             *("openflow", "packets", "questions"),
         }
     ),

@@ -1,0 +1,124 @@
+"""What the NVEs' counters say at the moment: by rule, by meter, by reason, and for one move.
+
+An NVE answers in the order in which it reports the ends of rules.  So what has to be added up of
+standing rules and of rules that have ended is added up in the moment when the answer comes in: each
+packet is then in exactly one of the two.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from controller import openflow
+from controller.authority import Authority
+from controller.carrier import Carrier
+from controller.drops import Reason
+from controller.move import Move
+from controller.questions import Question, by_meter
+from nve.messages import Record
+from nve.rules import Purpose, Rule
+
+ASTRAY: Final = frozenset(
+    {
+        *(Purpose.IN_FLIGHT, Purpose.DEPARTED),
+        *(Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI),
+    }
+)
+"""Purposes of the rules that a packet matches which came to an NVE its VM is not behind."""
+COUNTED_AT_THE_END: Final = frozenset({"in-flight-ended", "in-flight-before-arrival"})
+"""The lines of the trace with the last counts of a move's rules for packets in flight."""
+
+
+class Counts:
+    """Asks NVEs, and waits for their answers; not to be called with the lock held.
+
+    All raise KeyError for an NVE that is not connected, TimeoutError for one that does not answer.
+    """
+
+    def __init__(
+        self,
+        lock: threading.Condition,
+        authority: Authority,
+        carrier: Carrier,
+        trace: Sequence[Record],
+    ) -> None:
+        self._lock = lock
+        self._authority = authority
+        self._carrier = carrier
+        self._trace = trace
+
+    def by_rule(self, nve: str) -> list[tuple[Rule, int, int]]:
+        """Every rule of an NVE with its packets and bytes."""
+        return self._by_rule(nve, self._ask(nve, openflow.ask_statistics).answer())
+
+    def by_meter(self, nve: str) -> list[tuple[int, int, int]]:
+        """Every meter of an NVE by its number, with the packets that came to it and those it has
+        dropped."""
+        return by_meter(self._ask(nve, openflow.ask_meters))
+
+    def dropped(self) -> list[tuple[Reason, int]]:
+        """What all NVEs have dropped.  Of those that do not answer, what was known before."""
+        questions = {}
+        for nve in self._authority.book:
+            with suppress(KeyError):
+                flows = self._ask(nve, openflow.ask_statistics)
+                questions[nve] = (flows, self._ask(nve, openflow.ask_meters))
+        rules, meters = {}, {}
+        for nve, (flows, found) in questions.items():
+            with suppress(TimeoutError):
+                counted = self._by_rule(nve, flows.answer())
+                rules[nve] = [(rule, packets) for rule, packets, _ in counted]
+                meters[nve] = [(number, dropped) for number, _, dropped in by_meter(found)]
+        with self._lock:
+            return list(self._authority.tally.drops.total(rules, meters))
+
+    def astray(self, move: Move) -> int:
+        """Packets that came out of tunnels at a move's source NVE since the move began, and had no
+        business there; those that went on in flight are among them."""
+        question = self._ask(
+            move.source,
+            openflow.ask_statistics,
+            lambda found: [self._astray(move, found)],
+        )
+        (packets,) = question.answer()
+        return int(packets)
+
+    def _astray(self, move: Move, found: Sequence[Any]) -> int:
+        """With the lock held, in the order of the NVE's messages."""
+        rules = self._authority.book.rules(move.source)
+        looked_for = {
+            rule.cookie
+            for rule in rules
+            if rule.purpose in ASTRAY and rule.about in (move.system, None)
+        }
+        # Told to go, and not gone yet: the NVE will report its end.
+        looked_for |= self._authority.owed_by(move.source, move.system)
+        standing = sum(int(flow.packet_count) for flow in found if flow.cookie in looked_for)
+        ended = sum(
+            int(str(record.details["packets"]))
+            for record in self._trace
+            if record.event in COUNTED_AT_THE_END and record.details["move"] == move.number
+        )
+        return standing + ended
+
+    def _by_rule(self, nve: str, found: Sequence[Any]) -> list[tuple[Rule, int, int]]:
+        with self._lock:
+            rules = {rule.cookie: rule for rule in self._authority.book.rules(nve)}
+        return [
+            (rules[flow.cookie], flow.packet_count, flow.byte_count)
+            for flow in found
+            if flow.cookie in rules
+        ]
+
+    def _ask(
+        self,
+        nve: str,
+        ask: Callable[[Any], Any],
+        read: Callable[[list[Any]], list[Any]] = list,
+    ) -> Question:
+        """`read` makes of the answer what is wanted of it, in the moment when it comes."""
+        with self._lock:
+            question = Question(nve)
+            self._carrier.ask(nve, ask, lambda found: question.take(read(found)))
+            return question

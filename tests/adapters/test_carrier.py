@@ -1,0 +1,174 @@
+"""What the NVA has decided on its way to the NVEs: together, in order, and each thing once."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from controller.counts import Counts
+from controller.framework import ofproto, parser
+from controller.move import MoveRequest
+from controller.nva import Nva
+from nve import announce
+from nve.rules import Purpose, Table
+from tests.adapters.test_nva import VM1, VM2, associate, packet_in
+from tests.helpers.nva import confirm, connected
+from tests.helpers.tenants import vm
+from tests.helpers.wire import Wire
+
+VM3 = vm("vm3", 3, "nve1")
+
+
+def barriers(wire: Wire) -> list[Any]:
+    return [each for each in wire.sent if isinstance(each, parser.OFPBarrierRequest)]
+
+
+def request(nva: Nva, name: str, port: int) -> int:
+    asked = MoveRequest(name, "nve3", port, idle_s=2)
+    return nva.decide(lambda now_ns: nva.authority.request_move(asked, now_ns)).number
+
+
+def redirected(nva: Nva, wires: dict[str, Wire]) -> list[int]:
+    """vm1 and vm3 are about to arrive at nve3."""
+    for of, port in ((VM1, 10), (VM2, 11), (VM3, 12)):
+        associate(nva, of, port)
+    confirm(nva, *wires.values())
+    moves = [request(nva, "vm1", 10), request(nva, "vm3", 12)]
+    confirm(nva, *wires.values())
+    for number in moves:
+        nva.decide(partial(nva.authority.depart, number))
+    confirm(nva, *wires.values())
+    for wire in wires.values():
+        wire.sent.clear()
+    return moves
+
+
+def announce_both(nva: Nva, wires: dict[str, Wire]) -> None:
+    for of, port in ((VM1, 10), (VM3, 12)):
+        (garp,) = announce.frames(of, "garp")
+        nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, port, garp))
+
+
+def test_what_is_decided_together_is_told_together(nva: Nva) -> None:
+    wires = connected(nva)
+    moves = redirected(nva, wires)
+    announce_both(nva, wires)
+    assert all(wire.sent == [] for wire in wires.values())
+    nva.act()
+
+    for wire in wires.values():
+        *flow_mods, last = wire.sent
+        assert barriers(wire) == [last]
+        assert all(isinstance(each, parser.OFPFlowMod) for each in flow_mods)
+        about = {each.match.get("eth_dst") for each in flow_mods}
+        assert about >= {VM1.mac, VM3.mac}
+    confirm(nva, *wires.values())
+    assert {nva.authority.move(number).phase for number in moves} == {"converged"}
+
+
+def test_it_is_written_down_in_one_line(nva: Nva, monkeypatch: pytest.MonkeyPatch) -> None:
+    wires = connected(nva)
+    redirected(nva, wires)
+    lines: list[Any] = []
+    monkeypatch.setattr(nva._journal, "append", lambda change, _whole: lines.append(change))
+    announce_both(nva, wires)
+    nva.act()
+
+    (line,) = lines
+    assert {binding.nve for binding in line.bindings} == {"nve3"}
+    assert len(line.moves) == 2
+
+
+def test_nothing_overtakes_what_an_nve_was_told_before(nva: Nva) -> None:
+    """The answer to a question comes behind the entry that was decided on first."""
+    wires = connected(nva)
+    redirected(nva, wires)
+    (garp,) = announce.frames(VM1, "garp")
+    nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, 10, garp))
+    frame = bytes.fromhex(VM1.mac.replace(":", "")) + b"and so on"
+    nva.packet_came(packet_in(wires["nve2"], Table.FORWARD, 11, frame))
+    nva.act()
+
+    kinds = [type(each) for each in wires["nve2"].sent]
+    assert kinds.count(parser.OFPPacketOut) == 1
+    first = kinds.index(parser.OFPPacketOut)
+    assert parser.OFPFlowMod in kinds[:first]
+    assert kinds[first - 1] is parser.OFPBarrierRequest
+
+
+def test_an_nve_that_goes_meanwhile_disturbs_nobody(nva: Nva) -> None:
+    wires = connected(nva)
+    moves = redirected(nva, wires)
+    announce_both(nva, wires)
+    nva.disconnected(wires["nve2"])
+    nva.act()
+    confirm(nva, wires["nve1"], wires["nve3"])
+
+    assert {nva.authority.move(number).phase for number in moves} == {"arrived"}
+
+
+# -- counting what went astray, R3.4 ---------------------------------------------------------------
+
+
+def flow(cookie: int, packets: int) -> Any:
+    return parser.OFPFlowStats(
+        table_id=3, priority=30, cookie=cookie, match=parser.OFPMatch(), packet_count=packets
+    )
+
+
+def ended(wire: Wire, cookie: int, packets: int, reason: int) -> Any:
+    return parser.OFPFlowRemoved(
+        wire, cookie=cookie, reason=reason, packet_count=packets, byte_count=packets * 100,
+        duration_sec=1, duration_nsec=0,
+    )  # fmt: skip
+
+
+def asked(nva: Nva, wire: Wire, number: int, *flows: Any) -> int:
+    """What the NVA counts, if the NVE holds these flows when it is asked."""
+
+    class Immediate(Counts):
+        def _ask(self, nve: str, ask: Any, read: Any = list) -> Any:
+            question = super()._ask(nve, ask, read)
+            asked = [each for each in wire.sent if isinstance(each, parser.OFPFlowStatsRequest)]
+            reply = parser.OFPFlowStatsReply(wire, body=list(flows), flags=0)
+            reply.set_xid(asked[-1].xid)
+            nva.statistics_came(reply)
+            return question
+
+    counts = Immediate(nva.changed, nva.authority, nva.carrier, nva.trace)
+    return counts.astray(nva.authority.move(number))
+
+
+@pytest.mark.shows("R3.4")
+def test_a_packet_in_flight_is_counted_once_while_its_rules_go(nva: Nva) -> None:
+    """Standing, told to go, gone: wherever the NVE is when it is asked."""
+    wires = connected(nva)
+    first, _ = redirected(nva, wires)
+    announce_both(nva, wires)
+    nva.act()
+    confirm(nva, *wires.values())
+    wire = wires["nve1"]
+    waiting, ending = sorted(
+        (
+            rule
+            for rule in nva.authority.book.rules("nve1")
+            if rule.about == VM1.tenant_system and rule.purpose is Purpose.IN_FLIGHT
+        ),
+        key=lambda rule: rule.mortal,
+    )
+    others = [
+        rule
+        for rule in nva.authority.book.rules("nve1")
+        if rule.about == VM3.tenant_system and rule.purpose is Purpose.IN_FLIGHT
+    ]
+    strangers = [flow(rule.cookie, 1000) for rule in others]
+    both = [flow(waiting.cookie, 7), flow(ending.cookie, 30), *strangers]
+    assert asked(nva, wire, first, *both) == 37
+
+    nva.rule_ended(ended(wire, ending.cookie, 30, ofproto.OFPRR_IDLE_TIMEOUT))
+    nva.act()  # tells the other one to go
+    assert asked(nva, wire, first, flow(waiting.cookie, 7), *strangers) == 37
+
+    nva.rule_ended(ended(wire, waiting.cookie, 7, ofproto.OFPRR_DELETE))
+    nva.act()
+    assert asked(nva, wire, first, *strangers) == 37
