@@ -30,6 +30,7 @@ from controller.mobility import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn
 from controller.move import Move, MoveRequest
 from controller.moves import Moves
 from controller.outbox import Outbox
+from controller.steps import IN_FLIGHT
 from controller.tally import Tally
 from nve.limits import USUAL, Limits
 from nve.messages import (
@@ -429,7 +430,10 @@ class Authority:
     def _rule_ended(self, nve: str, report: RuleEnded) -> None:
         if self.tally.drops.rule_ended(nve, report.cookie, report.packets):
             return
-        rule = self.book.ended(nve, report.cookie) if report.why != "told" else None
+        if report.why == "told":
+            self._rule_removed(nve, report)
+            return
+        rule = self.book.ended(nve, report.cookie)
         if rule is None or rule.about is None:
             self._moves.in_flight_counted(nve, report)
         elif rule.purpose is Purpose.FORWARD:
@@ -437,6 +441,15 @@ class Authority:
             self._moves.look_for_progress()
         else:
             self._moves.in_flight_ended(nve, rule, report)
+
+    def _rule_removed(self, nve: str, report: RuleEnded) -> None:
+        """By us, or by somebody who had no business there: then it is told again."""
+        rule = self.book.told(nve, report.cookie)
+        in_flight = rule is not None and rule.purpose in IN_FLIGHT.values()
+        if rule and in_flight and self._moves.in_flight_taken_away(nve, rule, report):
+            self.book.taken_away(nve, rule)
+        else:
+            self._moves.in_flight_counted(nve, report)
 
     def _entry_expired(self, nve: str, system: TenantSystem, packets: int) -> None:
         """Forgotten, unless it is kept and was used: then its NVE asks by telling us of it."""

@@ -36,8 +36,8 @@ class _Page:
     told: dict[TenantSystem | Vni, frozenset[Rule]] = field(default_factory=dict)
     touched: set[TenantSystem | Vni] = field(default_factory=set)
     connected: bool = False
-    mortal: dict[int, tuple[TenantSystem | Vni, Rule]] = field(default_factory=dict)
-    """By their cookies, those of the told rules that can end by themselves."""
+    reporting: dict[int, tuple[TenantSystem | Vni, Rule]] = field(default_factory=dict)
+    """By their cookies, those of the told rules whose end the NVE reports."""
     added: dict[tuple[Table, int, Match], int] = field(default_factory=dict)
     """When rules with a time-out were last told: the token of that."""
     told_token: int = 0
@@ -46,10 +46,10 @@ class _Page:
     def tell(self, about: TenantSystem | Vni, rules: frozenset[Rule]) -> None:
         """From now on these are the told rules about something."""
         for rule in self.told.get(about, frozenset()):
-            if rule.mortal:
-                self.mortal.pop(rule.cookie, None)
+            if rule.reports_end:
+                self.reporting.pop(rule.cookie, None)
         self.told[about] = rules
-        self.mortal |= {rule.cookie: (about, rule) for rule in rules if rule.mortal}
+        self.reporting |= {rule.cookie: (about, rule) for rule in rules if rule.reports_end}
 
 
 class Book:
@@ -210,7 +210,7 @@ class Book:
             *(*state.attachments, *state.remotes, *state.redirects, *state.markers)
         }
         page.told.clear()
-        page.mortal.clear()
+        page.reporting.clear()
         for about in known | state.vnis:
             page.tell(about, self._compile(nve, about))
         return Reconcile(nve, self.rules(nve), self._next(page))
@@ -245,13 +245,25 @@ class Book:
         the report is about the one before.
         """
         page = self._pages[nve]
-        if cookie not in page.mortal:
+        about, rule = page.reporting.get(cookie, (None, None))
+        if about is None or rule is None or not rule.mortal:
             return None
-        about, rule = page.mortal[cookie]
         if page.added.get(rule.key, 0) > page.confirmed_token:
             return None
         page.tell(about, page.told[about] - {rule})
         return rule
+
+    def told(self, nve: str, cookie: int) -> Rule | None:
+        """The rule that an NVE holds, as far as it was told, and whose end it reports."""
+        _, rule = self._pages[nve].reporting.get(cookie, (None, None))
+        return rule
+
+    def taken_away(self, nve: str, rule: Rule) -> None:
+        """Somebody else has removed a rule at an NVE: it is told again."""
+        page = self._pages[nve]
+        about, _ = page.reporting[rule.cookie]
+        page.tell(about, page.told[about] - {rule})
+        page.touched.add(about)
 
     def doubt(self) -> None:
         """Nothing is known of what the NVEs hold: each has to confirm, when it connects."""

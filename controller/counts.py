@@ -26,7 +26,9 @@ ASTRAY: Final = frozenset(
     }
 )
 """Purposes of the rules that a packet matches which came to an NVE its VM is not behind."""
-COUNTED_AT_THE_END: Final = frozenset({"in-flight-ended", "in-flight-before-arrival"})
+COUNTED_AT_THE_END: Final = frozenset(
+    {"in-flight-ended", "in-flight-before-arrival", "in-flight-taken-away"}
+)
 """The lines of the trace with the last counts of a move's rules for packets in flight."""
 
 

@@ -189,6 +189,20 @@ class Moves:
             counted = {"packets": report.packets, "bytes": report.octets}
             self._note(owed.move, "in-flight-before-arrival", nve=nve, **counted)
 
+    def in_flight_taken_away(self, nve: str, rule: Rule, report: RuleEnded) -> bool:
+        """Whether a rule for packets in flight that is gone was not taken away by us.
+
+        Then as many reports are owed as before: one, for the rule that waits until the move ends by
+        another.
+        """
+        if self._owed.count(nve, rule.cookie) > (not rule.mortal):
+            return False
+        assert rule.about is not None, rule
+        for move in self._leaving(nve, rule.about)[-1:]:
+            counted = {"packets": report.packets, "bytes": report.octets}
+            self._note(move, "in-flight-taken-away", nve=nve, **counted)
+        return True
+
     def lost(self, nve: str) -> None:
         """The connection to an NVE is lost, and with it the counts of rules that are gone."""
         for move in self._owed.forgive(nve):

@@ -38,6 +38,10 @@ class Owed:
         its = (debt for debt in self._debts if debt.move.source == nve)
         return frozenset(debt.cookie for debt in its if debt.move.system == system)
 
+    def count(self, nve: str, cookie: int) -> int:
+        """How many reports with this cookie an NVE owes."""
+        return sum((debt.move.source, debt.cookie) == (nve, cookie) for debt in self._debts)
+
     def settle(self, nve: str, cookie: int) -> Debt | None:
         """An NVE has reported the end of a rule: what that was about, if anybody waits for it."""
         found = (debt for debt in self._debts if (debt.move.source, debt.cookie) == (nve, cookie))

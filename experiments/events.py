@@ -51,6 +51,7 @@ KNOWN = {
     "nve-given-up": "a move no longer waits for an NVE that has been out of reach for too long",
     "nva-restarted": "the NVA goes on with what an earlier process of it had written down",
     "in-flight-before-arrival": "the source NVE has counted what was in flight before the arrival",
+    "in-flight-taken-away": "somebody else has removed the source NVE's rule for packets in flight",
     "in-flight-ended": "the source NVE has stopped forwarding packets in flight (R5.5)",
     "de-associated": "the VM's interface is gone from the source NVE (RFC 8394)",
     "packet-too-big": "a packet exceeded its tunnel's MTU; its sender was told, if it may be",

@@ -31,7 +31,7 @@ WAITING_TIME_S = 2.0
 """Tmax unless the run says otherwise."""
 
 _NS_PER_S = 1_000_000_000
-_IN_FLIGHT = ("in-flight-before-arrival", "in-flight-ended")
+_IN_FLIGHT = ("in-flight-before-arrival", "in-flight-taken-away", "in-flight-ended")
 _RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed")
 
 

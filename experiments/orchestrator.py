@@ -28,6 +28,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from functools import partial
 
 from experiments.events import Event
@@ -39,6 +40,7 @@ from nve.hypervisor import Hypervisor
 from nve.lanes import Lanes
 from nve.model import Bounds, TenantSystem
 from nve.rules import FIRST_VM_PORT
+from nve.urgency import urgent
 from topologies.emulation import DataCentre
 
 COMPLETION_TIMEOUT_S = 120.0
@@ -160,39 +162,41 @@ class Orchestrator:
         source, destination = relocation.source, relocation.destination
         place = self._data_centre.nves[destination].bridge
         undo: list[Callable[[], None]] = []
-        try:
-            self.reached(Moment.REQUESTED, relocation)
-            self._require_server(destination)
-            hypervisor.pre_associate(place, move.announcement, hold=self._hold)
-            undo.append(partial(hypervisor.de_associate, destination))
-            self._require_server(source)
-            undo.append(partial(self._overlay.roll_back, relocation, self.patience_s))
-            self._overlay.prepare(relocation, self.patience_s)
-            self.reached(Moment.PREPARED, relocation)
-            if self._hold:
-                # Nothing that comes for the VM may meet a paused one: what is not in flight by now
-                # is delivered to it, and what is waits at the destination.
-                self._switch_over(relocation, self.patience_s)
-            undo.append(hypervisor.resume)
-            hypervisor.pause()
-            resume_at_s = time.monotonic() + move.pause_ms / 1000
-            self.reached(Moment.PAUSED, relocation)
-            if move.vm in self._diskless:
-                hypervisor.lose_ipv4_address()
-            if not self._hold:
-                self._switch_over(relocation, PAUSED_PATIENCE_S)
-            time.sleep(max(0.0, resume_at_s - time.monotonic()))
-            self._require_server(destination)
-        except Refused:
-            self._undo(relocation, undo)
-            self._record("move-refused", relocation)
-            raise
-        except Exception as cause:
-            self._record("move-failed", relocation, why=str(cause))
-            if self._undo(relocation, undo):
-                raise MoveUndone(str(cause)) from cause
-            raise
-        hypervisor.activate(destination)
+        with ExitStack() as while_it_stands_still:
+            try:
+                self.reached(Moment.REQUESTED, relocation)
+                self._require_server(destination)
+                hypervisor.pre_associate(place, move.announcement, hold=self._hold)
+                undo.append(partial(hypervisor.de_associate, destination))
+                self._require_server(source)
+                undo.append(partial(self._overlay.roll_back, relocation, self.patience_s))
+                self._overlay.prepare(relocation, self.patience_s)
+                self.reached(Moment.PREPARED, relocation)
+                if self._hold:
+                    # Nothing that comes for the VM may meet a paused one: what is not in flight by
+                    # now is delivered to it, and what is waits at the destination.
+                    self._switch_over(relocation, self.patience_s)
+                undo.append(hypervisor.resume)
+                while_it_stands_still.enter_context(urgent())
+                hypervisor.pause()
+                resume_at_s = time.monotonic() + move.pause_ms / 1000
+                self.reached(Moment.PAUSED, relocation)
+                if move.vm in self._diskless:
+                    hypervisor.lose_ipv4_address()
+                if not self._hold:
+                    self._switch_over(relocation, PAUSED_PATIENCE_S)
+                time.sleep(max(0.0, resume_at_s - time.monotonic()))
+                self._require_server(destination)
+            except Refused:
+                self._undo(relocation, undo)
+                self._record("move-refused", relocation)
+                raise
+            except Exception as cause:
+                self._record("move-failed", relocation, why=str(cause))
+                if self._undo(relocation, undo):
+                    raise MoveUndone(str(cause)) from cause
+                raise
+            hypervisor.activate(destination)
         self.where[move.vm] = destination
         self.reached(Moment.RESUMED, relocation)
         announced = move.announce != NOTHING or move.vm in self._diskless
