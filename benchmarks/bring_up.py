@@ -14,7 +14,8 @@ from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
 from experiments.lab import Lab
-from experiments.scenario import Scenario, resolve
+from experiments.resolving import resolve
+from experiments.scenario import Scenario
 
 NVES, VMS = 3, 6
 

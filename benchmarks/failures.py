@@ -28,8 +28,9 @@ from experiments.failures import (
     Moment,
 )
 from experiments.record import Recorder, Result
+from experiments.resolving import resolve
 from experiments.run import Options, run
-from experiments.scenario import Scenario, resolve
+from experiments.scenario import Scenario
 
 FOR_S = {
     Kind.NVE_DIES: 2.0,

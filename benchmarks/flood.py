@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from experiments.lab import Lab
-from experiments.scenario import Scenario, resolve
+from experiments.resolving import resolve
+from experiments.scenario import Scenario
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
 from nve.plug import NIC

@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from experiments.parts import Name, Part
+from experiments.parts import Name, Part, no_such
 
 BY_VM = {
     "garp": "a gratuitous ARP request that claims the victim's IPv4 address (R9.2)",
@@ -66,7 +66,7 @@ def contradictions(
     ends = {"from": forgery.source, "victim": forgery.victim}
     unknown = {field: vm for field, vm in ends.items() if vm is not None and vm not in network}
     for field, vm in unknown.items():
-        yield f"{place}.{field}", f"there is no VM {vm!r}; there are {', '.join(network)}"
+        yield f"{place}.{field}", no_such("VM", vm, network)
     if unknown or forgery.source is None:
         return
     if forgery.source == forgery.victim:

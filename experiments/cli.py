@@ -75,12 +75,12 @@ def doctor(as_json: Json = False) -> None:
 def list_everything(as_json: Json = False) -> None:
     """The scenarios and topologies there are, with a sentence each."""
     from experiments import content as contents
-    from experiments import scenario as scenarios
+    from experiments import resolving
     from topologies import catalogue
 
     found = {
         path.stem: str(contents.read(path).get("says", ""))
-        for path in sorted(scenarios.FOLDER.glob("*.yaml"))
+        for path in sorted(resolving.FOLDER.glob("*.yaml"))
     }
     topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
     if as_json:
@@ -113,14 +113,14 @@ def run(
     """
     with _mistakes_are_sentences():
         from experiments import content as contents
-        from experiments import scenario as scenarios
+        from experiments import resolving
         from experiments.run import Options, require_machine
 
-        file = scenarios.find(scenario)
+        file = resolving.find(scenario)
         changes = dict(contents.setting(text) for text in settings or [])
         content = contents.read(file)
-        whole = scenarios.resolve(content, str(file), changes)
-        variants = scenarios.variants(content, str(file), changes)
+        whole = resolving.resolve(content, str(file), changes)
+        variants = resolving.variants(content, str(file), changes)
         options = Options(framework=framework, pcap=pcap)
         require_machine(options)
         _run_all(whole, _repeated(variants, repeat), out_directory, options)
@@ -163,7 +163,7 @@ def _record_all(
     """A result with these runs at `place`; what makes it not valid, in sentences."""
     from experiments import record
     from experiments import run as running
-    from experiments.scenario import as_mapping
+    from experiments.resolving import as_mapping
 
     problems: list[str] = []
     names = list(runs) if list(runs) != [""] else None
@@ -215,25 +215,25 @@ def sweep(
     """
     with _mistakes_are_sentences():
         from experiments import content as contents
-        from experiments import scenario as scenarios
+        from experiments import resolving
         from experiments.machine import ROOT
         from experiments.run import Options, require_machine
         from experiments.sweep import Sweep, cells
 
-        file = scenarios.find(scenario)
+        file = resolving.find(scenario)
         content = contents.read(file)
         changes = dict(contents.setting(text) for text in settings or [])
         varied = contents.matrix(vary)
         matrix = cells(varied)
         planned = {
             cell.name: (
-                scenarios.resolve(content, str(file), {**changes, **cell.settings}),
-                scenarios.variants(content, str(file), {**changes, **cell.settings}),
+                resolving.resolve(content, str(file), {**changes, **cell.settings}),
+                resolving.variants(content, str(file), {**changes, **cell.settings}),
             )
             for cell in matrix
         }  # all of them before the first is run: a mistake in the last is told now
         require_machine(Options())
-        name = scenarios.resolve(content, str(file), changes).name
+        name = resolving.resolve(content, str(file), changes).name
         plan = {"scenario": content, "set": changes, "vary": varied}
         place = out_directory or ROOT / "results" / f"sweep-{name}"
         _sweep_all(Sweep.begin(place, matrix, plan), planned)
@@ -302,12 +302,12 @@ def shell(
     """Mininet's command line on a topology with an overlay: move VMs by hand and look inside."""
     with _mistakes_are_sentences():
         from experiments import content as contents
-        from experiments import scenario as scenarios
+        from experiments import resolving
         from experiments.run import Options, require_machine
         from experiments.shell import default_scenario, open_shell
 
         changes = dict(contents.setting(text) for text in settings or [])
-        chosen = scenarios.resolve(default_scenario(topology), f"topology {topology}", changes)
+        chosen = resolving.resolve(default_scenario(topology), f"topology {topology}", changes)
         require_machine(Options())
         open_shell(chosen, out)
 

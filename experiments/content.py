@@ -1,24 +1,14 @@
-"""A scenario before it is one: YAML read, keys changed, series of moves spelt out.
+"""A scenario before it is one: YAML read, keys changed.
 
 Nothing here knows what a scenario may say; that is `scenario`'s.  What is wrong with the text
 itself is a sentence that names the file, or the option, and the place.
-
-A *series* is one entry of `moves` that stands for many:
-
-    moves:
-      - {series: 100, at_s: 2, every_s: 1.2, vm: vm1, to: [nve2, nve1], pause_ms: [0, 50, 500]}
-
-Its n-th move, from 0, begins at `at_s + n * every_s`.  Where a key has a list, the moves take its
-values in turn, over and over; lists of lengths without a common factor meet in every combination.
-The resolved scenario lists the moves one by one, so a series is only a short way to write them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from experiments.errors import UsageError
 
@@ -127,35 +117,3 @@ def changed(content: Any, path: list[str], value: Any, what: str) -> Any:
         raise ScenarioError(f"{what}: there is nothing below {content!r}")
     inner = changed(content.get(here, {}), rest, value, what) if rest else value
     return {**content, here: inner}
-
-
-# -- series ----------------------------------------------------------------------------------------
-
-
-class Series(BaseModel):
-    """The keys that make a series of an entry; all others are a move's."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    series: int = Field(ge=1, le=10_000)
-    at_s: float = Field(ge=0, allow_inf_nan=False)
-    every_s: float = Field(ge=0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _has_values(self) -> Self:
-        for key, value in (self.model_extra or {}).items():
-            if value == []:
-                raise ValueError(f"{key} is an empty list; give the values to take in turn")
-        return self
-
-    def moves(self) -> Iterator[dict[str, Any]]:
-        for number in range(self.series):
-            at_s = round(self.at_s + number * self.every_s, 6)
-            yield {"at_s": at_s} | {
-                key: value[number % len(value)] if isinstance(value, list) else value
-                for key, value in (self.model_extra or {}).items()
-            }
-
-
-def is_series(entry: Any) -> bool:
-    return isinstance(entry, Mapping) and "series" in entry

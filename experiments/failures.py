@@ -26,7 +26,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from experiments.parts import Part
+from experiments.parts import Part, no_such
 
 SOURCE, DESTINATION, OTHER, ALL = "source", "destination", "another", "all"
 
@@ -123,8 +123,8 @@ def contradictions(
     """What failures say that does not fit the rest of their scenario: (field, complaint)."""
     for number, failure in enumerate(failures):
         place = f"failures.{number}"
-        if failure.nve not in (None, SOURCE, DESTINATION, ALL, *nves):
-            yield f"{place}.nve", f"there is no NVE {failure.nve!r}; there are {', '.join(nves)}"
+        if failure.nve is not None and failure.nve not in (SOURCE, DESTINATION, ALL, *nves):
+            yield f"{place}.nve", no_such("NVE", failure.nve, nves)
         if failure.during and failure.move > moves:
             yield f"{place}.move", f"there is no move {failure.move}; there are {moves}"
         if failure.at_s is not None and failure.at_s >= duration_s:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from experiments.moves import Move
 from experiments.orchestrator import COMPLETION_TIMEOUT_S, MoveUndone, Orchestrator
 from experiments.overlays import Refused
-from experiments.scenario import Move
 
 Numbered = tuple[int, Move]
 

@@ -33,8 +33,8 @@ from functools import partial
 
 from experiments.events import Event
 from experiments.failures import Moment
+from experiments.moves import Move
 from experiments.overlays import Overlay, Refused, Relocation
-from experiments.scenario import Move
 from nve.announce import NOTHING
 from nve.hypervisor import Hypervisor
 from nve.lanes import Lanes

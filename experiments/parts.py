@@ -1,5 +1,6 @@
 """What all parts of a scenario have in common."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
@@ -21,3 +22,8 @@ class Part(BaseModel):
     """A part of a scenario: unknown keys are refused, nothing changes after it was read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def no_such(what: str, name: str, known: Iterable[str]) -> str:
+    """The complaint about a name that nothing of its kind has."""
+    return f"there is no {what} {name!r}; there are {', '.join(known)}"

@@ -28,7 +28,8 @@ from experiments.nva import PYTHONS, NvaError
 from experiments.overlays.nvo3 import Nvo3
 from experiments.probes.fleet import ProbeError
 from experiments.record import RunRecorder
-from experiments.scenario import Scenario, as_mapping
+from experiments.resolving import as_mapping
+from experiments.scenario import Scenario
 from experiments.traffic import Measured, Traffic
 from experiments.workloads import WorkloadError
 from nve import freezer

@@ -12,12 +12,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from experiments.complaints import complaints
 from experiments.errors import RunError, UsageError
 from experiments.lab import Lab
+from experiments.moves import Move
 from experiments.nva import NvaError
 from experiments.overlays import Refused
 from experiments.run import FAILURES
-from experiments.scenario import Move, Scenario, complaints
+from experiments.scenario import Scenario
 from topologies import catalogue
 from topologies.nodes import CommandLine
 

@@ -12,10 +12,11 @@ import pandas as pd
 
 from experiments.attacks import Forgery as Planned
 from experiments.events import Event
+from experiments.flows import Flow, TcpBulk, UdpProbe
 from experiments.probes.fleet import Probed, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan, flow_name
 from experiments.record import REQUEST_COLUMNS
-from experiments.scenario import Flow, Scenario, TcpBulk, UdpProbe
+from experiments.scenario import Scenario
 from experiments.workloads import WorkloadError, forged
 from experiments.workloads.diskless import Diskless
 from experiments.workloads.forgery import Attack, Forgery

@@ -5,8 +5,9 @@ from typing import Any
 
 from experiments import record
 from experiments.record import Recorder, Result
+from experiments.resolving import resolve
 from experiments.run import Options, Outcome, run
-from experiments.scenario import Scenario, resolve
+from experiments.scenario import Scenario
 
 FLOW_RATE_PPS = 500
 WHERE = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from experiments.lab import Lab
+from experiments.moves import Move
 from experiments.record import Result
-from experiments.scenario import Move, Scenario, as_mapping
+from experiments.resolving import as_mapping
+from experiments.scenario import Scenario
 from experiments.workloads import rarp
 from experiments.workloads.diskless import Diskless
 from nve.model import VmSpec

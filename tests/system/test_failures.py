@@ -24,9 +24,9 @@ from experiments.failures import (
     Moment,
 )
 from experiments.lab import Lab
+from experiments.moves import Move
 from experiments.orchestrator import MoveUndone
 from experiments.run import Run
-from experiments.scenario import Move
 from nve import freezer
 from nve.bridge import OvsInstance
 from tests.helpers.runs import recorded, scenario

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from experiments.lab import Lab
-from experiments.scenario import Move
+from experiments.moves import Move
 from nve import announce, octets
 from nve.model import BROADCAST, VmSpec
 from nve.namespace import inside, run_in

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from experiments import scenario
+from experiments import resolving
 from experiments.content import read
 from experiments.record import Result
 from experiments.scenario import Scenario
@@ -20,8 +20,8 @@ SLOWLY = {"traffic.*.rate_pps": 50}
 
 
 def variant(name: str, **changes: Any) -> Scenario:
-    file = scenario.find("interfering")
-    return scenario.variants(read(file), str(file), {**SLOWLY, **changes})[name]
+    file = resolving.find("interfering")
+    return resolving.variants(read(file), str(file), {**SLOWLY, **changes})[name]
 
 
 def moved(name: str, out: Path) -> Result:

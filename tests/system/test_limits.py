@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from experiments.lab import Lab
-from experiments.scenario import Move
+from experiments.moves import Move
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
 from nve.plug import NIC

@@ -16,7 +16,7 @@ import pytest
 
 from experiments.events import Event
 from experiments.lab import Lab
-from experiments.scenario import Move
+from experiments.moves import Move
 from tests.helpers.runs import scenario
 from tests.helpers.streams import (
     ALWAYS_DISCOVER,

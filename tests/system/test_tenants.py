@@ -9,8 +9,9 @@ import pytest
 from experiments import attacks
 from experiments.content import read
 from experiments.record import Recorder, Result, load
+from experiments.resolving import find, resolve
 from experiments.run import Options, Outcome, run
-from experiments.scenario import Scenario, find, resolve
+from experiments.scenario import Scenario
 
 SHORTER = {
     "duration_s": 5,
