@@ -2,7 +2,9 @@
 
 A strategy answers two questions, and nothing else: which NVEs are told at once when a binding
 changes, and how long an entry lives at an NVE.  The authority does the rest, so that a new strategy
-is one new file with a class `Strategy`.
+is one new file with a class `Strategy`, made from what a scenario asks for: `lifetime_s` (None: not
+said) and `keeps_expired`.  It refuses with a ValueError what it cannot have; neither the scenario
+nor the NVA knows strategies by name.
 """
 
 import importlib
