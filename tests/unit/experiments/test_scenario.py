@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
+from controller import dissemination
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
+from topologies import catalogue
+
+STRATEGIES = ", ".join(dissemination.names())
+TOPOLOGIES = ", ".join(catalogue.names())
+KINDS = " | ".join(catalogue.names())
+"""Whatever there is: a new one is one new file, and no change here."""
 
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     # what: (key, value, the field that is named, the remedy or what is wrong)
@@ -15,9 +22,9 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "unknown key inside": ("overlay.idel_s", 3, "overlay.idel_s", "there is no such key here"),
     "unknown key of a topology": ("topology.spines", 2, "topology.spines", "no such key here"),
     "name": ("name", "My Scenario", "name", "should match pattern"),
-    "topology is a word": ("topology", "star", "topology", "kind: leaf-spine | star | two-site"),
+    "topology is a word": ("topology", "star", "topology", f"say which: kind: {KINDS}"),
     "topology without kind": ("topology", {"nves": 3}, "topology", "say which: kind:"),
-    "unknown topology": ("topology.kind", "ring", "topology", "there are leaf-spine, star"),
+    "unknown topology": ("topology.kind", "no-such", "topology", f"there are {TOPOLOGIES}"),
     "too few NVEs": ("topology.nves", 1, "topology.nves", "greater than or equal to 2"),
     "NVEs in words": ("topology.nves", "three", "topology.nves", "valid integer"),
     "delay": ("topology.link.delay_ms", -1, "topology.link.delay_ms", "give milliseconds from 0"),
@@ -41,7 +48,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
         "there are nve1, nve2, nve3",
     ),
     "overlay kind": ("overlay.kind", "evpn", "overlay.kind", "Input should be 'nvo3'"),
-    "mapping": ("overlay.mapping_update", "gossip", "overlay", "none of pull, push"),
+    "mapping": ("overlay.mapping_update", "gossip", "overlay", f"none of {STRATEGIES}"),
     "in flight": ("overlay.in_flight", "bounce", "overlay.in_flight", "'tunnel' or 'drop'"),
     "stop": ("overlay.stop", "never", "overlay.stop", "'idle' or 'timer'"),
     "idle time": ("overlay.idle_s", 0.5, "overlay.idle_s", "valid integer"),
