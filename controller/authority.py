@@ -8,7 +8,7 @@ sockets, no clock, no threads: the application around it (`controller.nva`) has 
     book        what each NVE has to hold                 controller.book
     entries     which NVE knows of which VM, how long     controller.entries, .dissemination
     moves       the moves under way                       controller.moves, .mobility
-    judge       what VMs say with ARP, RARP and ND        controller.claims
+    reports     what NVEs see, and VMs say                controller.reports, .claims
 
 A caller's mistake raises `Refused`, and nothing has changed.  What a peer does wrong (a forged or
 malformed announcement, a report about a rule that is no longer wanted) is recorded and has no other
@@ -17,9 +17,7 @@ effect.
 
 from collections import Counter
 
-from controller import path_mtu
 from controller.book import Book, TunnelMtus
-from controller.claims import Announced, Asked, Improper, Said, judge
 from controller.dissemination import Dissemination
 from controller.drops import Reason
 from controller.durable import Change, Durable
@@ -30,31 +28,16 @@ from controller.mobility import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn
 from controller.move import Move, MoveRequest
 from controller.moves import Moves
 from controller.outbox import Outbox
-from controller.steps import IN_FLIGHT
+from controller.reports import Reports
 from controller.tally import Tally
 from nve.limits import USUAL, Limits
 from nve.messages import (
-    AnswerArp,
-    AnswerRarp,
-    AnswerSolicitation,
-    ArpSent,
     Effect,
-    Emit,
-    Malformed,
-    Missed,
-    NeighbourSolicited,
-    RarpSent,
     Report,
-    RuleEnded,
-    Signalled,
-    TooBig,
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
-from nve.rules import FIRST_VM_PORT, LAST_VM_PORT, Output, Purpose, Tunnel
+from nve.rules import FIRST_VM_PORT, LAST_VM_PORT
 from nve.state import Attachment, Role
-
-LATE_MISS_S = 1.0
-"""How long after an entry was given misses for it may still come in."""
 
 
 class Refused(Exception):
@@ -93,14 +76,23 @@ class Authority:
             self._handovers,
             self._settle,
         )
+        self._reports = Reports(
+            self.book,
+            self.directory,
+            self._entries,
+            self._handovers,
+            self._moves,
+            self._outbox,
+            self.tally,
+            self.name,
+            self._settle,
+        )
         self._systems: dict[str, TenantSystem] = {}
         self.durable = Durable(
             self._systems, self.directory, self.book, self._moves, self._handovers
         )
         self._names: dict[TenantSystem, str] = {}
         self._away_since_ns: dict[str, int] = {}
-        self._entered_ns: dict[tuple[str, TenantSystem], int] = {}
-        """When an NVE was last given an entry that it had asked for."""
 
     def take_effects(self) -> list[Effect]:
         """What has to be done now, in order; the outbox is empty afterwards."""
@@ -156,26 +148,7 @@ class Authority:
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
         """Something an NVE saw."""
         self._at(now_ns)
-        if not isinstance(report, RuleEnded):
-            self.tally.heard[nve, report.port] += 1
-        match report:
-            case RuleEnded():
-                self._rule_ended(nve, report)
-            case Malformed():
-                self.tally.refuse(nve, report.port, "malformed", why=report.why)
-            case TooBig():
-                self._too_big(nve, report)
-            case Signalled():
-                self._handovers.signalled(nve, report.signal)
-                self._moves.look_for_progress()
-            case _:
-                attachment = self._attachment(nve, report.port)
-                if attachment is None:
-                    self.tally.refuse(nve, report.port, "unknown-port")
-                elif isinstance(report, Missed):
-                    self._answer_miss(nve, attachment, report)
-                else:
-                    self._sent_by(nve, attachment, report)
+        self._reports.take(nve, report)
         self._settle()
 
     def refused_on_control(self, nve: str, what: str, now_ns: int) -> None:
@@ -318,7 +291,7 @@ class Authority:
 
     def name_at(self, reason: Reason) -> str | None:
         """The VM that something was dropped or refused from: whose port it is, or was."""
-        here = None if reason.port is None else self._attachment(reason.nve, reason.port)
+        here = None if reason.port is None else self.book.attachment_at(reason.nve, reason.port)
         system = here.system if here else self.tally.drops.system(reason)
         return self.name(system) if system else None
 
@@ -331,147 +304,12 @@ class Authority:
             raise Refused(f"move {number} of {move.request.vm}: {error}") from None
         return move
 
-    # -- what NVEs report ------------------------------------------------------------------------
-
-    def _sent_by(self, nve: str, attachment: Attachment, report: Said) -> None:
-        match judge(report, attachment, self.directory):
-            case Improper(what, says):
-                self.tally.refuse(nve, report.port, what, says=says)
-            case Announced(form, asks_for):
-                self._announced(nve, attachment, form)
-                if isinstance(report, RarpSent) and asks_for:
-                    self._outbox.put(AnswerRarp(nve, report, asks_for))
-                    name = self.name(attachment.system)
-                    self._outbox.record("rarp-answered", name, nve=nve, address=str(asks_for))
-            case Asked(binding):
-                self._answer(nve, report, binding)
-
-    def _answer(self, nve: str, question: Said, binding: Binding) -> None:
-        """ARP and neighbour discovery are answered from the directory."""
-        match question:
-            case ArpSent():
-                self._outbox.put(AnswerArp(nve, question, binding.system.mac))
-            case NeighbourSolicited():
-                self._outbox.put(AnswerSolicitation(nve, question, binding.system.mac))
-
-    def _answer_miss(self, nve: str, asker: Attachment, miss: Missed) -> None:
-        """An NVE asks where a MAC address is (R4.1.3): tell it, and send the frame on its way."""
-        system = TenantSystem(asker.system.vni, miss.destination)
-        binding = self.directory.find(system)
-        if binding is None:
-            self.tally.refuse(nve, miss.port, "unknown-destination")
-            return
-        state = self.book.state(nve)
-        entry = state.remotes.get(system)
-        if binding.nve != nve and (entry is None or entry.vtep != self.book.vteps[binding.nve]):
-            self._entries.enter(nve, binding)
-            self._outbox.record("entry-pulled", self.name(system), nve=nve, to=binding.nve)
-            self._settle()
-            self._entered_ns[nve, system] = self._outbox.now_ns
-        elif binding.nve != nve and self._should_have_arrived(nve, system):
-            self.book.tell_again(nve, system)
-            self._entered_ns[nve, system] = self._outbox.now_ns
-            self._outbox.record("entry-told-again", self.name(system), nve=nve)
-            self._settle()
-        way = self._way(nve, binding)
-        if way and (big := path_mtu.too_big(asker.system, miss, state.tunnel_mtu(way))):
-            self._too_big(nve, big)
-        elif way:
-            self._outbox.put(Emit(nve, way, miss.frame))
-
-    def _should_have_arrived(self, nve: str, system: TenantSystem) -> bool:
-        """Whether a miss says that an entry is gone, and was not on its way when that was told.
-
-        A confirmation does not say so: packets that missed before may be reported behind it.
-        """
-        entered_ns = self._entered_ns.get((nve, system))
-        late = entered_ns is not None and self._outbox.now_ns - entered_ns < LATE_MISS_S * 1e9
-        return not late and not self.book.pending([nve])
-
-    def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
-        """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
-        system, state = binding.system, self.book.state(nve)
-        if binding.nve != nve:
-            return Tunnel(system.vni, self.book.vteps[binding.nve])
-        redirect = state.redirects.get(system)
-        if redirect is None:
-            return Output(state.attachments[system].port)
-        return Tunnel(system.vni, redirect.to) if redirect.to else None
-
-    def _too_big(self, nve: str, report: TooBig) -> None:
-        """A packet exceeds a tunnel's MTU: its sender is told."""
-        mtu, answer = path_mtu.decide(nve, report, self.book, self.directory)
-        if answer:
-            self._outbox.put(answer)
-        self.tally.refused[nve, report.port, "too-big"] += 1
-        self._outbox.record(
-            "packet-too-big",
-            self.name(TenantSystem(report.vni, report.sender)),
-            nve=nve,
-            port=report.port,
-            to=self.name(TenantSystem(report.vni, report.destination)),
-            octets=report.octets,
-            mtu=mtu,
-            answered=answer is not None,
-        )
-
-    def _announced(self, nve: str, attachment: Attachment, form: str) -> None:
-        """A VM said where it is (R4.1.2, R4.1.6): only a move can have brought it there."""
-        move = self._moves.of(attachment.system)
-        name = self.name(attachment.system)
-        if self.tally.announce(nve, attachment.port) or move:
-            self._outbox.record("announcement-received", name, nve=nve, form=form)
-        if move and move.destination == nve:
-            try:
-                self._moves.take(move, Event.VM_ARRIVED)
-            except OutOfTurn:
-                self.tally.refuse(nve, attachment.port, "early-announcement")
-
-    def _rule_ended(self, nve: str, report: RuleEnded) -> None:
-        if self.tally.drops.rule_ended(nve, report.cookie, report.packets):
-            return
-        if report.why == "told":
-            self._rule_removed(nve, report)
-            return
-        rule = self.book.ended(nve, report.cookie)
-        if rule is None or rule.about is None:
-            self._moves.in_flight_counted(nve, report)
-        elif rule.purpose is Purpose.FORWARD:
-            self._entry_expired(nve, rule.about, report.packets)
-            self._moves.look_for_progress()
-        else:
-            self._moves.in_flight_ended(nve, rule, report)
-
-    def _rule_removed(self, nve: str, report: RuleEnded) -> None:
-        """By us, or by somebody who had no business there: then it is told again."""
-        rule = self.book.told(nve, report.cookie)
-        in_flight = rule is not None and rule.purpose in IN_FLIGHT.values()
-        if rule and in_flight and self._moves.in_flight_taken_away(nve, rule, report):
-            self.book.taken_away(nve, rule)
-        else:
-            self._moves.in_flight_counted(nve, report)
-
-    def _entry_expired(self, nve: str, system: TenantSystem, packets: int) -> None:
-        """Forgotten, unless it is kept and was used: then its NVE asks by telling us of it."""
-        entry, binding = self.book.state(nve).remotes.get(system), self.directory.find(system)
-        self._outbox.record("entry-expired", self.name(system), nve=nve)
-        if entry is None or binding is None or not (entry.kept and packets):
-            self.book.set_remote(nve, system, None)
-        elif entry.vtep == self.book.vteps[binding.nve]:
-            self._entries.enter(nve, binding)
-        else:
-            self._handovers.expired(system, nve)
-
     # -- small things ----------------------------------------------------------------------------
 
     def _binding(self, system: TenantSystem) -> Binding:
         binding = self.directory.find(system)
         assert binding is not None, f"{system} is associated but not in the directory"
         return binding
-
-    def _attachment(self, nve: str, port: int) -> Attachment | None:
-        attachments = self.book.state(nve).attachments.values()
-        return next((item for item in attachments if item.port == port), None)
 
     def _require_vm(self, vm: str) -> TenantSystem:
         if vm not in self._systems:
@@ -486,7 +324,7 @@ class Authority:
         """A VM that comes back may have the port that it has left."""
         if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
             raise Refused(f"port {port} is none; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}")
-        holder = self._attachment(nve, port)
+        holder = self.book.attachment_at(nve, port)
         if holder and holder.system != for_:
             raise Refused(f"port {port} of {nve} belongs to {self.name(holder.system)}")
 

@@ -101,6 +101,11 @@ class Book:
     def is_connected(self, nve: str) -> bool:
         return self._pages[nve].connected
 
+    def attachment_at(self, nve: str, port: int) -> Attachment | None:
+        """Whose port it is."""
+        attachments = self._pages[nve].attachments.values()
+        return next((item for item in attachments if item.port == port), None)
+
     def present(self, vni: Vni) -> frozenset[str]:
         """The NVEs with a VM of a virtual network, or with one on its way."""
         return frozenset(
