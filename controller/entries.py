@@ -37,6 +37,16 @@ class Entries:
             if self._strategy.told_at_once(frozenset(), frozenset({nve})):
                 self.enter(nve, binding)
 
+    def hand_on(self, source: str, destination: str, system: TenantSystem) -> None:
+        """What a VM's NVE knows of the others of its network, the next one gets before the VM is
+        there: its first packets to them would have to go through the NVA, and later ones would
+        overtake them."""
+        here, there = self._book.state(source), self._book.state(destination)
+        for other in sorted({*here.attachments, *here.remotes} - {*there.remotes, system}):
+            binding = self._directory.find(other)
+            if other.vni == system.vni and binding and binding.nve != destination:
+                self.enter(destination, binding)
+
     def enter(self, nve: str, binding: Binding) -> None:
         """Give one NVE one entry, with the strategy's lifetime."""
         vtep = self._book.vteps[binding.nve]

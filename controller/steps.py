@@ -47,6 +47,8 @@ class Steps:
         move.placed = True
         if newcomer:
             self._entries.introduce(to, system)
+        if self._handovers.enabled:  # the order of packets is to be kept, also of those from it
+            self._entries.hand_on(move.source, to, system)
 
     def redirect(self, move: Move) -> Rule:
         """R5.2: the source NVE is told the destination NVE's address.

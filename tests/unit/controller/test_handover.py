@@ -256,3 +256,43 @@ def test_what_an_agent_says_about_an_earlier_handover_comes_too_late() -> None:
     made.say("nve2", late)
     made.settle()
     assert len(made.trace) == lines
+
+
+# -- packets from the VM ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep", [False, True], ids=["forget", "keep"])
+def test_with_pull_the_vm_need_not_ask_again_at_its_new_place(keep: bool) -> None:
+    """What its NVE knew, and who was beside it there, the next one knows before it comes."""
+    made = fabric("pull", keep=keep)
+    beside = vm("vm4", 4, "nve1")
+    made.associate(beside)
+    made.send("vm1", frames.ipv4(VM1, VM3.mac))
+    made.settle()
+    assert VM2.tenant_system not in made.authority.book.state("nve1").remotes  # never asked for
+    departed(made, to="nve4")
+    remotes = made.authority.book.state("nve4").remotes
+
+    assert {system: entry.vtep for system, entry in remotes.items()} == {
+        VM3.tenant_system: vteps(4)["nve3"],
+        beside.tenant_system: vteps(4)["nve1"],
+    }
+    assert {entry.lifetime_s for entry in remotes.values()} == {2}
+
+
+def test_who_is_at_its_new_place_is_no_entry_there() -> None:
+    made = fabric("pull")
+    made.send("vm1", frames.ipv4(VM1, VM2.mac))
+    made.settle()
+    departed(made, to="nve2")
+
+    assert VM2.tenant_system not in made.authority.book.state("nve2").remotes
+
+
+def test_the_drafts_own_pull_has_the_vm_ask_again() -> None:
+    made = fabric("pull", end_markers=False)
+    made.send("vm1", frames.ipv4(VM1, VM3.mac))
+    made.settle()
+    departed(made, to="nve4")
+
+    assert made.authority.book.state("nve4").remotes == {}
