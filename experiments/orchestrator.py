@@ -112,6 +112,8 @@ class Orchestrator:
         """Every VM starts where the scenario says, wired to every NVE it is going to visit."""
         for move in moves:
             self._hypervisors[move.vm].lay_cable(self._data_centre.nves[move.to].bridge)
+            if move.announcement.lost:
+                self._hypervisors[move.vm].expect_to_lose_announcements()
         for name, vm in self._data_centre.vms.items():
             hypervisor = self._hypervisors[name]
             hypervisor.associate(self._data_centre.nves[vm.spec.nve].bridge)

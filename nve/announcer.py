@@ -54,7 +54,16 @@ class Announcer:
         self.stop()
         self._said = announcement
         self._frames = announce.frames(self._vm, announcement.form)
-        if announcement.lost and not self._loses_marked:
+        if announcement.lost:
+            self.lay_filter()
+
+    def lay_filter(self) -> None:
+        """Have announcements that are to be lost taken away, from now on.
+
+        Better before the VM sends anything: the kernel drops what passes a device while a qdisc is
+        added to it.
+        """
+        if not self._loses_marked:
             filtered = f"filter add dev {NIC} egress protocol all bpf da bytecode"
             tc(self._pid, [f"qdisc add dev {NIC} clsact", f'{filtered} "{_TAKE_MARKED}"'])
             self._loses_marked = True

@@ -99,6 +99,10 @@ class Hypervisor:
         offloads = nve.datapath == "system"
         return Plug.create(self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads, lane=lane)
 
+    def expect_to_lose_announcements(self) -> None:
+        """Get ready for that before the VM sends anything."""
+        self._announcer.lay_filter()
+
     def associate(self, nve: OvsInstance) -> None:
         """Start at an NVE."""
         self.lay_cable(nve)
