@@ -135,12 +135,16 @@ def _routes(
     """For each node, a route to each segment it is not on, IPv4 first."""
     routers = {node.name for node in nodes if node.kind == "router"}
     routes: dict[str, list[Route]] = {node.name: [] for node in nodes if node.kind != "switch"}
+    segments_at: dict[str, list[Segment]] = {}
+    for segment in segments:
+        for port in segment.ports:
+            segments_at.setdefault(port.node, []).append(segment)
     for destination in segments:
-        hops = _hops_to(destination, segments, routers)
+        hops = _hops_to(destination, segments_at, routers)
         for name, found in routes.items():
             if name not in hops:
                 raise ValueError(f"nothing leads from {name} to {destination.ports[0].node}")
-            gateways = _gateways(name, hops, segments, routers)
+            gateways = _gateways(name, hops, segments_at, routers)
             if name not in routers:
                 gateways = gateways[:1]
             if not gateways:
@@ -154,16 +158,12 @@ def _routes(
 
 
 def _hops_to(
-    destination: Segment, segments: Sequence[Segment], routers: set[str]
+    destination: Segment, segments_at: Mapping[str, Sequence[Segment]], routers: set[str]
 ) -> dict[str, int]:
     """How many routers a packet at each node still crosses; breadth first from the destination.
 
     Only routers carry on the search: nothing is forwarded through an NVE.
     """
-    segments_at: dict[str, list[Segment]] = {}
-    for segment in segments:
-        for port in segment.ports:
-            segments_at.setdefault(port.node, []).append(segment)
     hops = {port.node: 0 for port in destination.ports}
     waiting = deque(hops)
     while waiting:
@@ -179,15 +179,17 @@ def _hops_to(
 
 
 def _gateways(
-    name: str, hops: Mapping[str, int], segments: Sequence[Segment], routers: set[str]
+    name: str,
+    hops: Mapping[str, int],
+    segments_at: Mapping[str, Sequence[Segment]],
+    routers: set[str],
 ) -> list[Port]:
     """The neighbouring routers' ports that are one hop nearer; none where the node is already."""
     if hops[name] == 0:
         return []
     return [
         port
-        for segment in segments
-        if any(own.node == name for own in segment.ports)
+        for segment in segments_at[name]
         for port in segment.ports
         if port.node in routers and hops.get(port.node) == hops[name] - 1
     ]
