@@ -21,7 +21,7 @@ from controller.authority import Authority
 from controller.dissemination import Dissemination
 from controller.move import Move, MoveRequest
 from nve.endmarker import Kind, Signal
-from nve.evaluator import Frame, Verdict, deliveries, evaluate
+from nve.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, Verdict, evaluate
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -43,8 +43,8 @@ from nve.messages import (
 )
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline import ARP, NEIGHBOUR_SOLICITATION, RARP
-from nve.rules import AGENT_PORT, FIRST_VM_PORT, Match, Rule, Table
-from tests.helpers.frames import entering
+from nve.rules import AGENT_PORT, FIRST_VM_PORT, FieldValue, Match, Rule, Table
+from tests.helpers.frames import encapsulated, entering
 
 SECOND_NS = 1_000_000_000
 ENDLESS = 10_000
@@ -91,13 +91,24 @@ class FakeNve:
     up: deque[Message] = field(default_factory=deque)
     lost: set[Direction] = field(default_factory=set)
     connected: bool = False
+    _judged: dict[frozenset[tuple[str, FieldValue]], Verdict] = field(default_factory=dict)
+    """Verdicts of the rules as they are; after a change at one NVE, the others' still hold."""
 
     def holds(self) -> frozenset[Rule]:
         return frozenset(self.rules.values())
 
+    def judge(self, frame: Frame) -> Verdict:
+        """What the switch does with a frame that has come in."""
+        seen = frozenset(frame.items())
+        if seen not in self._judged:
+            self._judged[seen] = evaluate(self.rules.values(), frame)
+        return self._judged[seen]
+
     def carry_out(self, instruction: Add | Remove | RemoveOthers | Confirm) -> None:
         match instruction:
             case Add(rule):
+                if self.rules.get(rule.key) != rule:
+                    self._judged.clear()
                 self.rules[rule.key] = rule
             case Remove(rule):
                 self._remove(rule)
@@ -111,11 +122,13 @@ class FakeNve:
     def expire(self, rule: Rule) -> None:
         """A time-out of the rule has come."""
         del self.rules[rule.key]
+        self._judged.clear()
         if rule.reports_end:
             self._say(rule, "idle" if rule.idle_s else "timer")
 
     def _remove(self, rule: Rule) -> None:
         removed = self.rules.pop(rule.key, None)
+        self._judged.clear()
         if removed and removed.reports_end:
             self._say(removed, "told")
 
@@ -304,12 +317,30 @@ class Fabric:
 
     def judge(self, frame: Frame, at: str) -> Verdict:
         """What one NVE does with a frame that has come in."""
-        return evaluate(self.nves[at].rules.values(), frame)
+        return self.nves[at].judge(frame)
+
+    def way(self, frame: Frame, at: str) -> list[tuple[str, Verdict]]:
+        """The NVEs that a frame visits, in order, and the verdict of each.
+
+        Raises ForwardingLoop as `nve.evaluator.deliveries` does.
+        """
+        names = {node.vtep: name for name, node in self.nves.items()}
+        found: list[tuple[str, Verdict]] = []
+        to_visit = [(at, frame, 0)]
+        while to_visit:
+            name, seen, hops = to_visit.pop(0)
+            if hops > MAX_TUNNELS:
+                raise ForwardingLoop(f"a frame that entered at {at} is still tunnelled at {name}")
+            verdict = self.judge(seen, name)
+            found.append((name, verdict))
+            for vni, to in verdict.tunnels:
+                tunnelled = encapsulated(frame, vni, self.nves[name].vtep)
+                to_visit.append((names[to], tunnelled, hops + 1))
+        return found
 
     def deliveries(self, frame: Frame, at: str) -> tuple[tuple[str, int], ...]:
         """Where a frame ends up, over all NVEs."""
-        nves = {name: (node.vtep, node.rules.values()) for name, node in self.nves.items()}
-        return deliveries(nves, frame, at)
+        return tuple((nve, port) for nve, seen in self.way(frame, at) for port in seen.ports)
 
     def send(self, vm: str, frame: Frame) -> Verdict:
         """A VM sends a frame where it runs; a report to the NVA goes on its way."""

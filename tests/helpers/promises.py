@@ -88,17 +88,7 @@ def dropped(fabric: Fabric, target: VmSpec) -> list[str]:
 
 def reasons(fabric: Fabric, frame: Frame, at: str) -> list[Verdict]:
     """The verdict of every NVE that a frame visits, in order."""
-    found, to_visit = [], [(at, frame)]
-    names = {node.vtep: name for name, node in fabric.nves.items()}
-    while to_visit:
-        name, seen = to_visit.pop(0)
-        verdict = fabric.judge(seen, name)
-        found.append(verdict)
-        to_visit += [
-            (names[to], frames.encapsulated(frame, vni, fabric.nves[name].vtep))
-            for vni, to in verdict.tunnels
-        ]
-    return found
+    return [verdict for _, verdict in fabric.way(frame, at)]
 
 
 def about(fabric: Fabric, nve: str, vm: VmSpec) -> set[Rule]:

@@ -1,12 +1,13 @@
 """The fabric and the promises asked of it: each is shown a case in which it has to complain."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from controller.authority import Refused
 from controller.dissemination import strategy
-from nve.evaluator import ForwardingLoop
+from nve.evaluator import ForwardingLoop, deliveries
 from nve.messages import Emit, Missed, RuleEnded
 from nve.rules import Action, Output, Purpose, Rule, Table, Tunnel, match
 from tests.helpers import frames, promises
@@ -15,6 +16,7 @@ from tests.helpers.tenants import BLUE, RED, vm, vteps
 
 VM1, VM2, OTHER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("other", 1, "nve2", BLUE)
 DROP = Rule(Table.FORWARD, 99, match(), (), Purpose.SPOOFED)
+ACCEPT = Rule(Table.CLASSIFY, 99, match(), (Output(11),), Purpose.DELIVER, hard_s=1)
 
 
 @pytest.fixture
@@ -139,6 +141,37 @@ def test_a_rule_removed_by_the_nva_reports_only_if_it_is_to() -> None:
     (report,) = node.up
     assert isinstance(report, RuleEnded)
     assert report.why == "told"
+
+
+@pytest.mark.parametrize(
+    "undo",
+    [
+        lambda node: node.carry_out(Remove(ACCEPT)),
+        lambda node: node.carry_out(RemoveOthers(frozenset())),
+        lambda node: node.carry_out(Add(replace(ACCEPT, actions=()))),
+        lambda node: node.expire(ACCEPT),
+    ],
+    ids=["removed", "reconciled", "replaced", "timed out"],
+)
+def test_a_verdict_is_that_of_the_rules_as_they_are(undo: Callable[[FakeNve], None]) -> None:
+    """One that was kept from before a change would hide what the change has broken."""
+    node, frame = FakeNve("nve1", vteps()["nve1"]), frames.entering(frames.ipv4(VM1, VM2.mac), 10)
+    assert node.judge(frame).dropped
+    node.carry_out(Add(ACCEPT))
+    assert node.judge(frame).ports == (11,)
+    node.carry_out(Add(ACCEPT))
+    assert node.judge(frame).ports == (11,)
+    undo(node)
+    assert node.judge(frame).dropped
+
+
+def test_a_frame_goes_where_the_evaluator_says(fabric: Fabric) -> None:
+    misconfigure(fabric, "nve2", to_vm1(Tunnel(RED, fabric.nves["nve1"].vtep), Output(12)))
+    frame = frames.entering(frames.ipv4(VM2, VM1.mac), fabric.port("vm2"))
+    nves = {name: (node.vtep, node.rules.values()) for name, node in fabric.nves.items()}
+
+    assert fabric.deliveries(frame, "nve2") == deliveries(nves, frame, "nve2")
+    assert [nve for nve, _ in fabric.way(frame, "nve2")] == ["nve2", "nve1"]
 
 
 # -- the control channels --------------------------------------------------------------------------
