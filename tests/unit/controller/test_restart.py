@@ -136,7 +136,7 @@ def test_what_is_rebuilt_is_what_was_there_after_every_step(
     for step in [*steps(way), Fabric.expire_all]:
         step(moving)
         before = state_of(moving)
-        other = fabric(dissemination)
+        other = Fabric(vteps(4), strategy(*dissemination))  # of which a kill leaves nothing
         other.vms, other.journal = moving.vms, list(moving.journal)
         other.kill()
         owed = [m for m in moving.authority.moves if m.phase in (Phase.ARRIVED, Phase.CONVERGED)]
