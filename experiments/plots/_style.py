@@ -111,6 +111,7 @@ def figure(width: float, height: float) -> Figure:
 def save(drawn: Figure, file: Path) -> None:
     """Without a date in the file: the same figure is the same file."""
     drawn.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
+    drawn.set_layout_engine("none")  # laid out once, which takes long, for all formats
 
 
 def label_log_ms(axes: Axes, axis: str) -> None:
