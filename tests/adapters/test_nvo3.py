@@ -8,12 +8,18 @@ import pytest
 
 from controller.mobility import Phase
 from experiments.nva import NvaAway, NvaError
-from experiments.overlays import Refused, Relocation
+from experiments.overlays import Refused, Relocation, nvo3
 from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Overlay
 from tests.helpers.lab import vm_spec
 
 MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11)
+
+
+@pytest.fixture(autouse=True)
+def asks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This NVA is back, or not, at any time."""
+    monkeypatch.setattr(nvo3, "AGAIN_S", 0.005)
 
 
 class FakeNva:
@@ -118,7 +124,7 @@ def test_a_request_without_an_answer_is_still_rolled_back() -> None:
 
 def test_patience_ends() -> None:
     with pytest.raises(NvaAway):
-        overlay(FakeNva(*["before"] * 20)).prepare(MOVE, patience_s=0.2)
+        overlay(FakeNva(*["before"] * 1000)).prepare(MOVE, patience_s=0.2)
 
 
 def test_a_refusal_is_a_refusal() -> None:
