@@ -1,4 +1,7 @@
-"""The recorded result, drawn once for all tests that look at what was drawn."""
+"""The recorded result, drawn once for all tests that look at what was drawn.
+
+With several processes, all of these tests go to the same: each would have to draw for itself.
+"""
 
 import shutil
 from pathlib import Path
@@ -16,3 +19,12 @@ def drawn_result(tmp_path_factory) -> Path:
     result = Path(shutil.copytree(RECORDED, tmp_path_factory.mktemp("drawn") / "result"))
     plots.draw_all(result)
     return result
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if "drawn_result" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("drawn_result"))
