@@ -82,8 +82,12 @@ test: root setup check test-system test-ryu ## all tests: check, test-system, te
 check: $(READY) ## format, lint, types and the pure tests; under 30 s, no root
 	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
 	@echo "==> ruff check"; $(VENV)/bin/python -m ruff check .
-	@echo "==> mypy"; $(VENV)/bin/python -m mypy
-	@echo "==> pytest tests/unit tests/adapters"; $(PYTEST) tests/unit tests/adapters --numprocesses auto
+	@# mypy works on one core: beside the tests, and says after them what it has found.
+	@said=$$(mktemp); $(VENV)/bin/python -m mypy >$$said 2>&1 & mypy=$$!; \
+	    trap 'kill $$mypy 2>/dev/null || true; rm -f $$said' EXIT; failed=0; \
+	    echo "==> pytest tests/unit tests/adapters"; \
+	    $(PYTEST) tests/unit tests/adapters --numprocesses auto --dist loadgroup || failed=$$?; \
+	    echo "==> mypy"; wait $$mypy || failed=$$?; cat $$said; exit $$failed
 
 test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets (root)
 	@echo "==> pytest tests/system"; $(PYTEST) tests/system -m "not ryu"
