@@ -31,11 +31,14 @@ def draw(result: Result) -> Figure:
     looks = _style.looks(flow for run in runs.values() for flow in run.packets["flow"].unique())
     figure = _style.figure(13, 1.6 + 2.8 * len(runs))
     grid = figure.subplots(len(runs), 1, sharey=True, squeeze=False)[:, 0]
+    measured = (run.metrics["recovery_excess_ms"] for run in runs.values() if _there(run))
+    worst_ms = max((values.max() for values in measured), default=0.0)
     for axes, (name, run) in zip(grid, runs.items(), strict=True):
         _draw_run(axes, run, looks)
         axes.set_title(name)
         axes.set_ylabel("recovery beyond interval\nand own delay (ms)")
     grid[-1].set_xlabel("move")
+    grid[-1].set_ylim(0, max(2 * REQUIRED_MS, 1.2 * worst_ms))  # of all of them
     figure.legend(
         handles=_style.handles(looks), loc="outside upper right", ncols=_style.legend_columns(looks)
     )
@@ -68,7 +71,6 @@ def _draw_run(axes: Axes, run: Result, looks: dict[str, _style.FlowLook]) -> Non
         fontsize=10,
     )
     axes.set_yscale("symlog", linthresh=REQUIRED_MS, linscale=1.0)
-    axes.set_ylim(0, max(2 * REQUIRED_MS, axes.get_ylim()[1]))
     axes.set_xlim(0.5, run.metrics["move"].max() + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _style.label_log_ms(axes, "y")

@@ -72,6 +72,16 @@ def test_the_same_plot_is_the_same_file(drawn_result, tmp_path):
     assert (tmp_path / "again.svg").read_bytes() == drawn.read_bytes()
 
 
+def test_the_worst_recovery_of_any_run_is_inside_its_axes(recorded):
+    metrics = recorded.runs["tunnel"].metrics
+    metrics["recovery_excess_ms"] = 10 * recorded.runs["drop"].metrics["recovery_excess_ms"].max()
+    for axes in plots.get("recovery").draw(recorded).axes:
+        bottom, top = axes.get_ylim()
+        shown = [value for line in axes.get_lines() for value in line.get_ydata()]
+        assert bottom <= min(shown)
+        assert max(shown) <= top
+
+
 def test_a_run_without_moves_or_arrivals_has_the_plots_it_can_have(bare):
     suiting = plots.suiting(bare)
     assert list(suiting) == ["delay_over_time"]
