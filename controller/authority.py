@@ -127,6 +127,7 @@ class Authority:
             raise Refused(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
         self._away_since_ns.pop(nve, None)
         self._entries.refresh(nve)
+        self._moves.connected(nve)
         reconcile = self.book.connected(nve)
         self.tally.drops.watch(nve, reconcile.rules)
         self._outbox.put(reconcile)

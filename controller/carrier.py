@@ -7,7 +7,9 @@ nothing and overtakes nothing: what it was told before it leaves first.
 Nothing here is locked; `controller.nva` calls it with its lock held.
 """
 
+import logging
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 from controller import openflow, packets
@@ -17,6 +19,7 @@ from controller.meters import Meters, numbers
 from controller.questions import Statistics
 from nve import endmarker
 from nve.messages import (
+    Answer,
     AnswerArp,
     AnswerRarp,
     AnswerSolicitation,
@@ -28,6 +31,8 @@ from nve.messages import (
     Tell,
 )
 from nve.rules import AGENT_PORT, Output, Rule
+
+log = logging.getLogger("vmmlab.nva")
 
 
 class Carrier:
@@ -60,6 +65,7 @@ class Carrier:
     def disconnected(self, nve: str) -> None:
         """What it was asked, it does not answer any more."""
         del self._datapaths[nve]
+        self._unsent.pop(nve, None)
         for unanswered in (self._tokens, self._statistics):
             for key in [key for key in unanswered if key[0] == nve]:
                 del unanswered[key]
@@ -91,16 +97,12 @@ class Carrier:
     # -- effects ---------------------------------------------------------------------------------
 
     def carry_out(self, effects: Iterable[Effect]) -> None:
-        """In their order."""
+        """In their order.  One that cannot be carried out keeps none of the others."""
         for effect in effects:
-            match effect:
-                case Record():
-                    self._record(effect)
-                case Tell():
-                    self._tell(effect)
-                case _:
-                    self._send(effect.nve)
-                    self._carry_out(effect)
+            try:
+                self._carry_out(effect)
+            except Exception:  # a defect of ours, whatever it is
+                log.exception("not carried out: %s", effect)
         for nve in list(self._unsent):
             self._send(nve)
 
@@ -123,11 +125,21 @@ class Carrier:
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
+            case Record():
+                self._record(effect)
+            case Tell():
+                self._tell(effect)
+            case _:
+                self._send(effect.nve)
+                self._say(effect)
+
+    def _say(self, effect: Reconcile | Answer | Emit | Order) -> None:
+        match effect:
             case Reconcile(nve, rules, token):
                 datapath = self._datapaths[nve]
                 self._meters.connected(nve)
                 self._give_meters(nve, rules)
-                for rule in sorted(rules, key=lambda rule: -rule.table):
+                for rule in sorted(rules, key=attrgetter("order")):
                     datapath.send_msg(openflow.add(datapath, rule))
                 self.ask(
                     nve,

@@ -1,11 +1,12 @@
 """What the NVEs' counters say at the moment: by rule, by meter, by reason, and for one move.
 
-An NVE answers in the order in which it reports the ends of rules.  So what has to be added up of
-standing rules and of rules that have ended is added up in the moment when the answer comes in: each
-packet is then in exactly one of the two.
+What has to be added up of standing rules and of rules that have ended is added up in the moment
+when the answer comes in, and only if each rule is in one of the two: a switch reports the end of a
+rule some time after it has left its table.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -15,21 +16,14 @@ from controller.authority import Authority
 from controller.carrier import Carrier
 from controller.drops import Reason
 from controller.move import Move
-from controller.questions import Question, by_meter
+from controller.owed import COUNTED
+from controller.questions import STATISTICS_TIMEOUT_S, Question, by_meter
+from controller.steps import IN_FLIGHT
 from nve.messages import Record
 from nve.rules import Purpose, Rule
 
-ASTRAY: Final = frozenset(
-    {
-        *(Purpose.IN_FLIGHT, Purpose.DEPARTED),
-        *(Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI),
-    }
-)
-"""Purposes of the rules that a packet matches which came to an NVE its VM is not behind."""
-COUNTED_AT_THE_END: Final = frozenset(
-    {"in-flight-ended", "in-flight-before-arrival", "in-flight-taken-away"}
-)
-"""The lines of the trace with the last counts of a move's rules for packets in flight."""
+FOR_NOBODY: Final = frozenset({Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI})
+"""Purposes of the rules that a packet matches which came to an NVE where its VM never was."""
 
 
 class Counts:
@@ -76,31 +70,47 @@ class Counts:
             return list(self._authority.tally.drops.total(rules, meters))
 
     def astray(self, move: Move) -> int:
-        """Packets that came out of tunnels at a move's source NVE since the move began, and had no
-        business there; those that went on in flight are among them."""
-        question = self._ask(
-            move.source,
-            openflow.ask_statistics,
-            lambda found: [self._astray(move, found)],
-        )
-        (packets,) = question.answer()
-        return int(packets)
+        """Packets that came out of tunnels at a move's source NVE and had no business there, those
+        that went on in flight among them.
 
-    def _astray(self, move: Move, found: Sequence[Any]) -> int:
-        """With the lock held, in the order of the NVE's messages."""
+        A number to be compared with another one, until the VM's next move: what came for nobody is
+        not told apart by VM.
+        """
+        deadline_s = time.monotonic() + STATISTICS_TIMEOUT_S
+        while True:
+            asked = self._ask(
+                move.source, openflow.ask_statistics, lambda found: [self._astray(move, found)]
+            )
+            (packets,) = asked.answer()
+            if packets is not None:
+                return int(packets)
+            with self._lock:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not self._lock.wait(left_s):
+                    raise TimeoutError(f"{move.source} did not report the end of a rule")
+
+    def _astray(self, move: Move, found: Sequence[Any]) -> int | None:
+        """With the lock held, in the moment when the answer comes in.
+
+        None while a rule is gone and its last count is under way.
+        """
         rules = self._authority.book.rules(move.source)
-        looked_for = {
+        in_flight = {
             rule.cookie
             for rule in rules
-            if rule.purpose in ASTRAY and rule.about in (move.system, None)
+            if rule.purpose in IN_FLIGHT.values() and rule.about == move.system
         }
         # Told to go, and not gone yet: the NVE will report its end.
-        looked_for |= self._authority.owed_by(move.source, move.system)
+        in_flight |= self._authority.owed_by(move.source, move.system)
+        if in_flight - {flow.cookie for flow in found}:
+            return None
+        for_nobody = {rule.cookie for rule in rules if rule.purpose in FOR_NOBODY}
+        looked_for = in_flight | for_nobody
         standing = sum(int(flow.packet_count) for flow in found if flow.cookie in looked_for)
         ended = sum(
             int(str(record.details["packets"]))
             for record in self._trace
-            if record.event in COUNTED_AT_THE_END and record.details["move"] == move.number
+            if record.event in COUNTED and record.details["move"] == move.number
         )
         return standing + ended
 

@@ -205,8 +205,11 @@ class Moves:
 
     def lost(self, nve: str) -> None:
         """The connection to an NVE is lost, and with it the counts of rules that are gone."""
-        for move in self._owed.forgive(nve):
-            self._tunnel_ended(move, "superseded")
+        self._forgive(nve)
+
+    def connected(self, nve: str) -> None:
+        """An NVE is back; rules that it should not hold any more go without a count."""
+        self._forgive(nve)
 
     def give_up(self, nve: str) -> None:
         """Wait no longer for an NVE that is out of reach, where the VM has arrived."""
@@ -222,6 +225,13 @@ class Moves:
                 self._book.set_redirect(nve, move.system, None)
                 self._tunnel_ended(move, "given-up")
             self._look(move)
+
+    def _forgive(self, nve: str) -> None:
+        systems = self._book.state(nve).redirects
+        rules = [rule for each in systems for rule in self._steps.in_flight_rules(nve, each)]
+        standing = {rule.cookie for rule in rules if not rule.mortal}
+        for move in self._owed.forgive(nve, standing):
+            self._tunnel_ended(move, "superseded")
 
     def _supersede(self, newer: Move, rules: Iterable[Rule]) -> None:
         """The VM has come back: the tunnel that led away from here has ended.

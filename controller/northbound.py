@@ -11,7 +11,7 @@
     DELETE /v1/associations/NVE/VM             its port there is gone
     POST   /v1/moves                           prepare a move
     GET    /v1/moves, /v1/moves/N              all moves; one
-    GET    /v1/moves/N/astray                  what its source NVE got of the VM's since it began
+    GET    /v1/moves/N/astray                  what came to its source NVE without being for it
     POST   /v1/moves/N/depart|activate|cancel  go on with one
     POST   /v1/forget                          take back entries with a lifetime
 
@@ -268,6 +268,7 @@ class Northbound:
 
     def _moves(self, request: Request) -> Response:
         with self._nva.changed:
+            self._nva.act()  # as in `_when_there`
             return _json([_as_json(move) for move in self._authority.moves])
 
     def _request_move(self, request: Request) -> Response:
@@ -315,6 +316,7 @@ class Northbound:
                             f"after {timeout_s:g} s"
                         )
                     self._nva.changed.wait(left_s)
+                self._nva.act()  # nobody is told a phase that could be forgotten
         return _json(_as_json(move), status)
 
 

@@ -173,21 +173,23 @@ class Nva:
     def _speaker(self, message: Any) -> str | None:
         """The NVE that a message comes from; None where the connection is none of an NVE's."""
         nve = self.names.get(message.datapath.id)
-        return nve if nve and self.carrier.of(nve) is message.datapath else None
+        with self.changed:
+            return nve if nve and self.carrier.of(nve) is message.datapath else None
 
     def barrier_passed(self, message: Any) -> None:
         """To be followed by `act`."""
-        nve = self._speaker(message)
-        if nve is None:
-            return
-        token = self.carrier.confirmed(nve, message.xid)
-        if token is not None:
-            self.hear(lambda now_ns: self.authority.confirmed(nve, token, now_ns))
+        with self.changed:
+            nve = self._speaker(message)
+            token = self.carrier.confirmed(nve, message.xid) if nve else None
+            if nve and token is not None:
+                self.hear(lambda now_ns: self.authority.confirmed(nve, token, now_ns))
 
     def statistics_came(self, message: Any) -> None:
+        """What the NVE has said before is carried out first: the answer is about a time after."""
         with self.changed:
             nve = self._speaker(message)
             if nve is not None:
+                self.act()
                 self.carrier.statistics_came(nve, message)
 
     def packet_came(self, message: Any) -> None:

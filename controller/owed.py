@@ -4,13 +4,16 @@ Each such rule tells what it has carried when it goes.  A VM that leaves an NVE 
 rule there twice, with the same cookie: the first report is about the older move.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from controller.mobility import BEFORE_ARRIVAL, Phase
+from controller.mobility import Phase
 from controller.move import Move
 from nve.model import TenantSystem
 from nve.rules import Rule
 
+COUNTED = frozenset({"in-flight-ended", "in-flight-before-arrival", "in-flight-taken-away"})
+"""The lines of the trace that say what a rule for packets in flight has carried."""
 TUNNELLING = frozenset({Phase.ARRIVED, Phase.CONVERGED})
 """After its arrival, a move's in-flight tunnel has not ended in these phases."""
 
@@ -50,14 +53,16 @@ class Owed:
             self._debts.remove(debt)
         return debt
 
-    def forgive(self, nve: str) -> list[Move]:
-        """An NVE is out of reach, and reports of rules that are gone by now are lost.
+    def forgive(self, nve: str, standing: Collection[int]) -> list[Move]:
+        """An NVE is out of reach, or back: reports of rules that are gone by now are lost.
 
-        Returns the moves whose tunnel has ended uncounted.
+        `standing` are the cookies of the rules that wait there until a move ends by another: one
+        report of each will come.  Returns the moves whose tunnel has ended uncounted.
         """
-        its = [debt for debt in self._debts if debt.move.source == nve]
-        standing = {*BEFORE_ARRIVAL, *TUNNELLING}
-        for debt in its:
-            if debt.superseded or debt.move.phase not in standing:
-                self._debts.remove(debt)
-        return [debt.move for debt in its if debt.superseded]
+        kept: dict[int, Debt] = {}
+        for debt in [debt for debt in self._debts if debt.move.source == nve]:
+            if not debt.superseded and debt.cookie in standing:
+                kept[debt.cookie] = debt  # the youngest
+        lost = [d for d in self._debts if d.move.source == nve and kept.get(d.cookie) is not d]
+        self._debts = [debt for debt in self._debts if debt not in lost]
+        return [debt.move for debt in lost if debt.superseded]

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pandas as pd
 
+from controller.owed import COUNTED
 from experiments.attribution import Ends, Window, moves_for, place_of, windows
 from experiments.events import Event, Move, moves_of
 from experiments.packets import (
@@ -31,7 +32,6 @@ WAITING_TIME_S = 2.0
 """Tmax unless the run says otherwise."""
 
 _NS_PER_S = 1_000_000_000
-_IN_FLIGHT = ("in-flight-before-arrival", "in-flight-taken-away", "in-flight-ended")
 _RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed")
 
 
@@ -123,7 +123,7 @@ def table(
 
 def of_move(move: Move) -> MoveMetrics:
     ended = move.last("in-flight-ended")
-    counted = [event.details for event in move.events if event.name in _IN_FLIGHT]
+    counted = [event.details for event in move.events if event.name in COUNTED]
     packets = sum(details.get("packets", 0) for details in counted) if ended else None
     octets = sum(details.get("bytes", 0) for details in counted) if ended else None
     dropped = ended is not None and ended.details.get("purpose") == "departed"

@@ -178,7 +178,7 @@ class Orchestrator:
                     # Nothing that comes for the VM may meet a paused one: what is not in flight by
                     # now is delivered to it, and what is waits at the destination.
                     self._switch_over(relocation, self.patience_s)
-                undo.append(hypervisor.resume)
+                undo += [while_it_stands_still.close, hypervisor.resume]
                 while_it_stands_still.enter_context(urgent())
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000

@@ -183,6 +183,7 @@ class Rule:
     A rule that `reports_end` tells its last counters when it goes, for whatever reason.
 
     What follows from the fields is found out once: the NVA compares sets of rules all the time.
+    So a rule must not go to another process as it is, where strings have other hashes.
     """
 
     table: Table

@@ -1,10 +1,12 @@
 """What the NVA has decided on its way to the NVEs: together, in order, and each thing once."""
 
+import threading
 from functools import partial
 from typing import Any
 
 import pytest
 
+from controller import counts
 from controller.counts import Counts
 from controller.framework import ofproto, parser
 from controller.move import MoveRequest
@@ -123,20 +125,25 @@ def ended(wire: Wire, cookie: int, packets: int, reason: int) -> Any:
     )  # fmt: skip
 
 
-def asked(nva: Nva, wire: Wire, number: int, *flows: Any) -> int:
-    """What the NVA counts, if the NVE holds these flows when it is asked."""
+def asked(nva: Nva, wire: Wire, number: int, flows: list[Any], then: Any = None) -> int:
+    """What the NVA counts, if the NVE holds these flows; `then` happens after its first answer."""
 
     class Immediate(Counts):
+        answered = 0
+
         def _ask(self, nve: str, ask: Any, read: Any = list) -> Any:
             question = super()._ask(nve, ask, read)
-            asked = [each for each in wire.sent if isinstance(each, parser.OFPFlowStatsRequest)]
+            requests = [e for e in wire.sent if isinstance(e, parser.OFPFlowStatsRequest)]
             reply = parser.OFPFlowStatsReply(wire, body=list(flows), flags=0)
-            reply.set_xid(asked[-1].xid)
+            reply.set_xid(requests[-1].xid)
             nva.statistics_came(reply)
+            self.answered += 1
+            if then and self.answered == 1:
+                threading.Timer(0.01, then).start()
             return question
 
-    counts = Immediate(nva.changed, nva.authority, nva.carrier, nva.trace)
-    return counts.astray(nva.authority.move(number))
+    made = Immediate(nva.changed, nva.authority, nva.carrier, nva.trace)
+    return made.astray(nva.authority.move(number))
 
 
 @pytest.mark.shows("R3.4")
@@ -163,12 +170,62 @@ def test_a_packet_in_flight_is_counted_once_while_its_rules_go(nva: Nva) -> None
     ]
     strangers = [flow(rule.cookie, 1000) for rule in others]
     both = [flow(waiting.cookie, 7), flow(ending.cookie, 30), *strangers]
-    assert asked(nva, wire, first, *both) == 37
+    assert asked(nva, wire, first, both) == 37
 
     nva.rule_ended(ended(wire, ending.cookie, 30, ofproto.OFPRR_IDLE_TIMEOUT))
-    nva.act()  # tells the other one to go
-    assert asked(nva, wire, first, flow(waiting.cookie, 7), *strangers) == 37
+    # What follows, that the other one has to go, waits until the NVE's answer comes.
+    assert asked(nva, wire, first, [flow(waiting.cookie, 7), *strangers]) == 37
 
     nva.rule_ended(ended(wire, waiting.cookie, 7, ofproto.OFPRR_DELETE))
+    assert asked(nva, wire, first, strangers) == 37
+
+
+@pytest.mark.shows("R3.4")
+def test_a_rule_that_is_gone_and_not_reported_yet_is_waited_for(
+    nva: Nva, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wires = connected(nva)
+    first, _ = redirected(nva, wires)
+    wire = wires["nve1"]
+    (waiting,) = (
+        rule
+        for rule in nva.authority.book.rules("nve1")
+        if rule.about == VM1.tenant_system and rule.purpose is Purpose.IN_FLIGHT
+    )
+    monkeypatch.setattr(counts, "STATISTICS_TIMEOUT_S", 0.01)
+    with pytest.raises(TimeoutError, match="did not report the end of a rule"):
+        asked(nva, wire, first, [])
+
+    monkeypatch.setattr(counts, "STATISTICS_TIMEOUT_S", 60)
+
+    held: list[Any] = []
+
+    def report() -> None:
+        """Somebody has taken it away: its last count comes, and it is told again."""
+        nva.rule_ended(ended(wire, waiting.cookie, 7, ofproto.OFPRR_DELETE))
+        held.append(flow(waiting.cookie, 2))
+        nva.act()
+
+    assert asked(nva, wire, first, held, then=report) == 7 + 2
+
+
+def test_what_cannot_be_carried_out_keeps_nothing_else(
+    nva: Nva, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wires = connected(nva)
+    moves = redirected(nva, wires)
+    announce_both(nva, wires)
+    tell = nva.carrier._tell
+
+    def defective(what: Any) -> None:
+        if what.nve == "nve2":
+            raise RuntimeError("a defect")
+        tell(what)
+
+    monkeypatch.setattr(nva.carrier, "_tell", defective)
     nva.act()
-    assert asked(nva, wire, first, *strangers) == 37
+    confirm(nva, wires["nve1"], wires["nve3"])
+
+    assert "a defect" in caplog.text
+    assert all(barriers(wires[nve]) == [] for nve in ("nve1", "nve3"))
+    assert {nva.authority.move(number).phase for number in moves} == {"arrived"}

@@ -119,6 +119,11 @@ class FakeNve:
             case Confirm():
                 self.up.append(instruction)
 
+    def forget(self) -> None:
+        """It has died, and says nothing of what it had."""
+        self.rules.clear()
+        self._judged.clear()
+
     def expire(self, rule: Rule) -> None:
         """A time-out of the rule has come."""
         del self.rules[rule.key]
@@ -241,6 +246,11 @@ class Fabric:
         node.up.clear()
         node.lost.clear()
         self.ask(self.authority.nve_disconnected, nve)
+
+    def die(self, nve: str) -> None:
+        """The NVE dies: it comes back without a rule."""
+        self.disconnect(nve)
+        self.nves[nve].forget()
 
     def kill(self) -> None:
         """The NVA dies, with all that is on its way, and another goes on; nobody is connected."""

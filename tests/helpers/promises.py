@@ -41,6 +41,16 @@ def disagreeing(fabric: Fabric) -> list[str]:
     return complaints
 
 
+def owed(fabric: Fabric) -> list[str]:
+    """Counts that the NVA still expects of an NVE, although nothing is left of any move."""
+    return [
+        f"{name} is to report what it carried for {each.name}"
+        for name in fabric.nves
+        for each in fabric.vms.values()
+        if fabric.authority.owed_by(name, each.tenant_system)
+    ]
+
+
 def unreached(fabric: Fabric) -> list[str]:
     """VMs that a VM of their network does not reach, by an entry or by asking (R4.1.3)."""
     complaints = []

@@ -113,6 +113,7 @@ def assert_in_the_end_all_is_well(at: Fabric) -> None:
     at.expire_all()
     assert {move.phase for move in at.authority.moves} <= FINISHED
     assert promises.disagreeing(at) == []
+    assert promises.owed(at) == []
     assert promises.unreached(at) == []
     assert promises.strayed(at, at.vms.values()) == []
     assert _active(at) == {at.where["vm1"]}
@@ -336,18 +337,19 @@ def test_an_nve_is_cut_off_for_a_while_before_any_step(
 
 @BOTH
 @pytest.mark.parametrize("nve", ["nve1", "nve2", "nve3", "nve4"])
+@pytest.mark.parametrize("gone", [Fabric.disconnect, Fabric.die], ids=["cut off", "dead"])
 def test_an_nve_that_never_comes_back_keeps_no_move_for_ever(
-    dissemination: tuple[str, int | None], nve: str
+    dissemination: tuple[str, int | None], nve: str, gone: Callable[[Fabric, str], None]
 ) -> None:
     """The trace names it; when it does come back, it is told what holds by then."""
     for moment in range(6, 10):
         moving = fabric(dissemination)
         for number, step in enumerate(steps(["nve3"])):
             if number == moment:
-                moving.disconnect(nve)
+                gone(moving, nve)
             step(moving)
         if moment == 9:
-            moving.disconnect(nve)
+            gone(moving, nve)
         for passed_s in (1, GIVE_UP_S):
             moving.now_ns += int(passed_s * SECOND_NS)
             moving.ask(moving.authority.tick)

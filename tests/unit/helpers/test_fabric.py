@@ -56,6 +56,24 @@ def test_a_missing_and_an_extra_rule_are_named(fabric: Fabric) -> None:
     assert promises.disagreeing(fabric) == [f"nve1 misses {lost}", f"nve3 still holds {DROP}"]
 
 
+def test_a_count_that_is_expected_is_named(fabric: Fabric) -> None:
+    assert promises.owed(fabric) == []
+    move = fabric.request_move("vm1", "nve3")
+    fabric.settle()
+    fabric.depart(move)
+
+    assert promises.owed(fabric) == ["nve1 is to report what it carried for vm1"]
+
+
+def test_an_nve_that_dies_comes_back_without_a_rule(fabric: Fabric) -> None:
+    before = fabric.judge(frames.entering(frames.ipv4(VM1, VM2.mac), 10), "nve1")
+    fabric.die("nve1")
+    fabric.settle()
+
+    assert fabric.nves["nve1"].holds() == frozenset()
+    assert fabric.judge(frames.entering(frames.ipv4(VM1, VM2.mac), 10), "nve1") != before
+
+
 def test_a_rule_with_another_time_out_is_another_rule(fabric: Fabric) -> None:
     kept = next(iter(fabric.nves["nve1"].holds()))
     misconfigure(fabric, "nve1", replace(kept, hard_s=5))
