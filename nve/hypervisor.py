@@ -21,7 +21,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from nve import freezer
@@ -33,6 +33,7 @@ from nve.model import Bounds, VmSpec
 from nve.namespace import run_in
 from nve.plug import NIC, Plug
 from nve.rules import lane_port
+from nve.sounder import Sounder
 
 Note = Callable[[int, str, str, dict[str, object]], None]
 """note(t_ns, event, VM, details): takes a line of the trace."""
@@ -47,6 +48,8 @@ class _Place:
     lanes: Lanes | None = None
     patience: threading.Timer | None = None
     """Ends the holding, if nothing else does."""
+    sounders: list[Sounder] = field(default_factory=list)
+    """Of its cables, once the VM is about to leave."""
 
     @property
     def cables(self) -> list[Plug]:
@@ -116,6 +119,9 @@ class Hypervisor:
         """
         self.lay_cable(nve)
         self._announcer.prepare(announcement)
+        if self._active and not self._places[self._active].sounders:
+            left = self._places[self._active]
+            left.sounders = [Sounder.of(cable) for cable in left.cables]
         place = self._places[nve.name]
         self._take_gates_away(place)
         if hold:
@@ -128,14 +134,19 @@ class Hypervisor:
     def pause(self) -> None:
         """Stop the VM: from now on it neither computes nor sends, receives or answers.
 
-        Its processes first: what they said to a NIC that is shut would be lost.
+        Its processes first: what they said to a NIC that is shut would be lost.  And what its NVE
+        has delivered to it is with it before that.
         """
         assert self._active is not None
+        place = self._places[self._active]
         self._announcer.stop()
         started_ns = time.time_ns()
         freezer.freeze(self._cgroup)
-        self._places[self._active].set_forwarding(False)
+        wet = [sounder for sounder in place.sounders if not sounder.sound()]
+        place.set_forwarding(False)
         self._note(started_ns, "vm-paused", self.vm.name, {"nve": self._active})
+        if wet:
+            self._record("not-run-dry", nve=self._active)
 
     def resume(self) -> None:
         """Let the VM go on where it was."""
@@ -211,6 +222,8 @@ class Hypervisor:
     def close(self) -> None:
         self._announcer.close()
         for place in self._places.values():
+            for sounder in place.sounders:
+                sounder.close()
             if place.lanes and place.patience:
                 place.patience.cancel()
                 place.lanes.close()

@@ -10,6 +10,7 @@ import pytest
 from nve.gate import Gate
 from nve.model import Bounds
 from nve.namespace import inside, ip
+from nve.sounder import Sounder
 from tests.helpers.namespaces import Namespace
 from tests.helpers.wait import wait_until
 
@@ -27,6 +28,7 @@ class Way:
     gate: Gate
     sender: socket.socket
     receiver: socket.socket
+    sounder: Sounder
     sent: int = 0
 
     def send(self, count: int) -> list[int]:
@@ -70,12 +72,14 @@ def way() -> Iterator[Way]:
             ],
         )
         gate = Gate(there.pid, "far", Bounds(packets=ROOM, octets=1 << 30, time_s=60))
-        made = Way(gate, bound(here.pid, "near"), bound(there.pid, "nic"))
+        sounder = Sounder(here.pid, "near", there.pid, "nic")
+        made = Way(gate, bound(here.pid, "near"), bound(there.pid, "nic"), sounder)
         gate.open()
         wait_until(lambda: None if made.send(1) and made.received() else "the bridge is not ready")
         gate.close()
         yield made
         gate.remove()
+        made.sounder.close()
         made.sender.close()
         made.receiver.close()
     finally:
@@ -127,3 +131,23 @@ def test_what_is_given_up_is_counted_and_the_gate_can_be_opened_after_it(way: Wa
     later = way.send(10)
     assert way.received() == later
     assert way.gate.dropped() == 25
+
+
+def test_a_sounding_comes_out_behind_all_that_went_in_before(way: Way) -> None:
+    way.gate.open()
+    for _ in range(20):
+        numbers = way.send(ROOM)
+        assert way.sounder.sound()
+        way.receiver.settimeout(0)  # what is not there by now is late
+        found = []
+        with suppress(BlockingIOError):
+            while True:
+                found.append(int.from_bytes(way.receiver.recv(2000)[14:18], "big"))
+        assert found == numbers
+
+
+def test_a_sounding_says_so_when_something_is_held(way: Way) -> None:
+    way.send(1)
+    assert not way.sounder.sound()
+    way.gate.open()
+    assert way.sounder.sound(), "the one before, which comes out late, is not taken for it"

@@ -41,7 +41,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "nve": frozenset(
         {
             *("agent", "announcer", "bridge", "buffers", "capabilities", "freezer", "gate"),
-            *("hypervisor", "lanes", "namespace", "netlink", "plug", "urgency", "wait"),
+            *("hypervisor", "lanes", "namespace", "netlink", "plug", "sounder", "urgency"),
+            *("wait",),
         }
     ),
     "topologies": frozenset({"delay_line", "emulation", "links", "nodes", "session"}),
