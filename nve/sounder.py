@@ -16,7 +16,7 @@ from nve.plug import NIC, Plug
 
 TIMEOUT_S = 0.02
 """A VM does not stand still for longer than this because of a packet."""
-_HEADER = bytes.fromhex("ffffffffffff" + "020202020202") + ETHERTYPE.to_bytes(2, "big")
+_REST_OF_HEADER = bytes.fromhex("020202020202") + ETHERTYPE.to_bytes(2, "big")
 _LONGEST_FRAME = 2048
 _numbers = itertools.count(1)
 
@@ -32,6 +32,8 @@ class Sounder:
             self._below = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._below.bind((nic, ETHERTYPE))
             self._below.settimeout(TIMEOUT_S)
+            # To the NIC alone: the bridge would send a broadcast on to the VM's other cables.
+            self._header = self._below.getsockname()[4] + _REST_OF_HEADER
 
     @classmethod
     def of(cls, cable: Plug) -> Self:
@@ -41,7 +43,7 @@ class Sounder:
         """Returns when all that was in the cable is with the VM; False where that takes too long,
         as behind a gate that is closed."""
         # No signal of ours begins with a zero (`nve.endmarker`), so nobody takes it for one.
-        sent = (_HEADER + b"\0" + next(_numbers).to_bytes(8, "big")).ljust(60, b"\0")
+        sent = (self._header + b"\0" + next(_numbers).to_bytes(8, "big")).ljust(60, b"\0")
         self._above.send(sent)
         try:
             while self._below.recv(_LONGEST_FRAME) != sent:
