@@ -23,11 +23,10 @@ from nve.messages import (
     AnswerArp,
     AnswerRarp,
     AnswerSolicitation,
-    Effect,
     Emit,
+    Instruction,
     Order,
     Reconcile,
-    Record,
     Tell,
 )
 from nve.rules import AGENT_PORT, Output, Rule
@@ -38,10 +37,8 @@ log = logging.getLogger("vmmlab.nva")
 class Carrier:
     """The connections to the NVEs, and what they have been asked and not answered yet."""
 
-    def __init__(self, authority: Authority, record: Callable[[Record], None]) -> None:
-        """`record` takes the lines of the trace."""
+    def __init__(self, authority: Authority) -> None:
         self._authority = authority
-        self._record = record
         self._meters = Meters()
         self._datapaths: dict[str, Any] = {}
         self._unsent: dict[str, tuple[bytes, int]] = {}
@@ -96,7 +93,7 @@ class Carrier:
 
     # -- effects ---------------------------------------------------------------------------------
 
-    def carry_out(self, effects: Iterable[Effect]) -> None:
+    def carry_out(self, effects: Iterable[Instruction]) -> None:
         """In their order.  One that cannot be carried out keeps none of the others."""
         for effect in effects:
             try:
@@ -123,10 +120,8 @@ class Carrier:
             told, token = self._unsent.pop(nve)
             self._ask_for_confirmation(nve, token, told)
 
-    def _carry_out(self, effect: Effect) -> None:
+    def _carry_out(self, effect: Instruction) -> None:
         match effect:
-            case Record():
-                self._record(effect)
             case Tell():
                 self._tell(effect)
             case _:

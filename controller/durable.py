@@ -10,6 +10,7 @@ earlier ones.  Each is one line of JSON; `controller.journal` keeps the lines.
     moves      those of all times: phase, number, request, when it was asked for
     vm_mtus    what the VMs of a network may send
     handovers  how many there were, so that no number is used twice
+    traced     how long the trace was with what the decision recorded in it, bytes
 
 Not kept, because it is found out anew: what NVEs have confirmed (they are told everything when they
 connect), counts, and handovers under way (the destination's time-out ends them).
@@ -51,6 +52,7 @@ class Change:
     moves: tuple[Move, ...] = ()
     vm_mtus: dict[Vni, int] = field(default_factory=dict)
     handovers: int = 0
+    traced: int | None = None
 
     def __bool__(self) -> bool:
         return self != NOTHING
@@ -79,6 +81,7 @@ def merged(changes: Iterable[Change]) -> Change:
     parts: dict[str, dict[Any, Any]] = {"bindings": {}, "places": {}, "moves": {}}
     vm_mtus: dict[Vni, int] = {}
     handovers = 0
+    traced = None
     for change in changes:
         vms |= change.vms
         parts["bindings"] |= {item.system: item for item in change.bindings}
@@ -86,8 +89,9 @@ def merged(changes: Iterable[Change]) -> Change:
         parts["moves"] |= {item.number: item for item in change.moves}
         vm_mtus |= change.vm_mtus
         handovers = max(handovers, change.handovers)
+        traced = traced if change.traced is None else change.traced
     whole = {name: tuple(items.values()) for name, items in parts.items()}
-    return Change(vms=vms, vm_mtus=vm_mtus, handovers=handovers, **whole)
+    return Change(vms=vms, vm_mtus=vm_mtus, handovers=handovers, traced=traced, **whole)
 
 
 class Durable:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from controller.durable import Change, decode, encode, merged
-from nve.messages import Record
 
 FORMAT, VERSION = "vmmlab NVA state", 1
 REMEDY = "move it away, and the NVA starts with nothing: all VMs have to be associated again"
@@ -103,16 +102,6 @@ class Journal:
 
     def _unreadable(self, why: str) -> Unreadable:
         return Unreadable(f"{self._path} {why}; {REMEDY}")
-
-
-def read_trace(path: Path) -> list[Record]:
-    """What processes before this one have recorded; a line that one died over is taken away."""
-    if not path.exists():
-        return []
-    whole, end, _torn = path.read_bytes().rpartition(b"\n")
-    with path.open("r+b") as file:
-        file.truncate(len(whole + end))
-    return [Record(**json.loads(line)) for line in whole.splitlines()]
 
 
 def _line(content: bytes) -> bytes:

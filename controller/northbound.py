@@ -51,7 +51,8 @@ from controller.authority import Refused, Unknown
 from controller.drops import Reason
 from controller.mobility import FINISHED, Phase
 from controller.move import Move, MoveRequest
-from controller.nva import Nva, as_json
+from controller.nva import Nva
+from controller.trace import as_json
 from nve.limits import metered
 from nve.model import IPAddress, TenantSystem, mac, vni
 
@@ -213,7 +214,7 @@ class Northbound:
 
     def _events(self, request: Request) -> Response:
         after = request.args.get("after", 0, type=int)
-        return _json([as_json(record) for record in self._nva.trace[after:]])
+        return _json([as_json(record) for record in self._nva.trace.records[after:]])
 
     def _meters(self, request: Request, nve: str) -> Response:
         heard = self._authority.tally.heard

@@ -8,13 +8,12 @@ Where much comes in at once, several decisions are carried out together (`hear` 
 they cost one line of the journal and one message for each NVE.
 """
 
-import json
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
@@ -24,8 +23,9 @@ from controller.carrier import Carrier
 from controller.counts import Counts
 from controller.framework import ofproto, parser
 from controller.gatekeeper import Gatekeeper
-from controller.journal import Journal, read_trace
+from controller.journal import Journal
 from controller.settings import Settings
+from controller.trace import Trace
 from nve.messages import Record, Report, RuleEnded
 from nve.rules import AGENT_PORT, Table
 
@@ -48,19 +48,18 @@ class Nva:
             end_markers=settings.end_markers,
         )
         self.names = {nve.dpid: name for name, nve in settings.nves.items()}
-        self.trace = read_trace(settings.trace)
         self.changed = threading.Condition(threading.RLock())
-        self.carrier = Carrier(self.authority, self._record)
-        self.counts = Counts(self.changed, self.authority, self.carrier, self.trace)
+        self.carrier = Carrier(self.authority)
         homes = {nve.control: name for name, nve in settings.nves.items() if nve.control}
         self.gatekeeper = Gatekeeper(
             homes, lambda address, what: self._refuse(homes.get(ip_address(address), "?"), what)
         )
         self._claimants: dict[str, Claimant] = {}
-        self._trace_file = settings.trace.open("a", buffering=1)
         vteps = {name: str(nve.vtep) for name, nve in settings.nves.items()}
         self._journal = Journal(settings.state, vteps)
         before = self._journal.before
+        self.trace = Trace(settings.trace, before.traced)
+        self.counts = Counts(self.changed, self.authority, self.carrier, self.trace.records)
         if before:
             self.decide(lambda now_ns: self.authority.restore(before, now_ns))
 
@@ -83,21 +82,23 @@ class Nva:
         It is written down first: an NVE is told nothing that could be forgotten.
         """
         with self.changed:
-            self._write_down()
-            self.carrier.carry_out(self.authority.take_effects())
+            effects = self.authority.take_effects()
+            self._write_down([effect for effect in effects if isinstance(effect, Record)])
+            self.carrier.carry_out(effect for effect in effects if not isinstance(effect, Record))
             self.changed.notify_all()
 
-    def _write_down(self) -> None:
+    def _write_down(self, records: Sequence[Record]) -> None:
         durable = self.authority.durable
         try:
-            self._journal.append(durable.take(), durable.whole)
+            self.trace.write(records)
+            traced = self.trace.bytes if records else None
+            self._journal.append(
+                replace(durable.take(), traced=traced),
+                lambda: replace(durable.whole(), traced=self.trace.bytes),
+            )
         except OSError as error:
             log.critical("the NVA ends, for it would forget what it tells: %s", error)
             os._exit(1)
-
-    def _record(self, record: Record) -> None:
-        self.trace.append(record)
-        self._trace_file.write(json.dumps(as_json(record)) + "\n")
 
     # -- from the NVEs ---------------------------------------------------------------------------
 
@@ -239,13 +240,3 @@ class Claimant:
     datapath: Any
     xid: int
     since_s: float
-
-
-def as_json(record: Record) -> dict[str, object]:
-    """A trace record as the northbound and the trace file show it."""
-    return {
-        "t_ns": record.t_ns,
-        "event": record.event,
-        "subject": record.subject,
-        "details": dict(record.details),
-    }

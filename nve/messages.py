@@ -202,4 +202,6 @@ class Record:
 
 
 Answer: TypeAlias = AnswerArp | AnswerRarp | AnswerSolicitation
-Effect: TypeAlias = Tell | Reconcile | Answer | Emit | Order | Record
+Instruction: TypeAlias = Tell | Reconcile | Answer | Emit | Order
+"""What is for one NVE."""
+Effect: TypeAlias = Instruction | Record

@@ -142,7 +142,7 @@ def asked(nva: Nva, wire: Wire, number: int, flows: list[Any], then: Any = None)
                 threading.Timer(0.01, then).start()
             return question
 
-    made = Immediate(nva.changed, nva.authority, nva.carrier, nva.trace)
+    made = Immediate(nva.changed, nva.authority, nva.carrier, nva.trace.records)
     return made.astray(nva.authority.move(number))
 
 

@@ -51,7 +51,7 @@ def test_a_second_switch_does_not_take_the_place_of_one_that_answers(
 def test_what_it_says_meanwhile_is_not_heard(nva: Nva, incumbent: Wire) -> None:
     thief = Wire(1)
     nva.connected(thief)
-    before = len(nva.trace)
+    before = len(nva.trace.records)
     bad = parser.OFPPacketIn(
         thief, table_id=Table.FROM_VM, match=parser.OFPMatch(in_port=10), data=b"bad"
     )
@@ -63,7 +63,7 @@ def test_what_it_says_meanwhile_is_not_heard(nva: Nva, incumbent: Wire) -> None:
     nva.refused(parser.OFPErrorMsg(thief, type_=1, code=1, data=b""))
     answer(nva, thief, xid=asked(incumbent)[0].xid)
 
-    assert len(nva.trace) == before
+    assert len(nva.trace.records) == before
     assert nva.authority.counted == {}
     assert not thief.closed  # its own answer to the question does not count
 
@@ -141,7 +141,7 @@ def test_switches_that_are_no_nve_are_counted_and_cannot_fill_the_memory(nva: Nv
         nva.connected(Wire(dpid))
 
     assert refusals(nva) == {"?": 300}
-    told = [line for line in nva.trace if line.event == "refused-connection"]
+    told = [line for line in nva.trace.records if line.event == "refused-connection"]
     assert [line.details["times"] for line in told] == [*range(1, 101), 128, 256]
 
 
@@ -157,4 +157,4 @@ def test_the_meter_an_nve_has_already_is_no_refusal(nva: Nva, incumbent: Wire) -
     for kind, code in (there, (ofproto.OFPET_METER_MOD_FAILED, ofproto.OFPMMFC_OUT_OF_METERS)):
         nva.refused(parser.OFPErrorMsg(incumbent, type_=kind, code=code, data=b""))
 
-    assert [line.event for line in nva.trace].count("instruction-refused") == 1
+    assert [line.event for line in nva.trace.records].count("instruction-refused") == 1

@@ -11,11 +11,12 @@ import pytest
 
 from controller import journal
 from controller.durable import Change, Place, decode, encode, merged
-from controller.journal import Journal, Unreadable, read_trace
+from controller.journal import Journal, Unreadable
 from controller.mapping import Directory
 from controller.mobility import Phase
 from controller.move import Move, MoveRequest
 from controller.nva import Nva
+from controller.trace import Trace
 from nve.messages import Record
 from nve.model import Binding, IPAddress, TenantSystem
 from nve.state import Attachment, Redirect, RemoteEntry, Role
@@ -55,6 +56,7 @@ CHANGES = {
         ),
         handovers=3,
     ),
+    "the trace": Change(traced=0),
 }  # fmt: skip
 
 
@@ -192,14 +194,32 @@ def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         kept.append(CHANGES["vms"], Change)
 
 
-def test_the_trace_goes_on_after_its_last_whole_line(tmp_path: Path) -> None:
-    path = tmp_path / "trace"
-    assert read_trace(path) == []
-    line = '{"t_ns": 5, "event": "e", "subject": "s", "details": {"move": 1}}\n'
-    path.write_text(line + '{"t_ns": 6, "ev')
+LINE = '{"t_ns": 5, "event": "e", "subject": "s", "details": {"move": 1}}\n'
+RECORD = Record(5, "e", "s", {"move": 1})
 
-    assert read_trace(path) == [Record(5, "e", "s", {"move": 1})]
-    assert path.read_text() == line
+
+@pytest.mark.parametrize("before_bytes", [None, len(LINE), len(LINE) + 9, 3 * len(LINE)])
+def test_the_trace_goes_on_after_its_last_whole_line(
+    tmp_path: Path, before_bytes: int | None
+) -> None:
+    path = tmp_path / "trace"
+    assert Trace(path, before_bytes).records == []
+    path.write_text(LINE + '{"t_ns": 6, "ev')
+
+    found = Trace(path, before_bytes)
+    assert found.records == [RECORD]
+    found.write([RECORD])
+    assert path.read_text() == LINE * 2
+    assert found.bytes == len(LINE) * 2
+
+
+def test_a_disk_that_is_too_full_for_the_trace_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Trace(tmp_path / "trace", None)
+    monkeypatch.setattr(os, "write", lambda file, line: len(line) - 1)
+    with pytest.raises(OSError, match="no room for another line"):
+        made.write([RECORD])
 
 
 # -- the whole NVA ---------------------------------------------------------------------------------
@@ -224,8 +244,8 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     )
 
     second = Nva(wanted)
-    assert [line.event for line in second.trace][-1] == "nva-restarted"
-    assert second.trace[:-1] == first.trace
+    assert [line.event for line in second.trace.records][-1] == "nva-restarted"
+    assert second.trace.records[:-1] == first.trace.records
     assert list(second.authority.directory) == list(first.authority.directory)
     for nve in second.authority.book:
         assert second.authority.book.rules(nve) == first.authority.book.rules(nve)
@@ -233,6 +253,41 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     assert move.phase is Phase.PREPARING
     confirm(second, *connected(second).values())
     assert second.authority.move(1).phase is Phase.PREPARED
+
+
+class Killed(Exception):
+    """The process ends here."""
+
+
+def test_the_trace_has_what_was_decided_when_the_nva_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two of its steps, it has neither lost a record nor recorded what it forgot."""
+    wanted = settings(tmp_path)
+    first = Nva(wanted)
+    confirm(first, *connected(first).values())
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(first.carrier, "carry_out", killed)
+        with pytest.raises(Killed):
+            associated(first)
+    second = Nva(wanted)
+    *before, restarted = [(line.event, line.subject) for line in second.trace.records]
+    assert before[-1] == ("vm-associated", "vm1")
+    assert restarted[0] == "nva-restarted"
+    assert [binding.system for binding in second.authority.directory] == [SYSTEM]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", killed)
+        with pytest.raises(Killed):
+            associated(second)
+    third = Nva(wanted)
+    assert third.trace.records[: len(before) + 1] == second.trace.records[: len(before) + 1]
+    assert [line.event for line in third.trace.records[len(before) + 1 :]] == ["nva-restarted"]
+    assert [binding.system for binding in third.authority.directory] == [SYSTEM]
 
 
 def test_a_state_that_speaks_of_other_nves_is_refused(tmp_path: Path) -> None:
