@@ -19,9 +19,11 @@ experiments (IEEE 802, clause 9) with one layout:
 
 A marker is addressed to the VM like the packets it follows: whatever happens to them on their way
 happens to it.  With one exception: a userspace switch handles a packet that its cache does not know
-before the known ones that came with it, so a first marker may overtake what it follows.  Hence an
-edge sends `COPIES`, and those before `COUNTED_FROM` only make the marker known on its way.  Several
-of the rest may be lost.
+before the known ones that came with it, so a marker that it does not know may overtake what it
+follows.  Then it is known, until the switch empties its cache, which it does at most once meanwhile
+(it may be an edge itself).  On a way by two switches, the source's and the destination's, no more
+than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.  An
+edge sends `COPIES`, so that several may be lost.
 
 A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
 """
@@ -34,8 +36,8 @@ from nve.model import NAME, Mac, TenantSystem, Vni, mac, vni
 
 ETHERTYPE = 0x88B5
 VERSION = 1
-COPIES, COUNTED_FROM = 5, 2
-"""How many copies there are of a marker, and the first that counts; they are numbered from 0."""
+COPIES, NEEDED = 8, 5
+"""How many copies there are of a marker, numbered from 0, and how many of them have to come."""
 NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 

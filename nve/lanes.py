@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nve.endmarker import COUNTED_FROM, ETHERTYPE, Kind, NotASignal, read
+from nve.endmarker import ETHERTYPE, NEEDED, Kind, NotASignal, read
 from nve.gate import Gate
 from nve.model import Bounds
 from nve.namespace import inside
@@ -48,7 +48,8 @@ class Lanes:
         """Both gates are closed; neither plug nor lane may forward yet."""
         self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
         self._lane_gate = Gate(vm_pid, lane.vm_interface, bounds) if lane else None
-        self._seen: defaultdict[int, set[str]] = defaultdict(set)
+        self._seen: defaultdict[tuple[int, str], set[int]] = defaultdict(set)
+        """The copies that have come, by handover and edge."""
         self._expectation: _Expectation | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -129,15 +130,17 @@ class Lanes:
             signal = read(frame)
         except NotASignal:
             return  # cannot come from an agent; the NVE counts what its ports may not send
-        if signal.kind is Kind.MARKER and signal.copy >= COUNTED_FROM:
-            self._seen[signal.handover] |= set(signal.edges)
+        if signal.kind is Kind.MARKER:
+            for edge in signal.edges:
+                self._seen[signal.handover, edge].add(signal.copy)
 
     def _release(self) -> None:
         with self._lock:
             waiting = self._expectation
             if waiting is None:
                 return
-            missing = waiting.edges - self._seen[waiting.handover]
+            seen = self._seen
+            missing = {edge for edge in waiting.edges if len(seen[waiting.handover, edge]) < NEEDED}
             if missing and time.monotonic() < waiting.deadline_s:
                 return
             self._plug_gate.open()
