@@ -212,7 +212,9 @@ class Orchestrator:
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
         self._overlay.switch_over(relocation, patience_s)
-        switch.follow_rules_now()
+        # Twice: what a flow that was left brings to a VM that has gone is lost.
+        for _ in range(2):
+            switch.follow_rules_now()
         self.reached(Moment.REDIRECTED, relocation)
 
     def _require_server(self, nve: str) -> None:

@@ -29,7 +29,6 @@ from typing import Self
 
 from nve.namespace import inside, ip, run_in, tc, without_carrier
 from nve.netlink import ACK, ATTRIBUTE, REQUEST, Netlink, attribute
-from nve.steering import steer
 from nve.wait import wait_until
 
 NIC = "eth0"
@@ -119,8 +118,6 @@ class Plug:
             turn_offloads_off(nve_pid, nve_end)
             keep_from_kernel(nve_pid, nve_end)
         ip(nve_pid, [f"link set {nve_end} addrgenmode none up"])
-        steer(vm_pid, vm, [vm_end])
-        steer(nve_pid, nve, [nve_end])
         plug = cls(vm, nve, vm_pid, nve_pid, lane=lane)
         wait_until(plug._disabled, CARRIER_TIMEOUT_S)
         wait_until(partial(without_carrier, nve_pid, [nve_end]), CARRIER_TIMEOUT_S)

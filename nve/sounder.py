@@ -4,9 +4,13 @@ A VM that is to be paused still gets what its NVE has delivered.  Between the NV
 VM's NIC there are queues (a gate's, even an open one's, and the kernel's own), which a busy machine
 empties some milliseconds later; what is in them when the cable is shut would be lost.  So a frame
 is sent after it, the same way: when that is there, all before it is.
+
+The kernel has a queue for each processor, which takes in what is sent from there, and a switch does
+not stay on one.  So the frame is sent once from every processor.
 """
 
 import itertools
+import os
 import socket
 from typing import Self
 
@@ -43,11 +47,20 @@ class Sounder:
         """Returns when all that was in the cable is with the VM; False where that takes too long,
         as behind a gate that is closed."""
         # No signal of ours begins with a zero (`nve.endmarker`), so nobody takes it for one.
-        sent = (self._header + b"\0" + next(_numbers).to_bytes(8, "big")).ljust(60, b"\0")
-        self._above.send(sent)
+        awaited = set()
+        processors = os.sched_getaffinity(0)
         try:
-            while self._below.recv(_LONGEST_FRAME) != sent:
-                pass
+            for processor in processors:
+                os.sched_setaffinity(0, {processor})  # of this thread alone
+                number = next(_numbers).to_bytes(8, "big")
+                frame = (self._header + b"\0" + number).ljust(60, b"\0")
+                self._above.send(frame)
+                awaited.add(frame)
+        finally:
+            os.sched_setaffinity(0, processors)
+        try:
+            while awaited:
+                awaited.discard(self._below.recv(_LONGEST_FRAME))
         except TimeoutError:
             return False
         return True

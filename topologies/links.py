@@ -13,7 +13,6 @@ sender's own egress is reported to it, and Open vSwitch then gives up the rest o
 what its packet socket reads has not yet passed ingress filters.
 """
 
-import itertools
 import json
 import re
 import select
@@ -28,7 +27,6 @@ from typing import Any, Literal, TypeAlias
 from nve.capabilities import ifb_available
 from nve.model import Mac
 from nve.namespace import inside, ip, run, run_in, tc
-from nve.steering import steer
 from nve.wait import wait_until
 from topologies.delay_line import READY
 from topologies.shaping import both_directions, impaired, inbound_queue, netem, repaired
@@ -80,10 +78,7 @@ class Cabling:
 
     def lay(self) -> None:
         """Creates the interfaces and what holds packets up on them; they are down yet."""
-        pairs = self._pairs()
-        run(["ip", "-batch", "-"], "\n".join(_veth_commands(pairs)) + "\n")
-        for end in itertools.chain(*pairs):
-            steer(end.pid, end.node, [end.interface])
+        run(["ip", "-batch", "-"], "\n".join(self._veth_commands()) + "\n")
         for cable in self.cables:
             if not cable.spec.shapes:
                 continue
@@ -218,8 +213,7 @@ class Cabling:
             if cable.spec.delays
         ]
 
-    def _pairs(self) -> list[tuple[End, End]]:
-        """The ends of each veth pair that the cables are made of."""
+    def _veth_commands(self) -> list[str]:
         halves = {
             number: (
                 End("wire", self.wire_pid, f"w{number}a", _wire_mac(number, 0)),
@@ -234,7 +228,15 @@ class Cabling:
                 pairs += [(cable.a, entry), (leaving, cable.b)]
             else:
                 pairs.append((cable.a, cable.b))
-        return pairs
+        # All interface numbers of a data centre are different: two ends of a cable with the same
+        # number look like one device to the kernel, which then takes up to a second to notice that
+        # the cable is plugged in (net/core/link_watch.c).
+        return [
+            f"link add name {a.interface} index {10 + 2 * place} address {a.mac} netns {a.pid} "
+            f"type veth peer name {b.interface} index {11 + 2 * place} address {b.mac} "
+            f"netns {b.pid}"
+            for place, (a, b) in enumerate(pairs)
+        ]
 
     def _require_ifb(self, cable: Cable) -> None:
         if cable.spec.rate_mbit and not ifb_available():
@@ -267,18 +269,6 @@ class Cabling:
         if self._statistics_file.exists():
             return None
         return f"the delay line has not written {self._statistics_file}"
-
-
-def _veth_commands(pairs: Sequence[tuple[End, End]]) -> list[str]:
-    # All interface numbers of a data centre are different: two ends of a cable with the same
-    # number look like one device to the kernel, which then takes up to a second to notice that
-    # the cable is plugged in (net/core/link_watch.c).
-    return [
-        f"link add name {a.interface} index {10 + 2 * place} address {a.mac} netns {a.pid} "
-        f"type veth peer name {b.interface} index {11 + 2 * place} address {b.mac} "
-        f"netns {b.pid}"
-        for place, (a, b) in enumerate(pairs)
-    ]
 
 
 def _wire_mac(number: int, side: int) -> Mac:
