@@ -179,7 +179,7 @@ class Northbound:
         with self._nva.changed:
             rules = sorted(
                 self._authority.book.rules(nve),
-                key=lambda rule: (rule.table, -rule.priority, repr(rule.match)),
+                key=lambda rule: (rule.table, rule.order),
             )
         return _json(
             [

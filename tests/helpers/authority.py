@@ -1,0 +1,63 @@
+"""An NVA over the in-memory fabric, with a few VMs, for tests of its decisions."""
+
+from dataclasses import replace
+
+from controller.dissemination import strategy
+from controller.mobility import Phase
+from controller.move import Move
+from nve.model import Mac
+from nve.rules import Rule
+from tests.helpers import frames
+from tests.helpers.fabric import Fabric
+from tests.helpers.tenants import BLUE, vm, vteps
+
+VM1, VM2, VM3 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("vm3", 3, "nve1")
+NAMESAKE = vm("blue", 1, "nve2", BLUE)
+GHOST = Mac("02:00:00:00:00:63")
+
+
+def fabric(mapping_update: str = "pull", lifetime_s: int | None = 2) -> Fabric:
+    """vm1 and vm3 at nve1, vm2 at nve2, and another tenant's namesake of vm1; all told."""
+    made = Fabric(vteps(), strategy(mapping_update, lifetime_s))
+    for each in (VM1, VM2, VM3, NAMESAKE):
+        made.associate(each)
+    made.settle()
+    return made
+
+
+def push() -> Fabric:
+    return fabric("push", None)
+
+
+def rules_of(at: Fabric) -> dict[str, frozenset[Rule]]:
+    return {nve: at.authority.book.rules(nve) for nve in at.nves}
+
+
+def state_of(at: Fabric) -> object:
+    """All that a refusal must not change."""
+    return (
+        list(at.authority.directory),
+        rules_of(at),
+        [replace(move) for move in at.authority.moves],
+        at.under_way(),
+    )
+
+
+def phase_of(move: Move) -> Phase:
+    """Asked for anew each time; a type checker takes an attribute for what it was."""
+    return move.phase
+
+
+def redirected(at: Fabric, vm_name: str = "vm1", to: str = "nve3", how: str = "tunnel") -> Move:
+    move = at.request_move(vm_name, to, how)
+    at.settle()
+    at.depart(move)
+    at.settle()
+    assert phase_of(move) is Phase.REDIRECTED
+    return move
+
+
+def pull(at: Fabric, sender: str, to: str) -> None:
+    """The sender's NVE gets its entry by asking."""
+    at.send(sender, frames.ipv4(at.vms[sender], at.vms[to].mac))
+    at.settle()
