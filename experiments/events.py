@@ -6,9 +6,9 @@ resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event
 kept in the trace and shown in the time line, but nothing is computed from it.
 
 `details` may hold: `move` (the n-th move of the run, from 1), `nve`, `form` of an announcement,
-`from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `packets`, `bytes`,
-`lifetime_ms` (in `in-flight-ended`), `packets_via_source_after_convergence` (in any event of a
-move).
+`from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `underlay_delay_ms`
+(of the way from `from` to `to`, there, too), `packets`, `bytes`, `lifetime_ms` (in
+`in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move).
 """
 
 from collections.abc import Iterable, Mapping

@@ -50,7 +50,7 @@ def _about_run(run: RunTotals) -> str:
         sentence += f" Only {count(run.completed)} of the moves were completed."
     if run.recovery_excess_max_ms is not None:
         sentence += (
-            " After a resume, what exceeded the packets' interval and their own delay was "
+            " After a resume, what exceeded the packets' interval and the underlay's own delay was "
             f"{duration(run.recovery_excess_p50_ms)} (median), "
             f"{duration(run.recovery_excess_p99_ms)} (99 %), "
             f"{duration(run.recovery_excess_max_ms)} (worst)."

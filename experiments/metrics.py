@@ -5,7 +5,8 @@ which move.
 
 *Guest blackout and network recovery are different things*: `pause_ms` is what the hypervisor
 causes, `recovery_ms` what the network adds after the VM runs again.  A part of that is none of the
-overlay's doing: `recovery_excess_ms` leaves out the flow's own one-way delay, too.
+overlay's doing: `recovery_excess_ms` leaves out the underlay's own delay, too.  For a packet that
+the VM's old place has sent on in flight, that is at least the way from there to the new one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -213,10 +214,14 @@ def _sender_gap_ms(samples: Samples, window: Window, interval_ns: float) -> floa
 def _recovery_ms(
     samples: Samples, move: Move, window: Window, role: str
 ) -> tuple[float | None, float | None]:
-    """The recovery, and how much of it exceeds the flow's own delay.
+    """The recovery, and how much of it exceeds the underlay's own delay.
 
     To the VM: its first arrival after the resume.  From the VM: the first arrival of a packet that
     it sent after the resume, minus the flow's own delay, which no move can save it.
+
+    What was sent before the resume has come by the source NVE, if that has tunnelled anything: it
+    was there when the VM had left, or was about to, and had the underlay's way from there before
+    it.  Without a pause to hide it, no move can save it that.
     """
     resumed_ns = move.time_of("vm-resumed")
     if resumed_ns is None or role == "reference":
@@ -230,12 +235,22 @@ def _recovery_ms(
     elapsed_ns = int(candidates.received_ns[first]) - resumed_ns
     usual_ns = _usual_delay_ns(samples, resumed_ns, window)
     sent_after_resume = candidates.sent_ns[first] >= resumed_ns
-    excused_ns = usual_ns + (int(candidates.late_ns[first]) if sent_after_resume else 0)
+    if sent_after_resume:
+        excused_ns = usual_ns + int(candidates.late_ns[first])
+    else:
+        excused_ns = max(usual_ns, _in_flight_ns(move))
     recovery_ns = elapsed_ns - (usual_ns if role == "from" else 0)
     return (
         _above_ms(recovery_ns, samples.interval_ns),
         _above_ms(elapsed_ns - excused_ns, samples.interval_ns),
     )
+
+
+def _in_flight_ns(move: Move) -> float:
+    """The underlay's delay from the source NVE to the destination, if packets were in flight."""
+    if not of_move(move).tunnelled_packets:
+        return 0.0
+    return float(move.events[0].details.get("underlay_delay_ms", 0.0)) * NS_PER_MS
 
 
 def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:

@@ -42,6 +42,7 @@ from nve.model import Bounds, TenantSystem
 from nve.rules import FIRST_VM_PORT
 from nve.urgency import urgent
 from topologies.emulation import DataCentre
+from topologies.ways import Ways
 
 COMPLETION_TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
@@ -82,6 +83,7 @@ class Orchestrator:
         self.where: dict[str, str] = {}
         self.patience_s = PATIENCE_S
         self.reached: Reached = lambda _moment, _relocation: None
+        self._ways = Ways(data_centre.fabric)
         self._under_way: dict[str, Relocation] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         """Of each VM: held while a move of it begins, and while one is cleared away after."""
@@ -145,7 +147,15 @@ class Orchestrator:
             source = self.where[move.vm]
             relocation = Relocation(number, hypervisor.vm, source, move.to, hypervisor.port)
             asked = {"pause_ms": move.pause_ms, "announce": move.announce}
-            self._record("move-requested", relocation, source=source, to=move.to, **asked)
+            delay_ms = self._ways.delay_ms(source, self._data_centre.fabric.vteps[move.to])
+            self._record(
+                "move-requested",
+                relocation,
+                source=source,
+                to=move.to,
+                underlay_delay_ms=delay_ms,
+                **asked,
+            )
             busy = move.vm in self._under_way
             if not busy:
                 self._under_way[move.vm] = relocation

@@ -146,7 +146,7 @@ def of_totals(result: Result) -> Table:
     rows.sort(key=lambda item: item[0][0])
     moves = max((run.metrics["move"].nunique() for run in result.runs.values()), default=0)
     return Table(
-        f"What became of all packets (moves: {moves}; recovery: above the flow's own delay)",
+        f"What became of all packets (moves: {moves}; recovery: above the underlay's own delay)",
         ("flow", "run", *_TOTAL_COLUMNS),
         [(*words, *_cells(row, _TOTAL_COLUMNS)) for words, row in rows],
         text_columns=2,

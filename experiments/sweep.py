@@ -171,7 +171,7 @@ def table(summary: "pd.DataFrame", keys: Iterable[str]) -> Table:
         for row in summary.to_dict("records")
     ]
     return Table(
-        "Every combination in one line (recovery: above the flow's own delay; !: not valid)",
+        "Every combination in one line (recovery: above the underlay's own delay; !: not valid)",
         (*(short[word] for word in words), *_COLUMNS),
         rows,
         text_columns=len(words),

@@ -10,8 +10,8 @@ from experiments.totals import Spread
 from experiments.wording import duration
 
 SAYS = (
-    "Recovery of every flow after every move: what exceeds the packets' interval and the flow's "
-    "own delay."
+    "Recovery of every flow after every move: what exceeds the packets' interval and the "
+    "underlay's own delay."
 )
 PLACE = 35
 REQUIRED_MS = 2.0
@@ -36,7 +36,7 @@ def draw(result: Result) -> Figure:
     for axes, (name, run) in zip(grid, runs.items(), strict=True):
         _draw_run(axes, run, looks)
         axes.set_title(name)
-        axes.set_ylabel("recovery beyond interval\nand own delay (ms)")
+        axes.set_ylabel("recovery beyond interval\nand underlay's delay (ms)")
     grid[-1].set_xlabel("move")
     grid[-1].set_ylim(0, max(2 * REQUIRED_MS, 1.2 * worst_ms))  # of all of them
     figure.legend(

@@ -129,6 +129,23 @@ def test_recovery_excess_leaves_out_delay_and_the_senders_lateness(delay_ms, lat
     assert row["recovery_excess_ms"] == 0
 
 
+@pytest.mark.parametrize(
+    ("way_ms", "tunnelled", "excess_ms"),
+    [(0, 7, 17), (8, 7, 17), (18, 7, 9), (40, 7, 0), (18, 0, 17)],
+)
+def test_recovery_excess_leaves_out_the_way_of_what_was_in_flight(way_ms, tunnelled, excess_ms):
+    """Sent before the resume, there 27 ms after it and the interval, and 10 ms is usual."""
+    trace = [
+        event(100, "move-requested", 1, underlay_delay_ms=way_ms),
+        event(112, "vm-resumed", 1),
+        event(150, "in-flight-ended", 1, packets=tunnelled, bytes=0, lifetime_ms=9.0),
+    ]
+    held = [max(10.0, 140.0 - seq) for seq in range(102, 200)]
+    sent = packets([10.0] * 102 + held)
+    [row] = metrics.table(sent, trace, {}).to_dict("records")
+    assert row["recovery_excess_ms"] == pytest.approx(excess_ms)
+
+
 def test_recovery_excess_is_what_the_network_held_up():
     sent = packets([None if 80 <= seq < 130 else 10.0 for seq in range(300)])
     trace = [event(100, "move-requested", 1), event(112, "vm-resumed", 1)]
