@@ -23,8 +23,9 @@ from controller.drops import Reason
 from controller.durable import Change, Durable
 from controller.entries import Entries
 from controller.handover import Handovers
+from controller.last_packets import LastPackets, Passing
 from controller.mapping import AddressInUse, Directory
-from controller.mobility import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn
+from controller.mobility import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn, Phase
 from controller.move import Move, MoveRequest
 from controller.moves import Moves
 from controller.outbox import Outbox
@@ -68,6 +69,9 @@ class Authority:
         self._handovers = Handovers(
             self.book, self.directory, self._entries, self._outbox, enabled=end_markers
         )
+        self._last_packets = LastPackets(
+            self.book, self.directory, self._outbox, self._handovers.number
+        )
         self._moves = Moves(
             self.book,
             self.directory,
@@ -81,6 +85,7 @@ class Authority:
             self.directory,
             self._entries,
             self._handovers,
+            self._last_packets,
             self._moves,
             self._outbox,
             self.tally,
@@ -258,6 +263,14 @@ class Authority:
     def depart(self, number: int, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
         return self._event_of_caller(number, Event.DEPARTURE_ASKED, now_ns)
+
+    def last_packets(self, number: int, now_ns: int) -> Passing:
+        """The VM stands still: see when what it has sent at the source has arrived."""
+        self._at(now_ns)
+        move = self.move(number)
+        if move.phase is not Phase.REDIRECTED:
+            raise Refused(f"move {number} of {move.request.vm} is {move.phase}: its VM runs")
+        return self._last_packets.passing(move.system, move.source)
 
     def activate(self, number: int, now_ns: int) -> Move:
         """The VM runs at the destination (RFC 8394 activate)."""

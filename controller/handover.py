@@ -69,6 +69,11 @@ class Handovers:
         self.last = 0
         """The number of the latest; none is used twice, also not by a later process."""
 
+    def number(self) -> int:
+        """One that was not used before."""
+        self.last += 1
+        return self.last
+
     def under_way(self, system: TenantSystem) -> bool:
         return system in self._under_way
 
@@ -150,8 +155,7 @@ class Handovers:
     def _begin(self, system: TenantSystem, edges: frozenset[str], *, switched: bool) -> Handover:
         binding = self._directory.find(system)
         assert binding is not None, f"{system} has paths but is not in the directory"
-        self.last += 1
-        handover = Handover(self.last, system, binding.nve, edges, switched)
+        handover = Handover(self.number(), system, binding.nve, edges, switched)
         self._under_way[system] = handover
         return handover
 

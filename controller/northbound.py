@@ -115,6 +115,11 @@ class Northbound:
                 Rule("/v1/moves", endpoint=self._request_move, methods=["POST"]),
                 Rule("/v1/moves/<int:number>", endpoint=self._move, methods=["GET"]),
                 Rule("/v1/moves/<int:number>/astray", endpoint=self._astray, methods=["GET"]),
+                Rule(
+                    "/v1/moves/<int:number>/last-packets",
+                    endpoint=self._last_packets,
+                    methods=["POST"],
+                ),
                 Rule("/v1/moves/<int:number>/<verb>", endpoint=self._go_on, methods=["POST"]),
                 Rule("/v1/forget", endpoint=self._forget, methods=["POST"]),
             ]
@@ -296,6 +301,14 @@ class Northbound:
         move = self._nva.decide(lambda now_ns: verbs[verb](number, now_ns))
         return self._when_there(awaited, move)
 
+    def _last_packets(self, request: Request, number: int) -> Response:
+        """Wait until what the VM has sent at its old place has arrived, `timeout_s` at most."""
+        timeout_s = _timeout_s(request)
+        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(number, now_ns))
+        with self._nva.changed:
+            self._nva.changed.wait_for(lambda: not passing.missing, timeout_s)
+            return _json({"missing": sorted(passing.missing)})
+
     def _forget(self, request: Request) -> Response:
         self._nva.decide(self._authority.forget_entries)
         return _json({})
@@ -325,16 +338,22 @@ def _awaited(request: Request) -> tuple[Phase, float] | None:
     """What `until` and `timeout_s` ask for.  Raises BadRequest, before anything is changed."""
     if "until" not in request.args:
         return None
-    until, timeout_s = request.args["until"], request.args.get("timeout_s", "10")
+    until = request.args["until"]
     if until not in list(Phase):
         raise BadRequest(f"until is {until!r}, none of {', '.join(Phase)}")
+    return Phase(until), _timeout_s(request)
+
+
+def _timeout_s(request: Request) -> float:
+    """Raises BadRequest."""
+    timeout_s = request.args.get("timeout_s", "10")
     try:
         wait_s = float(timeout_s)
     except ValueError:
         wait_s = math.nan
     if not wait_s >= 0:
         raise BadRequest(f"timeout_s is {timeout_s!r}, not a number of seconds")
-    return Phase(until), min(wait_s, MAX_WAIT_S)
+    return min(wait_s, MAX_WAIT_S)
 
 
 def _as_json(move: Move) -> dict[str, object]:

@@ -27,7 +27,7 @@ from controller.journal import Journal
 from controller.settings import Settings
 from controller.trace import Trace
 from nve.messages import Record, Report, RuleEnded
-from nve.rules import AGENT_PORT, Table
+from nve.rules import AGENT_PORT, VXLAN_PORT, Table
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")
@@ -200,7 +200,7 @@ class Nva:
             return
         port, frame = message.match["in_port"], bytes(message.data)
         report: Report
-        if port == AGENT_PORT:
+        if port == AGENT_PORT or (port == VXLAN_PORT and message.table_id == Table.FROM_TUNNEL):
             report = packets.signalled(port, frame)
         elif message.table_id == Table.FORWARD:
             report = packets.missed(port, frame)

@@ -5,7 +5,7 @@
     too big            a packet exceeds a tunnel's MTU      controller.path_mtu
     the end of a rule  an entry has expired, nothing is in flight any more, or somebody else has
                        removed it
-    a signal           of an NVE's agent                    controller.handover
+    a signal           of an NVE's agent                    controller.handover, .last_packets
 
 A report is a peer's: one that is forged, malformed or about nothing that there is is counted
 (`controller.tally`) and has no other effect.
@@ -18,12 +18,14 @@ from controller.book import Book
 from controller.claims import Announced, Asked, Improper, Said, judge
 from controller.entries import Entries
 from controller.handover import Handovers
+from controller.last_packets import LastPackets
 from controller.mapping import Directory
 from controller.mobility import Event, OutOfTurn
 from controller.moves import Moves
 from controller.outbox import Outbox
 from controller.steps import IN_FLIGHT
 from controller.tally import Tally
+from nve.endmarker import Kind
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -40,7 +42,7 @@ from nve.messages import (
     TooBig,
 )
 from nve.model import Binding, TenantSystem
-from nve.rules import Output, Purpose, Tunnel
+from nve.rules import VXLAN_PORT, Output, Purpose, Tunnel
 from nve.state import Attachment
 
 LATE_MISS_S = 1.0
@@ -56,6 +58,7 @@ class Reports:
         directory: Directory,
         entries: Entries,
         handovers: Handovers,
+        last_packets: LastPackets,
         moves: Moves,
         outbox: Outbox,
         tally: Tally,
@@ -67,6 +70,7 @@ class Reports:
         self._directory = directory
         self._entries = entries
         self._handovers = handovers
+        self._last_packets = last_packets
         self._moves = moves
         self._outbox = outbox
         self._tally = tally
@@ -87,8 +91,7 @@ class Reports:
             case TooBig():
                 self._too_big(nve, report)
             case Signalled():
-                self._handovers.signalled(nve, report.signal)
-                self._moves.look_for_progress()
+                self._signalled(nve, report)
             case _:
                 attachment = self._book.attachment_at(nve, report.port)
                 if attachment is None:
@@ -97,6 +100,16 @@ class Reports:
                     self._answer_miss(nve, attachment, report)
                 else:
                     self._sent_by(nve, attachment, report)
+
+    def _signalled(self, nve: str, report: Signalled) -> None:
+        """By its own agent, or by a marker of another's that has come to the NVE."""
+        if (report.signal.kind is Kind.LAST) != (report.port == VXLAN_PORT):
+            self._tally.refuse(nve, report.port, "malformed", why="a signal by the wrong port")
+        elif report.signal.kind is Kind.LAST:
+            self._last_packets.signalled(nve, report.signal)
+        else:
+            self._handovers.signalled(nve, report.signal)
+            self._moves.look_for_progress()
 
     def _sent_by(self, nve: str, attachment: Attachment, report: Said) -> None:
         match judge(report, attachment, self._directory):

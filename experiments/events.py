@@ -32,6 +32,8 @@ KNOWN = {
     "move-redirected": "the source NVE forwards to the destination NVE, or drops",
     "pre-associated": "the VM's interface is prepared at the destination (RFC 8394)",
     "vm-paused": "the VM stops: guest blackout begins",
+    "last-packets-passed": "what the VM had sent has arrived at every NVE of its network",
+    "last-packets-not-awaited": "the VM goes on although what it had sent may still be on its way",
     "nic-flipped": "the VM's NIC is plugged into the destination NVE",
     "vm-resumed": "the VM runs again: guest blackout ends",
     "announced": "the VM announces itself at the destination",

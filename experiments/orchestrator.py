@@ -8,7 +8,8 @@ A hot move, in order (sections 4.1, 5 and 7 of the draft):
     pause           the VM stops                                           guest blackout begins
                     (with `hold`, after the switch-over; without, before: what comes for the VM
                     between the two would be lost for nothing)
-    transfer        its last state goes over: `pause_ms`
+    last packets    with `end_marker`, what the VM has sent has arrived     meanwhile: both begin
+    transfer        its last state goes over: `pause_ms`                   with the pause
     activate        NIC flipped, VM announced (R4.1.2, R4.1.6), resumed    guest blackout ends
     arrive          the overlay is told (RFC 8394 activate)
     complete        old entries and the in-flight tunnel are gone (R3.5)
@@ -78,6 +79,7 @@ class Orchestrator:
         self._data_centre = data_centre
         self._overlay = overlay
         self._hold = hold
+        self._end_marker = end_marker
         self._diskless = diskless
         self.events: list[Event] = []
         self.where: dict[str, str] = {}
@@ -193,6 +195,8 @@ class Orchestrator:
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)
+                if self._end_marker:
+                    self._let_last_packets_pass(relocation)
                 if move.vm in self._diskless:
                     hypervisor.lose_ipv4_address()
                 if not self._hold:
@@ -222,10 +226,16 @@ class Orchestrator:
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
         self._overlay.switch_over(relocation, patience_s)
-        # Twice: what a flow that was left brings to a VM that has gone is lost.
-        for _ in range(2):
-            switch.follow_rules_now()
+        # What a flow that was left brings to a VM that has gone is lost.
+        switch.follow_rules_now(thoroughly=True)
         self.reached(Moment.REDIRECTED, relocation)
+
+    def _let_last_packets_pass(self, relocation: Relocation) -> None:
+        """Those that the VM has sent at the source; what it sends at the destination may have a
+        shorter way.  That costs order at most, so the VM does not wait for it for long."""
+        missing = self._overlay.await_last_packets(relocation)
+        if missing:
+            self._record("last-packets-not-awaited", relocation, nves=missing)
 
     def _require_server(self, nve: str) -> None:
         if not self._data_centre.nves[nve].bridge.alive:

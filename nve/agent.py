@@ -5,6 +5,7 @@ the agent says goes in there (`nve.endmarker`):
 
     SEND_MARKER      waits until the switch treats every packet by the rules it holds, and only then
                      sends the marker; a barrier alone does not say that (`OvsInstance`)
+    SEND_LAST        waits until the switch has taken in what the VM had sent, and sends the marker
     EXPECT_MARKERS   has the VM's lanes hold; says EXPECTING, and RELEASED when they do so no longer
 
 The NVA may repeat an order; doing it again does no harm.
@@ -108,11 +109,16 @@ class Agent:
         match order.kind:
             case Kind.SEND_MARKER:
                 self._nve.follow_rules_now()
-                marker = replace(order, kind=Kind.MARKER, edges=(self._nve.name,))
-                for copy in range(COPIES):
-                    self._say(replace(marker, copy=copy))
+                self._send_marker(replace(order, kind=Kind.MARKER))
+            case Kind.SEND_LAST:
+                self._nve.take_in_what_has_come()
+                self._send_marker(replace(order, kind=Kind.LAST))
             case Kind.EXPECT_MARKERS:
                 self._expect(order)
+
+    def _send_marker(self, marker: Signal) -> None:
+        for copy in range(COPIES):
+            self._say(replace(marker, edges=(self._nve.name,), copy=copy))
 
     def _expect(self, order: Signal) -> None:
         lanes = self._lanes_of(order.system, self._nve.name)

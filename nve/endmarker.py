@@ -25,6 +25,9 @@ follows.  Then it is known, until the switch empties its cache, which it does at
 than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.  An
 edge sends `COPIES`, so that several may be lost.
 
+What the VM itself has sent last needs a marker as well (`controller.last_packets`).  Its source NVE
+sends that to `EVERYBODY`, and the switches that it comes to report it.
+
 A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
 """
 
@@ -38,6 +41,8 @@ ETHERTYPE = 0x88B5
 VERSION = 1
 COPIES, NEEDED = 8, 5
 """How many copies there are of a marker, numbered from 0, and how many of them have to come."""
+EVERYBODY = Mac("07:00:00:00:00:00")
+"""The destination of markers for all NVEs of a virtual network."""
 NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 
@@ -64,6 +69,10 @@ class Kind(enum.IntEnum):
     """Destination to NVA: from now on I hold."""
     RELEASED = 5
     """Destination to NVA: I hold no longer; the edges are those whose marker did not come."""
+    SEND_LAST = 6
+    """NVA to the source: the VM stands still, send a marker behind what it has sent."""
+    LAST = 7
+    """Source to all NVEs, on the paths of the VM's packets: nothing from there comes after this."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,7 @@ def agent_mac(of: Vni) -> Mac:
 
 def frame(signal: Signal) -> bytes:
     """A signal as an Ethernet frame."""
-    marker = signal.kind is Kind.MARKER
-    destination = signal.system.mac if marker else NOBODY
+    destination = {Kind.MARKER: signal.system.mac, Kind.LAST: EVERYBODY}.get(signal.kind, NOBODY)
     fixed = _FIXED.pack(
         VERSION,
         signal.kind,

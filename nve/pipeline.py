@@ -87,6 +87,7 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     tunnels = tuple(Tunnel(vni, vtep) for vtep in members)
     exceeded = [mtu for vtep in members if (mtu := state.exceeded(vni, vtep))]
     counted = fit.counted(min(exceeded, default=None))
+    yield _last_marker(vni, tunnels)
     here = match(metadata=vni)
     yield Rule(Table.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
     yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
@@ -165,6 +166,8 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     group = match(eth_dst=GROUP)
     yield Rule(Table.FROM_VM, 10, group, (GoTo(Table.FLOOD),), Purpose.FLOOD)
     yield Rule(Table.FROM_VM, 0, any_frame, (GoTo(Table.FORWARD),), Purpose.FORWARD)
+    last = match(eth_type=endmarker.ETHERTYPE, eth_dst=endmarker.EVERYBODY)
+    yield Rule(Table.FROM_TUNNEL, 50, last, (Report(),), Purpose.REPORT)
     yield Rule(Table.FROM_TUNNEL, 10, group, (GoTo(Table.FLOOD_LOCAL),), Purpose.FLOOD)
     for peer in state.peers:
         # Nobody else gets this far; each on its own, so that it is counted by whom.
@@ -275,6 +278,13 @@ def _marker(system: TenantSystem, to: Vtep) -> Rule:
     from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=system.mac)
     onward = (Tunnel(system.vni, to),)
     return Rule(Table.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
+
+
+def _last_marker(vni: Vni, tunnels: tuple[Tunnel, ...]) -> Rule:
+    """The agent's markers behind what a VM has sent last go wherever that can have gone."""
+    agent = endmarker.agent_mac(vni)
+    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=endmarker.EVERYBODY)
+    return Rule(Table.CLASSIFY, 40, from_agent, tunnels, Purpose.END_MARKER)
 
 
 def _in_flight(state: NveState, system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:

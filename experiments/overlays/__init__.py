@@ -50,6 +50,12 @@ class Overlay(Protocol):
     def switch_over(self, move: Relocation, patience_s: float) -> None:
         """The VM is about to stop at the source."""
 
+    def await_last_packets(self, move: Relocation) -> list[str]:
+        """The VM stands still: wait for what it has sent to arrive, but not for long.
+
+        Returns the NVEs that it may still be on the way to.
+        """
+
     def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
         """The VM runs at the destination, and has announced itself there or not."""
 

@@ -84,6 +84,14 @@ class Nvo3:
         self._tell(move, "depart", Phase.REDIRECTING, patience_s)
         self._await_patiently(move, Phase.REDIRECTED, patience_s)
 
+    def await_last_packets(self, move: Relocation) -> list[str]:
+        number, timeout_s = self._numbers[move.number], self._settings.end_marker_s
+        try:
+            answer = self.nva.post(f"moves/{number}/last-packets", timeout_s=timeout_s)
+        except NvaError:  # it is away: then order may suffer
+            return list(self._data_centre.nves)
+        return list(answer["missing"])
+
     def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
         """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
         lost, the destination's activation is enough."""

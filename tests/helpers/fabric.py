@@ -20,7 +20,7 @@ from controller import durable
 from controller.authority import Authority
 from controller.dissemination import Dissemination
 from controller.move import Move, MoveRequest
-from nve.endmarker import Kind, Signal
+from nve.endmarker import COPIES, ETHERTYPE, EVERYBODY, Kind, Signal, agent_mac
 from nve.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, Verdict, evaluate
 from nve.messages import (
     AnswerArp,
@@ -43,7 +43,15 @@ from nve.messages import (
 )
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline import ARP, NEIGHBOUR_SOLICITATION, RARP
-from nve.rules import AGENT_PORT, FIRST_VM_PORT, FieldValue, Match, Rule, Table
+from nve.rules import (
+    AGENT_PORT,
+    FIRST_VM_PORT,
+    VXLAN_PORT,
+    FieldValue,
+    Match,
+    Rule,
+    Table,
+)
 from tests.helpers.frames import encapsulated, entering
 
 SECOND_NS = 1_000_000_000
@@ -403,14 +411,30 @@ class Fabric:
     def _obey(self, nve: str, order: Signal) -> None:
         """What an agent does: a marker takes no time here, and none is lost."""
         self.orders.append((nve, order))
-        if order.kind is Kind.SEND_MARKER:
-            self.markers.add((order.handover, nve))
-        else:
-            self.expecting[nve, order.system] = order
-            self.say(nve, replace(order, kind=Kind.EXPECTING, edges=()))
+        match order.kind:
+            case Kind.SEND_MARKER:
+                self.markers.add((order.handover, nve))
+            case Kind.SEND_LAST:
+                self._mark_last(nve, replace(order, kind=Kind.LAST, edges=(nve,)))
+            case _:
+                self.expecting[nve, order.system] = order
+                self.say(nve, replace(order, kind=Kind.EXPECTING, edges=()))
         for (destination, _), expected in list(self.expecting.items()):
             if all((expected.handover, edge) in self.markers for edge in expected.edges):
                 self.release(destination, expected)
+
+    def _mark_last(self, source: str, marker: Signal) -> None:
+        """The copies of a marker go wherever the source's rules send them."""
+        frame: Frame = {
+            "in_port": AGENT_PORT,
+            "eth_type": ETHERTYPE,
+            "eth_src": agent_mac(marker.system.vni),
+            "eth_dst": EVERYBODY,
+        }
+        for copy in range(COPIES):
+            for nve, verdict in self.way(frame, source):
+                if verdict.reported and self.nves[nve].connected:
+                    self.nves[nve].up.append(Signalled(VXLAN_PORT, replace(marker, copy=copy)))
 
     def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
         """A destination holds no longer: the markers have come, or the time is over."""

@@ -34,11 +34,11 @@ def scenario(**changes: Any) -> Scenario:
     )
 
 
-def probe(source: str, family: str) -> dict[str, Any]:
+def probe(source: str, family: str, to: str = "vm1") -> dict[str, Any]:
     return {
         "kind": "udp-probe",
         "from": source,
-        "to": "vm1",
+        "to": to,
         "family": family,
         "rate_pps": FLOW_RATE_PPS,
     }

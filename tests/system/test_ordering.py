@@ -59,6 +59,23 @@ def test_with_markers_nothing_is_overtaken(tmp_path: Path, update: dict[str, Any
     assert [each["without_marker"] for each in markers(result)] == [[]] * len(markers(result))
 
 
+def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> None:
+    """It stands still for no longer than its last packets need, 10 ms between the sites: without
+    them, the first that it sends behind nve3 would be at vm3, vm5 before the last from nve1."""
+    ends = [("vm2", "ipv4"), ("vm3", "ipv6"), ("vm4", "ipv4"), ("vm5", "ipv4")]
+    flows = [probe("vm1", family, to) for to, family in ends]
+    moves = [{"at_s": 1, "vm": "vm1", "to": "nve3", "pause_ms": 0}]
+    sent = {"traffic": flows, "moves": moves}
+    outcome, result = recorded(two_sites(**MARKED, **sent), tmp_path / "marked")
+    assert outcome.problems == []
+    assert hurt(result) == UNHURT
+    (passed,) = [each for each in result.events if each.name == "last-packets-passed"]
+    assert passed.details["nves"] == ["nve2", "nve3", "nve4"]
+    _, plain = recorded(two_sites(overlay__hold=True, **sent), tmp_path / "plain")
+    assert {**hurt(plain), "reordered": 0} == UNHURT
+    assert hurt(plain)["reordered"] > 0
+
+
 def test_a_move_and_back_with_markers(tmp_path: Path) -> None:
     """Back before the first move's in-flight tunnel has ended; IPv6 underlay."""
     moves = [

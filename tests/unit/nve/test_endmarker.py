@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nve.endmarker import ETHERTYPE, NOBODY, Kind, NotASignal, Signal, agent_mac, frame, read
+from nve.endmarker import (
+    ETHERTYPE,
+    EVERYBODY,
+    NOBODY,
+    Kind,
+    NotASignal,
+    Signal,
+    agent_mac,
+    frame,
+    read,
+)
 from nve.model import MAX_VNI, TenantSystem, mac, vni
 from tests.helpers.tenants import RED, vm
 
@@ -35,7 +45,13 @@ def test_a_marker_goes_the_way_of_the_packets_it_follows() -> None:
     assert int.from_bytes(marker[12:14], "big") == ETHERTYPE
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.MARKER])
+def test_a_marker_behind_what_a_vm_has_sent_goes_to_a_group() -> None:
+    everybody = frame(Signal(Kind.LAST, 7, VM1, ("nve1",)))[:6]
+    assert everybody.hex(":") == EVERYBODY
+    assert everybody[0] & 1
+
+
+@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.MARKER, Kind.LAST}))
 def test_orders_and_answers_go_to_no_vm(kind: Kind) -> None:
     assert frame(Signal(kind, 7, VM1))[:6].hex(":") == NOBODY
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nve import endmarker
 from nve.evaluator import Frame, Verdict, evaluate
 from nve.messages import ARP_REPLY
 from nve.model import BROADCAST, Mac, TenantSystem, VmSpec, Vtep, link_local
@@ -28,7 +29,18 @@ from nve.pipeline import (
     compile_nve,
     compile_system,
 )
-from nve.rules import FIRST_VM_PORT, VXLAN_PORT, GoTo, Output, Purpose, Rule, Table, Tunnel
+from nve.rules import (
+    AGENT_PORT,
+    FIRST_VM_PORT,
+    VXLAN_PORT,
+    GoTo,
+    Output,
+    Purpose,
+    Report,
+    Rule,
+    Table,
+    Tunnel,
+)
 from nve.state import Attachment, NveState, Redirect, RemoteEntry, Role
 from tests.helpers import frames
 from tests.helpers.frames import encapsulated, entering
@@ -130,6 +142,30 @@ def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
     assert (out.ports, out.tunnels) == ((11,), ((RED, PEER),))
     assert (within.ports, within.tunnels) == ((10, 11), ())
     assert (blue.ports, blue.tunnels) == ((), ())
+
+
+LAST_MARKER: Frame = {
+    "eth_type": endmarker.ETHERTYPE,
+    "eth_src": endmarker.agent_mac(RED),
+    "eth_dst": endmarker.EVERYBODY,
+}
+
+
+def test_a_marker_behind_what_a_vm_has_sent_goes_to_nves_and_to_no_vm() -> None:
+    sent = evaluate(compile_nve(STATE), entering(LAST_MARKER, AGENT_PORT))
+    heard = from_tunnel(LAST_MARKER)
+
+    assert (sent.ports, sent.tunnels, sent.reported) == ((), ((RED, PEER),), False)
+    assert (heard.ports, heard.tunnels, heard.reported) == ((), (), True)
+
+
+@pytest.mark.shows("R9.2", "R9.3")
+def test_nobody_else_can_send_such_a_marker() -> None:
+    by_a_vm = from_vm(LAST_MARKER)
+    by_a_stranger = from_tunnel(LAST_MARKER, source=STRANGER)
+
+    assert purpose(by_a_vm) is Purpose.SPOOFED
+    assert purpose(by_a_stranger) is Purpose.UNKNOWN_VTEP
 
 
 @pytest.mark.shows("R4.1.2", "R4.1.5", "R4.1.6")
@@ -548,7 +584,7 @@ def test_a_tunnel_leads_into_a_tunnel_for_packets_in_flight_only(state: NveState
                 assert rule.table is Table.FROM_TUNNEL
                 assert rule.about in state.redirects
             if rule.table in (Table.FROM_TUNNEL, Table.FLOOD_LOCAL):
-                assert isinstance(action, GoTo | Output | Tunnel)
+                assert isinstance(action, GoTo | Output | Tunnel | Report)
 
 
 @exhaustive
