@@ -67,10 +67,15 @@ class Authority:
         self.tally = Tally(self._outbox)
         self._entries = Entries(self.book, self.directory, dissemination)
         self._handovers = Handovers(
-            self.book, self.directory, self._entries, self._outbox, enabled=end_markers
+            self.book,
+            self.directory,
+            self._entries,
+            self._outbox,
+            enabled=end_markers,
+            name=self.name,
         )
         self._last_packets = LastPackets(
-            self.book, self.directory, self._outbox, self._handovers.number
+            self.book, self.directory, self._outbox, self._handovers.number, self.name
         )
         self._moves = Moves(
             self.book,
@@ -179,7 +184,9 @@ class Authority:
             if not self.book.is_connected(nve):
                 since_ns = self._away_since_ns.setdefault(nve, now_ns)
                 if now_ns - since_ns > GIVE_UP_S * 1e9:
+                    self._handovers.give_up(nve)
                     self._moves.give_up(nve)
+                    self._settle()
 
     # -- requests of the orchestrator ------------------------------------------------------------
 
@@ -270,6 +277,8 @@ class Authority:
         move = self.move(number)
         if move.phase is not Phase.REDIRECTED:
             raise Refused(f"move {number} of {move.request.vm} is {move.phase}: its VM runs")
+        if not self.book.is_connected(move.source):
+            raise Refused(f"{move.source}, which has to send a marker, is not connected")
         return self._last_packets.passing(move.system, move.source)
 
     def activate(self, number: int, now_ns: int) -> Move:

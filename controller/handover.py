@@ -55,6 +55,7 @@ class Handovers:
         outbox: Outbox,
         *,
         enabled: bool,
+        name: Callable[[TenantSystem], str],
     ) -> None:
         """Without being `enabled`, paths change at once, and packets may overtake others."""
         self.enabled = enabled
@@ -62,6 +63,7 @@ class Handovers:
         self._directory = directory
         self._entries = entries
         self._outbox = outbox
+        self._name = name
         self._under_way: dict[TenantSystem, Handover] = {}
         self._expired: defaultdict[TenantSystem, set[str]] = defaultdict(set)
         """The edges that use an expired entry on until their handover."""
@@ -137,6 +139,14 @@ class Handovers:
             if handover.switched and nve in handover.edges:
                 self._order(nve, handover, Kind.SEND_MARKER)
 
+    def give_up(self, nve: str) -> None:
+        """A destination is out of reach for too long: nobody waits for it any more."""
+        for handover in list(self._under_way.values()):
+            if handover.destination == nve:
+                if not handover.switched:
+                    self._switch(handover)
+                self._end(handover, tuple(sorted(handover.edges)))
+
     def restored(self) -> None:
         """The NVA has started again, and knows no handover that was under way.
 
@@ -172,7 +182,7 @@ class Handovers:
         self._withdraw_markers(handover)
         self._outbox.record(
             "paths-changed",
-            str(handover.system),
+            self._name(handover.system),
             nves=sorted(handover.edges),
             without_marker=list(missing),
         )

@@ -39,24 +39,29 @@ class LastPackets:
     """Those of all VMs that stand still."""
 
     def __init__(
-        self, book: Book, directory: Directory, outbox: Outbox, number: Callable[[], int]
+        self,
+        book: Book,
+        directory: Directory,
+        outbox: Outbox,
+        number: Callable[[], int],
+        name: Callable[[TenantSystem], str],
     ) -> None:
-        """`number` gives numbers that no handover has."""
+        """`number` gives numbers that no handover has; `name` is a VM's in the trace."""
         self._book = book
         self._directory = directory
         self._outbox = outbox
         self._number = number
+        self._name = name
         self._latest: dict[TenantSystem, Passing] = {}
 
     def passing(self, system: TenantSystem, source: str) -> Passing:
-        """The VM sends nothing any more: have its source NVE send a marker behind it."""
+        """The VM sends nothing any more: have its source NVE, which is in reach, send a marker."""
         members = self._directory.members(system.vni) - {source}
         connected = {nve for nve in members if self._book.is_connected(nve)}
         passing = Passing(self._number(), system, connected)
         self._latest[system] = passing
-        if self._book.is_connected(source):
-            order = Signal(Kind.SEND_LAST, passing.number, system)
-            self._outbox.put(Order(source, order))
+        order = Signal(Kind.SEND_LAST, passing.number, system)
+        self._outbox.put(Order(source, order))
         return passing
 
     def signalled(self, nve: str, signal: Signal) -> None:
@@ -68,5 +73,5 @@ class LastPackets:
         if nve in passing.missing and len(passing.seen[nve]) >= NEEDED:
             passing.missing.remove(nve)
             if not passing.missing:
-                nves = sorted(passing.seen)
-                self._outbox.record("last-packets-passed", str(signal.system), nves=nves)
+                name, nves = self._name(signal.system), sorted(passing.seen)
+                self._outbox.record("last-packets-passed", name, nves=nves)

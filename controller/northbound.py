@@ -13,6 +13,8 @@
     GET    /v1/moves, /v1/moves/N              all moves; one
     GET    /v1/moves/N/astray                  what came to its source NVE without being for it
     POST   /v1/moves/N/depart|activate|cancel  go on with one
+    POST   /v1/moves/N/last-packets            the VM stands still: wait until what it has sent has
+                                               arrived, `timeout_s` at most; says where it may not
     POST   /v1/forget                          take back entries with a lifetime
 
 `?until=PHASE&timeout_s=S` on a request about a move waits until the move is in that phase or past

@@ -47,6 +47,8 @@ KNOWN = {
     "move-arrived": "the VM runs at the destination, the NVA has been told (RFC 8394 activate)",
     "mapping-confirmed": "the NVEs that had to be told at once have acknowledged the new mapping",
     "paths-changed": "nothing is on an old path any more: the destination holds no longer",
+    "markers-not-asked-for": "the NVA has not said in time whose end markers to expect: order may "
+    "have suffered",
     "hold-given-up": "what waited for the VM has waited too long and is dropped",
     "entry-expired": "an NVE's entry has reached the end of its lifetime",
     "entry-pulled": "an NVE has asked the NVA and holds the new entry",

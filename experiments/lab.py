@@ -74,14 +74,12 @@ class Lab:
             self.overlay,
             bounds=scenario.overlay.bounds,
             hold=hold,
-            end_marker=scenario.overlay.end_marker,
             diskless=scenario.diskless,
         )
         stack.callback(self.orchestrator.close)
         if scenario.overlay.end_marker:
             for nve in self.data_centre.nves.values():
-                timeout_s = scenario.overlay.end_marker_s
-                agent = Agent(nve.bridge, self.orchestrator.lanes, timeout_s)
+                agent = Agent(nve.bridge, self.orchestrator.lanes)
                 stack.callback(agent.stop)
                 agent.start()
         self._progress("starting VMs")

@@ -73,13 +73,12 @@ class Orchestrator:
         *,
         bounds: Bounds,
         hold: bool,
-        end_marker: bool,
         diskless: Collection[str] = (),
     ) -> None:
         self._data_centre = data_centre
         self._overlay = overlay
         self._hold = hold
-        self._end_marker = end_marker
+        self._end_markers = bounds.markers_s is not None
         self._diskless = diskless
         self.events: list[Event] = []
         self.where: dict[str, str] = {}
@@ -97,7 +96,6 @@ class Orchestrator:
                 FIRST_VM_PORT + index,
                 self._note,
                 bounds,
-                end_marker=end_marker,
             )
             for index, (name, vm) in enumerate(data_centre.vms.items())
         }
@@ -147,7 +145,11 @@ class Orchestrator:
         hypervisor = self._hypervisors[move.vm]
         with self._turns[move.vm]:
             source = self.where[move.vm]
-            relocation = Relocation(number, hypervisor.vm, source, move.to, hypervisor.port)
+            # Everything before the arrival may take all the patience there is.
+            deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.pause_ms / 1000
+            relocation = Relocation(
+                number, hypervisor.vm, source, move.to, hypervisor.port, deadline_s
+            )
             asked = {"pause_ms": move.pause_ms, "announce": move.announce}
             delay_ms = self._ways.delay_ms(source, self._data_centre.fabric.vteps[move.to])
             self._record(
@@ -195,7 +197,7 @@ class Orchestrator:
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)
-                if self._end_marker:
+                if self._end_markers:
                     self._let_last_packets_pass(relocation)
                 if move.vm in self._diskless:
                     hypervisor.lose_ipv4_address()

@@ -79,7 +79,8 @@ class Overlay(Part):
     @property
     def bounds(self) -> Bounds:
         """What may wait for a VM that is not there yet, and for how long."""
-        return Bounds(self.hold_packets, self.hold_bytes, self.hold_s)
+        markers_s = self.end_marker_s if self.end_marker else None
+        return Bounds(self.hold_packets, self.hold_bytes, self.hold_s, markers_s)
 
     @property
     def limits(self) -> Limits:

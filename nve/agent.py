@@ -39,10 +39,9 @@ LanesOf = Callable[[TenantSystem, str], Lanes | None]
 class Agent:
     """The agent of one NVE, between `start` and `stop`."""
 
-    def __init__(self, nve: OvsInstance, lanes_of: LanesOf, timeout_s: float) -> None:
+    def __init__(self, nve: OvsInstance, lanes_of: LanesOf) -> None:
         self._nve = nve
         self._lanes_of = lanes_of
-        self._timeout_s = timeout_s
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -121,16 +120,14 @@ class Agent:
             self._say(replace(marker, edges=(self._nve.name,), copy=copy))
 
     def _expect(self, order: Signal) -> None:
-        lanes = self._lanes_of(order.system, self._nve.name)
-        if lanes is None:  # the VM has left
-            self._say(replace(order, kind=Kind.RELEASED, edges=()))
-            return
-
         def released(missing: tuple[str, ...]) -> None:
             self._say(replace(order, kind=Kind.RELEASED, edges=missing))
 
-        lanes.expect(order.handover, order.edges, self._timeout_s, released)
-        self._say(replace(order, kind=Kind.EXPECTING, edges=()))
+        lanes = self._lanes_of(order.system, self._nve.name)
+        if lanes and lanes.expect(order.handover, order.edges, released):
+            self._say(replace(order, kind=Kind.EXPECTING, edges=()))
+        else:  # the VM has left, or is just leaving
+            released(order.edges)
 
     def _say(self, signal: Signal) -> None:
         self._socket.send(endmarker.frame(signal))

@@ -1,4 +1,4 @@
-"""End markers: how the destination of a move knows that nothing more comes on the old path.
+"""End markers: how one knows that nothing more comes on the old path of a move.
 
 While a VM's correspondents learn its new place, packets to it take two paths: the old one, by way
 of the source NVE, and the new one.  The new one may be shorter, and packets would overtake those

@@ -22,6 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from nve import freezer
@@ -63,7 +64,7 @@ class _Place:
 class Hypervisor:
     """One VM.  `port` is the number of its OpenFlow port, the same at every NVE.
 
-    `bounds` limit what waits for it, `end_marker` says whether it has lanes (see `nve.lanes`).
+    `bounds` limit what waits for it; with end markers it has lanes (see `nve.lanes`).
     """
 
     def __init__(
@@ -74,13 +75,10 @@ class Hypervisor:
         port: int,
         note: Note,
         bounds: Bounds,
-        *,
-        end_marker: bool,
     ) -> None:
         self.vm = vm
         self.port = port
         self._bounds = bounds
-        self._end_marker = end_marker
         self._pid = pid
         self._cgroup = cgroup
         self._note = note
@@ -92,7 +90,8 @@ class Hypervisor:
         """Wire the VM to an NVE, unless it is; nothing is forwarded."""
         if nve.name in self._places:
             return
-        place = _Place(self._lay(nve), self._lay(nve, lane=True) if self._end_marker else None)
+        with_lane = self._bounds.markers_s is not None
+        place = _Place(self._lay(nve), self._lay(nve, lane=True) if with_lane else None)
         self._places[nve.name] = place
         nve.add_port(place.plug.nve_interface, self.port)
         if place.lane:
@@ -125,7 +124,8 @@ class Hypervisor:
         place = self._places[nve.name]
         self._take_gates_away(place)
         if hold:
-            place.lanes = Lanes(self._pid, place.plug, place.lane, self._bounds)
+            not_asked = partial(self._record, "markers-not-asked-for", nve=nve.name)
+            place.lanes = Lanes(self._pid, place.plug, place.lane, self._bounds, not_asked)
             place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
             place.patience.daemon = True
             place.patience.start()
@@ -170,9 +170,11 @@ class Hypervisor:
         place.set_forwarding(True)
         self._active = nve
         flipped_ns = time.time_ns()
-        # First of all, as hypervisors do it: nothing that the VM says is to be heard before this.
-        self._announcer.announce()
-        freezer.thaw(self._cgroup)
+        try:
+            # First of all, as hypervisors do it: nothing of the VM is to be heard before this.
+            self._announcer.announce()
+        finally:
+            freezer.thaw(self._cgroup)
         resumed_ns = time.time_ns()
         if place.lanes and place.patience:
             place.patience.cancel()

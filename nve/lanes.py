@@ -9,7 +9,8 @@ Without end markers there is the plug alone.  Its gate is opened when the VM run
 With them (`nve.endmarker`), what comes from the source NVE comes by a lane of its own.  The lane's
 gate is opened when the VM runs, the plug's when the markers of all edges have come out of the lane:
 they pass the same queue as the packets they follow, and so say for certain that nothing more comes.
-Since a time-out must end even that, markers that do not come cost order, not packets.
+Since a time-out must end even that, markers that do not come cost order, not packets.  It begins
+when the VM runs: the NVA may be out of reach when it should say whose markers to expect.
 
 A thread waits for the markers.  A marker may come before the NVA has said whose are expected.
 """
@@ -35,21 +36,35 @@ _LONGEST_FRAME = 2048
 
 @dataclass(frozen=True)
 class _Expectation:
-    handover: int
-    edges: frozenset[str]
     deadline_s: float
-    released: Released
+    handover: int = 0
+    edges: frozenset[str] | None = None
+    """None before the NVA has said whose markers to expect."""
+    released: Released | None = None
 
 
 class Lanes:
     """A plug with a gate and, with end markers, a lane with another."""
 
-    def __init__(self, vm_pid: int, plug: Plug, lane: Plug | None, bounds: Bounds) -> None:
-        """Both gates are closed; neither plug nor lane may forward yet."""
+    def __init__(
+        self,
+        vm_pid: int,
+        plug: Plug,
+        lane: Plug | None,
+        bounds: Bounds,
+        not_asked: Callable[[], None],
+    ) -> None:
+        """Both gates are closed; neither plug nor lane may forward yet.
+
+        `not_asked` is called when the time is over and the NVA has not said whose markers to
+        expect.
+        """
+        self._not_asked = not_asked
         self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
         self._lane_gate = Gate(vm_pid, lane.vm_interface, bounds) if lane else None
         self._seen: defaultdict[tuple[int, str], set[int]] = defaultdict(set)
         """The copies that have come, by handover and edge."""
+        self._markers_s = bounds.markers_s
         self._expectation: _Expectation | None = None
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -64,19 +79,27 @@ class Lanes:
     def open(self) -> None:
         """The VM runs: what was held for it is delivered."""
         self._first_gate.open()
+        if self._thread:
+            with self._lock:
+                self._expectation = self._expectation or _Expectation(self._deadline_s())
+            self._wake.send(b"!")
 
-    def expect(
-        self, handover: int, edges: tuple[str, ...], timeout_s: float, released: Released
-    ) -> None:
+    def expect(self, handover: int, edges: tuple[str, ...], released: Released) -> bool:
         """Hold what comes on new paths until the markers of all these edges have come.
 
-        An expectation replaces the one before it, whose markers are expected no longer.
+        An expectation replaces the one before it, whose markers are expected no longer.  False
+        where there is nothing left to hold with.
         """
-        with self._lock:
-            self._plug_gate.close()
-            deadline_s = time.monotonic() + timeout_s
-            self._expectation = _Expectation(handover, frozenset(edges), deadline_s, released)
-        self._wake.send(b"!")
+        try:
+            with self._lock:
+                self._plug_gate.close()
+                self._expectation = _Expectation(
+                    self._deadline_s(), handover, frozenset(edges), released
+                )
+            self._wake.send(b"!")
+        except OSError:
+            return False
+        return True
 
     def give_up(self) -> None:
         """Drop what is held, and what still comes until the VM runs."""
@@ -120,6 +143,10 @@ class Lanes:
                 self._note(self._markers.recv(_LONGEST_FRAME))
             self._release()
 
+    def _deadline_s(self) -> float:
+        assert self._markers_s is not None, "without end markers nothing waits for them"
+        return time.monotonic() + self._markers_s
+
     def _left_s(self) -> float | None:
         with self._lock:
             waiting = self._expectation
@@ -139,10 +166,17 @@ class Lanes:
             waiting = self._expectation
             if waiting is None:
                 return
-            seen = self._seen
-            missing = {edge for edge in waiting.edges if len(seen[waiting.handover, edge]) < NEEDED}
-            if missing and time.monotonic() < waiting.deadline_s:
+            missing = {
+                edge
+                for edge in waiting.edges or ()
+                if len(self._seen[waiting.handover, edge]) < NEEDED
+            }
+            settled = waiting.edges is not None and not missing
+            if not settled and time.monotonic() < waiting.deadline_s:
                 return
             self._plug_gate.open()
             self._expectation = None
-        waiting.released(tuple(sorted(missing)))
+        if waiting.released:
+            waiting.released(tuple(sorted(missing)))
+        else:
+            self._not_asked()

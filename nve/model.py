@@ -108,11 +108,15 @@ def vtep(text: str) -> Vtep:
 
 @dataclass(frozen=True)
 class Bounds:
-    """What may wait for a VM, and for how long."""
+    """What may wait for a VM, and for how long.
+
+    `markers_s` is how long packets wait for the end markers of others; None where there are none.
+    """
 
     packets: int
     octets: int
     time_s: float
+    markers_s: float | None = None
 
     def packets_of(self, mtu: int) -> int:
         """How many packets may wait: none is longer than the MTU, so that both bounds hold."""

@@ -167,7 +167,8 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     yield Rule(Table.FROM_VM, 10, group, (GoTo(Table.FLOOD),), Purpose.FLOOD)
     yield Rule(Table.FROM_VM, 0, any_frame, (GoTo(Table.FORWARD),), Purpose.FORWARD)
     last = match(eth_type=endmarker.ETHERTYPE, eth_dst=endmarker.EVERYBODY)
-    yield Rule(Table.FROM_TUNNEL, 50, last, (Report(),), Purpose.REPORT)
+    reported = Report(meter=state.limits.misses(VXLAN_PORT))
+    yield Rule(Table.FROM_TUNNEL, 50, last, (reported,), Purpose.REPORT)
     yield Rule(Table.FROM_TUNNEL, 10, group, (GoTo(Table.FLOOD_LOCAL),), Purpose.FLOOD)
     for peer in state.peers:
         # Nobody else gets this far; each on its own, so that it is counted by whom.

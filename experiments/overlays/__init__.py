@@ -13,13 +13,17 @@ from nve.model import VmSpec
 
 @dataclass(frozen=True)
 class Relocation:
-    """One move as an overlay sees it.  `port` is the VM's port number at both NVEs."""
+    """One move as an overlay sees it.  `port` is the VM's port number at both NVEs.
+
+    Until it is `deadline_s` old it is the orchestrator's to give up; then it has been forgotten.
+    """
 
     number: int
     vm: VmSpec
     source: str
     destination: str
     port: int
+    deadline_s: float
 
 
 class Refused(Exception):

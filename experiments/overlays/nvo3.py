@@ -68,6 +68,7 @@ class Nvo3:
             "port": move.port,
             "in_flight": settings.in_flight,
             ending: getattr(settings, ending),
+            "deadline_s": move.deadline_s,
         }
 
         def ask(left_s: float, *, again: bool) -> None:

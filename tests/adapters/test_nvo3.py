@@ -13,7 +13,7 @@ from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Overlay
 from tests.helpers.lab import vm_spec
 
-MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11)
+MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
 
 
 @pytest.fixture(autouse=True)

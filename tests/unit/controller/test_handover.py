@@ -6,13 +6,13 @@ vm1 moves from nve1 to nve2; vm2 talks to it from the destination, vm3 from a th
 import pytest
 
 from controller.dissemination import strategy
-from controller.mobility import Phase
+from controller.mobility import GIVE_UP_S, Phase
 from controller.move import Move
 from nve.endmarker import ETHERTYPE, Kind, Signal, agent_mac
 from nve.evaluator import Frame
 from nve.rules import AGENT_PORT, Purpose, Rule, lane_port
 from tests.helpers import frames
-from tests.helpers.fabric import Fabric
+from tests.helpers.fabric import SECOND_NS, Fabric
 from tests.helpers.frames import entering
 from tests.helpers.tenants import RED, vm, vteps
 
@@ -256,6 +256,37 @@ def test_what_an_agent_says_about_an_earlier_handover_comes_too_late() -> None:
     made.say("nve2", late)
     made.settle()
     assert len(made.trace) == lines
+
+
+@pytest.mark.parametrize("expected", [False, True], ids=["not-expecting", "expecting"])
+def test_a_destination_that_stays_out_of_reach_is_waited_for_no_longer(*, expected: bool) -> None:
+    """It died when a kept entry was to change: before or after it had said that it holds."""
+    made = with_entries(fabric("pull", keep=True))
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    old = entry(made, "nve3")
+    assert old
+    made.expire("nve3", old)
+    made.deliver("nve3", "up")
+    if expected:
+        made.deliver("nve2", "down")
+        made.deliver("nve2", "up")
+    made.die("nve2")
+    made.settle()
+    made.ask(made.authority.tick)
+    made.now_ns += int((GIVE_UP_S + 1) * SECOND_NS)
+    made.ask(made.authority.tick)
+    made.settle()
+    (in_flight,) = [rule for nve, rule in made.mortal() if rule.purpose is Purpose.IN_FLIGHT]
+    made.expire("nve1", in_flight)
+    made.settle()
+    assert move.phase is Phase.COMPLETED
+    new = entry(made, "nve3")
+    assert new is None or new.actions != old.actions
+    (ended,) = [line for line in made.trace if line.event == "paths-changed"][1:]
+    assert ended.details == {"nves": ["nve3"], "without_marker": ["nve3"]}
+    assert ended.subject == "vm1"
 
 
 # -- packets from the VM ---------------------------------------------------------------------------

@@ -77,13 +77,12 @@ def test_an_nve_out_of_reach_is_not_waited_for() -> None:
     assert set(waiting.seen) == {"nve2"}
 
 
-def test_where_the_source_is_out_of_reach_nothing_passes() -> None:
+def test_where_the_source_is_out_of_reach_nobody_waits() -> None:
     made = fabric()
     move = departed(made)
     made.disconnect("nve1")
-    waiting = passing(made, move)
-    made.settle()
-    assert waiting.missing == {"nve2", "nve3"}
+    with pytest.raises(Refused, match="nve1, which has to send a marker, is not connected"):
+        passing(made, move)
 
 
 def test_where_nobody_else_is_there_is_nothing_to_wait_for() -> None:
