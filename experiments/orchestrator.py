@@ -8,8 +8,8 @@ A hot move, in order (sections 4.1, 5 and 7 of the draft):
     pause           the VM stops                                           guest blackout begins
                     (with `hold`, after the switch-over; without, before: what comes for the VM
                     between the two would be lost for nothing)
-    last packets    with `end_marker`, what the VM has sent has arrived     meanwhile: both begin
-    transfer        its last state goes over: `pause_ms`                   with the pause
+    transfer        its last state goes over: `pause_ms`; meanwhile, with `end_marker`, what it has
+                    sent last arrives
     activate        NIC flipped, VM announced (R4.1.2, R4.1.6), resumed    guest blackout ends
     arrive          the overlay is told (RFC 8394 activate)
     complete        old entries and the in-flight tunnel are gone (R3.5)
