@@ -190,12 +190,14 @@ class Book:
             before: set[Rule] = set()
             after: set[Rule] = set()
             for about in page.touched:
-                before |= page.told.get(about, frozenset())
-                page.tell(about, self._compile(name, about))
-                after |= page.told[about]
+                told = page.told.get(about, frozenset())
+                wanted = self._compile(name, about)
+                if wanted != told:
+                    page.tell(about, wanted)
+                    before |= told
+                    after |= wanted
             page.touched.clear()
-            change = difference(frozenset(before), frozenset(after))
-            if change:
+            if change := difference(before, after):
                 # An NVE out of reach is told when it comes back; until then it has not confirmed.
                 token = self._next(page)
                 mortal = (rule.key for rule in change.added if rule.mortal)
@@ -298,7 +300,7 @@ class Book:
         state = self._states[nve]
         if isinstance(about, TenantSystem):
             return frozenset(compile_system(state, about))
-        return frozenset(compile_network(state, about)) if about in state.vnis else frozenset()
+        return frozenset(compile_network(state, about)) if state.serves(about) else frozenset()
 
 
 Entry = TypeVar("Entry")

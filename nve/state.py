@@ -7,6 +7,7 @@ a frame is tunnelled (`nve.fit`).
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from nve import fit
 from nve.limits import USUAL, Limits
@@ -114,3 +115,7 @@ class NveState:
     def vnis(self) -> frozenset[Vni]:
         """The virtual networks with a VM here, or with packets in flight for one that left."""
         return frozenset(system.vni for system in [*self.attachments, *self.redirects])
+
+    def serves(self, vni: Vni) -> bool:
+        """Whether a virtual network is one of these."""
+        return any(system.vni == vni for system in chain(self.attachments, self.redirects))
