@@ -130,8 +130,14 @@ class Book:
         self._changed[nve, system] = None
 
     def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
-        _put(self._pages[nve].redirects, system, redirect)
-        self._touch(nve, system)
+        """An NVE has the rules of a virtual network also where only a redirect is left."""
+        page, state = self._pages[nve], self._states[nve]
+        served = state.serves(system.vni)
+        _put(page.redirects, system, redirect)
+        page.touched.add(system)
+        if state.serves(system.vni) != served:
+            page.touched.add(system.vni)
+        self._changed[nve, system] = None
 
     def set_marker(self, nve: str, system: TenantSystem, old: Vtep | None) -> None:
         """Where the end markers of an NVE's agent go."""

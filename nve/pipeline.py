@@ -85,15 +85,19 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
         if system.vni == vni and attachment.role is Role.ACTIVE
     ]
     ports = tuple(map(Output, sorted(active)))
-    members = sorted(state.members.get(vni, ()), key=str)
-    tunnels = tuple(Tunnel(vni, vtep) for vtep in members)
+    members = state.members.get(vni, frozenset())
     exceeded = [mtu for vtep in members if (mtu := state.exceeded(vni, vtep))]
     counted = fit.counted(min(exceeded, default=None))
     here = match(metadata=vni)
-    yield Rule(Table.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
+    yield Rule(Table.FLOOD, 10, here, (*ports, *_tunnels(vni, members), *counted), Purpose.FLOOD)
     yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
     if state.narrow(vni):
         yield from fit.rules(vni, state.limits.reports(VXLAN_PORT))
+
+
+@lru_cache(REMEMBERED)
+def _tunnels(vni: Vni, members: frozenset[Vtep]) -> tuple[Tunnel, ...]:
+    return tuple(Tunnel(vni, vtep) for vtep in sorted(members, key=str))
 
 
 @lru_cache(REMEMBERED)
