@@ -130,8 +130,14 @@ class Book:
         self._changed[nve, system] = None
 
     def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
-        _put(self._pages[nve].redirects, system, redirect)
-        self._touch(nve, system)
+        """An NVE has the rules of a virtual network also where only a redirect is left."""
+        page, state = self._pages[nve], self._states[nve]
+        served = state.serves(system.vni)
+        _put(page.redirects, system, redirect)
+        page.touched.add(system)
+        if state.serves(system.vni) != served:
+            page.touched.add(system.vni)
+        self._changed[nve, system] = None
 
     def set_marker(self, nve: str, system: TenantSystem, old: Vtep | None) -> None:
         """Where the end markers of an NVE's agent go."""
@@ -190,12 +196,14 @@ class Book:
             before: set[Rule] = set()
             after: set[Rule] = set()
             for about in page.touched:
-                before |= page.told.get(about, frozenset())
-                page.tell(about, self._compile(name, about))
-                after |= page.told[about]
+                told = page.told.get(about, frozenset())
+                wanted = self._compile(name, about)
+                if wanted != told:
+                    page.tell(about, wanted)
+                    before |= told
+                    after |= wanted
             page.touched.clear()
-            change = difference(frozenset(before), frozenset(after))
-            if change:
+            if change := difference(before, after):
                 # An NVE out of reach is told when it comes back; until then it has not confirmed.
                 token = self._next(page)
                 mortal = (rule.key for rule in change.added if rule.mortal)
@@ -298,7 +306,7 @@ class Book:
         state = self._states[nve]
         if isinstance(about, TenantSystem):
             return frozenset(compile_system(state, about))
-        return frozenset(compile_network(state, about)) if about in state.vnis else frozenset()
+        return frozenset(compile_network(state, about)) if state.serves(about) else frozenset()
 
 
 Entry = TypeVar("Entry")

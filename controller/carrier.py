@@ -1,14 +1,16 @@
 """Carries out what the NVA has decided: effects become OpenFlow messages to the NVEs.
 
 What several decisions tell one NVE leaves in one piece, with one barrier behind it: a barrier's
-reply confirms everything before it (`controller.book`).  Anything else for that NVE waits for
-nothing and overtakes nothing: what it was told before it leaves first.
+reply confirms everything before it (`controller.book`).  A rule that a later one of them replaces
+does not leave at all.  Anything else for that NVE waits for nothing and overtakes nothing: what it
+was told before it leaves first.
 
 Nothing here is locked; `controller.nva` calls it with its lock held.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any
 
@@ -29,7 +31,7 @@ from nve.messages import (
     Reconcile,
     Tell,
 )
-from nve.rules import AGENT_PORT, Output, Rule
+from nve.rules import AGENT_PORT, Change, Output, Rule
 
 log = logging.getLogger("vmmlab.nva")
 
@@ -41,7 +43,7 @@ class Carrier:
         self._authority = authority
         self._meters = Meters()
         self._datapaths: dict[str, Any] = {}
-        self._unsent: dict[str, tuple[bytes, int]] = {}
+        self._unsent: dict[str, tuple[list[Change], int]] = {}
         """What NVEs are told and has not left yet, and the token of the last of it."""
         self._tokens: dict[tuple[str, int], int] = {}
         self._statistics: dict[tuple[str, int], Statistics] = {}
@@ -96,29 +98,28 @@ class Carrier:
     def carry_out(self, effects: Iterable[Instruction]) -> None:
         """In their order.  One that cannot be carried out keeps none of the others."""
         for effect in effects:
-            try:
+            with _guarded(effect):
                 self._carry_out(effect)
-            except Exception:  # a defect of ours, whatever it is
-                log.exception("not carried out: %s", effect)
-        for nve in list(self._unsent):
-            self._send(nve)
+        for nve, unsent in list(self._unsent.items()):
+            with _guarded(unsent):
+                self._send(nve)
 
     def _tell(self, tell: Tell) -> None:
         nve, change = tell.nve, tell.change
         self._give_meters(nve, change.added)
-        told, _ = self._unsent.get(nve, (b"", 0))
-        self._unsent[nve] = told + openflow.told(change), tell.token
+        changes, _ = self._unsent.get(nve, ([], 0))
+        self._unsent[nve] = [*changes, change], tell.token
         wanted = self._authority.book.rules
         if idle := self._meters.idle(nve, change.removed, lambda: wanted(nve)):
-            told, _ = self._unsent[nve]
-            self._datapaths[nve].send(told)
+            changes, _ = self._unsent[nve]
+            self._datapaths[nve].send(openflow.told(changes))
             self._take_meters_back(nve, idle)
-            self._unsent[nve] = b"", tell.token
+            self._unsent[nve] = [], tell.token
 
     def _send(self, nve: str) -> None:
         if nve in self._unsent:
-            told, token = self._unsent.pop(nve)
-            self._ask_for_confirmation(nve, token, told)
+            changes, token = self._unsent.pop(nve)
+            self._ask_for_confirmation(nve, token, openflow.told(changes))
 
     def _carry_out(self, effect: Instruction) -> None:
         match effect:
@@ -206,3 +207,12 @@ class Carrier:
                 datapath.send_msg(openflow.remove_found(datapath, flow))
         self.ask(nve, openflow.ask_meters, lambda found: self._remove_unwanted_meters(nve, found))
         self._ask_for_confirmation(nve, token)
+
+
+@contextmanager
+def _guarded(what: object) -> Iterator[None]:
+    """What cannot be carried out keeps nothing else."""
+    try:
+        yield
+    except Exception:  # a defect of ours, whatever it is
+        log.exception("not carried out: %s", what)

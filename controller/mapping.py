@@ -7,6 +7,7 @@ network; the same addresses in two virtual networks never meet (R4.1.8).
 """
 
 import enum
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from nve.model import Binding, IPAddress, TenantSystem, Vni
@@ -30,6 +31,8 @@ class Directory:
     def __init__(self) -> None:
         self._bindings: dict[TenantSystem, Binding] = {}
         self._owners: dict[tuple[Vni, IPAddress], TenantSystem] = {}
+        self._members: defaultdict[Vni, Counter[str]] = defaultdict(Counter)
+        """How many tenant systems of a virtual network are bound to each NVE."""
         self._changed: set[TenantSystem] = set()
 
     def __iter__(self) -> Iterator[Binding]:
@@ -83,9 +86,13 @@ class Directory:
 
     def members(self, vni: Vni) -> frozenset[str]:
         """The NVEs that tenant systems of a virtual network are bound to."""
-        return frozenset(item.nve for item in self if item.system.vni == vni)
+        return frozenset(nve for nve, count in self._members[vni].items() if count)
 
     def _put(self, binding: Binding) -> Binding:
-        self._bindings[binding.system] = binding
-        self._changed.add(binding.system)
+        system = binding.system
+        if known := self._bindings.get(system):
+            self._members[system.vni][known.nve] -= 1
+        self._members[system.vni][binding.nve] += 1
+        self._bindings[system] = binding
+        self._changed.add(system)
         return binding

@@ -9,6 +9,7 @@ entry is old is asked of the directory, so that one which names the NVE that the
 is right again, whichever move made it old.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
@@ -50,6 +51,8 @@ class Moves:
         self.all: list[Move] = []
         self._under_way: dict[int, Move] = {}
         """Those that something is left of, by their number."""
+        self._by_system: defaultdict[TenantSystem, dict[int, Move]] = defaultdict(dict)
+        """The same."""
         self._left: list[Move] = []
         self._taken: dict[int, tuple[Phase, bool, frozenset[str]]] = {}
         """Of `take_changed`: those that nothing is left of since, and what it has told."""
@@ -69,9 +72,7 @@ class Moves:
         """
         now_ns = self._outbox.now_ns
         for move in sorted(moves, key=lambda item: item.number):
-            self.all.append(move)
-            self._youngest[move.system] = move
-            self._under_way[move.number] = move
+            self._enter(move)
             self._leave_if_finished(move)
             move.deadline_ns = now_ns + int(move.request.deadline_s * 1e9)
         for move in list(self._under_way.values()):
@@ -125,8 +126,7 @@ class Moves:
         number = len(self.all) + 1
         move = Move(number, request, binding.system, binding.nve, now_ns, deadline_ns)
         self._forget_places(move)
-        self.all.append(move)
-        self._under_way[number] = self._youngest[binding.system] = move
+        self._enter(move)
         self._note(move, "move-accepted", source=move.source, to=request.to)
         self._await(move)
         return move
@@ -156,7 +156,7 @@ class Moves:
             self._await(move)
         self._leave_if_finished(move)
         if step is Step.REBIND:  # an entry that was old for an earlier move may be right again
-            for other in [each for each in self._under_way.values() if each.system == move.system]:
+            for other in list(self._by_system[move.system].values()):
                 self._look(other)
 
     def look_for_progress(self) -> None:
@@ -303,11 +303,7 @@ class Moves:
         return [move for move in self._leaving(nve, system) if move.phase in TUNNELLING]
 
     def _leaving(self, nve: str, system: TenantSystem) -> list[Move]:
-        return [
-            move
-            for move in self._under_way.values()
-            if move.system == system and move.source == nve
-        ]
+        return [move for move in self._by_system[system].values() if move.source == nve]
 
     def _tunnel_ended(self, move: Move, why: str, report: RuleEnded | None = None) -> None:
         """Without a report nobody has counted what it has carried since the arrival."""
@@ -326,16 +322,21 @@ class Moves:
 
     def _forget_places(self, newer: Move) -> None:
         """What moves of the VM that were rolled back have left at the newer one's destination."""
-        for move in list(self._under_way.values()):
-            same = (move.system, move.destination) == (newer.system, newer.destination)
-            if same and move.phase is Phase.ROLLED_BACK:
+        for move in list(self._by_system[newer.system].values()):
+            if move.destination == newer.destination and move.phase is Phase.ROLLED_BACK:
                 move.placed = False
                 self._leave_if_finished(move)
+
+    def _enter(self, move: Move) -> None:
+        self.all.append(move)
+        self._youngest[move.system] = self._under_way[move.number] = move
+        self._by_system[move.system][move.number] = move
 
     def _leave_if_finished(self, move: Move) -> None:
         given_up = move.phase is Phase.ROLLED_BACK and move.placed
         if move.phase in FINISHED and not given_up and move.number in self._under_way:
             self._left.append(self._under_way.pop(move.number))
+            del self._by_system[move.system][move.number]
 
     # -- small things ----------------------------------------------------------------------------
 

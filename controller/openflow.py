@@ -5,6 +5,7 @@ tests read them.
 """
 
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -26,6 +27,7 @@ from nve.rules import (
     Rule,
     SetVirtualNetwork,
     Tunnel,
+    together,
 )
 
 ALL_BITS = 2**64 - 1
@@ -36,13 +38,17 @@ _NICIRA, _CHECK_LARGER, _REG0 = 0x2320, 49, 0x00010004
 """Open vSwitch's own action check_pkt_larger; neither framework knows it."""
 
 
-def told(change: Change) -> bytes:
-    """The flow-mods of a change in one piece, so that they leave together.
+def told(changes: Iterable[Change]) -> bytes:
+    """The flow-mods of changes in one piece, so that they leave together.
 
     An entry is the same at many NVEs, and the framework takes its time: a rule that was put into
     octets lately is not put into them again.
     """
-    return b"".join([*map(_added, change.added), *map(_removed, change.removed)])
+    return b"".join(
+        flow_mod
+        for change in together(changes)
+        for flow_mod in (*map(_added, change.added), *map(_removed, change.removed))
+    )
 
 
 def add(datapath: Any, rule: Rule) -> Any:

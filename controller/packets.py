@@ -56,12 +56,13 @@ def reported(port: int, frame: bytes) -> Report:
 
 
 def _read(port: int, frame: bytes) -> Report:
+    ethertype = int.from_bytes(frame[12:14], "big")
+    if ethertype in (ARP_ETHERTYPE, RARP_ETHERTYPE):
+        return _read_arp(port, ethertype, frame[14:])
     layers: list[Any] = [
         layer for layer in packet.Packet(frame).protocols if not isinstance(layer, bytes)
     ]
     ether = layers[0]
-    if ether.ethertype in (ARP_ETHERTYPE, RARP_ETHERTYPE):
-        return _read_arp(port, ether.ethertype, frame[14:])
     match layers[1:]:
         case [ipv6.ipv6() as network, icmpv6.icmpv6() as message, *_]:
             if network.hop_limit != ND_HOP_LIMIT:

@@ -60,7 +60,8 @@ NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 NO_MAC = "00:00:00:00:00:00"
 """What a switch reads where an advertisement carries no link-layer address option."""
 REMEMBERED = 4096
-"""Ports and networks whose rules are kept: they are compiled again at each step of a move."""
+"""Ports, networks and ways whose rules are kept: they are compiled again at each step of a move,
+and what follows from a rule is found out once (`nve.rules.Rule`)."""
 
 
 def compile_nve(state: NveState) -> frozenset[Rule]:
@@ -78,21 +79,26 @@ def compile_nve(state: NveState) -> frozenset[Rule]:
 def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
-    ports = tuple(
-        Output(attachment.port)
-        for attachment in sorted(state.attachments.values(), key=lambda item: item.port)
-        if attachment.system.vni == vni and attachment.role is Role.ACTIVE
-    )
-    members = sorted(state.members.get(vni, ()), key=str)
-    tunnels = tuple(Tunnel(vni, vtep) for vtep in members)
+    active = [
+        attachment.port
+        for system, attachment in state.attachments.items()
+        if system.vni == vni and attachment.role is Role.ACTIVE
+    ]
+    ports = tuple(map(Output, sorted(active)))
+    members = state.members.get(vni, frozenset())
     exceeded = [mtu for vtep in members if (mtu := state.exceeded(vni, vtep))]
     counted = fit.counted(min(exceeded, default=None))
-    yield _last_marker(vni, tunnels)
+    yield _last_marker(vni, members)
     here = match(metadata=vni)
-    yield Rule(Table.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
+    yield Rule(Table.FLOOD, 10, here, (*ports, *_tunnels(vni, members), *counted), Purpose.FLOOD)
     yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
     if state.narrow(vni):
         yield from fit.rules(vni, state.limits.reports(VXLAN_PORT))
+
+
+@lru_cache(REMEMBERED)
+def _tunnels(vni: Vni, members: frozenset[Vtep]) -> tuple[Tunnel, ...]:
+    return tuple(Tunnel(vni, vtep) for vtep in sorted(members, key=str))
 
 
 @lru_cache(REMEMBERED)
@@ -121,31 +127,20 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
         if state.narrow(system.vni):
             yield fit.of_port(system, attachment.port, state.limits.reports(attachment.port))
     if redirect:
-        yield from _in_flight(state, system, redirect)
+        yield from _in_flight(_onward(state, system, redirect, hairpin=True), system, redirect)
     elif attachment and attachment.role is not Role.DEPARTING:
-        yield _to_vm(Table.FROM_TUNNEL, attachment)
+        yield _to_vm(Table.FROM_TUNNEL, system, attachment.port)
     if attachment and attachment.source and attachment.role is not Role.DEPARTING:
         returning = redirect is not None and attachment.role is Role.PRE_ASSOCIATED
         if attachment.lane or returning:
             yield _from_source(attachment, attachment.source)
     if attachment and attachment.role is Role.ACTIVE:
-        yield _to_vm(Table.FORWARD, attachment)
+        yield _to_vm(Table.FORWARD, system, attachment.port)
     elif remote:
-        yield Rule(
-            Table.FORWARD,
-            10,
-            _frames_for(system),
-            state.towards(system.vni, remote.vtep),
-            Purpose.FORWARD,
-            system,
-            hard_s=remote.lifetime_s or 0,
-            reports_end=remote.lifetime_s is not None,
-        )
-        if remote.kept:
-            onward = state.towards(system.vni, remote.vtep)
-            yield Rule(Table.FORWARD, 9, _frames_for(system), onward, Purpose.FORWARD, system)
+        onward = state.towards(system.vni, remote.vtep)
+        yield from _to_nve(onward, system, remote.lifetime_s, remote.kept)
     elif redirect and not redirect.ending:
-        yield _in_flight_of_neighbours(state, system, redirect)
+        yield _in_flight_of_neighbours(_onward(state, system, redirect), system)
 
 
 def _fixed(state: NveState) -> Iterator[Rule]:
@@ -254,10 +249,29 @@ def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str,
     yield {"eth_type": RARP, "arp_sha": mac}
 
 
-def _to_vm(table: Table, attachment: Attachment) -> Rule:
-    system = attachment.system
-    deliver = (Output(attachment.port),)
-    return Rule(table, 20, _frames_for(system), deliver, Purpose.DELIVER, system)
+@lru_cache(REMEMBERED)
+def _to_vm(table: Table, system: TenantSystem, port: int) -> Rule:
+    return Rule(table, 20, _frames_for(system), (Output(port),), Purpose.DELIVER, system)
+
+
+@lru_cache(REMEMBERED)
+def _to_nve(
+    onward: tuple[Action, ...], system: TenantSystem, lifetime_s: int | None, kept: bool
+) -> tuple[Rule, ...]:
+    """An NVE's entry about a VM behind another one."""
+    entry = Rule(
+        Table.FORWARD,
+        10,
+        _frames_for(system),
+        onward,
+        Purpose.FORWARD,
+        system,
+        hard_s=lifetime_s or 0,
+        reports_end=lifetime_s is not None,
+    )
+    if not kept:
+        return (entry,)
+    return (entry, replace(entry, priority=9, hard_s=0, reports_end=False))
 
 
 def _from_source(attachment: Attachment, source: Vtep) -> Rule:
@@ -281,38 +295,50 @@ def _marker(system: TenantSystem, to: Vtep) -> Rule:
     return Rule(Table.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
 
 
-def _last_marker(vni: Vni, tunnels: tuple[Tunnel, ...]) -> Rule:
+@lru_cache(REMEMBERED)
+def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
     """The agent's markers behind what a VM has sent last go wherever that can have gone."""
     agent = endmarker.agent_mac(vni)
     from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=endmarker.EVERYBODY)
-    return Rule(Table.CLASSIFY, 40, from_agent, tunnels, Purpose.END_MARKER)
+    return Rule(Table.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
 
 
-def _in_flight(state: NveState, system: TenantSystem, redirect: Redirect) -> Iterator[Rule]:
+@lru_cache(REMEMBERED)
+def _in_flight(
+    onward: tuple[Action, ...], system: TenantSystem, redirect: Redirect
+) -> tuple[Rule, ...]:
     """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5).
 
     Once the redirect is ending, a second rule that ends by itself stands above the first: no
     instant is without a rule, and each keeps its counters until it goes.
     """
-    onward: tuple[Action, ...] = ()
-    if redirect.to is not None:
-        onward = state.towards(system.vni, redirect.to, hairpin=True)
     purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
     waiting = Rule(
         Table.FROM_TUNNEL, 30, _frames_for(system), onward, purpose, system, reports_end=True
     )
-    yield waiting
-    if redirect.ending:
-        yield replace(waiting, priority=31, idle_s=redirect.idle_s, hard_s=redirect.timer_s)
+    if not redirect.ending:
+        return (waiting,)
+    ending = replace(waiting, priority=31, idle_s=redirect.idle_s, hard_s=redirect.timer_s)
+    return (waiting, ending)
 
 
-def _in_flight_of_neighbours(state: NveState, system: TenantSystem, redirect: Redirect) -> Rule:
+@lru_cache(REMEMBERED)
+def _in_flight_of_neighbours(onward: tuple[Action, ...], system: TenantSystem) -> Rule:
     """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
-    onward = () if redirect.to is None else state.towards(system.vni, redirect.to)
-    purpose = Purpose.DEPARTED if redirect.to is None else Purpose.FORWARD
+    purpose = Purpose.FORWARD if onward else Purpose.DEPARTED
     return Rule(Table.FORWARD, 20, _frames_for(system), onward, purpose, system)
 
 
+def _onward(
+    state: NveState, system: TenantSystem, redirect: Redirect, *, hairpin: bool = False
+) -> tuple[Action, ...]:
+    """Where a redirect leads; nowhere if packets in flight are dropped."""
+    if redirect.to is None:
+        return ()
+    return state.towards(system.vni, redirect.to, hairpin=hairpin)
+
+
+@lru_cache(REMEMBERED)
 def _frames_for(system: TenantSystem) -> Match:
     return match(metadata=system.vni, eth_dst=system.mac)
 

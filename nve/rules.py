@@ -8,6 +8,7 @@ adapter in `controller` translates without a table of its own and a reader can c
 
 import enum
 import hashlib
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -176,6 +177,9 @@ Action: TypeAlias = (
 )
 
 
+Key: TypeAlias = tuple[Table, int, Match]
+
+
 @dataclass(frozen=True)
 class Rule:
     """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never.
@@ -196,8 +200,8 @@ class Rule:
     hard_s: int = 0
     reports_end: bool = False
 
-    @property
-    def key(self) -> tuple[Table, int, Match]:
+    @cached_property
+    def key(self) -> Key:
         """What a switch identifies a rule by: adding a rule with the same key replaces it."""
         return (self.table, self.priority, self.match)
 
@@ -246,7 +250,7 @@ class Change:
         return bool(self.added or self.removed)
 
 
-def difference(before: frozenset[Rule], after: frozenset[Rule]) -> Change:
+def difference(before: Set[Rule], after: Set[Rule]) -> Change:
     """The change from `before` to `after`.  Additions go first on the wire, so that a frame that
     arrives in between finds the old rule or the new one, never none; a rule whose key is added
     again is replaced by that and needs no removal.  Removals go in the reverse order of additions:
@@ -254,6 +258,28 @@ def difference(before: frozenset[Rule], after: frozenset[Rule]) -> Change:
     added = after - before
     replaced = {rule.key for rule in added}
     removed = {rule for rule in before - after if rule.key not in replaced}
+    return _ordered(added, removed)
+
+
+def together(changes: Iterable[Change]) -> Iterator[Change]:
+    """As few changes as lead to the same rules as all of these do, carried out in their order.
+
+    Of several rules with one key only the last is added, and what stood there before is replaced
+    by that at once.  But a rule that is removed and added again goes in between, as it would have:
+    its end may have to be reported.
+    """
+    added: dict[Key, Rule] = {}
+    removed: dict[Key, Rule] = {}
+    for change in changes:
+        if any(rule.key in removed for rule in change.added):
+            yield _ordered(added.values(), removed.values())
+            added, removed = {}, {}
+        added |= {rule.key: rule for rule in change.added}
+        removed |= {rule.key: rule for rule in change.removed}
+    yield _ordered(added.values(), removed.values())
+
+
+def _ordered(added: Iterable[Rule], removed: Iterable[Rule]) -> Change:
     in_reverse = sorted(removed, key=_order, reverse=True)
     return Change(tuple(sorted(added, key=_order)), tuple(in_reverse))
 

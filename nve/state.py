@@ -7,6 +7,7 @@ a frame is tunnelled (`nve.fit`).
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from nve import fit
 from nve.limits import USUAL, Limits
@@ -95,8 +96,9 @@ class NveState:
 
     def exceeded(self, vni: Vni, to: Vtep) -> int | None:
         """The MTU of the tunnel to another NVE, if a VM of the network may exceed it."""
-        mtu = self.tunnel_mtus.get(to)
-        return mtu if mtu is not None and self.vm_mtus.get(vni, 0) > mtu else None
+        most = self.vm_mtus.get(vni, 0)
+        mtu = self.tunnel_mtus.get(to) if most else None
+        return mtu if mtu is not None and most > mtu else None
 
     def tunnel_mtu(self, way: Output | Tunnel) -> int | None:
         """What a way out of the NVE carries; None where it carries everything."""
@@ -104,7 +106,8 @@ class NveState:
 
     def narrow(self, vni: Vni) -> bool:
         """Whether a VM of the network may exceed the MTU of any tunnel from here."""
-        return any(self.exceeded(vni, peer) is not None for peer in self.peers)
+        most = self.vm_mtus.get(vni, 0)
+        return any(most > mtu for mtu in self.tunnel_mtus.values())
 
     def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
         """What tunnels a frame to another NVE."""
@@ -114,3 +117,7 @@ class NveState:
     def vnis(self) -> frozenset[Vni]:
         """The virtual networks with a VM here, or with packets in flight for one that left."""
         return frozenset(system.vni for system in [*self.attachments, *self.redirects])
+
+    def serves(self, vni: Vni) -> bool:
+        """Whether a virtual network is one of these."""
+        return any(system.vni == vni for system in chain(self.attachments, self.redirects))

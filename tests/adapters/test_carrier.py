@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from controller import counts
+from controller import counts, openflow
 from controller.counts import Counts
 from controller.framework import ofproto, parser
 from controller.move import MoveRequest
@@ -66,6 +66,20 @@ def test_what_is_decided_together_is_told_together(nva: Nva) -> None:
         assert about >= {VM1.mac, VM3.mac}
     confirm(nva, *wires.values())
     assert {nva.authority.move(number).phase for number in moves} == {"converged"}
+
+
+def test_only_the_latest_of_what_is_decided_together_is_told(nva: Nva) -> None:
+    """Both VMs arrive at an NVE with a way for broadcasts, which each of them changes."""
+    wires = connected(nva)
+    redirected(nva, wires)
+    announce_both(nva, wires)
+    nva.act()
+
+    flow_mods = [each for each in wires["nve3"].sent if isinstance(each, parser.OFPFlowMod)]
+    (flood,) = (each for each in flow_mods if each.table_id == Table.FLOOD)
+    (instruction,) = flood.instructions
+    outputs = (each for each in instruction.actions if isinstance(each, parser.OFPActionOutput))
+    assert {10, 12} <= {each.port for each in outputs}
 
 
 def test_it_is_written_down_in_one_line(nva: Nva, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,3 +243,23 @@ def test_what_cannot_be_carried_out_keeps_nothing_else(
     assert "a defect" in caplog.text
     assert all(barriers(wires[nve]) == [] for nve in ("nve1", "nve3"))
     assert {nva.authority.move(number).phase for number in moves} == {"arrived"}
+
+
+def test_what_cannot_be_told_to_an_nve_is_told_to_the_others(
+    nva: Nva, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    wires = connected(nva)
+    redirected(nva, wires)
+    announce_both(nva, wires)
+    told, calls = openflow.told, iter([True])
+
+    def once(changes: Any) -> bytes:
+        if next(calls, False):
+            raise RuntimeError("a defect")
+        return told(changes)
+
+    monkeypatch.setattr(openflow, "told", once)
+    nva.act()
+
+    assert "a defect" in caplog.text
+    assert sum(bool(barriers(wire)) for wire in wires.values()) == len(wires) - 1

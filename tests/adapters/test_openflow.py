@@ -162,7 +162,7 @@ def test_a_rule_is_removed_strictly() -> None:
 
 def test_a_change_is_told_in_one_piece() -> None:
     """The same octets as message by message, also when they have been remembered."""
-    new = [Rule(Table.FORWARD, n, TENANT, (Output(n),), Purpose.DELIVER) for n in (10, 11)]
+    new = [Rule(Table.FORWARD, n, TENANT, (Output(n),), Purpose.DELIVER) for n in (11, 10)]
     old = Rule(Table.FORWARD, 9, TENANT, (), Purpose.FORWARD)
     messages = [*(openflow.add(None, rule) for rule in new), openflow.remove(None, old)]
     for message in messages:
@@ -170,7 +170,7 @@ def test_a_change_is_told_in_one_piece() -> None:
     expected = b"".join(map(Wire().octets, messages))
 
     for _ in range(2):
-        assert openflow.told(Change(tuple(new), (old,))) == expected
+        assert openflow.told([Change(tuple(new), (old,))]) == expected
 
 
 def test_a_flow_that_was_found_is_removed_only_if_it_is_still_the_same() -> None:

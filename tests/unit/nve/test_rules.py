@@ -1,6 +1,9 @@
 """Rules as values, and the change from one set of them to another."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from nve.rules import (
     FIRST_VM_PORT,
     LAST_VM_PORT,
+    Change,
     Output,
     Purpose,
     Rule,
@@ -16,6 +20,7 @@ from nve.rules import (
     difference,
     lane_port,
     match,
+    together,
 )
 from tests.helpers.tenants import vm
 
@@ -37,20 +42,27 @@ def test_a_match_is_the_same_in_any_order() -> None:
     assert match(eth_src="a", in_port=1) == match(in_port=1, eth_src="a")
 
 
+def carried_out(
+    before: frozenset[Rule], changes: Iterable[Change]
+) -> tuple[frozenset[Rule], Counter[Rule]]:
+    """What a switch holds then, and whose ends it has reported."""
+    held = {rule.key: rule for rule in before}
+    reported: Counter[Rule] = Counter()
+    for change in changes:
+        held |= {rule.key: rule for rule in change.added}
+        reported.update(held.pop(rule.key) for rule in change.removed)
+    return frozenset(held.values()), reported
+
+
 @pytest.mark.shows("R3.5")
 @given(tables, tables)
 def test_a_change_leads_from_one_set_to_the_other(
     before: frozenset[Rule], after: frozenset[Rule]
 ) -> None:
     """Carried out as a switch does it, additions first, exactly `after` is left."""
-    change = difference(before, after)
-    held = {rule.key: rule for rule in before}
-    for rule in change.added:
-        held[rule.key] = rule
-    for rule in change.removed:
-        held.pop(rule.key)
+    left, _ = carried_out(before, [difference(before, after)])
 
-    assert frozenset(held.values()) == after
+    assert left == after
 
 
 @given(tables, tables)
@@ -70,6 +82,30 @@ def test_later_tables_are_changed_first(before: frozenset[Rule], after: frozense
 
     assert added == sorted(added, reverse=True)
     assert removed == sorted(removed)
+
+
+@given(st.lists(tables, min_size=2, max_size=6))
+def test_changes_together_do_what_they_do_one_by_one(states: list[frozenset[Rule]]) -> None:
+    changes = [difference(before, after) for before, after in pairwise(states)]
+    fewer = list(together(changes))
+
+    assert carried_out(states[0], fewer) == carried_out(states[0], changes)
+    assert len(fewer) <= len(changes)
+
+
+def test_what_is_superseded_is_not_told() -> None:
+    older, newer = replace(RULE, actions=(Output(11),)), replace(RULE, actions=(Output(12),))
+    other = replace(RULE, priority=9)
+    changes = [Change((older,), ()), Change((newer,), (other,))]
+
+    assert list(together(changes)) == [Change((newer,), (other,))]
+
+
+def test_a_rule_that_comes_back_goes_in_between() -> None:
+    """Else its switch would replace it, and not report its end."""
+    changes = [Change((), (RULE,)), Change((RULE,), ())]
+
+    assert list(together(changes)) == changes
 
 
 def test_a_cookie_is_64_bits_of_the_identity_of_a_rule() -> None:
