@@ -158,6 +158,23 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
     assert new.actions != old.actions
 
 
+def test_a_move_has_not_converged_before_the_edge_has_confirmed_its_new_entry() -> None:
+    made = with_entries(fabric("pull", keep=True))
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    old = expire(made, "nve3")
+    made.deliver("nve3", "up")
+    while not made.nves["nve3"].down:
+        made.deliver("nve2", "down" if made.nves["nve2"].down else "up")
+    kept = entry(made, "nve3")
+    assert kept
+    assert kept.actions == old.actions
+    assert str(move.phase) == Phase.ARRIVED
+    made.settle()
+    assert str(move.phase) == Phase.CONVERGED
+
+
 def test_an_entry_that_is_still_right_is_confirmed() -> None:
     made = with_entries(fabric("pull", keep=True))
     old = expire(made, "nve3")
