@@ -136,13 +136,13 @@ class Authority:
         if nve not in self.book.vteps:
             raise Refused(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
         self._away_since_ns.pop(nve, None)
-        self._entries.refresh(nve)
+        self._entries.refresh(nve, self._handovers.missed(nve))
         self._moves.connected(nve)
         reconcile = self.book.connected(nve)
         self.tally.drops.watch(nve, reconcile.rules)
         self._outbox.put(reconcile)
         self._handovers.connected(nve)
-        self._handovers.give_orders()
+        self._settle()
         self._outbox.record("nve-connected", nve)
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:

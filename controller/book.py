@@ -143,6 +143,7 @@ class Book:
         """Where the end markers of an NVE's agent go."""
         _put(self._pages[nve].markers, system, old)
         self._pages[nve].touched.add(system)
+        self._changed[nve, system] = None
 
     def set_members(self, vni: Vni, nves: Iterable[str]) -> None:
         """Where frames to a group address of a virtual network have to go."""
@@ -180,7 +181,7 @@ class Book:
     def systems(self, nve: str) -> frozenset[TenantSystem]:
         """The VMs that an NVE has to know something about."""
         state = self._states[nve]
-        return frozenset({*state.attachments, *state.remotes, *state.redirects})
+        return frozenset({*state.attachments, *state.remotes, *state.redirects, *state.markers})
 
     def take_changed(self) -> list[tuple[str, TenantSystem]]:
         """Whose part of which NVE's page has changed since this was asked last."""
@@ -219,12 +220,10 @@ class Book:
         page.touched.clear()
         page.added.clear()
         state = self._states[nve]
-        known: set[TenantSystem | Vni] = {
-            *(*state.attachments, *state.remotes, *state.redirects, *state.markers)
-        }
         page.told.clear()
         page.reporting.clear()
-        for about in known | state.vnis:
+        known: set[TenantSystem | Vni] = {*self.systems(nve), *state.vnis}
+        for about in known:
             page.tell(about, self._compile(nve, about))
         return Reconcile(nve, self.rules(nve), self._next(page))
 

@@ -6,14 +6,17 @@ earlier ones.  Each is one line of JSON; `controller.journal` keeps the lines.
 
     vms        names and what they stand for
     bindings   the directory, with sequence numbers
-    places     what one NVE has to know about one VM: its port and role, its entry, its redirect
+    places     what one NVE has to know about one VM: its port and role, its entry, its redirect,
+               and where its agent's end markers go
     moves      those of all times: phase, number, request, when it was asked for
     vm_mtus    what the VMs of a network may send
+    paths      the handover of one VM that is under way, or that it is over
     handovers  how many there were, so that no number is used twice
     traced     how long the trace was with what the decision recorded in it, bytes
 
 Not kept, because it is found out anew: what NVEs have confirmed (they are told everything when they
-connect), counts, and handovers under way (the destination's time-out ends them).
+connect), which of them wait for a handover (their old entries say so), which markers have come (the
+destinations know that), and counts.
 """
 
 from collections.abc import Iterable
@@ -23,11 +26,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from controller.book import Book
-from controller.handover import Handovers
+from controller.handover import Handovers, PathChange
 from controller.mapping import Directory
 from controller.move import Move
 from controller.moves import Moves
-from nve.model import Binding, TenantSystem, Vni
+from nve.model import Binding, TenantSystem, Vni, Vtep
 from nve.state import Attachment, Redirect, RemoteEntry
 
 
@@ -40,6 +43,7 @@ class Place:
     attachment: Attachment | None = None
     remote: RemoteEntry | None = None
     redirect: Redirect | None = None
+    marker: Vtep | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Change:
     places: tuple[Place, ...] = ()
     moves: tuple[Move, ...] = ()
     vm_mtus: dict[Vni, int] = field(default_factory=dict)
+    paths: tuple[PathChange, ...] = ()
     handovers: int = 0
     traced: int | None = None
 
@@ -78,7 +83,7 @@ def decode(line: bytes) -> Change:
 def merged(changes: Iterable[Change]) -> Change:
     """What all changes together make, in their order."""
     vms: dict[str, TenantSystem] = {}
-    parts: dict[str, dict[Any, Any]] = {"bindings": {}, "places": {}, "moves": {}}
+    parts: dict[str, dict[Any, Any]] = {"bindings": {}, "places": {}, "moves": {}, "paths": {}}
     vm_mtus: dict[Vni, int] = {}
     handovers = 0
     traced = None
@@ -87,9 +92,11 @@ def merged(changes: Iterable[Change]) -> Change:
         parts["bindings"] |= {item.system: item for item in change.bindings}
         parts["places"] |= {(item.nve, item.system): item for item in change.places}
         parts["moves"] |= {item.number: item for item in change.moves}
+        parts["paths"] |= {item.system: item for item in change.paths}
         vm_mtus |= change.vm_mtus
         handovers = max(handovers, change.handovers)
         traced = traced if change.traced is None else change.traced
+    parts["paths"] = {system: item for system, item in parts["paths"].items() if item.handover}
     whole = {name: tuple(items.values()) for name, items in parts.items()}
     return Change(vms=vms, vm_mtus=vm_mtus, handovers=handovers, traced=traced, **whole)
 
@@ -121,6 +128,7 @@ class Durable:
             places=tuple(self._place(nve, system) for nve, system in book.take_changed()),
             moves=self._moves.take_changed(),
             vm_mtus={} if book.vm_mtus == known.vm_mtus else dict(book.vm_mtus),
+            paths=self._handovers.take_changed(),
             handovers=self._handovers.last if self._handovers.last > known.handovers else 0,
         )
         if change.vms or change.vm_mtus or change.handovers:
@@ -138,6 +146,7 @@ class Durable:
             places=tuple(self._place(nve, system) for nve, system in known),
             moves=tuple(self._moves.all),
             vm_mtus=dict(self._book.vm_mtus),
+            paths=self._handovers.path_changes(),
             handovers=self._handovers.last,
         )
 
@@ -146,7 +155,10 @@ class Durable:
 
         Raises ValueError for the state of another data centre.
         """
-        strangers = {place.nve for place in whole.places} - set(self._book)
+        under_way = [change.handover for change in whole.paths if change.handover]
+        named = [place.nve for place in whole.places]
+        named += [nve for each in under_way for nve in (each.destination, *each.edges)]
+        strangers = set(named) - set(self._book)
         if strangers:
             raise ValueError(f"it speaks of {', '.join(sorted(strangers))}, which is no NVE here")
         self._vms |= whole.vms
@@ -157,12 +169,12 @@ class Durable:
                 self._book.attach(place.nve, place.attachment)
             self._book.set_remote(place.nve, place.system, place.remote)
             self._book.set_redirect(place.nve, place.system, place.redirect)
+            self._book.set_marker(place.nve, place.system, place.marker)
         for vni, mtu in whole.vm_mtus.items():
             self._book.raise_vm_mtu(vni, mtu)
         for vni in {binding.system.vni for binding in whole.bindings}:
             self._book.set_members(vni, self._directory.members(vni))
-        self._handovers.last = whole.handovers
-        self._handovers.restored()
+        self._handovers.restore(whole.handovers, whole.paths)
         self._book.doubt()
         self._moves.restore(whole.moves)
 
@@ -174,4 +186,5 @@ class Durable:
             state.attachments.get(system),
             state.remotes.get(system),
             state.redirects.get(system),
+            state.markers.get(system),
         )

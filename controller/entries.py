@@ -84,12 +84,22 @@ class Entries:
             if binding and binding.nve != nve:
                 self.enter(nve, binding)
 
-    def refresh(self, nve: str) -> None:
+    def refresh(self, nve: str, but: frozenset[TenantSystem]) -> None:
         """An NVE has been out of reach, and what it held may have expired unheard: it gets the
-        entries of now, for old ones would only lead it astray for another lifetime."""
+        entries of now, for old ones would only lead it astray for another lifetime.  `but` those
+        about VMs that it waits for a handover of."""
         remotes = self._book.state(nve).remotes
-        mortal = [system for system, entry in remotes.items() if entry.lifetime_s]
-        self.enter_again((nve, system) for system in mortal)
+        mortal = {system for system, entry in remotes.items() if entry.lifetime_s}
+        self.enter_again((nve, system) for system in mortal - but)
+
+    def leads_on(self, nve: str, system: TenantSystem) -> bool:
+        """Whether an NVE's entry is old, and what it sends still reaches the VM, redirected."""
+        entry, binding = self._book.state(nve).remotes.get(system), self._directory.find(system)
+        if entry is None or binding is None or not self.is_outdated(nve, binding):
+            return False
+        (old,) = (name for name, vtep in self._book.vteps.items() if vtep == entry.vtep)
+        redirect = self._book.state(old).redirects.get(system)
+        return redirect is not None and redirect.to is not None
 
     def outdated(self, binding: Binding) -> frozenset[str]:
         """The NVEs that would send a VM's packets to where it no longer is."""

@@ -16,12 +16,17 @@ meanwhile use them on, and wait for the next.  Orders that an NVE was out of rea
 when it connects again; doing them twice does no harm.  Of an edge out of reach no marker comes; the
 destination's time-out, which needs no NVA, ends the handover then.
 
+Handovers outlive the NVA's process (`controller.durable`): for the next one, every NVE was out of
+reach.  What a destination has seen and said meanwhile is not lost: when it is told again to expect
+markers, it finds those that have come, and says again what nobody has heard.  Which edges wait is
+found out anew when they connect: those with an old entry that still leads to the VM (`missed`).
+
 No I/O: orders go into the outbox, after what the book tells the same NVE (`give_orders`).
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from controller.book import Book
 from controller.entries import Entries
@@ -33,7 +38,7 @@ from nve.model import TenantSystem, Vtep
 from nve.state import Role
 
 
-@dataclass
+@dataclass(frozen=True)
 class Handover:
     """One handover of its edges.  They are `switched` when they have been told the new path."""
 
@@ -42,6 +47,14 @@ class Handover:
     destination: str
     edges: frozenset[str]
     switched: bool
+
+
+@dataclass(frozen=True)
+class PathChange:
+    """The handover of one VM; None when it is over."""
+
+    system: TenantSystem
+    handover: Handover | None
 
 
 class Handovers:
@@ -67,6 +80,8 @@ class Handovers:
         self._under_way: dict[TenantSystem, Handover] = {}
         self._expired: defaultdict[TenantSystem, set[str]] = defaultdict(set)
         """The edges that use an expired entry on until their handover."""
+        self._changed: dict[TenantSystem, None] = {}
+        """The VMs with another `PathChange` than was last asked for."""
         self._orders: list[Order] = []
         self.last = 0
         """The number of the latest; none is used twice, also not by a later process."""
@@ -114,12 +129,28 @@ class Handovers:
         else:
             self._enter(edge, system)
 
+    def missed(self, nve: str) -> frozenset[TenantSystem]:
+        """An NVE was out of reach, and old entries that it uses on may have expired unheard.
+
+        Those change by a handover, if what is sent on them still reaches the VM: returns the VMs.
+        """
+        if not self.enabled:
+            return frozenset()
+        remotes = self._book.state(nve).remotes.items()
+        kept = (system for system, entry in remotes if entry.kept)
+        missed = frozenset(system for system in kept if self._entries.leads_on(nve, system))
+        for system in missed:
+            self.expired(system, nve)
+        return missed
+
     def look(self, may_begin: Callable[[TenantSystem], bool]) -> None:
         """Begin the handovers that nothing stands in the way of any more."""
         for system in [item for item in self._expired if item not in self._under_way]:
             if may_begin(system):
-                edges = frozenset(self._expired.pop(system))
-                self._expect(self._begin(system, edges, switched=False))
+                waiting = self._expired.pop(system)
+                edges = frozenset(edge for edge in waiting if self._is_old(edge, system))
+                if edges:
+                    self._expect(self._begin(system, edges, switched=False))
 
     def signalled(self, nve: str, signal: Signal) -> None:
         """An agent has said something.  What is about an earlier handover comes too late."""
@@ -147,14 +178,27 @@ class Handovers:
                     self._switch(handover)
                 self._end(handover, tuple(sorted(handover.edges)))
 
-    def restored(self) -> None:
-        """The NVA has started again, and knows no handover that was under way.
+    def take_changed(self) -> tuple[PathChange, ...]:
+        """Those that are not as they were when this was asked last."""
+        changed, self._changed = self._changed, {}
+        return tuple(PathChange(system, self._under_way.get(system)) for system in changed)
 
-        A destination may hold for one that it was never told of: it is told not to wait.
+    def path_changes(self) -> tuple[PathChange, ...]:
+        """All that are not over."""
+        return tuple(PathChange(*each) for each in self._under_way.items())
+
+    def restore(self, last: int, changes: Iterable[PathChange]) -> None:
+        """Go on with what a process before this one had begun, when the NVEs connect.
+
+        Where nothing was, a destination may still hold for a handover that nobody remembers: it is
+        told not to wait.
         """
+        self.last = last
+        self._under_way |= {each.system: each.handover for each in changes if each.handover}
         for nve in self._book:
             for system, attachment in self._book.state(nve).attachments.items():
-                if attachment.lane and attachment.role is Role.ACTIVE:
+                active = attachment.lane and attachment.role is Role.ACTIVE
+                if active and system not in self._under_way:
                     self._begin(system, frozenset(), switched=True)
 
     def give_orders(self) -> None:
@@ -167,11 +211,13 @@ class Handovers:
         assert binding is not None, f"{system} has paths but is not in the directory"
         handover = Handover(self.number(), system, binding.nve, edges, switched)
         self._under_way[system] = handover
+        self._changed[system] = None
         return handover
 
     def _switch(self, handover: Handover) -> None:
         """The destination holds (or knows the VM no longer): the edges may take the new path."""
-        handover.switched = True
+        self._under_way[handover.system] = replace(handover, switched=True)
+        self._changed[handover.system] = None
         before = self.paths(handover.system)
         for edge in sorted(handover.edges & set(before)):
             self._enter(edge, handover.system)
@@ -179,6 +225,7 @@ class Handovers:
 
     def _end(self, handover: Handover, missing: tuple[str, ...]) -> None:
         del self._under_way[handover.system]
+        self._changed[handover.system] = None
         self._withdraw_markers(handover)
         self._outbox.record(
             "paths-changed",
@@ -198,6 +245,10 @@ class Handovers:
     def _withdraw_markers(self, handover: Handover) -> None:
         for edge in handover.edges:
             self._book.set_marker(edge, handover.system, None)
+
+    def _is_old(self, edge: str, system: TenantSystem) -> bool:
+        binding = self._directory.find(system)
+        return binding is not None and self._entries.is_outdated(edge, binding)
 
     def _enter(self, edge: str, system: TenantSystem) -> None:
         binding = self._directory.find(system)

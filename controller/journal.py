@@ -20,7 +20,8 @@ from pathlib import Path
 
 from controller.durable import Change, decode, encode, merged
 
-FORMAT, VERSION = "vmmlab NVA state", 1
+FORMAT, VERSION = "vmmlab NVA state", 2
+"""Version 1 knew no handovers under way; an NVA that reads 1 only would leave them out."""
 REMEDY = "move it away, and the NVA starts with nothing: all VMs have to be associated again"
 LEAST_BYTES = 1 << 20
 """A file that has grown by less than this is not written anew."""
@@ -78,7 +79,7 @@ class Journal:
             raise self._unreadable(
                 f"is of version {found['version']}, and this NVA reads up to {VERSION}"
             )
-        if found != self._header:
+        if found != self._header | {"version": found["version"]}:
             raise self._unreadable("is about other NVEs, or the same with other addresses")
         changes = []
         for number, line in enumerate(lines, 2):

@@ -140,7 +140,8 @@ AFTER_RESTART: Final[Mapping[Phase, str]] = {
     P.REDIRECTED: "waits for the arrival, which the orchestrator has to repeat if it was not "
     "heard; rolled back at the new deadline",
     P.ARRIVED: "every NVE gets its rules of now and confirms them; entries with a lifetime are "
-    "replaced by those of now; the in-flight rule is told again and ends by itself again",
+    "replaced by those of now, kept ones by a handover; the in-flight rule is told "
+    "again and ends by itself again",
     P.CONVERGED: "the in-flight rule is told again and ends by itself again",
     P.DRAINED: "as arrived, without the in-flight rule",
     P.COMPLETED: "stays; nothing was left of it",

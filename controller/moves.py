@@ -160,7 +160,8 @@ class Moves:
                 self._look(other)
 
     def look_for_progress(self) -> None:
-        """Go on with every move whose phase has what it waits for."""
+        """Go on with every move whose phase has what it waits for, now that all has been told."""
+        self._settle()
         for move in list(self._under_way.values()):
             self._look(move)
 

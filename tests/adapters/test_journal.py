@@ -11,6 +11,7 @@ import pytest
 
 from controller import journal
 from controller.durable import Change, Place, decode, encode, merged
+from controller.handover import Handover, PathChange
 from controller.journal import Journal, Unreadable
 from controller.mapping import Directory
 from controller.mobility import Phase
@@ -24,7 +25,7 @@ from tests.helpers.nva import confirm, connected, settings
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
 VM1, VM2, NAMESAKE = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("blue", 1, "nve2", BLUE)
-SYSTEM = VM1.tenant_system
+SYSTEM, OTHER = VM1.tenant_system, VM2.tenant_system
 VTEPS = {name: str(address) for name, address in vteps().items()}
 SIX = vteps(version=6)
 
@@ -43,7 +44,7 @@ CHANGES = {
             Place("nve2", SYSTEM, remote=RemoteEntry(vteps()["nve1"], 2)),
             Place("nve3", SYSTEM, remote=RemoteEntry(SIX["nve1"]), redirect=Redirect(None)),
             Place("nve3", NAMESAKE.tenant_system, redirect=Redirect(SIX["nve1"], idle_s=2)),
-            Place("nve1", VM2.tenant_system),
+            Place("nve1", OTHER, marker=SIX["nve2"]),
         )
     ),
     "moves": Change(
@@ -55,6 +56,12 @@ CHANGES = {
             ),
         ),
         handovers=3,
+    ),
+    "paths": Change(
+        paths=(
+            PathChange(SYSTEM, Handover(3, SYSTEM, "nve2", frozenset({"nve1", "nve3"}), False)),
+            PathChange(OTHER, Handover(2, OTHER, "nve3", frozenset(), True)),
+        )
     ),
     "the trace": Change(traced=0),
 }  # fmt: skip
@@ -102,6 +109,33 @@ def test_later_changes_replace_parts_of_earlier_ones(tmp_path: Path) -> None:
     )
 
 
+def test_a_handover_that_is_over_is_forgotten(tmp_path: Path) -> None:
+    first, second = CHANGES["paths"].paths
+    written(tmp_path, CHANGES["paths"], Change(paths=(PathChange(SYSTEM, None),)))
+
+    assert opened(tmp_path).before.paths == (second,)
+    written(tmp_path, CHANGES["paths"])
+    assert set(opened(tmp_path).before.paths) == {first, second}
+
+
+def test_what_version_1_has_written_is_read(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    header = {"format": journal.FORMAT, "version": 1, "nves": VTEPS}
+    place = (
+        b'{"nve":"nve2","system":{"vni":5000,"mac":"02:00:00:00:00:01"},"attachment":null,'
+        b'"remote":{"vtep":"10.1.0.1","lifetime_s":2,"kept":true},"redirect":null}'
+    )
+    path.write_bytes(b"")
+    appended(path, json.dumps(header).encode())
+    appended(path, b'{"places":[%s],"handovers":3}' % place)
+
+    entry = RemoteEntry(vteps()["nve1"], 2, kept=True)
+    found = Change(places=(Place("nve2", SYSTEM, remote=entry),), handovers=3)
+    assert opened(tmp_path).before == found
+    assert b'"version": 2' in path.read_bytes()
+    assert opened(tmp_path).before == found
+
+
 def test_a_new_directory_holds_nothing(tmp_path: Path) -> None:
     assert not opened(tmp_path).before
     assert not opened(tmp_path).before
@@ -135,7 +169,7 @@ def test_any_other_damage_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [
-        ({"version": 2}, "is of version 2, and this NVA reads up to 1"),
+        ({"version": 3}, "is of version 3, and this NVA reads up to 2"),
         ({"nves": {"nve1": "10.9.9.9"}}, "is about other NVEs"),
     ],
 )
@@ -290,13 +324,21 @@ def test_the_trace_has_what_was_decided_when_the_nva_was_killed(
     assert [binding.system for binding in third.authority.directory] == [SYSTEM]
 
 
-def test_a_state_that_speaks_of_other_nves_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        Change(places=(Place("nve9", SYSTEM),)),
+        Change(paths=(PathChange(SYSTEM, Handover(1, SYSTEM, "nve9", frozenset(), True)),)),
+        Change(paths=(PathChange(SYSTEM, Handover(1, SYSTEM, "nve1", frozenset({"nve9"}), True)),)),
+    ],
+    ids=["place", "destination", "edge"],
+)
+def test_a_state_that_speaks_of_other_nves_is_refused(tmp_path: Path, stranger: Change) -> None:
     """The header could be right, and the rest nonsense."""
     wanted = settings(tmp_path)
     path = tmp_path / "state" / "journal"
     first = Nva(wanted)
     assert path.exists()
-    stranger = Change(places=(Place("nve9", SYSTEM),))
     appended(path, encode(stranger))
 
     with pytest.raises(ValueError, match="it speaks of nve9, which is no NVE here"):

@@ -103,6 +103,15 @@ def test_later_tables_are_told_first(book: Book) -> None:
     assert tables == sorted(tables, reverse=True)
 
 
+def test_a_way_for_end_markers_is_something_to_know_about_a_vm(book: Book) -> None:
+    """Also where nothing else is known of it any more."""
+    book.set_marker("nve3", VM1.tenant_system, vteps()["nve1"])
+    assert book.take_changed()[-1] == ("nve3", VM1.tenant_system)
+    assert book.systems("nve3") == {VM1.tenant_system}
+    (rule,) = (each for each in book.connected("nve3").rules if each.about == VM1.tenant_system)
+    assert rule.purpose is Purpose.END_MARKER
+
+
 def test_confirming_a_token_confirms_all_earlier_ones(book: Book) -> None:
     book.attach("nve1", attachment(VM1))
     (first,) = book.settle()

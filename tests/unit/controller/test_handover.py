@@ -1,67 +1,27 @@
-"""Changing paths without a packet overtaking another: who is told what, in which order.
-
-vm1 moves from nve1 to nve2; vm2 talks to it from the destination, vm3 from a third NVE.
-"""
+"""Changing paths without a packet overtaking another: who is told what, in which order."""
 
 import pytest
 
-from controller.dissemination import strategy
 from controller.mobility import GIVE_UP_S, Phase
-from controller.move import Move
-from nve.endmarker import ETHERTYPE, Kind, Signal, agent_mac
-from nve.evaluator import Frame
-from nve.rules import AGENT_PORT, Purpose, Rule, lane_port
+from nve.endmarker import Kind, Signal
+from nve.rules import Purpose, lane_port
 from tests.helpers import frames
-from tests.helpers.fabric import SECOND_NS, Fabric
+from tests.helpers.fabric import SECOND_NS
 from tests.helpers.frames import entering
-from tests.helpers.tenants import RED, vm, vteps
-
-VM1, VM2, VM3 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("vm3", 3, "nve3")
-SYSTEM = VM1.tenant_system
-MARKER: Frame = {
-    "in_port": AGENT_PORT,
-    "eth_type": ETHERTYPE,
-    "eth_src": agent_mac(RED),
-    "eth_dst": VM1.mac,
-}
-
-
-def fabric(update: str = "push", *, keep: bool = False, end_markers: bool = True) -> Fabric:
-    lifetime_s = 2 if update == "pull" else None
-    dissemination = strategy(update, lifetime_s, keeps_expired=keep)
-    made = Fabric(vteps(4), dissemination, end_markers=end_markers)
-    for each in (VM1, VM2, VM3):
-        made.associate(each)
-    made.settle()
-    return made
-
-
-def with_entries(made: Fabric) -> Fabric:
-    """NVEs that pull have asked for vm1."""
-    for each in (VM2, VM3):
-        made.send(each.name, frames.ipv4(each, VM1.mac))
-    made.settle()
-    return made
-
-
-def departed(made: Fabric, to: str = "nve2") -> Move:
-    """A move that waits for the VM's arrival."""
-    move = made.request_move("vm1", to)
-    made.settle()
-    made.depart(move)
-    made.settle()
-    assert move.phase is Phase.REDIRECTED
-    return move
-
-
-def orders(made: Fabric) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    return [(nve, signal.kind, signal.edges) for nve, signal in made.orders]
-
-
-def entry(made: Fabric, nve: str) -> Rule | None:
-    rules = made.nves[nve].rules.values()
-    found = [each for each in rules if each.purpose is Purpose.FORWARD and each.about == SYSTEM]
-    return max(found, key=lambda rule: rule.priority, default=None)
+from tests.helpers.handovers import (
+    MARKER,
+    SYSTEM,
+    VM1,
+    VM2,
+    VM3,
+    departed,
+    entry,
+    expire,
+    fabric,
+    orders,
+    with_entries,
+)
+from tests.helpers.tenants import vm, vteps
 
 
 @pytest.mark.shows("R4.1.4", "R5.4")
@@ -182,10 +142,7 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
     made.settle()
     assert [nve for nve, kind, _ in orders(made) if kind is Kind.SEND_MARKER] == ["nve2"]
     made.orders.clear()
-    old = entry(made, "nve3")
-    assert old
-    assert old.hard_s
-    made.expire("nve3", old)
+    old = expire(made, "nve3")
     kept = entry(made, "nve3")
     assert kept
     assert kept.actions == old.actions
@@ -202,11 +159,26 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
     assert new.actions != old.actions
 
 
+def test_a_move_has_not_converged_before_the_edge_has_confirmed_its_new_entry() -> None:
+    made = with_entries(fabric("pull", keep=True))
+    move = departed(made)
+    made.activate(move)
+    made.settle()
+    old = expire(made, "nve3")
+    made.deliver("nve3", "up")
+    while not made.nves["nve3"].down:
+        made.deliver("nve2", "down" if made.nves["nve2"].down else "up")
+    kept = entry(made, "nve3")
+    assert kept
+    assert kept.actions == old.actions
+    assert str(move.phase) == Phase.ARRIVED
+    made.settle()
+    assert str(move.phase) == Phase.CONVERGED
+
+
 def test_an_entry_that_is_still_right_is_confirmed() -> None:
     made = with_entries(fabric("pull", keep=True))
-    old = entry(made, "nve3")
-    assert old
-    made.expire("nve3", old)
+    old = expire(made, "nve3")
     made.settle()
     assert entry(made, "nve3") == old
     assert made.orders == []
@@ -221,9 +193,7 @@ def test_an_old_entry_that_expires_during_a_move_changes_at_the_arrival(
     made.activate(departed(made))
     made.settle()
     move = departed(made, to)
-    old = entry(made, "nve3")
-    assert old
-    made.expire("nve3", old)
+    old = expire(made, "nve3")
     made.settle()
     kept = entry(made, "nve3")
     assert kept

@@ -16,8 +16,8 @@ from nve.endmarker import COPIES, NEEDED, Kind, Signal
 from nve.messages import Signalled
 from nve.rules import AGENT_PORT, VXLAN_PORT
 from tests.helpers.fabric import Fabric
+from tests.helpers.handovers import SYSTEM, departed, fabric
 from tests.helpers.tenants import BLUE, vm, vteps
-from tests.unit.controller.test_handover import SYSTEM, departed, fabric
 
 
 def passing(made: Fabric, move: Move) -> Passing:

@@ -1,0 +1,153 @@
+"""Watches a handover (`tests.helpers.handovers`): nothing may overtake, and an end has to come.
+
+nve3 is the edge that is looked at.  What is delivered is delivered by the referee.
+"""
+
+from collections.abc import Callable
+
+from controller.durable import Change, decode, merged
+from controller.move import Move
+from nve import messages
+from nve.endmarker import Kind, Signal
+from nve.rules import Rule, lane_port
+from tests.helpers.fabric import Direction, Fabric
+from tests.helpers.handovers import (
+    MARKER,
+    SYSTEM,
+    departed,
+    entry,
+    expire,
+    fabric,
+    marker_rules,
+    with_entries,
+)
+from tests.helpers.tenants import vteps
+
+
+class Referee:
+    """Watches whether the order of packets to vm1 is kept.
+
+    The destination holds when an edge takes another path, and until that edge has sent its marker
+    on the one before.  Broken, it raises AssertionError while the fabric delivers.
+    """
+
+    def __init__(self, made: Fabric, edge: str) -> None:
+        self._made = made
+        self._edge = edge
+        self._open = {made.where["vm1"]}
+        """The NVEs at which the VM is reached without being waited for."""
+        self.switched = False
+        """Whether the edge has left a path whose marker nobody has waited for yet."""
+        self._path = self._now()
+        self._release, self._activate, self._on_change = made.release, made.activate, made.on_change
+        made.release, made.activate = self.release, self.activate  # type: ignore[method-assign]
+        made.on_change = self.look
+
+    def look_away(self) -> None:
+        """From now on order may suffer."""
+        made = self._made
+        made.on_change, made.release = self._on_change, self._release  # type: ignore[method-assign]
+
+    def activate(self, move: Move) -> None:
+        """The destination holds from before the VM runs there."""
+        self._open.discard(move.destination)
+        self._activate(move)
+
+    def look(self, _: Rule) -> None:
+        before, self._path = self._path, self._now()
+        if None not in (before, self._path) and before != self._path:
+            at = self._made.where["vm1"]
+            holding = at not in self._open or (at, SYSTEM) in self._made.expecting
+            assert holding, f"{self._edge} leaves {before}, and {at} does not hold"
+            self.switched = True
+
+    def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
+        waited = self._edge in expected.edges and self._edge not in missing
+        assert waited or not self.switched, f"{nve} did not wait for {self._edge}"
+        self.switched = False
+        self._open.add(nve)
+        self._release(nve, expected, missing)
+
+    def deliver(self, nve: str, direction: Direction) -> None:
+        """A marker has to come out of the lane."""
+        node, lane = self._made.nves[nve], lane_port(self._made.port("vm1"))
+        message = node.down[0] if direction == "down" else None
+        if isinstance(message, messages.Order) and message.signal.kind is Kind.SEND_MARKER:
+            places = self._made.deliveries(MARKER, nve)
+            assert places == ((self._made.where["vm1"], lane),), (
+                f"the marker of {nve} comes to {places}"
+            )
+        self._made.deliver(nve, direction)
+
+    def settle(self) -> None:
+        while ways := self._made.under_way():
+            self.deliver(*ways[0])
+
+    def _now(self) -> object:
+        found = entry(self._made, self._edge)
+        return found.actions if found else None
+
+
+Begun = tuple[Fabric, Referee]
+
+
+def arriving() -> Begun:
+    """With push: nve2 and nve3 are edges, told at once."""
+    made = fabric()
+    move = departed(made)
+    watched = Referee(made, "nve3")
+    made.activate(move)
+    return made, watched
+
+
+def expiring() -> Begun:
+    """With pull: the VM has been at nve2 for a while, and nve3's entry has expired."""
+    made, watched = arrived()
+    expire(made, "nve3")
+    return made, watched
+
+
+def arrived() -> Begun:
+    made = with_entries(fabric("pull", keep=True))
+    move = departed(made)
+    watched = Referee(made, "nve3")
+    made.activate(move)
+    watched.settle()
+    made.orders.clear()
+    return made, watched
+
+
+def until(begin: Callable[[], Begun], moment: int) -> Begun:
+    made, watched = begin()
+    for _ in range(moment):
+        for way in made.under_way()[:1]:
+            watched.deliver(*way)
+    return made, watched
+
+
+def restarted(made: Fabric, watched: Referee) -> None:
+    made.kill()
+    made.connect_all()
+    watched.settle()
+
+
+def ended(made: Fabric) -> list[dict[str, object]]:
+    """What the trace says about handovers that had edges."""
+    lines = [line.details for line in made.trace if line.event == "paths-changed"]
+    return [dict(details) for details in lines if details["nves"]]
+
+
+def kept(made: Fabric) -> Change:
+    """What another process would find."""
+    return merged(map(decode, made.journal))
+
+
+def assert_it_is_over(made: Fabric) -> None:
+    """Nobody holds, sends, or is kept in mind any more, and nve3 knows where the VM is."""
+    assert made.expecting == {}
+    assert marker_rules(made) == []
+    assert not made.authority._handovers.under_way(SYSTEM)
+    assert (kept(made).paths, made.authority.durable.whole().paths) == ((), ())
+    binding = made.authority.directory.find(SYSTEM)
+    assert binding
+    assert made.authority.book.state("nve3").remotes[SYSTEM].vtep == vteps(4)[binding.nve]
