@@ -130,20 +130,40 @@ def test_recovery_excess_leaves_out_delay_and_the_senders_lateness(delay_ms, lat
 
 
 @pytest.mark.parametrize(
-    ("way_ms", "tunnelled", "excess_ms"),
-    [(0, 7, 17), (8, 7, 17), (18, 7, 9), (40, 7, 0), (18, 0, 17)],
+    ("sent_before_ms", "way_ms", "tunnelled", "excess_ms"),
+    [
+        *((10, 0, 7, 27), (10, 8, 7, 19), (10, 18, 7, 9), (10, 40, 7, 0), (4, 8, 7, 13)),
+        *((10, 18, 0, 27), (4, 18, 0, 21)),
+    ],
 )
-def test_recovery_excess_leaves_out_the_way_of_what_was_in_flight(way_ms, tunnelled, excess_ms):
-    """Sent before the resume, there 27 ms after it and the interval, and 10 ms is usual."""
+def test_recovery_excess_leaves_out_what_was_left_of_the_way_at_the_resume(
+    sent_before_ms, way_ms, tunnelled, excess_ms
+):
+    """There 27 ms after the resume and the interval.  10 ms is usual before and after; what was in
+    flight had those to the old place, and the way from there."""
     trace = [
         event(100, "move-requested", 1, underlay_delay_ms=way_ms),
         event(112, "vm-resumed", 1),
         event(150, "in-flight-ended", 1, packets=tunnelled, bytes=0, lifetime_ms=9.0),
     ]
-    held = [max(10.0, 140.0 - seq) for seq in range(102, 200)]
-    sent = packets([10.0] * 102 + held)
+    first = 112 - sent_before_ms
+    held = [max(10.0, 140.0 - seq) for seq in range(first, 200)]
+    sent = packets([*[10.0] * 102, *[None] * (first - 102), *held])
     [row] = metrics.table(sent, trace, {}).to_dict("records")
     assert row["recovery_excess_ms"] == pytest.approx(excess_ms)
+
+
+def test_recovery_excess_shows_a_gate_that_opens_late():
+    """The first packet has waited for 400 ms, and was to be let in at the resume; that others
+    are still on their way is no excuse for it."""
+    trace = [
+        event(100, "move-requested", 1, underlay_delay_ms=18),
+        event(512, "vm-resumed", 1),
+        event(550, "in-flight-ended", 1, packets=400, bytes=0, lifetime_ms=9.0),
+    ]
+    held = [max(10.0, 521.0 - seq) for seq in range(112, 800)]
+    [row] = metrics.table(packets([10.0] * 112 + held), trace, {}).to_dict("records")
+    assert row["recovery_excess_ms"] == pytest.approx(521 - 512 - 1)
 
 
 def test_recovery_excess_is_what_the_network_held_up():
