@@ -17,7 +17,10 @@ from experiments.events import Event
 from experiments.nva import Nva, NvaAway, NvaError
 from experiments.overlays import Refused, Relocation
 from experiments.scenario import Overlay as Settings
+from nve import rows
 from nve.model import VmSpec
+from nve.rows import Row
+from nve.rules import Table
 from topologies.emulation import DataCentre
 
 Answer = TypeVar("Answer")
@@ -26,6 +29,8 @@ AGAIN_S = 0.1
 """Between two requests to an NVA that does not answer."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
+READINGS = 5
+"""How often an NVE is read anew because what it should hold has changed meanwhile."""
 
 
 class Nvo3:
@@ -151,7 +156,8 @@ class Nvo3:
         return {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
 
     def differences(self) -> list[str]:
-        """A dead NVE holds nothing, and is not asked."""
+        """Of every row its place, time-outs and actions.  A dead NVE holds nothing, and is not
+        asked."""
         connected = self.nva.get("health")["connected"]
         differences = []
         for name, nve in self._data_centre.nves.items():
@@ -160,14 +166,32 @@ class Nvo3:
             if not connected[name]:
                 differences.append(f"{name} is not connected to the NVA")
                 continue
-            wanted = {row["cookie"] for row in self.nva.get(f"nves/{name}/rules")}
-            found = {f"{cookie:016x}" for cookie in nve.bridge.cookies()}
-            for which, rules in (("too many", found - wanted), ("too few", wanted - found)):
-                if rules:
-                    differences.append(
-                        f"{name} holds {len(rules)} rules {which}: {', '.join(sorted(rules))}"
-                    )
+            differences += [f"{name} {each}" for each in self._differences(name)]
         return differences
+
+    def _differences(self, nve: str) -> list[str]:
+        """What an NVE holds is compared with what it should hold at the same time."""
+        wanted = self._wanted(nve)
+        for _ in range(READINGS):
+            found = self._data_centre.nves[nve].bridge.rows()
+            before, wanted = wanted, self._wanted(nve)
+            if wanted == before:
+                return rows.differences(found, wanted)
+        return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
+
+    def _wanted(self, nve: str) -> list[Row]:
+        return [
+            Row(
+                int(Table[told["table"].upper()]),
+                told["priority"],
+                int(told["cookie"], 16),
+                told["idle_s"],
+                told["hard_s"],
+                told["reports_end"],
+                tuple(told["ovs"]),
+            )
+            for told in self.nva.get(f"nves/{nve}/rules")
+        ]
 
     def events(self) -> list[Event]:
         """The NVA's trace, its moves numbered as the scenario numbers them."""

@@ -5,6 +5,7 @@ benchmarks.failures` carries out all pairs.  A run whose VM is active at two pla
 NVEs hold anything else than the NVA wants, or whose mapping is wrong at the end has problems.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +167,35 @@ def test_rules_that_an_nve_should_not_have_or_lacks_are_seen(lab: Lab) -> None:
     assert missing.startswith("nve1 holds 1 rules too few: ")
     cookie = missing.rpartition(" ")[2]
     switch.ofctl("add-flow", "br-int", f"cookie=0x{cookie},table=0,priority=0,actions=drop")
+    assert lab.overlay.differences() == []
+
+
+@pytest.mark.shows("R3.4", "R3.5")
+def test_an_entry_that_leads_to_the_wrong_nve_is_seen(lab: Lab) -> None:
+    """It has the cookie, the place and the time-outs that it should have."""
+    nves, mac = lab.data_centre.nves, lab.data_centre.vms["vm1"].spec.mac
+    switch, (right, wrong) = nves["nve3"].bridge, (str(nves[n].vtep) for n in ("nve1", "nve2"))
+    assert lab.overlay.differences() == []
+
+    held = switch.ofctl("--no-names", "--no-stats", "dump-flows", "br-int")
+    (line,) = (line.strip() for line in held.splitlines() if mac in line and right in line)
+    entry, _, actions = line.partition(" actions=")
+    told = re.match(r"cookie=(\w+), (table=\d+), (priority=.*)", entry)
+    assert told, entry
+    cookie, table, matched = told.groups()
+    place = f"{table},{matched}"
+    switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={actions}")
+    assert lab.overlay.differences() == []
+
+    astray = actions.replace(right, wrong)
+    switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={astray}")
+    (different,) = lab.overlay.differences()
+    assert different.startswith(
+        f"nve3 holds 1 rules otherwise: {int(cookie, 16):016x} does {astray}"
+    )
+    assert different.endswith(f"not {actions} ({table.replace('=', ' ')}, priority 10)")
+
+    switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={actions}")
     assert lab.overlay.differences() == []
 
 
