@@ -182,6 +182,15 @@ def test_the_headline_says_that_nothing_was_harmed(harmless):
     assert findings.what_happened(harmless) == []
 
 
+def test_the_headline_says_after_how_many_moves_tables_were_compared(harmless):
+    assert "rules were compared" not in findings.headlines(harmless)[0]
+    harmless.manifest["tables_compared"] = {"moves": 18, "of": 20}
+    [headline] = findings.headlines(harmless)
+    assert headline.endswith(
+        " After 18 of 20 completed moves, every NVE's rules were compared with what they should be."
+    )
+
+
 def test_the_headline_says_what_was_lost(harmful):
     [headline] = findings.headlines(harmful)
     assert "in 2 flows: 5 lost, 0 duplicated, 0 out of order." in headline
