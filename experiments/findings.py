@@ -57,10 +57,9 @@ def _about_run(run: RunTotals) -> str:
             f"{duration(run.recovery_excess_p99_ms)} (99 %), "
             f"{duration(run.recovery_excess_max_ms)} (worst)."
         )
-    via_source = run.packets_via_source_after_convergence
-    if via_source:
-        sentence += f" {count(via_source)} packets crossed a source NVE after convergence."
-    return sentence
+    via_source = count(run.packets_via_source_after_convergence)
+    counted = f"counted in {count(run.via_source_counted)} of {things(run.moves, 'move')}"
+    return f"{sentence} Packets via source NVEs after convergence: {via_source} ({counted})."
 
 
 def _about_tables(manifest: Mapping[str, Any]) -> str:

@@ -29,6 +29,8 @@ AGAIN_S = 0.1
 """Between two requests to an NVA that does not answer."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
+RETURN_S = 5.0
+"""For an NVA and NVEs to find each other again, when counters are to be read."""
 READINGS = 5
 """How often an NVE is read anew because what it should hold has changed meanwhile."""
 
@@ -111,8 +113,7 @@ class Nvo3:
         if reached == Phase.DRAINED:  # the tunnel has ended, an old entry is still there
             self._await_patiently(move, Phase.COMPLETED, timeout_s)
         time.sleep(DRAIN_S)
-        if move.number not in self._astray_after:
-            self._astray_before[move.number] = self._astray(move)
+        self._count_astray(move, self._astray_before)
 
     def complete(self, move: Relocation, timeout_s: float) -> None:
         """Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
@@ -122,9 +123,9 @@ class Nvo3:
         """
         self._await_patiently(move, Phase.COMPLETED, timeout_s)
         time.sleep(DRAIN_S)
+        self._count_astray(move, self._astray_after)
         del self._arrived[move.number]
-        before = self._astray_before.get(move.number)
-        after = self._astray_after.setdefault(move.number, self._astray(move))
+        before, after = (of.get(move.number) for of in (self._astray_before, self._astray_after))
         # A switch that was out of reach, or has started anew, has nothing to say about that time.
         if before is None or after is None or after < before:
             return
@@ -280,6 +281,18 @@ class Nvo3:
         self._events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
 
     # -- counting --------------------------------------------------------------------------------
+
+    def _count_astray(self, move: Relocation, counts: dict[int, int | None]) -> None:
+        """Unless counting has ended.  An NVA that has just come back, and NVEs that have to come
+        back to it, are given some time."""
+        until_s = time.monotonic() + RETURN_S
+        while move.number not in self._astray_after:
+            counted = self._astray(move)
+            alive = self._data_centre.nves[move.source].bridge.alive
+            if counted is not None or not alive or time.monotonic() > until_s:
+                counts.setdefault(move.number, counted)
+                return
+            time.sleep(AGAIN_S)
 
     def _astray(self, move: Relocation) -> int | None:
         """Packets that came out of tunnels at the source NVE and had no business there.

@@ -191,6 +191,30 @@ def test_the_headline_says_after_how_many_moves_tables_were_compared(harmless):
     )
 
 
+COUNTED = {
+    "all": ([0, 0, 0], 3, 0, "0 (counted in 3 of 3 moves)"),
+    "some": ([None, 2, 0], 2, 2, "2 (counted in 2 of 3 moves)"),
+    "none": ([None, None, None], 0, None, "– (counted in 0 of 3 moves)"),
+}
+
+
+@pytest.mark.shows("R3.4")
+@pytest.mark.parametrize(("counts", "moves", "total", "said"), COUNTED.values(), ids=COUNTED)
+def test_what_was_never_counted_is_not_zero(counts, moves, total, said):
+    """The NVE, or the NVA, did not answer, or the VM's next move began before convergence."""
+    trace = [event(100 * n, "move-requested", n) for n in (1, 2, 3)]
+    trace += [
+        event(100 * n + 50, "move-completed", n, packets_via_source_after_convergence=packets)
+        for n, packets in enumerate(counts, start=1)
+        if packets is not None
+    ]
+    sent = packets([1.0] * 400)
+    measured = metrics.table(sent, trace, {})
+    run = totals.of_run(totals.table(sent, measured), measured)
+    assert (run.via_source_counted, run.packets_via_source_after_convergence) == (moves, total)
+    assert findings._about_run(run).endswith(f"via source NVEs after convergence: {said}.")
+
+
 def test_the_headline_says_what_was_lost(harmful):
     [headline] = findings.headlines(harmful)
     assert "in 2 flows: 5 lost, 0 duplicated, 0 out of order." in headline
