@@ -57,6 +57,7 @@ from controller.nva import Nva
 from controller.trace import as_json
 from nve.limits import metered
 from nve.model import IPAddress, TenantSystem, mac, vni
+from nve.rows import words
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S = 120.0
@@ -198,6 +199,8 @@ class Northbound:
                     "purpose": rule.purpose,
                     "idle_s": rule.idle_s,
                     "hard_s": rule.hard_s,
+                    "reports_end": rule.reports_end,
+                    "ovs": words(rule),
                     "cookie": f"{rule.cookie:016x}",
                 }
                 for rule in rules

@@ -8,7 +8,8 @@ kept in the trace and shown in the time line, but nothing is computed from it.
 `details` may hold: `move` (the n-th move of the run, from 1), `nve`, `form` of an announcement,
 `from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `underlay_delay_ms`
 (of the way from `from` to `to`, there, too), `packets`, `bytes`, `lifetime_ms` (in
-`in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move).
+`in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move); in
+`tables-compared`, `after` (which moves) and `differences`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -63,6 +64,7 @@ KNOWN = {
     "move-converged": "no NVE holds an old entry any more",
     "move-drained": "nothing is in flight any more",
     "move-completed": "the move has ended well",
+    "tables-compared": "what every NVE holds was compared with what it should hold (R3.4, R3.5)",
     "source-nve-counted": "what crossed the source NVE after convergence was counted (R3.4)",
     "move-rolled-back": "the move was undone: the VM runs at the source",
     "move-failed": "the move has failed",

@@ -6,7 +6,7 @@ that a reader has to know before trusting its figures.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from experiments import totals
@@ -26,7 +26,9 @@ LATE_SENDER_MS = 1.0
 def headlines(result: Result) -> list[str]:
     """For each run: whether its moves harmed any packet, and how soon traffic had recovered."""
     return [
-        _prefix(result, run_name) + _about_run(of_run(run.totals, run.metrics))
+        _prefix(result, run_name)
+        + _about_run(of_run(run.totals, run.metrics))
+        + _about_tables(run.manifest)
         for run_name, run in result.runs.items()
         if len(run.packets) and len(run.metrics)
     ]
@@ -55,10 +57,17 @@ def _about_run(run: RunTotals) -> str:
             f"{duration(run.recovery_excess_p99_ms)} (99 %), "
             f"{duration(run.recovery_excess_max_ms)} (worst)."
         )
-    via_source = run.packets_via_source_after_convergence
-    if via_source:
-        sentence += f" {count(via_source)} packets crossed a source NVE after convergence."
-    return sentence
+    via_source = count(run.packets_via_source_after_convergence)
+    counted = f"counted in {count(run.via_source_counted)} of {things(run.moves, 'move')}"
+    return f"{sentence} Packets via source NVEs after convergence: {via_source} ({counted})."
+
+
+def _about_tables(manifest: Mapping[str, Any]) -> str:
+    """Nothing, for a result that is older than the comparison after each move."""
+    if (told := manifest.get("tables_compared")) is None:
+        return ""
+    moves = f"{count(told['moves'])} of {things(told['of'], 'completed move')}"
+    return f" After {moves}, every NVE's rules were compared with what they should be."
 
 
 def what_happened(result: Result) -> list[str]:

@@ -5,8 +5,8 @@ which move.
 
 *Guest blackout and network recovery are different things*: `pause_ms` is what the hypervisor
 causes, `recovery_ms` what the network adds after the VM runs again.  A part of that is none of the
-overlay's doing: `recovery_excess_ms` leaves out the underlay's own delay, too.  For a packet that
-the VM's old place has sent on in flight, that is at least the way from there to the new one.
+overlay's doing: `recovery_excess_ms` leaves out the underlay's own delay, too.  Of a packet that
+was sent before the resume, that is what was left of its way then: nothing, if it only waited.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -219,9 +219,8 @@ def _recovery_ms(
     To the VM: its first arrival after the resume.  From the VM: the first arrival of a packet that
     it sent after the resume, minus the flow's own delay, which no move can save it.
 
-    What was sent before the resume has come by the source NVE, if that has tunnelled anything: it
-    was there when the VM had left, or was about to, and had the underlay's way from there before
-    it.  Without a pause to hide it, no move can save it that.
+    A packet that was sent before the resume can be there when what was left of its way is over,
+    and one that waited at the destination, at once.  Its way may have led over the source NVE.
     """
     resumed_ns = move.time_of("vm-resumed")
     if resumed_ns is None or role == "reference":
@@ -234,11 +233,12 @@ def _recovery_ms(
     first = there[np.argmin(candidates.received_ns[there])]
     elapsed_ns = int(candidates.received_ns[first]) - resumed_ns
     usual_ns = _usual_delay_ns(samples, resumed_ns, window)
-    sent_after_resume = candidates.sent_ns[first] >= resumed_ns
-    if sent_after_resume:
+    under_way_ns = resumed_ns - int(candidates.sent_ns[first])
+    if under_way_ns <= 0:
         excused_ns = usual_ns + int(candidates.late_ns[first])
     else:
-        excused_ns = max(usual_ns, _in_flight_ns(move))
+        way_ns = max(usual_ns, _way_in_flight_ns(samples, move, window))
+        excused_ns = max(0.0, way_ns - under_way_ns)
     recovery_ns = elapsed_ns - (usual_ns if role == "from" else 0)
     return (
         _above_ms(recovery_ns, samples.interval_ns),
@@ -246,11 +246,14 @@ def _recovery_ms(
     )
 
 
-def _in_flight_ns(move: Move) -> float:
-    """The underlay's delay from the source NVE to the destination, if packets were in flight."""
+def _way_in_flight_ns(samples: Samples, move: Move, window: Window) -> float:
+    """To the source NVE, as long as usual before the move, and on to the destination by the
+    underlay; 0 if nothing was in flight."""
     if not of_move(move).tunnelled_packets:
         return 0.0
-    return float(move.events[0].details.get("underlay_delay_ms", 0.0)) * NS_PER_MS
+    before_ms = Delay.of(samples.sent_between(window.before_ns, window.requested_ns)).p50_ms
+    on_ms = float(move.events[0].details.get("underlay_delay_ms", 0.0))
+    return ((before_ms or 0.0) + on_ms) * NS_PER_MS
 
 
 def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:

@@ -5,16 +5,19 @@ has arrived and its time has come; VMs are independent.  A move that is to be re
 of its own, for it is asked for while another move of its VM is under way.
 
 What is left of moves goes away in the background (`Orchestrator.move`); `join` waits for that, too.
+Then is the time for `experiments.table_checks`.
 """
 
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 
 from experiments.moves import Move
 from experiments.orchestrator import COMPLETION_TIMEOUT_S, MoveUndone, Orchestrator
 from experiments.overlays import Refused
+from experiments.table_checks import TableChecks
 
 Numbered = tuple[int, Move]
 
@@ -23,18 +26,24 @@ class Movers:
     """`problems` are sentences: what did not come as the scenario says."""
 
     def __init__(
-        self, orchestrator: Orchestrator, moves: Sequence[Move], excused: Callable[[], bool]
+        self,
+        orchestrator: Orchestrator,
+        moves: Sequence[Move],
+        excused: Callable[[], bool],
+        tables: TableChecks,
     ) -> None:
         """`excused` says whether a move may be rolled back, because something was made to fail."""
         self.problems: list[str] = []
         self._orchestrator = orchestrator
         self._excused = excused
+        self._tables = tables
         self._threads: list[threading.Thread] = []
         self._completions: list[tuple[Numbered, Future[None]]] = []
         self._orders = _orders(moves)
 
     def start(self, start_ns: int) -> None:
         """The traffic has begun at `start_ns`."""
+        self._tables.start([_due_ns(start_ns, move) for order in self._orders for _, move in order])
         for order in self._orders:
             thread = threading.Thread(target=self._carry_out, args=(start_ns, order), daemon=True)
             thread.start()
@@ -50,13 +59,14 @@ class Movers:
             except Exception as error:
                 reason = str(error) or f"not in {COMPLETION_TIMEOUT_S:g} s"
                 self.problems.append(f"move {number} of {move.vm} was not completed: {reason}")
+        self._tables.finish()
 
     def _carry_out(self, start_ns: int, order: Sequence[Numbered]) -> None:
         for number, move in order:
-            due_ns = start_ns + int(move.at_s * 1e9)
-            time.sleep(max(0.0, (due_ns - time.time_ns()) / 1e9))
+            time.sleep(max(0.0, (_due_ns(start_ns, move) - time.time_ns()) / 1e9))
             try:
-                completion = self._orchestrator.move(number, move)
+                with self._tables.move_under_way():
+                    completion = self._orchestrator.move(number, move)
             except Refused as refusal:
                 if move.expect != "refused":
                     self._complain(number, move, f"was refused: {refusal}")
@@ -68,11 +78,20 @@ class Movers:
                 return
             else:
                 self._completions.append(((number, move), completion))
+                completion.add_done_callback(partial(self._completed, number, move.vm))
                 if move.expect == "refused":
                     self._complain(number, move, "was not refused")
 
+    def _completed(self, number: int, vm: str, completion: Future[None]) -> None:
+        if completion.exception() is None:
+            self._tables.move_completed(number, vm)
+
     def _complain(self, number: int, move: Move, what: str) -> None:
         self.problems.append(f"move {number} of {move.vm} {what}")
+
+
+def _due_ns(start_ns: int, move: Move) -> int:
+    return start_ns + int(move.at_s * 1e9)
 
 
 def _orders(moves: Sequence[Move]) -> list[list[Numbered]]:

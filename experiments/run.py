@@ -30,6 +30,7 @@ from experiments.probes.fleet import ProbeError
 from experiments.record import RunRecorder
 from experiments.resolving import as_mapping
 from experiments.scenario import Scenario
+from experiments.table_checks import TableChecks
 from experiments.traffic import Measured, Traffic
 from experiments.workloads import WorkloadError
 from nve import freezer
@@ -37,6 +38,8 @@ from nve.wait import wait_until
 
 NEEDED = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "mnexec", "ip", "tc", "ethtool", "iperf3")
 CLOCK_STEP_LIMIT_MS = 1.0
+ON_THE_WAY_S = 0.3
+"""For what an NVE and the NVA tell each other, beside the delay of the control network."""
 TABLES_TIMEOUT_S = 15.0
 """For what was under way to arrive, and for NVEs that lost the NVA to come back to it."""
 RYU_TARGET = "test-ryu"
@@ -57,6 +60,10 @@ class Outcome:
     """What became of a run.  `problems` are sentences; a run with one is not valid."""
 
     problems: list[str] = field(default_factory=list)
+    completed: int = 0
+    """Moves of which nothing was left."""
+    compared: int = 0
+    """Those of them after which every NVE's rules were compared with what they should be."""
 
 
 def require_root() -> None:
@@ -164,6 +171,10 @@ class Run:
                 "load_before": load_before,
                 "load_after": machine.load(),
                 "clock_step_ms": stepped_ms,
+                "tables_compared": {
+                    "moves": self._outcome.compared,
+                    "of": self._outcome.completed,
+                },
                 "probes": probed.summary,
                 "links": lab.data_centre.link_statistics(),
             }
@@ -178,7 +189,9 @@ class Run:
             injector = Injector(lab.data_centre, lab.overlay.nva, self._scenario.failures)
             stack.callback(injector.stop)
             lab.orchestrator.reached = injector.reached
-            movers = Movers(lab.orchestrator, self._scenario.moves, injector.happened)
+            tables = TableChecks(lab.overlay.differences, self._on_the_way_s(), injector.happened)
+            stack.callback(tables.stop)
+            movers = Movers(lab.orchestrator, self._scenario.moves, injector.happened, tables)
             self._progress("waiting until all VMs reach each other")
             traffic.await_reachable()
             for nve in lab.data_centre.nves.values():
@@ -200,13 +213,21 @@ class Run:
             self._progress("waiting for the last move to be completed")
             movers.join()
             injector.finish()
-            self._events += injector.events
-            self._outcome.problems += movers.problems + injector.problems
+            self._events += injector.events + tables.events
+            self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
+            self._outcome.problems += movers.problems + tables.problems + injector.problems
             self._outcome.problems += measured.probed.problems
             self._check_places(lab)
             self._check_tables(lab.overlay)
             self._note("run-ended")
         return measured
+
+    def _on_the_way_s(self) -> float:
+        """How long messages to and from NVEs may take; lost ones are sent again, ever later."""
+        control = self._scenario.control
+        if control.loss_pct:
+            return TABLES_TIMEOUT_S
+        return ON_THE_WAY_S + 10 * (control.delay_ms + control.jitter_ms) / 1000
 
     def _watch(self, start_ns: int) -> None:
         """Say how far the run is, until the traffic ends."""

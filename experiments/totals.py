@@ -121,7 +121,10 @@ class RunTotals:
     recovery_excess_max_ms: float | None
     blackout_max_ms: float | None
     pause_max_ms: float | None
-    packets_via_source_after_convergence: int
+    via_source_counted: int
+    """Of how many moves it was counted what crossed the source NVE after convergence (R3.4)."""
+    packets_via_source_after_convergence: int | None
+    """In those moves; None, if there are none.  Has to be 0."""
 
 
 def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
@@ -130,7 +133,7 @@ def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
     made = each[each["outcome"] != "refused"]
     recovery = Spread.of(moves["recovery_excess_ms"])
     counts = {what: int(flows[what].sum()) for what in ("sent", "late", *DAMAGE)}
-    via_source = pd.to_numeric(made["packets_via_source_after_convergence"]).fillna(0)
+    via_source = pd.to_numeric(made["packets_via_source_after_convergence"]).dropna()
     return RunTotals(
         moves=len(made),
         completed=int((made["outcome"] == "completed").sum()),
@@ -141,7 +144,8 @@ def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
         recovery_excess_max_ms=recovery.max,
         blackout_max_ms=Spread.of(moves["blackout_ms"]).max,
         pause_max_ms=Spread.of(made["pause_ms"]).max,
-        packets_via_source_after_convergence=int(via_source.sum()),
+        via_source_counted=len(via_source),
+        packets_via_source_after_convergence=int(via_source.sum()) if len(via_source) else None,
     )
 
 

@@ -14,7 +14,6 @@ interface as its other port.
 """
 
 import os
-import re
 import socket
 import subprocess
 import time
@@ -28,6 +27,7 @@ from nve.buffers import enlarge_packet_sockets
 from nve.model import IPAddress, Mac
 from nve.namespace import inside, run, run_in
 from nve.octets import VXLAN_UDP_PORT
+from nve.rows import Row, read
 from nve.wait import wait_until
 
 with warnings.catch_warnings():
@@ -205,10 +205,9 @@ class OvsInstance:
         if self.datapath == "netdev":
             enlarge_packet_sockets(self._switch.pid)
 
-    def cookies(self) -> list[int]:
-        """Of every rule that br-int holds."""
-        rules = self.ofctl("dump-flows", INTEGRATION)
-        return [int(found, 16) for found in re.findall(r"cookie=0x([0-9a-f]+)", rules)]
+    def rows(self) -> list[Row]:
+        """Every row that br-int holds."""
+        return read(self.ofctl("--no-names", "dump-flows", INTEGRATION))
 
     @property
     def alive(self) -> bool:

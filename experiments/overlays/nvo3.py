@@ -17,7 +17,10 @@ from experiments.events import Event
 from experiments.nva import Nva, NvaAway, NvaError
 from experiments.overlays import Refused, Relocation
 from experiments.scenario import Overlay as Settings
+from nve import rows
 from nve.model import VmSpec
+from nve.rows import Row
+from nve.rules import Table
 from topologies.emulation import DataCentre
 
 Answer = TypeVar("Answer")
@@ -26,6 +29,10 @@ AGAIN_S = 0.1
 """Between two requests to an NVA that does not answer."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
+RETURN_S = 5.0
+"""For an NVA and NVEs to find each other again, when counters are to be read."""
+READINGS = 5
+"""How often an NVE is read anew because what it should hold has changed meanwhile."""
 
 
 class Nvo3:
@@ -107,8 +114,7 @@ class Nvo3:
         if reached == Phase.DRAINED:  # the tunnel has ended, an old entry is still there
             self._await_patiently(move, Phase.COMPLETED, timeout_s)
         time.sleep(DRAIN_S)
-        if move.number not in self._astray_after:
-            self._astray_before[move.number] = self._astray(move)
+        self._count_astray(move, self._astray_before)
 
     def complete(self, move: Relocation, timeout_s: float) -> None:
         """Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
@@ -118,9 +124,9 @@ class Nvo3:
         """
         self._await_patiently(move, Phase.COMPLETED, timeout_s)
         time.sleep(DRAIN_S)
+        self._count_astray(move, self._astray_after)
         del self._arrived[move.number]
-        before = self._astray_before.get(move.number)
-        after = self._astray_after.setdefault(move.number, self._astray(move))
+        before, after = (of.get(move.number) for of in (self._astray_before, self._astray_after))
         # A switch that was out of reach, or has started anew, has nothing to say about that time.
         if before is None or after is None or after < before:
             return
@@ -152,7 +158,8 @@ class Nvo3:
         return {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
 
     def differences(self) -> list[str]:
-        """A dead NVE holds nothing, and is not asked."""
+        """Of every row its place, time-outs and actions.  A dead NVE holds nothing, and is not
+        asked."""
         connected = self.nva.get("health")["connected"]
         differences = []
         for name, nve in self._data_centre.nves.items():
@@ -161,14 +168,32 @@ class Nvo3:
             if not connected[name]:
                 differences.append(f"{name} is not connected to the NVA")
                 continue
-            wanted = {row["cookie"] for row in self.nva.get(f"nves/{name}/rules")}
-            found = {f"{cookie:016x}" for cookie in nve.bridge.cookies()}
-            for which, rules in (("too many", found - wanted), ("too few", wanted - found)):
-                if rules:
-                    differences.append(
-                        f"{name} holds {len(rules)} rules {which}: {', '.join(sorted(rules))}"
-                    )
+            differences += [f"{name} {each}" for each in self._differences(name)]
         return differences
+
+    def _differences(self, nve: str) -> list[str]:
+        """What an NVE holds is compared with what it should hold at the same time."""
+        wanted = self._wanted(nve)
+        for _ in range(READINGS):
+            found = self._data_centre.nves[nve].bridge.rows()
+            before, wanted = wanted, self._wanted(nve)
+            if wanted == before:
+                return rows.differences(found, wanted)
+        return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
+
+    def _wanted(self, nve: str) -> list[Row]:
+        return [
+            Row(
+                int(Table[told["table"].upper()]),
+                told["priority"],
+                int(told["cookie"], 16),
+                told["idle_s"],
+                told["hard_s"],
+                told["reports_end"],
+                tuple(told["ovs"]),
+            )
+            for told in self.nva.get(f"nves/{nve}/rules")
+        ]
 
     def events(self) -> list[Event]:
         """The NVA's trace, its moves numbered as the scenario numbers them."""
@@ -257,6 +282,18 @@ class Nvo3:
         self._events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
 
     # -- counting --------------------------------------------------------------------------------
+
+    def _count_astray(self, move: Relocation, counts: dict[int, int | None]) -> None:
+        """Unless counting has ended.  An NVA that has just come back, and NVEs that have to come
+        back to it, are given some time."""
+        until_s = time.monotonic() + RETURN_S
+        while move.number not in self._astray_after:
+            counted = self._astray(move)
+            alive = self._data_centre.nves[move.source].bridge.alive
+            if counted is not None or not alive or time.monotonic() > until_s:
+                counts.setdefault(move.number, counted)
+                return
+            time.sleep(AGAIN_S)
 
     def _astray(self, move: Relocation) -> int | None:
         """Packets that came out of tunnels at the source NVE and had no business there.

@@ -1,5 +1,6 @@
 """The draft's overlay towards an NVA that dies before, or after, it has heard a request."""
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,9 @@ from experiments.nva import NvaAway, NvaError
 from experiments.overlays import Refused, Relocation, nvo3
 from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Overlay
+from nve.model import vni
+from nve.rows import Row, words
+from nve.rules import Purpose, Rule, Table, Tunnel
 from tests.helpers.lab import vm_spec
 
 MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
@@ -32,6 +36,8 @@ class FakeNva:
         self.heard: list[str] = []
         self.connected = {"nve1": True, "nve2": True}
         self.refuses = 0
+        self.rules: list[list[dict[str, Any]]] = []
+        """What an NVE should hold, each time it is asked; the last one from then on."""
 
     def post(self, path: str, body: Any = None, **_: object) -> Any:
         return self._living(lambda: self._changed(path, body))
@@ -44,6 +50,8 @@ class FakeNva:
             return {"connected": self.connected}
         if path == "moves":
             return self.moves
+        if path.startswith("nves/"):
+            return self.rules.pop(0) if len(self.rules) > 1 else self.rules[0]
         return self.moves[int(path.removeprefix("moves/")) - 1]
 
     def _living(self, act: Any) -> Any:
@@ -149,3 +157,72 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
     nva.moves[0]["phase"] = Phase.ROLLED_BACK
     with pytest.raises(NvaError, match="has rolled back the move of vm1"):
         made._await(MOVE, Phase.REDIRECTED, 1)
+
+
+# -- what NVEs hold --------------------------------------------------------------------------------
+
+
+def entry(to: int) -> Rule:
+    tunnel = Tunnel(vni(5000), IPv4Address(f"10.1.0.{to}"))
+    return Rule(Table.FORWARD, 10, (), (tunnel,), Purpose.FORWARD)
+
+
+def told(*rules: Rule) -> list[dict[str, Any]]:
+    """As the northbound interface has it."""
+    return [
+        {
+            "table": rule.table.name.lower(),
+            "priority": rule.priority,
+            "idle_s": rule.idle_s,
+            "hard_s": rule.hard_s,
+            "reports_end": rule.reports_end,
+            "ovs": list(words(rule)),
+            "cookie": f"{rule.cookie:016x}",
+        }
+        for rule in rules
+    ]
+
+
+class FakeBridge:
+    """Its answers, each time it is asked for its rows; the last one from then on."""
+
+    alive = True
+
+    def __init__(self, *held: list[Row]) -> None:
+        self._held = list(held)
+
+    def rows(self) -> list[Row]:
+        return self._held.pop(0) if len(self._held) > 1 else self._held[0]
+
+
+def differences(nva: FakeNva, *held: list[Row]) -> list[str]:
+    made = overlay(nva)
+    nve = SimpleNamespace(bridge=FakeBridge(*held))
+    made._data_centre = SimpleNamespace(nves={"nve1": nve})  # type: ignore[assignment]
+    return made.differences()
+
+
+@pytest.mark.shows("R3.4", "R3.5")
+def test_an_entry_that_leads_to_the_old_place_is_a_difference() -> None:
+    nva = FakeNva()
+    nva.rules = [told(entry(to=2))]
+
+    assert differences(nva, [Row.of(entry(to=2))]) == []
+    (difference,) = differences(nva, [Row.of(entry(to=1))])
+    assert difference.startswith("nve1 holds 1 rules otherwise: ")
+
+
+def test_what_is_held_is_compared_with_what_should_be_held_at_the_same_time() -> None:
+    """The entry changed while the NVE was read."""
+    nva = FakeNva()
+    nva.rules = [told(entry(to=1)), told(entry(to=2))]
+
+    assert differences(nva, [Row.of(entry(to=1))], [Row.of(entry(to=2))]) == []
+
+
+def test_what_never_stays_the_same_is_a_difference() -> None:
+    nva = FakeNva()
+    nva.rules = [told(entry(to=number)) for number in range(1, 20)]
+
+    (difference,) = differences(nva, [Row.of(entry(to=1))])
+    assert difference.startswith("nve1 is told something else each time")

@@ -1,19 +1,18 @@
-"""What a real switch holds, and what it would do with a frame: Open vSwitch's own words, read.
+"""What a real switch would do with a frame: Open vSwitch's own words, read.
 
-The same values as in `nve.rules` and `nve.evaluator`, so that a test compares like with like.
+The same values as in `nve.evaluator`, so that a test compares like with like; `nve.rows` has what a
+switch holds.
 """
 
 import json
 import re
 import socket
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from nve.bridge import INTEGRATION, VXLAN_PORT, OvsInstance
 from nve.evaluator import Frame, Verdict
 from nve.model import Vtep
-from nve.rules import Rule
 
 # Open vSwitch's names for OpenFlow's fields, where they differ.
 OVS_NAMES = {
@@ -28,17 +27,6 @@ OVS_NAMES = {
 FIRST = ("eth_type", "ip_proto", "icmpv6_type")
 
 
-@dataclass(frozen=True, order=True)
-class Flow:
-    """One row of a switch's tables; time-outs in seconds, 0 is never."""
-
-    table: int
-    priority: int
-    cookie: int
-    idle_s: int
-    hard_s: int
-
-
 @dataclass(frozen=True)
 class Decision:
     """What a switch would do with a frame; `cookie` is that of the rule that decided."""
@@ -47,19 +35,6 @@ class Decision:
     ports: tuple[int, ...]
     tunnels: tuple[tuple[int, Vtep], ...]
     reported: bool
-
-
-def flows(switch: OvsInstance) -> list[Flow]:
-    """Every row that the switch holds, in order."""
-    return read_flows(switch.ofctl("dump-flows", INTEGRATION))
-
-
-def flows_of(rules: Iterable[Rule]) -> list[Flow]:
-    """The rows that rules become."""
-    return sorted(
-        Flow(int(rule.table), rule.priority, rule.cookie, rule.idle_s, rule.hard_s)
-        for rule in rules
-    )
 
 
 def decision(switch: OvsInstance, frame: Frame) -> Decision:
@@ -93,26 +68,6 @@ def _appctl(switch: OvsInstance, method: str, *words: str) -> str:
                 continue
             assert answer["error"] is None, answer["error"]
             return str(answer["result"])
-
-
-def read_flows(text: str) -> list[Flow]:
-    """The rows that `ovs-ofctl dump-flows` prints."""
-    return sorted(
-        Flow(
-            _number(line, "table"),
-            _number(line, "priority"),
-            int(re.findall(r"cookie=0x([0-9a-f]+)", line)[0], 16),
-            _number(line, "idle_timeout"),
-            _number(line, "hard_timeout"),
-        )
-        for line in text.splitlines()
-        if "cookie=" in line
-    )
-
-
-def _number(line: str, name: str) -> int:
-    found = re.findall(rf"\b{name}=(\d+)", line)
-    return int(found[0]) if found else 0
 
 
 def read_trace(text: str) -> Decision:

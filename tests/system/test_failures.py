@@ -5,6 +5,7 @@ benchmarks.failures` carries out all pairs.  A run whose VM is active at two pla
 NVEs hold anything else than the NVA wants, or whose mapping is wrong at the end has problems.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,9 +27,12 @@ from experiments.failures import (
 from experiments.lab import Lab
 from experiments.moves import Move
 from experiments.orchestrator import MoveUndone
+from experiments.overlays import Relocation
+from experiments.overlays.nvo3 import Nvo3
 from experiments.run import Run
 from nve import freezer
 from nve.bridge import OvsInstance
+from nve.rules import Table
 from tests.helpers.runs import recorded, scenario
 
 CUT_FOR_S = 7.0
@@ -167,6 +171,63 @@ def test_rules_that_an_nve_should_not_have_or_lacks_are_seen(lab: Lab) -> None:
     cookie = missing.rpartition(" ")[2]
     switch.ofctl("add-flow", "br-int", f"cookie=0x{cookie},table=0,priority=0,actions=drop")
     assert lab.overlay.differences() == []
+
+
+@pytest.mark.shows("R3.4", "R3.5")
+def test_an_entry_that_leads_to_the_wrong_nve_is_seen(lab: Lab) -> None:
+    """It has the cookie, the place and the time-outs that it should have."""
+    nves, mac = lab.data_centre.nves, lab.data_centre.vms["vm1"].spec.mac
+    switch, (right, wrong) = nves["nve3"].bridge, (str(nves[n].vtep) for n in ("nve1", "nve2"))
+    assert lab.overlay.differences() == []
+
+    held = switch.ofctl("--no-names", "--no-stats", "dump-flows", "br-int")
+    (line,) = (line.strip() for line in held.splitlines() if mac in line and right in line)
+    entry, _, actions = line.partition(" actions=")
+    told = re.match(r"cookie=(\w+), (table=\d+), (priority=.*)", entry)
+    assert told, entry
+    cookie, table, matched = told.groups()
+    place = f"{table},{matched}"
+    switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={actions}")
+    assert lab.overlay.differences() == []
+
+    astray = actions.replace(right, wrong)
+    switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={astray}")
+    (different,) = lab.overlay.differences()
+    assert different.startswith(
+        f"nve3 holds 1 rules otherwise: {int(cookie, 16):016x} does {astray}"
+    )
+    assert different.endswith(f"not {actions} ({table.replace('=', ' ')}, priority 10)")
+
+    switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={actions}")
+    assert lab.overlay.differences() == []
+
+
+@pytest.mark.shows("R3.4", "R3.5")
+def test_tables_are_compared_after_each_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second move puts right what is wrong after the first: the run's end does not see it."""
+    complete = Nvo3.complete
+
+    def complete_and_lead_astray(self: Nvo3, move: Relocation, timeout_s: float) -> None:
+        complete(self, move, timeout_s)
+        if move.number == 1:
+            nves = self._data_centre.nves
+            astray = f"set_field:5000->tun_id,set_field:{nves['nve1'].vtep}->tun_dst,output:1"
+            entry = f"table={Table.FORWARD.value},dl_dst={move.vm.mac},actions={astray}"
+            nves["nve3"].bridge.ofctl("mod-flows", "br-int", entry)
+
+    monkeypatch.setattr(Nvo3, "complete", complete_and_lead_astray)
+    moves = [{"at_s": at_s, "vm": "vm1", "to": to} for at_s, to in ((0.5, "nve2"), (4, "nve1"))]
+    wanted = scenario(overlay__hold=True, traffic=[], moves=moves, duration_s=5)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    (problem,) = outcome.problems
+    assert problem.startswith("after move 1: nve3 holds 1 rules otherwise: ")
+    assert (outcome.compared, outcome.completed) == (2, 2)
+    assert result.manifest["tables_compared"] == {"moves": 2, "of": 2}
+    compared = [event.details for event in result.events if event.name == "tables-compared"]
+    assert [(told["after"], len(told["differences"])) for told in compared] == [([1], 1), ([2], 0)]
 
 
 def test_a_cable_that_cannot_be_laid_is_the_cause_that_is_said(

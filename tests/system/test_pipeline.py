@@ -16,12 +16,12 @@ from experiments.lab import Lab
 from nve.evaluator import Frame
 from nve.model import BROADCAST, VmSpec, mac
 from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION
-from nve.rules import Table
+from nve.rows import Row
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import encapsulated, entering
 from tests.helpers.runs import scenario
-from tests.helpers.switch import Flow, decision, decision_of, flows, flows_of
+from tests.helpers.switch import decision, decision_of
 from tests.helpers.wait import wait_until
 
 TENANTS = [
@@ -79,38 +79,27 @@ class Twins:
         self.fabric.settle()
         yield "dissociated"
 
-    def held(self) -> dict[str, list[Flow]]:
+    def held(self) -> dict[str, list[Row]]:
         """What each switch holds; the others have to agree."""
         return {nve: self._agreed(nve) for nve in self.nves}
 
-    def _agreed(self, nve: str) -> list[Flow]:
+    def _agreed(self, nve: str) -> list[Row]:
         wait_until(lambda: self._difference(nve))
-        return flows(self.nves[nve].bridge)
+        return self.nves[nve].bridge.rows()
 
     def _difference(self, nve: str) -> str | None:
-        found = set(flows(self.nves[nve].bridge))
-        for by, rules in (("NVA", self._wanted(nve)), ("fabric in memory", self._in_memory(nve))):
-            if found != rules:
-                return (
-                    f"{nve}: only in Open vSwitch {sorted(found - rules)}, "
-                    f"only in the {by} {sorted(rules - found)}"
-                )
+        if differences := self.lab.overlay.differences():
+            return "; ".join(differences)
+        found, in_memory = set(self.nves[nve].bridge.rows()), self._in_memory(nve)
+        if found != in_memory:
+            return (
+                f"{nve}: only in Open vSwitch {sorted(found - in_memory)}, "
+                f"only in the fabric in memory {sorted(in_memory - found)}"
+            )
         return None
 
-    def _wanted(self, nve: str) -> set[Flow]:
-        return {
-            Flow(
-                int(Table[row["table"].upper()]),
-                row["priority"],
-                int(row["cookie"], 16),
-                row["idle_s"],
-                row["hard_s"],
-            )
-            for row in self.nva.get(f"nves/{nve}/rules")
-        }
-
-    def _in_memory(self, nve: str) -> set[Flow]:
-        return set(flows_of(self.fabric.nves[nve].holds()))
+    def _in_memory(self, nve: str) -> set[Row]:
+        return {Row.of(rule) for rule in self.fabric.nves[nve].holds()}
 
 
 @pytest.fixture
@@ -149,16 +138,15 @@ def test_a_move_that_is_given_up_leaves_nothing(twins: Twins) -> None:
 def test_a_difference_is_seen(twins: Twins) -> None:
     """The check above, checked: a row too much, and one too few."""
     switch = twins.nves["nve1"].bridge
-    (admission,) = (row for row in flows(switch) if (row.table, row.priority) == (0, 0))
+    (admission,) = (row for row in switch.rows() if (row.table, row.priority) == (0, 0))
     switch.ofctl("add-flow", "br-int", "cookie=0x5,priority=7,actions=drop")
-    assert "only in Open vSwitch [Flow(table=0, priority=7, cookie=5" in str(
-        twins._difference("nve1")
-    )
+    assert twins._difference("nve1") == "nve1 holds 1 rules too many: 0000000000000005"
     switch.ofctl("--strict", "del-flows", "br-int", "priority=7")
     assert twins._difference("nve1") is None
 
     switch.ofctl("--strict", "del-flows", "br-int", "table=0,priority=0")
-    assert f"only in the NVA [{admission}]" in str(twins._difference("nve1"))
+    too_few = f"nve1 holds 1 rules too few: {admission.cookie:016x}"
+    assert twins._difference("nve1") == too_few
     cookie = f"cookie={admission.cookie:#x}"
     switch.ofctl("add-flow", "br-int", f"{cookie},table=0,priority=0,actions=drop")
     assert twins._difference("nve1") is None

@@ -56,7 +56,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "experiments": frozenset(
         {
             *("capture", "cli", "doctor", "injection", "lab", "machine", "movers", "nva"),
-            *("orchestrator", "overlays.nvo3", "run", "shell", "traffic"),
+            *("orchestrator", "overlays.nvo3", "run", "shell", "table_checks", "traffic"),
             *("probes.fleet", "probes.process", "probes.receiver", "probes.sender"),
             *("workloads.diskless", "workloads.forger", "workloads.forgery"),
             *("workloads.iperf3", "workloads.rarp_client"),

@@ -130,20 +130,40 @@ def test_recovery_excess_leaves_out_delay_and_the_senders_lateness(delay_ms, lat
 
 
 @pytest.mark.parametrize(
-    ("way_ms", "tunnelled", "excess_ms"),
-    [(0, 7, 17), (8, 7, 17), (18, 7, 9), (40, 7, 0), (18, 0, 17)],
+    ("sent_before_ms", "way_ms", "tunnelled", "excess_ms"),
+    [
+        *((10, 0, 7, 27), (10, 8, 7, 19), (10, 18, 7, 9), (10, 40, 7, 0), (4, 8, 7, 13)),
+        *((10, 18, 0, 27), (4, 18, 0, 21)),
+    ],
 )
-def test_recovery_excess_leaves_out_the_way_of_what_was_in_flight(way_ms, tunnelled, excess_ms):
-    """Sent before the resume, there 27 ms after it and the interval, and 10 ms is usual."""
+def test_recovery_excess_leaves_out_what_was_left_of_the_way_at_the_resume(
+    sent_before_ms, way_ms, tunnelled, excess_ms
+):
+    """There 27 ms after the resume and the interval.  10 ms is usual before and after; what was in
+    flight had those to the old place, and the way from there."""
     trace = [
         event(100, "move-requested", 1, underlay_delay_ms=way_ms),
         event(112, "vm-resumed", 1),
         event(150, "in-flight-ended", 1, packets=tunnelled, bytes=0, lifetime_ms=9.0),
     ]
-    held = [max(10.0, 140.0 - seq) for seq in range(102, 200)]
-    sent = packets([10.0] * 102 + held)
+    first = 112 - sent_before_ms
+    held = [max(10.0, 140.0 - seq) for seq in range(first, 200)]
+    sent = packets([*[10.0] * 102, *[None] * (first - 102), *held])
     [row] = metrics.table(sent, trace, {}).to_dict("records")
     assert row["recovery_excess_ms"] == pytest.approx(excess_ms)
+
+
+def test_recovery_excess_shows_a_gate_that_opens_late():
+    """The first packet has waited for 400 ms, and was to be let in at the resume; that others
+    are still on their way is no excuse for it."""
+    trace = [
+        event(100, "move-requested", 1, underlay_delay_ms=18),
+        event(512, "vm-resumed", 1),
+        event(550, "in-flight-ended", 1, packets=400, bytes=0, lifetime_ms=9.0),
+    ]
+    held = [max(10.0, 521.0 - seq) for seq in range(112, 800)]
+    [row] = metrics.table(packets([10.0] * 112 + held), trace, {}).to_dict("records")
+    assert row["recovery_excess_ms"] == pytest.approx(521 - 512 - 1)
 
 
 def test_recovery_excess_is_what_the_network_held_up():
@@ -160,6 +180,39 @@ def test_the_headline_says_that_nothing_was_harmed(harmless):
         "20 moves, 4,400 packets in 2 flows: 0 lost, 0 duplicated, 0 out of order. After a resume,"
     )
     assert findings.what_happened(harmless) == []
+
+
+def test_the_headline_says_after_how_many_moves_tables_were_compared(harmless):
+    assert "rules were compared" not in findings.headlines(harmless)[0]
+    harmless.manifest["tables_compared"] = {"moves": 18, "of": 20}
+    [headline] = findings.headlines(harmless)
+    assert headline.endswith(
+        " After 18 of 20 completed moves, every NVE's rules were compared with what they should be."
+    )
+
+
+COUNTED = {
+    "all": ([0, 0, 0], 3, 0, "0 (counted in 3 of 3 moves)"),
+    "some": ([None, 2, 0], 2, 2, "2 (counted in 2 of 3 moves)"),
+    "none": ([None, None, None], 0, None, "– (counted in 0 of 3 moves)"),
+}
+
+
+@pytest.mark.shows("R3.4")
+@pytest.mark.parametrize(("counts", "moves", "total", "said"), COUNTED.values(), ids=COUNTED)
+def test_what_was_never_counted_is_not_zero(counts, moves, total, said):
+    """The NVE, or the NVA, did not answer, or the VM's next move began before convergence."""
+    trace = [event(100 * n, "move-requested", n) for n in (1, 2, 3)]
+    trace += [
+        event(100 * n + 50, "move-completed", n, packets_via_source_after_convergence=packets)
+        for n, packets in enumerate(counts, start=1)
+        if packets is not None
+    ]
+    sent = packets([1.0] * 400)
+    measured = metrics.table(sent, trace, {})
+    run = totals.of_run(totals.table(sent, measured), measured)
+    assert (run.via_source_counted, run.packets_via_source_after_convergence) == (moves, total)
+    assert findings._about_run(run).endswith(f"via source NVEs after convergence: {said}.")
 
 
 def test_the_headline_says_what_was_lost(harmful):
