@@ -13,7 +13,6 @@ import pytest
 
 from experiments.lab import Lab
 from experiments.moves import Move
-from experiments.record import Result
 from experiments.resolving import as_mapping
 from experiments.scenario import Scenario
 from experiments.workloads import rarp
@@ -21,15 +20,11 @@ from experiments.workloads.diskless import Diskless
 from nve.model import VmSpec
 from nve.namespace import inside, run_in
 from nve.plug import NIC
-from tests.helpers.runs import probe, recorded, scenario
+from tests.helpers.runs import probe, recorded, scenario, times_of
 from tests.helpers.wait import wait_until
 from topologies.configuration import TENANT_PREFIX_LENGTH
 
 OLD_ADDRESS = "192.168.0.1"
-
-
-def times_of(result: Result, event: str) -> list[int]:
-    return [found.t_ns for found in result.events if found.name == event]
 
 
 @pytest.mark.shows("R4.1.5", "R4.1.1")

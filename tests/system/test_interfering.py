@@ -14,7 +14,7 @@ from experiments.content import read
 from experiments.record import Result
 from experiments.scenario import Scenario
 from experiments.totals import DAMAGE, of_run
-from tests.helpers.runs import recorded
+from tests.helpers.runs import recorded, times_of
 
 SLOWLY = {"traffic.*.rate_pps": 50}
 
@@ -94,7 +94,3 @@ def test_a_refusal_that_does_not_come_is_a_problem(tmp_path: Path) -> None:
     )
 
     assert outcome.problems == ["move 1 of vm1 was not refused"]
-
-
-def times_of(result: Result, event: str) -> list[int]:
-    return [found.t_ns for found in result.events if found.name == event]

@@ -5,13 +5,9 @@ from pathlib import Path
 import pytest
 
 from experiments.record import Result
-from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario
+from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario, times_of
 
 THIRD = "vm4>vm1/ipv4"
-
-
-def times_of(result: Result, event: str) -> list[int]:
-    return [found.t_ns for found in result.events if found.name == event]
 
 
 def lost_of(result: Result) -> dict[str, int]:
