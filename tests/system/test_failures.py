@@ -7,10 +7,11 @@ NVEs hold anything else than the NVA wants, or whose mapping is wrong at the end
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks.failures import Observed, carry_out, trial
+from benchmarks.failures import WITH_END_MARKERS, Observed, carry_out, trial
 from experiments import record
 from experiments.failures import (
     ALL,
@@ -51,6 +52,16 @@ PAIRS: list[tuple[Case, Moment]] = [
     ((Kind.UNDERLAY_PARTITION, SOURCE), Moment.REDIRECTED),
     ((Kind.UNDERLAY_PARTITION, DESTINATION), Moment.CONVERGED),
 ]
+MARKED_PAIRS: list[tuple[Case, Moment]] = [
+    # With end markers: whoever fails, a gate may wait for markers that do not come.
+    ((Kind.CONTROL_CUT, DESTINATION), Moment.RESUMED),
+    ((Kind.CONTROL_CUT, DESTINATION), Moment.PAUSED),
+    ((Kind.CONTROL_CUT, ALL), Moment.REDIRECTED),
+    ((Kind.NVA_DIES, ALL), Moment.RESUMED),
+    ((Kind.NVE_DIES, SOURCE), Moment.PAUSED),
+    ((Kind.NVE_DIES, DESTINATION), Moment.PAUSED),
+    ((Kind.NVE_DIES, OTHER), Moment.RESUMED),
+]
 
 
 def test_every_kind_is_tried_at_two_moments_and_every_moment_is_tried() -> None:
@@ -60,22 +71,42 @@ def test_every_kind_is_tried_at_two_moments_and_every_moment_is_tried() -> None:
     assert all(len({at for of, at in tried if of is kind}) >= 2 for kind in Kind)
 
 
+def named(pairs: list[tuple[Case, Moment]]) -> dict[str, Any]:
+    return {
+        "argnames": ("case", "moment"),
+        "argvalues": pairs,
+        "ids": [f"{kind}-{place}-{at}" for (kind, place), at in pairs],
+    }
+
+
 @pytest.mark.shows("R3.4", "R3.5", "R4.1.4", "R5.5")
-@pytest.mark.parametrize(
-    ("case", "moment"), PAIRS, ids=[f"{kind}-{place}-{at}" for (kind, place), at in PAIRS]
-)
+@pytest.mark.parametrize(**named(PAIRS))
 def test_a_failure_has_the_outcome_it_has_to_have(
     tmp_path: Path, case: Case, moment: Moment
 ) -> None:
+    has_its_outcome(case, moment, tmp_path / "result")
+
+
+@pytest.mark.shows("R3.4", "R3.5", "R4.1.4", "R5.5")
+@pytest.mark.parametrize(**named(MARKED_PAIRS))
+def test_a_failure_has_the_same_outcome_with_end_markers(
+    tmp_path: Path, case: Case, moment: Moment
+) -> None:
+    has_its_outcome(case, moment, tmp_path / "result", **WITH_END_MARKERS)
+
+
+def has_its_outcome(case: Case, moment: Moment, out: Path, **changes: Any) -> None:
     lasts_s = CUT_FOR_S if case[0] is Kind.CONTROL_CUT else None
-    came = carry_out(case, trial(case, moment, lasts_s), tmp_path / "result")
+    came = carry_out(case, trial(case, moment, lasts_s, **changes), out)
 
     assert came.problems == []
     assert came.ending == OUTCOMES[case][moment].ending
     assert came.bystanders_lost == 0
     if case[0] not in OF_ONE_NVE:
         assert came.lost == 0
-    story = [event.name for event in record.load(tmp_path / "result").events]
+    if case[0] is Kind.CONTROL_CUT:
+        assert came.silence_ms < 1000, "NVEs forward what they were told"
+    story = [event.name for event in record.load(out).events]
     assert story.count("failure-injected") == story.count("failure-ended") == 1
 
 
