@@ -5,14 +5,15 @@ benchmarks.failures` carries out all pairs.  A run whose VM is active at two pla
 NVEs hold anything else than the NVA wants, or whose mapping is wrong at the end has problems.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from benchmarks.failures import WITH_END_MARKERS, Observed, carry_out, trial
-from experiments import record
+from benchmarks.failures import TENANTS, WITH_END_MARKERS, carry_out, observe, trial
+from experiments import metrics, record
 from experiments.failures import (
     ALL,
     DESTINATION,
@@ -27,9 +28,12 @@ from experiments.failures import (
 from experiments.lab import Lab
 from experiments.moves import Move
 from experiments.orchestrator import MoveUndone
+from experiments.record import Recorder, Result
 from experiments.run import Run
 from nve import freezer
 from nve.bridge import OvsInstance
+from tests.helpers import many_moves, synthetic
+from tests.helpers.packets import packets
 from tests.helpers.runs import recorded, scenario
 
 CUT_FOR_S = 7.0
@@ -215,11 +219,52 @@ def test_a_cable_that_cannot_be_laid_is_the_cause_that_is_said(
 
 
 def test_an_observation_tells_bystanders_from_correspondents(tmp_path: Path) -> None:
-    """A flow of an NVE that has died is none that has to be spared."""
     case = (Kind.UNDERLAY_PARTITION, OTHER)
     came = carry_out(case, trial(case, Moment.ARRIVED), tmp_path / "spared")
-    harmed = Observed(came.ending, came.problems, came.lost, 1, came.silence_ms)
 
-    assert came.bystanders_lost == 0
     assert came.lost > 0
-    assert harmed != came
+    assert came.bystanders_lost == 0
+
+
+CONCERNED, SPARED, OF_NVE3 = "vm2>vm1/ipv4", "by1>by4/ipv4", "by4>by3/ipv4"
+
+
+@pytest.mark.parametrize(
+    ("case", "losses", "lost", "bystanders_lost"),
+    [
+        ((Kind.NVE_DIES, OTHER), {}, 0, 0),
+        ((Kind.NVE_DIES, OTHER), {SPARED: 1}, 0, 1),
+        ((Kind.NVE_DIES, OTHER), {OF_NVE3: 2}, 0, 0),
+        ((Kind.NVE_DIES, OTHER), {CONCERNED: 3, SPARED: 1, OF_NVE3: 2}, 3, 1),
+        ((Kind.NVE_DIES, SOURCE), {OF_NVE3: 2, SPARED: 1}, 0, 2),
+        ((Kind.CONTROL_CUT, ALL), {OF_NVE3: 2, SPARED: 1}, 0, 3),
+    ],
+)
+def test_losses_of_bystanders_are_observed(
+    tmp_path: Path, case: Case, losses: dict[str, int], lost: int, bystanders_lost: int
+) -> None:
+    """Made-up packets.  A flow of an NVE that has failed is none that has to be spared."""
+    came = observe(case, ["a problem"], made_up(tmp_path / "result", losses))
+
+    assert (came.lost, came.bystanders_lost) == (lost, bystanders_lost)
+    assert (came.ending, came.problems) == ("completed", ["a problem"])
+
+
+def made_up(out: Path, losses: Mapping[str, int]) -> Result:
+    """A result of one move of vm1 with these losses, none of them before it."""
+    homes = {vm: nve for tenant in TENANTS for vm, nve in tenant["vms"].items()}
+    delays: dict[str, list[float | None]] = {
+        flow: [1.0] * 1000 for flow in (CONCERNED, SPARED, OF_NVE3)
+    }
+    for flow, count in losses.items():
+        delays[flow][500 : 500 + count] = [None] * count
+    sent = pd.concat([packets(of_flow, flow) for flow, of_flow in delays.items()])
+    trace = many_moves.events(1)
+    with Recorder.create(out) as recorder:
+        run = recorder.run()
+        run.scenario({**synthetic.scenario("tunnel", 1000), "tenants": TENANTS})
+        run.manifest({"name": "made-up", "valid": True, "problems": []})
+        run.events(trace)
+        run.packets(sent)
+        run.moves(metrics.table(sent, trace, homes))
+    return record.load(out)
