@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nve import announce, octets
 from nve.model import BROADCAST, MAX_VNI, IPAddress, Mac, VmSpec, Vtep
+from nve.octets import ARP, IPV4, IPV6, RARP
 
-ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
 UDP, ICMPV6, NEIGHBOUR_SOLICITATION = 17, 58, 135
 DISTINCT = 200
 """A flood has so many different frames."""

@@ -19,6 +19,7 @@ from experiments.workloads import rarp
 from experiments.workloads.diskless import Diskless
 from nve.model import VmSpec
 from nve.namespace import inside, run_in
+from nve.octets import RARP
 from nve.plug import NIC
 from tests.helpers.runs import probe, recorded, scenario, times_of
 from tests.helpers.wait import wait_until
@@ -193,7 +194,7 @@ def test_who_asks_for_another_mac_is_counted_and_gets_no_answer(lab: Lab) -> Non
     forged = rarp.request(me.mac)[:32] + bytes.fromhex(you.mac.replace(":", "")) + bytes(4)
     with inside(lab.data_centre.vms["vm2"].pid):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        raw.bind((NIC, rarp.ETHERTYPE))
+        raw.bind((NIC, RARP))
         raw.settimeout(10)
     with raw:
         raw.send(forged)
