@@ -99,6 +99,14 @@ def test_a_failure_has_the_same_outcome_with_end_markers(
     has_its_outcome(case, moment, tmp_path / "result", **WITH_END_MARKERS)
 
 
+def test_a_gate_does_not_wait_for_a_destination_that_cannot_be_told(tmp_path: Path) -> None:
+    """A VM that says nothing: the NVA hears of its arrival when the destination is cut off, not
+    before, as it would of an announcement."""
+    silent = {**WITH_END_MARKERS, "moves.0.announce": "none"}
+    cut = (Kind.CONTROL_CUT, DESTINATION)
+    has_its_outcome(cut, Moment.RESUMED, tmp_path / "result", **silent)
+
+
 def has_its_outcome(case: Case, moment: Moment, out: Path, **changes: Any) -> None:
     lasts_s = CUT_FOR_S if case[0] is Kind.CONTROL_CUT else None
     came = carry_out(case, trial(case, moment, lasts_s, **changes), out)
