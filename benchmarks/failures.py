@@ -2,15 +2,17 @@
 
     python -m benchmarks.failures              the whole matrix, in about a quarter of an hour
     python -m benchmarks.failures nve-dies     one kind of failure
+    python -m benchmarks.failures --end-marker    either, with end markers
 
 Each pair of `experiments.failures.OUTCOMES` is a run of its own: vm1 goes from nve1 to nve2, with a
 correspondent behind each of three NVEs.  Of *bystanders* only those flows are looked at whose NVEs
 have not failed: they must not notice anything.
 """
 
+import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ EXTENT: dict[Kind, dict[str, float]] = {
     Kind.CONTROL_LOSSY: {"loss_pct": 10},
 }
 PLACES = {SOURCE: "nve1", DESTINATION: "nve2", OTHER: "nve3"}
-TENANTS = [
+TENANTS: list[dict[str, Any]] = [
     {"vni": 5000, "vms": {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}},
     {"vni": 6000, "vms": {"by1": "nve1", "by2": "nve2", "by3": "nve3", "by4": "nve4"}},
 ]
@@ -54,6 +56,8 @@ FLOWS = [
     ("vm1", "vm4", "ipv6"),
     *(("by1", "by4", "ipv4"), ("by2", "by4", "ipv6"), ("by4", "by3", "ipv4")),
 ]
+WITH_END_MARKERS = {"overlay.end_marker": True}
+"""A change of a trial: what has to come of it is the same."""
 RATE_PPS = 100
 MOVE_AT_S = 0.5
 RECOVERY_S = 2.5
@@ -102,7 +106,7 @@ def observe(case: Case, problems: Sequence[str], result: Result) -> Observed:
     """What a recorded trial says."""
     kind, place = case
     failed = {PLACES[place]} if kind in OF_ONE_NVE else set()
-    homes = {vm: nve for tenant in TENANTS for vm, nve in tenant["vms"].items()}  # type: ignore[attr-defined]
+    homes = {vm: nve for tenant in TENANTS for vm, nve in tenant["vms"].items()}
     spared = [
         row
         for row in result.moves.to_dict("records")
@@ -134,7 +138,7 @@ def carry_out(case: Case, scenario: Scenario, place: Path) -> Observed:
     return observe(case, outcome.problems, record.load(place))
 
 
-def report(kinds: Sequence[str]) -> int:
+def report(kinds: Sequence[str], changes: Mapping[str, Any]) -> int:
     """Prints the matrix row by row; returns how many pairs came out otherwise than they have to."""
     headings = ("failure", "of", "at", "has to be", "was", "lost", "bystanders", "silence ms")
     line = "{:19} {:12} {:11} {:12} {:12} {:>6} {:>10} {:>10}".format
@@ -145,7 +149,8 @@ def report(kinds: Sequence[str]) -> int:
             continue
         for moment, due in outcomes.items():
             with tempfile.TemporaryDirectory() as directory:
-                came = carry_out(case, trial(case, moment), Path(directory) / "result")
+                wanted = trial(case, moment, **changes)
+                came = carry_out(case, wanted, Path(directory) / "result")
             felt = (came.lost, came.bystanders_lost, f"{came.silence_ms:.0f}")
             print(line(case[0], case[1], moment, due.ending, came.ending, *felt), flush=True)
             for problem in came.problems:
@@ -156,5 +161,15 @@ def report(kinds: Sequence[str]) -> int:
     return wrong
 
 
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Every failure at every moment of a move.")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help="all kinds if none is named")
+    parser.add_argument("--end-marker", action="store_true", help="keep the order of packets, too")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.kinds) - set(Kind):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(Kind)}")
+    return report(arguments.kinds, WITH_END_MARKERS if arguments.end_marker else {})
+
+
 if __name__ == "__main__":
-    sys.exit(bool(report(sys.argv[1:])))
+    sys.exit(bool(main()))

@@ -161,7 +161,7 @@ def _miss(tenant: socket.socket, watch: Watch, number: int) -> float:
     time.sleep(MISS_EVERY_S)
     ends = IPv4Address(ip(0)), IPv4Address(ip(number))
     packet = octets.ip(*ends, socket.IPPROTO_UDP, octets.udp(7, 7, b"miss"))
-    tenant.send(octets.ethernet(mac(0), mac(number), 0x0800, packet))
+    tenant.send(octets.ethernet(mac(0), mac(number), octets.IPV4, packet))
     messages = watch.until(PACKET_OUT, TIMEOUT_S)
     kinds = [message.kind for message in messages]
     assert kinds[0] == PACKET_IN, f"the first message after a miss was {kinds[0]}"

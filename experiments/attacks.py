@@ -22,6 +22,7 @@ BY_VM = {
     "rarp": "a reverse ARP request in the victim's name (R9.2)",
     "source-mac": "packets with the victim's MAC address (R9.4)",
     "source-ip": "packets with the victim's IP addresses (R9.4)",
+    "malformed": "ARP and reverse ARP of no known operation, and a solicitation from afar (R9.2)",
     "arp-flood": "honest ARP requests, one address after the other (R4.1.8)",
     "nd-flood": "honest neighbour solicitations, likewise (R4.1.8)",
     "rarp-flood": "honest reverse ARP requests, again and again (R4.1.8)",
@@ -30,6 +31,7 @@ BY_VM = {
 BY_STRANGER = {
     "unknown-vtep": "VXLAN from an address that is no NVE's (R9.3)",
     "wrong-vni": "VXLAN in an NVE's name, with a VNI that is nobody's (R9.1)",
+    "wrong-vm": "VXLAN in an NVE's name, for a MAC address that no VM there has (R9.1)",
 }
 """Sent on the wire beside the NVE where the victim starts."""
 
@@ -40,8 +42,9 @@ class Forgery(Part):
     kind: Literal["forgery"]
     source: Name | None = Field(None, alias="from")
     what: Literal[
-        "garp", "garp-reply", "na", "rarp", "source-mac", "source-ip",
-        "arp-flood", "nd-flood", "rarp-flood", "miss-flood", "unknown-vtep", "wrong-vni",
+        "garp", "garp-reply", "na", "rarp", "source-mac", "source-ip", "malformed",
+        "arp-flood", "nd-flood", "rarp-flood", "miss-flood",
+        "unknown-vtep", "wrong-vni", "wrong-vm",
     ]  # fmt: skip
     victim: Name
     rate_pps: float = Field(50, gt=0, le=20_000)

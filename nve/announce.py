@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address
 from typing import Final
 
+from nve import octets
 from nve.model import BROADCAST, Mac, VmSpec
 
 ALL_NODES = IPv6Address("ff02::1")
@@ -50,19 +51,19 @@ def frames(vm: VmSpec, form: str) -> list[bytes]:
 def gratuitous_arp(vm: VmSpec) -> bytes:
     """An ARP request for the VM's own address, from it, to everybody."""
     own = vm.ipv4.packed
-    return _broadcast(vm.mac, 0x0806) + _arp(1) + _octets(vm.mac) + own + bytes(6) + own
+    return _broadcast(vm.mac, octets.ARP) + _arp(1) + _octets(vm.mac) + own + bytes(6) + own
 
 
 def gratuitous_arp_reply(vm: VmSpec) -> bytes:
     """An ARP reply that nobody has asked for; the target is the VM itself as well."""
     own = _octets(vm.mac) + vm.ipv4.packed
-    return _broadcast(vm.mac, 0x0806) + _arp(2) + own + own
+    return _broadcast(vm.mac, octets.ARP) + _arp(2) + own + own
 
 
 def reverse_arp(mac: Mac) -> bytes:
     """A reverse ARP request for one's own MAC address."""
     own = _octets(mac) + bytes(4)
-    return _broadcast(mac, 0x8035) + _arp(3) + own + own
+    return _broadcast(mac, octets.RARP) + _arp(3) + own + own
 
 
 def unsolicited_advertisement(vm: VmSpec) -> bytes:
@@ -100,7 +101,7 @@ def _advertisement(vm: VmSpec, group: IPv6Address) -> bytes:
     message = bytes([136, 0]) + _checksum(pseudo_header + bytes([136, 0, 0, 0]) + body) + body
     header = bytes([0x60, 0, 0, 0]) + len(message).to_bytes(2, "big") + bytes([58, 255])
     ethernet = bytes([0x33, 0x33]) + group.packed[-4:] + _octets(vm.mac)  # RFC 2464 section 7
-    return ethernet + (0x86DD).to_bytes(2, "big") + header + ends + message
+    return ethernet + octets.IPV6.to_bytes(2, "big") + header + ends + message
 
 
 def _broadcast(source: Mac, ethertype: int) -> bytes:

@@ -28,6 +28,7 @@ from nve.model import IPAddress, Mac
 from nve.namespace import inside, run, run_in
 from nve.octets import VXLAN_UDP_PORT
 from nve.rows import Row, read
+from nve.rules import VXLAN_PORT
 from nve.wait import wait_until
 
 with warnings.catch_warnings():
@@ -39,8 +40,6 @@ Datapath: TypeAlias = Literal["system", "netdev"]
 INTEGRATION = "br-int"
 PHYSICAL = "br-phy"
 VXLAN = "vxlan0"
-VXLAN_PORT = 1
-"""The OpenFlow port number of `vxlan0`."""
 OPENFLOW = "OpenFlow13"
 START_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 5
@@ -131,9 +130,6 @@ class OvsInstance:
             raise RuntimeError(
                 f"{self.name}: port {name} got OpenFlow number {given}, not {ofport}: {reason}"
             )
-
-    def del_port(self, name: str) -> None:
-        self.vsctl("--if-exists", "del-port", INTEGRATION, name)
 
     def vsctl(self, *arguments: str) -> str:
         return self._ask("ovs-vsctl", f"--timeout={START_TIMEOUT_S}", *arguments)

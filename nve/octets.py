@@ -4,6 +4,8 @@ from ipaddress import IPv6Address
 
 from nve.model import IPAddress
 
+ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
+"""EtherTypes."""
 VXLAN_UDP_PORT = 4789
 
 

@@ -6,8 +6,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from nve import announce, octets
 from nve.model import BROADCAST, MAX_VNI, IPAddress, Mac, VmSpec, Vtep
+from nve.octets import ARP, IPV4, IPV6, RARP
 
-ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
 UDP, ICMPV6, NEIGHBOUR_SOLICITATION = 17, 58, 135
 DISTINCT = 200
 """A flood has so many different frames."""
@@ -15,6 +15,8 @@ _DISCARD = octets.udp(9, 9, b"vmmlab: this is forged")
 _NO_MAC = "00:00:00:00:00:00"
 _NOBODY = IPv4Address(0)
 _STRANGER = "02:fe:00:00:00:00"
+_NO_VM = "02:dd:00:00:00:00"
+_NO_OPERATION = 77
 
 
 def of_vm(what: str, me: VmSpec, victim: VmSpec) -> list[bytes]:
@@ -49,7 +51,10 @@ def of_stranger(what: str, wire: Wire, victim: VmSpec) -> list[bytes]:
     inner = _ipv4(_STRANGER, victim.mac, neighbour.ipv4, victim.ipv4)
     if what == "unknown-vtep":
         return [_vxlan(wire, wire.nobody(), victim.vni, inner)]
-    return [_vxlan(wire, wire.another_nve(), wire.no_network(), inner)]
+    if what == "wrong-vni":
+        return [_vxlan(wire, wire.another_nve(), wire.no_network(), inner)]
+    for_nobody = _ipv4(_STRANGER, _NO_VM, neighbour.ipv4, victim.ipv4)
+    return [_vxlan(wire, wire.another_nve(), victim.vni, for_nobody)]
 
 
 def _vxlan(wire: Wire, source: Vtep, vni: int, inner: bytes) -> bytes:
@@ -63,12 +68,23 @@ def _arp(me: VmSpec, target: IPv4Address) -> bytes:
     return octets.ethernet(me.mac, BROADCAST, ARP, body)
 
 
-def _solicitation(me: VmSpec, target: IPv6Address) -> bytes:
+def _malformed(me: VmSpec, victim: VmSpec) -> list[bytes]:
+    """With its own addresses: only who reads them sees what is wrong."""
+    nobody, victims = (me.mac, _NOBODY), (_NO_MAC, victim.ipv4)
+    bodies = (
+        (ARP, octets.arp(_NO_OPERATION, (me.mac, me.ipv4), victims)),
+        (RARP, octets.arp(_NO_OPERATION, nobody, nobody)),
+    )
+    frames = [octets.ethernet(me.mac, BROADCAST, ethertype, body) for ethertype, body in bodies]
+    return [*frames, _solicitation(me, victim.ipv6, hop_limit=64)]
+
+
+def _solicitation(me: VmSpec, target: IPv6Address, hop_limit: int = 255) -> bytes:
     group = announce.solicited_node(target)
     said = bytes(4) + target.packed
     message = octets.icmpv6(me.ipv6, group, NEIGHBOUR_SOLICITATION, said)
     to = "33:33:" + group.packed[-4:].hex(":")
-    return octets.ethernet(me.mac, to, IPV6, octets.ip(me.ipv6, group, ICMPV6, message, 255))
+    return octets.ethernet(me.mac, to, IPV6, octets.ip(me.ipv6, group, ICMPV6, message, hop_limit))
 
 
 def _reverse_arp_for(me: VmSpec, victim: VmSpec) -> bytes:
@@ -96,6 +112,7 @@ _MAKERS: Mapping[str, Callable[[VmSpec, VmSpec], list[bytes]]] = {
         _ipv4(me.mac, you.mac, you.ipv4, me.ipv4),
         _ipv4(me.mac, you.mac, you.ipv6, me.ipv6),
     ],
+    "malformed": _malformed,
     "arp-flood": lambda me, you: [_arp(me, you.ipv4 + n) for n in range(DISTINCT)],
     "nd-flood": lambda me, you: [_solicitation(me, you.ipv6 + n) for n in range(DISTINCT)],
     "rarp-flood": lambda me, you: [announce.reverse_arp(me.mac)],

@@ -12,10 +12,10 @@ from ipaddress import IPv4Address
 
 from nve.announce import reverse_arp
 from nve.model import Mac
+from nve.octets import RARP
 
-ETHERTYPE = 0x8035
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
-_HEADER = ETHERTYPE.to_bytes(2, "big") + bytes.fromhex("0001 0800 06 04 0004")
+_HEADER = RARP.to_bytes(2, "big") + bytes.fromhex("0001 0800 06 04 0004")
 """The EtherType, and a reverse ARP reply for Ethernet and IPv4."""
 
 

@@ -20,6 +20,7 @@ from typing import TextIO
 from experiments.probes.process import say
 from experiments.workloads import rarp
 from experiments.workloads.rarp import Request
+from nve import octets
 from nve.model import Mac, mac
 from nve.plug import NIC
 
@@ -34,7 +35,7 @@ class Nic:
 
     def __init__(self) -> None:
         self.raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self.raw.bind((NIC, rarp.ETHERTYPE))
+        self.raw.bind((NIC, octets.RARP))
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._changes.bind((0, _RTMGRP_IPV4_IFADDR))

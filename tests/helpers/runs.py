@@ -1,9 +1,11 @@
 """Scenarios and recorded runs for system tests: small, and on real parts."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import record
+from experiments import record, resolving
+from experiments.content import read
 from experiments.record import Recorder, Result
 from experiments.resolving import resolve
 from experiments.run import Options, Outcome, run
@@ -34,6 +36,14 @@ def scenario(**changes: Any) -> Scenario:
     )
 
 
+def packaged(name: str, variant: str, changes: Mapping[str, Any]) -> Scenario:
+    """A variant of a scenario that comes with vmmlab; `changes` go before those of the variant."""
+    file = resolving.find(name)
+    content = read(file)
+    whole = {**content, "variants": {}}
+    return resolve(whole, str(file), {**content["variants"][variant], **changes})
+
+
 def probe(source: str, family: str, to: str = "vm1") -> dict[str, Any]:
     return {
         "kind": "udp-probe",
@@ -49,3 +59,8 @@ def recorded(wanted: Scenario, out: Path, framework: str = "os-ken") -> tuple[Ou
     with Recorder.create(out) as recorder:
         outcome = run(wanted, recorder.run(), Options(framework=framework))
     return outcome, record.load(out)
+
+
+def times_of(result: Result, event: str) -> list[int]:
+    """When events of that name happened, in nanoseconds."""
+    return [found.t_ns for found in result.events if found.name == event]

@@ -10,9 +10,10 @@ import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from nve.bridge import INTEGRATION, VXLAN_PORT, OvsInstance
+from nve.bridge import INTEGRATION, OvsInstance
 from nve.evaluator import Frame, Verdict
 from nve.model import Vtep
+from nve.rules import VXLAN_PORT
 
 # Open vSwitch's names for OpenFlow's fields, where they differ.
 OVS_NAMES = {

@@ -13,23 +13,19 @@ import pytest
 
 from experiments.lab import Lab
 from experiments.moves import Move
-from experiments.record import Result
 from experiments.resolving import as_mapping
 from experiments.scenario import Scenario
 from experiments.workloads import rarp
 from experiments.workloads.diskless import Diskless
 from nve.model import VmSpec
 from nve.namespace import inside, run_in
+from nve.octets import RARP
 from nve.plug import NIC
-from tests.helpers.runs import probe, recorded, scenario
+from tests.helpers.runs import probe, recorded, scenario, times_of
 from tests.helpers.wait import wait_until
 from topologies.configuration import TENANT_PREFIX_LENGTH
 
 OLD_ADDRESS = "192.168.0.1"
-
-
-def times_of(result: Result, event: str) -> list[int]:
-    return [found.t_ns for found in result.events if found.name == event]
 
 
 @pytest.mark.shows("R4.1.5", "R4.1.1")
@@ -198,7 +194,7 @@ def test_who_asks_for_another_mac_is_counted_and_gets_no_answer(lab: Lab) -> Non
     forged = rarp.request(me.mac)[:32] + bytes.fromhex(you.mac.replace(":", "")) + bytes(4)
     with inside(lab.data_centre.vms["vm2"].pid):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        raw.bind((NIC, rarp.ETHERTYPE))
+        raw.bind((NIC, RARP))
         raw.settimeout(10)
     with raw:
         raw.send(forged)

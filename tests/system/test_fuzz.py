@@ -12,6 +12,7 @@ import itertools
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -137,14 +138,33 @@ def test_malformed_packets_of_the_underlay(lab: Lab, tmp_path: Path) -> None:
         for what in ("unknown-vtep", "wrong-vni")
         for frame in forged.of_stranger(what, wire, victim)
     ]
+    before = refused_of_the_underlay(lab)
     core = lab.data_centre.in_node(uplink.peer, ["sleep", "600"])
     try:
         with unharmed(lab, tmp_path):
             interface = Port(uplink.peer, uplink.node).interface
-            assert send_for_a_while(core.pid, interface, mutations(SEED, originals)) > 100
+            sent = send_for_a_while(core.pid, interface, mutations(SEED, originals))
     finally:
         core.kill()
         core.wait()
+    assert sent > 100
+    wait_until(lambda: _not_refused(lab, before))
+
+
+def refused_of_the_underlay(lab: Lab) -> Counter[str]:
+    """What nve1 has dropped of what came to it by tunnel: how many packets of each kind."""
+    found: Counter[str] = Counter()
+    for row in lab.overlay.refused():
+        if (row["nve"], row["vm"]) == ("nve1", None):
+            found[row["what"]] += row["packets"]
+    return found
+
+
+def _not_refused(lab: Lab, before: Counter[str]) -> str | None:
+    """Packets that had kept enough of their form to be VXLAN have come in, and been dropped."""
+    more = refused_of_the_underlay(lab) - before
+    missing = {"unknown-vtep", "unknown-vni"} - more.keys()
+    return f"no {', '.join(sorted(missing))} among {dict(more)}" if missing else None
 
 
 def talks(lab: Lab) -> Iterator[Callable[[Impostor], None]]:

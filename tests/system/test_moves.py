@@ -4,14 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from experiments.events import Event
 from experiments.record import Result
-from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario
+from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario, times_of
 
 THIRD = "vm4>vm1/ipv4"
-
-
-def times_of(result: Result, event: str) -> list[int]:
-    return [found.t_ns for found in result.events if found.name == event]
 
 
 def lost_of(result: Result) -> dict[str, int]:
@@ -68,6 +65,36 @@ def test_tunnelling_stops_when_nothing_comes_or_by_a_timer(tmp_path: Path, stop:
     assert outcome.problems == []
     assert [e.details["why"] for e in result.events if e.name == "in-flight-ended"] == [stop]
     assert set(lost_of(result).values()) == {0}
+    (row, *_) = result.moves.to_dict("records")
+    assert row["in_flight_lifetime_ms"] >= 1000
+
+
+def ended_and_converged(stop: str, stop_s: int, out: Path) -> tuple[Event, int]:
+    """How forwarding ended, and when nve3, which asks late, had sent its last packet to nve1."""
+    pull = {"mapping_update": "pull", "lifetime_s": 3, "hold": True}
+    overlay = {**pull, "stop": stop, f"{stop}_s": stop_s}
+    outcome, result = recorded(scenario(overlay=overlay, duration_s=8), out)
+    assert outcome.problems == []
+    (ended,) = (event for event in result.events if event.name == "in-flight-ended")
+    assert ended.details["why"] == stop
+    assert ended.details["lifetime_ms"] >= 1000 * stop_s
+    return ended, times_of(result, "move-converged")[0]
+
+
+@pytest.mark.shows("R3.5", "R5.5")
+def test_a_timer_ends_tunnelling_though_packets_still_come(tmp_path: Path) -> None:
+    ended, converged_ns = ended_and_converged("timer", 1, tmp_path / "result")
+
+    assert ended.t_ns < converged_ns
+    assert ended.details["packets"] > 0
+
+
+@pytest.mark.shows("R3.5", "R5.5")
+def test_idle_ends_tunnelling_when_no_packet_has_come_for_a_while(tmp_path: Path) -> None:
+    ended, converged_ns = ended_and_converged("idle", 2, tmp_path / "result")
+
+    heard_late_s = 0.5  # that nve3 had to ask: a busy NVA writes it down some time after
+    assert ended.t_ns - converged_ns >= (2 - heard_late_s) * 1e9
 
 
 @pytest.mark.shows("R3.1", "R3.2", "R4.1.4", "R5.4")

@@ -40,7 +40,7 @@ def plugs(running: DataCentre) -> Iterator[dict[tuple[str, str], Plug]]:
         run_in(vm.pid, ["ip", "neigh", "flush", "dev", NIC])
     yield made
     for (_, nve), cable in made.items():
-        running.nves[nve].bridge.del_port(cable.nve_interface)
+        running.nves[nve].bridge.vsctl("del-port", "br-int", cable.nve_interface)
         cable.remove()
 
 

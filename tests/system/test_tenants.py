@@ -97,11 +97,19 @@ def test_whatever_is_forged_is_counted_to_the_packet_at_the_port_of_the_forger(
     assert judged == sent(result, "rarp") // 2
 
 
+@pytest.mark.shows("R9.2")
+def test_whatever_is_malformed_is_counted_to_the_packet_by_the_nva(result: Result) -> None:
+    counted = refused(result, nve="nve2", vm="vm3", what="malformed", counted_by="nva")
+
+    assert counted == sent(result, "malformed")
+
+
 @pytest.mark.shows("R9.1", "R9.3")
 def test_what_strangers_tunnel_is_counted_at_the_nve_it_came_to(result: Result) -> None:
     assert refused(result, nve="nve3", what="unknown-vtep") == sent(result, "unknown-vtep")
-    by_nve1 = {"nve": "nve3", "what": "unknown-vni", "tunnel_source": "10.1.0.1"}
-    assert refused(result, **by_nve1) == sent(result, "wrong-vni")
+    by_nve1 = {"nve": "nve3", "tunnel_source": "10.1.0.1"}
+    assert refused(result, **by_nve1, what="unknown-vni") == sent(result, "wrong-vni")
+    assert refused(result, **by_nve1, what="unknown-destination") == sent(result, "wrong-vm")
 
 
 @pytest.mark.shows("R4.1.8")

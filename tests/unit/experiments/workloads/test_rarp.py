@@ -17,7 +17,7 @@ VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1")
 NOBODY = IPv4Address(0)
 
 
-def frame(operation: int = 4, mac: str = VM1.mac, ethertype: int = rarp.ETHERTYPE) -> bytes:
+def frame(operation: int = 4, mac: str = VM1.mac, ethertype: int = octets.RARP) -> bytes:
     """What an NVE sends to vm1, padded as Ethernet is, or a variation of it."""
     body = octets.arp(operation, (NVE_MAC, NOBODY), (mac, VM1.ipv4))
     return octets.ethernet(NVE_MAC, VM1.mac, ethertype, body).ljust(60, b"\0")
