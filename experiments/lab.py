@@ -74,6 +74,7 @@ class Lab:
             self.overlay,
             bounds=scenario.overlay.bounds,
             hold=hold,
+            await_last_packets=scenario.overlay.end_marker and scenario.overlay.await_last_packets,
             diskless=scenario.diskless,
         )
         stack.callback(self.orchestrator.close)

@@ -73,12 +73,13 @@ class Orchestrator:
         *,
         bounds: Bounds,
         hold: bool,
+        await_last_packets: bool,
         diskless: Collection[str] = (),
     ) -> None:
         self._data_centre = data_centre
         self._overlay = overlay
         self._hold = hold
-        self._end_markers = bounds.markers_s is not None
+        self._await_last_packets = await_last_packets
         self._diskless = diskless
         self.events: list[Event] = []
         self.where: dict[str, str] = {}
@@ -197,7 +198,7 @@ class Orchestrator:
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)
-                if self._end_markers:
+                if self._await_last_packets:
                     self._let_last_packets_pass(relocation)
                 if move.vm in self._diskless:
                     hypervisor.lose_ipv4_address()

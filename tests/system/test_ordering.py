@@ -71,9 +71,10 @@ def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> 
     assert hurt(result) == UNHURT
     (passed,) = [each for each in result.events if each.name == "last-packets-passed"]
     assert passed.details["nves"] == ["nve2", "nve3", "nve4"]
-    _, plain = recorded(two_sites(overlay__hold=True, **sent), tmp_path / "plain")
-    assert {**hurt(plain), "reordered": 0} == UNHURT
-    assert hurt(plain)["reordered"] > 0
+    not_awaited = two_sites(**MARKED, overlay__await_last_packets=False, **sent)
+    _, hurried = recorded(not_awaited, tmp_path / "hurried")
+    assert {**hurt(hurried), "reordered": 0} == UNHURT
+    assert hurt(hurried)["reordered"] > 0
 
 
 def test_a_move_and_back_with_markers(tmp_path: Path) -> None:
