@@ -121,7 +121,10 @@ class Agent:
 
     def _expect(self, order: Signal) -> None:
         def released(missing: tuple[str, ...]) -> None:
-            self._say(replace(order, kind=Kind.RELEASED, edges=missing))
+            try:
+                self._say(replace(order, kind=Kind.RELEASED, edges=missing))
+            except OSError as error:  # the switch has died: when it is back, the NVA asks again
+                log.warning("%s: nobody hears that %s are over: %s", self._nve.name, order, error)
 
         lanes = self._lanes_of(order.system, self._nve.name)
         if lanes and lanes.expect(order.handover, order.edges, released):
