@@ -2,7 +2,7 @@
 
 The scenario `interfering` at low rates.  Nothing is said about time here: other work on the machine
 may stretch a move, but may not lose, duplicate or reorder a packet.  Packets are 5 ms apart, and
-the ways 20 ms different: without end markers, some are overtaken.
+the ways 20 ms different: without end markers, some of the VMs that stay overtake their own.
 """
 
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_ten_vms_at_once(tmp_path: Path) -> None:
 def test_two_vms_that_talk_to_each_other_both_move(tmp_path: Path) -> None:
     result = moved("each-other", tmp_path / "result")
 
-    assert outcomes(result) == ["completed"] * 4
+    assert outcomes(result) == ["completed"] * 6
     assert result.throughput is not None
     last_resumed_ns = times_of(result, "vm-resumed")[-1]
     after = result.throughput[result.throughput["t_ns"] > last_resumed_ns + 1e9]

@@ -1,6 +1,9 @@
-"""What a VM may have its NVE tell the NVA is limited, and nobody else pays for it (R4.1.8)."""
+"""What a VM may have its NVE tell the NVA is limited, and nobody else pays for it (R4.1.8).
 
-import statistics
+Reports are counted here: what others' moves wait for is what the NVA has to take in before.  How
+much longer they take is measured by `python -m benchmarks.flood`.
+"""
+
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.flood import NO_LIMIT, steps_ms
+from benchmarks.flood import NO_LIMIT
 from experiments.lab import Lab
 from experiments.moves import Move
 from experiments.workloads import forged
@@ -26,11 +29,6 @@ LIMITED = {
     "overlay.report_rate_pps": RATE_PPS, "overlay.report_burst": BURST,
     "overlay.miss_rate_pps": RATE_PPS, "overlay.miss_burst": BURST,
 }  # fmt: skip
-MOVES = 4
-"""To and fro: even, so that vm1 is where its plug is again."""
-DELAYED = 5
-"""A move takes so many times longer than usual.  With limits, other work on the machine may double
-its time; without, reverse ARP was seen to make it 50 to 90 times as long."""
 
 
 def standing(limits: dict[str, int]) -> Lab:
@@ -43,21 +41,6 @@ def standing(limits: dict[str, int]) -> Lab:
 def lab() -> Iterator[Lab]:
     with standing(LIMITED) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def usual_ms(lab: Lab) -> float:
-    """What a move asks of the NVA, without a flood."""
-    return move_ms(lab)
-
-
-def move_ms(lab: Lab) -> float:
-    """From the request until no NVE holds an old entry: the median of some moves.
-
-    They are of nve2, by whose connection to the NVA the flood comes, and without a hypervisor: what
-    that does takes its time, and more of it beside a flood on the same machine.
-    """
-    return statistics.median(steps_ms(lab) for _ in range(MOVES))
 
 
 @contextmanager
@@ -89,6 +72,11 @@ def passed(of_vm: dict[str, dict[str, Any]]) -> int:
     return sum(line["packets"] - line["dropped"] for line in of_vm.values())
 
 
+def heard(of_vm: dict[str, dict[str, Any]]) -> int:
+    """What the NVA has taken in of it."""
+    return int(next(iter(of_vm.values()))["heard"])
+
+
 def refused(lab: Lab, what: str) -> int:
     rows = (row for row in lab.overlay.refused() if (row["vm"], row["what"]) == ("vm3", what))
     return sum(row["packets"] for row in rows)
@@ -104,13 +92,13 @@ def refused(lab: Lab, what: str) -> int:
         ("miss-flood", "rate-limited-miss"),
     ],
 )
-def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves_as_usual(
-    lab: Lab, usual_ms: float, flood: str, limited: str
+def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves(
+    lab: Lab, flood: str, limited: str
 ) -> None:
     before = meters(lab, "nve2", "vm3")
     began_s = time.monotonic()
     with flooding(lab, flood) as attack:
-        beside_ms = move_ms(lab)
+        wait_until(lambda: None if refused(lab, limited) > before[limited]["dropped"] else "calm")
         there = "nve2" if lab.orchestrator.where["vm1"] == "nve1" else "nve1"
         number = 1 + len(lab.overlay.nva.get("moves"))
         lab.orchestrator.move(number, Move(at_s=0, vm="vm1", to=there, pause_ms=10)).result()
@@ -125,16 +113,14 @@ def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves_as_usual(
     assert arrived == sent
     assert 0 < arrived - dropped <= RATE_PPS * took_s + BURST
     assert refused(lab, limited) == after[limited]["dropped"]
-    assert beside_ms < DELAYED * usual_ms
 
 
-def test_without_limits_the_same_flood_delays_a_move() -> None:
-    """Otherwise that a move takes its usual time would show nothing."""
-    with standing(NO_LIMIT) as lab:
-        usual_ms = move_ms(lab)
-        with flooding(lab, "rarp-flood"):
-            wait_until(lambda: None if passed(meters(lab, "nve2", "vm3")) > 1000 else "no flood")
-            assert move_ms(lab) > DELAYED * usual_ms
+def test_without_limits_the_same_flood_reaches_the_nva() -> None:
+    """Otherwise that little of it comes would show nothing: here, at once, it is more than the
+    limits would let by in a minute."""
+    of_a_minute = 60 * RATE_PPS + BURST
+    with standing(NO_LIMIT) as lab, flooding(lab, "rarp-flood"):
+        wait_until(lambda: None if heard(meters(lab, "nve2", "vm3")) > of_a_minute else "a trickle")
 
 
 def connected(lab: Lab, nve: str) -> bool:
@@ -144,8 +130,9 @@ def connected(lab: Lab, nve: str) -> bool:
 def _unheard(lab: Lab) -> str | None:
     """What has passed the meters has to come to the NVA, and nothing else."""
     of_vm = meters(lab, "nve2", "vm3")
-    heard = next(iter(of_vm.values()))["heard"]
-    return None if heard == passed(of_vm) else f"{passed(of_vm)} passed, {heard} heard"
+    if heard(of_vm) == passed(of_vm):
+        return None
+    return f"{passed(of_vm)} passed, {heard(of_vm)} heard"
 
 
 @pytest.mark.shows("R4.1.8")

@@ -60,12 +60,12 @@ def test_with_markers_nothing_is_overtaken(tmp_path: Path, update: dict[str, Any
 
 
 def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> None:
-    """It stands still for no longer than its last packets need, 10 ms between the sites: without
+    """It stands still for no longer than its last packets need, 60 ms between the sites: without
     them, the first that it sends behind nve3 would be at vm3, vm5 before the last from nve1."""
     ends = [("vm2", "ipv4"), ("vm3", "ipv6"), ("vm4", "ipv4"), ("vm5", "ipv4")]
     flows = [probe("vm1", family, to) for to, family in ends]
     moves = [{"at_s": 1, "vm": "vm1", "to": "nve3", "pause_ms": 0}]
-    sent = {"traffic": flows, "moves": moves}
+    sent = {"traffic": flows, "moves": moves, "topology__wan__delay_ms": 60}
     outcome, result = recorded(two_sites(**MARKED, **sent), tmp_path / "marked")
     assert outcome.problems == []
     assert hurt(result) == UNHURT

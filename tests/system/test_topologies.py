@@ -80,10 +80,11 @@ def test_a_link_is_as_narrow_as_it_says(emulator: str, delay: float) -> None:
         printed, _ = running.in_node(first.name, flood, stdout=-1, text=True).communicate()
         statistics = running.link_statistics()
 
-    # 400 packets of 1042 bytes at 4 Mbit/s take 834 ms; ping adds a little at the end.
+    # 400 packets of 1042 bytes at 4 Mbit/s take 834 ms; ping adds a little at the end, and other
+    # work on the machine may.  A link of 1 Mbit/s would take four times as long.
     took_ms = int(printed.split("time ")[1].split("ms")[0])
     assert " 0% packet loss" in printed
-    assert 750 < took_ms < 1400
+    assert 750 < took_ms < 3000
     assert len(statistics) == 4
 
 
