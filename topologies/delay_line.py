@@ -43,8 +43,13 @@ BATCH = 64
 """Frames read from one interface before others get their turn."""
 LONGEST_FRAME = 65_600
 
+LOOK_NS = 500_000
+"""So long it may not look at what has come, while frames wait: with thousands a second, looking
+at each as it comes costs as much as sending it.  They carry the kernel's stamp."""
+
 _LATENESS_STEP_US, _LATENESS_STEPS = 10, 2000
 _NEVER_NS = 1 << 62
+_IDLE_S = 1.0
 
 # linux/if_packet.h, asm-generic/socket.h, linux/prctl.h
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6
@@ -127,8 +132,8 @@ class Direction:
     unsent: int = 0
     kernel_dropped: int = 0
 
-    def receive(self) -> None:
-        """Takes in what has arrived, up to a batch."""
+    def receive(self) -> bool:
+        """Takes in what has arrived, up to a batch; True if that was all."""
         receive, put = self.receiver.recvmsg, self.queue.put
         try:
             for _ in range(BATCH):
@@ -136,7 +141,8 @@ class Direction:
                 seconds, nanoseconds = struct.unpack("qq", stamp)
                 put(seconds * 1_000_000_000 + nanoseconds, frame)
         except BlockingIOError:
-            return
+            return True
+        return False
 
     def send_due(self, now_ns: int) -> None:
         while (frame := self.queue.take(now_ns)) is not None:
@@ -162,6 +168,9 @@ class DelayLine:
     def __init__(self, directions: Sequence[Direction]) -> None:
         self.directions = directions
         self._by_descriptor = {direction.receiver.fileno(): direction for direction in directions}
+        self._descriptors = list(self._by_descriptor)
+        self._unseen_ns = self._longest_unseen_ns()
+        self._look_ns = 0
 
     @classmethod
     def of(cls, links: Sequence[dict[str, Any]], seed: int) -> Self:
@@ -183,21 +192,40 @@ class DelayLine:
         return cls(directions)
 
     def turn(self) -> None:
-        """Waits until a frame arrives or is due; takes in what arrived, sends what is due."""
+        """Waits until a frame is due, or one that has not been looked at may be; sends what is due.
+
+        While no frame waits, it waits for one to arrive.
+        """
         next_due_ns = min(direction.queue.next_due_ns() for direction in self.directions)
-        wait_s = min(max(0, next_due_ns - time.time_ns()) / 1e9, 1.0)
-        arrived, _, _ = select.select(list(self._by_descriptor), [], [], wait_s)
-        for descriptor in arrived:
-            self._by_descriptor[descriptor].receive()
+        now_ns = time.time_ns()
+        if next_due_ns == _NEVER_NS:
+            self.look(_IDLE_S)
+        elif (until_ns := min(next_due_ns, self._look_ns)) > now_ns:
+            time.sleep((until_ns - now_ns) / 1e9)
         now_ns = time.time_ns()
         for direction in self.directions:
             direction.send_due(now_ns)
+        if now_ns >= self._look_ns:
+            self.look()
+
+    def look(self, wait_s: float = 0) -> None:
+        """Takes in what has arrived.  Nothing that arrives later is due before it looks again."""
+        arrived, _, _ = select.select(self._descriptors, [], [], wait_s)
+        self._look_ns = time.time_ns() + self._unseen_ns
+        for descriptor in arrived:
+            if not self._by_descriptor[descriptor].receive():
+                self._look_ns = 0
 
     def take_delays(self, links: Sequence[dict[str, Any]]) -> None:
-        """What arrives from now on waits as long as the links say."""
+        """What it takes in from now on waits as long as the links say."""
         there_and_back = (link["delay_ms"] for link in links for _ in ("a to b", "b to a"))
         for direction, delay_ms in zip(self.directions, there_and_back, strict=True):
             direction.queue.delay_ns = round(delay_ms * 1e6)
+        self._unseen_ns = self._longest_unseen_ns()
+
+    def _longest_unseen_ns(self) -> int:
+        queues = [direction.queue for direction in self.directions]
+        return max(0, min(LOOK_NS, *(each.delay_ns - each.jitter_ns for each in queues)))
 
     def statistics(self) -> list[dict[str, int | str]]:
         return [direction.statistics() for direction in self.directions]
