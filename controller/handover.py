@@ -123,8 +123,12 @@ class Handovers:
             self._mark(handover, edge, old)
 
     def expired(self, system: TenantSystem, edge: str) -> None:
-        """An NVE's entry, which it uses on, has expired and is an old one."""
-        if self.enabled:
+        """An NVE's entry, which it uses on, has expired and is an old one.
+
+        Where it leads nowhere any more, no marker could come by that way, and nothing that could
+        be overtaken: then it changes at once.
+        """
+        if self.enabled and self._entries.leads_on(edge, system):
             self._expired[system].add(edge)
         else:
             self._enter(edge, system)
@@ -140,7 +144,7 @@ class Handovers:
         kept = (system for system, entry in remotes if entry.kept)
         missed = frozenset(system for system in kept if self._entries.leads_on(nve, system))
         for system in missed:
-            self.expired(system, nve)
+            self._expired[system].add(nve)
         return missed
 
     def look(self, may_begin: Callable[[TenantSystem], bool]) -> None:
@@ -148,7 +152,8 @@ class Handovers:
         for system in [item for item in self._expired if item not in self._under_way]:
             if may_begin(system):
                 waiting = self._expired.pop(system)
-                edges = frozenset(edge for edge in waiting if self._is_old(edge, system))
+                edges = frozenset(edge for edge in waiting if self._entries.leads_on(edge, system))
+                self._entries.enter_again((edge, system) for edge in sorted(waiting - edges))
                 if edges:
                     self._expect(self._begin(system, edges, switched=False))
 
@@ -245,10 +250,6 @@ class Handovers:
     def _withdraw_markers(self, handover: Handover) -> None:
         for edge in handover.edges:
             self._book.set_marker(edge, handover.system, None)
-
-    def _is_old(self, edge: str, system: TenantSystem) -> bool:
-        binding = self._directory.find(system)
-        return binding is not None and self._entries.is_outdated(edge, binding)
 
     def _enter(self, edge: str, system: TenantSystem) -> None:
         binding = self._directory.find(system)

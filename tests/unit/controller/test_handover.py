@@ -159,6 +159,24 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
     assert new.actions != old.actions
 
 
+def test_an_expired_entry_that_leads_nowhere_any_more_is_replaced_at_once() -> None:
+    """The tunnel from there has ended: no marker could come, and nothing that it could order."""
+    made = with_entries(fabric("pull", keep=True))
+    made.activate(departed(made))
+    made.settle()
+    made.orders.clear()
+    (ending,) = (rule for _, rule in made.mortal() if rule.purpose is Purpose.IN_FLIGHT)
+    made.expire("nve1", ending)
+    made.settle()
+    old = expire(made, "nve3")
+    made.settle()
+    new = entry(made, "nve3")
+    assert new
+    assert new.actions != old.actions
+    assert new.hard_s
+    assert made.orders == []
+
+
 def test_a_move_has_not_converged_before_the_edge_has_confirmed_its_new_entry() -> None:
     made = with_entries(fabric("pull", keep=True))
     move = departed(made)
