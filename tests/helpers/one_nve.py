@@ -1,0 +1,59 @@
+"""One NVE, and what it does with a frame, judged by its compiled rules.
+
+Two VMs of a tenant are behind it, a third behind another NVE, and a second tenant uses the same
+addresses.
+"""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+from typing import Any
+
+from nve.evaluator import Frame, Verdict, evaluate
+from nve.model import BROADCAST, Mac, VmSpec, Vtep
+from nve.pipeline import compile_nve
+from nve.rules import Purpose
+from nve.state import Attachment, NveState, RemoteEntry, Role
+from tests.helpers.frames import encapsulated, entering
+from tests.helpers.tenants import BLUE, RED, vm
+
+HERE, PEER, OTHER_PEER = (IPv4Address("10.1.0.0") + number for number in (1, 2, 3))
+STRANGER = IPv4Address("10.9.9.9")
+VM1, VM2, FAR = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1"), vm("far", 3, "nve2")
+NAMESAKE = vm("blue", 1, "nve1", BLUE)
+PORTS = {"vm1": 10, "vm2": 11, "blue": 12}
+TO_OWN_GROUP = {"eth_dst": "33:33:ff:00:00:01", "ipv6_dst": "ff02::1:ff00:1"}
+"""The solicited-node group of vm1."""
+GROUPS = [BROADCAST, Mac("33:33:00:00:00:01"), Mac("01:00:5e:00:00:fb")]
+
+
+def attached(of: VmSpec, role: Role = Role.ACTIVE) -> Attachment:
+    return Attachment(of.tenant_system, of.addresses, PORTS[of.name], role)
+
+
+STATE = NveState(
+    vtep=HERE,
+    peers=frozenset({PEER, OTHER_PEER}),
+    attachments={each.tenant_system: attached(each) for each in (VM1, VM2, NAMESAKE)},
+    remotes={FAR.tenant_system: RemoteEntry(PEER)},
+    members={RED: frozenset({PEER})},
+)
+
+
+def with_vm1(role: Role, **changes: Any) -> NveState:
+    """The same NVE with vm1's port in another role."""
+    attachments = {**STATE.attachments, VM1.tenant_system: attached(VM1, role)}
+    return replace(STATE, attachments=attachments, **changes)
+
+
+def from_vm(frame: Frame, of: VmSpec = VM1, state: NveState = STATE) -> Verdict:
+    return evaluate(compile_nve(state), entering(frame, PORTS[of.name]))
+
+
+def from_tunnel(
+    frame: Frame, network: int = RED, source: Vtep = PEER, state: NveState = STATE
+) -> Verdict:
+    return evaluate(compile_nve(state), encapsulated(frame, network, source))
+
+
+def purpose(verdict: Verdict) -> Purpose | None:
+    return verdict.last.purpose if verdict.last else None
