@@ -38,6 +38,7 @@ KNOWN = {
     "nic-flipped": "the VM's NIC is plugged into the destination NVE",
     "vm-resumed": "the VM runs again: guest blackout ends",
     "announced": "the VM announces itself at the destination",
+    "announcement-not-sent": "it could not: the kernel did not take the frame",
     "not-run-dry": "the VM's cable was shut before all that its NVE had delivered had come out",
     "announcement-lost": "that announcement was lost on the way to the NVE",
     "announcement-received": "an NVE has reported the announcement to the NVA",

@@ -217,6 +217,7 @@ class Run:
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += movers.problems + tables.problems + injector.problems
             self._outcome.problems += measured.probed.problems
+            self._check_announcements(lab)
             self._check_places(lab)
             self._check_tables(lab.overlay)
             self._note("run-ended")
@@ -237,6 +238,14 @@ class Run:
             self._progress(f"running: {done_s:.0f} of {self._scenario.duration_s:g} s")
             time.sleep(min(1.0, left_s))
         self._progress("collecting")
+
+    def _check_announcements(self, lab: Lab) -> None:
+        """A move without the announcement that it was to have is not the one that was asked for."""
+        self._outcome.problems += [
+            f"an announcement of {event.subject} could not be sent: {event.details['why']}"
+            for event in lab.orchestrator.events
+            if event.name == "announcement-not-sent"
+        ]
 
     def _check_places(self, lab: Lab) -> None:
         """The overlay, the orchestrator and the VM's own NIC have to agree where each VM is."""

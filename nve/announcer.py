@@ -4,6 +4,9 @@
 be spent on it; `announce` sends the first announcement; `repeat` starts the others, one every
 `nve.announce.INTERVAL_S`, which hold nothing up.  A VM that stops again falls silent (`stop`).
 
+One that cannot be sent is recorded and holds nothing up either: the VM runs at its destination, and
+the NVA hears of it from the destination's activation.
+
 An announcement that is to be lost leaves the VM as any other, marked, and a filter behind the NIC
 takes it away: it comes to no plug.  What else the VM sends passes.
 """
@@ -100,11 +103,15 @@ class Announcer:
     def _say(self, time: int) -> None:
         if not self._frames:
             return
-        for frame in self._frames:
-            (self._lost if self._said.lost else self._heard).send(frame)
         details: dict[str, object] = {"form": self._said.form}
         if self._said.times > 1:
             details |= {"time": time, "of": self._said.times}
+        try:
+            for frame in self._frames:
+                (self._lost if self._said.lost else self._heard).send(frame)
+        except OSError as error:
+            self._record("announcement-not-sent", **details, why=str(error))
+            return
         self._record("announced", **details)
         if self._said.lost:
             self._record("announcement-lost", **details)

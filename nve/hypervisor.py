@@ -170,11 +170,9 @@ class Hypervisor:
         place.set_forwarding(True)
         self._active = nve
         flipped_ns = time.time_ns()
-        try:
-            # First of all, as hypervisors do it: nothing of the VM is to be heard before this.
-            self._announcer.announce()
-        finally:
-            freezer.thaw(self._cgroup)
+        # First of all, as hypervisors do it: nothing of the VM is to be heard before this.
+        self._announcer.announce()
+        freezer.thaw(self._cgroup)
         resumed_ns = time.time_ns()
         if place.lanes and place.patience:
             place.patience.cancel()

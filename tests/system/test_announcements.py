@@ -8,6 +8,7 @@ import itertools
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -110,6 +111,29 @@ def test_nothing_is_lost_and_every_mapping_is_right(run: Run) -> None:
     assert set(run.result.moves["lost"]) == {0}
     assert set(run.result.moves["duplicated"]) == {0}
     assert set(run.result.moves["packets_via_source_after_convergence"]) == {0}
+
+
+def test_an_announcement_that_cannot_be_sent_holds_nothing_up_and_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The VM runs at its destination, its packets come there, and nobody takes the run for one in
+    which it has announced itself."""
+    prepare = Announcer.prepare
+
+    def prepare_in_vain(announcer: Announcer, announcement: Announcement) -> None:
+        prepare(announcer, announcement)
+        announcer._heard.close()
+
+    monkeypatch.setattr(Announcer, "prepare", prepare_in_vain)
+    outcome, result = recorded(scenario(overlay__hold=True), tmp_path / "result")
+
+    assert outcome.problems == [
+        "an announcement of vm1 could not be sent: [Errno 9] Bad file descriptor"
+    ]
+    (move,) = moves_of(result.events)
+    assert move.outcome == "completed"
+    assert forms(move, "announced") == []
+    assert set(result.moves["lost"]) == {0}
 
 
 # -- the sender alone ------------------------------------------------------------------------------
