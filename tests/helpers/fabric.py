@@ -215,8 +215,10 @@ class Fabric:
         self.ask(self.authority.associate, vm.name, system, addresses, vm.nve, port)
         self.where[vm.name] = vm.nve
 
-    def request_move(self, vm: str, to: str, in_flight: str = "tunnel") -> Move:
-        request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s=2)
+    def request_move(
+        self, vm: str, to: str, in_flight: str = "tunnel", deadline_s: float = 60
+    ) -> Move:
+        request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s=2, deadline_s=deadline_s)
         return self.ask(self.authority.request_move, request)
 
     def depart(self, move: Move) -> None:

@@ -65,6 +65,20 @@ def test_a_move_over_its_deadline_is_rolled_back(
     assert role is (Role.ACTIVE if phase is Phase.ROLLED_BACK else Role.DEPARTING)
 
 
+@pytest.mark.parametrize(("passed_s", "phase"), [(600, Phase.REDIRECTED), (601, Phase.ROLLED_BACK)])
+def test_a_move_with_a_long_pause_has_the_deadline_that_was_asked_for(
+    pulling: Fabric, passed_s: int, phase: Phase
+) -> None:
+    move = pulling.request_move("vm1", "nve3", deadline_s=600)
+    pulling.settle()
+    pulling.depart(move)
+    pulling.settle()
+    pulling.now_ns += passed_s * SECOND_NS
+    pulling.ask(pulling.authority.tick)
+
+    assert phase_of(move) is phase
+
+
 def test_after_arrival_the_deadline_is_of_no_concern(pulling: Fabric) -> None:
     move = redirected(pulling)
     pulling.activate(move)
