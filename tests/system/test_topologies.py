@@ -30,9 +30,9 @@ def test_smoke(kind: str, underlay: str) -> None:
         assert machine_interfaces() == before
         for source, target in permutations(running.nves.values(), 2):
             configured_ms = delay_ms(running.fabric, source.name, target.name)
-            measured_ms = round_trips_ms(running, source, str(target.vtep), count=3)
+            measured_ms = round_trips_ms(running, source, str(target.vtep), count=20)
             # On a machine with other work, one of some thousand pings was seen to be lost.
-            assert len(measured_ms) >= 2, f"{source.name} > {target.name} loses packets"
+            assert len(measured_ms) >= 19, f"{source.name} > {target.name} loses packets"
             assert min(measured_ms) >= 2 * configured_ms
         directory, cgroup = running.session.directory, running.session.cgroup
         pids = [nve.pid for nve in running.nves.values()]
@@ -81,11 +81,10 @@ def test_a_link_is_as_narrow_as_it_says(emulator: str, delay: float) -> None:
         printed, _ = running.in_node(first.name, flood, stdout=-1, text=True).communicate()
         statistics = running.link_statistics()
 
-    # 400 packets of 1042 bytes at 4 Mbit/s take 834 ms; ping adds a little at the end, and other
-    # work on the machine may.  A link of 1 Mbit/s would take four times as long.
+    # 400 packets of 1042 bytes at 4 Mbit/s take 834 ms; ping adds a little at the end.
     took_ms = int(printed.split("time ")[1].split("ms")[0])
     assert " 0% packet loss" in printed
-    assert 750 < took_ms < 3000
+    assert 750 < took_ms < 1400
     assert len(statistics) == 4
 
 
