@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from controller.framework import handler, ofp_event, ofproto, parser
-from nve.rules import VXLAN_PORT, Table
+from nve.pipeline.rules import VXLAN_PORT, Table
 
 VNI = 4242
 """A virtual network that the NVA has nothing to do with."""

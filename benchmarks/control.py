@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from nve.namespace import inside
+from nve.linux.namespace import inside
 from topologies.configuration import CONTROL_SWITCH
 
 ETH_P_ALL = 3

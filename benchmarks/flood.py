@@ -18,7 +18,7 @@ from experiments.resolving import resolve
 from experiments.scenario import Scenario
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
-from nve.plug import NIC
+from nve.hypervisor.plug import NIC
 
 FLOODS = ("arp-flood", "nd-flood", "rarp-flood", "miss-flood")
 NO_LIMIT = {

@@ -33,8 +33,9 @@ from benchmarks.side_by_side import BARE_PORT, TIMEOUT_S, SideBySide, Vms, ip, m
 from experiments import machine
 from experiments.nva import OPENFLOW_PORT
 from experiments.scenario import Overlay
-from nve import namespace, octets
-from nve.rules import FIRST_VM_PORT
+from nve.linux import namespace
+from nve.pipeline.rules import FIRST_VM_PORT
+from nve.wire import frames
 
 SIZES = (3, 16, 64)
 VMS = 64
@@ -160,8 +161,8 @@ def _miss(tenant: socket.socket, watch: Watch, number: int) -> float:
     """Seconds from the packet-in about VM 0's first frame to another VM until its packet-out."""
     time.sleep(MISS_EVERY_S)
     ends = IPv4Address(ip(0)), IPv4Address(ip(number))
-    packet = octets.ip(*ends, socket.IPPROTO_UDP, octets.udp(7, 7, b"miss"))
-    tenant.send(octets.ethernet(mac(0), mac(number), octets.IPV4, packet))
+    packet = frames.ip(*ends, socket.IPPROTO_UDP, frames.udp(7, 7, b"miss"))
+    tenant.send(frames.ethernet(mac(0), mac(number), frames.IPV4, packet))
     messages = watch.until(PACKET_OUT, TIMEOUT_S)
     kinds = [message.kind for message in messages]
     assert kinds[0] == PACKET_IN, f"the first message after a miss was {kinds[0]}"

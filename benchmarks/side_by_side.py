@@ -22,11 +22,11 @@ from controller.openflow import Switch
 from experiments.machine import ROOT
 from experiments.nva import OPENFLOW_PORT, Nva
 from experiments.scenario import Overlay
-from nve import announce
-from nve.bridge import INTEGRATION
+from nve.linux.wait import wait_until
 from nve.model import Mac, VmSpec, vni
-from nve.rules import FIRST_VM_PORT
-from nve.wait import wait_until
+from nve.ovs.bridge import INTEGRATION
+from nve.pipeline.rules import FIRST_VM_PORT
+from nve.wire import announcement
 from topologies.emulation import DataCentre
 from topologies.session import Session
 from topologies.spec import PLAIN_LINK
@@ -217,7 +217,7 @@ def _announced(number: int) -> bytes:
         buffer_id=ofproto.OFP_NO_BUFFER,
         in_port=port(number),
         actions=[parser.OFPActionOutput(ofproto.OFPP_TABLE)],
-        data=announce.gratuitous_arp(vm),
+        data=announcement.gratuitous_arp(vm),
     )
     return openflow.octets(out)
 

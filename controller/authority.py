@@ -31,14 +31,14 @@ from controller.moves import Moves
 from controller.outbox import Outbox
 from controller.reports import Reports
 from controller.tally import Tally
-from nve.limits import USUAL, Limits
 from nve.messages import (
     Effect,
     Report,
 )
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
-from nve.rules import FIRST_VM_PORT, LAST_VM_PORT
-from nve.state import Attachment, Role
+from nve.pipeline.limits import USUAL, Limits
+from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
+from nve.pipeline.state import Attachment, Role
 
 
 class Refused(Exception):

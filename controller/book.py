@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-from nve.limits import USUAL, Limits
 from nve.messages import Reconcile, Tell
 from nve.model import TenantSystem, Vni, Vtep
-from nve.pipeline import compile_network, compile_nve, compile_system
-from nve.rules import Match, Purpose, Rule, Table, difference
-from nve.state import Attachment, NveState, Redirect, RemoteEntry
+from nve.pipeline.compiler import compile_network, compile_nve, compile_system
+from nve.pipeline.limits import USUAL, Limits
+from nve.pipeline.rules import Match, Purpose, Rule, Table, difference
+from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry
 
 TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 """The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""

@@ -19,7 +19,6 @@ from controller.authority import Authority
 from controller.framework import ofproto, parser
 from controller.meters import Meters, numbers
 from controller.questions import Statistics
-from nve import endmarker
 from nve.messages import (
     Answer,
     AnswerArp,
@@ -31,7 +30,8 @@ from nve.messages import (
     Reconcile,
     Tell,
 )
-from nve.rules import AGENT_PORT, Change, Output, Rule
+from nve.pipeline.rules import AGENT_PORT, Change, Output, Rule
+from nve.wire import end_marker
 
 log = logging.getLogger("vmmlab.nva")
 
@@ -152,7 +152,7 @@ class Carrier:
             case Emit(nve, way, frame):
                 self._emit(nve, way, frame)
             case Order(nve, signal):
-                self._emit(nve, Output(AGENT_PORT), endmarker.frame(signal))
+                self._emit(nve, Output(AGENT_PORT), end_marker.frame(signal))
 
     def _emit(self, nve: str, way: Any, frame: bytes) -> None:
         datapath = self._datapaths[nve]

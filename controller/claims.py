@@ -3,7 +3,8 @@
 A VM either asks for an address, and the directory knows the answer, or it claims one by announcing
 itself, and its port owns that address or does not (R9.2).  A reverse ARP request does both: it says
 where its sender is, and asks which IPv4 address belongs to the sender's MAC (R4.1.5).  The switch
-has dropped what a port may not send already (`nve.pipeline`, GUARD); the NVA does not rely on that.
+has dropped what a port may not send already (`nve.pipeline.compiler`, GUARD); the NVA does not rely
+on that.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from ipaddress import IPv4Address
 from typing import TypeAlias
 
 from controller.mapping import Directory
-from nve.announce import ALL_NODES, solicited_node
 from nve.messages import (
     ARP_REPLY,
     ARP_REQUEST,
@@ -23,7 +23,8 @@ from nve.messages import (
     RarpSent,
 )
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.state import Attachment
+from nve.pipeline.state import Attachment
+from nve.wire.announcement import ALL_NODES, solicited_node
 
 Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
 

@@ -20,7 +20,7 @@ from controller.owed import COUNTED
 from controller.questions import STATISTICS_TIMEOUT_S, Question, by_meter
 from controller.steps import IN_FLIGHT
 from nve.messages import Record
-from nve.rules import Purpose, Rule
+from nve.pipeline.rules import Purpose, Rule
 
 FOR_NOBODY: Final = frozenset({Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI})
 """Purposes of the rules that a packet matches which came to an NVE where its VM never was."""

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from nve.limits import metered
 from nve.model import TenantSystem
-from nve.rules import VXLAN_PORT, Purpose, Rule
+from nve.pipeline.limits import metered
+from nve.pipeline.rules import VXLAN_PORT, Purpose, Rule
 
 COUNTED = frozenset(
     {

@@ -31,7 +31,7 @@ from controller.mapping import Directory
 from controller.move import Move
 from controller.moves import Moves
 from nve.model import Binding, TenantSystem, Vni, Vtep
-from nve.state import Attachment, Redirect, RemoteEntry
+from nve.pipeline.state import Attachment, Redirect, RemoteEntry
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from controller.book import Book
 from controller.dissemination import Dissemination
 from controller.mapping import Directory
 from nve.model import Binding, TenantSystem
-from nve.state import RemoteEntry
+from nve.pipeline.state import RemoteEntry
 
 
 class Entries:

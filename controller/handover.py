@@ -1,4 +1,4 @@
-"""Changing an NVE's path to a VM without a packet overtaking another (`nve.endmarker`).
+"""Changing an NVE's path to a VM without a packet overtaking another (`nve.wire.end_marker`).
 
 A *handover* takes one or more edges (NVEs that send to the VM) from an old path to the new one:
 
@@ -32,10 +32,10 @@ from controller.book import Book
 from controller.entries import Entries
 from controller.mapping import Directory
 from controller.outbox import Outbox
-from nve.endmarker import Kind, Signal
 from nve.messages import Order
 from nve.model import TenantSystem, Vtep
-from nve.state import Role
+from nve.pipeline.state import Role
+from nve.wire.end_marker import Kind, Signal
 
 
 @dataclass(frozen=True)

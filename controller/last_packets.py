@@ -1,4 +1,4 @@
-"""Whether what a VM sent last at its old place has arrived (`nve.endmarker`).
+"""Whether what a VM sent last at its old place has arrived (`nve.wire.end_marker`).
 
 Packets from a VM, too, take other ways once it has moved, and a shorter one would bring them past
 what the VM sent before.  So between the VM's pause and its activation:
@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from controller.book import Book
 from controller.mapping import Directory
 from controller.outbox import Outbox
-from nve.endmarker import NEEDED, Kind, Signal
 from nve.messages import Order
 from nve.model import TenantSystem
+from nve.wire.end_marker import NEEDED, Kind, Signal
 
 
 @dataclass

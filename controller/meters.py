@@ -5,7 +5,7 @@ A switch refuses a rule whose meter it does not have, and removes the rules of a
 
 from collections.abc import Callable, Iterable
 
-from nve.rules import Meter, Rule
+from nve.pipeline.rules import Meter, Rule
 
 
 class Meters:

@@ -21,8 +21,8 @@ in-flight tunnel of the earlier one still live.  A VM that goes on (A, B, C) lea
 tunnels behind it, each of which ends by itself.  A VM that comes back (A, B, A) ends the tunnel
 that led away from there the moment it arrives: the earlier move's tunnel is *superseded*, for what
 reaches A now is where it belongs.  Until then frames come round to A by the source NVE of the
-latest move, in order, and A tells them from others by that (`nve.pipeline`).  What nobody may do
-is begin a second move before the first has arrived; an announcement belongs to the youngest.
+latest move, in order, and A tells them from others by that (`nve.pipeline.compiler`).  What nobody
+may do is begin a second move before the first has arrived; an announcement belongs to the youngest.
 
 The NVA may be killed in any phase, and an NVE be cut off.  `AFTER_RESTART` says how each phase goes
 on, `AWAITED` whose confirmation it needs.  A deadline counts anew from a restart, for callers could

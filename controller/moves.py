@@ -33,7 +33,7 @@ from controller.owed import TUNNELLING, Owed
 from controller.steps import IN_FLIGHT, Steps
 from nve.messages import RuleEnded
 from nve.model import Binding, TenantSystem
-from nve.rules import Rule
+from nve.pipeline.rules import Rule
 
 
 class Moves:

@@ -55,9 +55,9 @@ from controller.mobility import FINISHED, Phase
 from controller.move import Move, MoveRequest
 from controller.nva import Nva
 from controller.trace import as_json
-from nve.limits import metered
 from nve.model import IPAddress, TenantSystem, mac, vni
-from nve.rows import words
+from nve.pipeline.flow_dump import words
+from nve.pipeline.limits import metered
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S = 120.0

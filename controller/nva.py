@@ -27,7 +27,7 @@ from controller.journal import Journal
 from controller.settings import Settings
 from controller.trace import Trace
 from nve.messages import Record, Report, RuleEnded
-from nve.rules import AGENT_PORT, VXLAN_PORT, Table
+from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT, Table
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")

@@ -10,9 +10,9 @@ from functools import lru_cache
 from typing import Any
 
 from controller.framework import ofproto, parser
-from nve.fit import ETHERNET_OCTETS
 from nve.model import Vtep
-from nve.rules import (
+from nve.pipeline.mtu_check import ETHERNET_OCTETS
+from nve.pipeline.rules import (
     VXLAN_PORT,
     Action,
     Aim,

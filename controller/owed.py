@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from controller.mobility import Phase
 from controller.move import Move
 from nve.model import TenantSystem
-from nve.rules import Rule
+from nve.pipeline.rules import Rule
 
 COUNTED = frozenset({"in-flight-ended", "in-flight-before-arrival", "in-flight-taken-away"})
 """The lines of the trace that say what a rule for packets in flight has carried."""

@@ -8,7 +8,6 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from controller.framework import arp, ethernet, icmpv6, ipv6, packet
-from nve import endmarker
 from nve.messages import (
     ARP_REPLY,
     RARP_REPLY,
@@ -22,6 +21,7 @@ from nve.messages import (
     Signalled,
 )
 from nve.model import NVE_MAC, Mac, mac
+from nve.wire import end_marker
 
 ARP_ETHERTYPE, RARP_ETHERTYPE = 0x0806, 0x8035
 ARP_HEADER, ARP_BYTES = bytes.fromhex("0001 0800 06 04"), 28
@@ -42,8 +42,8 @@ def missed(port: int, frame: bytes) -> Report:
 def signalled(port: int, frame: bytes) -> Report:
     """What an NVE's agent said."""
     try:
-        return Signalled(port, endmarker.read(frame))
-    except endmarker.NotASignal as error:
+        return Signalled(port, end_marker.read(frame))
+    except end_marker.NotASignal as error:
         return Malformed(port, str(error))
 
 

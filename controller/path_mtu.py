@@ -1,6 +1,7 @@
 """Path MTU discovery: what a host is told whose packet is too big for a tunnel.
 
-An NVE reports such a frame (see `nve.fit`), and the NVA answers in its name (RFC 1191, RFC 8201):
+An NVE reports such a frame (see `nve.pipeline.mtu_check`), and the NVA answers in its name (RFC
+1191, RFC 8201):
 
     IPv4   destination unreachable, fragmentation needed, with the next hop's MTU (RFC 1191
            section 4), quoting the packet up to 576 octets in all (RFC 1812 section 4.3.2.3)
@@ -23,11 +24,11 @@ from ipaddress import IPv4Address, IPv6Address
 
 from controller.book import Book
 from controller.mapping import Directory
-from nve import octets
-from nve.fit import ETHERNET_OCTETS, QUOTED_OCTETS
 from nve.messages import Emit, Malformed, Missed, TooBig
 from nve.model import NVE_MAC, IPAddress, Mac, TenantSystem, Vni, link_local, mac
-from nve.rules import VXLAN_PORT, Output, Tunnel
+from nve.pipeline.mtu_check import ETHERNET_OCTETS, QUOTED_OCTETS
+from nve.pipeline.rules import VXLAN_PORT, Output, Tunnel
+from nve.wire import frames
 
 IPV4_SENDER = IPv4Address("192.0.0.8")
 IPV6_SENDER = link_local(NVE_MAC)
@@ -90,7 +91,7 @@ def answer(report: TooBig, mtu: int) -> bytes | None:
         body = _ipv6_answer(packet, mtu)
     else:
         return None
-    return octets.ethernet(NVE_MAC, report.sender, ethertype, body)
+    return frames.ethernet(NVE_MAC, report.sender, ethertype, body)
 
 
 def _answerable_ipv4(packet: bytes) -> bool:
@@ -124,11 +125,11 @@ def _one_host(address: IPAddress) -> bool:
 def _ipv4_answer(packet: bytes, mtu: int) -> bytes:
     start = bytes([UNREACHABLE, FRAGMENTATION_NEEDED])
     rest = struct.pack("!HH", 0, mtu) + packet[:IPV4_QUOTED_OCTETS]
-    message = start + octets.checksum(start + bytes(2) + rest) + rest
-    return octets.ip(IPV4_SENDER, IPv4Address(packet[12:16]), ICMP, message)
+    message = start + frames.checksum(start + bytes(2) + rest) + rest
+    return frames.ip(IPV4_SENDER, IPv4Address(packet[12:16]), ICMP, message)
 
 
 def _ipv6_answer(packet: bytes, mtu: int) -> bytes:
     to = IPv6Address(packet[8:24])
     body = struct.pack("!I", mtu) + packet[:QUOTED_OCTETS]
-    return octets.ip(IPV6_SENDER, to, ICMPV6, octets.icmpv6(IPV6_SENDER, to, PACKET_TOO_BIG, body))
+    return frames.ip(IPV6_SENDER, to, ICMPV6, frames.icmpv6(IPV6_SENDER, to, PACKET_TOO_BIG, body))

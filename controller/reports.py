@@ -25,7 +25,6 @@ from controller.moves import Moves
 from controller.outbox import Outbox
 from controller.steps import IN_FLIGHT
 from controller.tally import Tally
-from nve.endmarker import Kind
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -42,8 +41,9 @@ from nve.messages import (
     TooBig,
 )
 from nve.model import Binding, TenantSystem
-from nve.rules import VXLAN_PORT, Output, Purpose, Tunnel
-from nve.state import Attachment
+from nve.pipeline.rules import VXLAN_PORT, Output, Purpose, Tunnel
+from nve.pipeline.state import Attachment
+from nve.wire.end_marker import Kind
 
 LATE_MISS_S = 1.0
 """How long after an entry was given misses for it may still come in."""

@@ -7,14 +7,15 @@ from pydantic import BaseModel, ConfigDict, IPvAnyAddress, PositiveInt
 
 from controller.book import TunnelMtus
 from controller.dissemination import Dissemination, strategy
-from nve.limits import USUAL, Limits
+from nve.pipeline.limits import USUAL, Limits
 
 
 class NveSettings(BaseModel):
     """An NVE that the NVA serves.  A switch with another datapath id is sent away, and so is one
     that connects from another address of the control network, if that is given.
 
-    `tunnel_mtus` say by the other NVEs' names what a tunnel there carries; see `nve.fit`.
+    `tunnel_mtus` say by the other NVEs' names what a tunnel there carries; see
+    `nve.pipeline.mtu_check`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -17,9 +17,9 @@ from controller.handover import Handovers
 from controller.mapping import Directory, Outcome
 from controller.move import Move
 from nve.model import Binding, TenantSystem
-from nve.pipeline import compile_system
-from nve.rules import Purpose, Rule
-from nve.state import Attachment, Redirect, Role
+from nve.pipeline.compiler import compile_system
+from nve.pipeline.rules import Purpose, Rule
+from nve.pipeline.state import Attachment, Redirect, Role
 
 IN_FLIGHT = {"tunnel": Purpose.IN_FLIGHT, "drop": Purpose.DEPARTED}
 """The purpose of the source NVE's rules for packets in flight."""

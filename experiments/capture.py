@@ -4,7 +4,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from nve.wait import wait_until
+from nve.linux.wait import wait_until
 from topologies.emulation import DataCentre
 
 READY_TIMEOUT_S = 10.0

@@ -24,7 +24,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from nve import capabilities
+from nve.linux import capabilities
 
 State = Literal["ok", "missing", "optional"]
 

@@ -16,7 +16,7 @@ from typing import Self
 from experiments.orchestrator import Orchestrator
 from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Scenario
-from nve.agent import Agent
+from nve.hypervisor.agent import Agent
 from topologies.emulation import DataCentre
 from topologies.session import Session
 

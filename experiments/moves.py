@@ -13,7 +13,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from experiments.parts import Name, Part, no_such
-from nve.announce import NOTHING, Announcement
+from nve.wire.announcement import NOTHING, Announcement
 
 GAP_S = 0.5
 """From the end of a move's pause until the VM's next move may begin: by then it has arrived.  Old

@@ -21,8 +21,8 @@ import httpx
 from experiments.events import Event
 from experiments.machine import ROOT
 from experiments.scenario import Overlay
+from nve.linux.wait import wait_until
 from nve.model import VmSpec
-from nve.wait import wait_until
 from topologies.emulation import DataCentre
 
 OPENFLOW_PORT = 6653

@@ -36,12 +36,12 @@ from experiments.events import Event
 from experiments.failures import Moment
 from experiments.moves import Move
 from experiments.overlays import Overlay, Refused, Relocation
-from nve.announce import NOTHING
-from nve.hypervisor import Hypervisor
-from nve.lanes import Lanes
+from nve.hypervisor.hypervisor import Hypervisor
+from nve.hypervisor.realtime import urgent
+from nve.hypervisor.reorder_buffer import Lanes
 from nve.model import Bounds, TenantSystem
-from nve.rules import FIRST_VM_PORT
-from nve.urgency import urgent
+from nve.pipeline.rules import FIRST_VM_PORT
+from nve.wire.announcement import NOTHING
 from topologies.emulation import DataCentre
 from topologies.ways import Ways
 

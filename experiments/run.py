@@ -33,8 +33,8 @@ from experiments.scenario import Scenario
 from experiments.table_checks import TableChecks
 from experiments.traffic import Measured, Traffic
 from experiments.workloads import WorkloadError
-from nve import freezer
-from nve.wait import wait_until
+from nve.hypervisor import freezer
+from nve.linux.wait import wait_until
 
 NEEDED = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "mnexec", "ip", "tc", "ethtool", "iperf3")
 CLOCK_STEP_LIMIT_MS = 1.0

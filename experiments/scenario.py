@@ -30,8 +30,8 @@ from experiments.failures import Failure
 from experiments.flows import DisklessClient, Flow, TcpBulk, UdpProbe
 from experiments.moves import Move
 from experiments.parts import Name, Part, no_such
-from nve.limits import Limits
 from nve.model import Bounds, VmSpec, mac, vni
+from nve.pipeline.limits import Limits
 from topologies import catalogue
 from topologies.configuration import RESERVED
 from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU

@@ -22,9 +22,9 @@ from experiments.workloads.diskless import Diskless
 from experiments.workloads.forgery import Attack, Forgery
 from experiments.workloads.iperf3 import FIRST_PORT, BulkPlan
 from experiments.workloads.iperf3 import TcpBulk as Transfer
+from nve.hypervisor.plug import NIC
+from nve.linux.wait import wait_until
 from nve.model import VmSpec
-from nve.plug import NIC
-from nve.wait import wait_until
 from topologies.configuration import TENANT_PREFIX_LENGTH
 from topologies.emulation import DataCentre
 from topologies.spec import Port

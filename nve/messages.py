@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
-from nve.endmarker import Signal
 from nve.model import Mac, Vni
-from nve.rules import Change, Output, Rule, Tunnel
+from nve.pipeline.rules import Change, Output, Rule, Tunnel
+from nve.wire.end_marker import Signal
 
 ARP_REQUEST, ARP_REPLY = 1, 2
 RARP_REQUEST, RARP_REPLY = 3, 4
@@ -109,7 +109,7 @@ class RuleEnded:
 
 @dataclass(frozen=True)
 class Signalled:
-    """The NVE's agent said something about end markers (see `nve.endmarker`)."""
+    """The NVE's agent said something about end markers (see `nve.wire.end_marker`)."""
 
     port: int
     signal: Signal

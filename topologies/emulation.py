@@ -7,8 +7,8 @@
 Every node is a Mininet node (nodes.py) in a network namespace of its own.  The control network is a
 switch with the NVA and all NVEs; its delay, jitter, loss and rate are on the NVA's cable.
 
-A VM's NIC `eth0` is a bridge device (nve/plug.py).  It has one port from the start, which leads
-nowhere and only keeps the carrier up: a guest does not notice that its cable is moved.
+A VM's NIC `eth0` is a bridge device (nve/hypervisor/plug.py).  It has one port from the start,
+which leads nowhere and only keeps the carrier up: a guest does not notice that its cable is moved.
 
 Bring-up does at once what is independent, since most of it is waiting for other processes.
 """
@@ -24,12 +24,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from nve.bridge import PHYSICAL, Datapath, OvsInstance, UnderlayPort
-from nve.capabilities import kernel_datapath_available, netem_available
+from nve.hypervisor.plug import keep_from_kernel, nve_interface, turn_offloads_off, vm_interface
+from nve.linux.capabilities import kernel_datapath_available, netem_available
+from nve.linux.namespace import inside, ip, set_sysctls, without_carrier
+from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
-from nve.namespace import inside, ip, set_sysctls, without_carrier
-from nve.plug import keep_from_kernel, nve_interface, turn_offloads_off, vm_interface
-from nve.wait import wait_until
+from nve.ovs.bridge import PHYSICAL, Datapath, OvsInstance, UnderlayPort
 from topologies import nodes
 from topologies.addressing import neighbours
 from topologies.configuration import CONTROL_SWITCH, NIC, NVA, WIRE, Configuration

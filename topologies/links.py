@@ -24,10 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from nve.capabilities import ifb_available
+from nve.linux.capabilities import ifb_available
+from nve.linux.namespace import inside, ip, run, run_in, tc
+from nve.linux.wait import wait_until
 from nve.model import Mac
-from nve.namespace import inside, ip, run, run_in, tc
-from nve.wait import wait_until
 from topologies.delay_line import READY
 from topologies.shaping import both_directions, impaired, inbound_queue, netem, repaired
 from topologies.spec import LinkSpec

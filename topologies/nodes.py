@@ -20,7 +20,7 @@ from mininet.link import Intf, Link
 from mininet.net import VERSION, Mininet
 from mininet.node import Host, OVSSwitch, Switch
 
-from nve.bridge import INTEGRATION, OPENFLOW
+from nve.ovs.bridge import INTEGRATION, OPENFLOW
 
 CommandLine = CLI
 MININET_VERSION = str(VERSION)

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from nve.capabilities import cgroup2_mount
-from nve.wait import wait_until
+from nve.linux.capabilities import cgroup2_mount
+from nve.linux.wait import wait_until
 
 RUN_DIRECTORY = Path("/run/vmmlab")
 IDENTIFIER = re.compile(r"vmmlab-\d+-[0-9a-f]{4}")

@@ -17,10 +17,10 @@ from experiments.events import Event
 from experiments.nva import Nva, NvaAway, NvaError
 from experiments.overlays import Refused, Relocation
 from experiments.scenario import Overlay as Settings
-from nve import rows
 from nve.model import VmSpec
-from nve.rows import Row
-from nve.rules import Table
+from nve.pipeline import flow_dump
+from nve.pipeline.flow_dump import Row
+from nve.pipeline.rules import Table
 from topologies.emulation import DataCentre
 
 Answer = TypeVar("Answer")
@@ -178,7 +178,7 @@ class Nvo3:
             found = self._data_centre.nves[nve].bridge.rows()
             before, wanted = wanted, self._wanted(nve)
             if wanted == before:
-                return rows.differences(found, wanted)
+                return flow_dump.differences(found, wanted)
         return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
 
     def _wanted(self, nve: str) -> list[Row]:

@@ -4,14 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 
-from nve import announce, octets
 from nve.model import BROADCAST, MAX_VNI, IPAddress, Mac, VmSpec, Vtep
-from nve.octets import ARP, IPV4, IPV6, RARP
+from nve.wire import announcement, frames
+from nve.wire.frames import ARP, IPV4, IPV6, RARP
 
 UDP, ICMPV6, NEIGHBOUR_SOLICITATION = 17, 58, 135
 DISTINCT = 200
 """A flood has so many different frames."""
-_DISCARD = octets.udp(9, 9, b"vmmlab: this is forged")
+_DISCARD = frames.udp(9, 9, b"vmmlab: this is forged")
 _NO_MAC = "00:00:00:00:00:00"
 _NOBODY = IPv4Address(0)
 _STRANGER = "02:fe:00:00:00:00"
@@ -58,44 +58,44 @@ def of_stranger(what: str, wire: Wire, victim: VmSpec) -> list[bytes]:
 
 
 def _vxlan(wire: Wire, source: Vtep, vni: int, inner: bytes) -> bytes:
-    datagram = octets.udp(49152, octets.VXLAN_UDP_PORT, octets.vxlan(vni, inner))
-    packet = octets.ip(source, wire.vtep, UDP, datagram)
-    return octets.ethernet(_STRANGER, wire.mac, _ethertype(wire.vtep), packet)
+    datagram = frames.udp(49152, frames.VXLAN_UDP_PORT, frames.vxlan(vni, inner))
+    packet = frames.ip(source, wire.vtep, UDP, datagram)
+    return frames.ethernet(_STRANGER, wire.mac, _ethertype(wire.vtep), packet)
 
 
 def _arp(me: VmSpec, target: IPv4Address) -> bytes:
-    body = octets.arp(1, (me.mac, me.ipv4), (_NO_MAC, target))
-    return octets.ethernet(me.mac, BROADCAST, ARP, body)
+    body = frames.arp(1, (me.mac, me.ipv4), (_NO_MAC, target))
+    return frames.ethernet(me.mac, BROADCAST, ARP, body)
 
 
 def _malformed(me: VmSpec, victim: VmSpec) -> list[bytes]:
     """With its own addresses: only who reads them sees what is wrong."""
     nobody, victims = (me.mac, _NOBODY), (_NO_MAC, victim.ipv4)
     bodies = (
-        (ARP, octets.arp(_NO_OPERATION, (me.mac, me.ipv4), victims)),
-        (RARP, octets.arp(_NO_OPERATION, nobody, nobody)),
+        (ARP, frames.arp(_NO_OPERATION, (me.mac, me.ipv4), victims)),
+        (RARP, frames.arp(_NO_OPERATION, nobody, nobody)),
     )
-    frames = [octets.ethernet(me.mac, BROADCAST, ethertype, body) for ethertype, body in bodies]
-    return [*frames, _solicitation(me, victim.ipv6, hop_limit=64)]
+    malformed = [frames.ethernet(me.mac, BROADCAST, ethertype, body) for ethertype, body in bodies]
+    return [*malformed, _solicitation(me, victim.ipv6, hop_limit=64)]
 
 
 def _solicitation(me: VmSpec, target: IPv6Address, hop_limit: int = 255) -> bytes:
-    group = announce.solicited_node(target)
+    group = announcement.solicited_node(target)
     said = bytes(4) + target.packed
-    message = octets.icmpv6(me.ipv6, group, NEIGHBOUR_SOLICITATION, said)
+    message = frames.icmpv6(me.ipv6, group, NEIGHBOUR_SOLICITATION, said)
     to = "33:33:" + group.packed[-4:].hex(":")
-    return octets.ethernet(me.mac, to, IPV6, octets.ip(me.ipv6, group, ICMPV6, message, hop_limit))
+    return frames.ethernet(me.mac, to, IPV6, frames.ip(me.ipv6, group, ICMPV6, message, hop_limit))
 
 
 def _reverse_arp_for(me: VmSpec, victim: VmSpec) -> bytes:
     """In its own name, but asking about another: no switch compares that."""
-    body = octets.arp(3, (me.mac, _NOBODY), (victim.mac, _NOBODY))
-    return octets.ethernet(me.mac, BROADCAST, RARP, body)
+    body = frames.arp(3, (me.mac, _NOBODY), (victim.mac, _NOBODY))
+    return frames.ethernet(me.mac, BROADCAST, RARP, body)
 
 
 def _ipv4(source_mac: str, to_mac: str, source: IPAddress, to: IPAddress) -> bytes:
-    packet = octets.ip(source, to, UDP, _DISCARD)
-    return octets.ethernet(source_mac, to_mac, _ethertype(source), packet)
+    packet = frames.ip(source, to, UDP, _DISCARD)
+    return frames.ethernet(source_mac, to_mac, _ethertype(source), packet)
 
 
 def _ethertype(address: IPAddress) -> int:
@@ -103,10 +103,10 @@ def _ethertype(address: IPAddress) -> int:
 
 
 _MAKERS: Mapping[str, Callable[[VmSpec, VmSpec], list[bytes]]] = {
-    "garp": lambda me, you: [announce.gratuitous_arp(replace(me, ipv4=you.ipv4))],
-    "garp-reply": lambda me, you: [announce.gratuitous_arp_reply(replace(me, ipv4=you.ipv4))],
-    "na": lambda me, you: [announce.unsolicited_advertisement(replace(me, ipv6=you.ipv6))],
-    "rarp": lambda me, you: [announce.reverse_arp(you.mac), _reverse_arp_for(me, you)],
+    "garp": lambda me, you: [announcement.gratuitous_arp(replace(me, ipv4=you.ipv4))],
+    "garp-reply": lambda me, you: [announcement.gratuitous_arp_reply(replace(me, ipv4=you.ipv4))],
+    "na": lambda me, you: [announcement.unsolicited_advertisement(replace(me, ipv6=you.ipv6))],
+    "rarp": lambda me, you: [announcement.reverse_arp(you.mac), _reverse_arp_for(me, you)],
     "source-mac": lambda me, you: [_ipv4(you.mac, BROADCAST, me.ipv4, you.ipv4)],
     "source-ip": lambda me, you: [
         _ipv4(me.mac, you.mac, you.ipv4, me.ipv4),
@@ -115,7 +115,7 @@ _MAKERS: Mapping[str, Callable[[VmSpec, VmSpec], list[bytes]]] = {
     "malformed": _malformed,
     "arp-flood": lambda me, you: [_arp(me, you.ipv4 + n) for n in range(DISTINCT)],
     "nd-flood": lambda me, you: [_solicitation(me, you.ipv6 + n) for n in range(DISTINCT)],
-    "rarp-flood": lambda me, you: [announce.reverse_arp(me.mac)],
+    "rarp-flood": lambda me, you: [announcement.reverse_arp(me.mac)],
     "miss-flood": lambda me, you: [
         _ipv4(me.mac, f"02:dd:00:00:00:{n:02x}", me.ipv4, you.ipv4) for n in range(DISTINCT)
     ],

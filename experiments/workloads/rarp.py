@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address
 
-from nve.announce import reverse_arp
 from nve.model import Mac
-from nve.octets import RARP
+from nve.wire.announcement import reverse_arp
+from nve.wire.frames import RARP
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 _HEADER = RARP.to_bytes(2, "big") + bytes.fromhex("0001 0800 06 04 0004")

@@ -20,9 +20,9 @@ from typing import TextIO
 from experiments.probes.process import say
 from experiments.workloads import rarp
 from experiments.workloads.rarp import Request
-from nve import octets
+from nve.hypervisor.plug import NIC
 from nve.model import Mac, mac
-from nve.plug import NIC
+from nve.wire import frames
 
 _SIOCGIFADDR, _SIOCSIFADDR, _SIOCSIFNETMASK = 0x8915, 0x8916, 0x891C  # linux/sockios.h
 _RTMGRP_IPV4_IFADDR = 0x10  # linux/rtnetlink.h
@@ -35,7 +35,7 @@ class Nic:
 
     def __init__(self) -> None:
         self.raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self.raw.bind((NIC, octets.RARP))
+        self.raw.bind((NIC, frames.RARP))
         self._control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._changes.bind((0, _RTMGRP_IPV4_IFADDR))

@@ -4,10 +4,10 @@ import socket
 from types import SimpleNamespace
 from typing import cast
 
-from nve.agent import Agent
-from nve.bridge import OvsInstance
-from nve.endmarker import Kind, Signal, frame, read
-from nve.lanes import Lanes, Released
+from nve.hypervisor.agent import Agent
+from nve.hypervisor.reorder_buffer import Lanes, Released
+from nve.ovs.bridge import OvsInstance
+from nve.wire.end_marker import Kind, Signal, frame, read
 from tests.helpers.tenants import vm
 
 ORDER = Signal(Kind.EXPECT_MARKERS, 7, vm("vm1", 1, "nve1").tenant_system, ("nve3",))

@@ -11,8 +11,8 @@ from controller.counts import Counts
 from controller.framework import ofproto, parser
 from controller.move import MoveRequest
 from controller.nva import Nva
-from nve import announce
-from nve.rules import Purpose, Table
+from nve.pipeline.rules import Purpose, Table
+from nve.wire import announcement
 from tests.adapters.test_nva import VM1, VM2, associate, packet_in
 from tests.helpers.nva import confirm, connected
 from tests.helpers.tenants import vm
@@ -47,7 +47,7 @@ def redirected(nva: Nva, wires: dict[str, Wire]) -> list[int]:
 
 def announce_both(nva: Nva, wires: dict[str, Wire]) -> None:
     for of, port in ((VM1, 10), (VM3, 12)):
-        (garp,) = announce.frames(of, "garp")
+        (garp,) = announcement.frames(of, "garp")
         nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, port, garp))
 
 
@@ -99,7 +99,7 @@ def test_nothing_overtakes_what_an_nve_was_told_before(nva: Nva) -> None:
     """The answer to a question comes behind the entry that was decided on first."""
     wires = connected(nva)
     redirected(nva, wires)
-    (garp,) = announce.frames(VM1, "garp")
+    (garp,) = announcement.frames(VM1, "garp")
     nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, 10, garp))
     frame = bytes.fromhex(VM1.mac.replace(":", "")) + b"and so on"
     nva.packet_came(packet_in(wires["nve2"], Table.FORWARD, 11, frame))

@@ -8,7 +8,7 @@ import pytest
 from controller import nva as nva_module
 from controller.framework import ofproto, parser
 from controller.nva import Nva
-from nve.rules import Table
+from nve.pipeline.rules import Table
 from tests.helpers.nva import connected, settings
 from tests.helpers.tenants import vteps
 from tests.helpers.wire import Wire

@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller import packets
-from nve import announce, octets
 from nve.messages import Malformed, Missed
 from nve.model import BROADCAST
+from nve.wire import announcement, frames
 from tests.helpers.tenants import vm
 
 VM1 = vm("vm1", 1, "nve1")
 GROUP = IPv6Address("ff02::1")
-SOLICITATION = octets.ethernet(
+SOLICITATION = frames.ethernet(
     VM1.mac,
     BROADCAST,
     0x86DD,
-    octets.ip(
-        VM1.ipv6, GROUP, 58, octets.icmpv6(VM1.ipv6, GROUP, 135, bytes(4) + GROUP.packed), 255
+    frames.ip(
+        VM1.ipv6, GROUP, 58, frames.icmpv6(VM1.ipv6, GROUP, 135, bytes(4) + GROUP.packed), 255
     ),
 )
-HONEST = [*(announce.frames(VM1, form)[0] for form in announce.FORMS), SOLICITATION]
+HONEST = [*(announcement.frames(VM1, form)[0] for form in announcement.FORMS), SOLICITATION]
 READERS = [packets.reported, packets.missed]
 
 
@@ -57,7 +57,7 @@ def test_what_is_read_is_what_is_there(frame: bytes) -> None:
         assert packets.reported(7, frame + bytes(18)) == report
 
 
-@pytest.mark.parametrize("frame", HONEST, ids=[*announce.FORMS, "solicitation"])
+@pytest.mark.parametrize("frame", HONEST, ids=[*announcement.FORMS, "solicitation"])
 def test_honest_frames_are_not_malformed(frame: bytes) -> None:
     """The check above, checked."""
     assert not isinstance(packets.reported(7, frame), Malformed)

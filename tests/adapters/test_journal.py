@@ -20,7 +20,7 @@ from controller.nva import Nva
 from controller.trace import Trace
 from nve.messages import Record
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.state import Attachment, Redirect, RemoteEntry, Role
+from nve.pipeline.state import Attachment, Redirect, RemoteEntry, Role
 from tests.helpers.nva import confirm, connected, settings
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 

@@ -7,7 +7,7 @@ import pytest
 from controller import openflow
 from controller.framework import ofproto, parser
 from controller.nva import Nva
-from nve.rules import VXLAN_PORT, Meter, Report, Rule
+from nve.pipeline.rules import VXLAN_PORT, Meter, Report, Rule
 from tests.adapters.test_nva import associate
 from tests.helpers.nva import answer_statistics, confirm, connected
 from tests.helpers.tenants import vm

@@ -8,8 +8,8 @@ from werkzeug.test import Client, TestResponse
 from controller.framework import parser
 from controller.northbound import MAX_REQUEST_BYTES, Northbound
 from controller.nva import Nva
-from nve import announce
-from nve.rules import Table
+from nve.pipeline.rules import Table
+from nve.wire import announcement
 from tests.helpers.nva import TOKEN, confirm
 from tests.helpers.tenants import vm
 from tests.helpers.wire import Wire
@@ -135,7 +135,7 @@ def test_what_peers_did_wrong_is_counted_by_port(
     client: Client, nva: Nva, wires: dict[str, Wire]
 ) -> None:
     ask(client, "POST", "associations", json=ASSOCIATION)
-    (forged,) = announce.frames(VM2, "garp")
+    (forged,) = announcement.frames(VM2, "garp")
     nva.packet_came(
         parser.OFPPacketIn(
             wires["nve1"],

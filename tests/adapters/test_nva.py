@@ -11,10 +11,10 @@ from controller.framework import ofproto, parser
 from controller.mobility import Phase
 from controller.move import MoveRequest
 from controller.nva import Nva
-from nve import announce
 from nve.model import VmSpec
-from nve.rules import VXLAN_PORT, Rule, Table
-from nve.state import RemoteEntry
+from nve.pipeline.rules import VXLAN_PORT, Rule, Table
+from nve.pipeline.state import RemoteEntry
+from nve.wire import announcement
 from tests.helpers.nva import answer_statistics, confirm, connected, settings
 from tests.helpers.tenants import vm, vteps
 from tests.helpers.wire import Wire
@@ -154,7 +154,7 @@ def test_a_frame_without_an_entry_is_sent_on_once_there_is_one(tmp_path: Path) -
 
 @pytest.mark.shows("R4.1.2")
 def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
-    """From the bytes that `nve.announce` sends to the changed directory."""
+    """From the bytes that `nve.wire.announcement` sends to the changed directory."""
     wires = connected(nva)
     associate(nva, VM1, 10)
     associate(nva, VM2, 11)
@@ -167,7 +167,7 @@ def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
     confirm(nva, *wires.values())
     assert move.phase is Phase.REDIRECTED
 
-    (garp,) = announce.frames(VM1, "garp")
+    (garp,) = announcement.frames(VM1, "garp")
     nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, 10, garp))
     nva.act()
 

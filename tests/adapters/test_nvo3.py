@@ -13,8 +13,8 @@ from experiments.overlays import Refused, Relocation, nvo3
 from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Overlay
 from nve.model import vni
-from nve.rows import Row, words
-from nve.rules import Purpose, Rule, Table, Tunnel
+from nve.pipeline.flow_dump import Row, words
+from nve.pipeline.rules import Purpose, Rule, Table, Tunnel
 from tests.helpers.lab import vm_spec
 
 MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)

@@ -8,8 +8,8 @@ import pytest
 from controller import openflow
 from controller.framework import ofproto, parser
 from nve.model import Vni, Vtep
-from nve.pipeline import compile_nve
-from nve.rules import (
+from nve.pipeline.compiler import compile_nve
+from nve.pipeline.rules import (
     VXLAN_PORT,
     Aim,
     Change,
@@ -25,7 +25,7 @@ from nve.rules import (
     Tunnel,
     match,
 )
-from nve.state import Attachment, NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry, Role
 from tests.helpers.tenants import BLUE, RED, vm
 from tests.helpers.wire import Wire
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from controller import packets
 from controller.framework import arp, ethernet, icmpv6, ipv6, packet
-from nve import announce
 from nve.messages import (
     ARP_REPLY,
     ARP_REQUEST,
@@ -22,10 +21,11 @@ from nve.messages import (
     RarpSent,
 )
 from nve.model import NVE_MAC, link_local
+from nve.wire import announcement
 from tests.helpers.tenants import vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
-ANNOUNCED = {form: announce.frames(VM1, form)[0] for form in announce.FORMS}
+ANNOUNCED = {form: announcement.frames(VM1, form)[0] for form in announcement.FORMS}
 ZERO = IPv6Address(0)
 
 
@@ -66,7 +66,7 @@ def test_a_reverse_arp_is_read_as_an_announcement() -> None:
 def test_an_unsolicited_advertisement_is_read_as_an_announcement() -> None:
     report = packets.reported(10, ANNOUNCED["na"])
 
-    assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6, announce.ALL_NODES)
+    assert report == NeighbourAdvertised(10, VM1.mac, VM1.ipv6, announcement.ALL_NODES)
 
 
 @pytest.mark.shows("R4.1.6")

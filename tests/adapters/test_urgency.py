@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nve.urgency import urgent
+from nve.hypervisor.realtime import urgent
 
 USUAL_S = sys.getswitchinterval()
 

@@ -6,7 +6,7 @@ from controller.dissemination import strategy
 from controller.mobility import Phase
 from controller.move import Move
 from nve.model import Mac
-from nve.rules import Rule
+from nve.pipeline.rules import Rule
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import BLUE, vm, vteps

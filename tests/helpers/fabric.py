@@ -6,7 +6,7 @@ hypothesis) decides how the messages of different NVEs interleave.  `lose` takes
 a queue off the wire once; it is sent again, and nothing behind it overtakes it.
 
 An NVE carries its instructions out rule by rule, so that every half-done change can be looked at,
-and judges frames with `nve.evaluator`.
+and judges frames with `nve.pipeline.evaluator`.
 """
 
 from collections import deque
@@ -20,8 +20,6 @@ from controller import durable
 from controller.authority import Authority
 from controller.dissemination import Dissemination
 from controller.move import Move, MoveRequest
-from nve.endmarker import COPIES, ETHERTYPE, EVERYBODY, Kind, Signal, agent_mac
-from nve.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, Verdict, evaluate
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -42,16 +40,10 @@ from nve.messages import (
     Tell,
 )
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
-from nve.pipeline import ARP, NEIGHBOUR_SOLICITATION, RARP
-from nve.rules import (
-    AGENT_PORT,
-    FIRST_VM_PORT,
-    VXLAN_PORT,
-    FieldValue,
-    Match,
-    Rule,
-    Table,
-)
+from nve.pipeline.compiler import ARP, NEIGHBOUR_SOLICITATION, RARP
+from nve.pipeline.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, Verdict, evaluate
+from nve.pipeline.rules import AGENT_PORT, FIRST_VM_PORT, VXLAN_PORT, FieldValue, Match, Rule, Table
+from nve.wire.end_marker import COPIES, ETHERTYPE, EVERYBODY, Kind, Signal, agent_mac
 from tests.helpers.frames import encapsulated, entering
 
 SECOND_NS = 1_000_000_000
@@ -342,7 +334,7 @@ class Fabric:
     def way(self, frame: Frame, at: str) -> list[tuple[str, Verdict]]:
         """The NVEs that a frame visits, in order, and the verdict of each.
 
-        Raises ForwardingLoop as `nve.evaluator.deliveries` does.
+        Raises ForwardingLoop as `nve.pipeline.evaluator.deliveries` does.
         """
         names = {node.vtep: name for name, node in self.nves.items()}
         found: list[tuple[str, Verdict]] = []

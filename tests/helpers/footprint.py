@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nve.capabilities import cgroup2_mount
+from nve.linux.capabilities import cgroup2_mount
 from tests.helpers.lab import running_processes
 from topologies.session import RUN_DIRECTORY
 

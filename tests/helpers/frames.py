@@ -1,14 +1,14 @@
-"""Frames for `nve.evaluator`: what a well-behaved VM sends, and how a forger changes it.
+"""Frames for `nve.pipeline.evaluator`: what a well-behaved VM sends, and how a forger changes it.
 
 Every function takes `forged` fields that replace the honest ones.  Where a frame comes in is for
 the caller to say, with `entering`.
 """
 
-from nve.evaluator import Frame
 from nve.messages import ARP_REQUEST, RARP_REQUEST
 from nve.model import BROADCAST, IPAddress, Mac, VmSpec, Vtep
-from nve.pipeline import ARP, ICMPV6, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, RARP
-from nve.rules import VXLAN_PORT, FieldValue
+from nve.pipeline.compiler import ARP, ICMPV6, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, RARP
+from nve.pipeline.evaluator import Frame
+from nve.pipeline.rules import VXLAN_PORT, FieldValue
 
 UDP = 17
 

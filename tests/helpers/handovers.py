@@ -6,9 +6,9 @@ vm1 moves from nve1 to nve2; vm2 talks to it from the destination, vm3 from a th
 from controller.dissemination import strategy
 from controller.mobility import Phase
 from controller.move import Move
-from nve.endmarker import ETHERTYPE, Kind, agent_mac
-from nve.evaluator import Frame
-from nve.rules import AGENT_PORT, Purpose, Rule
+from nve.pipeline.evaluator import Frame
+from nve.pipeline.rules import AGENT_PORT, Purpose, Rule
+from nve.wire.end_marker import ETHERTYPE, Kind, agent_mac
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import RED, vm, vteps

@@ -8,11 +8,11 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from nve.evaluator import Frame, Verdict, evaluate
 from nve.model import BROADCAST, Mac, VmSpec, Vtep
-from nve.pipeline import compile_nve
-from nve.rules import Purpose
-from nve.state import Attachment, NveState, RemoteEntry, Role
+from nve.pipeline.compiler import compile_nve
+from nve.pipeline.evaluator import Frame, Verdict, evaluate
+from nve.pipeline.rules import Purpose
+from nve.pipeline.state import Attachment, NveState, RemoteEntry, Role
 from tests.helpers.frames import encapsulated, entering
 from tests.helpers.tenants import BLUE, RED, vm
 

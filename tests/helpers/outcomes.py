@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from experiments import machine
-from nve import capabilities
+from nve.linux import capabilities
 from tests.helpers import conformance
 
 

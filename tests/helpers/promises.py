@@ -7,9 +7,9 @@ when nothing is under way any more.
 from collections.abc import Iterable, Iterator
 
 from controller.mobility import Phase
-from nve.evaluator import Frame, Verdict
 from nve.model import VmSpec
-from nve.rules import VXLAN_PORT, Rule, lane_port
+from nve.pipeline.evaluator import Frame, Verdict
+from nve.pipeline.rules import VXLAN_PORT, Rule, lane_port
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 

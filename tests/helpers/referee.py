@@ -8,8 +8,8 @@ from collections.abc import Callable
 from controller.durable import Change, decode, merged
 from controller.move import Move
 from nve import messages
-from nve.endmarker import Kind, Signal
-from nve.rules import Rule, lane_port
+from nve.pipeline.rules import Rule, lane_port
+from nve.wire.end_marker import Kind, Signal
 from tests.helpers.fabric import Direction, Fabric
 from tests.helpers.handovers import (
     MARKER,

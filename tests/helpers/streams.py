@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from nve.namespace import inside
+from nve.linux.namespace import inside
 from tests.helpers.wait import wait_until
 from topologies.emulation import Vm
 

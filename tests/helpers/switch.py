@@ -1,7 +1,7 @@
 """What a real switch would do with a frame: Open vSwitch's own words, read.
 
-The same values as in `nve.evaluator`, so that a test compares like with like; `nve.rows` has what a
-switch holds.
+The same values as in `nve.pipeline.evaluator`, so that a test compares like with like;
+`nve.pipeline.flow_dump` has what a switch holds.
 """
 
 import json
@@ -10,10 +10,10 @@ import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from nve.bridge import INTEGRATION, OvsInstance
-from nve.evaluator import Frame, Verdict
 from nve.model import Vtep
-from nve.rules import VXLAN_PORT
+from nve.ovs.bridge import INTEGRATION, OvsInstance
+from nve.pipeline.evaluator import Frame, Verdict
+from nve.pipeline.rules import VXLAN_PORT
 
 # Open vSwitch's names for OpenFlow's fields, where they differ.
 OVS_NAMES = {

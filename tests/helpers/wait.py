@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nve import wait
+from nve.linux import wait
 
 
 def wait_until(check: Callable[[], object], timeout_s: float = 10.0) -> None:

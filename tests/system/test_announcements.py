@@ -14,11 +14,11 @@ import pytest
 
 from experiments.events import Move, moves_of
 from experiments.record import Result
-from nve import announce
-from nve.announce import Announcement
-from nve.announcer import Announcer
-from nve.namespace import inside
-from nve.plug import NIC, Plug
+from nve.hypervisor.announcer import Announcer
+from nve.hypervisor.plug import NIC, Plug
+from nve.linux.namespace import inside
+from nve.wire import announcement
+from nve.wire.announcement import Announcement
 from tests.helpers.lab import data_centre, vm_spec
 from tests.helpers.runs import probe, recorded, scenario
 from tests.helpers.wait import wait_until
@@ -27,9 +27,9 @@ from topologies.emulation import DataCentre
 RATE_PPS = 200
 APART_S = 2.2
 """Enough for nothing to be left of a move when the next one begins."""
-FORMS = [*announce.FORMS, "both"]
+FORMS = [*announcement.FORMS, "both"]
 CASES = [
-    *(Announcement(form) for form in [*FORMS, announce.NOTHING]),
+    *(Announcement(form) for form in [*FORMS, announcement.NOTHING]),
     *(Announcement(form, times=3) for form in ("garp", "na-solicited")),
     *(Announcement(form, lost=True) for form in FORMS),
     Announcement("both", times=2, lost=True),
@@ -84,7 +84,7 @@ def forms(move: Move, event: str) -> list[str]:
 
 def single(form: str) -> list[str]:
     """The forms by which the NVA hears one announcement."""
-    return {"both": ["garp", "na"], announce.NOTHING: []}.get(form, [form])
+    return {"both": ["garp", "na"], announcement.NOTHING: []}.get(form, [form])
 
 
 @pytest.mark.shows("R4.1.2", "R4.1.6", "R8.1")
@@ -95,7 +95,7 @@ def test_whatever_the_vm_says_and_however_often_the_mapping_follows(
     """Heard as often as it was said; where it was lost, the destination's activation is enough."""
     move = run.moves[case]
 
-    said = [] if case.form == announce.NOTHING else [case.form] * case.times
+    said = [] if case.form == announcement.NOTHING else [case.form] * case.times
     assert forms(move, "announced") == said
     assert forms(move, "announcement-lost") == (said if case.lost else [])
     heard = [] if case.lost else single(case.form) * case.times
@@ -189,13 +189,13 @@ def voice(speaking: Voice) -> Voice:
     return speaking
 
 
-@pytest.mark.parametrize("form", announce.FORMS)
+@pytest.mark.parametrize("form", announcement.FORMS)
 def test_what_is_said_comes_to_the_nve_and_what_is_lost_does_not(voice: Voice, form: str) -> None:
     """What else the VM sends passes: it is by such a frame that the silence is known."""
     for lost in (False, True, False):
         voice.announcer.prepare(Announcement(form, lost=lost))
         voice.announcer.announce()
-        assert voice.hears() == ([] if lost else announce.frames(voice.vm, form))
+        assert voice.hears() == ([] if lost else announcement.frames(voice.vm, form))
     assert voice.noted == ["announced", "announced", "announcement-lost", "announced"]
 
 
@@ -204,19 +204,19 @@ def test_a_vm_repeats_itself(voice: Voice) -> None:
     voice.announcer.announce()
     voice.announcer.repeat()
     wait_until(lambda: None if len(voice.noted) == 3 else f"said {len(voice.noted)} times")
-    assert voice.hears() == announce.frames(voice.vm, "garp") * 3
+    assert voice.hears() == announcement.frames(voice.vm, "garp") * 3
 
 
 def test_nobody_waits_for_the_repetitions_and_a_vm_that_stops_says_no_more(
     voice: Voice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(announce, "INTERVAL_S", 3600)
+    monkeypatch.setattr(announcement, "INTERVAL_S", 3600)
     voice.announcer.prepare(Announcement("garp", times=10))
     voice.announcer.announce()
     voice.announcer.repeat()
     voice.announcer.stop()
-    assert voice.hears() == announce.frames(voice.vm, "garp")
+    assert voice.hears() == announcement.frames(voice.vm, "garp")
 
     voice.announcer.prepare(Announcement("na"))
     voice.announcer.announce()
-    assert voice.hears() == announce.frames(voice.vm, "na")
+    assert voice.hears() == announcement.frames(voice.vm, "na")

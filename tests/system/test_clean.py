@@ -14,8 +14,8 @@ from topologies.session import Leftover, Session, leftovers
 RUN = """
 import time
 from tests.helpers.lab import data_centre, vm_spec
-from nve.freezer import freeze
-from nve.plug import Plug
+from nve.hypervisor.freezer import freeze
+from nve.hypervisor.plug import Plug
 
 vms = tuple(vm_spec(number, "nve1") for number in (1, 2))
 with data_centre(vms=vms, link={"delay_ms": 1}) as running:

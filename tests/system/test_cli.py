@@ -15,7 +15,7 @@ import yaml
 
 from experiments import record
 from experiments.machine import ROOT
-from nve.capabilities import cgroup2_mount
+from nve.linux.capabilities import cgroup2_mount
 from tests.helpers.command import NOBODY, TINY, VMMLAB, as_nobody, complaint, vmmlab
 from tests.helpers.footprint import footprint
 from tests.helpers.lab import machine_interfaces, running_processes

@@ -17,10 +17,10 @@ from experiments.resolving import as_mapping
 from experiments.scenario import Scenario
 from experiments.workloads import rarp
 from experiments.workloads.diskless import Diskless
+from nve.hypervisor.plug import NIC
+from nve.linux.namespace import inside, run_in
 from nve.model import VmSpec
-from nve.namespace import inside, run_in
-from nve.octets import RARP
-from nve.plug import NIC
+from nve.wire.frames import RARP
 from tests.helpers.runs import probe, recorded, scenario, times_of
 from tests.helpers.wait import wait_until
 from topologies.configuration import TENANT_PREFIX_LENGTH

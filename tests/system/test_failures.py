@@ -33,9 +33,9 @@ from experiments.overlays import Relocation
 from experiments.overlays.nvo3 import Nvo3
 from experiments.record import Recorder, Result
 from experiments.run import Run
-from nve import freezer
-from nve.bridge import OvsInstance
-from nve.rules import Table
+from nve.hypervisor import freezer
+from nve.ovs.bridge import OvsInstance
+from nve.pipeline.rules import Table
 from tests.helpers import many_moves, synthetic
 from tests.helpers.packets import packets
 from tests.helpers.runs import recorded, scenario

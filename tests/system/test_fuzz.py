@@ -25,9 +25,9 @@ from experiments.lab import Lab
 from experiments.nva import OPENFLOW_PORT
 from experiments.traffic import Traffic
 from experiments.workloads import forged
-from nve import announce
-from nve.namespace import inside
-from nve.plug import NIC
+from nve.hypervisor.plug import NIC
+from nve.linux.namespace import inside
+from nve.wire import announcement
 from tests.helpers import impostor as openflow
 from tests.helpers.impostor import EVERYTHING, Impostor, features, flow_removed, message, packet_in
 from tests.helpers.mutation import garbage, mutations
@@ -111,7 +111,7 @@ def test_malformed_frames_of_a_vm(lab: Lab, tmp_path: Path) -> None:
     """Their sender's addresses are its own as often as not: the guard lets some of them pass."""
     me, you, group = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1", "vm2"))
     originals = [
-        *(frame for form in announce.FORMS for frame in announce.frames(me, form)),
+        *(frame for form in announcement.FORMS for frame in announcement.frames(me, form)),
         *(frame for what in ("garp", "na", "rarp") for frame in forged.of_vm(what, me, you)),
         *forged.of_vm("arp-flood", me, group)[:2],
         *forged.of_vm("nd-flood", me, group)[:4],
@@ -246,7 +246,7 @@ def test_an_impostor_does_not_become_the_nve(lab: Lab, claims: str, comes_from: 
     told = len(lab.overlay.nva.get("events"))
     with inside(lab.data_centre.nves[comes_from].pid), openflow.impostor(nva) as thief:
         assert thief.introduce(dpid)
-        thief.send(packet_in(announce.gratuitous_arp(lab.data_centre.vms["vm1"].spec), 10))
+        thief.send(packet_in(announcement.gratuitous_arp(lab.data_centre.vms["vm1"].spec), 10))
         thief.send(flow_removed(1))
         assert thief.is_sent_away()
 

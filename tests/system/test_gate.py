@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from nve.gate import Gate
+from nve.hypervisor.drain_probe import Sounder
+from nve.hypervisor.gate import Gate
+from nve.linux.namespace import inside, ip
 from nve.model import Bounds
-from nve.namespace import inside, ip
-from nve.sounder import Sounder
 from tests.helpers.namespaces import Namespace
 from tests.helpers.wait import wait_until
 

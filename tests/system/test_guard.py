@@ -16,12 +16,19 @@ import pytest
 
 from experiments.lab import Lab
 from experiments.moves import Move
-from nve import announce, octets
+from nve.hypervisor.plug import NIC
+from nve.linux.namespace import inside, run_in
 from nve.model import BROADCAST, VmSpec
-from nve.namespace import inside, run_in
-from nve.pipeline import ARP, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, NEIGHBOUR_SOLICITATION, RARP
-from nve.plug import NIC
-from nve.rules import Purpose
+from nve.pipeline.compiler import (
+    ARP,
+    IPV4,
+    IPV6,
+    NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SOLICITATION,
+    RARP,
+)
+from nve.pipeline.rules import Purpose
+from nve.wire import announcement, frames
 from tests.helpers.lab import round_trips_ms
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
@@ -34,7 +41,7 @@ TENANTS = [
 ALL_NODES_MAC = "33:33:00:00:00:01"
 NO_MAC = "00:00:00:00:00:00"
 UDP, ICMPV6 = 17, 58
-DISCARD = octets.udp(9, 9, b"nothing")
+DISCARD = frames.udp(9, 9, b"nothing")
 
 
 @pytest.fixture(scope="module")
@@ -105,25 +112,25 @@ class Counted:
 
 def solicitation(source: IPv6Address, target: IPv6Address, hop_limit: int, option: bytes) -> bytes:
     said = bytes(4) + target.packed + option
-    message = octets.icmpv6(source, announce.ALL_NODES, NEIGHBOUR_SOLICITATION, said)
-    return octets.ip(source, announce.ALL_NODES, ICMPV6, message, hop_limit)
+    message = frames.icmpv6(source, announcement.ALL_NODES, NEIGHBOUR_SOLICITATION, said)
+    return frames.ip(source, announcement.ALL_NODES, ICMPV6, message, hop_limit)
 
 
 def advertisement(source: IPv6Address, target: IPv6Address, target_mac: str) -> bytes:
     option = bytes([2, 1]) + bytes.fromhex(target_mac.replace(":", ""))
     said = bytes([0x20, 0, 0, 0]) + target.packed + option
-    message = octets.icmpv6(source, announce.ALL_NODES, NEIGHBOUR_ADVERTISEMENT, said)
-    return octets.ip(source, announce.ALL_NODES, ICMPV6, message, hop_limit=255)
+    message = frames.icmpv6(source, announcement.ALL_NODES, NEIGHBOUR_ADVERTISEMENT, said)
+    return frames.ip(source, announcement.ALL_NODES, ICMPV6, message, hop_limit=255)
 
 
 def arp(me: VmSpec, operation: int, sender: tuple[str, Any], target: tuple[str, Any]) -> bytes:
-    return octets.ethernet(me.mac, BROADCAST, ARP, octets.arp(operation, sender, target))
+    return frames.ethernet(me.mac, BROADCAST, ARP, frames.arp(operation, sender, target))
 
 
 FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
     # what is forged: the frame that `me` sends at the cost of `you`
-    "a gratuitous ARP as sent by another": lambda me, you: announce.gratuitous_arp(you),
-    "a gratuitous ARP for another's address": lambda me, you: announce.gratuitous_arp(
+    "a gratuitous ARP as sent by another": lambda me, you: announcement.gratuitous_arp(you),
+    "a gratuitous ARP for another's address": lambda me, you: announcement.gratuitous_arp(
         replace(me, ipv4=you.ipv4)
     ),
     "a gratuitous ARP that binds one's own address to another's MAC": lambda me, you: arp(
@@ -132,37 +139,41 @@ FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
     "an ARP reply for another's address": lambda me, you: arp(
         me, 2, (me.mac, you.ipv4), (you.mac, you.ipv4)
     ),
-    "a gratuitous ARP reply as sent by another": lambda me, you: announce.gratuitous_arp_reply(you),
-    "a gratuitous ARP reply for another's address": lambda me, you: announce.gratuitous_arp_reply(
-        replace(me, ipv4=you.ipv4)
+    "a gratuitous ARP reply as sent by another": lambda me, you: announcement.gratuitous_arp_reply(
+        you
     ),
-    "an ARP packet that is cut off": lambda me, you: octets.ethernet(
+    "a gratuitous ARP reply for another's address": lambda me, you: (
+        announcement.gratuitous_arp_reply(replace(me, ipv4=you.ipv4))
+    ),
+    "an ARP packet that is cut off": lambda me, you: frames.ethernet(
         me.mac, BROADCAST, ARP, bytes.fromhex("0001 0800 06 04 0001")
     ),
-    "an advertisement as sent by another": lambda me, you: announce.unsolicited_advertisement(you),
-    "an advertisement to a solicited-node group as sent by another": lambda me, you: (
-        announce.advertisement_to_solicited_node(you)
+    "an advertisement as sent by another": lambda me, you: announcement.unsolicited_advertisement(
+        you
     ),
-    "an advertisement for another's address": lambda me, you: octets.ethernet(
+    "an advertisement to a solicited-node group as sent by another": lambda me, you: (
+        announcement.advertisement_to_solicited_node(you)
+    ),
+    "an advertisement for another's address": lambda me, you: frames.ethernet(
         me.mac, ALL_NODES_MAC, IPV6, advertisement(me.ipv6, you.ipv6, me.mac)
     ),
-    "an advertisement of one's own address with another's MAC": lambda me, you: octets.ethernet(
+    "an advertisement of one's own address with another's MAC": lambda me, you: frames.ethernet(
         me.mac, ALL_NODES_MAC, IPV6, advertisement(me.ipv6, me.ipv6, you.mac)
     ),
-    "a reverse ARP as sent by another": lambda me, you: announce.reverse_arp(you.mac),
-    "a reverse ARP that names another as its sender": lambda me, you: octets.ethernet(
-        me.mac, BROADCAST, RARP, octets.arp(3, (you.mac, IPv4Address(0)), (you.mac, IPv4Address(0)))
+    "a reverse ARP as sent by another": lambda me, you: announcement.reverse_arp(you.mac),
+    "a reverse ARP that names another as its sender": lambda me, you: frames.ethernet(
+        me.mac, BROADCAST, RARP, frames.arp(3, (you.mac, IPv4Address(0)), (you.mac, IPv4Address(0)))
     ),
-    "a packet with another's MAC": lambda me, you: octets.ethernet(
-        you.mac, BROADCAST, IPV4, octets.ip(me.ipv4, you.ipv4, UDP, DISCARD)
+    "a packet with another's MAC": lambda me, you: frames.ethernet(
+        you.mac, BROADCAST, IPV4, frames.ip(me.ipv4, you.ipv4, UDP, DISCARD)
     ),
-    "a packet with another's IPv4 address": lambda me, you: octets.ethernet(
-        me.mac, you.mac, IPV4, octets.ip(you.ipv4, me.ipv4, UDP, DISCARD)
+    "a packet with another's IPv4 address": lambda me, you: frames.ethernet(
+        me.mac, you.mac, IPV4, frames.ip(you.ipv4, me.ipv4, UDP, DISCARD)
     ),
-    "a packet with another's IPv6 address": lambda me, you: octets.ethernet(
-        me.mac, you.mac, IPV6, octets.ip(you.ipv6, me.ipv6, UDP, DISCARD)
+    "a packet with another's IPv6 address": lambda me, you: frames.ethernet(
+        me.mac, you.mac, IPV6, frames.ip(you.ipv6, me.ipv6, UDP, DISCARD)
     ),
-    "a packet of a protocol without addresses": lambda me, you: octets.ethernet(
+    "a packet of a protocol without addresses": lambda me, you: frames.ethernet(
         me.mac, you.mac, 0x88B5, bytes(46)
     ),
 }
@@ -177,7 +188,7 @@ def test_what_is_forged_is_dropped_and_counted(lab: Lab, forgery: str) -> None:
 
 
 @pytest.mark.shows("R4.1.2", "R4.1.6", "R9.2")
-@pytest.mark.parametrize("form", announce.FORMS)
+@pytest.mark.parametrize("form", announcement.FORMS)
 def test_its_own_announcement_passes_in_every_form(lab: Lab, form: str) -> None:
     def heard() -> int:
         return sum(
@@ -188,7 +199,7 @@ def test_its_own_announcement_passes_in_every_form(lab: Lab, form: str) -> None:
 
     spoofed = packets(lab, "nve2", Purpose.SPOOFED, "vm3")
     with Counted(heard):
-        for frame in announce.frames(lab.data_centre.vms["vm3"].spec, form):
+        for frame in announcement.frames(lab.data_centre.vms["vm3"].spec, form):
             send_from_vm(lab, "vm3", frame)
     assert packets(lab, "nve2", Purpose.SPOOFED, "vm3") == spoofed
 
@@ -203,9 +214,9 @@ def test_a_reverse_arp_that_passes_the_switch_is_refused_by_the_nva(
     """Its target is no field that the switch compares; replies are no VM's to give."""
     me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", of))
     nobody = IPv4Address(0)
-    body = octets.arp(operation, (me.mac, nobody), (you.mac, nobody))
+    body = frames.arp(operation, (me.mac, nobody), (you.mac, nobody))
     with Counted(partial(refused, lab, "nve2", "vm3", "forged")):
-        send_from_vm(lab, "vm3", octets.ethernet(me.mac, BROADCAST, RARP, body))
+        send_from_vm(lab, "vm3", frames.ethernet(me.mac, BROADCAST, RARP, body))
 
 
 MALFORMED: dict[str, Callable[[VmSpec], bytes]] = {
@@ -213,11 +224,11 @@ MALFORMED: dict[str, Callable[[VmSpec], bytes]] = {
     "a solicitation whose option has no length": lambda me: solicitation(
         me.ipv6, me.ipv6, 255, bytes([1, 0]) + bytes(6)
     ),
-    "a solicitation that is cut off": lambda me: octets.ip(
+    "a solicitation that is cut off": lambda me: frames.ip(
         me.ipv6,
-        announce.ALL_NODES,
+        announcement.ALL_NODES,
         ICMPV6,
-        octets.icmpv6(me.ipv6, announce.ALL_NODES, NEIGHBOUR_SOLICITATION, bytes(4)),
+        frames.icmpv6(me.ipv6, announcement.ALL_NODES, NEIGHBOUR_SOLICITATION, bytes(4)),
         hop_limit=255,
     ),
 }
@@ -228,7 +239,7 @@ def test_what_is_malformed_is_counted_and_the_nva_lives(lab: Lab, kind: str) -> 
     me = lab.data_centre.vms["vm3"].spec
     with Counted(partial(refused, lab, "nve2", "vm3", "malformed")):
         body = MALFORMED[kind](me)
-        send_from_vm(lab, "vm3", octets.ethernet(me.mac, ALL_NODES_MAC, IPV6, body))
+        send_from_vm(lab, "vm3", frames.ethernet(me.mac, ALL_NODES_MAC, IPV6, body))
     assert all(lab.overlay.nva.get("health")["connected"].values())
 
 
@@ -251,17 +262,17 @@ def send_vxlan(lab: Lab, source: str, vni: int, inner: bytes) -> None:
     fabric = lab.data_centre.fabric
     uplink = fabric.uplink("nve3")
     to = lab.data_centre.nves["nve1"].vtep
-    datagram = octets.udp(49152, octets.VXLAN_UDP_PORT, octets.vxlan(vni, inner))
-    packet = octets.ip(ip_address(source), to, UDP, datagram)
+    datagram = frames.udp(49152, frames.VXLAN_UDP_PORT, frames.vxlan(vni, inner))
+    packet = frames.ip(ip_address(source), to, UDP, datagram)
     (to_mac,) = (fabric.macs[port] for port in fabric.ports("nve1"))
-    frame = octets.ethernet(fabric.macs[Port("nve3", uplink.peer)], to_mac, IPV4, packet)
+    frame = frames.ethernet(fabric.macs[Port("nve3", uplink.peer)], to_mac, IPV4, packet)
     send(lab.data_centre.nves["nve3"].pid, uplink.interface, frame)
 
 
 def tenant_packet(lab: Lab, to: str) -> bytes:
     """What vm3 may send to a MAC address."""
     me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", "vm1"))
-    return octets.ethernet(me.mac, to, IPV4, octets.ip(me.ipv4, you.ipv4, UDP, DISCARD))
+    return frames.ethernet(me.mac, to, IPV4, frames.ip(me.ipv4, you.ipv4, UDP, DISCARD))
 
 
 @pytest.mark.shows("R9.1", "R9.3")
@@ -325,7 +336,7 @@ def test_nobody_is_invented(lab: Lab) -> None:
 @pytest.mark.shows("R9.4")
 def test_what_a_vm_forged_is_counted_also_when_its_port_is_gone(lab: Lab) -> None:
     """It forges, moves away and is de-associated: the count stays, and goes on elsewhere."""
-    forgery = announce.gratuitous_arp(lab.data_centre.vms["vm1"].spec)
+    forgery = announcement.gratuitous_arp(lab.data_centre.vms["vm1"].spec)
     with Counted(partial(refused, lab, "nve3", "vm4", "spoofed")):
         send_from_vm(lab, "vm4", forgery)
     lab.orchestrator.move(1, Move(at_s=0, vm="vm4", to="nve2", pause_ms=1)).result()

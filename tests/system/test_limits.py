@@ -17,7 +17,7 @@ from experiments.lab import Lab
 from experiments.moves import Move
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
-from nve.plug import NIC
+from nve.hypervisor.plug import NIC
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 

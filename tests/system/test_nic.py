@@ -7,10 +7,10 @@ from subprocess import PIPE
 
 import pytest
 
-from nve.freezer import freeze, thaw
+from nve.hypervisor.freezer import freeze, thaw
+from nve.hypervisor.plug import NIC, Plug
+from nve.linux.namespace import inside, run_in
 from nve.model import Mac
-from nve.namespace import inside, run_in
-from nve.plug import NIC, Plug
 from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
 from tests.helpers.wait import wait_until
 from topologies.emulation import DataCentre

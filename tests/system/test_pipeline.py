@@ -3,7 +3,7 @@
 A move is walked through step by step at the northbound interface, twice: in the lab, and in the
 fabric in memory.  At each step three things have to agree for every NVE: the rules that the NVA
 wants, the rows that Open vSwitch holds, and the rules in memory; and for a table of frames, what
-Open vSwitch would do with each and what `nve.evaluator` says.
+Open vSwitch would do with each and what `nve.pipeline.evaluator` says.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ import pytest
 
 from controller.dissemination import strategy
 from experiments.lab import Lab
-from nve.evaluator import Frame
 from nve.model import BROADCAST, VmSpec, mac
-from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION
-from nve.rows import Row
+from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION
+from nve.pipeline.evaluator import Frame
+from nve.pipeline.flow_dump import Row
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import encapsulated, entering

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from experiments import record
-from nve.capabilities import netem_available
+from nve.linux.capabilities import netem_available
 from tests.helpers.command import TINY, complaint, vmmlab
 
 VARY = ("--vary", "traffic.*.rate_pps=50,100", "--vary", "moves.0.pause_ms=0,20")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nve.capabilities import netem_available
+from nve.linux.capabilities import netem_available
 from tests.helpers.lab import (
     data_centre,
     machine_interfaces,

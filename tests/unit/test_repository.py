@@ -164,17 +164,25 @@ def test_every_adapter_named_is_there() -> None:
     ("module", "source", "reason"),
     [
         ("nve.model", "import topologies.star", "nve may import no other package"),
-        ("nve.bridge", "from experiments import run", "nve may import no other package"),
+        ("nve.ovs.bridge", "from experiments import run", "nve may import no other package"),
         ("topologies.star", "from controller.mapping import Mapping", "topologies may import nve"),
-        ("controller.app", "from nve.bridge import OvsInstance", "only the pure ring of nve"),
+        ("controller.app", "from nve.ovs.bridge import OvsInstance", "only the pure ring of nve"),
         ("experiments.run", "from controller import app", "only the pure ring of controller"),
-        ("nve.pipeline", "import time", "nve.pipeline is pure"),
-        ("nve.pipeline", "from time import monotonic", "nve.pipeline is pure"),
-        ("nve.pipeline", "def f():\n    import subprocess", "nve.pipeline is pure"),
-        ("nve.pipeline", "import os, socket", "nve.pipeline is pure"),
-        ("nve.pipeline", "from os import path\nimport concurrent.futures", "is pure"),
-        ("nve.pipeline", "from .bridge import OvsInstance", "nve.bridge is an adapter"),
-        ("nve.pipeline", "from . import bridge", "nve.bridge is an adapter"),
+        ("nve.pipeline.compiler", "import time", "nve.pipeline.compiler is pure"),
+        ("nve.pipeline.compiler", "from time import monotonic", "nve.pipeline.compiler is pure"),
+        (
+            "nve.pipeline.compiler",
+            "def f():\n    import subprocess",
+            "nve.pipeline.compiler is pure",
+        ),
+        ("nve.pipeline.compiler", "import os, socket", "nve.pipeline.compiler is pure"),
+        ("nve.pipeline.compiler", "from os import path\nimport concurrent.futures", "is pure"),
+        (
+            "nve.pipeline.compiler",
+            "from .bridge import OvsInstance",
+            "nve.ovs.bridge is an adapter",
+        ),
+        ("nve.pipeline.compiler", "from . import bridge", "nve.ovs.bridge is an adapter"),
         (
             "topologies.session",
             "from mininet.net import Mininet",
@@ -184,7 +192,7 @@ def test_every_adapter_named_is_there() -> None:
     ],
 )
 def test_the_checker_sees_a_forbidden_import(module: str, source: str, reason: str) -> None:
-    others = dict.fromkeys(["nve.bridge", "controller.app", "experiments.run"], "")
+    others = dict.fromkeys(["nve.ovs.bridge", "controller.app", "experiments.run"], "")
     (found,) = violations({**others, module: source})
     assert found.startswith(f"{module} imports ")
     assert reason in found
@@ -193,7 +201,7 @@ def test_the_checker_sees_a_forbidden_import(module: str, source: str, reason: s
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("nve.bridge", "import subprocess, time\nfrom nve.model import Mac"),
+        ("nve.ovs.bridge", "import subprocess, time\nfrom nve.model import Mac"),
         ("topologies.star", "from nve.model import Mac\nfrom .spec import Fabric"),
         ("topologies.emulation", "from mininet.net import Mininet"),
         ("controller.mapping", "from nve import model\nimport enum"),

@@ -7,9 +7,9 @@ import pytest
 from controller.book import Book
 from nve.messages import Tell
 from nve.model import VmSpec
-from nve.pipeline import compile_nve
-from nve.rules import Purpose, Rule
-from nve.state import Attachment, Redirect, RemoteEntry, Role
+from nve.pipeline.compiler import compile_nve
+from nve.pipeline.rules import Purpose, Rule
+from nve.pipeline.state import Attachment, Redirect, RemoteEntry, Role
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from controller.claims import Announced, Asked, Improper, Said, judge
 from controller.mapping import Directory
-from nve.announce import ALL_NODES, solicited_node
 from nve.messages import ArpSent, NeighbourAdvertised, NeighbourSolicited, RarpSent
 from nve.model import VmSpec, link_local
-from nve.state import Attachment, Role
+from nve.pipeline.state import Attachment, Role
+from nve.wire.announcement import ALL_NODES, solicited_node
 from tests.helpers.tenants import BLUE, vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")

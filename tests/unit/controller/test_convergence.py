@@ -17,8 +17,8 @@ from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import FINISHED, Phase
 from controller.move import Move
-from nve.evaluator import Verdict
-from nve.rules import Purpose, Rule
+from nve.pipeline.evaluator import Verdict
+from nve.pipeline.rules import Purpose, Rule
 from tests.helpers import frames, promises
 from tests.helpers.fabric import SECOND_NS, Fabric
 from tests.helpers.tenants import BLUE, RED, vm, vteps

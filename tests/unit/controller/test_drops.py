@@ -6,9 +6,9 @@ import pytest
 
 from controller.dissemination import strategy
 from controller.drops import COUNTED, Drops, Reason
-from nve.pipeline import compile_nve
-from nve.rules import Purpose, Rule
-from nve.state import Attachment, NveState, Role
+from nve.pipeline.compiler import compile_nve
+from nve.pipeline.rules import Purpose, Rule
+from nve.pipeline.state import Attachment, NveState, Role
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import vm, vteps
 

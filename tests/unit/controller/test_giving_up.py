@@ -5,7 +5,7 @@ import pytest
 from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import Phase
-from nve.state import Role
+from nve.pipeline.state import Role
 from tests.helpers import promises
 from tests.helpers.authority import (
     VM1,

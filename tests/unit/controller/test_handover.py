@@ -3,8 +3,8 @@
 import pytest
 
 from controller.mobility import GIVE_UP_S, Phase
-from nve.endmarker import Kind, Signal
-from nve.rules import Purpose, lane_port
+from nve.pipeline.rules import Purpose, lane_port
+from nve.wire.end_marker import Kind, Signal
 from tests.helpers import frames
 from tests.helpers.fabric import SECOND_NS
 from tests.helpers.frames import entering

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from controller.authority import Refused
 from controller.mobility import Phase
-from nve.endmarker import Kind
-from nve.rules import Purpose
+from nve.pipeline.rules import Purpose
+from nve.wire.end_marker import Kind
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import (
     entry,

@@ -11,7 +11,7 @@ import pytest
 from controller.durable import decode, encode
 from controller.mobility import Phase
 from nve import messages
-from nve.endmarker import Kind
+from nve.wire.end_marker import Kind
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import (
     SYSTEM,

@@ -6,7 +6,7 @@ from controller.mobility import Phase
 from nve.messages import (
     RuleEnded,
 )
-from nve.rules import Purpose, Rule
+from nve.pipeline.rules import Purpose, Rule
 from tests.helpers import frames, promises
 from tests.helpers.authority import (
     VM1,

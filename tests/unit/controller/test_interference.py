@@ -17,8 +17,8 @@ from controller.mobility import Phase
 from controller.move import Move
 from nve.messages import RuleEnded
 from nve.model import VmSpec
-from nve.rules import Purpose, Rule
-from nve.state import Role
+from nve.pipeline.rules import Purpose, Rule
+from nve.pipeline.state import Role
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import RED, vm, vteps

@@ -12,9 +12,9 @@ from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.last_packets import Passing
 from controller.move import Move
-from nve.endmarker import COPIES, NEEDED, Kind, Signal
 from nve.messages import Signalled
-from nve.rules import AGENT_PORT, VXLAN_PORT
+from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT
+from nve.wire.end_marker import COPIES, NEEDED, Kind, Signal
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import SYSTEM, departed, fabric
 from tests.helpers.tenants import BLUE, vm, vteps

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 
 from controller.meters import Meters, numbers
-from nve.rules import Meter, Purpose, Report, Rule, Table, match
+from nve.pipeline.rules import Meter, Purpose, Report, Rule, Table, match
 
 
 def rule(port: int, *meters: Meter) -> Rule:

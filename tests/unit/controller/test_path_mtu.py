@@ -12,11 +12,11 @@ from controller import path_mtu
 from controller.authority import Authority
 from controller.dissemination import strategy
 from controller.path_mtu import ICMP, ICMPV6
-from nve.fit import ETHERNET_OCTETS, REPORTED_OCTETS
 from nve.messages import Emit, Malformed, Missed, Record, Tell, TooBig
 from nve.model import NVE_MAC, VmSpec, link_local
-from nve.rules import FIRST_VM_PORT, VXLAN_PORT, CheckLarger, Output, Rule, Tunnel
-from nve.state import Redirect
+from nve.pipeline.mtu_check import ETHERNET_OCTETS, REPORTED_OCTETS
+from nve.pipeline.rules import FIRST_VM_PORT, VXLAN_PORT, CheckLarger, Output, Rule, Tunnel
+from nve.pipeline.state import Redirect
 from tests.helpers.tenants import RED, vm, vteps
 
 SENDER, RECEIVER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")

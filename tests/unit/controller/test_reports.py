@@ -12,8 +12,8 @@ from nve.messages import (
     RuleEnded,
 )
 from nve.model import BROADCAST, Mac
-from nve.pipeline import ICMPV6, NEIGHBOUR_SOLICITATION
-from nve.rules import Output, Purpose, Tunnel
+from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION
+from nve.pipeline.rules import Output, Purpose, Tunnel
 from tests.helpers import frames, promises
 from tests.helpers.authority import (
     GHOST,

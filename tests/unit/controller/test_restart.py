@@ -14,8 +14,8 @@ from controller.authority import Refused
 from controller.dissemination import strategy
 from controller.mobility import AFTER_RESTART, BEFORE_ARRIVAL, FINISHED, GIVE_UP_S, Phase
 from controller.move import Move
-from nve.rules import Rule
-from nve.state import Role
+from nve.pipeline.rules import Rule
+from nve.pipeline.state import Role
 from tests.helpers import frames, promises
 from tests.helpers.fabric import SECOND_NS, Fabric
 from tests.helpers.tenants import vm, vteps

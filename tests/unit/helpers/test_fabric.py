@@ -7,9 +7,9 @@ import pytest
 
 from controller.authority import Refused
 from controller.dissemination import strategy
-from nve.evaluator import ForwardingLoop, deliveries
 from nve.messages import Emit, Missed, RuleEnded
-from nve.rules import Action, Output, Purpose, Rule, Table, Tunnel, match
+from nve.pipeline.evaluator import ForwardingLoop, deliveries
+from nve.pipeline.rules import Action, Output, Purpose, Rule, Table, Tunnel, match
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
 from tests.helpers.tenants import BLUE, RED, vm, vteps

@@ -3,9 +3,9 @@
 import pytest
 
 from nve.model import BROADCAST
-from nve.pipeline import compile_system
-from nve.rules import Purpose
-from nve.state import NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.compiler import compile_system
+from nve.pipeline.rules import Purpose
+from nve.pipeline.state import NveState, Redirect, RemoteEntry, Role
 from tests.helpers import frames
 from tests.helpers.one_nve import (
     FAR,

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nve.evaluator import Frame, evaluate
 from nve.model import TenantSystem
-from nve.pipeline import (
+from nve.pipeline.compiler import (
     ARP,
     ICMPV6,
     IPV4,
@@ -21,8 +20,19 @@ from nve.pipeline import (
     compile_nve,
     compile_system,
 )
-from nve.rules import FIRST_VM_PORT, VXLAN_PORT, GoTo, Output, Purpose, Report, Rule, Table, Tunnel
-from nve.state import Attachment, NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.evaluator import Frame, evaluate
+from nve.pipeline.rules import (
+    FIRST_VM_PORT,
+    VXLAN_PORT,
+    GoTo,
+    Output,
+    Purpose,
+    Report,
+    Rule,
+    Table,
+    Tunnel,
+)
+from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry, Role
 from tests.helpers.one_nve import GROUPS, HERE, OTHER_PEER, PEER, STRANGER, purpose
 from tests.helpers.tenants import BLUE, RED, vm
 

@@ -5,8 +5,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
-from nve.bridge import PHYSICAL
 from nve.model import VmSpec, mac, vni
+from nve.ovs.bridge import PHYSICAL
 from topologies import leaf_spine, star
 from topologies.configuration import Configuration
 

@@ -9,24 +9,24 @@ from hypothesis import strategies as st
 
 from experiments.workloads import rarp
 from experiments.workloads.rarp import Request
-from nve import announce, octets
 from nve.model import NVE_MAC
+from nve.wire import announcement, frames
 from tests.helpers.tenants import vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1")
 NOBODY = IPv4Address(0)
 
 
-def frame(operation: int = 4, mac: str = VM1.mac, ethertype: int = octets.RARP) -> bytes:
+def frame(operation: int = 4, mac: str = VM1.mac, ethertype: int = frames.RARP) -> bytes:
     """What an NVE sends to vm1, padded as Ethernet is, or a variation of it."""
-    body = octets.arp(operation, (NVE_MAC, NOBODY), (mac, VM1.ipv4))
-    return octets.ethernet(NVE_MAC, VM1.mac, ethertype, body).ljust(60, b"\0")
+    body = frames.arp(operation, (NVE_MAC, NOBODY), (mac, VM1.ipv4))
+    return frames.ethernet(NVE_MAC, VM1.mac, ethertype, body).ljust(60, b"\0")
 
 
 @pytest.mark.shows("R4.1.5")
 def test_a_client_asks_with_its_own_mac() -> None:
     """The same frame as a hypervisor's announcement of this form."""
-    assert [rarp.request(VM1.mac)] == announce.frames(VM1, "rarp")
+    assert [rarp.request(VM1.mac)] == announcement.frames(VM1, "rarp")
 
 
 @pytest.mark.shows("R4.1.5")

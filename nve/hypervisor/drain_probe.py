@@ -1,0 +1,70 @@
+"""Whether what has gone into a cable at its NVE's end has come out of it in the VM.
+
+A VM that is to be paused still gets what its NVE has delivered.  Between the NVE's switch and the
+VM's NIC there are queues (a gate's, even an open one's, and the kernel's own), which a busy machine
+empties some milliseconds later; what is in them when the cable is shut would be lost.  So a frame
+is sent after it, the same way: when that is there, all before it is.
+
+The kernel has a queue for each processor, which takes in what is sent from there, and a switch does
+not stay on one.  So the frame is sent once from every processor.
+"""
+
+import itertools
+import os
+import socket
+from typing import Self
+
+from nve.hypervisor.plug import NIC, Plug
+from nve.linux.namespace import inside
+from nve.wire.end_marker import ETHERTYPE
+
+TIMEOUT_S = 0.02
+"""A VM does not stand still for longer than this because of a packet."""
+_REST_OF_HEADER = bytes.fromhex("020202020202") + ETHERTYPE.to_bytes(2, "big")
+_LONGEST_FRAME = 2048
+_numbers = itertools.count(1)
+
+
+class Sounder:
+    """Of one cable.  Ready beforehand: to open a packet socket takes longer than all the rest."""
+
+    def __init__(self, nve_pid: int, nve_interface: str, vm_pid: int, nic: str = NIC) -> None:
+        with inside(nve_pid):
+            self._above = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._above.bind((nve_interface, 0))
+        with inside(vm_pid):
+            self._below = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            self._below.bind((nic, ETHERTYPE))
+            self._below.settimeout(TIMEOUT_S)
+            # To the NIC alone: the bridge would send a broadcast on to the VM's other cables.
+            self._header = self._below.getsockname()[4] + _REST_OF_HEADER
+
+    @classmethod
+    def of(cls, cable: Plug) -> Self:
+        return cls(cable.nve_pid, cable.nve_interface, cable.vm_pid)
+
+    def sound(self) -> bool:
+        """Returns when all that was in the cable is with the VM; False where that takes too long,
+        as behind a gate that is closed."""
+        # No signal of ours begins with a zero (`nve.wire.end_marker`), so nobody takes it for one.
+        awaited = set()
+        processors = os.sched_getaffinity(0)
+        try:
+            for processor in processors:
+                os.sched_setaffinity(0, {processor})  # of this thread alone
+                number = next(_numbers).to_bytes(8, "big")
+                frame = (self._header + b"\0" + number).ljust(60, b"\0")
+                self._above.send(frame)
+                awaited.add(frame)
+        finally:
+            os.sched_setaffinity(0, processors)
+        try:
+            while awaited:
+                awaited.discard(self._below.recv(_LONGEST_FRAME))
+        except TimeoutError:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._above.close()
+        self._below.close()

@@ -1,0 +1,233 @@
+"""The hypervisor's side of a VM: its plugs, its pausing and its announcements (RFC 8394).
+
+    lay_cable       its server is wired to an NVE              plug, lane, ports; nothing forwarded
+    associate       the VM starts at an NVE                    plug forwards
+    pre_associate   a place for it at another NVE              gates; nothing forwarded yet
+    pause           it stops: neither computes nor answers     plug shut, processes frozen
+    activate        it goes on, at the other NVE               plug flipped, announcement sent,
+                                                               processes thawed, gate opened
+    resume          it goes on where it was                    (a move that was given up)
+    de_associate    its old place is taken away                gates removed, plug shut
+
+Cables to the NVEs that a VM is going to visit are laid before an experiment begins, as servers are
+wired before VMs move: a new link in an NVE's namespace makes the userspace datapath of Open vSwitch
+read its routes again, and lose what it tunnels for some milliseconds.
+
+Each step is recorded with the time at which it took effect.  What an emulation cannot do: the
+guest kernel's timers go on while its VM is paused.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from nve.hypervisor import freezer
+from nve.hypervisor.announcer import Announcer
+from nve.hypervisor.drain_probe import Sounder
+from nve.hypervisor.plug import NIC, Plug
+from nve.hypervisor.reorder_buffer import Lanes
+from nve.linux.namespace import run_in
+from nve.model import Bounds, VmSpec
+from nve.ovs.bridge import OvsInstance
+from nve.pipeline.rules import lane_port
+from nve.wire.announcement import Announcement
+
+Note = Callable[[int, str, str, dict[str, object]], None]
+"""note(t_ns, event, VM, details): takes a line of the trace."""
+
+
+@dataclass
+class _Place:
+    """A VM's place at one NVE.  `cables` are the plug and, if there is one, its lane."""
+
+    plug: Plug
+    lane: Plug | None
+    lanes: Lanes | None = None
+    patience: threading.Timer | None = None
+    """Ends the holding, if nothing else does."""
+    sounders: list[Sounder] = field(default_factory=list)
+    """Of its cables, once the VM is about to leave."""
+
+    @property
+    def cables(self) -> list[Plug]:
+        return [cable for cable in (self.plug, self.lane) if cable]
+
+    def set_forwarding(self, forwarding: bool) -> None:
+        for cable in self.cables:
+            cable.set_forwarding(forwarding)
+
+
+class Hypervisor:
+    """One VM.  `port` is the number of its OpenFlow port, the same at every NVE.
+
+    `bounds` limit what waits for it; with end markers it has lanes (see
+    `nve.hypervisor.reorder_buffer`).
+    """
+
+    def __init__(
+        self,
+        vm: VmSpec,
+        pid: int,
+        cgroup: Path,
+        port: int,
+        note: Note,
+        bounds: Bounds,
+    ) -> None:
+        self.vm = vm
+        self.port = port
+        self._bounds = bounds
+        self._pid = pid
+        self._cgroup = cgroup
+        self._note = note
+        self._places: dict[str, _Place] = {}
+        self._active: str | None = None
+        self._announcer = Announcer(vm, pid, self._record)
+
+    def lay_cable(self, nve: OvsInstance) -> None:
+        """Wire the VM to an NVE, unless it is; nothing is forwarded."""
+        if nve.name in self._places:
+            return
+        with_lane = self._bounds.markers_s is not None
+        place = _Place(self._lay(nve), self._lay(nve, lane=True) if with_lane else None)
+        self._places[nve.name] = place
+        nve.add_port(place.plug.nve_interface, self.port)
+        if place.lane:
+            nve.add_port(place.lane.nve_interface, lane_port(self.port))
+
+    def _lay(self, nve: OvsInstance, *, lane: bool = False) -> Plug:
+        offloads = nve.datapath == "system"
+        return Plug.create(self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads, lane=lane)
+
+    def expect_to_lose_announcements(self) -> None:
+        """Get ready for that before the VM sends anything."""
+        self._announcer.lay_filter()
+
+    def associate(self, nve: OvsInstance) -> None:
+        """Start at an NVE."""
+        self.lay_cable(nve)
+        self._places[nve.name].set_forwarding(True)
+        self._active = nve.name
+
+    def pre_associate(self, nve: OvsInstance, announcement: Announcement, *, hold: bool) -> None:
+        """Make a place at another NVE, where the VM is going to announce itself like this.
+
+        With `hold`, what arrives there waits for the VM.
+        """
+        self.lay_cable(nve)
+        self._announcer.prepare(announcement)
+        if self._active and not self._places[self._active].sounders:
+            left = self._places[self._active]
+            left.sounders = [Sounder.of(cable) for cable in left.cables]
+        place = self._places[nve.name]
+        self._take_gates_away(place)
+        if hold:
+            not_asked = partial(self._record, "markers-not-asked-for", nve=nve.name)
+            place.lanes = Lanes(self._pid, place.plug, place.lane, self._bounds, not_asked)
+            place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
+            place.patience.daemon = True
+            place.patience.start()
+        self._record("pre-associated", nve=nve.name, hold=hold)
+
+    def pause(self) -> None:
+        """Stop the VM: from now on it neither computes nor sends, receives or answers.
+
+        Its processes first: what they said to a NIC that is shut would be lost.  And what its NVE
+        has delivered to it is with it before that.
+        """
+        assert self._active is not None
+        place = self._places[self._active]
+        self._announcer.stop()
+        started_ns = time.time_ns()
+        freezer.freeze(self._cgroup)
+        wet = [sounder for sounder in place.sounders if not sounder.sound()]
+        place.set_forwarding(False)
+        self._note(started_ns, "vm-paused", self.vm.name, {"nve": self._active})
+        if wet:
+            self._record("not-run-dry", nve=self._active)
+
+    def resume(self) -> None:
+        """Let the VM go on where it was."""
+        assert self._active is not None
+        self._places[self._active].set_forwarding(True)
+        freezer.thaw(self._cgroup)
+        self._record("vm-resumed", nve=self._active)
+
+    def lose_ipv4_address(self) -> None:
+        """A diskless VM has nowhere to keep it: it has to ask for it when it goes on (R4.1.5)."""
+        run_in(self._pid, ["ip", "-4", "address", "flush", "dev", NIC])
+        self._record("address-lost", address=str(self.vm.ipv4))
+
+    def activate(self, nve: str) -> None:
+        """Let the VM go on at another NVE, and announce itself there."""
+        assert self._active is not None
+        place = self._places[nve]
+        # Usually shut by `pause`; at no time may two plugs forward.
+        if self._places[self._active].plug.forwarding:
+            self._places[self._active].set_forwarding(False)
+        place.set_forwarding(True)
+        self._active = nve
+        flipped_ns = time.time_ns()
+        # First of all, as hypervisors do it: nothing of the VM is to be heard before this.
+        self._announcer.announce()
+        freezer.thaw(self._cgroup)
+        resumed_ns = time.time_ns()
+        if place.lanes and place.patience:
+            place.patience.cancel()
+            place.lanes.open()
+        self._announcer.repeat()
+        self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
+        self._note(resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
+
+    def de_associate(self, nve: str) -> None:
+        """Take the VM's place at an NVE away, where it does not run.
+
+        The record says what found no room in the gates that the VM has come through.
+        """
+        assert self._active not in (None, nve), f"{self.vm.name} runs at {nve}"
+        place, active = self._places[nve], self._places[self._active]
+        place.set_forwarding(False)
+        self._take_gates_away(place)
+        overflow = active.lanes.dropped() if active.lanes else 0
+        self._record("de-associated", nve=nve, hold_overflow=overflow)
+
+    def lanes(self, nve: str) -> Lanes | None:
+        """The gates and lanes through which the VM is reached at an NVE, if it has any there."""
+        place = self._places.get(nve)
+        return place.lanes if place else None
+
+    def _give_up(self, nve: str) -> None:
+        """What waits for the VM has waited too long."""
+        lanes = self._places[nve].lanes
+        if lanes:
+            lanes.give_up()
+            self._record("hold-given-up", nve=nve)
+
+    @staticmethod
+    def _take_gates_away(place: _Place) -> None:
+        if place.lanes and place.patience:
+            place.patience.cancel()
+            place.lanes.remove()
+        place.lanes = place.patience = None
+
+    def plugged(self) -> list[str]:
+        """The NVEs whose plug forwards, as the kernel has it: one, or none while the VM pauses."""
+        ports = json.loads(run_in(self._pid, ["bridge", "-j", "link", "show"]))
+        forwarding = {port["ifname"] for port in ports if port["state"] == "forwarding"}
+        places = self._places.items()
+        return [nve for nve, place in places if place.plug.vm_interface in forwarding]
+
+    def close(self) -> None:
+        self._announcer.close()
+        for place in self._places.values():
+            for sounder in place.sounders:
+                sounder.close()
+            if place.lanes and place.patience:
+                place.patience.cancel()
+                place.lanes.close()
+
+    def _record(self, event: str, **details: object) -> None:
+        self._note(time.time_ns(), event, self.vm.name, details)

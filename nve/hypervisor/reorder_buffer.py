@@ -1,0 +1,182 @@
+"""The ways into a VM at the destination of a move, and which of them is held until when.
+
+    frames in flight, by way of the source NVE --> lane ----> gate --+
+                                                                     +--> eth0
+    frames on new paths, and all later ones -----> plug ----> gate --+
+
+Without end markers there is the plug alone.  Its gate is opened when the VM runs.
+
+With them (`nve.wire.end_marker`), what comes from the source NVE comes by a lane of its own.  The
+lane's gate is opened when the VM runs, the plug's when the markers of all edges have come out of
+the lane: they pass the same queue as the packets they follow, and so say for certain that nothing
+more comes. Since a time-out must end even that, markers that do not come cost order, not packets.
+It begins when the VM runs: the NVA may be out of reach when it should say whose markers to expect.
+
+A thread waits for the markers.  A marker may come before the NVA has said whose are expected.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nve.hypervisor.gate import Gate
+from nve.hypervisor.plug import NIC, Plug
+from nve.linux.namespace import inside
+from nve.model import Bounds
+from nve.wire.end_marker import ETHERTYPE, NEEDED, Kind, NotASignal, read
+
+Released = Callable[[tuple[str, ...]], None]
+"""released(missing): called once, with the edges whose marker has not come in time."""
+_LONGEST_FRAME = 2048
+
+
+@dataclass(frozen=True)
+class _Expectation:
+    deadline_s: float
+    handover: int = 0
+    edges: frozenset[str] | None = None
+    """None before the NVA has said whose markers to expect."""
+    released: Released | None = None
+
+
+class Lanes:
+    """A plug with a gate and, with end markers, a lane with another."""
+
+    def __init__(
+        self,
+        vm_pid: int,
+        plug: Plug,
+        lane: Plug | None,
+        bounds: Bounds,
+        not_asked: Callable[[], None],
+    ) -> None:
+        """Both gates are closed; neither plug nor lane may forward yet.
+
+        `not_asked` is called when the time is over and the NVA has not said whose markers to
+        expect.
+        """
+        self._not_asked = not_asked
+        self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
+        self._lane_gate = Gate(vm_pid, lane.vm_interface, bounds) if lane else None
+        self._seen: defaultdict[tuple[int, str], set[int]] = defaultdict(set)
+        """The copies that have come, by handover and edge."""
+        self._markers_s = bounds.markers_s
+        self._expectation: _Expectation | None = None
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        if lane:
+            with inside(vm_pid):
+                self._markers = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                self._markers.bind((NIC, ETHERTYPE))
+            self._wake, self._woken = socket.socketpair()
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+
+    def open(self) -> None:
+        """The VM runs: what was held for it is delivered."""
+        self._first_gate.open()
+        if self._thread:
+            with self._lock:
+                self._expectation = self._expectation or _Expectation(self._deadline_s())
+            self._wake.send(b"!")
+
+    def expect(self, handover: int, edges: tuple[str, ...], released: Released) -> bool:
+        """Hold what comes on new paths until the markers of all these edges have come.
+
+        An expectation replaces the one before it, whose markers are expected no longer.  False
+        where there is nothing left to hold with.
+        """
+        try:
+            with self._lock:
+                self._plug_gate.close()
+                self._expectation = _Expectation(
+                    self._deadline_s(), handover, frozenset(edges), released
+                )
+            self._wake.send(b"!")
+        except OSError:
+            return False
+        return True
+
+    def give_up(self) -> None:
+        """Drop what is held, and what still comes until the VM runs."""
+        self._first_gate.give_up()
+
+    def dropped(self) -> int:
+        """How many packets did not find room, or were given up."""
+        return sum(gate.dropped() for gate in self._gates)
+
+    def remove(self) -> None:
+        """Take the gates away, with what they still hold."""
+        self.close()
+        for gate in self._gates:
+            gate.remove()
+
+    def close(self) -> None:
+        """Wait for markers no longer."""
+        if self._thread:
+            self._wake.close()
+            self._thread.join()
+            self._woken.close()
+            self._markers.close()
+            self._thread = None
+
+    @property
+    def _first_gate(self) -> Gate:
+        """The one that packets reach before the VM runs."""
+        return self._lane_gate or self._plug_gate
+
+    @property
+    def _gates(self) -> list[Gate]:
+        return [gate for gate in (self._plug_gate, self._lane_gate) if gate]
+
+    def _watch(self) -> None:
+        """Notes markers, and releases what is held when all are there or the time is over."""
+        while True:
+            readable, _, _ = select.select([self._markers, self._woken], [], [], self._left_s())
+            if self._woken in readable and not self._woken.recv(1):
+                return
+            if self._markers in readable:
+                self._note(self._markers.recv(_LONGEST_FRAME))
+            self._release()
+
+    def _deadline_s(self) -> float:
+        assert self._markers_s is not None, "without end markers nothing waits for them"
+        return time.monotonic() + self._markers_s
+
+    def _left_s(self) -> float | None:
+        with self._lock:
+            waiting = self._expectation
+        return max(0.0, waiting.deadline_s - time.monotonic()) if waiting else None
+
+    def _note(self, frame: bytes) -> None:
+        try:
+            signal = read(frame)
+        except NotASignal:
+            return  # cannot come from an agent; the NVE counts what its ports may not send
+        if signal.kind is Kind.MARKER:
+            for edge in signal.edges:
+                self._seen[signal.handover, edge].add(signal.copy)
+
+    def _release(self) -> None:
+        with self._lock:
+            waiting = self._expectation
+            if waiting is None:
+                return
+            missing = {
+                edge
+                for edge in waiting.edges or ()
+                if len(self._seen[waiting.handover, edge]) < NEEDED
+            }
+            settled = waiting.edges is not None and not missing
+            if not settled and time.monotonic() < waiting.deadline_s:
+                return
+            self._plug_gate.open()
+            self._expectation = None
+        if waiting.released:
+            waiting.released(tuple(sorted(missing)))
+        else:
+            self._not_asked()

@@ -1,0 +1,338 @@
+"""One Open vSwitch instance: the switch of one NVE.
+
+Each NVE runs its own ovsdb-server and ovs-vswitchd in its own network namespace, with its own run
+directory, as each server of a data centre does (docs/decisions/0002-one-ovs-per-namespace.md).
+
+`br-int` is the NVE's switch: tenants' ports, and `vxlan0`, whose tunnels take both their remote
+address and their VNI from the flow, so that rules alone say where a packet goes.  It does nothing
+by itself (fail-mode secure): the NVA gives it its rules.
+
+There are two datapaths.  With the kernel's ("system") the kernel encapsulates, and the VTEP address
+is on the underlay interface.  With the userspace one ("netdev") ovs-vswitchd encapsulates, looks up
+the route itself and sends through a bridge that holds the VTEP address: `br-phy`, with the underlay
+interface as its other port.
+"""
+
+import os
+import socket
+import subprocess
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from nve.linux.namespace import inside, run, run_in
+from nve.linux.wait import wait_until
+from nve.model import IPAddress, Mac
+from nve.ovs.buffers import enlarge_packet_sockets
+from nve.pipeline.flow_dump import Row, read
+from nve.pipeline.rules import VXLAN_PORT
+from nve.wire.frames import VXLAN_UDP_PORT
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would also take eventlet, which warns of itself
+    from ovs.unixctl.client import UnixctlClient
+
+Datapath: TypeAlias = Literal["system", "netdev"]
+
+INTEGRATION = "br-int"
+PHYSICAL = "br-phy"
+VXLAN = "vxlan0"
+OPENFLOW = "OpenFlow13"
+START_TIMEOUT_S = 10
+STOP_TIMEOUT_S = 5
+
+_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
+_VSWITCHD = "/usr/sbin/ovs-vswitchd"
+
+# An NVE of ours serves a handful of ports: one thread of each kind does, and saves memory.
+# A flow that times out is noticed by the revalidator, which by default comes by twice a second.
+_TUNING = ("n-handler-threads=1", "n-revalidator-threads=1", "max-revalidator=25")
+_OTHER_CONFIG = tuple(f"other_config:{option}" for option in _TUNING)
+
+
+@dataclass(frozen=True)
+class UnderlayPort:
+    """The interface of an NVE's namespace that leads to the underlay."""
+
+    interface: str
+    mac: Mac
+
+
+class OvsInstance:
+    """ovsdb-server and ovs-vswitchd of one NVE, and what to ask them."""
+
+    def __init__(self, name: str, pid: int, directory: Path, dpid: int, datapath: Datapath) -> None:
+        """`pid` is a process in the NVE's namespace, `directory` where sockets and logs go."""
+        self.name = name
+        self.pid = pid
+        self.directory = directory
+        self.dpid = dpid
+        self.datapath = datapath
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes ovs-vsctl and its like talk to this instance and not to the machine's."""
+        return {f"OVS_{kind}DIR": str(self.directory) for kind in ("RUN", "DB", "LOG")}
+
+    def start(self, underlay: UnderlayPort) -> None:
+        """Starts the daemons and builds the bridges."""
+        self.launch()
+        self.configure(underlay)
+
+    def launch(self) -> None:
+        """Starts the two daemons; returns when the database can be asked."""
+        self.directory.mkdir(parents=True)
+        run(["ovsdb-tool", "create", self._database, _SCHEMA])
+        self._spawn_database()
+        self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", *_OTHER_CONFIG)
+        self._spawn_switch()
+
+    def configure(self, underlay: UnderlayPort) -> None:
+        """Builds the bridges; returns when ovs-vswitchd has done it."""
+        self.vsctl(*self._integration_bridge())
+        if self.datapath == "netdev":
+            self.vsctl(*self._physical_bridge(underlay))
+        self._raise_unless_ready()
+
+    def set_controller(self, target: str) -> None:
+        """Names the NVA, such as tcp:198.18.0.1:6653.  Does not wait for it to answer."""
+        self.vsctl(
+            "set-controller", INTEGRATION, target,
+            "--", "set", "Controller", INTEGRATION,
+            "connection_mode=out-of-band", "max_backoff=1000", "inactivity_probe=5000",
+        )  # fmt: skip
+
+    def add_port(self, name: str, ofport: int) -> None:
+        """Makes an interface of the namespace a port of br-int with that OpenFlow number."""
+        self.vsctl(
+            "add-port", INTEGRATION, name,
+            "--", "set", "Interface", name, f"ofport_request={ofport}",
+        )  # fmt: skip
+        self._raise_unless_numbered(name, ofport)
+        self.enlarge_buffers()
+
+    def add_internal_port(self, name: str, ofport: int) -> None:
+        """Makes a port of br-int that is an interface of the NVE's own namespace."""
+        self.vsctl(
+            "add-port", INTEGRATION, name,
+            "--", "set", "Interface", name, "type=internal", f"ofport_request={ofport}",
+        )  # fmt: skip
+        self._raise_unless_numbered(name, ofport)
+
+    def _raise_unless_numbered(self, name: str, ofport: int) -> None:
+        given = self.vsctl("get", "Interface", name, "ofport").strip()
+        if given != str(ofport):
+            reason = self.vsctl("get", "Interface", name, "error").strip()
+            raise RuntimeError(
+                f"{self.name}: port {name} got OpenFlow number {given}, not {ofport}: {reason}"
+            )
+
+    def vsctl(self, *arguments: str) -> str:
+        return self._ask("ovs-vsctl", f"--timeout={START_TIMEOUT_S}", *arguments)
+
+    def ofctl(self, *arguments: str) -> str:
+        return self._ask("ovs-ofctl", "-O", OPENFLOW, *arguments)
+
+    def appctl(self, *arguments: str) -> str:
+        return self._ask("ovs-appctl", *arguments)
+
+    def pin_underlay(self, interface: str, neighbours: Mapping[IPAddress, Mac]) -> None:
+        """Fixes what a userspace switch would learn from the underlay, and could be lied to about.
+
+        It takes the sender of every tunnel packet for the neighbour with the packet's source
+        address, and so would send to a forger what is for an NVE (R9.3).  Here a tunnel packet in
+        the name of a neighbour comes with that neighbour's MAC address, whoever has sent it.  And
+        `br-phy` has nothing to learn: what comes by one of its two ports goes to the other.
+        """
+        uplink = f'"{interface}"'
+        flows = [
+            f"priority=1,in_port=LOCAL,actions=output:{uplink}\n",
+            f"priority=1,in_port={uplink},actions=LOCAL\n",
+        ]
+        for address, mac in neighbours.items():
+            self.appctl("tnl/neigh/set", PHYSICAL, str(address), mac)
+            source = ("udp,nw_src" if address.version == 4 else "udp6,ipv6_src") + f"={address}"
+            tunnelled = f"in_port={uplink},{source},tp_dst={VXLAN_UDP_PORT}"
+            flows.append(f"priority=2,{tunnelled},actions=set_field:{mac}->eth_src,LOCAL\n")
+        command = ["ovs-ofctl", "-O", OPENFLOW, "add-flows", PHYSICAL, "-"]
+        run(command, "".join(flows), os.environ | self.environment)
+
+    def follow_rules_now(self, *, thoroughly: bool = False) -> None:
+        """Returns when every further packet is treated as the rules say.
+
+        A barrier only says that the rules are there; the datapath works from a cache of them, which
+        the switch brings up to date some milliseconds later.  This empties the cache: each flow's
+        next packet asks the rules again, and none is lost by that.
+
+        Open vSwitch 3.1 does not always take everything: on a busy machine, one flow to the VM was
+        left in 4 moves of 100, and in none when it was done again: `thoroughly` is twice.
+        """
+        for _ in range(2 if thoroughly else 1):
+            self._tell_switch("revalidator/purge")
+
+    def take_in_what_has_come(self) -> None:
+        """Returns when the switch has looked at each of its ports for packets, and taken them in.
+
+        A userspace datapath does so between two commands, by the same thread.
+        """
+        for _ in range(2):
+            self._tell_switch("version")
+
+    def _tell_switch(self, command: str) -> None:
+        """Without a process in between: packets may be waiting for the answer."""
+        path = self.directory / f"ovs-vswitchd.{self._switch.pid}.ctl"
+        error, client = UnixctlClient.create(str(path))
+        if error:
+            raise RuntimeError(f"{self.name}: ovs-vswitchd does not answer: {os.strerror(error)}")
+        try:
+            failed, complaint, _ = client.transact(command, [])
+        finally:
+            client.close()
+        if failed or complaint:
+            reason = complaint or os.strerror(failed)
+            raise RuntimeError(f"{self.name}: {command}: {reason}")
+
+    def enlarge_buffers(self) -> None:
+        """Gives a userspace datapath room for what waits (see `nve.ovs.buffers`)."""
+        if self.datapath == "netdev":
+            enlarge_packet_sockets(self._switch.pid)
+
+    def rows(self) -> list[Row]:
+        """Every row that br-int holds."""
+        return read(self.ofctl("--no-names", "dump-flows", INTEGRATION))
+
+    @property
+    def alive(self) -> bool:
+        """Whether both daemons run."""
+        processes = list(self._processes)
+        return len(processes) == 2 and all(process.poll() is None for process in processes)
+
+    def kill(self) -> None:
+        """What the loss of its server does: both daemons are gone at once, nothing is forwarded."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
+        if self.datapath == "system":  # the kernel's would go on with the flows it has cached
+            run_in(self.pid, ["ovs-dpctl", "del-dp", "ovs-system"])
+
+    def restart(self) -> None:
+        """Starts the daemons again; bridges, ports and the NVA's address are in the database."""
+        self._spawn_database()
+        self._spawn_switch()
+        # Something that is new, so that ovs-vsctl waits until all is configured again.
+        self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={time.time_ns()}")
+        self._raise_unless_ready()
+        self.enlarge_buffers()
+
+    def rss_kib(self) -> int:
+        """Memory of both daemons that is resident at the moment."""
+        return sum(_rss_kib(process.pid) for process in self._processes)
+
+    def stop(self) -> None:
+        """Ends the daemons, in whatever state they are."""
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self._processes.clear()
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "db.sock"
+
+    @property
+    def _database(self) -> str:
+        return str(self.directory / "conf.db")
+
+    @property
+    def _switch(self) -> subprocess.Popen[bytes]:
+        if len(self._processes) != 2:
+            raise RuntimeError(f"{self.name}: its switch does not run")
+        return self._processes[1]
+
+    def _integration_bridge(self) -> Sequence[str]:
+        return (
+            "add-br", INTEGRATION,
+            "--", "set", "Bridge", INTEGRATION,
+            f"datapath_type={self.datapath}", f"protocols={OPENFLOW}", "fail_mode=secure",
+            f"other_config:datapath-id={self.dpid:016x}", "other_config:disable-in-band=true",
+            "--", "add-port", INTEGRATION, VXLAN,
+            "--", "set", "Interface", VXLAN, "type=vxlan", f"ofport_request={VXLAN_PORT}",
+            "options:remote_ip=flow", "options:key=flow",
+        )  # fmt: skip
+
+    def _physical_bridge(self, underlay: UnderlayPort) -> Sequence[str]:
+        return (
+            "add-br", PHYSICAL,
+            "--", "set", "Bridge", PHYSICAL,
+            f"datapath_type={self.datapath}", "fail_mode=standalone",
+            f'other_config:hwaddr="{underlay.mac}"', "other_config:disable-in-band=true",
+            "--", "add-port", PHYSICAL, underlay.interface,
+        )  # fmt: skip
+
+    def _spawn_database(self) -> None:
+        remote = f"--remote=punix:{self._socket}"
+        self._spawn("ovsdb-server", "ovsdb-server", self._database, remote)
+        wait_until(self._database_missing, START_TIMEOUT_S)
+
+    def _spawn_switch(self) -> None:
+        self._spawn("ovs-vswitchd", _VSWITCHD, f"unix:{self._socket}")
+
+    def _spawn(self, daemon: str, program: str, *arguments: str) -> None:
+        argv = [program, *arguments, "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
+        with (
+            open(self.directory / f"{daemon}.out", "wb") as output,
+            inside(self.pid),
+        ):
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environment,
+                start_new_session=True,  # Ctrl-C is for the run, which then stops us in order
+            )
+        self._processes.append(process)
+
+    def _ask(self, *argv: str) -> str:
+        try:
+            return run(argv, env=os.environ | self.environment)
+        except RuntimeError as error:
+            raise RuntimeError(f"{self.name}: {error}; logs are in {self.directory}") from None
+
+    def _database_missing(self) -> str | None:
+        if self._processes[0].poll() is not None:
+            said = (self.directory / "ovsdb-server.out").read_text().strip()
+            raise RuntimeError(f"{self.name}: ovsdb-server ended at once: {said}")
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(self._socket))
+            except OSError as error:  # not there, or there and nobody listens yet
+                return f"{self.name}: ovsdb-server does not answer at {self._socket}: {error}"
+        return None
+
+    def _raise_unless_ready(self) -> None:
+        """ovs-vswitchd does what it can of a configuration; here everything has to work."""
+        rows = self.vsctl(
+            "--format=csv", "--no-headings", "--columns=name,error", "list", "Interface"
+        )
+        failed = [row for row in rows.splitlines() if not row.endswith(",[]")]
+        if failed:
+            raise RuntimeError(f"{self.name}: Open vSwitch could not set up {'; '.join(failed)}")
+
+
+def _rss_kib(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0

@@ -1,0 +1,351 @@
+"""The NVE's pipeline: from what an NVE knows to the rules that make it so.
+
+    frame from a VM                              frame out of a VXLAN tunnel
+          |                                                |
+     [CLASSIFY]  which virtual network?  ------------------+   known VTEP? known VNI? (R9.1, R9.3)
+          |                                                |
+      [GUARD]    its own addresses? (R9.2, R9.4)     [FROM_TUNNEL] --> a VM here | in flight: on to
+          |                                                |           the destination NVE (R4.1.4)
+     [FROM_VM]   ARP, ND, RARP -> NVA                      | group address
+          |   \\                                       [FLOOD_LOCAL] --> VMs here
+          |    group address -> [FLOOD] --> VMs here and the NVEs of this virtual network
+     [FORWARD]  --> a VM here | tunnel to its NVE | miss -> NVA
+                             |
+                           [FIT], where a VM may send more than a tunnel carries
+                           (nve.pipeline.mtu_check)
+
+A frame that came out of a tunnel goes back into one for a single reason: its VM has left (R3.4,
+R3.5).  Everything else that comes out of a tunnel is delivered here or dropped, so that no loop of
+NVEs can form.  Drops are explicit rules, one for each reason, because a drop that nobody can count
+is a drop that nobody sees.
+
+Known gap: frames to a group address are not redirected; a VM misses those that are sent while it
+moves.  What it must not miss, ARP and neighbour discovery, the NVA answers.
+
+`compile_nve` is a pure function of `nve.pipeline.state.NveState`.  The NVA keeps the states; a VM's
+move is a few changed states, and `nve.pipeline.rules.difference` says what to tell whom.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+
+from nve.model import IPAddress, Mac, TenantSystem, Vni, Vtep
+from nve.pipeline import mtu_check
+from nve.pipeline.limits import Limits
+from nve.pipeline.rules import (
+    AGENT_PORT,
+    GROUP,
+    VXLAN_PORT,
+    Action,
+    FieldValue,
+    GoTo,
+    Match,
+    Output,
+    Purpose,
+    Report,
+    Rule,
+    SetVirtualNetwork,
+    Table,
+    Tunnel,
+    lane_port,
+    match,
+)
+from nve.pipeline.state import Attachment, NveState, Redirect, Role
+from nve.wire import end_marker
+
+ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
+ICMPV6 = 58
+NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
+NO_MAC = "00:00:00:00:00:00"
+"""What a switch reads where an advertisement carries no link-layer address option."""
+REMEMBERED = 4096
+"""Ports, networks and ways whose rules are kept: they are compiled again at each step of a move,
+and what follows from a rule is found out once (`nve.pipeline.rules.Rule`)."""
+
+
+def compile_nve(state: NveState) -> frozenset[Rule]:
+    """All rules of an NVE."""
+    systems = {*state.attachments, *state.remotes, *state.redirects, *state.markers}
+    return frozenset(
+        [
+            *_fixed(state),
+            *(rule for vni in state.vnis for rule in compile_network(state, vni)),
+            *(rule for system in systems for rule in compile_system(state, system)),
+        ]
+    )
+
+
+def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
+    """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
+    yield from _of_peers(vni, state.peers)
+    active = [
+        attachment.port
+        for system, attachment in state.attachments.items()
+        if system.vni == vni and attachment.role is Role.ACTIVE
+    ]
+    ports = tuple(map(Output, sorted(active)))
+    members = state.members.get(vni, frozenset())
+    exceeded = [mtu for vtep in members if (mtu := state.exceeded(vni, vtep))]
+    counted = mtu_check.counted(min(exceeded, default=None))
+    yield _last_marker(vni, members)
+    here = match(metadata=vni)
+    yield Rule(Table.FLOOD, 10, here, (*ports, *_tunnels(vni, members), *counted), Purpose.FLOOD)
+    yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
+    if state.narrow(vni):
+        yield from mtu_check.rules(vni, state.limits.reports(VXLAN_PORT))
+
+
+@lru_cache(REMEMBERED)
+def _tunnels(vni: Vni, members: frozenset[Vtep]) -> tuple[Tunnel, ...]:
+    return tuple(Tunnel(vni, vtep) for vtep in sorted(members, key=str))
+
+
+@lru_cache(REMEMBERED)
+def _of_peers(vni: Vni, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
+    return tuple(
+        Rule(
+            Table.CLASSIFY,
+            30,
+            match(in_port=VXLAN_PORT, tunnel_id=vni, **_tunnel_source(peer)),
+            (SetVirtualNetwork(vni), GoTo(Table.FROM_TUNNEL)),
+            Purpose.ADMIT,
+        )
+        for peer in peers
+    )
+
+
+def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
+    """The rules about one VM at an NVE."""
+    if system in state.markers:
+        yield _marker(system, state.markers[system])
+    attachment = state.attachments.get(system)
+    redirect = state.redirects.get(system)
+    remote = state.remotes.get(system)
+    if attachment:
+        yield from _of_port(system, attachment.addresses, attachment.port, state.limits)
+        if state.narrow(system.vni):
+            yield mtu_check.of_port(system, attachment.port, state.limits.reports(attachment.port))
+    if redirect:
+        yield from _in_flight(_onward(state, system, redirect, hairpin=True), system, redirect)
+    elif attachment and attachment.role is not Role.DEPARTING:
+        yield _to_vm(Table.FROM_TUNNEL, system, attachment.port)
+    if attachment and attachment.source and attachment.role is not Role.DEPARTING:
+        returning = redirect is not None and attachment.role is Role.PRE_ASSOCIATED
+        if attachment.lane or returning:
+            yield _from_source(attachment, attachment.source)
+    if attachment and attachment.role is Role.ACTIVE:
+        yield _to_vm(Table.FORWARD, system, attachment.port)
+    elif remote:
+        onward = state.towards(system.vni, remote.vtep)
+        yield from _to_nve(onward, system, remote.lifetime_s, remote.kept)
+    elif redirect and not redirect.ending:
+        yield _in_flight_of_neighbours(_onward(state, system, redirect), system)
+
+
+def _fixed(state: NveState) -> Iterator[Rule]:
+    """What every NVE does, whatever it knows."""
+    any_frame: Match = ()
+    yield Rule(Table.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
+    yield Rule(Table.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
+    from_agent = match(in_port=AGENT_PORT, eth_type=end_marker.ETHERTYPE)
+    yield Rule(Table.CLASSIFY, 30, from_agent, (Report(),), Purpose.REPORT)
+    for peer in state.peers:
+        yield Rule(
+            Table.CLASSIFY,
+            20,
+            match(in_port=VXLAN_PORT, **_tunnel_source(peer)),
+            (),
+            Purpose.UNKNOWN_VNI,
+        )
+    group = match(eth_dst=GROUP)
+    yield Rule(Table.FROM_VM, 10, group, (GoTo(Table.FLOOD),), Purpose.FLOOD)
+    yield Rule(Table.FROM_VM, 0, any_frame, (GoTo(Table.FORWARD),), Purpose.FORWARD)
+    last = match(eth_type=end_marker.ETHERTYPE, eth_dst=end_marker.EVERYBODY)
+    reported = Report(meter=state.limits.misses(VXLAN_PORT))
+    yield Rule(Table.FROM_TUNNEL, 50, last, (reported,), Purpose.REPORT)
+    yield Rule(Table.FROM_TUNNEL, 10, group, (GoTo(Table.FLOOD_LOCAL),), Purpose.FLOOD)
+    for peer in state.peers:
+        # Nobody else gets this far; each on its own, so that it is counted by whom.
+        from_peer = match(**_tunnel_source(peer))
+        yield Rule(Table.FROM_TUNNEL, 0, from_peer, (), Purpose.UNKNOWN_DESTINATION)
+
+
+_ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
+
+
+@lru_cache(REMEMBERED)
+def _of_port(
+    system: TenantSystem, addresses: frozenset[IPAddress], port: int, limits: Limits
+) -> tuple[Rule, ...]:
+    """The rules of a VM's port that do not change while its VM moves."""
+    return (*_admission(system, addresses, port), *_reports(system, port, limits))
+
+
+def _reports(system: TenantSystem, port: int, limits: Limits) -> Iterator[Rule]:
+    """What a port's VM makes its NVE tell the NVA, as often as it may (see
+    `nve.pipeline.limits`)."""
+    reports, misses = Report(meter=limits.reports(port)), Report(meter=limits.misses(port))
+    for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
+        from_port = match(in_port=port, **dict(asks_nva))
+        yield Rule(Table.FROM_VM, 20, from_port, (reports,), Purpose.REPORT, system)
+    yield Rule(Table.FORWARD, 1, match(in_port=port), (misses,), Purpose.MISS, system)
+
+
+def _nd(icmpv6_type: int) -> Match:
+    return match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmpv6_type)
+
+
+def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int) -> Iterator[Rule]:
+    """A port sends with its own addresses only; anything else is dropped and counted (R9.4)."""
+    yield Rule(
+        Table.CLASSIFY,
+        30,
+        match(in_port=port),
+        (SetVirtualNetwork(system.vni), GoTo(Table.GUARD)),
+        Purpose.ADMIT,
+        system,
+    )
+    anything_else = match(in_port=port)
+    yield Rule(Table.GUARD, 0, anything_else, (), Purpose.SPOOFED, system, reports_end=True)
+    for own in _own_frames(system.mac, addresses):
+        yield Rule(
+            Table.GUARD,
+            20,
+            match(in_port=port, eth_src=system.mac, **own),
+            (GoTo(Table.FROM_VM),),
+            Purpose.ADMIT,
+            system,
+        )
+    # An advertisement for somebody else's address, or for one's own with somebody else's MAC, is a
+    # forgery even when it is sent from one's own address (R9.2).
+    advertisement = dict(_nd(NEIGHBOUR_ADVERTISEMENT), in_port=port)
+    forged = match(**advertisement)
+    yield Rule(Table.GUARD, 30, forged, (), Purpose.SPOOFED, system, reports_end=True)
+    ipv6 = sorted(str(item) for item in addresses if isinstance(item, IPv6Address))
+    for sender, target, target_mac in itertools.product(ipv6, ipv6, (system.mac, NO_MAC)):
+        of_its_own = {"ipv6_src": sender, "ipv6_nd_target": target, "ipv6_nd_tll": target_mac}
+        yield Rule(
+            Table.GUARD,
+            40,
+            match(eth_src=system.mac, **advertisement, **of_its_own),
+            (GoTo(Table.FROM_VM),),
+            Purpose.ADMIT,
+            system,
+        )
+
+
+def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str, FieldValue]]:
+    """The matches that frames with a port's own addresses satisfy, without port and source MAC."""
+    for address in sorted(addresses, key=str):
+        text = str(address)
+        if isinstance(address, IPv4Address):
+            yield {"eth_type": IPV4, "ipv4_src": text}
+            yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": text}
+        else:
+            yield {"eth_type": IPV6, "ipv6_src": text}
+    # Address probes before an address is used: ARP probe (RFC 5227), DAD and MLD (RFC 4862, 3810).
+    yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": "0.0.0.0"}
+    yield {"eth_type": IPV6, "ipv6_src": str(IPv6Address(0)), "ip_proto": ICMPV6}
+    yield {"eth_type": RARP, "arp_sha": mac}
+
+
+@lru_cache(REMEMBERED)
+def _to_vm(table: Table, system: TenantSystem, port: int) -> Rule:
+    return Rule(table, 20, _frames_for(system), (Output(port),), Purpose.DELIVER, system)
+
+
+@lru_cache(REMEMBERED)
+def _to_nve(
+    onward: tuple[Action, ...], system: TenantSystem, lifetime_s: int | None, kept: bool
+) -> tuple[Rule, ...]:
+    """An NVE's entry about a VM behind another one."""
+    entry = Rule(
+        Table.FORWARD,
+        10,
+        _frames_for(system),
+        onward,
+        Purpose.FORWARD,
+        system,
+        hard_s=lifetime_s or 0,
+        reports_end=lifetime_s is not None,
+    )
+    if not kept:
+        return (entry,)
+    return (entry, replace(entry, priority=9, hard_s=0, reports_end=False))
+
+
+def _from_source(attachment: Attachment, source: Vtep) -> Rule:
+    """Frames that come from the NVE which the VM has left, or is leaving.
+
+    They have a lane of their own, if there is one.  They are told apart as well where the VM is
+    coming back to an NVE with a redirect that still leads away: what others send here has to go the
+    way of the VM, and comes round to here by its source.
+    """
+    system = attachment.system
+    from_source = match(**dict(_frames_for(system)), **_tunnel_source(source))
+    deliver = (Output(lane_port(attachment.port) if attachment.lane else attachment.port),)
+    return Rule(Table.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
+
+
+def _marker(system: TenantSystem, to: Vtep) -> Rule:
+    """The agent's end markers for a VM take the path that the VM's packets took before."""
+    agent = end_marker.agent_mac(system.vni)
+    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=system.mac)
+    onward = (Tunnel(system.vni, to),)
+    return Rule(Table.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
+
+
+@lru_cache(REMEMBERED)
+def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
+    """The agent's markers behind what a VM has sent last go wherever that can have gone."""
+    agent = end_marker.agent_mac(vni)
+    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=end_marker.EVERYBODY)
+    return Rule(Table.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
+
+
+@lru_cache(REMEMBERED)
+def _in_flight(
+    onward: tuple[Action, ...], system: TenantSystem, redirect: Redirect
+) -> tuple[Rule, ...]:
+    """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5).
+
+    Once the redirect is ending, a second rule that ends by itself stands above the first: no
+    instant is without a rule, and each keeps its counters until it goes.
+    """
+    purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
+    waiting = Rule(
+        Table.FROM_TUNNEL, 30, _frames_for(system), onward, purpose, system, reports_end=True
+    )
+    if not redirect.ending:
+        return (waiting,)
+    ending = replace(waiting, priority=31, idle_s=redirect.idle_s, hard_s=redirect.timer_s)
+    return (waiting, ending)
+
+
+@lru_cache(REMEMBERED)
+def _in_flight_of_neighbours(onward: tuple[Action, ...], system: TenantSystem) -> Rule:
+    """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
+    purpose = Purpose.FORWARD if onward else Purpose.DEPARTED
+    return Rule(Table.FORWARD, 20, _frames_for(system), onward, purpose, system)
+
+
+def _onward(
+    state: NveState, system: TenantSystem, redirect: Redirect, *, hairpin: bool = False
+) -> tuple[Action, ...]:
+    """Where a redirect leads; nowhere if packets in flight are dropped."""
+    if redirect.to is None:
+        return ()
+    return state.towards(system.vni, redirect.to, hairpin=hairpin)
+
+
+@lru_cache(REMEMBERED)
+def _frames_for(system: TenantSystem) -> Match:
+    return match(metadata=system.vni, eth_dst=system.mac)
+
+
+def _tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:
+    name = "tun_ipv4_src" if isinstance(vtep, IPv4Address) else "tun_ipv6_src"
+    return {name: str(vtep)}

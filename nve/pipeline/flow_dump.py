@@ -1,0 +1,141 @@
+"""The rows of a switch: what `ovs-ofctl dump-flows` says of them, and should say of a rule.
+
+The words for a rule are found here from the rule itself, not from the messages that
+`controller.openflow` makes of it: so a comparison also shows what went wrong on the way.  A row's
+match is not read; it is in the rule's cookie, as far as the NVA has written that.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nve.pipeline.mtu_check import ETHERNET_OCTETS
+from nve.pipeline.rules import (
+    VXLAN_PORT,
+    Action,
+    Aim,
+    CheckLarger,
+    Encapsulate,
+    GoTo,
+    Output,
+    Report,
+    Rule,
+    SetVirtualNetwork,
+    Tunnel,
+)
+
+_WHOLE_FRAME = 65535
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """One row; time-outs in seconds, 0 is never.  No actions: drop."""
+
+    table: int
+    priority: int
+    cookie: int
+    idle_s: int
+    hard_s: int
+    reports_end: bool
+    actions: tuple[str, ...]
+
+    @classmethod
+    def of(cls, rule: Rule) -> "Row":
+        """What a rule becomes in a switch."""
+        return cls(
+            int(rule.table),
+            rule.priority,
+            rule.cookie,
+            rule.idle_s,
+            rule.hard_s,
+            rule.reports_end,
+            words(rule),
+        )
+
+    def __str__(self) -> str:
+        ends = [f"{what} {s} s" for what, s in (("idle", self.idle_s), ("hard", self.hard_s)) if s]
+        ends += ["reports its end"] if self.reports_end else []
+        place = ", ".join([f"table {self.table}, priority {self.priority}", *ends])
+        return f"{','.join(self.actions) or 'drop'} ({place})"
+
+
+def words(rule: Rule) -> tuple[str, ...]:
+    """A rule's actions as Open vSwitch writes them, which is in the order of carrying them out."""
+    meters = [f"meter:{meter.number}" for meter in rule.meters]
+    return (*meters, *sorted((word for each in rule.actions for word in _words(each)), key=_late))
+
+
+def _late(word: str) -> int:
+    """Not 0 for what is carried out after all actions in a list (OpenFlow 1.3.5 section 5.9)."""
+    return _LATE.get(word.partition(":")[0], 0)
+
+
+_LATE = {"write_metadata": 1, "goto_table": 2}
+
+
+def _words(action: Action) -> list[str]:
+    match action:
+        case GoTo(table):
+            return [f"goto_table:{int(table)}"]
+        case SetVirtualNetwork(vni):
+            return [f"write_metadata:{vni:#x}"]
+        case Output(port):
+            return [f"output:{port}"]
+        case Report(octets):
+            return [f"CONTROLLER:{_WHOLE_FRAME if octets is None else octets}"]
+        case Aim(vni, to):
+            destination = "tun_dst" if to.version == 4 else "tun_ipv6_dst"
+            return [f"set_field:{vni:#x}->tun_id", f"set_field:{to}->{destination}"]
+        case CheckLarger(mtu):
+            return [f"check_pkt_larger({mtu + ETHERNET_OCTETS})->reg0[0]"]
+        case Encapsulate(hairpin):
+            return ["IN_PORT" if hairpin else f"output:{VXLAN_PORT}"]
+        case Tunnel(vni, to, hairpin):
+            return [*_words(Aim(vni, to)), *_words(Encapsulate(hairpin))]
+
+
+def read(text: str) -> list[Row]:
+    """The rows that `ovs-ofctl --no-names dump-flows` prints, in order."""
+    return sorted(_row(line) for line in text.splitlines() if "cookie=" in line)
+
+
+def _row(line: str) -> Row:
+    told, _, actions = line.partition(" actions=")
+    found = re.split(r",(?![^(]*\))", actions.strip())
+    return Row(
+        _number(told, "table"),
+        _number(told, "priority"),
+        int(re.findall(r"cookie=0x([0-9a-f]+)", told)[0], 16),
+        _number(told, "idle_timeout"),
+        _number(told, "hard_timeout"),
+        "send_flow_rem" in told,
+        () if found == ["drop"] else tuple(found),
+    )
+
+
+def _number(text: str, name: str) -> int:
+    found = re.findall(rf"\b{name}=(\d+)", text)
+    return int(found[0]) if found else 0
+
+
+def differences(found: Iterable[Row], wanted: Iterable[Row]) -> list[str]:
+    """What a switch holds too many, lacks, or has otherwise; as many sentences as kinds of that."""
+    in_switch, expected = Counter(found), Counter(wanted)
+    extra = sorted((in_switch - expected).elements())
+    missing = sorted((expected - in_switch).elements())
+    instead = {row.cookie: row for row in extra}
+    otherwise = {row.cookie: row for row in missing if row.cookie in instead}
+    changed = [
+        f"{cookie:016x} does {instead[cookie]}, not {row}" for cookie, row in otherwise.items()
+    ]
+    return [
+        *_sentence("too many", [f"{r.cookie:016x}" for r in extra if r.cookie not in otherwise]),
+        *_sentence("too few", [f"{r.cookie:016x}" for r in missing if r.cookie not in otherwise]),
+        *_sentence("otherwise", changed),
+    ]
+
+
+def _sentence(which: str, rows: list[str]) -> Iterator[str]:
+    if rows:
+        yield f"holds {len(rows)} rules {which}: {', '.join(rows)}"

@@ -1,0 +1,288 @@
+"""Forwarding rules as values: what the NVA tells an NVE, before any OpenFlow message exists.
+
+A rule is a row of one of the pipeline's tables (see `nve.pipeline.compiler`): a priority, a match,
+actions and, for the soft state of the protocol, time-outs.  Field names are OpenFlow's own, so that
+the adapter in `controller` translates without a table of its own and a reader can compare with
+`ovs-ofctl dump-flows`.  Rules are hashable: two sets of rules differ exactly where they differ.
+"""
+
+import enum
+import hashlib
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import TypeAlias
+
+from nve.model import TenantSystem, Vni, Vtep
+
+FieldValue: TypeAlias = int | str
+Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
+
+VXLAN_PORT, AGENT_PORT = 1, 2
+"""The tunnel port and that of the NVE's agent have these numbers on every NVE."""
+FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7EFF
+"""VM ports are numbered from the first up; each may have a lane."""
+_LANES = 0x7F00
+"""What a lane's port number is above its VM's; Open vSwitch has no port above 0xfeff."""
+
+
+def lane_port(port: int) -> int:
+    """The number of the port by which in-flight frames reach a VM (see
+    `nve.hypervisor.reorder_buffer`)."""
+    return port + _LANES
+
+
+GROUP = "01:00:00:00:00:00/01:00:00:00:00:00"
+"""The destination of a frame to many: the group bit of its MAC address is set."""
+
+
+def match(**fields: FieldValue) -> Match:
+    """A match in canonical order.  A value `"address/mask"` is a masked one."""
+    return tuple(sorted(fields.items()))
+
+
+class Table(enum.IntEnum):
+    """The tables of the pipeline, in the order a frame visits them."""
+
+    CLASSIFY = 0
+    GUARD = 1
+    FROM_VM = 2
+    FROM_TUNNEL = 3
+    FORWARD = 4
+    FLOOD = 5
+    FLOOD_LOCAL = 6
+    FIT = 7
+
+
+class Purpose(enum.StrEnum):
+    """Why a rule exists.  Counters are read by purpose, and drops are named by it."""
+
+    ADMIT = "admit"
+    DELIVER = "deliver"
+    FORWARD = "forward"
+    FLOOD = "flood"
+    REPORT = "report"
+    MISS = "miss"
+    IN_FLIGHT = "in-flight"
+    END_MARKER = "end-marker"
+    DEPARTED = "departed"
+    FIT = "fit"
+    TOO_BIG = "too-big"
+    UNKNOWN_VTEP = "unknown-vtep"
+    UNKNOWN_VNI = "unknown-vni"
+    UNKNOWN_PORT = "unknown-port"
+    UNKNOWN_DESTINATION = "unknown-destination"
+    SPOOFED = "spoofed"
+
+
+@dataclass(frozen=True)
+class GoTo:
+    """Continue in another table, always a later one."""
+
+    table: Table
+
+    def __str__(self) -> str:
+        return f"go to {self.table.name.lower()}"
+
+
+@dataclass(frozen=True)
+class SetVirtualNetwork:
+    """Remember the frame's virtual network (OpenFlow metadata) for the tables that follow."""
+
+    vni: Vni
+
+    def __str__(self) -> str:
+        return f"VNI {self.vni}"
+
+
+@dataclass(frozen=True)
+class Output:
+    """Hand the frame to a VM's port.  A frame never goes back where it came from."""
+
+    port: int
+
+    def __str__(self) -> str:
+        return f"port {self.port}"
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """Encapsulate in VXLAN towards another NVE, also when the frame came out of the tunnel."""
+
+    vni: Vni
+    to: Vtep
+    hairpin: bool = False
+
+    def __str__(self) -> str:
+        return f"tunnel VNI {self.vni} to {self.to}"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Say where the tunnel leads; `Encapsulate`, in a later table, sends the frame there."""
+
+    vni: Vni
+    to: Vtep
+
+    def __str__(self) -> str:
+        return f"aim at {self.to}, VNI {self.vni}"
+
+
+@dataclass(frozen=True)
+class CheckLarger:
+    """Note whether the packet is longer than `mtu`: the tables that follow read it as `reg0`."""
+
+    mtu: int
+
+    def __str__(self) -> str:
+        return f"larger than {self.mtu}?"
+
+
+@dataclass(frozen=True)
+class Encapsulate:
+    """Tunnel to where the frame was aimed; `hairpin` as in `Tunnel`."""
+
+    hairpin: bool = False
+
+    def __str__(self) -> str:
+        return "tunnel on"
+
+
+@dataclass(frozen=True)
+class Meter:
+    """At most so many packets a second, and so many at once; a switch drops and counts the rest.
+
+    The rules of one switch that name the same number share the meter (see `nve.pipeline.limits`).
+    """
+
+    number: int
+    rate_pps: int
+    burst: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Send the frame to the NVA, or its first octets; with a meter, unless there were too many."""
+
+    octets: int | None = None
+    meter: Meter | None = None
+
+    def __str__(self) -> str:
+        limit = f", {self.meter.rate_pps} a second" if self.meter else ""
+        return f"report to the NVA{limit}"
+
+
+Action: TypeAlias = (
+    GoTo | SetVirtualNetwork | Output | Tunnel | Aim | CheckLarger | Encapsulate | Report
+)
+
+
+Key: TypeAlias = tuple[Table, int, Match]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never.
+
+    A rule that `reports_end` tells its last counters when it goes, for whatever reason.
+
+    What follows from the fields is found out once: the NVA compares sets of rules all the time.
+    So a rule must not go to another process as it is, where strings have other hashes.
+    """
+
+    table: Table
+    priority: int
+    match: Match
+    actions: tuple[Action, ...]
+    purpose: Purpose
+    about: TenantSystem | None = None
+    idle_s: int = 0
+    hard_s: int = 0
+    reports_end: bool = False
+
+    @cached_property
+    def key(self) -> Key:
+        """What a switch identifies a rule by: adding a rule with the same key replaces it."""
+        return (self.table, self.priority, self.match)
+
+    @property
+    def mortal(self) -> bool:
+        """It can end by itself."""
+        return bool(self.idle_s or self.hard_s)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.key, self.actions, self.purpose, self.idle_s, self.hard_s))
+
+    @cached_property
+    def order(self) -> tuple[int, int, str]:
+        """Later tables first: a frame is sent on to a table only once its rules are there."""
+        return (-self.table, -self.priority, repr(self.match))
+
+    @cached_property
+    def meters(self) -> frozenset[Meter]:
+        """The meters that the rule's frames go through."""
+        reports = (action for action in self.actions if isinstance(action, Report))
+        return frozenset(report.meter for report in reports if report.meter)
+
+    @cached_property
+    def cookie(self) -> int:
+        """64 bits derived from the rule's identity, so that any NVA process computes the same.
+
+        The purpose and the tenant system go in as well: a replaced rule with another purpose has
+        another cookie, and its counters are not taken for those of its predecessor.
+        """
+        identity = repr((int(self.table), self.priority, self.match, self.purpose, self.about))
+        return int.from_bytes(hashlib.blake2b(identity.encode(), digest_size=8).digest(), "big")
+
+
+@dataclass(frozen=True)
+class Change:
+    """What has to be added (or replaced) and removed to get from one set of rules to another."""
+
+    added: tuple[Rule, ...]
+    removed: tuple[Rule, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed)
+
+
+def difference(before: Set[Rule], after: Set[Rule]) -> Change:
+    """The change from `before` to `after`.  Additions go first on the wire, so that a frame that
+    arrives in between finds the old rule or the new one, never none; a rule whose key is added
+    again is replaced by that and needs no removal.  Removals go in the reverse order of additions:
+    of several rules for the same frames, the one that decides goes last."""
+    added = after - before
+    replaced = {rule.key for rule in added}
+    removed = {rule for rule in before - after if rule.key not in replaced}
+    return _ordered(added, removed)
+
+
+def together(changes: Iterable[Change]) -> Iterator[Change]:
+    """As few changes as lead to the same rules as all of these do, carried out in their order.
+
+    Of several rules with one key only the last is added, and what stood there before is replaced
+    by that at once.  But a rule that is removed and added again goes in between, as it would have:
+    its end may have to be reported.
+    """
+    added: dict[Key, Rule] = {}
+    removed: dict[Key, Rule] = {}
+    for change in changes:
+        if any(rule.key in removed for rule in change.added):
+            yield _ordered(added.values(), removed.values())
+            added, removed = {}, {}
+        added |= {rule.key: rule for rule in change.added}
+        removed |= {rule.key: rule for rule in change.removed}
+    yield _ordered(added.values(), removed.values())
+
+
+def _ordered(added: Iterable[Rule], removed: Iterable[Rule]) -> Change:
+    in_reverse = sorted(removed, key=_order, reverse=True)
+    return Change(tuple(sorted(added, key=_order)), tuple(in_reverse))
+
+
+_order = attrgetter("order")

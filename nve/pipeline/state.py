@@ -1,0 +1,124 @@
+"""What an NVE has to know, as a value: `nve.pipeline.compiler` compiles it into rules.
+
+The NVA keeps one of these for every NVE.  Everything here is free of I/O and of rules, but for how
+a frame is tunnelled (`nve.pipeline.mtu_check`).
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+
+from nve.model import IPAddress, TenantSystem, Vni, Vtep
+from nve.pipeline import mtu_check
+from nve.pipeline.limits import USUAL, Limits
+from nve.pipeline.rules import Action, Output, Tunnel
+
+
+class Role(enum.Enum):
+    """What an attached VM's port serves (RFC 8394 section 3).
+
+    PRE_ASSOCIATED  the destination of a move: frames out of tunnels go to it (a closed gate there
+                    may hold or drop them), local VMs still reach the VM at its source.
+    ACTIVE          the VM runs here.
+    DEPARTING       the source of a move after its redirect: the VM may still send, nothing is
+                    delivered any more.
+    """
+
+    PRE_ASSOCIATED = "pre-associated"
+    ACTIVE = "active"
+    DEPARTING = "departing"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A VM's port on an NVE.  The port owns exactly these addresses (R9.2, R9.4)."""
+
+    system: TenantSystem
+    addresses: frozenset[IPAddress]
+    port: int
+    role: Role
+    source: Vtep | None = None
+    """The NVE that the VM is coming from, or came from."""
+    lane: bool = False
+    """What comes from that NVE has a way of its own into the VM
+    (`nve.hypervisor.reorder_buffer`)."""
+
+
+@dataclass(frozen=True)
+class RemoteEntry:
+    """Where a VM behind another NVE is.
+
+    With a lifetime, the NVE forgets it and asks (pull); one that is `kept` is used on meanwhile.
+    """
+
+    vtep: Vtep
+    lifetime_s: int | None = None
+    kept: bool = False
+
+
+@dataclass(frozen=True)
+class Redirect:
+    """What happens at the source NVE to packets in flight (section 5 of the draft).
+
+    `to` is the destination NVE, None where the experiment leaves the draft's MUST out and drops.
+    Until the VM has arrived the redirect stays, for silence means nothing yet.  Once it is `ending`
+    it ends by itself: after `idle_s` without a packet, or `timer_s` after its start (R5.5).
+    """
+
+    to: Vtep | None
+    idle_s: int = 0
+    timer_s: int = 0
+
+    @property
+    def ending(self) -> bool:
+        return bool(self.idle_s or self.timer_s)
+
+
+@dataclass(frozen=True)
+class NveState:
+    """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network.
+
+    `markers` say where the agent's end markers for a VM go (see `nve.wire.end_marker`).
+    `tunnel_mtus` say what the tunnel to another NVE carries, `vm_mtus` what the VMs of a network
+    may send at most; where one is not known, everything fits (see `nve.pipeline.mtu_check`).
+    """
+
+    vtep: Vtep
+    peers: frozenset[Vtep] = frozenset()
+    attachments: Mapping[TenantSystem, Attachment] = field(default_factory=dict)
+    remotes: Mapping[TenantSystem, RemoteEntry] = field(default_factory=dict)
+    redirects: Mapping[TenantSystem, Redirect] = field(default_factory=dict)
+    members: Mapping[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    markers: Mapping[TenantSystem, Vtep] = field(default_factory=dict)
+    tunnel_mtus: Mapping[Vtep, int] = field(default_factory=dict)
+    vm_mtus: Mapping[Vni, int] = field(default_factory=dict)
+    limits: Limits = USUAL
+
+    def exceeded(self, vni: Vni, to: Vtep) -> int | None:
+        """The MTU of the tunnel to another NVE, if a VM of the network may exceed it."""
+        most = self.vm_mtus.get(vni, 0)
+        mtu = self.tunnel_mtus.get(to) if most else None
+        return mtu if mtu is not None and most > mtu else None
+
+    def tunnel_mtu(self, way: Output | Tunnel) -> int | None:
+        """What a way out of the NVE carries; None where it carries everything."""
+        return self.tunnel_mtus.get(way.to) if isinstance(way, Tunnel) else None
+
+    def narrow(self, vni: Vni) -> bool:
+        """Whether a VM of the network may exceed the MTU of any tunnel from here."""
+        most = self.vm_mtus.get(vni, 0)
+        return any(most > mtu for mtu in self.tunnel_mtus.values())
+
+    def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
+        """What tunnels a frame to another NVE."""
+        return mtu_check.towards(vni, to, self.exceeded(vni, to), hairpin=hairpin)
+
+    @property
+    def vnis(self) -> frozenset[Vni]:
+        """The virtual networks with a VM here, or with packets in flight for one that left."""
+        return frozenset(system.vni for system in [*self.attachments, *self.redirects])
+
+    def serves(self, vni: Vni) -> bool:
+        """Whether a virtual network is one of these."""
+        return any(system.vni == vni for system in chain(self.attachments, self.redirects))

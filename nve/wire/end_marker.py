@@ -1,0 +1,137 @@
+"""End markers: how one knows that nothing more comes on the old path of a move.
+
+While a VM's correspondents learn its new place, packets to it take two paths: the old one, by way
+of the source NVE, and the new one.  The new one may be shorter, and packets would overtake those
+still on the old one.  Cellular handovers solve this with an end marker (3GPP TS 23.401, 5.5.1.1.2),
+and so do we; nothing of it is in the draft:
+
+* An *edge* is an NVE whose path to the VM changes.  Once its switch treats every packet by its new
+  entry, it sends an end marker on the **old** path, behind the last packet that went there.
+* The destination holds what comes on the new path until the markers of all edges have come out of
+  the old one, or a time-out has passed (see `nve.hypervisor.reorder_buffer`).
+
+The NVA leads it (`controller.handover`) and talks to an agent at each NVE (`nve.hypervisor.agent`).
+ Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`; what it has to say leaves
+ by that
+port and is reported.  Both, and the markers themselves, are frames of the EtherType for local
+experiments (IEEE 802, clause 9) with one layout:
+
+    version | kind | copy | handover | VNI | MAC | number of edges | edges, eight octets each
+
+A marker is addressed to the VM like the packets it follows: whatever happens to them on their way
+happens to it.  With one exception: a userspace switch handles a packet that its cache does not know
+before the known ones that came with it, so a marker that it does not know may overtake what it
+follows.  Then it is known, until the switch empties its cache, which it does at most once meanwhile
+(it may be an edge itself).  On a way by two switches, the source's and the destination's, no more
+than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.  An
+edge sends `COPIES`, so that several may be lost.
+
+What the VM itself has sent last needs a marker as well (`controller.last_packets`).  Its source NVE
+sends that to `EVERYBODY`, and the switches that it comes to report it.
+
+A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
+"""
+
+import enum
+import struct
+from dataclasses import dataclass
+
+from nve.model import NAME, Mac, TenantSystem, Vni, mac, vni
+
+ETHERTYPE = 0x88B5
+VERSION = 1
+COPIES, NEEDED = 8, 5
+"""How many copies there are of a marker, numbered from 0, and how many of them have to come."""
+EVERYBODY = Mac("07:00:00:00:00:00")
+"""The destination of markers for all NVEs of a virtual network."""
+NOBODY = Mac("06:00:00:00:00:00")
+"""The destination of frames between an agent and the NVA: no VM has this address."""
+
+_ETHERNET = struct.Struct("!6s6sH")
+_FIXED = struct.Struct("!BBHII6sH")
+_EDGE = struct.Struct("!8s")
+_MINIMUM = 60
+
+
+class NotASignal(ValueError):
+    """The frame is none of ours."""
+
+
+class Kind(enum.IntEnum):
+    """What a signal says."""
+
+    MARKER = 1
+    """Edge to destination, on the old path: nothing of mine comes after this."""
+    SEND_MARKER = 2
+    """NVA to an edge: when your switch follows its new entry, send your marker."""
+    EXPECT_MARKERS = 3
+    """NVA to the destination: hold what comes on new paths until these edges' markers came."""
+    EXPECTING = 4
+    """Destination to NVA: from now on I hold."""
+    RELEASED = 5
+    """Destination to NVA: I hold no longer; the edges are those whose marker did not come."""
+    SEND_LAST = 6
+    """NVA to the source: the VM stands still, send a marker behind what it has sent."""
+    LAST = 7
+    """Source to all NVEs, on the paths of the VM's packets: nothing from there comes after this."""
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One message.  `handover` numbers what belongs together, `copy` the copies of a marker."""
+
+    kind: Kind
+    handover: int
+    system: TenantSystem
+    edges: tuple[str, ...] = ()
+    copy: int = 0
+
+
+def agent_mac(of: Vni) -> Mac:
+    """The source address of what an agent sends in a virtual network."""
+    return Mac("06:00:00:" + of.to_bytes(3, "big").hex(":"))
+
+
+def frame(signal: Signal) -> bytes:
+    """A signal as an Ethernet frame."""
+    destination = {Kind.MARKER: signal.system.mac, Kind.LAST: EVERYBODY}.get(signal.kind, NOBODY)
+    fixed = _FIXED.pack(
+        VERSION,
+        signal.kind,
+        signal.copy,
+        signal.handover,
+        signal.system.vni,
+        _octets(signal.system.mac),
+        len(signal.edges),
+    )
+    edges = b"".join(_EDGE.pack(edge.encode()) for edge in signal.edges)
+    header = _ETHERNET.pack(_octets(destination), _octets(agent_mac(signal.system.vni)), ETHERTYPE)
+    return (header + fixed + edges).ljust(_MINIMUM, b"\0")
+
+
+def read(octets: bytes) -> Signal:
+    """The signal in a frame.  Raises NotASignal."""
+    try:
+        return _read(octets)
+    except (struct.error, ValueError) as error:
+        raise NotASignal(str(error)) from None
+
+
+def _read(octets: bytes) -> Signal:
+    _, _, ethertype = _ETHERNET.unpack_from(octets)
+    version, kind, copy, handover, network, address, count = _FIXED.unpack_from(
+        octets, _ETHERNET.size
+    )
+    if ethertype != ETHERTYPE or version != VERSION:
+        raise ValueError(f"EtherType {ethertype:#06x}, version {version}: not a signal of ours")
+    begin = _ETHERNET.size + _FIXED.size
+    names = [_EDGE.unpack_from(octets, begin + number * _EDGE.size)[0] for number in range(count)]
+    edges = tuple(name.rstrip(b"\0").decode("ascii") for name in names)
+    if not all(NAME.fullmatch(edge) for edge in edges):
+        raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, edges))}")
+    system = TenantSystem(vni(network), mac(address.hex(":")))
+    return Signal(Kind(kind), handover, system, edges, copy)
+
+
+def _octets(address: str) -> bytes:
+    return bytes.fromhex(address.replace(":", ""))

@@ -1,0 +1,233 @@
+"""What an NVE does with frames of VMs that stay, and what it drops (R3, R4.1.8, R9)."""
+
+from dataclasses import replace
+from ipaddress import IPv6Address
+
+import pytest
+
+from nve.messages import ARP_REPLY
+from nve.model import BROADCAST, Mac, Vtep, link_local
+from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION, NO_MAC, compile_nve
+from nve.pipeline.evaluator import Frame, evaluate
+from nve.pipeline.rules import AGENT_PORT, Purpose
+from nve.wire import end_marker
+from tests.helpers import frames
+from tests.helpers.frames import entering
+from tests.helpers.one_nve import (
+    FAR,
+    GROUPS,
+    HERE,
+    NAMESAKE,
+    OTHER_PEER,
+    PEER,
+    STATE,
+    STRANGER,
+    TO_OWN_GROUP,
+    VM1,
+    VM2,
+    from_tunnel,
+    from_vm,
+    purpose,
+)
+from tests.helpers.tenants import BLUE, RED
+
+# -- between VMs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.shows("R3.1", "R3.2")
+@pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
+def test_a_frame_to_a_vm_here_goes_to_its_port(packet) -> None:
+    verdict = from_vm(packet(VM1, VM2.mac))
+
+    assert (verdict.ports, verdict.tunnels, verdict.reported) == ((11,), (), False)
+
+
+@pytest.mark.shows("R3.4")
+@pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
+def test_a_frame_to_a_vm_elsewhere_goes_straight_to_its_nve(packet) -> None:
+    """No triangle."""
+    verdict = from_vm(packet(VM1, FAR.mac))
+
+    assert (verdict.ports, verdict.tunnels) == ((), ((RED, PEER),))
+
+
+@pytest.mark.shows("R4.1.3")
+def test_a_frame_without_an_entry_asks_the_nva() -> None:
+    verdict = from_vm(frames.ipv4(VM1, Mac("02:00:00:00:00:63")))
+
+    assert verdict.reported
+    assert purpose(verdict) is Purpose.MISS
+
+
+@pytest.mark.shows("R5.4")
+@pytest.mark.parametrize("packet", [frames.ipv4, frames.ipv6])
+def test_a_frame_out_of_a_tunnel_goes_to_the_vm(packet) -> None:
+    assert from_tunnel(packet(FAR, VM1.mac)).ports == (10,)
+
+
+@pytest.mark.shows("R4.1.8")
+def test_the_same_mac_in_two_networks_never_mixes() -> None:
+    """vm1 and its namesake have the same addresses."""
+    assert from_tunnel(frames.ipv4(FAR, VM1.mac), RED).ports == (10,)
+    assert from_tunnel(frames.ipv4(FAR, VM1.mac), BLUE).ports == (12,)
+    assert from_vm(frames.ipv4(VM2, VM1.mac), VM2).ports == (10,)
+    assert from_vm(frames.ipv4(NAMESAKE, VM2.mac), NAMESAKE).ports == ()
+
+
+@pytest.mark.shows("R4.1.8", "R9.1")
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
+    out = from_vm(frames.ipv4(VM1, group))
+    within = from_tunnel(frames.ipv4(FAR, group))
+    blue = from_vm(frames.ipv4(NAMESAKE, group), NAMESAKE)
+
+    assert (out.ports, out.tunnels) == ((11,), ((RED, PEER),))
+    assert (within.ports, within.tunnels) == ((10, 11), ())
+    assert (blue.ports, blue.tunnels) == ((), ())
+
+
+LAST_MARKER: Frame = {
+    "eth_type": end_marker.ETHERTYPE,
+    "eth_src": end_marker.agent_mac(RED),
+    "eth_dst": end_marker.EVERYBODY,
+}
+
+
+def test_a_marker_behind_what_a_vm_has_sent_goes_to_nves_and_to_no_vm() -> None:
+    sent = evaluate(compile_nve(STATE), entering(LAST_MARKER, AGENT_PORT))
+    heard = from_tunnel(LAST_MARKER)
+
+    assert (sent.ports, sent.tunnels, sent.reported) == ((), ((RED, PEER),), False)
+    assert (heard.ports, heard.tunnels, heard.reported) == ((), (), True)
+
+
+@pytest.mark.shows("R9.2", "R9.3")
+def test_nobody_else_can_send_such_a_marker() -> None:
+    by_a_vm = from_vm(LAST_MARKER)
+    by_a_stranger = from_tunnel(LAST_MARKER, source=STRANGER)
+
+    assert purpose(by_a_vm) is Purpose.SPOOFED
+    assert purpose(by_a_stranger) is Purpose.UNKNOWN_VTEP
+
+
+@pytest.mark.shows("R4.1.2", "R4.1.5", "R4.1.6")
+@pytest.mark.parametrize(
+    "frame",
+    [
+        frames.arp(VM1, VM2.ipv4),
+        frames.arp(VM1, VM1.ipv4),
+        frames.arp(VM1, VM1.ipv4, arp_op=ARP_REPLY),
+        frames.arp(VM1, VM1.ipv4, arp_spa="0.0.0.0"),
+        frames.rarp(VM1),
+        frames.advertisement(VM1),
+        frames.advertisement(VM1, **TO_OWN_GROUP),
+        frames.advertisement(VM1, ipv6_nd_tll=NO_MAC),
+        frames.advertisement(
+            VM1,
+            ipv6_src=str(link_local(VM1.mac)),
+            ipv6_nd_target=str(link_local(VM1.mac)),
+        ),
+        frames.ipv6(VM1, BROADCAST, ip_proto=ICMPV6, icmpv6_type=NEIGHBOUR_SOLICITATION),
+        frames.ipv6(VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=135),
+    ],
+    ids=["arp", "garp", "garp-reply", "probe", "rarp", "na", "na-solicited", "na-bare",
+         "na-link-local", "ns", "dad"],
+)  # fmt: skip
+def test_address_resolution_goes_to_the_nva_alone(frame: Frame) -> None:
+    """Announcements and questions are reported, not flooded."""
+    verdict = from_vm(frame)
+
+    assert verdict.reported
+    assert (verdict.ports, verdict.tunnels) == ((), ())
+    assert purpose(verdict) is Purpose.REPORT
+
+
+# -- what is dropped, and by which name ------------------------------------------------------------
+
+FORGED = {
+    "source-mac": frames.ipv4(VM1, VM2.mac, eth_src="02:00:00:00:00:66"),
+    "neighbours-mac": frames.ipv4(VM1, FAR.mac, eth_src=VM2.mac),
+    "ipv4": frames.ipv4(VM1, VM2.mac, ipv4_src=str(VM2.ipv4)),
+    "ipv6": frames.ipv6(VM1, VM2.mac, ipv6_src=str(VM2.ipv6)),
+    "other-ethertype": frames.ipv4(VM1, VM2.mac, eth_type=0x8100),
+    "broadcast": frames.ipv4(VM1, BROADCAST, ipv4_src=str(VM2.ipv4)),
+    "arp-ip": frames.arp(VM1, VM2.ipv4, arp_spa=str(VM2.ipv4)),
+    "arp-mac": frames.arp(VM1, VM1.ipv4, arp_sha=VM2.mac),
+    "arp-frame-mac": frames.arp(VM1, VM1.ipv4, eth_src=VM2.mac),
+    "arp-all-of-vm2": frames.arp(VM2, VM2.ipv4),
+    "arp-reply-ip": frames.arp(VM1, VM2.ipv4, arp_op=ARP_REPLY, arp_spa=str(VM2.ipv4)),
+    "arp-reply-mac": frames.arp(VM1, VM1.ipv4, arp_op=ARP_REPLY, arp_sha=VM2.mac),
+    "rarp-mac": frames.rarp(VM1, arp_sha=VM2.mac),
+    "rarp-all-of-vm2": frames.rarp(VM2),
+    "na-target": frames.advertisement(VM1, ipv6_nd_target=str(VM2.ipv6)),
+    "na-link-layer": frames.advertisement(VM1, ipv6_nd_tll=VM2.mac),
+    "na-frame-mac": frames.advertisement(VM1, eth_src=VM2.mac),
+    "na-all-of-vm2": frames.advertisement(VM2),
+    "na-solicited-of-vm2": frames.advertisement(VM2, **TO_OWN_GROUP),
+    "nothing-but-mac": {"eth_src": VM1.mac, "eth_dst": VM2.mac},
+}
+
+
+@pytest.mark.shows("R9.2", "R9.4")
+@pytest.mark.parametrize("frame", FORGED.values(), ids=FORGED)
+def test_a_frame_with_an_address_that_is_not_its_own_is_dropped_and_counted(frame: Frame) -> None:
+    """Nothing of it reaches anybody, not even the NVA."""
+    verdict = from_vm(frame)
+
+    assert verdict.dropped
+    assert purpose(verdict) is Purpose.SPOOFED
+    assert verdict.last is not None
+    assert verdict.last.about == VM1.tenant_system
+
+
+@pytest.mark.shows("R9.4")
+def test_an_advertisement_from_a_foreign_ip_address_is_dropped_and_counted() -> None:
+    """It is only reported to the NVA, never forwarded, but it is not counted."""
+    assert from_vm(frames.advertisement(VM1, ipv6_src=str(VM2.ipv6))).dropped
+
+
+@pytest.mark.shows("R9.1", "R9.3")
+@pytest.mark.parametrize(
+    ("network", "source", "expected"),
+    [
+        (RED, STRANGER, Purpose.UNKNOWN_VTEP),
+        (RED, IPv6Address("fd00::2"), Purpose.UNKNOWN_VTEP),
+        (RED, HERE, Purpose.UNKNOWN_VTEP),
+        (4711, PEER, Purpose.UNKNOWN_VNI),
+        (4711, STRANGER, Purpose.UNKNOWN_VTEP),
+    ],
+)
+def test_a_tunnel_frame_from_nowhere_or_of_no_network_is_dropped_and_counted(
+    network: int, source: Vtep, expected: Purpose
+) -> None:
+    for destination in (VM1.mac, FAR.mac, BROADCAST):
+        verdict = from_tunnel(frames.ipv4(FAR, destination), network, source)
+        assert verdict.dropped
+        assert purpose(verdict) is expected
+
+
+@pytest.mark.shows("R3.4")
+def test_a_tunnel_frame_for_a_vm_that_is_not_here_is_dropped_and_counted() -> None:
+    """It is not tunnelled on, although its place is known."""
+    verdict = from_tunnel(frames.ipv4(VM2, FAR.mac), source=OTHER_PEER)
+
+    assert verdict.dropped
+    assert purpose(verdict) is Purpose.UNKNOWN_DESTINATION
+
+
+def test_a_port_without_a_vm_is_dropped_and_counted() -> None:
+    verdict = evaluate(compile_nve(STATE), entering(frames.ipv4(VM1, VM2.mac), 77))
+
+    assert verdict.dropped
+    assert purpose(verdict) is Purpose.UNKNOWN_PORT
+
+
+@pytest.mark.shows("R5.3")
+def test_an_nve_with_an_ipv6_address_knows_its_peers_by_theirs() -> None:
+    here, peer = IPv6Address("fd00::1"), IPv6Address("fd00::2")
+    state = replace(STATE, vtep=here, peers=frozenset({peer}))
+
+    assert from_tunnel(frames.ipv4(FAR, VM1.mac), RED, peer, state).ports == (10,)
+    assert purpose(from_tunnel(frames.ipv4(FAR, VM1.mac), RED, PEER, state)) is (
+        Purpose.UNKNOWN_VTEP
+    )
