@@ -27,8 +27,8 @@ from nve.model import Mac, VmSpec, vni
 from nve.ovs.bridge import INTEGRATION
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire import announcement
-from topologies.emulation import DataCentre
-from topologies.session import Session
+from topologies.emulation.data_centre import DataCentre
+from topologies.emulation.session import Session
 from topologies.spec import PLAIN_LINK
 from topologies.star import Parameters, build
 

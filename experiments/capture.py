@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from nve.linux.wait import wait_until
-from topologies.emulation import DataCentre
+from topologies.emulation.data_centre import DataCentre
 
 READY_TIMEOUT_S = 10.0
 

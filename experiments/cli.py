@@ -319,7 +319,7 @@ def clean() -> None:
         from experiments import record
         from experiments.machine import ROOT
         from experiments.run import require_root
-        from topologies.session import leftovers
+        from topologies.emulation.session import leftovers
 
         require_root()
         said = [sentence for leftover in leftovers() for sentence in leftover.remove()]

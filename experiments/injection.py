@@ -14,8 +14,8 @@ from experiments.failures import OF_ONE_NVE, OF_ONE_NVE_OR_ALL, Failure, Kind, M
 from experiments.nva import Nva
 from experiments.overlays import Relocation
 from topologies.configuration import CONTROL_SWITCH, NVA
-from topologies.emulation import DataCentre
-from topologies.links import Cable
+from topologies.emulation.data_centre import DataCentre
+from topologies.emulation.links import Cable
 
 REPAIR_TIMEOUT_S = 60.0
 Acts = tuple[Callable[[], None], Callable[[], None]]

@@ -17,8 +17,8 @@ from experiments.orchestrator import Orchestrator
 from experiments.overlays.nvo3 import Nvo3
 from experiments.scenario import Scenario
 from nve.hypervisor.agent import Agent
-from topologies.emulation import DataCentre
-from topologies.session import Session
+from topologies.emulation.data_centre import DataCentre
+from topologies.emulation.session import Session
 
 Progress = Callable[[str], None]
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from topologies.nodes import MININET_VERSION
+from topologies.emulation.nodes import MININET_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("mininet", "pyroute2", "pandas", "pyarrow", "pydantic")

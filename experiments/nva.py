@@ -23,7 +23,7 @@ from experiments.machine import ROOT
 from experiments.scenario import Overlay
 from nve.linux.wait import wait_until
 from nve.model import VmSpec
-from topologies.emulation import DataCentre
+from topologies.emulation.data_centre import DataCentre
 
 OPENFLOW_PORT = 6653
 LISTENING = "0A"

@@ -42,8 +42,8 @@ from nve.hypervisor.reorder_buffer import Lanes
 from nve.model import Bounds, TenantSystem
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire.announcement import NOTHING
-from topologies.emulation import DataCentre
-from topologies.ways import Ways
+from topologies.emulation.data_centre import DataCentre
+from topologies.underlay_paths import Ways
 
 COMPLETION_TIMEOUT_S = 120.0
 PATIENCE_S = 20.0

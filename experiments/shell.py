@@ -21,7 +21,7 @@ from experiments.overlays import Refused
 from experiments.run import FAILURES
 from experiments.scenario import Scenario
 from topologies import catalogue
-from topologies.nodes import CommandLine
+from topologies.emulation.nodes import CommandLine
 
 TENANT_VNI = 5000
 PATIENCE_S = 1.0

@@ -26,7 +26,7 @@ from nve.hypervisor.plug import NIC
 from nve.linux.wait import wait_until
 from nve.model import VmSpec
 from topologies.configuration import TENANT_PREFIX_LENGTH
-from topologies.emulation import DataCentre
+from topologies.emulation.data_centre import DataCentre
 from topologies.spec import Port
 
 REACHABLE_TIMEOUT_S = 20.0

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import permutations
 
 from topologies.spec import Fabric, Family
-from topologies.ways import Ways
+from topologies.underlay_paths import Ways
 
 VXLAN_OVERHEAD: Mapping[Family, int] = {"ipv4": 50, "ipv6": 70}
 """Inner Ethernet 14 + VXLAN 8 + UDP 8 + outer IP 20 or 40 (RFC 7348)."""

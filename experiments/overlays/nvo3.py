@@ -21,7 +21,7 @@ from nve.model import VmSpec
 from nve.pipeline import flow_dump
 from nve.pipeline.flow_dump import Row
 from nve.pipeline.rules import Table
-from topologies.emulation import DataCentre
+from topologies.emulation.data_centre import DataCentre
 
 Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2

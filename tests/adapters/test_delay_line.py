@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from topologies.delay_line import BATCH, DelayLine, DelayQueue, Direction
+from topologies.emulation.delay_line import BATCH, DelayLine, DelayQueue, Direction
 
 SO_TIMESTAMPNS = 35
 SLOW_MS, FAST_MS = 300.0, 1.0

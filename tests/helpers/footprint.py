@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nve.linux.capabilities import cgroup2_mount
 from tests.helpers.lab import running_processes
-from topologies.session import RUN_DIRECTORY
+from topologies.emulation.session import RUN_DIRECTORY
 
 
 @dataclass(frozen=True)

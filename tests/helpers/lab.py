@@ -9,8 +9,8 @@ from typing import Any
 
 from nve.model import VmSpec, mac, vni
 from topologies import catalogue
-from topologies.emulation import DataCentre, Nve, Vm
-from topologies.session import Session
+from topologies.emulation.data_centre import DataCentre, Nve, Vm
+from topologies.emulation.session import Session
 from topologies.spec import PLAIN_LINK, LinkSpec
 
 

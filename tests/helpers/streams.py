@@ -15,7 +15,7 @@ from typing import Self
 
 from nve.linux.namespace import inside
 from tests.helpers.wait import wait_until
-from topologies.emulation import Vm
+from topologies.emulation.data_centre import Vm
 
 CHUNK_BYTES, CHUNK_EVERY_S = 16384, 0.02
 """Some 6 Mbit/s: enough to fill packets to the brim, and little for a userspace switch."""

@@ -22,7 +22,7 @@ from nve.wire.announcement import Announcement
 from tests.helpers.lab import data_centre, vm_spec
 from tests.helpers.runs import probe, recorded, scenario
 from tests.helpers.wait import wait_until
-from topologies.emulation import DataCentre
+from topologies.emulation.data_centre import DataCentre
 
 RATE_PPS = 200
 APART_S = 2.2

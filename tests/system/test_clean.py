@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.lab import data_centre, machine_interfaces, running_processes, vm_spec
-from topologies.session import Leftover, Session, leftovers
+from topologies.emulation.session import Leftover, Session, leftovers
 
 RUN = """
 import time

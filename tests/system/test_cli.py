@@ -21,7 +21,7 @@ from tests.helpers.footprint import footprint
 from tests.helpers.lab import machine_interfaces, running_processes
 from tests.helpers.terminal import CTRL_C, Terminal
 from tests.helpers.wait import wait_until
-from topologies.session import RUN_DIRECTORY
+from topologies.emulation.session import RUN_DIRECTORY
 
 COMMANDS = ("doctor", "list", "run", "sweep", "plot", "report", "shell", "clean")
 NEEDED_BESIDES_OVS = ("mnexec", "ip", "tc", "ethtool", "iperf3")

@@ -13,7 +13,7 @@ from nve.linux.namespace import inside, run_in
 from nve.model import Mac
 from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
 from tests.helpers.wait import wait_until
-from topologies.emulation import DataCentre
+from topologies.emulation.data_centre import DataCentre
 
 PORT = 10
 

@@ -16,8 +16,8 @@ from tests.helpers.lab import (
 )
 from tests.helpers.underlay import delay_ms
 from topologies import catalogue, star
-from topologies.emulation import DataCentre
-from topologies.session import Session
+from topologies.emulation.data_centre import DataCentre
+from topologies.emulation.session import Session
 from topologies.spec import PLAIN_LINK, LinkSpec
 
 

@@ -74,7 +74,7 @@ IMPURE = frozenset(
 
 HOMES: Mapping[str, frozenset[str]] = {
     # library: the only places that may know it
-    "mininet": frozenset({"topologies.emulation", "topologies.nodes"}),
+    "mininet": frozenset({"topologies.emulation.data_centre", "topologies.emulation.nodes"}),
     "os_ken": frozenset({"controller"}),
     "ryu": frozenset({"controller"}),
 }
@@ -184,9 +184,9 @@ def test_every_adapter_named_is_there() -> None:
         ),
         ("nve.pipeline.compiler", "from . import bridge", "nve.ovs.bridge is an adapter"),
         (
-            "topologies.session",
+            "topologies.emulation.session",
             "from mininet.net import Mininet",
-            "only topologies.emulation, topologies.nodes may",
+            "only topologies.emulation.data_centre, topologies.emulation.nodes may",
         ),
         ("experiments.run", "import os_ken.base.app_manager", "only controller may"),
     ],
@@ -203,10 +203,10 @@ def test_the_checker_sees_a_forbidden_import(module: str, source: str, reason: s
     [
         ("nve.ovs.bridge", "import subprocess, time\nfrom nve.model import Mac"),
         ("topologies.star", "from nve.model import Mac\nfrom .spec import Fabric"),
-        ("topologies.emulation", "from mininet.net import Mininet"),
+        ("topologies.emulation.data_centre", "from mininet.net import Mininet"),
         ("controller.mapping", "from nve import model\nimport enum"),
         ("controller.app", "from os_ken.base import app_manager"),
-        ("experiments.run", "from topologies.emulation import DataCentre\nimport time"),
+        ("experiments.run", "from topologies.emulation.data_centre import DataCentre\nimport time"),
         ("experiments.scenario", "from controller.mapping import Mapping\nimport datetime"),
     ],
 )

@@ -28,7 +28,7 @@ from nve.linux.capabilities import ifb_available
 from nve.linux.namespace import inside, ip, run, run_in, tc
 from nve.linux.wait import wait_until
 from nve.model import Mac
-from topologies.delay_line import READY
+from topologies.emulation.delay_line import READY
 from topologies.shaping import both_directions, impaired, inbound_queue, netem, repaired
 from topologies.spec import LinkSpec
 
@@ -109,7 +109,12 @@ class Cabling:
         with inside(self.wire_pid):
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "topologies.delay_line", str(self._links_file)),
+                    *(
+                        sys.executable,
+                        "-m",
+                        "topologies.emulation.delay_line",
+                        str(self._links_file),
+                    ),
                     *("--statistics", str(self._statistics_file), "--seed", str(self._seed)),
                 ],
                 stdin=subprocess.DEVNULL,

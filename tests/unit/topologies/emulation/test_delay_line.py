@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from topologies.delay_line import MAX_QUEUED_BYTES, DelayQueue
+from topologies.emulation.delay_line import MAX_QUEUED_BYTES, DelayQueue
 
 MS = 1_000_000
 

@@ -1,8 +1,8 @@
 """A delay line in user space, for kernels without netem.
 
-Started by the data centre in the namespace `wire` as `python -m topologies.delay_line`, one process
-for all delayed links.  Such a link is two cables that end here, and this process carries frames
-from one to the other, in both directions, after a while:
+Started by the data centre in the namespace `wire` as `python -m topologies.emulation.delay_line`,
+one process for all delayed links.  Such a link is two cables that end here, and this process
+carries frames from one to the other, in both directions, after a while:
 
     nve1 to-core ~~~~ w1a  [delay line]  w1b ~~~~ to-nve1 core
 

@@ -30,12 +30,12 @@ from nve.linux.namespace import inside, ip, set_sysctls, without_carrier
 from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
 from nve.ovs.bridge import PHYSICAL, Datapath, OvsInstance, UnderlayPort
-from topologies import nodes
 from topologies.addressing import neighbours
 from topologies.configuration import CONTROL_SWITCH, NIC, NVA, WIRE, Configuration
-from topologies.links import Cable, Cabling, Emulator, End
+from topologies.emulation import nodes
+from topologies.emulation.links import Cable, Cabling, Emulator, End
+from topologies.emulation.session import Session
 from topologies.mtu import tenant_mtu, tunnel_mtus
-from topologies.session import Session
 from topologies.spec import PLAIN_LINK, Fabric, LinkSpec, Port
 
 ROUTE_TIMEOUT_S = 10.0

@@ -5,7 +5,7 @@ import pytest
 from topologies import leaf_spine, star, two_site
 from topologies.addressing import fabric
 from topologies.spec import Fabric, Link, LinkSpec
-from topologies.ways import Ways
+from topologies.underlay_paths import Ways
 
 
 def delay_ms(built: Fabric, here: str, there: str) -> float:
