@@ -11,7 +11,7 @@ flow-mod and a packet-out.  Told what to do by lines of JSON on its standard inp
     {"updates": 64, "each": 1}   one after the other; answers with the wall time of each
 """
 
-from controller import framework  # first: see there
+from controller.southbound import framework  # first: see there
 
 # isort: split
 
@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from controller.framework import handler, ofp_event, ofproto, parser
+from controller.southbound.framework import handler, ofp_event, ofproto, parser
 from nve.pipeline.rules import VXLAN_PORT, Table
 
 VNI = 4242

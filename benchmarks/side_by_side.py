@@ -16,9 +16,9 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import chain
 from typing import Any, Self
 
-from controller import openflow
-from controller.framework import ofproto, parser
-from controller.openflow import Switch
+from controller.southbound import openflow
+from controller.southbound.framework import ofproto, parser
+from controller.southbound.openflow import Switch
 from experiments.machine import ROOT
 from experiments.nva import OPENFLOW_PORT, Nva
 from experiments.scenario import Overlay

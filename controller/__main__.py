@@ -4,7 +4,9 @@ It listens for NVEs (OpenFlow 1.3) in the network namespace it is started in, an
 orchestrator on a unix socket.  It says `ready` on its standard output once both are open.
 """
 
-from controller import framework  # first: with Ryu, everything after it has to be patched
+from controller.southbound import (
+    framework,  # first: with Ryu, everything after it has to be patched
+)
 
 # isort: split
 
@@ -15,8 +17,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from controller.app import NvaApplication
+from controller.northbound.server import serve
 from controller.nva import Nva
-from controller.server import serve
 from controller.settings import Settings
 
 ECHO_INTERVAL_S = 1.0

@@ -8,8 +8,8 @@ come at once are not told to every NVE one by one.
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from controller.framework import Application, handler, hub, ofp_event, ofproto
 from controller.nva import Nva
+from controller.southbound.framework import Application, handler, hub, ofp_event, ofproto
 
 TICK_S = 0.5
 TOGETHER = 32

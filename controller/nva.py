@@ -1,8 +1,8 @@
 """The NVA's process around the authority: a lock, who speaks for which NVE, the journal.
 
 One lock is held while the authority decides something and while what follows from it is carried out
-(`controller.carrier`), so that effects leave in the order they were decided in.  Northbound threads
-wait on the same lock's condition for moves to make progress.
+(`controller.southbound.sender`), so that effects leave in the order they were decided in.
+Northbound threads wait on the same lock's condition for moves to make progress.
 
 Where much comes in at once, several decisions are carried out together (`hear` each, then `act`):
 they cost one line of the journal and one message for each NVE.
@@ -17,15 +17,16 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
-from controller import openflow, packets, path_mtu
-from controller.authority import Authority
-from controller.carrier import Carrier
-from controller.counts import Counts
-from controller.framework import ofproto, parser
-from controller.gatekeeper import Gatekeeper
-from controller.journal import Journal
+from controller.core import path_mtu
+from controller.core.authority import Authority
 from controller.settings import Settings
-from controller.trace import Trace
+from controller.southbound import openflow, packets
+from controller.southbound.connection_admission import Gatekeeper
+from controller.southbound.counts import Counts
+from controller.southbound.framework import ofproto, parser
+from controller.southbound.sender import Carrier
+from controller.storage.journal import Journal
+from controller.storage.trace import Trace
 from nve.messages import Record, Report, RuleEnded
 from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT, Table
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, IPvAnyAddress, PositiveInt
 
-from controller.book import TunnelMtus
-from controller.dissemination import Dissemination, strategy
+from controller.core.desired_state import TunnelMtus
+from controller.core.dissemination import Dissemination, strategy
 from nve.pipeline.limits import USUAL, Limits
 
 

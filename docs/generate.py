@@ -9,8 +9,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from controller import mobility
-from controller.mobility import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, Step
+from controller.core import move_fsm
+from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, Step
 from experiments import failures
 from experiments.failures import OUTCOMES, Moment
 
@@ -73,12 +73,12 @@ def _failures() -> str:
 
 
 def _mobility() -> str:
-    introduction, *_ = (mobility.__doc__ or "").split("Who is wrong?")
+    introduction, *_ = (move_fsm.__doc__ or "").split("Who is wrong?")
     return (
         f"<!-- Written by `{COMMAND}` from `controller/mobility.py`; change that. -->\n"
         f"# {_as_page(introduction)}\n"
         "## The whole table\n\n"
-        f"```mermaid\n{mobility.diagram()}```\n\n"
+        f"```mermaid\n{move_fsm.diagram()}```\n\n"
         "| phase | event | next phase | step |\n"
         "| --- | --- | --- | --- |\n"
         + "".join(

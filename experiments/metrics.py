@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 import pandas as pd
 
-from controller.owed import COUNTED
+from controller.core.pending_counters import COUNTED
 from experiments.attribution import Ends, Window, moves_for, place_of, windows
 from experiments.events import Event, Move, moves_of
 from experiments.packets import (

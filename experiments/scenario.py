@@ -23,7 +23,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from controller.dissemination import strategy
+from controller.core.dissemination import strategy
 from experiments import attacks, failures, flows, moves
 from experiments.attacks import Forgery
 from experiments.failures import Failure

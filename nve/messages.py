@@ -1,8 +1,9 @@
 """What an NVE reports to the NVA, and what the NVA asks of an NVE.
 
 The draft leaves the NVA-NVE protocol open.  Ours is OpenFlow, and this is its vocabulary without
-the encoding: `controller.openflow` turns packet-in and flow-removed into reports, and effects into
-flow-mod, barrier and packet-out.  Reports are in the past tense, effects in the imperative.
+the encoding: `controller.southbound.openflow` turns packet-in and flow-removed into reports, and
+effects into flow-mod, barrier and packet-out.  Reports are in the past tense, effects in the
+imperative.
 """
 
 from collections.abc import Mapping

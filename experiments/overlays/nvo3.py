@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from controller.mobility import FINISHED, Phase
+from controller.core.move_fsm import FINISHED, Phase
 from experiments.events import Event
 from experiments.nva import Nva, NvaAway, NvaError
 from experiments.overlays import Refused, Relocation

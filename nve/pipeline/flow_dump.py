@@ -1,8 +1,8 @@
 """The rows of a switch: what `ovs-ofctl dump-flows` says of them, and should say of a rule.
 
 The words for a rule are found here from the rule itself, not from the messages that
-`controller.openflow` makes of it: so a comparison also shows what went wrong on the way.  A row's
-match is not read; it is in the rule's cookie, as far as the NVA has written that.
+`controller.southbound.openflow` makes of it: so a comparison also shows what went wrong on the way.
+ A row's match is not read; it is in the rule's cookie, as far as the NVA has written that.
 """
 
 import re

@@ -7,7 +7,8 @@ MTU is larger, as it was set for another data centre, has to be told: by path MT
 
     [FORWARD] or [FROM_TUNNEL]   aim at the other NVE; is it larger than that tunnel's MTU?
               |
-            [FIT]  -->  larger: report to the NVA, which answers the sender (controller.path_mtu)
+            [FIT]  -->  larger: report to the NVA, which answers the sender
+            (controller.core.path_mtu)
                         else:   encapsulate
 
 Only a virtual network whose VMs may send more than a tunnel carries has any of this; all others

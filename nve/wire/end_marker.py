@@ -10,11 +10,10 @@ and so do we; nothing of it is in the draft:
 * The destination holds what comes on the new path until the markers of all edges have come out of
   the old one, or a time-out has passed (see `nve.hypervisor.reorder_buffer`).
 
-The NVA leads it (`controller.handover`) and talks to an agent at each NVE (`nve.hypervisor.agent`).
- Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`; what it has to say leaves
- by that
-port and is reported.  Both, and the markers themselves, are frames of the EtherType for local
-experiments (IEEE 802, clause 9) with one layout:
+The NVA leads it (`controller.core.handover`) and talks to an agent at each NVE
+(`nve.hypervisor.agent`).  Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`;
+what it has to say leaves by that port and is reported.  Both, and the markers themselves, are
+frames of the EtherType for local experiments (IEEE 802, clause 9) with one layout:
 
     version | kind | copy | handover | VNI | MAC | number of edges | edges, eight octets each
 
@@ -26,8 +25,8 @@ follows.  Then it is known, until the switch empties its cache, which it does at
 than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.  An
 edge sends `COPIES`, so that several may be lost.
 
-What the VM itself has sent last needs a marker as well (`controller.last_packets`).  Its source NVE
-sends that to `EVERYBODY`, and the switches that it comes to report it.
+What the VM itself has sent last needs a marker as well (`controller.core.last_packets`).  Its
+source NVE sends that to `EVERYBODY`, and the switches that it comes to report it.
 
 A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
 """

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from controller import counts, openflow
-from controller.counts import Counts
-from controller.framework import ofproto, parser
-from controller.move import MoveRequest
+from controller.core.move import MoveRequest
 from controller.nva import Nva
+from controller.southbound import counts, openflow
+from controller.southbound.counts import Counts
+from controller.southbound.framework import ofproto, parser
 from nve.pipeline.rules import Purpose, Table
 from nve.wire import announcement
 from tests.adapters.test_nva import VM1, VM2, associate, packet_in

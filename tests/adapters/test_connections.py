@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from controller import nva as nva_module
-from controller.framework import ofproto, parser
 from controller.nva import Nva
+from controller.southbound.framework import ofproto, parser
 from nve.pipeline.rules import Table
 from tests.helpers.nva import connected, settings
 from tests.helpers.tenants import vteps

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller import packets
+from controller.southbound import packets
 from nve.messages import Malformed, Missed
 from nve.model import BROADCAST
 from nve.wire import announcement, frames

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from controller import journal
-from controller.durable import Change, Place, decode, encode, merged
-from controller.handover import Handover, PathChange
-from controller.journal import Journal, Unreadable
-from controller.mapping import Directory
-from controller.mobility import Phase
-from controller.move import Move, MoveRequest
+from controller.core.directory import Directory
+from controller.core.handover import Handover, PathChange
+from controller.core.move import Move, MoveRequest
+from controller.core.move_fsm import Phase
+from controller.core.snapshot import Change, Place, decode, encode, merged
 from controller.nva import Nva
-from controller.trace import Trace
+from controller.storage import journal
+from controller.storage.journal import Journal, Unreadable
+from controller.storage.trace import Trace
 from nve.messages import Record
 from nve.model import Binding, IPAddress, TenantSystem
 from nve.pipeline.state import Attachment, Redirect, RemoteEntry, Role

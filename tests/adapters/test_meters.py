@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from controller import openflow
-from controller.framework import ofproto, parser
 from controller.nva import Nva
+from controller.southbound import openflow
+from controller.southbound.framework import ofproto, parser
 from nve.pipeline.rules import VXLAN_PORT, Meter, Report, Rule
 from tests.adapters.test_nva import associate
 from tests.helpers.nva import answer_statistics, confirm, connected

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from controller.framework import parser
-from controller.northbound import MAX_REQUEST_BYTES, Northbound
+from controller.northbound.api import MAX_REQUEST_BYTES, Northbound
 from controller.nva import Nva
+from controller.southbound.framework import parser
 from nve.pipeline.rules import Table
 from nve.wire import announcement
 from tests.helpers.nva import TOKEN, confirm

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from controller import server as server_module
-from controller.northbound import MAX_REQUEST_BYTES
+from controller.northbound import server as server_module
+from controller.northbound.api import MAX_REQUEST_BYTES
+from controller.northbound.server import serve
 from controller.nva import Nva
-from controller.server import serve
 from tests.adapters.test_northbound import ASSOCIATION, MOVE, everything
 from tests.helpers.mutation import garbage, mutations
 from tests.helpers.nva import TOKEN, confirm

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from controller import openflow
-from controller.framework import ofproto, parser
-from controller.mobility import Phase
-from controller.move import MoveRequest
+from controller.core.move import MoveRequest
+from controller.core.move_fsm import Phase
 from controller.nva import Nva
+from controller.southbound import openflow
+from controller.southbound.framework import ofproto, parser
 from nve.model import VmSpec
 from nve.pipeline.rules import VXLAN_PORT, Rule, Table
 from nve.pipeline.state import RemoteEntry

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller.mobility import Phase
+from controller.core.move_fsm import Phase
 from experiments.nva import NvaAway, NvaError
 from experiments.overlays import Refused, Relocation, nvo3
 from experiments.overlays.nvo3 import Nvo3

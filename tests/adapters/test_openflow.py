@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from controller import openflow
-from controller.framework import ofproto, parser
+from controller.southbound import openflow
+from controller.southbound.framework import ofproto, parser
 from nve.model import Vni, Vtep
 from nve.pipeline.compiler import compile_nve
 from nve.pipeline.rules import (

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from controller import packets
-from controller.framework import arp, ethernet, icmpv6, ipv6, packet
+from controller.southbound import packets
+from controller.southbound.framework import arp, ethernet, icmpv6, ipv6, packet
 from nve.messages import (
     ARP_REPLY,
     ARP_REQUEST,

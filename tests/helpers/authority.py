@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from controller.dissemination import strategy
-from controller.mobility import Phase
-from controller.move import Move
+from controller.core.dissemination import strategy
+from controller.core.move import Move
+from controller.core.move_fsm import Phase
 from nve.model import Mac
 from nve.pipeline.rules import Rule
 from tests.helpers import frames

@@ -16,10 +16,10 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypeAlias
 
-from controller import durable
-from controller.authority import Authority
-from controller.dissemination import Dissemination
-from controller.move import Move, MoveRequest
+from controller.core import snapshot
+from controller.core.authority import Authority
+from controller.core.dissemination import Dissemination
+from controller.core.move import Move, MoveRequest
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -179,7 +179,7 @@ class Fabric:
             return call(*arguments, self.now_ns)
         finally:
             change = self.authority.durable.take()
-            self.journal += [durable.encode(change)] if change else []
+            self.journal += [snapshot.encode(change)] if change else []
             for effect in self.authority.take_effects():
                 self._send_down(effect)
 
@@ -262,7 +262,7 @@ class Fabric:
             node.up.clear()
             node.lost.clear()
         self.authority = self._new()
-        before = durable.merged(map(durable.decode, self.journal))
+        before = snapshot.merged(map(snapshot.decode, self.journal))
         self.ask(self.authority.restore, before)
 
     def connect_all(self) -> None:
@@ -447,7 +447,7 @@ class Fabric:
             self.ask(self.authority.reported, node.name, message)
 
     def _report(self, frame: Frame, rule: Rule) -> Report:
-        """What `controller.packets` would read from the frame that a rule reports."""
+        """What `controller.southbound.packets` would read from the frame that a rule reports."""
         said = dict(frame)
         port = int(said["in_port"])
         sender = Mac(str(said["eth_src"]))

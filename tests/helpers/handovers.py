@@ -3,9 +3,9 @@
 vm1 moves from nve1 to nve2; vm2 talks to it from the destination, vm3 from a third NVE.
 """
 
-from controller.dissemination import strategy
-from controller.mobility import Phase
-from controller.move import Move
+from controller.core.dissemination import strategy
+from controller.core.move import Move
+from controller.core.move_fsm import Phase
 from nve.pipeline.evaluator import Frame
 from nve.pipeline.rules import AGENT_PORT, Purpose, Rule
 from nve.wire.end_marker import ETHERTYPE, Kind, agent_mac

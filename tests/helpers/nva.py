@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from controller.framework import parser
 from controller.nva import Nva
 from controller.settings import Settings
+from controller.southbound.framework import parser
 from tests.helpers.tenants import vteps
 from tests.helpers.wire import Wire
 

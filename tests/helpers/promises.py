@@ -6,7 +6,7 @@ when nothing is under way any more.
 
 from collections.abc import Iterable, Iterator
 
-from controller.mobility import Phase
+from controller.core.move_fsm import Phase
 from nve.model import VmSpec
 from nve.pipeline.evaluator import Frame, Verdict
 from nve.pipeline.rules import VXLAN_PORT, Rule, lane_port

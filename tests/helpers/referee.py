@@ -5,8 +5,8 @@ nve3 is the edge that is looked at.  What is delivered is delivered by the refer
 
 from collections.abc import Callable
 
-from controller.durable import Change, decode, merged
-from controller.move import Move
+from controller.core.move import Move
+from controller.core.snapshot import Change, decode, merged
 from nve import messages
 from nve.pipeline.rules import Rule, lane_port
 from nve.wire.end_marker import Kind, Signal

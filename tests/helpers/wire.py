@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from controller.framework import ofproto, parser
+from controller.southbound.framework import ofproto, parser
 
 
 class Wire:

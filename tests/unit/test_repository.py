@@ -165,7 +165,11 @@ def test_every_adapter_named_is_there() -> None:
     [
         ("nve.model", "import topologies.star", "nve may import no other package"),
         ("nve.ovs.bridge", "from experiments import run", "nve may import no other package"),
-        ("topologies.star", "from controller.mapping import Mapping", "topologies may import nve"),
+        (
+            "topologies.star",
+            "from controller.core.directory import Mapping",
+            "topologies may import nve",
+        ),
         ("controller.app", "from nve.ovs.bridge import OvsInstance", "only the pure ring of nve"),
         ("experiments.run", "from controller import app", "only the pure ring of controller"),
         ("nve.pipeline.compiler", "import time", "nve.pipeline.compiler is pure"),
@@ -204,14 +208,14 @@ def test_the_checker_sees_a_forbidden_import(module: str, source: str, reason: s
         ("nve.ovs.bridge", "import subprocess, time\nfrom nve.model import Mac"),
         ("topologies.star", "from nve.model import Mac\nfrom .spec import Fabric"),
         ("topologies.emulation.data_centre", "from mininet.net import Mininet"),
-        ("controller.mapping", "from nve import model\nimport enum"),
+        ("controller.core.directory", "from nve import model\nimport enum"),
         ("controller.app", "from os_ken.base import app_manager"),
         ("experiments.run", "from topologies.emulation.data_centre import DataCentre\nimport time"),
-        ("experiments.scenario", "from controller.mapping import Mapping\nimport datetime"),
+        ("experiments.scenario", "from controller.core.directory import Mapping\nimport datetime"),
     ],
 )
 def test_the_checker_lets_an_allowed_import_pass(module: str, source: str) -> None:
-    others = dict.fromkeys(["nve.model", "controller.mapping"], "")
+    others = dict.fromkeys(["nve.model", "controller.core.directory"], "")
     assert violations({**others, module: source}) == []
 
 

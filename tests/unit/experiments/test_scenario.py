@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from controller import dissemination
+from controller.core import dissemination
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 from topologies import catalogue
 

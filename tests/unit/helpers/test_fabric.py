@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.authority import Refused
-from controller.dissemination import strategy
+from controller.core.authority import Refused
+from controller.core.dissemination import strategy
 from nve.messages import Emit, Missed, RuleEnded
 from nve.pipeline.evaluator import ForwardingLoop, deliveries
 from nve.pipeline.rules import Action, Output, Purpose, Rule, Table, Tunnel, match

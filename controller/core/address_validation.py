@@ -1,0 +1,109 @@
+"""What a VM said with ARP, reverse ARP or neighbour discovery, judged.
+
+A VM either asks for an address, and the directory knows the answer, or it claims one by announcing
+itself, and its port owns that address or does not (R9.2).  A reverse ARP request does both: it says
+where its sender is, and asks which IPv4 address belongs to the sender's MAC (R4.1.5).  The switch
+has dropped what a port may not send already (`nve.pipeline.compiler`, GUARD); the NVA does not rely
+on that.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import TypeAlias
+
+from controller.core.directory import Directory
+from nve.messages import (
+    ARP_REPLY,
+    ARP_REQUEST,
+    RARP_REPLY,
+    RARP_REQUEST,
+    ArpSent,
+    NeighbourAdvertised,
+    NeighbourSolicited,
+    RarpSent,
+)
+from nve.model import Binding, IPAddress, TenantSystem
+from nve.pipeline.state import Attachment
+from nve.wire.announcement import ALL_NODES, solicited_node
+
+Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
+
+
+@dataclass(frozen=True)
+class Announced:
+    """The VM is here (R4.1.2, R4.1.6); `form` is how it said so.
+
+    `asks_for` is its own IPv4 address, where the announcement is a question for that as well.
+    """
+
+    form: str
+    asks_for: IPv4Address | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The VM asked for an address, and this is who has it."""
+
+    binding: Binding
+
+
+@dataclass(frozen=True)
+class Improper:
+    """The VM's mistake, or an attempt: `what` it is counted as, and the address it spoke of."""
+
+    what: str
+    says: str
+
+
+Verdict: TypeAlias = Announced | Asked | Improper | None
+
+
+def judge(said: Said, port: Attachment, directory: Directory) -> Verdict:
+    """What the NVA makes of it; None where there is nothing to do (a reply, an address check)."""
+    match said:
+        case ArpSent():
+            return _of_arp(said, port, directory)
+        case RarpSent():
+            return _of_reverse_arp(said, port, directory)
+        case NeighbourSolicited():
+            return _who_has(said.target, port, directory)
+        case NeighbourAdvertised():
+            if not _owns(port, said.sender_mac, said.target):
+                return Improper("forged", str(said.target))
+            forms = {ALL_NODES: "na", solicited_node(said.target): "na-solicited"}
+            return Announced(forms[said.to]) if said.to in forms else None
+
+
+def _of_arp(said: ArpSent, port: Attachment, directory: Directory) -> Verdict:
+    if not _owns(port, said.sender_mac, said.sender_ip):
+        return Improper("forged", str(said.sender_ip))
+    forms = {ARP_REQUEST: "garp", ARP_REPLY: "garp-reply"}
+    if said.operation not in forms:
+        return Improper("malformed", f"ARP operation {said.operation}")
+    if said.gratuitous:
+        return Announced(forms[said.operation])
+    return _who_has(said.target_ip, port, directory) if said.operation == ARP_REQUEST else None
+
+
+def _of_reverse_arp(said: RarpSent, port: Attachment, directory: Directory) -> Verdict:
+    """A reply is the NVE's to give, and no VM's (RFC 903)."""
+    if said.target_mac != port.system.mac or said.operation == RARP_REPLY:
+        return Improper("forged", said.target_mac)
+    if said.operation != RARP_REQUEST:
+        return Improper("malformed", f"reverse ARP operation {said.operation}")
+    found = directory.find(TenantSystem(port.system.vni, said.target_mac))
+    addresses = sorted(found.addresses, key=str) if found else []
+    return Announced("rarp", next((a for a in addresses if isinstance(a, IPv4Address)), None))
+
+
+def _owns(port: Attachment, mac: str, address: IPAddress) -> bool:
+    """0.0.0.0 is the sender of an ARP probe (RFC 5227)."""
+    return mac == port.system.mac and (address in port.addresses or address.is_unspecified)
+
+
+def _who_has(address: IPAddress, asker: Attachment, directory: Directory) -> Verdict:
+    """No answer to a VM that checks its own address."""
+    found = directory.find_address(asker.system.vni, address)
+    if found is None:
+        return Improper("nobody-has", str(address))
+    return None if found.system == asker.system else Asked(found)

@@ -1,0 +1,345 @@
+"""Moves under way, from one phase to the next (`controller.core.move_fsm`).
+
+Each move waits for facts: that NVEs have confirmed what they were told, that no NVE holds an old
+entry, that the rule for packets in flight has ended.  `look_for_progress` is called whenever one of
+them may have come true.
+
+A VM can have several moves that are not finished; all but the youngest have arrived.  Whether an
+entry is old is asked of the directory, so that one which names the NVE that the VM has come back to
+is right again, whichever move made it old.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from controller.core.desired_state import Book
+from controller.core.directory import Directory
+from controller.core.entries import Entries
+from controller.core.handover import Handovers
+from controller.core.move import Move, MoveRequest
+from controller.core.move_actions import IN_FLIGHT, Steps
+from controller.core.move_fsm import (
+    AWAITED,
+    BEFORE_ARRIVAL,
+    FINISHED,
+    Event,
+    Party,
+    Phase,
+    Step,
+    advance,
+)
+from controller.core.outbox import Outbox
+from controller.core.pending_counters import TUNNELLING, Owed
+from nve.messages import RuleEnded
+from nve.model import Binding, TenantSystem
+from nve.pipeline.rules import Rule
+
+
+class Moves:
+    """All moves there were, numbered from 1."""
+
+    def __init__(
+        self,
+        book: Book,
+        directory: Directory,
+        entries: Entries,
+        outbox: Outbox,
+        handovers: Handovers,
+        settle: Callable[[], None],
+    ) -> None:
+        self.all: list[Move] = []
+        self._under_way: dict[int, Move] = {}
+        """Those that something is left of, by their number."""
+        self._by_system: defaultdict[TenantSystem, dict[int, Move]] = defaultdict(dict)
+        """The same."""
+        self._left: list[Move] = []
+        self._taken: dict[int, tuple[Phase, bool, frozenset[str]]] = {}
+        """Of `take_changed`: those that nothing is left of since, and what it has told."""
+        self._youngest: dict[TenantSystem, Move] = {}
+        self._owed = Owed()
+        self._book = book
+        self._steps = Steps(book, directory, entries, handovers)
+        self._entries = entries
+        self._outbox = outbox
+        self._handovers = handovers
+        self._settle = settle
+
+    def restore(self, moves: Iterable[Move]) -> None:
+        """Take over what a process before this one had under way (`AFTER_RESTART`).
+
+        The book holds what it did then, and no NVE has confirmed anything.
+        """
+        now_ns = self._outbox.now_ns
+        for move in sorted(moves, key=lambda item: item.number):
+            self._enter(move)
+            self._leave_if_finished(move)
+            move.deadline_ns = now_ns + int(move.request.deadline_s * 1e9)
+        for move in list(self._under_way.values()):
+            standing = self._steps.in_flight_rules(move.source, move.system)
+            last = self._leaving(move.source, move.system)[-1:] == [move]
+            if last and standing:
+                self._owed.add(move, standing[0])
+            elif move.phase in TUNNELLING:
+                self._tunnel_ended(move, "superseded")
+            self._await(move)
+
+    def take_changed(self) -> tuple[Move, ...]:
+        """The moves that are not as they were when this was asked last; copies of them."""
+        changed = []
+        for move in [*self._under_way.values(), *self._left]:
+            as_it_is = (move.phase, move.placed, move.outdated)
+            if self._taken.get(move.number) != as_it_is:
+                self._taken[move.number] = as_it_is
+                changed.append(replace(move, awaiting={}))
+        for move in self._left:
+            self._taken.pop(move.number, None)
+        self._left.clear()
+        return tuple(changed)
+
+    def unfinished(self) -> Iterator[Move]:
+        """The moves under way, while they may be finishing."""
+        return iter([move for move in self._under_way.values() if move.phase not in FINISHED])
+
+    def of(self, system: TenantSystem) -> Move | None:
+        """The youngest move of a VM, if it is not finished."""
+        move = self._youngest.get(system)
+        return move if move and move.phase not in FINISHED else None
+
+    def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
+        """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
+        return self._owed.cookies(nve, system)
+
+    def may_change_paths(self, system: TenantSystem) -> bool:
+        """Not while the VM is on its way: its arrival changes them."""
+        move = self.of(system)
+        return move is None or move.phase not in BEFORE_ARRIVAL
+
+    def begin(self, request: MoveRequest, binding: Binding) -> Move:
+        """Get the destination NVE ready (R5.1).  The request has been found possible.
+
+        Not before the source NVE holds what the VM's arrival there has changed: what it still
+        redirected to the destination would be taken for packets of this move.
+        """
+        now_ns = self._outbox.now_ns
+        deadline_ns = now_ns + int(request.deadline_s * 1e9)
+        number = len(self.all) + 1
+        move = Move(number, request, binding.system, binding.nve, now_ns, deadline_ns)
+        self._forget_places(move)
+        self._enter(move)
+        self._note(move, "move-accepted", source=move.source, to=request.to)
+        self._await(move)
+        return move
+
+    def take(self, move: Move, event: Event) -> None:
+        """Let an event happen to a move.  Raises OutOfTurn, and then nothing has changed."""
+        before = move.phase
+        move.phase, step = advance(before, event)
+        if move.phase is before:
+            return
+        match step:
+            case Step.REDIRECT:
+                self._owed.add(move, self._steps.redirect(move))
+            case Step.REBIND:
+                superseded = self._steps.rebind(move)
+                sequence = self._steps.binding(move).sequence
+                self._note(move, "mapping-updated", nve=move.destination, sequence=sequence)
+                self._supersede(move, superseded)
+            case Step.RESTORE:
+                self._steps.restore(move)
+        if event is Event.LAST_ENTRY_GONE:
+            self._note(move, f"move-{Phase.CONVERGED}")
+        if move.phase is not Phase.CONVERGED:
+            self._note(move, f"move-{move.phase}")
+        self._settle()
+        if step is not Step.NOTHING:
+            self._await(move)
+        self._leave_if_finished(move)
+        if step is Step.REBIND:  # an entry that was old for an earlier move may be right again
+            for other in list(self._by_system[move.system].values()):
+                self._look(other)
+
+    def look_for_progress(self) -> None:
+        """Go on with every move whose phase has what it waits for, now that all has been told."""
+        self._settle()
+        for move in list(self._under_way.values()):
+            self._look(move)
+
+    def confirmed(self, nve: str, tokens: range) -> None:
+        """An NVE has confirmed these: go on with the moves that this can make a difference to.
+
+        Most moves wait for something else, and NVEs confirm often.
+        """
+        for move in list(self._under_way.values()):
+            if move.awaiting.get(nve, 0) in tokens or nve in move.outdated:
+                self._look(move)
+
+    def in_flight_ended(self, nve: str, rule: Rule, report: RuleEnded) -> None:
+        """A source NVE's rule for packets in flight has ended by itself (R5.5)."""
+        assert rule.about is not None, rule
+        self._book.set_redirect(nve, rule.about, None)
+        for move in self._tunnelling(nve, rule.about)[-1:]:
+            self._tunnel_ended(move, report.why, report)
+
+    def in_flight_counted(self, nve: str, report: RuleEnded) -> None:
+        """A rule for packets in flight that nobody wants any more is gone: what it carried."""
+        owed = self._owed.settle(nve, report.cookie)
+        if owed and owed.superseded:
+            self._tunnel_ended(owed.move, "superseded", report)
+        elif owed:
+            counted = {"packets": report.packets, "bytes": report.octets}
+            self._note(owed.move, "in-flight-before-arrival", nve=nve, **counted)
+
+    def in_flight_taken_away(self, nve: str, rule: Rule, report: RuleEnded) -> bool:
+        """Whether a rule for packets in flight that is gone was not taken away by us.
+
+        Then as many reports are owed as before: one, for the rule that waits until the move ends by
+        another.
+        """
+        if self._owed.count(nve, rule.cookie) > (not rule.mortal):
+            return False
+        assert rule.about is not None, rule
+        for move in self._leaving(nve, rule.about)[-1:]:
+            counted = {"packets": report.packets, "bytes": report.octets}
+            self._note(move, "in-flight-taken-away", nve=nve, **counted)
+        return True
+
+    def lost(self, nve: str) -> None:
+        """The connection to an NVE is lost, and with it the counts of rules that are gone."""
+        self._forgive(nve)
+
+    def connected(self, nve: str) -> None:
+        """An NVE is back; rules that it should not hold any more go without a count."""
+        self._forgive(nve)
+
+    def give_up(self, nve: str) -> None:
+        """Wait no longer for an NVE that is out of reach, where the VM has arrived."""
+        for move in self.unfinished():
+            tunnelling = move.source == nve and move.phase in TUNNELLING
+            waited_for = tunnelling or nve in move.awaiting or nve in move.outdated
+            if move.phase in BEFORE_ARRIVAL or not waited_for:
+                continue
+            self._note(move, "nve-given-up", nve=nve)
+            move.awaiting.pop(nve, None)
+            move.outdated -= {nve}
+            if tunnelling:
+                self._book.set_redirect(nve, move.system, None)
+                self._tunnel_ended(move, "given-up")
+            self._look(move)
+
+    def _forgive(self, nve: str) -> None:
+        systems = self._book.state(nve).redirects
+        rules = [rule for each in systems for rule in self._steps.in_flight_rules(nve, each)]
+        standing = {rule.cookie for rule in rules if not rule.mortal}
+        for move in self._owed.forgive(nve, standing):
+            self._tunnel_ended(move, "superseded")
+
+    def _supersede(self, newer: Move, rules: Iterable[Rule]) -> None:
+        """The VM has come back: the tunnel that led away from here has ended.
+
+        If its NVE is in reach, that is said only when its last count has come.
+        """
+        nve = newer.destination
+        for rule in rules:
+            older = self._tunnelling(nve, newer.system)[-1]
+            if self._book.is_connected(nve):
+                self._owed.add(older, rule, superseded=True)
+            else:
+                self._tunnel_ended(older, "superseded")
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def _await(self, move: Move) -> None:
+        """Wait for the confirmations that the move's phase needs."""
+        party = AWAITED.get(move.phase)
+        if move.phase is Phase.PREPARING and not move.placed:
+            party = Party.SOURCE
+        nves: dict[Party | None, Iterable[str]] = {
+            Party.SOURCE: [move.source],
+            Party.DESTINATION: [move.destination],
+            Party.EVERYBODY: self._book,
+        }
+        move.awaiting = self._book.pending(nves.get(party, ()))
+        self._look(move)
+
+    def _look(self, move: Move) -> None:
+        """Go on when what the phase waits for has come true."""
+        if move.phase in (Phase.ARRIVED, Phase.DRAINED):
+            self._look_for_old_entries(move)
+        confirmed = self._book.is_confirmed
+        if not all(confirmed(nve, token) for nve, token in move.awaiting.items()):
+            return
+        match move.phase:
+            case Phase.PREPARING if self._handovers.under_way(move.system):
+                return  # packets still on an old path, and others that must not overtake them
+            case Phase.PREPARING if not move.placed:
+                self._steps.place(move)
+                self._settle()
+                self._await(move)
+            case Phase.PREPARING | Phase.REDIRECTING:
+                self.take(move, Event.CONFIRMED)
+            case Phase.ARRIVED | Phase.DRAINED:
+                if move.awaiting:
+                    self._note(move, "mapping-confirmed", nves=sorted(move.awaiting))
+                    move.awaiting = {}
+                if not move.outdated:
+                    self.take(move, Event.LAST_ENTRY_GONE)
+            case Phase.ROLLED_BACK if move.placed:
+                self._steps.displace(move)
+                self._settle()
+                self._leave_if_finished(move)
+
+    def _look_for_old_entries(self, move: Move) -> None:
+        """An old entry that was replaced or taken back is gone once the NVE has confirmed that."""
+        binding = self._steps.binding(move)
+        gone = {nve for nve in move.outdated if not self._entries.is_outdated(nve, binding)}
+        move.outdated -= gone
+        move.awaiting |= self._book.pending(gone)
+
+    def _tunnelling(self, nve: str, system: TenantSystem) -> list[Move]:
+        """The moves of a VM whose in-flight tunnel begins at an NVE.
+
+        The rules there are the last one's.  The counts of the others are owed.
+        """
+        return [move for move in self._leaving(nve, system) if move.phase in TUNNELLING]
+
+    def _leaving(self, nve: str, system: TenantSystem) -> list[Move]:
+        return [move for move in self._by_system[system].values() if move.source == nve]
+
+    def _tunnel_ended(self, move: Move, why: str, report: RuleEnded | None = None) -> None:
+        """Without a report nobody has counted what it has carried since the arrival."""
+        counted = report or RuleEnded(0, why, packets=0, octets=0, lifetime_ms=0.0)
+        self._note(
+            move,
+            "in-flight-ended",
+            nve=move.source,
+            why=why,
+            purpose=IN_FLIGHT[move.request.in_flight].value,
+            packets=counted.packets,
+            bytes=counted.octets,
+            lifetime_ms=counted.lifetime_ms,
+        )
+        self.take(move, Event.TUNNEL_ENDED)
+
+    def _forget_places(self, newer: Move) -> None:
+        """What moves of the VM that were rolled back have left at the newer one's destination."""
+        for move in list(self._by_system[newer.system].values()):
+            if move.destination == newer.destination and move.phase is Phase.ROLLED_BACK:
+                move.placed = False
+                self._leave_if_finished(move)
+
+    def _enter(self, move: Move) -> None:
+        self.all.append(move)
+        self._youngest[move.system] = self._under_way[move.number] = move
+        self._by_system[move.system][move.number] = move
+
+    def _leave_if_finished(self, move: Move) -> None:
+        given_up = move.phase is Phase.ROLLED_BACK and move.placed
+        if move.phase in FINISHED and not given_up and move.number in self._under_way:
+            self._left.append(self._under_way.pop(move.number))
+            del self._by_system[move.system][move.number]
+
+    # -- small things ----------------------------------------------------------------------------
+
+    def _note(self, move: Move, event: str, **details: object) -> None:
+        self._outbox.record(event, move.request.vm, move=move.number, **details)

@@ -1,0 +1,241 @@
+"""What NVEs report, and what the NVA makes of it.
+
+    ARP, ND, RARP      a VM asks or announces itself        controller.core.address_validation
+    a miss             an NVE asks where a VM is (pull): it is told, and the frame sent on its way
+    too big            a packet exceeds a tunnel's MTU      controller.core.path_mtu
+    the end of a rule  an entry has expired, nothing is in flight any more, or somebody else has
+                       removed it
+    a signal           of an NVE's agent                    controller.core.handover, .last_packets
+
+A report is a peer's: one that is forged, malformed or about nothing that there is is counted
+(`controller.core.violation_counters`) and has no other effect.
+"""
+
+from collections.abc import Callable
+
+from controller.core import path_mtu
+from controller.core.address_validation import Announced, Asked, Improper, Said, judge
+from controller.core.desired_state import Book
+from controller.core.directory import Directory
+from controller.core.entries import Entries
+from controller.core.handover import Handovers
+from controller.core.last_packets import LastPackets
+from controller.core.move_actions import IN_FLIGHT
+from controller.core.move_fsm import Event, OutOfTurn
+from controller.core.moves import Moves
+from controller.core.outbox import Outbox
+from controller.core.violation_counters import Tally
+from nve.messages import (
+    AnswerArp,
+    AnswerRarp,
+    AnswerSolicitation,
+    ArpSent,
+    Emit,
+    Malformed,
+    Missed,
+    NeighbourSolicited,
+    RarpSent,
+    Report,
+    RuleEnded,
+    Signalled,
+    TooBig,
+)
+from nve.model import Binding, TenantSystem
+from nve.pipeline.rules import VXLAN_PORT, Output, Purpose, Tunnel
+from nve.pipeline.state import Attachment
+from nve.wire.end_marker import Kind
+
+LATE_MISS_S = 1.0
+"""How long after an entry was given misses for it may still come in."""
+
+
+class Reports:
+    """Takes the reports of all NVEs, one at a time."""
+
+    def __init__(
+        self,
+        book: Book,
+        directory: Directory,
+        entries: Entries,
+        handovers: Handovers,
+        last_packets: LastPackets,
+        moves: Moves,
+        outbox: Outbox,
+        tally: Tally,
+        name: Callable[[TenantSystem], str],
+        settle: Callable[[], None],
+    ) -> None:
+        """`name` is a VM's in the trace; `settle` has NVEs told what has changed in the book."""
+        self._book = book
+        self._directory = directory
+        self._entries = entries
+        self._handovers = handovers
+        self._last_packets = last_packets
+        self._moves = moves
+        self._outbox = outbox
+        self._tally = tally
+        self._name = name
+        self._settle = settle
+        self._entered_ns: dict[tuple[str, TenantSystem], int] = {}
+        """When an NVE was last given an entry that it had asked for."""
+
+    def take(self, nve: str, report: Report) -> None:
+        """Something an NVE saw."""
+        if not isinstance(report, RuleEnded):
+            self._tally.heard[nve, report.port] += 1
+        match report:
+            case RuleEnded():
+                self._rule_ended(nve, report)
+            case Malformed():
+                self._tally.refuse(nve, report.port, "malformed", why=report.why)
+            case TooBig():
+                self._too_big(nve, report)
+            case Signalled():
+                self._signalled(nve, report)
+            case _:
+                attachment = self._book.attachment_at(nve, report.port)
+                if attachment is None:
+                    self._tally.refuse(nve, report.port, "unknown-port")
+                elif isinstance(report, Missed):
+                    self._answer_miss(nve, attachment, report)
+                else:
+                    self._sent_by(nve, attachment, report)
+
+    def _signalled(self, nve: str, report: Signalled) -> None:
+        """By its own agent, or by a marker of another's that has come to the NVE."""
+        if (report.signal.kind is Kind.LAST) != (report.port == VXLAN_PORT):
+            self._tally.refuse(nve, report.port, "malformed", why="a signal by the wrong port")
+        elif report.signal.kind is Kind.LAST:
+            self._last_packets.signalled(nve, report.signal)
+        else:
+            self._handovers.signalled(nve, report.signal)
+            self._moves.look_for_progress()
+
+    def _sent_by(self, nve: str, attachment: Attachment, report: Said) -> None:
+        match judge(report, attachment, self._directory):
+            case Improper(what, says):
+                self._tally.refuse(nve, report.port, what, says=says)
+            case Announced(form, asks_for):
+                self._announced(nve, attachment, form)
+                if isinstance(report, RarpSent) and asks_for:
+                    self._outbox.put(AnswerRarp(nve, report, asks_for))
+                    name = self._name(attachment.system)
+                    self._outbox.record("rarp-answered", name, nve=nve, address=str(asks_for))
+            case Asked(binding):
+                self._answer(nve, report, binding)
+
+    def _answer(self, nve: str, question: Said, binding: Binding) -> None:
+        """ARP and neighbour discovery are answered from the directory."""
+        match question:
+            case ArpSent():
+                self._outbox.put(AnswerArp(nve, question, binding.system.mac))
+            case NeighbourSolicited():
+                self._outbox.put(AnswerSolicitation(nve, question, binding.system.mac))
+
+    def _answer_miss(self, nve: str, asker: Attachment, miss: Missed) -> None:
+        """An NVE asks where a MAC address is (R4.1.3): tell it, and send the frame on its way."""
+        system = TenantSystem(asker.system.vni, miss.destination)
+        binding = self._directory.find(system)
+        if binding is None:
+            self._tally.refuse(nve, miss.port, "unknown-destination")
+            return
+        state = self._book.state(nve)
+        entry = state.remotes.get(system)
+        if binding.nve != nve and (entry is None or entry.vtep != self._book.vteps[binding.nve]):
+            self._entries.enter(nve, binding)
+            self._outbox.record("entry-pulled", self._name(system), nve=nve, to=binding.nve)
+            self._settle()
+            self._entered_ns[nve, system] = self._outbox.now_ns
+        elif binding.nve != nve and self._should_have_arrived(nve, system):
+            self._book.tell_again(nve, system)
+            self._entered_ns[nve, system] = self._outbox.now_ns
+            self._outbox.record("entry-told-again", self._name(system), nve=nve)
+            self._settle()
+        way = self._way(nve, binding)
+        if way and (big := path_mtu.too_big(asker.system, miss, state.tunnel_mtu(way))):
+            self._too_big(nve, big)
+        elif way:
+            self._outbox.put(Emit(nve, way, miss.frame))
+
+    def _should_have_arrived(self, nve: str, system: TenantSystem) -> bool:
+        """Whether a miss says that an entry is gone, and was not on its way when that was told.
+
+        A confirmation does not say so: packets that missed before may be reported behind it.
+        """
+        entered_ns = self._entered_ns.get((nve, system))
+        late = entered_ns is not None and self._outbox.now_ns - entered_ns < LATE_MISS_S * 1e9
+        return not late and not self._book.pending([nve])
+
+    def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
+        """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
+        system, state = binding.system, self._book.state(nve)
+        if binding.nve != nve:
+            return Tunnel(system.vni, self._book.vteps[binding.nve])
+        redirect = state.redirects.get(system)
+        if redirect is None:
+            return Output(state.attachments[system].port)
+        return Tunnel(system.vni, redirect.to) if redirect.to else None
+
+    def _too_big(self, nve: str, report: TooBig) -> None:
+        """A packet exceeds a tunnel's MTU: its sender is told."""
+        mtu, answer = path_mtu.decide(nve, report, self._book, self._directory)
+        if answer:
+            self._outbox.put(answer)
+        self._tally.refused[nve, report.port, "too-big"] += 1
+        self._outbox.record(
+            "packet-too-big",
+            self._name(TenantSystem(report.vni, report.sender)),
+            nve=nve,
+            port=report.port,
+            to=self._name(TenantSystem(report.vni, report.destination)),
+            octets=report.octets,
+            mtu=mtu,
+            answered=answer is not None,
+        )
+
+    def _announced(self, nve: str, attachment: Attachment, form: str) -> None:
+        """A VM said where it is (R4.1.2, R4.1.6): only a move can have brought it there."""
+        move = self._moves.of(attachment.system)
+        name = self._name(attachment.system)
+        if self._tally.announce(nve, attachment.port) or move:
+            self._outbox.record("announcement-received", name, nve=nve, form=form)
+        if move and move.destination == nve:
+            try:
+                self._moves.take(move, Event.VM_ARRIVED)
+            except OutOfTurn:
+                self._tally.refuse(nve, attachment.port, "early-announcement")
+
+    def _rule_ended(self, nve: str, report: RuleEnded) -> None:
+        if self._tally.drops.rule_ended(nve, report.cookie, report.packets):
+            return
+        if report.why == "told":
+            self._rule_removed(nve, report)
+            return
+        rule = self._book.ended(nve, report.cookie)
+        if rule is None or rule.about is None:
+            self._moves.in_flight_counted(nve, report)
+        elif rule.purpose is Purpose.FORWARD:
+            self._entry_expired(nve, rule.about, report.packets)
+            self._moves.look_for_progress()
+        else:
+            self._moves.in_flight_ended(nve, rule, report)
+
+    def _rule_removed(self, nve: str, report: RuleEnded) -> None:
+        """By us, or by somebody who had no business there: then it is told again."""
+        rule = self._book.told(nve, report.cookie)
+        in_flight = rule is not None and rule.purpose in IN_FLIGHT.values()
+        if rule and in_flight and self._moves.in_flight_taken_away(nve, rule, report):
+            self._book.taken_away(nve, rule)
+        else:
+            self._moves.in_flight_counted(nve, report)
+
+    def _entry_expired(self, nve: str, system: TenantSystem, packets: int) -> None:
+        """Forgotten, unless it is kept and was used: then its NVE asks by telling us of it."""
+        entry, binding = self._book.state(nve).remotes.get(system), self._directory.find(system)
+        self._outbox.record("entry-expired", self._name(system), nve=nve)
+        if entry is None or binding is None or not (entry.kept and packets):
+            self._book.set_remote(nve, system, None)
+        elif entry.vtep == self._book.vteps[binding.nve]:
+            self._entries.enter(nve, binding)
+        else:
+            self._handovers.expired(system, nve)

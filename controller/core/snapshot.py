@@ -1,0 +1,190 @@
+"""What outlives the NVA's process, and how it is written down.
+
+A *change* holds the parts of the state that a decision has altered, each of them whole, under what
+it is named by.  The state itself is the change from nothing, and later changes replace parts of
+earlier ones.  Each is one line of JSON; `controller.storage.journal` keeps the lines.
+
+    vms        names and what they stand for
+    bindings   the directory, with sequence numbers
+    places     what one NVE has to know about one VM: its port and role, its entry, its redirect,
+               and where its agent's end markers go
+    moves      those of all times: phase, number, request, when it was asked for
+    vm_mtus    what the VMs of a network may send
+    paths      the handover of one VM that is under way, or that it is over
+    handovers  how many there were, so that no number is used twice
+    traced     how long the trace was with what the decision recorded in it, bytes
+
+Not kept, because it is found out anew: what NVEs have confirmed (they are told everything when they
+connect), which of them wait for a handover (their old entries say so), which markers have come (the
+destinations know that), and counts.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from controller.core.desired_state import Book
+from controller.core.directory import Directory
+from controller.core.handover import Handovers, PathChange
+from controller.core.move import Move
+from controller.core.moves import Moves
+from nve.model import Binding, TenantSystem, Vni, Vtep
+from nve.pipeline.state import Attachment, Redirect, RemoteEntry
+
+
+@dataclass(frozen=True)
+class Place:
+    """What one NVE has to know about one VM."""
+
+    nve: str
+    system: TenantSystem
+    attachment: Attachment | None = None
+    remote: RemoteEntry | None = None
+    redirect: Redirect | None = None
+    marker: Vtep | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """See above.  What a change does not name stays as it was."""
+
+    vms: dict[str, TenantSystem] = field(default_factory=dict)
+    bindings: tuple[Binding, ...] = ()
+    places: tuple[Place, ...] = ()
+    moves: tuple[Move, ...] = ()
+    vm_mtus: dict[Vni, int] = field(default_factory=dict)
+    paths: tuple[PathChange, ...] = ()
+    handovers: int = 0
+    traced: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != NOTHING
+
+
+NOTHING = Change()
+_ADAPTER: TypeAdapter[Change] = TypeAdapter(Change)
+
+
+def encode(change: Change) -> bytes:
+    """One line, without its end."""
+    return _ADAPTER.dump_json(change, exclude_defaults=True)
+
+
+def decode(line: bytes) -> Change:
+    """Raises ValueError."""
+    try:
+        return _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        raise ValueError(f"no change of the NVA's state: {error.errors()[0]['msg']}") from None
+
+
+def merged(changes: Iterable[Change]) -> Change:
+    """What all changes together make, in their order."""
+    vms: dict[str, TenantSystem] = {}
+    parts: dict[str, dict[Any, Any]] = {"bindings": {}, "places": {}, "moves": {}, "paths": {}}
+    vm_mtus: dict[Vni, int] = {}
+    handovers = 0
+    traced = None
+    for change in changes:
+        vms |= change.vms
+        parts["bindings"] |= {item.system: item for item in change.bindings}
+        parts["places"] |= {(item.nve, item.system): item for item in change.places}
+        parts["moves"] |= {item.number: item for item in change.moves}
+        parts["paths"] |= {item.system: item for item in change.paths}
+        vm_mtus |= change.vm_mtus
+        handovers = max(handovers, change.handovers)
+        traced = traced if change.traced is None else change.traced
+    parts["paths"] = {system: item for system, item in parts["paths"].items() if item.handover}
+    whole = {name: tuple(items.values()) for name, items in parts.items()}
+    return Change(vms=vms, vm_mtus=vm_mtus, handovers=handovers, traced=traced, **whole)
+
+
+class Durable:
+    """The parts of an authority that outlive it."""
+
+    def __init__(
+        self,
+        vms: dict[str, TenantSystem],
+        directory: Directory,
+        book: Book,
+        moves: Moves,
+        handovers: Handovers,
+    ) -> None:
+        self._vms = vms
+        self._directory = directory
+        self._book = book
+        self._moves = moves
+        self._handovers = handovers
+        self._taken = NOTHING
+
+    def take(self) -> Change:
+        """What has changed since this was asked last."""
+        book, vms, known = self._book, self._vms, self._taken
+        change = Change(
+            vms={} if len(vms) == len(known.vms) else dict(vms),
+            bindings=self._directory.take_changed(),
+            places=tuple(self._place(nve, system) for nve, system in book.take_changed()),
+            moves=self._moves.take_changed(),
+            vm_mtus={} if book.vm_mtus == known.vm_mtus else dict(book.vm_mtus),
+            paths=self._handovers.take_changed(),
+            handovers=self._handovers.last if self._handovers.last > known.handovers else 0,
+        )
+        if change.vms or change.vm_mtus or change.handovers:
+            self._taken = Change(
+                vms=dict(vms), vm_mtus=dict(book.vm_mtus), handovers=self._handovers.last
+            )
+        return change
+
+    def whole(self) -> Change:
+        """All of it."""
+        known = [(nve, system) for nve in self._book for system in self._book.systems(nve)]
+        return Change(
+            vms=dict(self._vms),
+            bindings=tuple(self._directory),
+            places=tuple(self._place(nve, system) for nve, system in known),
+            moves=tuple(self._moves.all),
+            vm_mtus=dict(self._book.vm_mtus),
+            paths=self._handovers.path_changes(),
+            handovers=self._handovers.last,
+        )
+
+    def restore(self, whole: Change) -> None:
+        """Be what a process before this one was; nobody is known to hold anything.
+
+        Raises ValueError for the state of another data centre.
+        """
+        under_way = [change.handover for change in whole.paths if change.handover]
+        named = [place.nve for place in whole.places]
+        named += [nve for each in under_way for nve in (each.destination, *each.edges)]
+        strangers = set(named) - set(self._book)
+        if strangers:
+            raise ValueError(f"it speaks of {', '.join(sorted(strangers))}, which is no NVE here")
+        self._vms |= whole.vms
+        for binding in whole.bindings:
+            self._directory.restore(binding)
+        for place in whole.places:
+            if place.attachment:
+                self._book.attach(place.nve, place.attachment)
+            self._book.set_remote(place.nve, place.system, place.remote)
+            self._book.set_redirect(place.nve, place.system, place.redirect)
+            self._book.set_marker(place.nve, place.system, place.marker)
+        for vni, mtu in whole.vm_mtus.items():
+            self._book.raise_vm_mtu(vni, mtu)
+        for vni in {binding.system.vni for binding in whole.bindings}:
+            self._book.set_members(vni, self._directory.members(vni))
+        self._handovers.restore(whole.handovers, whole.paths)
+        self._book.doubt()
+        self._moves.restore(whole.moves)
+
+    def _place(self, nve: str, system: TenantSystem) -> Place:
+        state = self._book.state(nve)
+        return Place(
+            nve,
+            system,
+            state.attachments.get(system),
+            state.remotes.get(system),
+            state.redirects.get(system),
+            state.markers.get(system),
+        )

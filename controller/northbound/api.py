@@ -1,0 +1,393 @@
+"""The NVA's northbound interface: HTTP over a unix socket, for the orchestrator and for `curl`.
+
+    GET    /v1/health                          alive; framework, NVEs connected
+    GET    /v1/mapping                         the directory
+    GET    /v1/nves/NVE/rules                  what the NVE should hold
+    GET    /v1/nves/NVE/counters               what its rules have counted, by purpose
+    GET    /v1/refused                         what NVEs dropped and the NVA refused, and whose
+    GET    /v1/events?after=N                  the trace from record N on
+    GET    /v1/nves/NVE/meters                 what its VMs had it report, and what was too much
+    POST   /v1/associations                    a VM starts behind an NVE
+    DELETE /v1/associations/NVE/VM             its port there is gone
+    POST   /v1/moves                           prepare a move
+    GET    /v1/moves, /v1/moves/N              all moves; one
+    GET    /v1/moves/N/astray                  what came to its source NVE without being for it
+    POST   /v1/moves/N/depart|activate|cancel  go on with one
+    POST   /v1/moves/N/last-packets            the VM stands still: wait until what it has sent has
+                                               arrived, `timeout_s` at most; says where it may not
+    POST   /v1/forget                          take back entries with a lifetime
+
+`?until=PHASE&timeout_s=S` on a request about a move waits until the move is in that phase or past
+it.  Every request needs `Authorization: Bearer TOKEN`.  Errors are JSON `{"error": sentence}`: 400
+malformed, 401 without the token, 404 no such thing, 409 refused in this state, 413 too large.
+"""
+
+import hmac
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    ValidationError,
+)
+from werkzeug import Request, Response
+from werkzeug.exceptions import (
+    BadRequest,
+    HTTPException,
+    NotFound,
+    RequestEntityTooLarge,
+    Unauthorized,
+)
+from werkzeug.routing import Map, Rule
+
+from controller.core.authority import Refused, Unknown
+from controller.core.drops import Reason
+from controller.core.move import Move, MoveRequest
+from controller.core.move_fsm import FINISHED, Phase
+from controller.nva import Nva
+from controller.southbound import framework
+from controller.storage.trace import as_json
+from nve.model import IPAddress, TenantSystem, mac, vni
+from nve.pipeline.flow_dump import words
+from nve.pipeline.limits import metered
+
+MAX_REQUEST_BYTES = 65536
+MAX_WAIT_S = 120.0
+
+
+def _of_a_host(address: IPAddress) -> IPAddress:
+    if address.is_multicast or address.is_unspecified or "%" in str(address):
+        raise ValueError(f"{address} is not the address of a host")
+    return address
+
+
+class Association(BaseModel):
+    """The body of POST /v1/associations."""
+
+    model_config = ConfigDict(extra="forbid", strict=False)
+
+    vm: str = Field(min_length=1, max_length=32)
+    vni: int
+    mac: str
+    addresses: list[Annotated[IPvAnyAddress, AfterValidator(_of_a_host)]] = Field(max_length=64)
+    nve: str
+    port: int
+    mtu: int = Field(0, ge=0, le=65535)
+
+
+class MoveBody(BaseModel):
+    """The body of POST /v1/moves."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    vm: str
+    to: str
+    port: int
+    in_flight: str = "tunnel"
+    idle_s: int = Field(0, ge=0, le=65535)
+    timer_s: int = Field(0, ge=0, le=65535)
+    deadline_s: float = Field(60.0, gt=0, le=3600)
+
+
+class Northbound:
+    """The WSGI application."""
+
+    def __init__(self, nva: Nva) -> None:
+        self._nva = nva
+        self._authority = nva.authority
+        self._routes = Map(
+            [
+                Rule("/v1/health", endpoint=self._health, methods=["GET"]),
+                Rule("/v1/mapping", endpoint=self._mapping, methods=["GET"]),
+                Rule("/v1/nves/<nve>/rules", endpoint=self._rules, methods=["GET"]),
+                Rule("/v1/nves/<nve>/counters", endpoint=self._counters, methods=["GET"]),
+                Rule("/v1/nves/<nve>/meters", endpoint=self._meters, methods=["GET"]),
+                Rule("/v1/events", endpoint=self._events, methods=["GET"]),
+                Rule("/v1/refused", endpoint=self._refused, methods=["GET"]),
+                Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
+                Rule("/v1/associations/<nve>/<vm>", endpoint=self._dissociate, methods=["DELETE"]),
+                Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
+                Rule("/v1/moves", endpoint=self._request_move, methods=["POST"]),
+                Rule("/v1/moves/<int:number>", endpoint=self._move, methods=["GET"]),
+                Rule("/v1/moves/<int:number>/astray", endpoint=self._astray, methods=["GET"]),
+                Rule(
+                    "/v1/moves/<int:number>/last-packets",
+                    endpoint=self._last_packets,
+                    methods=["POST"],
+                ),
+                Rule("/v1/moves/<int:number>/<verb>", endpoint=self._go_on, methods=["POST"]),
+                Rule("/v1/forget", endpoint=self._forget, methods=["POST"]),
+            ]
+        )
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        request = Request(environ)
+        request.max_content_length = MAX_REQUEST_BYTES
+        try:
+            response = self._answer(request)
+        except Unknown as error:
+            response = _json({"error": str(error)}, 404)
+        except Refused as error:
+            response = _json({"error": str(error)}, 409)
+        except ValidationError as error:
+            response = _json({"error": _first_complaint(error)}, 400)
+        except (ValueError, OverflowError) as error:
+            response = _json({"error": str(error)}, 400)
+        except KeyError as error:
+            response = _json({"error": f"no {error} here, or it is not connected"}, 404)
+        except TimeoutError as error:
+            response = _json({"error": str(error)}, 504)
+        except HTTPException as error:
+            response = _json({"error": error.description or error.name}, error.code or 500)
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        presented = request.headers.get("Authorization", "")
+        expected = f"Bearer {self._nva.settings.token}"
+        if not hmac.compare_digest(presented.encode(), expected.encode()):
+            raise Unauthorized("present the token: Authorization: Bearer TOKEN")
+        endpoint, values = self._routes.bind_to_environ(request.environ).match()
+        answer: Response = endpoint(request, **values)
+        return answer
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _health(self, request: Request) -> Response:
+        book = self._authority.book
+        connected = {nve: book.is_connected(nve) for nve in book}
+        return _json({"framework": framework.version(), "connected": connected})
+
+    def _mapping(self, request: Request) -> Response:
+        with self._nva.changed:
+            bindings = sorted(self._authority.directory, key=lambda item: item.system)
+            return _json(
+                [
+                    {
+                        "vm": self._authority.name(item.system),
+                        "vni": item.system.vni,
+                        "mac": item.system.mac,
+                        "addresses": sorted(map(str, item.addresses)),
+                        "nve": item.nve,
+                        "vtep": str(self._authority.book.vteps[item.nve]),
+                        "sequence": item.sequence,
+                    }
+                    for item in bindings
+                ]
+            )
+
+    def _rules(self, request: Request, nve: str) -> Response:
+        with self._nva.changed:
+            rules = sorted(
+                self._authority.book.rules(nve),
+                key=lambda rule: (rule.table, rule.order),
+            )
+        return _json(
+            [
+                {
+                    "table": rule.table.name.lower(),
+                    "priority": rule.priority,
+                    "match": dict(rule.match),
+                    "actions": [str(action) for action in rule.actions] or ["drop"],
+                    "purpose": rule.purpose,
+                    "idle_s": rule.idle_s,
+                    "hard_s": rule.hard_s,
+                    "reports_end": rule.reports_end,
+                    "ovs": words(rule),
+                    "cookie": f"{rule.cookie:016x}",
+                }
+                for rule in rules
+            ]
+        )
+
+    def _counters(self, request: Request, nve: str) -> Response:
+        return _json(
+            [
+                {
+                    "table": rule.table.name.lower(),
+                    "purpose": rule.purpose,
+                    "about": self._authority.name(rule.about) if rule.about else None,
+                    "match": dict(rule.match),
+                    "packets": packets,
+                    "bytes": octets,
+                }
+                for rule, packets, octets in self._nva.counts.by_rule(nve)
+            ]
+        )
+
+    def _events(self, request: Request) -> Response:
+        after = request.args.get("after", 0, type=int)
+        return _json([as_json(record) for record in self._nva.trace.records[after:]])
+
+    def _meters(self, request: Request, nve: str) -> Response:
+        heard = self._authority.tally.heard
+        return _json(
+            [
+                {
+                    "port": metered(number)[0],
+                    "dropped_as": metered(number)[1],
+                    "packets": packets,
+                    "dropped": dropped,
+                    "heard": heard[nve, metered(number)[0]],
+                }
+                for number, packets, dropped in self._nva.counts.by_meter(nve)
+            ]
+        )
+
+    def _refused(self, request: Request) -> Response:
+        """One table of what NVEs count and what the NVA counts."""
+        by_nves = self._nva.counts.dropped()
+        with self._nva.changed:
+            refused = sorted(self._authority.counted.items(), key=str)
+            by_nva = [(Reason(nve, port, None, what), n) for (nve, port, what), n in refused]
+            return _json(
+                [
+                    {
+                        **asdict(reason),
+                        "vm": self._authority.name_at(reason),
+                        "counted_by": counted_by,
+                        "packets": packets,
+                    }
+                    for counted_by, rows in (("nve", by_nves), ("nva", by_nva))
+                    for reason, packets in rows
+                ]
+            )
+
+    # -- changing --------------------------------------------------------------------------------
+
+    def _associate(self, request: Request) -> Response:
+        body = Association.model_validate(_body(request))
+        system = TenantSystem(vni(body.vni), mac(body.mac))
+        addresses = frozenset(body.addresses)
+        self._nva.decide(
+            lambda now_ns: self._authority.associate(
+                body.vm, system, addresses, body.nve, body.port, now_ns, mtu=body.mtu
+            )
+        )
+        return _json({"vm": body.vm, "nve": body.nve}, 201)
+
+    def _dissociate(self, request: Request, nve: str, vm: str) -> Response:
+        self._nva.decide(lambda now_ns: self._authority.dissociate(vm, nve, now_ns))
+        return _json({"vm": vm, "nve": nve})
+
+    def _moves(self, request: Request) -> Response:
+        with self._nva.changed:
+            self._nva.act()  # as in `_when_there`
+            return _json([_as_json(move) for move in self._authority.moves])
+
+    def _request_move(self, request: Request) -> Response:
+        asked = MoveRequest(**MoveBody.model_validate(_body(request)).model_dump())
+        awaited = _awaited(request)
+        move = self._nva.decide(lambda now_ns: self._authority.request_move(asked, now_ns))
+        return self._when_there(awaited, move, 201)
+
+    def _move(self, request: Request, number: int) -> Response:
+        return self._when_there(_awaited(request), self._authority.move(number))
+
+    def _astray(self, request: Request, number: int) -> Response:
+        return _json({"packets": self._nva.counts.astray(self._authority.move(number))})
+
+    def _go_on(self, request: Request, number: int, verb: str) -> Response:
+        verbs: dict[str, Callable[[int, int], Move]] = {
+            "depart": self._authority.depart,
+            "activate": self._authority.activate,
+            "cancel": self._authority.cancel,
+        }
+        if verb not in verbs:
+            raise NotFound(f"a move can be told to {', '.join(verbs)}, not to {verb}")
+        awaited = _awaited(request)
+        move = self._nva.decide(lambda now_ns: verbs[verb](number, now_ns))
+        return self._when_there(awaited, move)
+
+    def _last_packets(self, request: Request, number: int) -> Response:
+        """Wait until what the VM has sent at its old place has arrived, `timeout_s` at most."""
+        timeout_s = _timeout_s(request)
+        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(number, now_ns))
+        with self._nva.changed:
+            self._nva.changed.wait_for(lambda: not passing.missing, timeout_s)
+            return _json({"missing": sorted(passing.missing)})
+
+    def _forget(self, request: Request) -> Response:
+        self._nva.decide(self._authority.forget_entries)
+        return _json({})
+
+    def _when_there(
+        self, awaited: tuple[Phase, float] | None, move: Move, status: int = 200
+    ) -> Response:
+        """Answer with the move, once it is in the awaited phase or past it."""
+        if awaited:
+            until, timeout_s = awaited
+            order = list(Phase)
+            deadline = time.monotonic() + timeout_s
+            with self._nva.changed:
+                while order.index(move.phase) < order.index(until) and move.phase not in FINISHED:
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        raise TimeoutError(
+                            f"move {move.number} is {move.phase}, not {until}, "
+                            f"after {timeout_s:g} s"
+                        )
+                    self._nva.changed.wait(left_s)
+                self._nva.act()  # nobody is told a phase that could be forgotten
+        return _json(_as_json(move), status)
+
+
+def _awaited(request: Request) -> tuple[Phase, float] | None:
+    """What `until` and `timeout_s` ask for.  Raises BadRequest, before anything is changed."""
+    if "until" not in request.args:
+        return None
+    until = request.args["until"]
+    if until not in list(Phase):
+        raise BadRequest(f"until is {until!r}, none of {', '.join(Phase)}")
+    return Phase(until), _timeout_s(request)
+
+
+def _timeout_s(request: Request) -> float:
+    """Raises BadRequest."""
+    timeout_s = request.args.get("timeout_s", "10")
+    try:
+        wait_s = float(timeout_s)
+    except ValueError:
+        wait_s = math.nan
+    if not wait_s >= 0:
+        raise BadRequest(f"timeout_s is {timeout_s!r}, not a number of seconds")
+    return min(wait_s, MAX_WAIT_S)
+
+
+def _as_json(move: Move) -> dict[str, object]:
+    return {
+        "number": move.number,
+        "vm": move.request.vm,
+        "from": move.source,
+        "to": move.destination,
+        "phase": move.phase,
+        "in_flight": move.request.in_flight,
+        "requested_ns": move.requested_ns,
+    }
+
+
+def _body(request: Request) -> Any:
+    octets = request.get_data()
+    if request.content_length is None and len(octets) >= MAX_REQUEST_BYTES:
+        raise RequestEntityTooLarge  # it came in chunks, and was cut off there
+    try:
+        return json.loads(octets)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+
+
+def _first_complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "the body"
+    return f"{place}: {first['msg']}"
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(json.dumps(content) + "\n", status, mimetype="application/json")

@@ -1,0 +1,55 @@
+"""Who may talk OpenFlow to the NVA at all, and what is read of it (R9.3).
+
+Only addresses of NVEs on the control network, a few connections from each, and well-formed messages
+of the kinds that an NVE sends.  Whoever gets this far still has to say which NVE it is, and is
+heard only as that one (`controller.nva`).
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection
+from typing import Any
+
+from controller.southbound.openflow_validation import Verdict, judge
+from nve.model import IPAddress
+
+MOST_CONNECTIONS = 8
+"""From one address: the NVE's, one that takes its place, and what is not closed yet."""
+
+
+class Gatekeeper:
+    """`homes` are the addresses that NVEs come from, none where that is not known; `refused` is
+    told of an address and of what was wrong."""
+
+    def __init__(self, homes: Collection[IPAddress], refused: Callable[[str, str], None]) -> None:
+        self._homes = {str(home) for home in homes}
+        self._refused = refused
+        self._connections: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def admits(self, address: str) -> bool:
+        """Whether a connection from there is let in; if so, `left` says when it has ended."""
+        with self._lock:
+            at_home = not self._homes or address in self._homes
+            admitted = at_home and self._connections[address] < MOST_CONNECTIONS
+            if admitted:
+                self._connections[address] += 1
+        if not admitted:
+            self._refused(address, "connection")
+        return admitted
+
+    def left(self, address: str) -> None:
+        with self._lock:
+            self._connections[address] -= 1
+
+    def reads(self, datapath: Any, message: bytes) -> bool:
+        """Whether the framework may parse the message; a malformed one ends the connection."""
+        verdict = judge(message)
+        if verdict is Verdict.HANG_UP:
+            self.misread(datapath)
+        return verdict is Verdict.READ
+
+    def misread(self, datapath: Any) -> None:
+        """A message could not be read."""
+        self._refused(datapath.address[0], "malformed-openflow")
+        datapath.close()

@@ -1,0 +1,136 @@
+"""What the NVEs' counters say at the moment: by rule, by meter, by reason, and for one move.
+
+What has to be added up of standing rules and of rules that have ended is added up in the moment
+when the answer comes in, and only if each rule is in one of the two: a switch reports the end of a
+rule some time after it has left its table.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from controller.core.authority import Authority
+from controller.core.drops import Reason
+from controller.core.move import Move
+from controller.core.move_actions import IN_FLIGHT
+from controller.core.pending_counters import COUNTED
+from controller.southbound import openflow
+from controller.southbound.sender import Carrier
+from controller.southbound.stats_requests import STATISTICS_TIMEOUT_S, Question, by_meter
+from nve.messages import Record
+from nve.pipeline.rules import Purpose, Rule
+
+FOR_NOBODY: Final = frozenset({Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI})
+"""Purposes of the rules that a packet matches which came to an NVE where its VM never was."""
+
+
+class Counts:
+    """Asks NVEs, and waits for their answers; not to be called with the lock held.
+
+    All raise KeyError for an NVE that is not connected, TimeoutError for one that does not answer.
+    """
+
+    def __init__(
+        self,
+        lock: threading.Condition,
+        authority: Authority,
+        carrier: Carrier,
+        trace: Sequence[Record],
+    ) -> None:
+        self._lock = lock
+        self._authority = authority
+        self._carrier = carrier
+        self._trace = trace
+
+    def by_rule(self, nve: str) -> list[tuple[Rule, int, int]]:
+        """Every rule of an NVE with its packets and bytes."""
+        return self._by_rule(nve, self._ask(nve, openflow.ask_statistics).answer())
+
+    def by_meter(self, nve: str) -> list[tuple[int, int, int]]:
+        """Every meter of an NVE by its number, with the packets that came to it and those it has
+        dropped."""
+        return by_meter(self._ask(nve, openflow.ask_meters))
+
+    def dropped(self) -> list[tuple[Reason, int]]:
+        """What all NVEs have dropped.  Of those that do not answer, what was known before."""
+        questions = {}
+        for nve in self._authority.book:
+            with suppress(KeyError):
+                flows = self._ask(nve, openflow.ask_statistics)
+                questions[nve] = (flows, self._ask(nve, openflow.ask_meters))
+        rules, meters = {}, {}
+        for nve, (flows, found) in questions.items():
+            with suppress(TimeoutError):
+                counted = self._by_rule(nve, flows.answer())
+                rules[nve] = [(rule, packets) for rule, packets, _ in counted]
+                meters[nve] = [(number, dropped) for number, _, dropped in by_meter(found)]
+        with self._lock:
+            return list(self._authority.tally.drops.total(rules, meters))
+
+    def astray(self, move: Move) -> int:
+        """Packets that came out of tunnels at a move's source NVE and had no business there, those
+        that went on in flight among them.
+
+        A number to be compared with another one, until the VM's next move: what came for nobody is
+        not told apart by VM.
+        """
+        deadline_s = time.monotonic() + STATISTICS_TIMEOUT_S
+        while True:
+            asked = self._ask(
+                move.source, openflow.ask_statistics, lambda found: [self._astray(move, found)]
+            )
+            (packets,) = asked.answer()
+            if packets is not None:
+                return int(packets)
+            with self._lock:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or not self._lock.wait(left_s):
+                    raise TimeoutError(f"{move.source} did not report the end of a rule")
+
+    def _astray(self, move: Move, found: Sequence[Any]) -> int | None:
+        """With the lock held, in the moment when the answer comes in.
+
+        None while a rule is gone and its last count is under way.
+        """
+        rules = self._authority.book.rules(move.source)
+        in_flight = {
+            rule.cookie
+            for rule in rules
+            if rule.purpose in IN_FLIGHT.values() and rule.about == move.system
+        }
+        # Told to go, and not gone yet: the NVE will report its end.
+        in_flight |= self._authority.owed_by(move.source, move.system)
+        if in_flight - {flow.cookie for flow in found}:
+            return None
+        for_nobody = {rule.cookie for rule in rules if rule.purpose in FOR_NOBODY}
+        looked_for = in_flight | for_nobody
+        standing = sum(int(flow.packet_count) for flow in found if flow.cookie in looked_for)
+        ended = sum(
+            int(str(record.details["packets"]))
+            for record in self._trace
+            if record.event in COUNTED and record.details["move"] == move.number
+        )
+        return standing + ended
+
+    def _by_rule(self, nve: str, found: Sequence[Any]) -> list[tuple[Rule, int, int]]:
+        with self._lock:
+            rules = {rule.cookie: rule for rule in self._authority.book.rules(nve)}
+        return [
+            (rules[flow.cookie], flow.packet_count, flow.byte_count)
+            for flow in found
+            if flow.cookie in rules
+        ]
+
+    def _ask(
+        self,
+        nve: str,
+        ask: Callable[[Any], Any],
+        read: Callable[[list[Any]], list[Any]] = list,
+    ) -> Question:
+        """`read` makes of the answer what is wanted of it, in the moment when it comes."""
+        with self._lock:
+            question = Question(nve)
+            self._carrier.ask(nve, ask, lambda found: question.take(read(found)))
+            return question

@@ -1,0 +1,109 @@
+"""The file that the NVA's state outlives its process in.
+
+    line 1     what the file is, its version, and which NVEs it is about
+    the rest   changes (`controller.core.snapshot`), in the order they were decided in
+
+Each line begins with the CRC-32 of what follows.  A change is on its line before anything of it is
+told to an NVE.  A last line without its end is a change that was being written when the process was
+killed: nobody has heard of it, and it is left out.  Any other damage is refused; half a state is
+worse than none.  When the changes have grown well beyond the state, the file is written anew, under
+another name, and takes the place of the old one in one step.
+
+It survives the death of the process, not of the machine: nothing waits for the disk.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from controller.core.snapshot import Change, decode, encode, merged
+
+FORMAT, VERSION = "vmmlab NVA state", 2
+"""Version 1 knew no handovers under way; an NVA that reads 1 only would leave them out."""
+REMEDY = "move it away, and the NVA starts with nothing: all VMs have to be associated again"
+LEAST_BYTES = 1 << 20
+"""A file that has grown by less than this is not written anew."""
+
+
+class Unreadable(ValueError):
+    """The file cannot be used; the message says why and what to do."""
+
+
+class Journal:
+    """The journal of one NVA.  `before` is what the process before this one left."""
+
+    def __init__(self, directory: Path, vteps: Mapping[str, str]) -> None:
+        """Raises Unreadable, OSError."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._path = directory / "journal"
+        self._header = {"format": FORMAT, "version": VERSION, "nves": dict(vteps)}
+        self._file: int | None = None
+        self.before = merged(self._read()) if self._path.exists() else Change()
+        self._rewrite(self.before)
+
+    def append(self, change: Change, whole: Callable[[], Change]) -> None:
+        """Write a change down; `whole` is asked for the state when it is time to write that.
+
+        Raises OSError; what is in the file then must not be added to.
+        """
+        if not change:
+            return
+        assert self._file is not None, "the journal is closed"
+        line = _line(encode(change))
+        if os.write(self._file, line) < len(line):
+            raise OSError(f"{self._path} has no room for another line")
+        self._appended += len(line)
+        if self._appended > max(LEAST_BYTES, 2 * self._size):
+            self._rewrite(whole())
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _rewrite(self, whole: Change) -> None:
+        new = self._path.with_suffix(".new")
+        written = _line(json.dumps(self._header).encode()) + _line(encode(whole))
+        new.write_bytes(written)
+        new.replace(self._path)
+        self.close()
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._size, self._appended = len(written), 0
+
+    def _read(self) -> list[Change]:
+        header, *lines = [self._checked(*line) for line in self._lines()]
+        found = json.loads(header)
+        if found["version"] > VERSION:
+            raise self._unreadable(
+                f"is of version {found['version']}, and this NVA reads up to {VERSION}"
+            )
+        if found != self._header | {"version": found["version"]}:
+            raise self._unreadable("is about other NVEs, or the same with other addresses")
+        changes = []
+        for number, line in enumerate(lines, 2):
+            try:
+                changes.append(decode(line))
+            except ValueError as error:
+                raise self._unreadable(f"cannot be understood in line {number}: {error}") from None
+        return changes
+
+    def _lines(self) -> list[tuple[int, bytes]]:
+        *whole, _torn = self._path.read_bytes().split(b"\n")
+        if not whole:
+            raise self._unreadable("does not say what it is")
+        return list(enumerate(whole, 1))
+
+    def _checked(self, number: int, line: bytes) -> bytes:
+        code, _, content = line.partition(b" ")
+        if code != b"%08x" % zlib.crc32(content):
+            raise self._unreadable(f"is damaged in line {number}")
+        return content
+
+    def _unreadable(self, why: str) -> Unreadable:
+        return Unreadable(f"{self._path} {why}; {REMEDY}")
+
+
+def _line(content: bytes) -> bytes:
+    return b"%08x %s\n" % (zlib.crc32(content), content)

@@ -1,0 +1,132 @@
+"""What callers ask for in vain: it is refused, and nothing has changed."""
+
+from dataclasses import replace
+
+import pytest
+
+from controller.core.authority import Authority, Refused
+from controller.core.dissemination import strategy
+from controller.core.move import MoveRequest
+from tests.helpers import promises
+from tests.helpers.authority import (
+    VM1,
+    VM2,
+    redirected,
+    state_of,
+)
+from tests.helpers.fabric import Fabric
+from tests.helpers.tenants import vm, vteps
+
+ASSOCIATIONS = {
+    "unknown NVE": (vm("vm9", 9, "nve9"), 40, "no NVE 'nve9' here; there are nve1, nve2, nve3"),
+    "reserved port": (vm("vm9", 9, "nve1"), 1, "port 1 is none; VM ports are 10 to 32511"),
+    "no port at all": (vm("vm9", 9, "nve1"), 32512, "port 32512 is none; VM ports are"),
+    "port taken": (vm("vm9", 9, "nve1"), 10, "port 10 of nve1 belongs to vm1"),
+    "associated": (VM1, 40, "vm1 is associated already; to bring it elsewhere, ask for a move"),
+    "name taken": (vm("vm1", 9, "nve1"), 40, "names and MACs are unique"),
+    "MAC taken": (vm("vm9", 1, "nve1"), 40, "names and MACs are unique"),
+    "IP taken": (replace(vm("vm9", 9, "nve1"), ipv4=VM2.ipv4), 40, "192.168.0.2 in VNI 5000"),
+}
+
+
+@pytest.mark.parametrize(("newcomer", "port", "complaint"), ASSOCIATIONS.values(), ids=ASSOCIATIONS)
+def test_an_association_that_cannot_be_is_refused_and_changes_nothing(
+    pulling: Fabric, newcomer, port: int, complaint: str
+) -> None:
+    before = state_of(pulling)
+
+    with pytest.raises(Refused, match=complaint):
+        pulling.ask(
+            pulling.authority.associate,
+            newcomer.name,
+            newcomer.tenant_system,
+            newcomer.addresses,
+            newcomer.nve,
+            port,
+        )
+
+    assert state_of(pulling) == before
+
+
+GOOD = MoveRequest("vm1", "nve3", 10, idle_s=2)
+REQUESTS = {
+    "unknown VM": (replace(GOOD, vm="vm9"), "no VM 'vm9' here; there are vm1, vm2"),
+    "unknown NVE": (replace(GOOD, to="nve9"), "no NVE 'nve9' here"),
+    "there already": (replace(GOOD, to="nve1"), "vm1 is at nve1 already; name another NVE"),
+    "in flight": (replace(GOOD, in_flight="bounce"), "in_flight is 'bounce', not tunnel or drop"),
+    "no end": (replace(GOOD, idle_s=0), "say either idle_s or timer_s"),
+    "two ends": (replace(GOOD, timer_s=5), "say either idle_s or timer_s"),
+    "port taken": (replace(GOOD, to="nve2", port=11), "port 11 of nve2 belongs to vm2"),
+    "reserved port": (replace(GOOD, port=9), "port 9 is none"),
+}
+
+
+@pytest.mark.parametrize(("request_", "complaint"), REQUESTS.values(), ids=REQUESTS)
+def test_a_move_that_cannot_be_is_refused_and_changes_nothing(
+    pulling: Fabric, request_: MoveRequest, complaint: str
+) -> None:
+    before = state_of(pulling)
+
+    with pytest.raises(Refused, match=complaint):
+        pulling.ask(pulling.authority.request_move, request_)
+
+    assert state_of(pulling) == before
+
+
+def test_a_second_move_of_a_vm_waits_for_the_first(pulling: Fabric) -> None:
+    redirected(pulling)
+
+    with pytest.raises(Refused, match=r"still being moved to nve3 \(redirected\); wait until"):
+        pulling.request_move("vm1", "nve2")
+
+
+@pytest.mark.parametrize("nve", ["nve1", "nve3"])
+def test_a_move_needs_both_of_its_nves(pulling: Fabric, nve: str) -> None:
+    pulling.disconnect(nve)
+
+    with pytest.raises(Refused, match=f"{nve} is not connected to the NVA"):
+        pulling.request_move("vm1", "nve3")
+
+
+def test_a_move_is_told_to_go_on_in_order(pulling: Fabric) -> None:
+    move = pulling.request_move("vm1", "nve3")
+    before = state_of(pulling)
+
+    for out_of_turn in (pulling.depart, pulling.activate):
+        with pytest.raises(Refused, match="move 1 of vm1: a move that is preparing cannot take"):
+            out_of_turn(move)
+    for number in (0, 2, -1):
+        with pytest.raises(Refused, match=f"there is no move number {number}"):
+            pulling.ask(pulling.authority.depart, number)
+
+    assert state_of(pulling) == before
+
+
+def test_only_a_place_that_a_vm_has_left_is_dissociated(pulling: Fabric) -> None:
+    for vm_name, nve, complaint in (
+        ("vm9", "nve1", "no VM 'vm9' here"),
+        ("vm1", "nve9", "no NVE 'nve9' here"),
+        ("vm1", "nve2", "vm1 has no port at nve2"),
+        ("vm1", "nve1", "vm1 is active at nve1; move it away first"),
+    ):
+        with pytest.raises(Refused, match=complaint):
+            pulling.ask(pulling.authority.dissociate, vm_name, nve)
+
+
+def test_a_vm_that_may_come_back_keeps_its_place(pulling: Fabric) -> None:
+    """A move that is redirected can still be rolled back: the source's port is needed."""
+    move = redirected(pulling)
+
+    with pytest.raises(Refused, match="has not arrived anywhere yet and may come back to nve1"):
+        pulling.ask(pulling.authority.dissociate, "vm1", "nve1")
+
+    pulling.ask(pulling.authority.cancel, move.number)
+    pulling.settle()
+    assert promises.unreached(pulling) == []
+
+
+def test_an_nve_of_somebody_else_is_refused() -> None:
+    authority = Authority(vteps(), strategy("push", None))
+
+    with pytest.raises(Refused, match="no NVE 'nve9' here; there are nve1, nve2, nve3"):
+        authority.nve_connected("nve9", 0)
