@@ -13,9 +13,9 @@ from collections.abc import Callable
 from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
-from experiments.lab import Lab
-from experiments.resolving import resolve
-from experiments.scenario import Scenario
+from experiments.run.lab import Lab
+from experiments.scenario.load import resolve
+from experiments.scenario.schema import Scenario
 
 NVES, VMS = 3, 6
 

@@ -4,9 +4,9 @@
     python -m benchmarks.failures nve-dies     one kind of failure
     python -m benchmarks.failures --end-marker    either, with end markers
 
-Each pair of `experiments.failures.OUTCOMES` is a run of its own: vm1 goes from nve1 to nve2, with a
-correspondent behind each of three NVEs.  Of *bystanders* only those flows are looked at whose NVEs
-have not failed: they must not notice anything.
+Each pair of `experiments.scenario.failures.OUTCOMES` is a run of its own: vm1 goes from nve1 to
+nve2, with a correspondent behind each of three NVEs.  Of *bystanders* only those flows are looked
+at whose NVEs have not failed: they must not notice anything.
 """
 
 import argparse
@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import record
 from experiments.errors import RunError
-from experiments.failures import (
+from experiments.measure import results
+from experiments.measure.results import Recorder, Result
+from experiments.run.run import Options, run
+from experiments.scenario.failures import (
     DESTINATION,
     OF_ONE_NVE,
     OTHER,
@@ -29,10 +31,8 @@ from experiments.failures import (
     Kind,
     Moment,
 )
-from experiments.record import Recorder, Result
-from experiments.resolving import resolve
-from experiments.run import Options, run
-from experiments.scenario import Scenario
+from experiments.scenario.load import resolve
+from experiments.scenario.schema import Scenario
 
 FOR_S = {
     Kind.NVE_DIES: 2.0,
@@ -135,7 +135,7 @@ def carry_out(case: Case, scenario: Scenario, place: Path) -> Observed:
             outcome = run(scenario, recorder.run(), Options())
     except RunError as error:
         return Observed("none", [str(error)], 0, 0, 0.0)
-    return observe(case, outcome.problems, record.load(place))
+    return observe(case, outcome.problems, results.load(place))
 
 
 def report(kinds: Sequence[str], changes: Mapping[str, Any]) -> int:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from experiments.lab import Lab
-from experiments.resolving import resolve
-from experiments.scenario import Scenario
+from experiments.run.lab import Lab
+from experiments.scenario.load import resolve
+from experiments.scenario.schema import Scenario
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
 from nve.hypervisor.plug import NIC

@@ -31,8 +31,8 @@ import pandas as pd
 from benchmarks.control import FLOW_MOD, PACKET_IN, PACKET_OUT, Watch
 from benchmarks.side_by_side import BARE_PORT, TIMEOUT_S, SideBySide, Vms, ip, mac
 from experiments import machine
-from experiments.nva import OPENFLOW_PORT
-from experiments.scenario import Overlay
+from experiments.overlays.nvo3.nva import OPENFLOW_PORT
+from experiments.scenario.schema import Overlay
 from nve.linux import namespace
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire import frames

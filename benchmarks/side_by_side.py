@@ -20,8 +20,8 @@ from controller.southbound import openflow
 from controller.southbound.framework import ofproto, parser
 from controller.southbound.openflow import Switch
 from experiments.machine import ROOT
-from experiments.nva import OPENFLOW_PORT, Nva
-from experiments.scenario import Overlay
+from experiments.overlays.nvo3.nva import OPENFLOW_PORT, Nva
+from experiments.scenario.schema import Overlay
 from nve.linux.wait import wait_until
 from nve.model import Mac, VmSpec, vni
 from nve.ovs.bridge import INTEGRATION

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from controller.core import move_fsm
 from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, Step
-from experiments import failures
-from experiments.failures import OUTCOMES, Moment
+from experiments.scenario import failures
+from experiments.scenario.failures import OUTCOMES, Moment
 
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER.parent))  # tests are no installed package

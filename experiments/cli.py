@@ -24,8 +24,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from experiments.run import Options
-    from experiments.scenario import Scenario
+    from experiments.run.run import Options
+    from experiments.scenario.schema import Scenario
     from experiments.sweep import Sweep
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -74,13 +74,13 @@ def doctor(as_json: Json = False) -> None:
 @app.command(name="list")
 def list_everything(as_json: Json = False) -> None:
     """The scenarios and topologies there are, with a sentence each."""
-    from experiments import content as contents
-    from experiments import resolving
+    from experiments.scenario import load
+    from experiments.scenario import yaml_source as contents
     from topologies import catalogue
 
     found = {
         path.stem: str(contents.read(path).get("says", ""))
-        for path in sorted(resolving.FOLDER.glob("*.yaml"))
+        for path in sorted(load.FOLDER.glob("*.yaml"))
     }
     topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
     if as_json:
@@ -112,15 +112,15 @@ def run(
     The result holds every packet's fate, every event, the metrics, plots and a report.
     """
     with _mistakes_are_sentences():
-        from experiments import content as contents
-        from experiments import resolving
-        from experiments.run import Options, require_machine
+        from experiments.run.run import Options, require_machine
+        from experiments.scenario import load
+        from experiments.scenario import yaml_source as contents
 
-        file = resolving.find(scenario)
+        file = load.find(scenario)
         changes = dict(contents.setting(text) for text in settings or [])
         content = contents.read(file)
-        whole = resolving.resolve(content, str(file), changes)
-        variants = resolving.variants(content, str(file), changes)
+        whole = load.resolve(content, str(file), changes)
+        variants = load.variants(content, str(file), changes)
         options = Options(framework=framework, pcap=pcap)
         require_machine(options)
         _run_all(whole, _repeated(variants, repeat), out_directory, options)
@@ -140,18 +140,19 @@ def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenari
 def _run_all(
     whole: "Scenario", runs: "dict[str, Scenario]", directory: Path | None, options: "Options"
 ) -> None:
-    from experiments import findings, record, report, summary
-    from experiments import run as running
-    from experiments.plots import draw_all
+    from experiments.measure import results
+    from experiments.report import html, narrative, tables
+    from experiments.report.plots import draw_all
+    from experiments.run import run as running
 
     place = directory or running.default_place(whole.name)
     problems = _record_all(whole, runs, place, options)
     with out.status("drawing plots"):
         draw_all(place)
-        page = report.write_report(place)
-    result = record.load(place)
-    out.print(summary.drawn(summary.tables(result)))
-    for sentence in findings.headlines(result):
+        page = html.write_report(place)
+    result = results.load(place)
+    out.print(tables.drawn(tables.tables(result)))
+    for sentence in narrative.headlines(result):
         out.print(sentence, markup=False, highlight=False)
     out.print(f"report  {page}", markup=False, soft_wrap=True)
     _tell(problems)
@@ -161,13 +162,13 @@ def _record_all(
     whole: "Scenario", runs: "dict[str, Scenario]", place: Path, options: "Options"
 ) -> list[str]:
     """A result with these runs at `place`; what makes it not valid, in sentences."""
-    from experiments import record
-    from experiments import run as running
-    from experiments.resolving import as_mapping
+    from experiments.measure import results
+    from experiments.run import run as running
+    from experiments.scenario.load import as_mapping
 
     problems: list[str] = []
     names = list(runs) if list(runs) != [""] else None
-    with record.Recorder.create(place, variants=names) as recorder:
+    with results.Recorder.create(place, variants=names) as recorder:
         if names:
             recorder.overall(as_mapping(whole), {"name": whole.name, "command": sys.argv})
         for name, each in runs.items():
@@ -214,26 +215,26 @@ def sweep(
     topology.link.delay_ms=0,1,10[/bold]
     """
     with _mistakes_are_sentences():
-        from experiments import content as contents
-        from experiments import resolving
         from experiments.machine import ROOT
-        from experiments.run import Options, require_machine
+        from experiments.run.run import Options, require_machine
+        from experiments.scenario import load
+        from experiments.scenario import yaml_source as contents
         from experiments.sweep import Sweep, cells
 
-        file = resolving.find(scenario)
+        file = load.find(scenario)
         content = contents.read(file)
         changes = dict(contents.setting(text) for text in settings or [])
         varied = contents.matrix(vary)
         matrix = cells(varied)
         planned = {
             cell.name: (
-                resolving.resolve(content, str(file), {**changes, **cell.settings}),
-                resolving.variants(content, str(file), {**changes, **cell.settings}),
+                load.resolve(content, str(file), {**changes, **cell.settings}),
+                load.variants(content, str(file), {**changes, **cell.settings}),
             )
             for cell in matrix
         }  # all of them before the first is run: a mistake in the last is told now
         require_machine(Options())
-        name = resolving.resolve(content, str(file), changes).name
+        name = load.resolve(content, str(file), changes).name
         plan = {"scenario": content, "set": changes, "vary": varied}
         place = out_directory or ROOT / "results" / f"sweep-{name}"
         _sweep_all(Sweep.begin(place, matrix, plan), planned)
@@ -241,8 +242,8 @@ def sweep(
 
 def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Scenario]]]") -> None:
     from experiments.errors import RunError
-    from experiments.run import Options
-    from experiments.summary import drawn
+    from experiments.report.tables import drawn
+    from experiments.run.run import Options
     from experiments.sweep import SUMMARY, table
 
     problems: list[str] = []
@@ -273,7 +274,7 @@ def _show(status: "Status", title: str, what: str) -> None:
 def plot(results: ResultPaths) -> None:
     """Draw the plots of recorded results again.  Needs no root and no network."""
     with _mistakes_are_sentences():
-        from experiments.plots import draw_all
+        from experiments.report.plots import draw_all
 
         for result in results:
             for file in draw_all(result):
@@ -286,7 +287,7 @@ def report(
 ) -> None:
     """Write a recorded result's report.html again.  Needs no root and no network."""
     with _mistakes_are_sentences():
-        from experiments.report import write_report
+        from experiments.report.html import write_report
 
         out.print(str(write_report(result)), markup=False, soft_wrap=True)
 
@@ -301,13 +302,13 @@ def shell(
 ) -> None:
     """Mininet's command line on a topology with an overlay: move VMs by hand and look inside."""
     with _mistakes_are_sentences():
-        from experiments import content as contents
-        from experiments import resolving
-        from experiments.run import Options, require_machine
+        from experiments.run.run import Options, require_machine
+        from experiments.scenario import load
+        from experiments.scenario import yaml_source as contents
         from experiments.shell import default_scenario, open_shell
 
         changes = dict(contents.setting(text) for text in settings or [])
-        chosen = resolving.resolve(default_scenario(topology), f"topology {topology}", changes)
+        chosen = load.resolve(default_scenario(topology), f"topology {topology}", changes)
         require_machine(Options())
         open_shell(chosen, out)
 
@@ -316,14 +317,14 @@ def shell(
 def clean() -> None:
     """Remove what a crashed run left on this machine, and nothing else."""
     with _mistakes_are_sentences():
-        from experiments import record
         from experiments.machine import ROOT
-        from experiments.run import require_root
+        from experiments.measure import results
+        from experiments.run.run import require_root
         from topologies.emulation.session import leftovers
 
         require_root()
         said = [sentence for leftover in leftovers() for sentence in leftover.remove()]
-        for partial in record.partials(ROOT / "results"):
+        for partial in results.partials(ROOT / "results"):
             shutil.rmtree(partial)
             said.append(f"removed {partial}, which a run did not finish")
         for sentence in said:

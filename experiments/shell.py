@@ -12,14 +12,14 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from experiments.complaints import complaints
 from experiments.errors import RunError, UsageError
-from experiments.lab import Lab
-from experiments.moves import Move
-from experiments.nva import NvaError
 from experiments.overlays import Refused
-from experiments.run import FAILURES
-from experiments.scenario import Scenario
+from experiments.overlays.nvo3.nva import NvaError
+from experiments.run.lab import Lab
+from experiments.run.run import FAILURES
+from experiments.scenario.errors import complaints
+from experiments.scenario.moves import Move
+from experiments.scenario.schema import Scenario
 from topologies import catalogue
 from topologies.emulation.nodes import CommandLine
 

@@ -22,10 +22,10 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.record import Result, ResultError, load
-from experiments.summary import Table
-from experiments.totals import RunTotals, of_run
-from experiments.wording import count, milliseconds
+from experiments.measure.results import Result, ResultError, load
+from experiments.measure.totals import RunTotals, of_run
+from experiments.report.format import count, milliseconds
+from experiments.report.tables import Table
 
 if TYPE_CHECKING:
     import pandas as pd

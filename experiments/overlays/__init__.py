@@ -7,7 +7,7 @@ overlay is one file here, with a class that offers this interface; `nvo3` is the
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from experiments.events import Event
+from experiments.measure.trace import Event
 from nve.model import VmSpec
 
 

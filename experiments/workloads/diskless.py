@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.events import Event
+from experiments.measure.trace import Event
 from experiments.probes.fleet import Spawn
 from experiments.workloads import WorkloadError, rarp
 from nve.model import VmSpec

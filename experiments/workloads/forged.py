@@ -1,4 +1,5 @@
-"""The frames of an attack, one after the other and then again (see `experiments.attacks`)."""
+"""The frames of an attack, one after the other and then again (see
+`experiments.scenario.attacks`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

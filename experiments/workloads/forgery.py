@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from experiments.events import Event
+from experiments.measure.trace import Event
 from experiments.workloads import WorkloadError
 
 Start: TypeAlias = Callable[..., "subprocess.Popen[Any]"]

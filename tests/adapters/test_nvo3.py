@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from controller.core.move_fsm import Phase
-from experiments.nva import NvaAway, NvaError
-from experiments.overlays import Refused, Relocation, nvo3
-from experiments.overlays.nvo3 import Nvo3
-from experiments.scenario import Overlay
+from experiments.overlays import Refused, Relocation
+from experiments.overlays.nvo3 import overlay as overlay_module
+from experiments.overlays.nvo3.nva import NvaAway, NvaError
+from experiments.overlays.nvo3.overlay import Nvo3
+from experiments.scenario.schema import Overlay
 from nve.model import vni
 from nve.pipeline.flow_dump import Row, words
 from nve.pipeline.rules import Purpose, Rule, Table, Tunnel
@@ -23,7 +24,7 @@ MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
 @pytest.fixture(autouse=True)
 def asks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """This NVA is back, or not, at any time."""
-    monkeypatch.setattr(nvo3, "AGAIN_S", 0.005)
+    monkeypatch.setattr(overlay_module, "AGAIN_S", 0.005)
 
 
 class FakeNva:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from experiments import table_checks
-from experiments.nva import NvaAway
-from experiments.table_checks import TableChecks
+from experiments.overlays.nvo3.nva import NvaAway
+from experiments.run import table_checks
+from experiments.run.table_checks import TableChecks
 
 SETTLED_S = 0.1
 WRONG = ["nve3 holds 1 rules otherwise"]

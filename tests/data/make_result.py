@@ -7,7 +7,7 @@ versions stay as they are: that they can still be read and plotted is what they 
 import shutil
 from pathlib import Path
 
-from experiments.record import SCHEMA_VERSION
+from experiments.measure.results import SCHEMA_VERSION
 from tests.helpers.synthetic import write_result
 
 RATE_PPS = 50

@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments import metrics, totals
-from experiments.events import Event
-from experiments.record import Recorder
+from experiments.measure import metrics, totals
+from experiments.measure.results import Recorder
+from experiments.measure.trace import Event
 from tests.helpers import synthetic
 from tests.helpers.packets import MS, START_NS, packets
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from experiments.packets import Samples
+from experiments.measure.packets import Samples
 
 MS = 1_000_000
 START_NS = 1_700_000_000_000_000_000

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from experiments import record, resolving
-from experiments.content import read
-from experiments.record import Recorder, Result
-from experiments.resolving import resolve
-from experiments.run import Options, Outcome, run
-from experiments.scenario import Scenario
+from experiments.measure import results
+from experiments.measure.results import Recorder, Result
+from experiments.run.run import Options, Outcome, run
+from experiments.scenario import load
+from experiments.scenario.load import resolve
+from experiments.scenario.schema import Scenario
+from experiments.scenario.yaml_source import read
 
 FLOW_RATE_PPS = 500
 WHERE = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}
@@ -38,7 +39,7 @@ def scenario(**changes: Any) -> Scenario:
 
 def packaged(name: str, variant: str, changes: Mapping[str, Any]) -> Scenario:
     """A variant of a scenario that comes with vmmlab; `changes` go before those of the variant."""
-    file = resolving.find(name)
+    file = load.find(name)
     content = read(file)
     whole = {**content, "variants": {}}
     return resolve(whole, str(file), {**content["variants"][variant], **changes})
@@ -58,7 +59,7 @@ def recorded(wanted: Scenario, out: Path, framework: str = "os-ken") -> tuple[Ou
     """The outcome and the result of a real run."""
     with Recorder.create(out) as recorder:
         outcome = run(wanted, recorder.run(), Options(framework=framework))
-    return outcome, record.load(out)
+    return outcome, results.load(out)
 
 
 def times_of(result: Result, event: str) -> list[int]:

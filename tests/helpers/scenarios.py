@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from experiments import resolving
-from experiments.content import ScenarioError
-from experiments.scenario import Scenario
+from experiments.scenario import load
+from experiments.scenario.schema import Scenario
+from experiments.scenario.yaml_source import ScenarioError
 
 GOOD: dict[str, Any] = {
     "name": "good",
@@ -31,7 +31,7 @@ GOOD: dict[str, Any] = {
 
 def resolved(**changes: Any) -> Scenario:
     """The good scenario with some keys (dotted, `__` for a dot) changed."""
-    return resolving.resolve(
+    return load.resolve(
         GOOD, "good.yaml", {key.replace("__", "."): value for key, value in changes.items()}
     )
 
@@ -39,7 +39,7 @@ def resolved(**changes: Any) -> Scenario:
 def complaint(content: dict[str, Any], **changes: Any) -> str:
     """What is said about a scenario, of `my.yaml`, that is to be refused."""
     with pytest.raises(ScenarioError) as refused:
-        resolving.resolve(content, "my.yaml", changes)
+        load.resolve(content, "my.yaml", changes)
     return str(refused.value)
 
 

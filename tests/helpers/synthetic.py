@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from experiments import metrics
-from experiments.events import Event
-from experiments.packets import NEVER
+from experiments.measure import metrics
+from experiments.measure.packets import NEVER
+from experiments.measure.results import Recorder
+from experiments.measure.trace import Event
 from experiments.probes.pacing import NS_PER_S
-from experiments.record import Recorder
 
 START_NS = 1_700_000_000 * NS_PER_S
 DURATION_S = 11.0

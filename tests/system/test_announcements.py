@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.events import Move, moves_of
-from experiments.record import Result
+from experiments.measure.results import Result
+from experiments.measure.trace import Move, moves_of
 from nve.hypervisor.announcer import Announcer
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments import record
 from experiments.machine import ROOT
+from experiments.measure import results
 from nve.linux.capabilities import cgroup2_mount
 from tests.helpers.command import NOBODY, TINY, VMMLAB, as_nobody, complaint, vmmlab
 from tests.helpers.footprint import footprint
@@ -119,7 +119,7 @@ def test_a_run_gives_a_table_and_names_the_report(
 
 @pytest.mark.shows("T2", "T5")
 def test_a_run_gives_a_whole_result(result: Path) -> None:
-    loaded = record.load(result)
+    loaded = results.load(result)
 
     assert {path.name for path in result.iterdir()} == FILES | NEW_FILES | {
         "plots",
@@ -148,8 +148,8 @@ def test_a_result_repeats_itself(result: Path, tmp_path: Path) -> None:
     done = vmmlab("run", result / "scenario.yaml", "--repeat", "2", "--out", tmp_path / "again")
 
     assert done.returncode == 0, done.stderr
-    again = record.load(tmp_path / "again")
-    once = record.load(result)
+    again = results.load(tmp_path / "again")
+    once = results.load(result)
     assert again.variants == ["1", "2"]
     for number, repeated in enumerate(again.runs.values()):
         assert repeated.scenario == {**once.scenario, "seed": once.scenario["seed"] + number}
@@ -399,7 +399,7 @@ def test_being_terminated_is_being_interrupted(
 
 def test_a_killed_run_is_cleaned_away(scenario: Path) -> None:
     """Also what it had begun to record; what was there before is left alone."""
-    results = set((ROOT / "results").glob("*"))
+    before = set((ROOT / "results").glob("*"))
     with Terminal([*VMMLAB, "run", str(scenario), "--set", "name=killed", *LONG]) as run:
         while_a_vm_is_paused(run)
         had = footprint(run.process.pid)
@@ -416,7 +416,7 @@ def test_a_killed_run_is_cleaned_away(scenario: Path) -> None:
     assert f"removed {partial}, which a run did not finish" in cleaned.stdout
     assert had.remains() is None
     assert not partial.exists()
-    assert set((ROOT / "results").glob("*")) == results
+    assert set((ROOT / "results").glob("*")) == before
     assert vmmlab("clean").stdout == "nothing to clean\n"
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lab import Lab
-from experiments.moves import Move
-from experiments.resolving import as_mapping
-from experiments.scenario import Scenario
+from experiments.run.lab import Lab
+from experiments.scenario.load import as_mapping
+from experiments.scenario.moves import Move
+from experiments.scenario.schema import Scenario
 from experiments.workloads import rarp
 from experiments.workloads.diskless import Diskless
 from nve.hypervisor.plug import NIC

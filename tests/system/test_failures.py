@@ -14,8 +14,14 @@ import pandas as pd
 import pytest
 
 from benchmarks.failures import TENANTS, WITH_END_MARKERS, carry_out, observe, trial
-from experiments import metrics, record
-from experiments.failures import (
+from experiments.measure import metrics, results
+from experiments.measure.results import Recorder, Result
+from experiments.overlays import Relocation
+from experiments.overlays.nvo3.overlay import Nvo3
+from experiments.run.lab import Lab
+from experiments.run.orchestrator import MoveUndone
+from experiments.run.run import Run
+from experiments.scenario.failures import (
     ALL,
     DESTINATION,
     OF_ONE_NVE,
@@ -26,13 +32,7 @@ from experiments.failures import (
     Kind,
     Moment,
 )
-from experiments.lab import Lab
-from experiments.moves import Move
-from experiments.orchestrator import MoveUndone
-from experiments.overlays import Relocation
-from experiments.overlays.nvo3 import Nvo3
-from experiments.record import Recorder, Result
-from experiments.run import Run
+from experiments.scenario.moves import Move
 from nve.hypervisor import freezer
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline.rules import Table
@@ -123,12 +123,12 @@ def has_its_outcome(case: Case, moment: Moment, out: Path, **changes: Any) -> No
     if case[0] is Kind.CONTROL_CUT:
         # NVEs forward what they were told; a gate may wait for a marker for `end_marker_s`, 1 s.
         assert came.silence_ms < 2000
-    story = [event.name for event in record.load(out).events]
+    story = [event.name for event in results.load(out).events]
     assert story.count("failure-injected") == story.count("failure-ended") == 1
 
 
 def test_without_holding_a_paused_vm_goes_back_to_a_source_that_has_died(tmp_path: Path) -> None:
-    """It has not been redirected then (see `experiments.failures`)."""
+    """It has not been redirected then (see `experiments.scenario.failures`)."""
     case = (Kind.NVE_DIES, SOURCE)
     changes = {"overlay.hold": False}
     came = carry_out(case, trial(case, Moment.PAUSED, **changes), tmp_path / "result")
@@ -337,4 +337,4 @@ def made_up(out: Path, losses: Mapping[str, int]) -> Result:
         run.events(trace)
         run.packets(sent)
         run.moves(metrics.table(sent, trace, homes))
-    return record.load(out)
+    return results.load(out)

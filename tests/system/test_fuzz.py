@@ -21,9 +21,9 @@ from typing import Any
 
 import pytest
 
-from experiments.lab import Lab
-from experiments.nva import OPENFLOW_PORT
-from experiments.traffic import Traffic
+from experiments.overlays.nvo3.nva import OPENFLOW_PORT
+from experiments.run.lab import Lab
+from experiments.run.traffic import Traffic
 from experiments.workloads import forged
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside

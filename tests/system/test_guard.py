@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from experiments.lab import Lab
-from experiments.moves import Move
+from experiments.run.lab import Lab
+from experiments.scenario.moves import Move
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside, run_in
 from nve.model import BROADCAST, VmSpec

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from experiments.record import Result
-from experiments.scenario import Scenario
-from experiments.totals import DAMAGE, of_run
+from experiments.measure.results import Result
+from experiments.measure.totals import DAMAGE, of_run
+from experiments.scenario.schema import Scenario
 from tests.helpers.runs import packaged, recorded, times_of
 
 SLOWLY = {"traffic.*.rate_pps": 200}

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from benchmarks.flood import NO_LIMIT
-from experiments.lab import Lab
-from experiments.moves import Move
+from experiments.run.lab import Lab
+from experiments.scenario.moves import Move
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
 from nve.hypervisor.plug import NIC

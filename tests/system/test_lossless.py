@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from experiments.record import Result
-from experiments.totals import DAMAGE
+from experiments.measure.results import Result
+from experiments.measure.totals import DAMAGE
 from tests.helpers.runs import packaged, recorded
 
 MOVES = 6

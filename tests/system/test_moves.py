@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.events import Event
-from experiments.record import Result
+from experiments.measure.results import Result
+from experiments.measure.trace import Event
 from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario, times_of
 
 THIRD = "vm4>vm1/ipv4"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from experiments.record import Result
+from experiments.measure.results import Result
 from tests.helpers.runs import probe, recorded, scenario
 
 FAR = {"kind": "two-site", "nves_per_site": 2, "link": {"delay_ms": 0.2}, "wan": {"delay_ms": 10}}

@@ -14,9 +14,9 @@ from subprocess import PIPE
 
 import pytest
 
-from experiments.events import Event
-from experiments.lab import Lab
-from experiments.moves import Move
+from experiments.measure.trace import Event
+from experiments.run.lab import Lab
+from experiments.scenario.moves import Move
 from tests.helpers.runs import scenario
 from tests.helpers.streams import (
     ALWAYS_DISCOVER,

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 import pytest
 
 from controller.core.dissemination import strategy
-from experiments.lab import Lab
+from experiments.run.lab import Lab
 from nve.model import BROADCAST, VmSpec, mac
 from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION
 from nve.pipeline.evaluator import Frame

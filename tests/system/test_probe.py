@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.packets import flows_of, lost_mask
+from experiments.measure.packets import flows_of, lost_mask
 from experiments.probes.fleet import ProbeError, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan
 from experiments.workloads import WorkloadError

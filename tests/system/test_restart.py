@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.failures import Kind, Moment
+from experiments.scenario.failures import Kind, Moment
 from tests.helpers.runs import recorded, scenario
 
 RATE_PPS = 100

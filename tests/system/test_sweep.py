@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments import record
+from experiments.measure import results
 from nve.linux.capabilities import netem_available
 from tests.helpers.command import TINY, complaint, vmmlab
 
@@ -38,7 +38,7 @@ def test_every_combination_is_a_result_and_a_line_of_the_table(
     assert swept.returncode == 0, swept.stderr
     assert sorted(path.name for path in (out / "cells").iterdir()) == sorted(CELLS)
     for name in CELLS:
-        assert record.load(out / "cells" / name).manifest["valid"] is True
+        assert results.load(out / "cells" / name).manifest["valid"] is True
     summary = pd.read_csv(out / "summary.csv")
     assert summary["traffic.*.rate_pps"].tolist() == [50, 50, 100, 100]
     assert summary["moves.0.pause_ms"].tolist() == [0, 20, 0, 20]
@@ -60,7 +60,7 @@ def test_it_goes_on_where_it_was(
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("is there already") == 3
-    assert record.load(missing).manifest["valid"] is True
+    assert results.load(missing).manifest["valid"] is True
     now = {path.name: path.stat().st_mtime_ns for path in (begun / "cells").iterdir()}
     assert {name: now[name] for name in kept} == kept
     assert len(pd.read_csv(begun / "summary.csv")) == 4

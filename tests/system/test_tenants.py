@@ -6,12 +6,12 @@ of each attack how often it was tried, where, and what became of it.
 
 import pytest
 
-from experiments import attacks
-from experiments.content import read
-from experiments.record import Recorder, Result, load
-from experiments.resolving import find, resolve
-from experiments.run import Options, Outcome, run
-from experiments.scenario import Scenario
+from experiments.measure.results import Recorder, Result, load
+from experiments.run.run import Options, Outcome, run
+from experiments.scenario import attacks
+from experiments.scenario.load import find, resolve
+from experiments.scenario.schema import Scenario
+from experiments.scenario.yaml_source import read
 
 SHORTER = {
     "duration_s": 5,

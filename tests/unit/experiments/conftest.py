@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import plots
-
-RECORDED = Path(__file__).parents[2] / "data" / "result-v1"
+from experiments.report import plots
+from tests.helpers.data import RECORDED
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from experiments.record import ResultError
+from experiments.measure.results import ResultError
 from experiments.sweep import FLOWS, MOVES, SUMMARY, Sweep, cells, table
 from tests.helpers import many_moves
 

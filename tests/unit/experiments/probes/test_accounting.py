@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.measure.results import PACKET_COLUMNS
 from experiments.probes.accounting import account
-from experiments.record import PACKET_COLUMNS
 
 FLOWS = ("vm2>vm1/ipv4", "vm3>vm1/ipv6")
 

@@ -1,13 +1,11 @@
 """Captured output of iperf3's client becomes samples."""
 
-from pathlib import Path
-
 import pytest
 
 from experiments.workloads.iperf3 import BulkPlan
 from experiments.workloads.iperf3_output import Interval, Sample, parse_interval, samples
+from tests.helpers.data import DATA
 
-DATA = Path(__file__).parents[3] / "data"
 SERVER = (DATA / "iperf3_server.txt").read_text().splitlines()
 CLIENT = (DATA / "iperf3_client.txt").read_text().splitlines()
 START_NS = 50_000_000_000

@@ -1,0 +1,295 @@
+"""What a move did to traffic: definitions, and nothing but definitions.
+
+`packets` defines loss, delay, duplication and reordering, `attribution` which packets belong to
+which move.
+
+*Guest blackout and network recovery are different things*: `pause_ms` is what the hypervisor
+causes, `recovery_ms` what the network adds after the VM runs again.  A part of that is none of the
+overlay's doing: `recovery_excess_ms` leaves out the underlay's own delay, too.  Of a packet that
+was sent before the resume, that is what was left of its way then: nothing, if it only waited.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+import pandas as pd
+
+from controller.core.pending_counters import COUNTED
+from experiments.measure.attribution import Ends, Window, moves_for, place_of, windows
+from experiments.measure.packets import (
+    NS_PER_MS,
+    Delay,
+    Fates,
+    Samples,
+    delay_variation_ms,
+    duplicates,
+    flows_of,
+    longest_silence_ns,
+)
+from experiments.measure.trace import Event, Move, moves_of
+
+WAITING_TIME_S = 2.0
+"""Tmax unless the run says otherwise."""
+
+_NS_PER_S = 1_000_000_000
+_RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed")
+
+
+@dataclass(frozen=True)
+class MoveMetrics:
+    """What a move took, whatever the flow.  None: the event it is computed from did not happen."""
+
+    move: int
+    vm: str
+    from_nve: str
+    to_nve: str
+    outcome: str
+    announce: str | None
+    """How the VM was to announce itself."""
+    pause_asked_ms: float | None
+    request_to_completion_ms: float | None
+    """From the request until the NVA calls the move completed."""
+    pause_ms: float | None
+    """Guest blackout: the VM did not run."""
+    convergence_ms: float | None
+    """From resume until no NVE holds an old entry."""
+    tunnelled_packets: int | None
+    tunnelled_bytes: int | None
+    """What the source NVE forwarded in flight (R4.1.4)."""
+    dropped_at_source_packets: int | None
+    """What it dropped instead (`in_flight: drop`)."""
+    in_flight_lifetime_ms: float | None
+    packets_via_source_after_convergence: int | None
+    """Has to be 0 (R3.4: no triangular routing)."""
+
+
+@dataclass(frozen=True)
+class FlowMetrics:
+    """What one flow felt of one move."""
+
+    flow: str
+    role: str
+    correspondent_nve: str | None
+    """Behind which the VM's correspondent is; of a reference flow, the sender."""
+    sent: int
+    lost: int
+    late: int
+    duplicated: int
+    reordered: int
+    loss_derived_ms: float | None
+    """Lost packets times the interval (RFC 6413: loss-derived time)."""
+    blackout_ms: float | None
+    """The longest silence that reaches into the move, minus the interval."""
+    sender_gap_ms: float | None
+    """The longest time between two sends, minus the interval: a silence that the sender caused."""
+    recovery_ms: float | None
+    """From resume to the first arrival, minus the interval: what the network adds to the pause."""
+    recovery_excess_ms: float | None
+    """The same minus the delay that the flow has anyway, and minus its sender's lateness."""
+    stale_ms: float | None
+    """How long after the resume the correspondent's NVE kept its old entry."""
+    delay_variation_ms: float | None
+    delay_before_p50_ms: float | None
+    delay_before_p99_ms: float | None
+    delay_before_max_ms: float | None
+    delay_during_p50_ms: float | None
+    delay_during_p99_ms: float | None
+    delay_during_max_ms: float | None
+    delay_after_p50_ms: float | None
+    delay_after_p99_ms: float | None
+    delay_after_max_ms: float | None
+
+
+COLUMNS = [field.name for field in (*fields(MoveMetrics), *fields(FlowMetrics))]
+"""The columns of moves.csv."""
+
+
+def table(
+    packets: pd.DataFrame,
+    events: Sequence[Event],
+    homes: Mapping[str, str],
+    waiting_time_s: float = WAITING_TIME_S,
+) -> pd.DataFrame:
+    """moves.csv: one row per move and flow.  `homes`: the NVE of every VM before the first move."""
+    moves = moves_of(events)
+    rows = [
+        asdict(of_move(move)) | asdict(flow_metrics)
+        for move, flow_metrics in _per_move_and_flow(
+            flows_of(packets), moves, homes, round(waiting_time_s * _NS_PER_S)
+        )
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def of_move(move: Move) -> MoveMetrics:
+    ended = move.last("in-flight-ended")
+    counted = [event.details for event in move.events if event.name in COUNTED]
+    packets = sum(details.get("packets", 0) for details in counted) if ended else None
+    octets = sum(details.get("bytes", 0) for details in counted) if ended else None
+    dropped = ended is not None and ended.details.get("purpose") == "departed"
+    return MoveMetrics(
+        move=move.number,
+        vm=move.vm,
+        from_nve=move.source_nve,
+        to_nve=move.destination_nve,
+        outcome=move.outcome,
+        announce=move.events[0].details.get("announce"),
+        pause_asked_ms=move.events[0].details.get("pause_ms"),
+        request_to_completion_ms=_between_ms(move.requested_ns, move.time_of("move-completed")),
+        pause_ms=_between_ms(move.time_of("vm-paused"), move.time_of("vm-resumed")),
+        convergence_ms=_between_ms(move.time_of("vm-resumed"), move.time_of("move-converged")),
+        tunnelled_packets=0 if dropped else packets,
+        tunnelled_bytes=0 if dropped else octets,
+        dropped_at_source_packets=packets if dropped else 0 if ended else None,
+        in_flight_lifetime_ms=ended.details.get("lifetime_ms") if ended else None,
+        packets_via_source_after_convergence=move.detail("packets_via_source_after_convergence"),
+    )
+
+
+def _per_move_and_flow(
+    flows: Mapping[str, Samples],
+    moves: Sequence[Move],
+    homes: Mapping[str, str],
+    waiting_time_ns: int,
+) -> Iterator[tuple[Move, FlowMetrics]]:
+    rows = []
+    for name, samples in flows.items():
+        fates = Fates.of(samples, waiting_time_ns)
+        for move, window in windows(moves_for(name, moves)):
+            nve = place_of(Ends.of(name).correspondent_of(move.vm), move, moves, homes)
+            rows.append((move, of_flow(name, fates, move, window, nve)))
+    yield from sorted(rows, key=lambda row: row[0].number)
+
+
+def of_flow(
+    name: str, fates: Fates, move: Move, window: Window, correspondent_nve: str | None
+) -> FlowMetrics:
+    samples = fates.samples
+    role = Ends.of(name).role_in_move_of(move.vm)
+    interval_ns = samples.interval_ns
+    mine = fates.sent_between(window.requested_ns, window.end_ns)
+    delay_before = Delay.of(samples.sent_between(window.before_ns, window.requested_ns))
+    delay_during = Delay.of(samples.sent_between(window.requested_ns, window.settled_ns))
+    delay_after = Delay.of(samples.sent_between(window.settled_ns, window.end_ns))
+    lost = int(mine.lost.sum())
+    sent = len(mine.samples)
+    silence_ns = longest_silence_ns(samples, window.requested_ns, window.end_ns)
+    recovery_ms, recovery_excess_ms = _recovery_ms(samples, move, window, role)
+    return FlowMetrics(
+        flow=name,
+        role=role,
+        correspondent_nve=correspondent_nve,
+        sent=sent,
+        lost=lost,
+        late=int(mine.late.sum()),
+        duplicated=duplicates(mine.samples),
+        reordered=int(mine.reordered.sum()),
+        loss_derived_ms=lost * interval_ns / NS_PER_MS if sent else None,
+        blackout_ms=_above_ms(silence_ns, interval_ns) if sent else None,
+        sender_gap_ms=_sender_gap_ms(samples, window, interval_ns),
+        recovery_ms=recovery_ms,
+        recovery_excess_ms=recovery_excess_ms,
+        stale_ms=_stale_ms(move, correspondent_nve) if role == "to" else None,
+        delay_variation_ms=delay_variation_ms(mine.samples),
+        delay_before_p50_ms=delay_before.p50_ms,
+        delay_before_p99_ms=delay_before.p99_ms,
+        delay_before_max_ms=delay_before.max_ms,
+        delay_during_p50_ms=delay_during.p50_ms,
+        delay_during_p99_ms=delay_during.p99_ms,
+        delay_during_max_ms=delay_during.max_ms,
+        delay_after_p50_ms=delay_after.p50_ms,
+        delay_after_p99_ms=delay_after.p99_ms,
+        delay_after_max_ms=delay_after.max_ms,
+    )
+
+
+def _sender_gap_ms(samples: Samples, window: Window, interval_ns: float) -> float | None:
+    last_before = samples.sent_between(0, window.requested_ns).sent_ns[-1:]
+    sent = samples.sent_between(window.requested_ns, window.end_ns).sent_ns
+    gaps = np.diff(np.concatenate([last_before, sent]))
+    return _above_ms(int(gaps.max()), interval_ns) if len(gaps) else None
+
+
+def _recovery_ms(
+    samples: Samples, move: Move, window: Window, role: str
+) -> tuple[float | None, float | None]:
+    """The recovery, and how much of it exceeds the underlay's own delay.
+
+    To the VM: its first arrival after the resume.  From the VM: the first arrival of a packet that
+    it sent after the resume, minus the flow's own delay, which no move can save it.
+
+    A packet that was sent before the resume can be there when what was left of its way is over,
+    and one that waited at the destination, at once.  Its way may have led over the source NVE.
+    """
+    resumed_ns = move.time_of("vm-resumed")
+    if resumed_ns is None or role == "reference":
+        return None, None
+    since_ns = resumed_ns if role == "from" else window.before_ns
+    candidates = samples.sent_between(since_ns, window.end_ns)
+    there = np.flatnonzero(candidates.received_ns >= resumed_ns)
+    if not len(there):
+        return None, None
+    first = there[np.argmin(candidates.received_ns[there])]
+    elapsed_ns = int(candidates.received_ns[first]) - resumed_ns
+    usual_ns = _usual_delay_ns(samples, resumed_ns, window)
+    under_way_ns = resumed_ns - int(candidates.sent_ns[first])
+    if under_way_ns <= 0:
+        excused_ns = usual_ns + int(candidates.late_ns[first])
+    else:
+        way_ns = max(usual_ns, _way_in_flight_ns(samples, move, window))
+        excused_ns = max(0.0, way_ns - under_way_ns)
+    recovery_ns = elapsed_ns - (usual_ns if role == "from" else 0)
+    return (
+        _above_ms(recovery_ns, samples.interval_ns),
+        _above_ms(elapsed_ns - excused_ns, samples.interval_ns),
+    )
+
+
+def _way_in_flight_ns(samples: Samples, move: Move, window: Window) -> float:
+    """To the source NVE, as long as usual before the move, and on to the destination by the
+    underlay; 0 if nothing was in flight."""
+    if not of_move(move).tunnelled_packets:
+        return 0.0
+    before_ms = Delay.of(samples.sent_between(window.before_ns, window.requested_ns)).p50_ms
+    on_ms = float(move.events[0].details.get("underlay_delay_ms", 0.0))
+    return ((before_ms or 0.0) + on_ms) * NS_PER_MS
+
+
+def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
+    """The flow's median delay once the move has settled, or, if it does not, once the VM runs."""
+    for since_ns in (window.settled_ns, resumed_ns):
+        usual_ms = Delay.of(samples.sent_between(since_ns, window.end_ns)).p50_ms
+        if usual_ms is not None:
+            return usual_ms * NS_PER_MS
+    return 0.0
+
+
+def _stale_ms(move: Move, nve: str | None) -> float | None:
+    """From the resume until the NVE lost its old entry or got the new one, whichever was first.
+
+    What an NVE pulls before the NVA has recorded the move is still the old entry.
+    """
+    resumed_ns = move.time_of("vm-resumed")
+    recorded_ns = move.time_of("mapping-updated") or resumed_ns
+    if resumed_ns is None or recorded_ns is None:
+        return None
+    renewed_ns = [
+        event.t_ns
+        for event in move.events
+        if event.name in _RENEWALS
+        and event.t_ns >= recorded_ns
+        and (event.details.get("nve") == nve or nve in event.details.get("nves", ()))
+    ]
+    return _above_ms(renewed_ns[0] - resumed_ns, 0.0) if renewed_ns else None
+
+
+def _between_ms(start_ns: int | None, end_ns: int | None) -> float | None:
+    if start_ns is None or end_ns is None:
+        return None
+    return (end_ns - start_ns) / NS_PER_MS
+
+
+def _above_ms(duration_ns: float, allowance_ns: float) -> float:
+    """What exceeds the allowance; a duration within it counts as 0."""
+    return max(0.0, duration_ns - allowance_ns) / NS_PER_MS

@@ -1,0 +1,343 @@
+"""Result directories: written whole or not at all, read with care.
+
+A run is recorded under a hidden name beside its destination and renamed when it is complete, so
+that whatever carries a result's name is a whole result.  A crashed run leaves only a hidden
+`.<name>.<pid>.partial`.
+
+A result holds one run, or several runs *side by side* (variants of one scenario): then each variant
+is a directory inside it with the files of a run, and the top level holds the scenario as given and
+a manifest that names the variants.  results/README.md describes every file.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import yaml
+
+from experiments.errors import UsageError
+from experiments.measure.trace import Event
+
+if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
+    import pandas as pd
+
+SCHEMA_VERSION = 1
+WAITING_TIME_S = 2.0
+"""Where a manifest names none."""
+
+SCENARIO, MANIFEST, EVENTS = "scenario.yaml", "manifest.json", "events.csv"
+PACKETS, MOVES, FLOWS = "packets.parquet", "moves.csv", "flows.csv"
+THROUGHPUT, REQUESTS, REFUSED = "throughput.csv", "requests.csv", "refused.csv"
+
+EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
+PACKET_COLUMNS = ("flow", "seq", "sent_ns", "received_ns", "copies", "late_ns", "rx_index")
+REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
+REQUEST_COLUMNS = ("t_ns", "client", "attempt", "answered_ns", "round_trip_ms", "answer", "used")
+THROUGHPUT_COLUMNS = ("t_ns", "flow", "bits_per_second", "retransmits")
+
+_REQUIRED = (SCENARIO, MANIFEST, EVENTS, PACKETS, MOVES)
+
+
+class ResultError(UsageError):
+    """A result that cannot be written or read; the message names the place and the remedy."""
+
+
+class RunRecorder:
+    """Writes the files of one run."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        """For captures and logs, which are kept beside the files below."""
+        directory.mkdir(exist_ok=True)
+
+    def scenario(self, scenario: Mapping[str, Any]) -> None:
+        """The scenario as resolved: defaults filled in, plain values only."""
+        _write_yaml(self.directory / SCENARIO, scenario)
+
+    def manifest(self, manifest: Mapping[str, Any]) -> None:
+        """`schema` and `complete` are added here."""
+        _write_json(self.directory / MANIFEST, {**_COMMON, **manifest})
+
+    def events(self, events: Iterable[Event]) -> None:
+        with (self.directory / EVENTS).open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(EVENT_COLUMNS)
+            for event in sorted(events, key=lambda event: event.t_ns):
+                details = json.dumps(dict(event.details), sort_keys=True)
+                writer.writerow((event.t_ns, event.source, event.name, event.subject, details))
+
+    def packets(self, packets: "pd.DataFrame") -> None:
+        _require_columns(PACKETS, packets, PACKET_COLUMNS)
+        packets.to_parquet(self.directory / PACKETS, index=False, compression="zstd")
+
+    def moves(self, moves: "pd.DataFrame") -> None:
+        moves.to_csv(self.directory / MOVES, index=False)
+
+    def flows(self, flows: "pd.DataFrame") -> None:
+        flows.to_csv(self.directory / FLOWS, index=False)
+
+    def throughput(self, throughput: "pd.DataFrame") -> None:
+        _require_columns(THROUGHPUT, throughput, THROUGHPUT_COLUMNS)
+        throughput.to_csv(self.directory / THROUGHPUT, index=False)
+
+    def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What NVEs dropped and the NVA refused: rows with the columns of REFUSED_COLUMNS."""
+        with (self.directory / REFUSED).open("w", newline="") as file:
+            writer = csv.DictWriter(file, REFUSED_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def requests(self, requests: "pd.DataFrame") -> None:
+        _require_columns(REQUESTS, requests, REQUEST_COLUMNS)
+        requests.to_csv(self.directory / REQUESTS, index=False)
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in _REQUIRED if not (self.directory / name).exists()]
+
+
+class Recorder:
+    """Records a result; used as a context manager, which names it at the end or removes it.
+
+        with Recorder.create(out, variants=["drop", "tunnel"]) as recorder:
+            recorder.overall(scenario, manifest)       # only with variants
+            run = recorder.run("drop")                 # run() without variants
+            run.scenario(…); run.manifest(…); run.events(…); run.packets(…); run.moves(…)
+
+    If the block is left by an exception, or a file is missing, no result appears.
+    """
+
+    def __init__(self, out: Path, partial: Path, variants: Sequence[str]) -> None:
+        self._out = out
+        self._partial = partial
+        self._variants = list(variants)
+        self._runs: dict[str, RunRecorder] = {}
+
+    @classmethod
+    def create(cls, out: Path, variants: Sequence[str] | None = None) -> Self:
+        """Raises ResultError if there is something at `out` already, or nothing can be there."""
+        if out.exists():
+            raise ResultError(f"{out} exists already; name another directory with --out")
+        partial = out.parent / f".{out.name}.{os.getpid()}.partial"
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        except OSError as error:
+            raise ResultError(
+                f"{out} cannot be written ({error.strerror}); name another directory with --out"
+            ) from None
+        return cls(out, partial, variants or [])
+
+    def overall(self, scenario: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+        """What the variants have in common: the scenario as given, and what was run."""
+        _write_yaml(self._partial / SCENARIO, scenario)
+        _write_json(self._partial / MANIFEST, {**_COMMON, **manifest, "variants": self._variants})
+
+    def run(self, variant: str | None = None) -> RunRecorder:
+        """The recorder of one run: of a variant declared at creation, or of the only run."""
+        if variant is None and not self._variants:
+            return self._runs.setdefault("", RunRecorder(self._partial))
+        if variant not in self._variants:
+            raise ValueError(f"variant {variant!r} is none of {self._variants}")
+        return self._runs.setdefault(variant, RunRecorder(self._partial / variant))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._require_whole()
+                os.rename(self._partial, self._out)
+        finally:
+            shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _require_whole(self) -> None:
+        missing = []
+        for variant in self._variants or [""]:
+            run = self._runs.get(variant)
+            if run is None:
+                missing.append(f"the run {variant}".rstrip())
+            else:
+                missing += [f"{variant}/{name}".lstrip("/") for name in run.missing]
+        if self._variants and not (self._partial / MANIFEST).exists():
+            missing.append(MANIFEST)
+        if missing:
+            raise ResultError(f"the run did not record {', '.join(missing)}; nothing was kept")
+
+
+def partials(directory: Path) -> list[Path]:
+    """Results in `directory` whose recorder has died before it could finish."""
+    return [
+        path
+        for path in sorted(directory.glob(".*.partial"))
+        if not Path(f"/proc/{path.name.split('.')[-2]}").exists()
+    ]
+
+
+class Result:
+    """A result on disk.  Files are read when they are first asked for."""
+
+    def __init__(self, path: Path, manifest: Mapping[str, Any]) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest.get("name", self.path.name))
+
+    @property
+    def variants(self) -> list[str]:
+        return list(self.manifest.get("variants", ()))
+
+    @cached_property
+    def runs(self) -> "dict[str, Result]":
+        """The runs to compare, by variant; a result of one run is its own, under its name."""
+        if not self.variants:
+            return {self.name: self}
+        return {variant: load(self.path / variant) for variant in self.variants}
+
+    @cached_property
+    def scenario(self) -> dict[str, Any]:
+        scenario: dict[str, Any] = yaml.safe_load((self.path / SCENARIO).read_text())
+        return scenario
+
+    @property
+    def homes(self) -> dict[str, str]:
+        """The NVE of every VM before the first move."""
+        return {
+            vm: nve
+            for tenant in self.scenario.get("tenants", ())
+            for vm, nve in tenant.get("vms", {}).items()
+        }
+
+    @property
+    def waiting_time_s(self) -> float:
+        """After this long a packet counts as lost (RFC 7680)."""
+        return float(self.manifest.get("probes", {}).get("waiting_time_s", WAITING_TIME_S))
+
+    @property
+    def waiting_time_ns(self) -> int:
+        return round(self.waiting_time_s * 1e9)
+
+    @cached_property
+    def events(self) -> list[Event]:
+        with (self.path / EVENTS).open(newline="") as file:
+            return [
+                Event(
+                    t_ns=int(row["t_ns"]),
+                    source=row["source"],
+                    name=row["event"],
+                    subject=row["subject"],
+                    details=json.loads(row["details"] or "{}"),
+                )
+                for row in csv.DictReader(file)
+            ]
+
+    @cached_property
+    def packets(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        packets = pd.read_parquet(self.path / PACKETS)
+        _require_columns(str(self.path / PACKETS), packets, PACKET_COLUMNS)
+        return packets.astype({"received_ns": "Int64", "rx_index": "Int64"})
+
+    @cached_property
+    def moves(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.read_csv(self.path / MOVES)
+
+    @cached_property
+    def metrics(self) -> "pd.DataFrame":
+        """The table of moves.csv, computed anew from packets and events."""
+        from experiments.measure import metrics
+
+        return metrics.table(self.packets, self.events, self.homes, self.waiting_time_s)
+
+    @cached_property
+    def totals(self) -> "pd.DataFrame":
+        """The table of flows.csv, computed anew; a result from before there was one has it too."""
+        from experiments.measure import totals
+
+        return totals.table(self.packets, self.metrics, self.waiting_time_s)
+
+    @cached_property
+    def throughput(self) -> "pd.DataFrame | None":
+        """None if the run had no TCP workload."""
+        import pandas as pd
+
+        path = self.path / THROUGHPUT
+        return pd.read_csv(path) if path.exists() else None
+
+    @cached_property
+    def refused(self) -> list[dict[str, str]]:
+        """What NVEs dropped and the NVA refused; nothing is known of an older result."""
+        path = self.path / REFUSED
+        if not path.exists():
+            return []
+        with path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    @cached_property
+    def requests(self) -> "pd.DataFrame | None":
+        """None if the run had no diskless client."""
+        import pandas as pd
+
+        path = self.path / REQUESTS
+        return pd.read_csv(path, dtype={"answered_ns": "Int64"}) if path.exists() else None
+
+
+def load(path: Path) -> Result:
+    """Raises ResultError if there is no whole result of a known schema at `path`."""
+    manifest_path = path / MANIFEST
+    if path.name.endswith(".partial"):
+        raise ResultError(f"{path} was left by a run that did not finish; run it again")
+    if not manifest_path.is_file():
+        raise ResultError(f"{path} is no result directory: there is no {MANIFEST} in it")
+    try:
+        manifest = json.loads(manifest_path.read_text())
+        schema = int(manifest["schema"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ResultError(f"{manifest_path} cannot be read as a manifest: {error!r}") from error
+    if schema > SCHEMA_VERSION:
+        raise ResultError(
+            f"{path} has schema version {schema}, this vmmlab reads up to {SCHEMA_VERSION}; "
+            "read it with the vmmlab that wrote it, or a newer one"
+        )
+    if manifest.get("complete") is not True:
+        raise ResultError(f"{path} says that it is not complete; run the scenario again")
+    required = (SCENARIO, MANIFEST) if manifest.get("variants") else _REQUIRED
+    missing = [name for name in required if not (path / name).is_file()]
+    if missing:
+        raise ResultError(f"{path} lacks {', '.join(missing)}; it is no whole result")
+    return Result(path, manifest)
+
+
+_COMMON = {"schema": SCHEMA_VERSION, "complete": True}
+
+
+def _require_columns(place: str, frame: "pd.DataFrame", columns: Sequence[str]) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ResultError(f"{place} lacks the columns {', '.join(missing)}")
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))

@@ -1,0 +1,161 @@
+"""A run as a whole: what became of all packets of each flow, and what its moves have in common.
+
+A move's row counts the packets that belong to that move; a flow's row here counts *every* packet of
+the run, also those sent before the first move.  So "nothing lost, nothing twice, nothing out of
+order over 100 moves" is one line per flow.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pandas as pd
+
+from experiments.measure.metrics import WAITING_TIME_S
+from experiments.measure.packets import Delay, Fates, Samples, duplicates, flows_of
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of several moves: the middle, 99 %, and the worst.  None: there are no values."""
+
+    p50: float | None
+    p99: float | None
+    max: float | None
+
+    @classmethod
+    def of(cls, values: pd.Series) -> "Spread":
+        there = pd.to_numeric(values).dropna()
+        if not len(there):
+            return cls(None, None, None)
+        return cls(float(there.median()), float(there.quantile(0.99)), float(there.max()))
+
+
+@dataclass(frozen=True)
+class FlowTotals:
+    """All packets of one flow, and the worst that its moves did to it."""
+
+    flow: str
+    role: str
+    """Its role in the moves; both, if both its ends move: `from, to`."""
+    sent: int
+    not_sent: int
+    """Due times that the sender skipped (its VM stood still) or the kernel refused."""
+    lost: int
+    late: int
+    duplicated: int
+    reordered: int
+    moves: int
+    """How many moves concern the flow; for a reference flow, all."""
+    lost_in_a_move_max: int | None
+    blackout_max_ms: float | None
+    recovery_excess_p50_ms: float | None
+    recovery_excess_p99_ms: float | None
+    recovery_excess_max_ms: float | None
+    delay_p50_ms: float | None
+    delay_p99_ms: float | None
+    delay_max_ms: float | None
+
+
+COLUMNS = [field.name for field in fields(FlowTotals)]
+"""The columns of flows.csv."""
+
+
+def table(
+    packets: pd.DataFrame, moves: pd.DataFrame, waiting_time_s: float = WAITING_TIME_S
+) -> pd.DataFrame:
+    """flows.csv: one row per flow.  `moves`: the table of moves.csv."""
+    made = moves[moves["outcome"] != "refused"]
+    rows = [
+        asdict(_of_flow(name, samples, made[made["flow"] == name], round(waiting_time_s * 1e9)))
+        for name, samples in flows_of(packets).items()
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _of_flow(name: str, samples: Samples, moves: pd.DataFrame, waiting_ns: int) -> FlowTotals:
+    fates = Fates.of(samples, waiting_ns)
+    delay = Delay.of(samples)
+    recovery = Spread.of(moves["recovery_excess_ms"])
+    lost, blackout = Spread.of(moves["lost"]), Spread.of(moves["blackout_ms"])
+    return FlowTotals(
+        flow=name,
+        role=", ".join(sorted(moves["role"].unique())) or "reference",
+        sent=len(samples),
+        not_sent=int(samples.seq[-1] - samples.seq[0]) + 1 - len(samples) if len(samples) else 0,
+        lost=int(fates.lost.sum()),
+        late=int(fates.late.sum()),
+        duplicated=duplicates(samples),
+        reordered=int(fates.reordered.sum()),
+        moves=len(moves),
+        lost_in_a_move_max=None if lost.max is None else int(lost.max),
+        blackout_max_ms=blackout.max,
+        recovery_excess_p50_ms=recovery.p50,
+        recovery_excess_p99_ms=recovery.p99,
+        recovery_excess_max_ms=recovery.max,
+        delay_p50_ms=delay.p50_ms,
+        delay_p99_ms=delay.p99_ms,
+        delay_max_ms=delay.max_ms,
+    )
+
+
+DAMAGE = ("lost", "duplicated", "reordered")
+"""What has to be 0 of a run that harms no packet."""
+
+
+@dataclass(frozen=True)
+class RunTotals:
+    """A run in one line."""
+
+    moves: int
+    """Requested and not refused."""
+    completed: int
+    flows: int
+    sent: int
+    lost: int
+    late: int
+    """Of the lost: those that came after the waiting time."""
+    duplicated: int
+    reordered: int
+    recovery_excess_p50_ms: float | None
+    recovery_excess_p99_ms: float | None
+    recovery_excess_max_ms: float | None
+    blackout_max_ms: float | None
+    pause_max_ms: float | None
+    via_source_counted: int
+    """Of how many moves it was counted what crossed the source NVE after convergence (R3.4)."""
+    packets_via_source_after_convergence: int | None
+    """In those moves; None, if there are none.  Has to be 0."""
+
+
+def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
+    """`flows` and `moves`: the tables of flows.csv and moves.csv."""
+    each = moves.drop_duplicates("move")
+    made = each[each["outcome"] != "refused"]
+    recovery = Spread.of(moves["recovery_excess_ms"])
+    counts = {what: int(flows[what].sum()) for what in ("sent", "late", *DAMAGE)}
+    via_source = pd.to_numeric(made["packets_via_source_after_convergence"]).dropna()
+    return RunTotals(
+        moves=len(made),
+        completed=int((made["outcome"] == "completed").sum()),
+        flows=len(flows),
+        **counts,
+        recovery_excess_p50_ms=recovery.p50,
+        recovery_excess_p99_ms=recovery.p99,
+        recovery_excess_max_ms=recovery.max,
+        blackout_max_ms=Spread.of(moves["blackout_ms"]).max,
+        pause_max_ms=Spread.of(made["pause_ms"]).max,
+        via_source_counted=len(via_source),
+        packets_via_source_after_convergence=int(via_source.sum()) if len(via_source) else None,
+    )
+
+
+def worst(moves: pd.DataFrame, count: int) -> Sequence[int]:
+    """The numbers of the moves that harmed most, the worst first.
+
+    Harm is packets lost, duplicated and out of order; among equals, the longer recovery.
+    """
+    harm = moves.assign(harm=moves[list(DAMAGE)].sum(axis=1))
+    by_move = harm.groupby("move").agg(harm=("harm", "sum"), slow=("recovery_excess_ms", "max"))
+    by_move["slow"] = pd.to_numeric(by_move["slow"]).fillna(0)
+    ordered = by_move.sort_values(["harm", "slow"], ascending=False, kind="stable")
+    return [int(number) for number in ordered.index[:count]]

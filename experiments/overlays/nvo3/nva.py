@@ -1,0 +1,231 @@
+"""The NVA as the experiments see it: a process to start, and its northbound interface.
+
+The experiments never import the NVA's application; everything goes through HTTP on a unix socket.
+"""
+
+import json
+import os
+import secrets
+import select
+import ssl
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from experiments.machine import ROOT
+from experiments.measure.trace import Event
+from experiments.scenario.schema import Overlay
+from nve.linux.wait import wait_until
+from nve.model import VmSpec
+from topologies.emulation.data_centre import DataCentre
+
+OPENFLOW_PORT = 6653
+LISTENING = "0A"
+"""TCP_LISTEN in /proc/net/tcp."""
+READY_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 130.0
+PYTHONS = {"os-ken": Path(sys.executable), "ryu": ROOT / ".venv-ryu/bin/python"}
+"""The interpreter that has each framework."""
+
+
+class NvaError(Exception):
+    """The NVA refused a request or did not answer; the message is its own."""
+
+
+class NvaAway(NvaError):
+    """The NVA does not answer at all: it has died, or is just starting.  Asking again may help."""
+
+
+class Nva:
+    """The NVA of one run.  `start` returns when every NVE is connected and has its first rules."""
+
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        framework: str,
+        overlay: Overlay,
+    ) -> None:
+        self._data_centre = data_centre
+        self._framework = framework
+        self._directory = data_centre.session.directory
+        self._overlay = overlay
+        self._process: subprocess.Popen[str] | None = None
+        self._settings_file = self._directory / "nva.json"
+        self._trace_file = self._directory / "nva-trace.jsonl"
+        self._token = secrets.token_hex(16)
+        self.socket = self._directory / "nva.sock"
+        self._client = httpx.Client(
+            # Nothing is encrypted here.  Without a context of ours, httpx would make one of all
+            # authorities that it knows, which takes 30 ms.
+            transport=httpx.HTTPTransport(
+                uds=str(self.socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            ),
+            base_url="http://nva/v1",
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=ANSWER_TIMEOUT_S,
+        )
+
+    def start(self) -> None:
+        """Raises NvaError when the NVA does not come up or an NVE does not connect."""
+        self._settings_file.write_text(json.dumps(self._settings()))
+        self._settings_file.chmod(0o600)
+        (self._directory / "token").write_text(self._token)
+        (self._directory / "token").chmod(0o600)
+        self._launch()
+        for nve in self._data_centre.nves.values():
+            # One after the other, so that the trace of every run begins alike.
+            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:{OPENFLOW_PORT}")
+            wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
+
+    @property
+    def pid(self) -> int:
+        """Of its process.  Raises NvaError when it does not run."""
+        if self._process is None:
+            raise NvaError("the NVA does not run")
+        return self._process.pid
+
+    def kill(self) -> None:
+        """The NVA dies, in the middle of whatever it does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+    def restart(self) -> None:
+        """It starts again, with what it has on its disk.  NVEs come back by themselves."""
+        self.socket.unlink(missing_ok=True)
+        self._launch()
+
+    def _launch(self) -> None:
+        environment = {**os.environ, "VMMLAB_FRAMEWORK": self._framework, "PYTHONPATH": str(ROOT)}
+        with (self._directory / "nva.log").open("a") as log:
+            self._process = self._data_centre.in_node(
+                "nva",
+                [str(PYTHONS[self._framework]), "-m", "controller", str(self._settings_file)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                cwd=ROOT,
+            )
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], READY_TIMEOUT_S)
+        if not readable or self._process.stdout.readline().strip() != "ready":
+            raise NvaError(f"the NVA did not start; it said: {self.log()}")
+        # A switch that is refused once waits a second before it tries again.
+        wait_until(self._not_listening, READY_TIMEOUT_S)
+
+    def _settings(self) -> dict[str, Any]:
+        nves = self._data_centre.nves.values()
+        return {
+            "address": self._data_centre.nva.address,
+            "northbound": str(self.socket),
+            "token": self._token,
+            "trace": str(self._trace_file),
+            "state": str(self._directory / "nva-state"),
+            "nves": {
+                nve.name: {
+                    "dpid": nve.dpid,
+                    "vtep": str(nve.vtep),
+                    "tunnel_mtus": dict(nve.tunnel_mtus),
+                    "control": nve.control,
+                }
+                for nve in nves
+            },
+            "mapping_update": self._overlay.mapping_update,
+            "lifetime_s": self._overlay.lifetime_s,
+            "on_expiry": self._overlay.on_expiry,
+            "end_markers": self._overlay.end_marker,
+            "limits": asdict(self._overlay.limits),
+        }
+
+    def _not_listening(self) -> str | None:
+        """Asks the kernel, not the NVA: a connection would be a switch that says nothing."""
+        sockets = Path(f"/proc/{self._data_centre.nva.pid}/net/tcp").read_text().splitlines()[1:]
+        for local_address, _, state in (line.split()[1:4] for line in sockets):
+            if state == LISTENING and local_address.endswith(f":{OPENFLOW_PORT:04X}"):
+                return None
+        return f"the NVA does not listen on port {OPENFLOW_PORT} yet"
+
+    def _unconnected(self, nve: str) -> str | None:
+        connected = self.get("health")["connected"][nve]
+        return None if connected else f"{nve} is not connected to the NVA"
+
+    def stop(self) -> None:
+        self._client.close()
+        self.kill()
+
+    def log(self) -> str:
+        """What the process said on its standard error."""
+        return (self._directory / "nva.log").read_text().strip()
+
+    # -- northbound ------------------------------------------------------------------------------
+
+    def get(self, path: str, **parameters: object) -> Any:
+        """Raises NvaError."""
+        return self._ask("GET", path, parameters)
+
+    def post(
+        self, path: str, body: Mapping[str, object] | None = None, **parameters: object
+    ) -> Any:
+        """Raises NvaError."""
+        return self._ask("POST", path, parameters, body or {})
+
+    def delete(self, path: str) -> Any:
+        """Raises NvaError."""
+        return self._ask("DELETE", path, {})
+
+    def associate(self, vm: VmSpec, nve: str, port: int) -> None:
+        """Tell the NVA that a VM starts behind an NVE."""
+        addresses = sorted(map(str, vm.addresses))
+        body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
+        mtu = self._data_centre.vms[vm.name].mtu
+        self.post("associations", {**body, "nve": nve, "port": port, "mtu": mtu})
+
+    def framework(self) -> str:
+        """Name and version."""
+        return str(self.get("health")["framework"])
+
+    def events(self) -> list[Event]:
+        """The NVA's part of the trace: all it has written, also before it died."""
+        with self._trace_file.open() as file:
+            lines = [whole for line in file if (whole := _read(line))]
+        return [
+            Event(line["t_ns"], "nva", line["event"], line["subject"], line["details"])
+            for line in lines
+        ]
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        parameters: Mapping[str, object],
+        body: Mapping[str, object] | None = None,
+    ) -> Any:
+        wanted = {name: str(value) for name, value in parameters.items()}
+        try:
+            response = self._client.request(method, path, params=wanted, json=body)
+        except httpx.HTTPError as error:
+            raise NvaAway(f"the NVA does not answer ({error}); it said: {self.log()}") from None
+        if response.is_error:
+            try:
+                raise NvaError(response.json()["error"])
+            except ValueError:
+                raise NvaError(f"{method} {path}: {response.status_code}") from None
+        return response.json()
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """A line of the trace; None for one that the NVA did not finish before it died."""
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None

@@ -1,0 +1,319 @@
+"""The draft's overlay: NVEs that an NVA tells where VMs are (draft-ietf-nvo3-vmm-03).
+
+The NVA may be away when it is asked, or die before it answers.  A request is then made again, but
+never blindly: what has become of the first one is looked up, and only what is missing is asked for.
+So it does not matter whether the NVA had heard it.  A move is recognised by its VM and destination,
+of which the NVA has one under way at most; how far it is, its phase says.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from controller.core.move_fsm import FINISHED, Phase
+from experiments.measure.trace import Event
+from experiments.overlays import Refused, Relocation
+from experiments.overlays.nvo3.nva import Nva, NvaAway, NvaError
+from experiments.scenario.schema import Overlay as Settings
+from nve.model import VmSpec
+from nve.pipeline import flow_dump
+from nve.pipeline.flow_dump import Row
+from nve.pipeline.rules import Table
+from topologies.emulation.data_centre import DataCentre
+
+Answer = TypeVar("Answer")
+ANNOUNCEMENT_TIMEOUT_S = 0.2
+AGAIN_S = 0.1
+"""Between two requests to an NVA that does not answer."""
+DRAIN_S = 0.2
+"""What was on the underlay when the last old entry went has reached the source NVE by then."""
+RETURN_S = 5.0
+"""For an NVA and NVEs to find each other again, when counters are to be read."""
+READINGS = 5
+"""How often an NVE is read anew because what it should hold has changed meanwhile."""
+
+
+class Nvo3:
+    """See `experiments.overlays.Overlay`."""
+
+    def __init__(self, data_centre: DataCentre, settings: Settings, framework: str) -> None:
+        self._data_centre = data_centre
+        self._settings = settings
+        self.nva = Nva(data_centre, framework, settings)
+        self._events: list[Event] = []
+        self._numbers: dict[int, int] = {}
+        """The NVA's number of each of our moves, by ours."""
+        self._ours: dict[int, int] = {}
+        """Ours, by the NVA's; a move that had to be asked for again has several there."""
+        self._arrived: dict[int, Relocation] = {}
+        """The moves that something is left of, by our number."""
+        self._astray_before: dict[int, int | None] = {}
+        self._astray_after: dict[int, int | None] = {}
+
+    def start(self) -> None:
+        self.nva.start()
+
+    def attach(self, vm: VmSpec, nve: str, port: int) -> None:
+        self.nva.associate(vm, nve, port)
+
+    def begin(self) -> None:
+        """Entries with a lifetime are taken back, so that their ages are the same in every run."""
+        self.nva.post("forget")
+
+    def prepare(self, move: Relocation, patience_s: float) -> None:
+        """Raises Refused when the NVA does not accept the move."""
+        for number, earlier in list(self._arrived.items()):
+            if earlier.vm.name == move.vm.name:  # from now on, what is astray may be this move's
+                self._astray_after.setdefault(number, self._astray(earlier))
+        settings = self._settings
+        ending = {"idle": "idle_s", "timer": "timer_s"}[settings.stop]
+        body = {
+            "vm": move.vm.name,
+            "to": move.destination,
+            "port": move.port,
+            "in_flight": settings.in_flight,
+            ending: getattr(settings, ending),
+            "deadline_s": move.deadline_s,
+        }
+
+        def ask(left_s: float, *, again: bool) -> None:
+            number = self._asked_for(move) if again else None
+            if number is None:
+                number = self._request(move, body)
+            self._numbers[move.number] = number
+            self._ours[number] = move.number
+            self._await(move, Phase.PREPARED, left_s)
+
+        self._insist(patience_s, ask)
+
+    def switch_over(self, move: Relocation, patience_s: float) -> None:
+        self._tell(move, "depart", Phase.REDIRECTING, patience_s)
+        self._await_patiently(move, Phase.REDIRECTED, patience_s)
+
+    def await_last_packets(self, move: Relocation) -> list[str]:
+        number, timeout_s = self._numbers[move.number], self._settings.end_marker_s
+        try:
+            answer = self.nva.post(f"moves/{number}/last-packets", timeout_s=timeout_s)
+        except NvaError:  # it is away: then order may suffer
+            return list(self._data_centre.nves)
+        return list(answer["missing"])
+
+    def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
+        """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
+        lost, the destination's activation is enough."""
+        if announced:
+            with suppress(NvaError):  # not heard in time
+                self._await(move, Phase.ARRIVED, ANNOUNCEMENT_TIMEOUT_S)
+        self._tell(move, "activate", Phase.ARRIVED, patience_s)
+        self._arrived[move.number] = move
+
+    def converge(self, move: Relocation, timeout_s: float) -> None:
+        reached = self._await_patiently(move, Phase.CONVERGED, timeout_s)
+        if reached == Phase.DRAINED:  # the tunnel has ended, an old entry is still there
+            self._await_patiently(move, Phase.COMPLETED, timeout_s)
+        time.sleep(DRAIN_S)
+        self._count_astray(move, self._astray_before)
+
+    def complete(self, move: Relocation, timeout_s: float) -> None:
+        """Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
+
+        Counting ends when the VM's next move begins; there is no count where that is so early that
+        the move had not converged.
+        """
+        self._await_patiently(move, Phase.COMPLETED, timeout_s)
+        time.sleep(DRAIN_S)
+        self._count_astray(move, self._astray_after)
+        del self._arrived[move.number]
+        before, after = (of.get(move.number) for of in (self._astray_before, self._astray_after))
+        # A switch that was out of reach, or has started anew, has nothing to say about that time.
+        if before is None or after is None or after < before:
+            return
+        counted = {"packets_via_source_after_convergence": after - before}
+        self._note("source-nve-counted", move, nve=move.source, **counted)
+
+    def release(self, move: Relocation, patience_s: float) -> None:
+        """Where the NVA refuses, the place is gone or serves another move; the trace says so."""
+
+        def ask(_left_s: float, *, again: bool) -> None:
+            try:
+                self.nva.delete(f"associations/{move.source}/{move.vm.name}")
+            except NvaAway:
+                raise
+            except NvaError as refusal:
+                self._note("release-refused", move, why=str(refusal))
+
+        self._insist(patience_s, ask)
+
+    def roll_back(self, move: Relocation, patience_s: float) -> None:
+        def ask(_left_s: float, *, again: bool) -> None:
+            number = self._numbers.get(move.number) or self._asked_for(move)
+            if number is not None and self._phase(number) not in FINISHED:
+                self.nva.post(f"moves/{number}/cancel")
+
+        self._insist(patience_s, ask)
+
+    def where(self) -> dict[str, str]:
+        return {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
+
+    def differences(self) -> list[str]:
+        """Of every row its place, time-outs and actions.  A dead NVE holds nothing, and is not
+        asked."""
+        connected = self.nva.get("health")["connected"]
+        differences = []
+        for name, nve in self._data_centre.nves.items():
+            if not nve.bridge.alive:
+                continue
+            if not connected[name]:
+                differences.append(f"{name} is not connected to the NVA")
+                continue
+            differences += [f"{name} {each}" for each in self._differences(name)]
+        return differences
+
+    def _differences(self, nve: str) -> list[str]:
+        """What an NVE holds is compared with what it should hold at the same time."""
+        wanted = self._wanted(nve)
+        for _ in range(READINGS):
+            found = self._data_centre.nves[nve].bridge.rows()
+            before, wanted = wanted, self._wanted(nve)
+            if wanted == before:
+                return flow_dump.differences(found, wanted)
+        return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
+
+    def _wanted(self, nve: str) -> list[Row]:
+        return [
+            Row(
+                int(Table[told["table"].upper()]),
+                told["priority"],
+                int(told["cookie"], 16),
+                told["idle_s"],
+                told["hard_s"],
+                told["reports_end"],
+                tuple(told["ovs"]),
+            )
+            for told in self.nva.get(f"nves/{nve}/rules")
+        ]
+
+    def events(self) -> list[Event]:
+        """The NVA's trace, its moves numbered as the scenario numbers them."""
+        theirs = (_renumbered(event, self._ours) for event in self.nva.events())
+        return [*theirs, *self._events]
+
+    def refused(self) -> list[dict[str, Any]]:
+        """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
+        for nve in self._data_centre.nves.values():
+            with suppress(RuntimeError):  # one that is dead counts no more
+                nve.bridge.follow_rules_now()  # so that all is counted
+        rows: list[dict[str, Any]] = self.nva.get("refused")
+        return rows
+
+    def stop(self) -> None:
+        self.nva.stop()
+
+    # -- asking an NVA that may be away ----------------------------------------------------------
+
+    def _insist(self, patience_s: float, ask: Callable[..., Answer]) -> Answer:
+        """`ask(left_s, again=…)` until the NVA answers.  Raises NvaAway when patience is over."""
+        deadline_s = time.monotonic() + patience_s
+        again = False
+        while True:
+            left_s = deadline_s - time.monotonic()
+            try:
+                return ask(max(0.0, left_s), again=again)
+            except NvaAway:
+                if left_s <= 0:
+                    raise
+            again = True
+            time.sleep(AGAIN_S)
+
+    def _request(self, move: Relocation, body: dict[str, object]) -> int:
+        try:
+            return int(self.nva.post("moves", body)["number"])
+        except NvaAway:
+            raise
+        except NvaError as refusal:
+            connected = self.nva.get("health")["connected"]
+            if not (connected[move.source] and connected[move.destination]):
+                raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
+        try:
+            return int(self.nva.post("moves", body)["number"])  # it may have, since it was refused
+        except NvaAway:
+            raise
+        except NvaError as refusal:
+            raise Refused(str(refusal)) from None
+
+    def _asked_for(self, move: Relocation) -> int | None:
+        """The number of the move under way that a request without an answer has begun."""
+        for line in self.nva.get("moves"):
+            wanted = (line["vm"], line["to"]) == (move.vm.name, move.destination)
+            if wanted and line["phase"] not in FINISHED and line["number"] not in self._ours:
+                return int(line["number"])
+        return None
+
+    def _phase(self, number: int) -> Phase:
+        return Phase(self.nva.get(f"moves/{number}")["phase"])
+
+    def _tell(self, move: Relocation, verb: str, until: Phase, patience_s: float) -> None:
+        """Have the NVA take a move on to a phase.  Raises NvaError where it cannot go there."""
+        number = self._numbers[move.number]
+
+        def ask(_left_s: float, *, again: bool) -> None:
+            if not again or not _is_there(self._phase(number), until):
+                self.nva.post(f"moves/{number}/{verb}")
+
+        self._insist(patience_s, ask)
+
+    def _await_patiently(self, move: Relocation, until: Phase, patience_s: float) -> Phase:
+        return self._insist(patience_s, lambda left_s, again: self._await(move, until, left_s))
+
+    def _await(self, move: Relocation, until: Phase, timeout_s: float) -> Phase:
+        """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
+        reached in time, or never, because the NVA has rolled the move back."""
+        number = self._numbers[move.number]
+        line = self.nva.get(f"moves/{number}", until=until, timeout_s=timeout_s)
+        phase = Phase(line["phase"])
+        if phase is Phase.ROLLED_BACK:
+            raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
+        return phase
+
+    def _note(self, event: str, move: Relocation, **details: object) -> None:
+        told = {"move": move.number, **details}
+        self._events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
+
+    # -- counting --------------------------------------------------------------------------------
+
+    def _count_astray(self, move: Relocation, counts: dict[int, int | None]) -> None:
+        """Unless counting has ended.  An NVA that has just come back, and NVEs that have to come
+        back to it, are given some time."""
+        until_s = time.monotonic() + RETURN_S
+        while move.number not in self._astray_after:
+            counted = self._astray(move)
+            alive = self._data_centre.nves[move.source].bridge.alive
+            if counted is not None or not alive or time.monotonic() > until_s:
+                counts.setdefault(move.number, counted)
+                return
+            time.sleep(AGAIN_S)
+
+    def _astray(self, move: Relocation) -> int | None:
+        """Packets that came out of tunnels at the source NVE and had no business there.
+
+        None where the NVE, or the NVA, does not answer.
+        """
+        try:
+            self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
+            return int(self.nva.get(f"moves/{self._numbers[move.number]}/astray")["packets"])
+        except (NvaError, RuntimeError):
+            return None
+
+
+def _is_there(phase: Phase, wanted: Phase) -> bool:
+    order = list(Phase)
+    return phase not in FINISHED and order.index(phase) >= order.index(wanted)
+
+
+def _renumbered(event: Event, numbers: dict[int, int]) -> Event:
+    if "move" not in event.details:
+        return event
+    ours = numbers.get(event.details["move"])  # None: the runner has not heard of that move
+    return replace(event, details={**event.details, "move": ours})

@@ -1,0 +1,146 @@
+"""report.html: a result on one page that stands alone.
+
+Plots are inside it as data, nothing is fetched from anywhere, and everything in it comes from the
+result's files: it can be deleted and written again, copied to another machine, or mailed.  Plots
+that have been drawn are taken as they are (`vmmlab plot` draws them again), missing ones are drawn.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from experiments.measure import totals
+from experiments.measure.results import Result, load
+from experiments.measure.trace import KNOWN, Move, moves_of
+from experiments.report import narrative, plots, tables
+
+REPORT = "report.html"
+_TEMPLATES = Path(__file__).parent / "templates"
+_NOT_ENVIRONMENT = {
+    "schema",
+    "complete",
+    "name",
+    "variants",
+    "problems",
+    "probes",
+    "links",
+    "valid",
+}
+
+
+@dataclass(frozen=True)
+class DrawnPlot:
+    """A plot as the page shows it."""
+
+    says: str
+    caption: str
+    data_uri: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One event of a move: when, counted from the request, who says so, what it means."""
+
+    after_ms: str
+    source: str
+    event: str
+    meaning: str
+    details: str
+
+
+@dataclass(frozen=True)
+class TimeLine:
+    """The events of one move of one run."""
+
+    title: str
+    lines: list[Line]
+
+
+def write_report(path: Path) -> Path:
+    """Writes report.html into the result at `path`; returns the file.  Raises ResultError."""
+    result = load(path)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template("report.html.j2").render(
+        name=result.name,
+        says=result.scenario.get("says", ""),
+        valid=all(run.manifest.get("valid", True) for run in result.runs.values()),
+        findings=[*narrative.headlines(result), *narrative.what_happened(result)],
+        tables=_tables(result),
+        plots=list(_drawn(result)),
+        time_lines=list(_time_lines(result)),
+        notes=narrative.honest_notes(result),
+        facts=_facts(result),
+        runs=list(result.runs),
+        scenario=(result.path / "scenario.yaml").read_text(),
+    )
+    report = path / REPORT
+    report.write_text(page)
+    return report
+
+
+def _tables(result: Result) -> list[tables.Table]:
+    """What the terminal shows; and the totals, which it leaves out where there are few moves."""
+    shown = tables.tables(result)
+    return [tables.of_totals(result), *shown] if tables.has_few_moves(result) else shown
+
+
+def _drawn(result: Result) -> Iterator[DrawnPlot]:
+    for name, plot in plots.suiting(result).items():
+        image = plots.image_of(result, name)
+        if not image.exists():
+            plots.draw(result, name)
+        data = base64.b64encode(image.read_bytes()).decode()
+        yield DrawnPlot(plot.SAYS, plot.caption(result), f"data:image/svg+xml;base64,{data}")
+
+
+def _time_lines(result: Result) -> Iterator[TimeLine]:
+    for run_name, run in result.runs.items():
+        moves = moves_of(run.events)
+        if len(moves) > tables.FEW_MOVES:
+            told = totals.worst(run.metrics, tables.WORST_MOVES)
+            moves = [move for move in moves if move.number in told]
+        for move in moves:
+            route = f"{move.vm} {move.source_nve}→{move.destination_nve}"
+            yield TimeLine(f"{run_name}, move {move.number}: {route}", list(_lines(move)))
+
+
+def _lines(move: Move) -> Iterator[Line]:
+    for event in move.events:
+        details = {key: value for key, value in event.details.items() if key != "move"}
+        yield Line(
+            after_ms=f"{(event.t_ns - move.requested_ns) / 1e6:,.1f}",
+            source=event.source,
+            event=event.name,
+            meaning=KNOWN.get(event.name, ""),
+            details=", ".join(f"{key} {value}" for key, value in details.items()),
+        )
+
+
+def _facts(result: Result) -> list[tuple[str, list[str]]]:
+    """What the manifests say about where and how the runs were made: one row per key."""
+    manifests = [run.manifest for run in result.runs.values()]
+    keys = dict.fromkeys(key for manifest in manifests for key in manifest)
+    return [
+        (key.replace("_", " "), [_as_text(manifest.get(key)) for manifest in manifests])
+        for key in keys
+        if key not in _NOT_ENVIRONMENT
+    ]
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_as_text(inner)}" for key, inner in value.items())
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)

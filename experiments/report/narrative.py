@@ -1,0 +1,186 @@
+"""Sentences that say what one sees, made from the numbers and from nothing else.
+
+One sentence per run on whether its moves harmed anything; one paragraph per run and move about loss
+and silence; and the honest notes: everything about a run
+that a reader has to know before trusting its figures.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from experiments.measure import totals
+from experiments.measure.results import Result
+from experiments.measure.totals import DAMAGE, RunTotals, of_run
+from experiments.measure.trace import Event
+from experiments.report.format import count, counts, duration, listing, span, things
+from experiments.report.tables import FEW_MOVES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LATE_SENDER_MS = 1.0
+"""p99 of the sender's lateness above which the report warns."""
+
+
+def headlines(result: Result) -> list[str]:
+    """For each run: whether its moves harmed any packet, and how soon traffic had recovered."""
+    return [
+        _prefix(result, run_name)
+        + _about_run(of_run(run.totals, run.metrics))
+        + _about_tables(run.manifest)
+        for run_name, run in result.runs.items()
+        if len(run.packets) and len(run.metrics)
+    ]
+
+
+def _about_run(run: RunTotals) -> str:
+    harm = [
+        f"{count(getattr(run, what))} {word}"
+        for what, word in zip(DAMAGE, ("lost", "duplicated", "out of order"), strict=True)
+    ]
+    sentence = (
+        f"{things(run.moves, 'move')}, {things(run.sent, 'packet')} in "
+        f"{things(run.flows, 'flow')}: {', '.join(harm)}."
+    )
+    if run.late:
+        sentence += (
+            f" Of the lost, {count(run.late)} came after the waiting time: that is more often an "
+            "overloaded machine than a network that lost them."
+        )
+    if run.completed < run.moves:
+        sentence += f" Only {count(run.completed)} of the moves were completed."
+    if run.recovery_excess_max_ms is not None:
+        sentence += (
+            " After a resume, what exceeded the packets' interval and the underlay's own delay was "
+            f"{duration(run.recovery_excess_p50_ms)} (median), "
+            f"{duration(run.recovery_excess_p99_ms)} (99 %), "
+            f"{duration(run.recovery_excess_max_ms)} (worst)."
+        )
+    via_source = count(run.packets_via_source_after_convergence)
+    counted = f"counted in {count(run.via_source_counted)} of {things(run.moves, 'move')}"
+    return f"{sentence} Packets via source NVEs after convergence: {via_source} ({counted})."
+
+
+def _about_tables(manifest: Mapping[str, Any]) -> str:
+    """Nothing, for a result that is older than the comparison after each move."""
+    if (told := manifest.get("tables_compared")) is None:
+        return ""
+    moves = f"{count(told['moves'])} of {things(told['of'], 'completed move')}"
+    return f" After {moves}, every NVE's rules were compared with what they should be."
+
+
+def what_happened(result: Result) -> list[str]:
+    """For each run and move: the pause, and what the flows lost, by the correspondents' NVE.
+
+    Of many moves only those that harmed a packet, the worst first, and no more than anybody reads.
+    """
+    sentences = []
+    for run_name, run in result.runs.items():
+        by_move = dict(list(run.metrics.groupby("move")))
+        told = list(by_move)
+        if len(told) > FEW_MOVES:
+            harmful = totals.worst(run.metrics, FEW_MOVES)
+            told = [move for move in harmful if by_move[move][list(DAMAGE)].to_numpy().any()]
+        sentences += [
+            _prefix(result, run_name) + _about_move(by_move[number], number, len(by_move))
+            for number in told
+        ]
+        sentences += [_prefix(result, run_name) + each for each in _about_mtus(run.events)]
+    return sentences
+
+
+def _about_mtus(events: Iterable[Event]) -> Iterator[str]:
+    """Who was told that its packets exceed a tunnel's MTU, and how often."""
+    told: Counter[tuple[str, str, str, int]] = Counter()
+    silent: Counter[str] = Counter()
+    for event in events:
+        if event.name != "packet-too-big":
+            continue
+        details = event.details
+        if details["answered"]:
+            told[details["nve"], event.subject, details["to"], details["mtu"]] += 1
+        else:
+            silent[details["nve"]] += 1
+    for (nve, vm, to, mtu), times in sorted(told.items()):
+        yield (
+            f"{nve} told {vm} {things(times, 'time')} that a packet to {to} "
+            f"exceeds the {count(mtu)} octets of the tunnel."
+        )
+    for nve, times in sorted(silent.items()):
+        yield f"{nve} could not answer {things(times, 'packet')} that exceeded a tunnel's MTU."
+
+
+def _prefix(result: Result, run_name: str) -> str:
+    return f"{run_name}: " if result.variants else ""
+
+
+def _about_move(rows: "pd.DataFrame", number: Any, of_moves: int) -> str:
+    first = rows.iloc[0]
+    route = f"{first['vm']} moved from {first['from_nve']} to {first['to_nve']}"
+    if of_moves > FEW_MOVES:
+        route = f"in move {number}, {route}"
+    if first["outcome"] == "refused":
+        return f"{first['vm']} was not moved to {first['to_nve']}: the move was refused."
+    paused = f" and stood still for {duration(first['pause_ms'])}"
+    concerned = rows[rows["role"] != "reference"]
+    parts = [
+        _about_group(str(nve), str(role), group)
+        for (nve, role), group in concerned.groupby(["correspondent_nve", "role"], dropna=False)
+    ]
+    return f"{route}{paused}. " + " ".join(parts)
+
+
+def _about_group(nve: str, role: str, rows: "pd.DataFrame") -> str:
+    who = f"Flows {'from' if role == 'to' else 'to'} correspondents behind {nve}"
+    lost, blackout = rows["lost"], rows["blackout_ms"].dropna()
+    silence = f"the longest silence was {span(blackout.min(), blackout.max())}"
+    if not len(blackout):
+        return f"{who} sent nothing."
+    if lost.max() == 0:
+        return f"{who} lost nothing; {silence}."
+    each = " each" if len(rows) > 1 else ""
+    packets = "packet" if lost.max() == 1 else "packets"
+    return f"{who} lost {counts(lost.min(), lost.max())} {packets}{each}; {silence}."
+
+
+def honest_notes(result: Result) -> list[str]:
+    """What has to be known before the figures are trusted."""
+    notes = []
+    for run_name, run in result.runs.items():
+        notes += [_prefix(result, run_name) + note for note in _notes_of_run(run)]
+    return notes
+
+
+def _notes_of_run(run: Result) -> Iterator[str]:
+    for problem in run.manifest.get("problems", ()):
+        yield f"not valid: {problem}"
+    late_ms = run.packets["late_ns"] / 1e6
+    if len(late_ms):
+        p99 = float(late_ms.quantile(0.99))
+        yield (
+            f"the senders were late by {duration(float(late_ms.median()))} (median), "
+            f"{duration(p99)} (p99), {duration(float(late_ms.max()))} at most"
+            + ("; that is more than this machine should need" if p99 > LATE_SENDER_MS else "")
+        )
+    probes = run.manifest.get("probes", {})
+    yield from _notes_of_senders(probes.get("senders", {}))
+    overflow = sum(receiver["overflow"] for receiver in probes.get("receivers", {}).values())
+    yield f"receivers dropped {count(overflow)} packets themselves"
+    if "waiting_time_s" in probes:
+        yield f"a packet that took longer than {probes['waiting_time_s']:g} s counts as lost"
+
+
+def _notes_of_senders(senders: dict[str, Any]) -> Iterator[str]:
+    for vm, sender in senders.items():
+        flows = sender["flows"].values()
+        skipped = sum(flow["skipped"] for flow in flows)
+        if skipped:
+            yield f"the sender in {vm} skipped {count(skipped)} packets while it could not run"
+        slow = sum(flow["slow_sends"] for flow in flows)
+        if slow:
+            yield f"{count(slow)} send calls in {vm} took over 1 ms: those delays are too long"
+        errors = sorted({name for flow in flows for name in flow["send_errors"]})
+        if errors:
+            refused = sum(sum(flow["send_errors"].values()) for flow in flows)
+            yield f"the kernel in {vm} refused {count(refused)} packets ({listing(errors)})"

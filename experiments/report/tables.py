@@ -1,0 +1,280 @@
+"""A result as tables: what each flow felt of each move, run beside run, and what the moves took.
+
+Of a few moves each has its tables.  Of many, nobody would read them: then there is one line per
+flow over all packets of the run, the spread of what the moves took, and the moves that harmed most.
+
+All cells are text, so that the terminal and the report show the same.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from experiments.measure import totals
+from experiments.measure.results import Result
+from experiments.measure.totals import Spread
+from experiments.measure.trace import moves_of
+from experiments.report.format import MISSING, count, milliseconds
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Group
+
+FEW_MOVES = 4
+"""So many moves are shown one by one."""
+WORST_MOVES = 5
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, headings and rows of text; every row is as long as the headings."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    text_columns: int
+    """How many columns from the left are words; the others are numbers."""
+
+
+_FLOW_COLUMNS = {
+    "lost": ("lost", count),
+    "blackout\nms": ("blackout_ms", milliseconds),
+    "recov.\nms": ("recovery_ms", milliseconds),
+    "before\nms": ("delay_before_p50_ms", milliseconds),
+    "during\nms": ("delay_during_p50_ms", milliseconds),
+    "after\nms": ("delay_after_p50_ms", milliseconds),
+    "dup.": ("duplicated", count),
+    "out of\norder": ("reordered", count),
+}
+_MOVE_COLUMNS = {
+    "pause\nms": ("pause_ms", milliseconds),
+    "total\nms": ("request_to_completion_ms", milliseconds),
+    "conv.\nms": ("convergence_ms", milliseconds),
+    "tun-\nnelled": ("tunnelled_packets", count),
+    "dropped\nthere": ("dropped_at_source_packets", count),
+    "in-flight\nms": ("in_flight_lifetime_ms", milliseconds),
+    "via source\nlater": ("packets_via_source_after_convergence", count),
+}
+
+
+_TOTAL_COLUMNS = {
+    "sent": ("sent", count),
+    "lost": ("lost", count),
+    "dup.": ("duplicated", count),
+    "out of\norder": ("reordered", count),
+    "recov.\np50 ms": ("recovery_excess_p50_ms", milliseconds),
+    "p99\nms": ("recovery_excess_p99_ms", milliseconds),
+    "max\nms": ("recovery_excess_max_ms", milliseconds),
+    "silence\nmax ms": ("blackout_max_ms", milliseconds),
+}
+_WORST_COLUMNS = {
+    "asked\nms": ("pause_asked_ms", milliseconds),
+    "pause\nms": ("pause_ms", milliseconds),
+    "lost": ("lost", count),
+    "dup.": ("duplicated", count),
+    "out of\norder": ("reordered", count),
+    "recov.\nmax ms": ("recovery_excess_ms", milliseconds),
+}
+_SPREAD_OF_MOVES = {
+    "pause above what was asked (ms)": ("pause_above_asked_ms", milliseconds),
+    "request to completion (ms)": ("request_to_completion_ms", milliseconds),
+    "convergence (ms)": ("convergence_ms", milliseconds),
+    "in-flight tunnel (ms)": ("in_flight_lifetime_ms", milliseconds),
+    "packets tunnelled": ("tunnelled_packets", count),
+    "packets dropped at the source": ("dropped_at_source_packets", count),
+    "packets via source later": ("packets_via_source_after_convergence", count),
+}
+
+
+def tables(result: Result) -> list[Table]:
+    """What the terminal shows."""
+    if has_few_moves(result):
+        shown = [*of_flows(result), of_moves(result)]
+        return [*shown, *of_failures(result), *of_refused(result)]
+    many = [of_totals(result), of_the_worst(result), of_many_moves(result)]
+    return [*many, *of_failures(result), *of_refused(result)]
+
+
+def of_failures(result: Result) -> list[Table]:
+    """What was made to fail, if anything was, and how the move ended that it happened to."""
+    rows: list[tuple[str, ...]] = []
+    for run_name, run in result.runs.items():
+        ended_ns = {
+            event.details["failure"]: event.t_ns
+            for event in run.events
+            if event.name == "failure-ended"
+        }
+        outcomes = {move.number: move.outcome for move in moves_of(run.events)}
+        for event in run.events:
+            if event.name == "failure-injected":
+                told, end_ns = event.details, ended_ns.get(event.details["failure"])
+                lasted = f"{(end_ns - event.t_ns) / 1e9:.1f}" if end_ns else "to the end"
+                words = (told["kind"], event.subject, str(told.get("during", MISSING)), run_name)
+                rows.append((*words, lasted, outcomes.get(int(told.get("move", 0)), MISSING)))
+    headings = ("what failed", "of", "at", "run", "for s", "the move")
+    return [Table("Failures", headings, rows, 4)] if rows else []
+
+
+def of_refused(result: Result) -> list[Table]:
+    """What was dropped or refused, if anything was: whose it was and why."""
+    rows: list[tuple[str, ...]] = [
+        (
+            row["nve"],
+            row["vm"] or row["tunnel_source"] or MISSING,
+            row["what"],
+            run_name,
+            count(int(row["packets"])),
+        )
+        for run_name, run in result.runs.items()
+        for row in run.refused
+    ]
+    headings = ("NVE", "from", "what", "run", "packets")
+    return [Table("Refused: forged, unknown or too much", headings, rows, 4)] if rows else []
+
+
+def has_few_moves(result: Result) -> bool:
+    return all(run.metrics["move"].nunique() <= FEW_MOVES for run in result.runs.values())
+
+
+def of_totals(result: Result) -> Table:
+    """One row per flow and run: all packets of the run."""
+    rows = [
+        ((row["flow"], run_name), row)
+        for run_name, run in result.runs.items()
+        for row in run.totals.to_dict("records")
+    ]
+    rows.sort(key=lambda item: item[0][0])
+    moves = max((run.metrics["move"].nunique() for run in result.runs.values()), default=0)
+    return Table(
+        f"What became of all packets (moves: {moves}; recovery: above the underlay's own delay)",
+        ("flow", "run", *_TOTAL_COLUMNS),
+        [(*words, *_cells(row, _TOTAL_COLUMNS)) for words, row in rows],
+        text_columns=2,
+    )
+
+
+def of_the_worst(result: Result) -> Table:
+    """The moves of each run that harmed most, over all flows."""
+    rows = []
+    for run_name, run in result.runs.items():
+        for number in totals.worst(run.metrics, WORST_MOVES):
+            of_move = run.metrics[run.metrics["move"] == number]
+            row: dict[Any, Any] = {
+                **of_move.iloc[0].to_dict(),
+                **{what: of_move[what].sum() for what in totals.DAMAGE},
+                "recovery_excess_ms": Spread.of(of_move["recovery_excess_ms"]).max,
+            }
+            words = (_move_words(row), run_name, row["announce"] or MISSING)
+            rows.append((*words, *_cells(row, _WORST_COLUMNS)))
+    return Table(
+        "The moves that harmed most, then those that took longest (all flows together)",
+        ("move", "run", "announced", *_WORST_COLUMNS),
+        rows,
+        text_columns=3,
+    )
+
+
+def of_many_moves(result: Result) -> Table:
+    """What the moves took: one row per run and quantity."""
+    rows = [
+        (run_name, *cells)
+        for run_name, run in result.runs.items()
+        for cells in _spreads(run.metrics.drop_duplicates("move"))
+    ]
+    return Table(
+        "What the moves took",
+        ("run", "quantity", "moves", "p50", "p99", "max"),
+        rows,
+        text_columns=2,
+    )
+
+
+def _spreads(moves: "pd.DataFrame") -> Iterator[tuple[str, ...]]:
+    made = moves[moves["outcome"] != "refused"]
+    above = made["pause_ms"] - made["pause_asked_ms"]
+    made = made.assign(pause_above_asked_ms=above)
+    for title, (column, write) in _SPREAD_OF_MOVES.items():
+        spread = Spread.of(made[column])
+        if spread.max is not None:
+            there = count(made[column].notna().sum())
+            yield (title, there, write(spread.p50), write(spread.p99), write(spread.max))
+
+
+def of_flows(result: Result) -> list[Table]:
+    """One table per move, one row per flow and run; the runs of one flow are neighbours."""
+    by_move: dict[int, list[tuple[str, dict[Any, Any]]]] = {}
+    for run_name, run in result.runs.items():
+        for row in run.metrics.to_dict("records"):
+            by_move.setdefault(row["move"], []).append((run_name, row))
+    return [_of_one_move(rows) for _, rows in sorted(by_move.items())]
+
+
+def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> Table:
+    rows.sort(key=lambda item: (str(item[1]["correspondent_nve"]), item[1]["flow"]))
+    return Table(
+        f"Move {move_title(rows[0][1])}: what each flow felt (before, during, after: median delay)",
+        ("NVE", "flow", "run", *_FLOW_COLUMNS),
+        [_flow_cells(run_name, row) for run_name, row in rows],
+        text_columns=3,
+    )
+
+
+def of_moves(result: Result) -> Table:
+    """One row per move and run."""
+    rows = []
+    for run_name, run in result.runs.items():
+        for row in run.metrics.drop_duplicates("move").to_dict("records"):
+            rows.append((row["move"], _move_cells(run_name, row)))
+    rows.sort(key=lambda item: item[0])
+    return Table(
+        "What each move took",
+        ("move", "run", *_MOVE_COLUMNS),
+        [cells for _, cells in rows],
+        text_columns=2,
+    )
+
+
+def move_title(row: Mapping[Any, Any]) -> str:
+    return f"{row['move']}: {row['vm']} {row['from_nve']}→{row['to_nve']}"
+
+
+def drawn(tables: Iterable[Table]) -> "Group":
+    """Tables for the terminal, as something rich can print."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table as RichTable
+
+    shown = []
+    for table in tables:
+        grid = RichTable(
+            title=table.title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=0,  # the box has a space between columns; an 80-column screen holds all of it
+        )
+        for place, heading in enumerate(table.headings):
+            words = place < table.text_columns
+            grid.add_column(heading, justify="left" if words else "right", no_wrap=True)
+        for row in table.rows:
+            grid.add_row(*row)
+        shown.append(grid)
+    return Group(*shown)
+
+
+def _flow_cells(run_name: str, row: Mapping[Any, Any]) -> tuple[str, ...]:
+    words = (row["correspondent_nve"] or MISSING, row["flow"], run_name)
+    return (*words, *_cells(row, _FLOW_COLUMNS))
+
+
+def _move_cells(run_name: str, row: Mapping[Any, Any]) -> tuple[str, ...]:
+    return (_move_words(row), run_name, *_cells(row, _MOVE_COLUMNS))
+
+
+def _move_words(row: Mapping[Any, Any]) -> str:
+    ending = "" if row["outcome"] == "completed" else f" ({row['outcome']})"
+    return move_title(row) + ending
+
+
+def _cells(row: Mapping[Any, Any], columns: Mapping[str, tuple[str, Any]]) -> tuple[str, ...]:
+    return tuple(write(row[column]) for column, write in columns.values())

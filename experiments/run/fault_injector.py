@@ -1,0 +1,154 @@
+"""Makes parts of a lab fail, and puts them right again.
+
+What a failure is, and what has to come of it, is `experiments.scenario.failures`'.  Each is in the
+trace: `failure-injected` when it has taken effect, `failure-ended` when the part is there again.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from experiments.measure.trace import Event
+from experiments.overlays import Relocation
+from experiments.overlays.nvo3.nva import Nva
+from experiments.scenario.failures import OF_ONE_NVE, OF_ONE_NVE_OR_ALL, Failure, Kind, Moment
+from topologies.configuration import CONTROL_SWITCH, NVA
+from topologies.emulation.data_centre import DataCentre
+from topologies.emulation.links import Cable
+
+REPAIR_TIMEOUT_S = 60.0
+Acts = tuple[Callable[[], None], Callable[[], None]]
+"""What makes it fail, and what ends that."""
+
+
+class Injector:
+    """The failures of one run.  `begin` starts the clock of those that have a time; `reached` is
+    told how far moves are; `finish` returns when all that ends has ended."""
+
+    def __init__(self, data_centre: DataCentre, nva: Nva, failures: Sequence[Failure]) -> None:
+        self.events: list[Event] = []
+        self.problems: list[str] = []
+        self._data_centre = data_centre
+        self._nva = nva
+        self._awaited = dict(enumerate(failures, start=1))
+        """Those that have not happened yet, by number."""
+        self._timers: list[threading.Timer] = []
+        self._lock = threading.Lock()
+
+    def begin(self, start_ns: int) -> None:
+        """The traffic has begun."""
+        since_s = (time.time_ns() - start_ns) / 1e9
+        for number, failure in self._awaited.items():
+            if failure.at_s is not None:
+                self._after(failure.at_s - since_s, self._happen, number, failure, "", "", {})
+
+    def reached(self, moment: Moment, move: Relocation) -> None:
+        """A move has come so far; returns when what fails now has failed."""
+        for number, failure in list(self._awaited.items()):
+            if failure.during is moment and failure.move == move.number:
+                of_move = {"move": move.number, "during": moment.value}
+                self._happen(number, failure, move.source, move.destination, of_move)
+
+    def happened(self) -> bool:
+        """Whether anything has failed yet."""
+        return bool(self.events)
+
+    def finish(self) -> None:
+        """Returns when everything that ends has ended; what has not happened is a problem."""
+        deadline_s = time.monotonic() + REPAIR_TIMEOUT_S
+        for timer in self._timers:
+            timer.join(max(0.0, deadline_s - time.monotonic()))
+            if timer.is_alive():
+                self.problems.append("a failure has not ended in time")
+        for number, failure in self._awaited.items():
+            when = f"{failure.at_s:g} s" if failure.during is None else failure.during
+            self.problems.append(f"failure {number}, {failure.kind}, never happened: {when}")
+
+    def stop(self) -> None:
+        """Nothing more fails or is put right."""
+        for timer in self._timers:
+            timer.cancel()
+
+    def _after(self, seconds: float, act: Callable[..., None], *arguments: object) -> None:
+        timer = threading.Timer(max(0.0, seconds), act, arguments)
+        timer.daemon = True
+        timer.start()
+        self._timers.append(timer)
+
+    def _happen(
+        self,
+        number: int,
+        failure: Failure,
+        source: str,
+        destination: str,
+        of_move: Mapping[str, object],
+    ) -> None:
+        with self._lock:
+            if self._awaited.pop(number, None) is None:
+                return
+        parts = [NVA]
+        if failure.kind in OF_ONE_NVE | OF_ONE_NVE_OR_ALL:
+            parts = failure.concerned(list(self._data_centre.nves), source, destination)
+        details = {**of_move, "failure": number, "kind": failure.kind.value}
+        subject = ", ".join(parts)
+        acts = [_ACTS[failure.kind](self, failure, number, part) for part in parts]
+        self._carry_out("failure-injected", subject, details, [fail for fail, _ in acts])
+        if failure.for_s is not None:
+            ends = [end for _, end in acts]
+            act = (self._carry_out, "failure-ended", subject, details, ends)
+            self._after(failure.for_s, *act)
+
+    def _carry_out(
+        self,
+        event: str,
+        subject: str,
+        details: Mapping[str, object],
+        acts: Sequence[Callable[[], None]],
+    ) -> None:
+        try:
+            for act in acts:
+                act()
+        except Exception as error:
+            self.problems.append(f"{event} ({details['kind']}): {error}")
+        self.events.append(Event(time.time_ns(), "runner", event, subject, details))
+
+    # -- what each kind does ---------------------------------------------------------------------
+
+    def _nve_dies(self, _failure: Failure, _number: int, nve: str) -> Acts:
+        centre = self._data_centre
+        return partial(centre.kill_nve, nve), partial(centre.revive_nve, nve)
+
+    def _nva_dies(self, _failure: Failure, _number: int, _nva: str) -> Acts:
+        return self._nva.kill, self._nva.restart
+
+    def _control_loses(self, failure: Failure, number: int, nve: str) -> Acts:
+        cable = self._data_centre.cabling.between(nve, CONTROL_SWITCH)
+        return self._lossy(cable, number, failure.loss_pct or 100.0)
+
+    def _control_slows_down(self, failure: Failure, _number: int, _nva: str) -> Acts:
+        cabling = self._data_centre.cabling
+        cable = cabling.between(NVA, CONTROL_SWITCH)
+        assert failure.delay_ms is not None
+        slow = partial(cabling.slow_down, cable, failure.delay_ms)
+        return slow, partial(cabling.slow_down, cable, 0.0)
+
+    def _underlay_parts(self, _failure: Failure, number: int, nve: str) -> Acts:
+        uplink = self._data_centre.fabric.uplink(nve)
+        cable = self._data_centre.cabling.between(nve, uplink.peer)
+        return self._lossy(cable, number, 100.0)
+
+    def _lossy(self, cable: Cable, number: int, loss_pct: float) -> Acts:
+        cabling = self._data_centre.cabling
+        impair = partial(cabling.impair, cable, number, loss_pct)
+        return impair, partial(cabling.repair, cable, number)
+
+
+_ACTS: dict[Kind, Callable[[Injector, Failure, int, str], Acts]] = {
+    Kind.NVE_DIES: Injector._nve_dies,
+    Kind.NVA_DIES: Injector._nva_dies,
+    Kind.CONTROL_CUT: Injector._control_loses,
+    Kind.CONTROL_LOSSY: Injector._control_loses,
+    Kind.CONTROL_SLOW: Injector._control_slows_down,
+    Kind.UNDERLAY_PARTITION: Injector._underlay_parts,
+}

@@ -1,0 +1,274 @@
+"""Runs a scenario on real parts and records what happened.
+
+    data centre up -> overlay up -> VMs started -> everything reachable -> warm entries forgotten
+    -> traffic begins -> moves at their times -> traffic ends -> all recorded -> everything down
+
+Building and taking down is `experiments.run.lab`'s; here is what happens in between.
+"""
+
+import os
+import shutil
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from experiments import machine
+from experiments.errors import RunError, UsageError
+from experiments.machine import ROOT, Clock
+from experiments.measure import totals
+from experiments.measure.metrics import table
+from experiments.measure.results import RunRecorder
+from experiments.measure.trace import Event
+from experiments.overlays.nvo3.nva import PYTHONS, NvaError
+from experiments.overlays.nvo3.overlay import Nvo3
+from experiments.probes.fleet import ProbeError
+from experiments.run.capture import Captures
+from experiments.run.fault_injector import Injector
+from experiments.run.lab import Lab, Progress
+from experiments.run.schedule import Movers
+from experiments.run.table_checks import TableChecks
+from experiments.run.traffic import Measured, Traffic
+from experiments.scenario.load import as_mapping
+from experiments.scenario.schema import Scenario
+from experiments.workloads import WorkloadError
+from nve.hypervisor import freezer
+from nve.linux.wait import wait_until
+
+NEEDED = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "mnexec", "ip", "tc", "ethtool", "iperf3")
+CLOCK_STEP_LIMIT_MS = 1.0
+ON_THE_WAY_S = 0.3
+"""For what an NVE and the NVA tell each other, beside the delay of the control network."""
+TABLES_TIMEOUT_S = 15.0
+"""For what was under way to arrive, and for NVEs that lost the NVA to come back to it."""
+RYU_TARGET = "test-ryu"
+FAILURES = (NvaError, ProbeError, WorkloadError, OSError, RuntimeError)
+"""What the parts of a run raise when they cannot go on; a TimeoutError is an OSError."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says beyond the scenario."""
+
+    framework: str = "os-ken"
+    pcap: bool = False
+
+
+@dataclass
+class Outcome:
+    """What became of a run.  `problems` are sentences; a run with one is not valid."""
+
+    problems: list[str] = field(default_factory=list)
+    completed: int = 0
+    """Moves of which nothing was left."""
+    compared: int = 0
+    """Those of them after which every NVE's rules were compared with what they should be."""
+
+
+def require_root() -> None:
+    """Raises UsageError for anybody else."""
+    if os.geteuid() != 0:
+        raise UsageError(
+            "this needs root, because it creates network namespaces; run it with sudo "
+            "(`vmmlab doctor` says what else is missing)"
+        )
+
+
+def require_machine(options: Options) -> None:
+    """Raises UsageError with the remedy when this machine or user cannot run an experiment."""
+    require_root()
+    missing = [tool for tool in NEEDED if shutil.which(tool) is None]
+    if missing:
+        raise UsageError(
+            f"not installed: {', '.join(missing)}; `make setup` installs what is needed "
+            "(`vmmlab doctor` says which package has what)"
+        )
+    if options.framework not in PYTHONS:
+        raise UsageError(f"there is no framework {options.framework!r}; {' or '.join(PYTHONS)}")
+    if not PYTHONS[options.framework].exists():
+        raise UsageError(
+            f"{options.framework} is not installed; `make {RYU_TARGET}` prepares it in .venv-ryu"
+        )
+
+
+def default_place(name: str) -> Path:
+    """Where a result goes unless told otherwise: results/<UTC time>-<name>."""
+    return ROOT / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
+
+
+def run(
+    scenario: Scenario,
+    recorder: RunRecorder,
+    options: Options,
+    progress: Progress = lambda _: None,
+) -> Outcome:
+    """One run, recorded.  Raises RunError, and then nothing is left on the machine."""
+    try:
+        return Run(scenario, recorder, options, progress).carry_out()
+    except FAILURES as error:
+        raise RunError(f"the run failed: {error}") from error
+
+
+class Run:
+    """The parts of one run while it goes on."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        recorder: RunRecorder,
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self._scenario = scenario
+        self._recorder = recorder
+        self._options = options
+        self._progress = progress
+        self._events: list[Event] = []
+        self._outcome = Outcome()
+
+    def carry_out(self) -> Outcome:
+        load_before, clock = machine.load(), Clock()
+        with Lab(self._scenario, self._options.framework, self._progress) as lab:
+            measured = self._experiment(lab)
+            facts = {
+                "datapath": lab.data_centre.datapath,
+                "link_emulator": lab.data_centre.link_emulator,
+                "framework": lab.overlay.nva.framework(),
+                "tenant_mtu": lab.data_centre.tenant_mtu,
+                "bring_up_s": round(lab.bring_up_s, 3),
+            }
+            self._recorder.refused(lab.overlay.refused())
+            events = [*self._events, *lab.orchestrator.events, *lab.overlay.events()]
+            events += measured.events
+        stepped_ms = clock.stepped_ms()
+        if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
+            self._outcome.problems.append(
+                f"the wall clock was set by {stepped_ms} ms while the run went on; "
+                "the delays are wrong"
+            )
+        self._recorder.scenario(as_mapping(self._scenario))
+        self._recorder.events(events)
+        probed = measured.probed
+        self._recorder.packets(probed.packets)
+        if measured.throughput is not None:
+            self._recorder.throughput(measured.throughput)
+        if measured.requests is not None:
+            self._recorder.requests(measured.requests)
+        homes = {vm.name: vm.nve for vm in self._scenario.vms()}
+        moves = table(probed.packets, events, homes)
+        self._recorder.moves(moves)
+        self._recorder.flows(totals.table(probed.packets, moves))
+        self._recorder.manifest(
+            {
+                "name": self._scenario.name,
+                "valid": not self._outcome.problems,
+                "problems": self._outcome.problems,
+                "command": sys.argv,
+                "seed": self._scenario.seed,
+                **facts,
+                **machine.facts(),
+                "load_before": load_before,
+                "load_after": machine.load(),
+                "clock_step_ms": stepped_ms,
+                "tables_compared": {
+                    "moves": self._outcome.compared,
+                    "of": self._outcome.completed,
+                },
+                "probes": probed.summary,
+                "links": lab.data_centre.link_statistics(),
+            }
+        )
+        return self._outcome
+
+    def _experiment(self, lab: Lab) -> Measured:
+        """Traffic and moves on a lab that stands; what was measured."""
+        with ExitStack() as stack:
+            traffic = Traffic(lab.data_centre, self._scenario, lab.session.directory)
+            stack.callback(traffic.stop)
+            injector = Injector(lab.data_centre, lab.overlay.nva, self._scenario.failures)
+            stack.callback(injector.stop)
+            lab.orchestrator.reached = injector.reached
+            tables = TableChecks(lab.overlay.differences, self._on_the_way_s(), injector.happened)
+            stack.callback(tables.stop)
+            movers = Movers(lab.orchestrator, self._scenario.moves, injector.happened, tables)
+            self._progress("waiting until all VMs reach each other")
+            traffic.await_reachable()
+            for nve in lab.data_centre.nves.values():
+                nve.bridge.enlarge_buffers()
+            if self._options.pcap:
+                captures = Captures(lab.data_centre, self._recorder.directory / "pcap")
+                stack.callback(captures.stop)
+            self._progress("starting probes")
+            traffic.launch()
+            lab.overlay.begin()
+            self._note("run-started")
+            start_ns = traffic.begin()
+            self._events.append(Event(start_ns, "runner", "traffic-started"))
+            injector.begin(start_ns)
+            movers.start(start_ns)
+            self._watch(start_ns)
+            measured = traffic.collect()
+            self._note("traffic-stopped")
+            self._progress("waiting for the last move to be completed")
+            movers.join()
+            injector.finish()
+            self._events += injector.events + tables.events
+            self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
+            self._outcome.problems += movers.problems + tables.problems + injector.problems
+            self._outcome.problems += measured.probed.problems
+            self._check_announcements(lab)
+            self._check_places(lab)
+            self._check_tables(lab.overlay)
+            self._note("run-ended")
+        return measured
+
+    def _on_the_way_s(self) -> float:
+        """How long messages to and from NVEs may take; lost ones are sent again, ever later."""
+        control = self._scenario.control
+        if control.loss_pct:
+            return TABLES_TIMEOUT_S
+        return ON_THE_WAY_S + 10 * (control.delay_ms + control.jitter_ms) / 1000
+
+    def _watch(self, start_ns: int) -> None:
+        """Say how far the run is, until the traffic ends."""
+        end_ns = start_ns + int(self._scenario.duration_s * 1e9)
+        while (left_s := (end_ns - time.time_ns()) / 1e9) > 0:
+            done_s = self._scenario.duration_s - left_s
+            self._progress(f"running: {done_s:.0f} of {self._scenario.duration_s:g} s")
+            time.sleep(min(1.0, left_s))
+        self._progress("collecting")
+
+    def _check_announcements(self, lab: Lab) -> None:
+        """A move without the announcement that it was to have is not the one that was asked for."""
+        self._outcome.problems += [
+            f"an announcement of {event.subject} could not be sent: {event.details['why']}"
+            for event in lab.orchestrator.events
+            if event.name == "announcement-not-sent"
+        ]
+
+    def _check_places(self, lab: Lab) -> None:
+        """The overlay, the orchestrator and the VM's own NIC have to agree where each VM is."""
+        believed = lab.overlay.where()
+        for vm, nve in lab.orchestrator.where.items():
+            plugged = lab.orchestrator.hypervisors[vm].plugged()
+            if plugged != [nve]:
+                places = " and ".join(plugged) or "no NVE"
+                self._outcome.problems.append(f"{vm} is at {nve}, but plugged into {places}")
+            if freezer.is_frozen(lab.data_centre.vms[vm].cgroup):
+                self._outcome.problems.append(f"{vm} stands still")
+            if believed.get(vm) != nve:
+                self._outcome.problems.append(
+                    f"{vm} is at {nve}, but the overlay believes {believed.get(vm)}"
+                )
+
+    def _check_tables(self, overlay: Nvo3) -> None:
+        """Every NVE has to hold what follows from where the VMs are, and nothing else."""
+        try:
+            wait_until(lambda: "; ".join(overlay.differences()) or None, TABLES_TIMEOUT_S)
+        except TimeoutError as error:
+            self._outcome.problems.append(str(error))
+
+    def _note(self, event: str) -> None:
+        self._events.append(Event(time.time_ns(), "runner", event))

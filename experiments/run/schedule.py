@@ -1,0 +1,106 @@
+"""The moves of a run, each at its time.
+
+A thread for each VM that moves: its moves are carried out in order, the next when the one before
+has arrived and its time has come; VMs are independent.  A move that is to be refused has a thread
+of its own, for it is asked for while another move of its VM is under way.
+
+What is left of moves goes away in the background (`Orchestrator.move`); `join` waits for that, too.
+Then is the time for `experiments.run.table_checks`.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+
+from experiments.overlays import Refused
+from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, MoveUndone, Orchestrator
+from experiments.run.table_checks import TableChecks
+from experiments.scenario.moves import Move
+
+Numbered = tuple[int, Move]
+
+
+class Movers:
+    """`problems` are sentences: what did not come as the scenario says."""
+
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        moves: Sequence[Move],
+        excused: Callable[[], bool],
+        tables: TableChecks,
+    ) -> None:
+        """`excused` says whether a move may be rolled back, because something was made to fail."""
+        self.problems: list[str] = []
+        self._orchestrator = orchestrator
+        self._excused = excused
+        self._tables = tables
+        self._threads: list[threading.Thread] = []
+        self._completions: list[tuple[Numbered, Future[None]]] = []
+        self._orders = _orders(moves)
+
+    def start(self, start_ns: int) -> None:
+        """The traffic has begun at `start_ns`."""
+        self._tables.start([_due_ns(start_ns, move) for order in self._orders for _, move in order])
+        for order in self._orders:
+            thread = threading.Thread(target=self._carry_out, args=(start_ns, order), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def join(self) -> None:
+        """Returns when nothing is left of any move."""
+        for thread in self._threads:
+            thread.join()
+        for (number, move), completion in self._completions:
+            try:
+                completion.result(COMPLETION_TIMEOUT_S)
+            except Exception as error:
+                reason = str(error) or f"not in {COMPLETION_TIMEOUT_S:g} s"
+                self.problems.append(f"move {number} of {move.vm} was not completed: {reason}")
+        self._tables.finish()
+
+    def _carry_out(self, start_ns: int, order: Sequence[Numbered]) -> None:
+        for number, move in order:
+            time.sleep(max(0.0, (_due_ns(start_ns, move) - time.time_ns()) / 1e9))
+            try:
+                with self._tables.move_under_way():
+                    completion = self._orchestrator.move(number, move)
+            except Refused as refusal:
+                if move.expect != "refused":
+                    self._complain(number, move, f"was refused: {refusal}")
+            except MoveUndone as failure:
+                if not self._excused():
+                    self._complain(number, move, f"failed: {failure}")
+            except Exception as error:
+                self._complain(number, move, f"failed: {error}")
+                return
+            else:
+                self._completions.append(((number, move), completion))
+                completion.add_done_callback(partial(self._completed, number, move.vm))
+                if move.expect == "refused":
+                    self._complain(number, move, "was not refused")
+
+    def _completed(self, number: int, vm: str, completion: Future[None]) -> None:
+        if completion.exception() is None:
+            self._tables.move_completed(number, vm)
+
+    def _complain(self, number: int, move: Move, what: str) -> None:
+        self.problems.append(f"move {number} of {move.vm} {what}")
+
+
+def _due_ns(start_ns: int, move: Move) -> int:
+    return start_ns + int(move.at_s * 1e9)
+
+
+def _orders(moves: Sequence[Move]) -> list[list[Numbered]]:
+    """What each thread has to do, in order."""
+    of_vm: dict[str, list[Numbered]] = {}
+    alone = []
+    for number, move in sorted(enumerate(moves, start=1), key=lambda item: item[1].at_s):
+        if move.expect == "refused":
+            alone.append([(number, move)])
+        else:
+            of_vm.setdefault(move.vm, []).append((number, move))
+    return [*of_vm.values(), *alone]

@@ -1,0 +1,146 @@
+"""After each move: does every NVE hold what it should, and nothing else (R3.4, R3.5)?
+
+Reading NVEs costs CPU time and comes in between rules that are on their way.  So it is done when
+nothing is left of a move, in the first moment in which no VM is being moved, nor is about to be.
+Where there is none before the VM's next move is completed, which writes what is about that VM anew,
+the move has not been compared.  How many have is counted.
+
+What stays different for as long as messages to and from NVEs may take is a problem, unless
+something has been made to fail.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from experiments.measure.trace import Event
+from experiments.overlays.nvo3.nva import NvaError
+
+LEAD_S = 0.1
+"""So long before a move is due nothing is read any more."""
+AGAIN_S = 0.02
+PATIENCE_S = 15.0
+"""For NVEs or an NVA that do not answer, while no VM is moved."""
+NICENESS = 10
+
+Differences = Callable[[], list[str]]
+
+
+class TableChecks:
+    """`problems` are sentences; `compared` of `completed` moves had their turn."""
+
+    def __init__(
+        self, differences: Differences, settled_s: float, excused: Callable[[], bool]
+    ) -> None:
+        """`settled_s`: what is on its way to an NVE or from it has arrived by then."""
+        self.problems: list[str] = []
+        self.events: list[Event] = []
+        self.compared = self.completed = 0
+        self._differences = differences
+        self._settled_s = settled_s
+        self._excused = excused
+        self._due_s: list[float] = []
+        self._requests = self._under_way = 0
+        self._waiting: dict[str, int] = {}
+        """The moves that have not had their turn, one for each VM."""
+        self._ends = self._stopped = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def start(self, due_ns: Sequence[int]) -> None:
+        """`due_ns`: when moves will be requested."""
+        now_ns, now_s = time.time_ns(), time.monotonic()
+        self._due_s = sorted(now_s + (each - now_ns) / 1e9 for each in due_ns)
+        self._thread.start()
+
+    @contextmanager
+    def move_under_way(self) -> Iterator[None]:
+        """A VM is being moved for the block: from the request until it has arrived."""
+        with self._changed:
+            self._requests += 1
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def move_completed(self, number: int, vm: str) -> None:
+        """Nothing is left of a move."""
+        with self._changed:
+            self.completed += 1
+            self._waiting[vm] = number
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Returns when the last moves have had their turn."""
+        with self._changed:
+            self._ends = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def stop(self) -> None:
+        """No move gets a turn any more."""
+        with self._changed:
+            self._stopped = True
+        self.finish()
+
+    def _work(self) -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)  # of this thread
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ends)
+                if self._stopped or not self._waiting:
+                    return
+                self._changed.wait_for(lambda: not self._under_way or self._stopped)
+                requests, moves = self._requests, dict(self._waiting)
+            if self._is_soon():
+                time.sleep(AGAIN_S)
+            elif self._compare(requests, sorted(moves.values())):
+                with self._changed:
+                    for vm, number in moves.items():
+                        if self._waiting[vm] == number:
+                            del self._waiting[vm]
+
+    def _compare(self, requests: int, moves: list[int]) -> bool:
+        """Whether these moves have had their turn, or can have none."""
+        last: list[str] | None = None
+        since_s = time.monotonic()
+        until_s = since_s + PATIENCE_S
+        while time.monotonic() < until_s:
+            began_s = time.monotonic()
+            try:
+                found = self._differences()
+            except (NvaError, RuntimeError):  # something is dead at the moment
+                last = None
+            else:
+                if self._requests != requests:
+                    return False
+                if not found or (found == last and began_s - since_s >= self._settled_s):
+                    self._say(moves, found)
+                    return True
+                if found != last:
+                    last, since_s = found, began_s
+            time.sleep(AGAIN_S)
+            if self._stopped or self._requests != requests or self._is_soon():
+                return False
+        return True
+
+    def _say(self, moves: list[int], found: list[str]) -> None:
+        if found and self._excused():
+            return
+        self.compared += len(moves)
+        told = {"after": moves, "differences": found}
+        self.events.append(Event(time.time_ns(), "runner", "tables-compared", "", told))
+        if found:
+            after = ", ".join(map(str, moves))
+            self.problems.append(f"after move {after}: {'; '.join(found)}")
+
+    def _is_soon(self) -> bool:
+        """Whether a move is about to be requested."""
+        now_s = time.monotonic()
+        return any(now_s < due_s < now_s + LEAD_S for due_s in self._due_s)

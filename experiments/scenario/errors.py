@@ -1,0 +1,41 @@
+"""What is wrong with a scenario, in sentences that name the field as its author wrote it.
+
+The schema's own words are pydantic's; what they lack is said here.  A place is told without what
+the author did not write: the kind of traffic that pydantic counts among its keys, the number that
+a move has only since its series was spelt out.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from experiments.scenario.schema import KINDS
+
+
+def complaints(error: ValidationError, written_at: Sequence[str] = ()) -> str:
+    """pydantic's findings as sentences: field, what is wrong.
+
+    `written_at`: where the n-th move was written, if that is not the n-th entry of `moves`.
+    """
+    sentences = []
+    for found in error.errors():
+        place = ".".join(str(part) for part in found["loc"] if part not in KINDS)
+        message = found["msg"].removeprefix("Value error, ")
+        if found["type"] == "extra_forbidden":
+            message = "there is no such key here; check the spelling or remove it"
+        if found["type"] == "missing":
+            message = "this is missing; add it"
+        if found["type"] == "contradiction":
+            place, message = found["ctx"]["place"], found["ctx"]["complaint"]
+        place = _as_written(place, written_at)
+        sentences.append(f"{place}: {message}" if place else message)
+    return "; ".join(dict.fromkeys(sentences))  # all moves of a series have the same mistake
+
+
+def _as_written(place: str, written_at: Sequence[str]) -> str:
+    """The place in the file: a move of a series stands where the series does."""
+    part, _, rest = place.partition(".")
+    number, _, field = rest.partition(".")
+    if part != "moves" or not number.isdigit() or int(number) >= len(written_at):
+        return place
+    return f"{written_at[int(number)]}.{field}".rstrip(".")

@@ -1,0 +1,196 @@
+"""What can fail while a VM moves, when, and what has to come of it.
+
+The draft leaves failures out.  What holds here for each of them, at every step of a move: the VM
+is active at exactly one NVE; the move is completed, or rolled back with the VM running at the
+source; NVEs forward what they were told while nobody tells them anything new; and what comes back
+is brought up to date without disturbing others.
+
+Two steps of a move are final (`experiments.run.orchestrator`):
+
+    switch-over    the source NVE has been told where packets in flight go: it is not needed any
+                   more.  If it dies earlier, the VM stays with it.
+    activation     the VM runs at the destination.  If that dies earlier, the VM goes on at the
+                   source; if it dies later, the VM is lost with it until it is back.
+
+A failure that leaves both servers alive rolls nothing back: requests are repeated until they are
+answered, as long as the failure lasts no longer than the orchestrator's patience.
+
+`OUTCOMES` says it for each pair of failure and moment, for `hold: true`.  Without `hold` the VM
+pauses before the switch-over: if the source dies in between, the move is rolled back.
+"""
+
+import enum
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from experiments.scenario.parts import Part, no_such
+
+SOURCE, DESTINATION, OTHER, ALL = "source", "destination", "another", "all"
+
+
+class Moment(enum.StrEnum):
+    """How far a move has come; with `hold`, in this order.  A failure `during` one begins before
+    the next step of the move."""
+
+    REQUESTED = "requested"
+    PREPARED = "prepared"
+    REDIRECTED = "redirected"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    ARRIVED = "arrived"
+    CONVERGED = "converged"
+
+
+class Kind(enum.StrEnum):
+    """What fails."""
+
+    NVE_DIES = "nve-dies"
+    NVA_DIES = "nva-dies"
+    CONTROL_CUT = "control-cut"
+    CONTROL_SLOW = "control-slow"
+    CONTROL_LOSSY = "control-lossy"
+    UNDERLAY_PARTITION = "underlay-partition"
+
+
+SAYS: Final[Mapping[Kind, str]] = {
+    Kind.NVE_DIES: "an NVE's switch is killed; nothing passes it, nobody is told",
+    Kind.NVA_DIES: "the NVA is killed; what it had decided is on its disk",
+    Kind.CONTROL_CUT: "nothing passes between the NVA and an NVE, or all of them",
+    Kind.CONTROL_SLOW: "what passes between the NVA and the NVEs takes `delay_ms` longer",
+    Kind.CONTROL_LOSSY: "`loss_pct` of the packets between the NVA and an NVE, or all, are lost",
+    Kind.UNDERLAY_PARTITION: "nothing passes between an NVE and the underlay",
+}
+OF_ONE_NVE = frozenset({Kind.NVE_DIES, Kind.UNDERLAY_PARTITION})
+OF_ONE_NVE_OR_ALL = frozenset({Kind.CONTROL_CUT, Kind.CONTROL_LOSSY})
+
+
+class Failure(Part):
+    """One failure: of a part, `during` a move or `at_s` seconds after the traffic began."""
+
+    kind: Kind
+    nve: str | None = None
+    during: Moment | None = None
+    move: int = Field(1, ge=1)
+    at_s: float | None = Field(None, ge=0)
+    for_s: float | None = Field(None, gt=0, le=3600)
+    delay_ms: float | None = Field(None, gt=0, le=10_000)
+    loss_pct: float | None = Field(None, gt=0, le=100)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        for complaint in self._complaints():
+            raise ValueError(complaint)
+        return self
+
+    def _complaints(self) -> Iterator[str]:
+        if (self.during is None) == (self.at_s is None):
+            yield "say when: either during: a moment of a move, or at_s"
+        if self.for_s is None and self.kind is not Kind.NVE_DIES:
+            yield f"say how long it lasts: for_s; only {Kind.NVE_DIES} may last until the end"
+        if self.kind in OF_ONE_NVE and self.nve in (None, ALL):
+            yield f"say which NVE it concerns: nve: {SOURCE}, {DESTINATION} or a name"
+        if self.kind not in OF_ONE_NVE | OF_ONE_NVE_OR_ALL and self.nve not in (None, ALL):
+            yield f"{self.kind} concerns all NVEs; leave nve out"
+        if self.nve in (SOURCE, DESTINATION) and self.during is None:
+            yield f"nve: {self.nve} is of a move; say during which moment, or name the NVE"
+        for key, value, kind in (
+            ("delay_ms", self.delay_ms, Kind.CONTROL_SLOW),
+            ("loss_pct", self.loss_pct, Kind.CONTROL_LOSSY),
+        ):
+            if value is not None and self.kind is not kind:
+                yield f"{key} is of {kind}; leave it out"
+            if value is None and self.kind is kind:
+                yield f"say how much: {key}"
+
+    def concerned(self, nves: Sequence[str], source: str = "", destination: str = "") -> list[str]:
+        """The NVEs it concerns; `source` and `destination` are those of its move."""
+        if self.nve in (None, ALL):
+            return list(nves)
+        return [{SOURCE: source, DESTINATION: destination}.get(str(self.nve), str(self.nve))]
+
+
+def contradictions(
+    failures: Sequence[Failure],
+    nves: Sequence[str],
+    *,
+    moves: int,
+    duration_s: float,
+    control_delays: bool,
+) -> Iterator[tuple[str, str]]:
+    """What failures say that does not fit the rest of their scenario: (field, complaint)."""
+    for number, failure in enumerate(failures):
+        place = f"failures.{number}"
+        if failure.nve is not None and failure.nve not in (SOURCE, DESTINATION, ALL, *nves):
+            yield f"{place}.nve", no_such("NVE", failure.nve, nves)
+        if failure.during and failure.move > moves:
+            yield f"{place}.move", f"there is no move {failure.move}; there are {moves}"
+        if failure.at_s is not None and failure.at_s >= duration_s:
+            yield (
+                f"{place}.at_s",
+                f"this is after the end; raise duration_s above {failure.at_s:g}",
+            )
+        if failure.kind is Kind.CONTROL_SLOW and not control_delays:
+            yield (
+                f"{place}.kind",
+                "only a control network that delays can become slower; "
+                "say for example control: {delay_ms: 1}",
+            )
+
+
+# -- what has to come of it ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a move ends, and what the VM's correspondents notice of the failure besides."""
+
+    ending: Literal["completed", "rolled back"]
+    felt: str
+
+
+Case = tuple[Kind, str]
+"""A failure and the NVE it concerns: of the move, another one, or all."""
+
+
+def _outcomes(final: Moment | None, before: Outcome, after: Outcome) -> dict[Moment, Outcome]:
+    """`before` until the move has come to `final`, `after` from then on; None: `after` always."""
+    moments = list(Moment)
+    first = moments.index(final) if final else 0
+    return {each: before if place < first else after for place, each in enumerate(moments)}
+
+
+def _always(felt: str) -> dict[Moment, Outcome]:
+    outcome = Outcome("completed", felt)
+    return _outcomes(None, outcome, outcome)
+
+
+OUTCOMES: Final[Mapping[Case, Mapping[Moment, Outcome]]] = {
+    (Kind.NVE_DIES, SOURCE): _outcomes(
+        Moment.REDIRECTED,
+        Outcome("rolled back", "the VM is out of reach until its NVE is back"),
+        Outcome("completed", "packets in flight are lost; others reach the VM where it is"),
+    ),
+    (Kind.NVE_DIES, DESTINATION): _outcomes(
+        Moment.RESUMED,
+        Outcome("rolled back", "what waited at the destination is lost"),
+        Outcome("completed", "the VM is out of reach until its NVE is back"),
+    ),
+    (Kind.NVE_DIES, OTHER): _always("correspondents behind that NVE are cut off until it is back"),
+    (Kind.NVA_DIES, ALL): _always("nothing; the move goes on when the NVA is back"),
+    (Kind.CONTROL_CUT, ALL): _always("nothing; the move goes on when NVEs are back in reach"),
+    (Kind.CONTROL_CUT, SOURCE): _always("nothing; the move goes on when the NVE is back in reach"),
+    (Kind.CONTROL_CUT, DESTINATION): _always(
+        "nothing; the move goes on when the NVE is back in reach"
+    ),
+    (Kind.CONTROL_SLOW, ALL): _always("nothing; the move takes longer"),
+    (Kind.CONTROL_LOSSY, ALL): _always("nothing; the move takes longer"),
+    (Kind.UNDERLAY_PARTITION, SOURCE): _always(
+        "packets from and to the source NVE are lost while it lasts, packets in flight with them"
+    ),
+    (Kind.UNDERLAY_PARTITION, DESTINATION): _always(
+        "packets from and to the destination NVE are lost while it lasts"
+    ),
+}

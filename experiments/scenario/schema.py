@@ -1,0 +1,218 @@
+"""A scenario: the whole of an experiment in one YAML file, validated before anything is started.
+
+    key                          its fields and their limits
+    topology                     topologies.<kind>, topologies.spec (UnderlayParameters)
+    control, and every link      topologies.spec (LinkSpec)
+    traffic                      experiments.scenario.traffic, experiments.scenario.attacks
+    moves                        experiments.scenario.moves, experiments.scenario.series
+    failures                     experiments.scenario.failures
+    tenants, overlay, the rest   here
+
+A part says itself what it may be alone, and `contradictions` beside it what does not fit the other
+parts.  Every mistake is a sentence that names the field and what would be right.
+
+Tenants number their VMs from 1, each tenant anew: the first VM of every virtual network has the
+MAC address 02:00:00:00:00:01 and the same IP addresses.  So every scenario with two tenants shows
+that they do not mix (R4.1.8).
+"""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SerializeAsAny, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from controller.core.dissemination import strategy
+from experiments.scenario import attacks, failures, moves, traffic
+from experiments.scenario.attacks import Forgery
+from experiments.scenario.failures import Failure
+from experiments.scenario.moves import Move
+from experiments.scenario.parts import Name, Part, no_such
+from experiments.scenario.traffic import DisklessClient, Flow, TcpBulk, UdpProbe
+from nve.model import Bounds, VmSpec, mac, vni
+from nve.pipeline.limits import Limits
+from topologies import catalogue
+from topologies.configuration import RESERVED
+from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
+from topologies.spec import USUAL_MTU, Fabric, LinkSpec, UnderlayParameters
+
+TENANT_IPV4 = IPv4Address("192.168.0.0")
+TENANT_IPV6 = IPv6Address("fd77::")
+Traffic = Annotated[Flow | DisklessClient | Forgery, Field(discriminator="kind")]
+KINDS = ("udp-probe", "tcp-bulk", "diskless-client", "forgery")
+"""Of traffic."""
+VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+
+
+class Tenant(Part):
+    """A virtual network and where its VMs start."""
+
+    vni: int = Field(ge=1, le=2**24 - 1)
+    vms: dict[Name, Name] = Field(min_length=1, max_length=1000)
+    mtu: int | None = Field(None, ge=LEAST_VM_MTU, le=LARGEST_VM_MTU)
+    """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
+
+
+class Overlay(Part):
+    """How the overlay behaves; the draft's open questions are switches here."""
+
+    kind: Literal["nvo3"] = "nvo3"
+    mapping_update: str = "push"
+    lifetime_s: int | None = Field(None, ge=1, le=3600)
+    in_flight: Literal["tunnel", "drop"] = "tunnel"
+    hold: bool = False
+    stop: Literal["idle", "timer"] = "idle"
+    idle_s: int = Field(2, ge=1, le=3600)
+    timer_s: int = Field(5, ge=1, le=3600)
+    hold_packets: int = Field(30_000, ge=1, le=1_000_000)
+    hold_bytes: int = Field(32 << 20, ge=2000, le=1 << 30)
+    hold_s: float = Field(60, gt=0, le=1200)
+    end_marker: bool = False
+    end_marker_s: float = Field(1, gt=0, le=60)
+    await_last_packets: bool = True
+    """With `end_marker`: the VM goes on only when what it has sent last has arrived."""
+    on_expiry: Literal["forget", "keep"] = "forget"
+    report_rate_pps: int = Field(Limits.report_rate_pps, ge=1, le=100_000)
+    report_burst: int = Field(Limits.report_burst, ge=1, le=100_000)
+    miss_rate_pps: int = Field(Limits.miss_rate_pps, ge=1, le=100_000)
+    miss_burst: int = Field(Limits.miss_burst, ge=1, le=100_000)
+
+    @property
+    def bounds(self) -> Bounds:
+        """What may wait for a VM that is not there yet, and for how long."""
+        markers_s = self.end_marker_s if self.end_marker else None
+        return Bounds(self.hold_packets, self.hold_bytes, self.hold_s, markers_s)
+
+    @property
+    def limits(self) -> Limits:
+        """How much a VM may have its NVE tell the NVA."""
+        return Limits(self.report_rate_pps, self.report_burst, self.miss_rate_pps, self.miss_burst)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        keeps_expired = self.on_expiry == "keep"
+        strategy(self.mapping_update, self.lifetime_s, keeps_expired=keeps_expired)
+        if self.hold and self.in_flight == "drop":
+            raise ValueError(
+                "hold: true holds what the source NVE tunnels on; use in_flight: tunnel"
+            )
+        if self.end_marker and not self.hold:
+            raise ValueError("end_marker: true says until when to hold; it needs hold: true")
+        return self
+
+
+class Topology(Part):
+    """A kind out of `topologies/` and that topology's own parameters."""
+
+    kind: str
+    parameters: SerializeAsAny[UnderlayParameters]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or "kind" not in given:
+            raise ValueError(f"say which: kind: {' | '.join(catalogue.names())}")
+        settings = dict(given)
+        found = catalogue.get(str(settings.pop("kind")))
+        return {"kind": found.kind, "parameters": found.parameters.model_validate(settings)}
+
+    def fabric(self) -> Fabric:
+        return catalogue.get(self.kind).build(self.parameters)
+
+
+class Scenario(Part):
+    """All of it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    says: str = ""
+    topology: Topology
+    control: LinkSpec = LinkSpec()
+    tenants: list[Tenant] = Field(min_length=1)
+    overlay: Overlay = Field(default_factory=lambda: Overlay.model_validate({}))
+    traffic: list[Traffic] = Field(default_factory=list)
+    moves: list[Move] = Field(default_factory=list)
+    failures: list[Failure] = Field(default_factory=list)
+    duration_s: float = Field(gt=0, le=86_400)
+    seed: int = Field(1, ge=0, le=2**31 - 1)
+    datapath: Literal["auto", "system", "netdev"] = "auto"
+    link_emulator: Literal["auto", "netem", "delay-line"] = "auto"
+    variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
+
+    def vms(self) -> list[VmSpec]:
+        """Every VM with its addresses, in the order of the file."""
+        return [
+            VmSpec(
+                name,
+                vni(tenant.vni),
+                mac(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
+                TENANT_IPV4 + number,
+                TENANT_IPV6 + number,
+                nve,
+                tenant.mtu,
+            )
+            for tenant in self.tenants
+            for number, (name, nve) in enumerate(tenant.vms.items(), start=1)
+        ]
+
+    @property
+    def flows(self) -> list[Flow]:
+        """The traffic that goes from one VM to another."""
+        return [flow for flow in self.traffic if isinstance(flow, UdpProbe | TcpBulk)]
+
+    @property
+    def forgeries(self) -> list[Forgery]:
+        """The attacks."""
+        return [attack for attack in self.traffic if isinstance(attack, Forgery)]
+
+    @property
+    def diskless(self) -> list[str]:
+        """The VMs that lose their IPv4 address when they move."""
+        return [client.vm for client in self.traffic if isinstance(client, DisklessClient)]
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        for place, complaint in _contradictions(self):
+            raise PydanticCustomError(
+                "contradiction", "{place}: {complaint}", {"place": place, "complaint": complaint}
+            )
+        return self
+
+
+def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """What the parts say that does not fit together: (field, complaint)."""
+    fabric = scenario.topology.fabric()
+    nves = fabric.nves
+    for nve in scenario.topology.parameters.links:
+        if nve not in nves:
+            yield f"topology.links.{nve}", no_such("NVE", nve, nves)
+    if scenario.control.mtu != USUAL_MTU:
+        yield "control.mtu", f"the control network has {USUAL_MTU}; leave it out"
+    taken = {*RESERVED, *(node.name for node in fabric.nodes)}
+    where: dict[str, str] = {}
+    network: dict[str, int] = {}
+    for number, tenant in enumerate(scenario.tenants):
+        if tenant.vni in network.values():
+            yield f"tenants.{number}.vni", f"VNI {tenant.vni} is there twice"
+        for vm, nve in tenant.vms.items():
+            if vm in where:
+                yield f"tenants.{number}.vms.{vm}", "this VM is there twice; names are unique"
+            if vm in taken:
+                yield f"tenants.{number}.vms.{vm}", "another node has this name; choose another"
+            if nve not in nves:
+                yield f"tenants.{number}.vms.{vm}", no_such("NVE", nve, nves)
+            where[vm], network[vm] = nve, tenant.vni
+    for number, sent in enumerate(scenario.traffic):
+        place = f"traffic.{number}"
+        if isinstance(sent, Forgery):
+            yield from attacks.contradictions(place, sent, network)
+        else:
+            yield from traffic.contradictions(place, sent, network, scenario.traffic[:number])
+    yield from moves.contradictions(scenario.moves, where, nves, duration_s=scenario.duration_s)
+    yield from failures.contradictions(
+        scenario.failures,
+        nves,
+        moves=len(scenario.moves),
+        duration_s=scenario.duration_s,
+        control_delays=scenario.control.delays,
+    )

@@ -1,0 +1,168 @@
+"""A result is there whole or not at all, and is read only if it can be understood."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from experiments.measure.results import (
+    REQUEST_COLUMNS,
+    SCHEMA_VERSION,
+    Recorder,
+    Result,
+    ResultError,
+    load,
+    partials,
+)
+from tests.helpers import synthetic
+from tests.helpers.data import RECORDED
+
+
+@pytest.fixture
+def recorded(tmp_path) -> Path:
+    """A copy of the recorded result that a test may spoil."""
+    return Path(shutil.copytree(RECORDED, tmp_path / "result"))
+
+
+def change_manifest(result: Path, **changes) -> None:
+    manifest = json.loads((result / "manifest.json").read_text())
+    (result / "manifest.json").write_text(json.dumps(manifest | changes))
+
+
+def record_one(recorder, variant=None):
+    packets = synthetic.make_packets("drop", rate_pps=10, seed=1)
+    run = recorder.run(variant)
+    run.scenario(synthetic.scenario("drop", 10))
+    run.manifest({"name": "test"})
+    run.events(synthetic.make_events("drop", 10))
+    run.packets(packets)
+    run.moves(pd.DataFrame({"move": [1]}))
+
+
+def test_what_is_written_is_read(tmp_path):
+    with Recorder.create(tmp_path / "r") as recorder:
+        record_one(recorder)
+        assert not (tmp_path / "r").exists()
+    result = load(tmp_path / "r")
+    written = synthetic.make_packets("drop", rate_pps=10, seed=1)
+    pd.testing.assert_frame_equal(result.packets, written)
+    events = sorted(synthetic.make_events("drop", 10), key=lambda event: event.t_ns)
+    assert result.events == events
+    assert result.homes == synthetic.HOMES
+    assert result.throughput is None
+    assert result.requests is None
+    assert result.runs == {"test": result}
+    assert result.manifest["schema"] == SCHEMA_VERSION
+
+
+def test_requests_are_read_as_they_were_written(tmp_path):
+    asked = pd.DataFrame(
+        [(10, "vm1", 1, None, None, None, False), (20, "vm1", 2, 4_000_020, 4.0, "1.2.3.4", True)],
+        columns=REQUEST_COLUMNS,
+    ).astype({"answered_ns": "Int64"})
+    with Recorder.create(tmp_path / "r") as recorder:
+        record_one(recorder)
+        recorder.run().requests(asked)
+    read = load(tmp_path / "r").requests
+    assert read is not None
+    pd.testing.assert_frame_equal(read, asked, check_dtype=False)
+
+
+def test_variants_are_results_of_their_own(tmp_path):
+    result = load(synthetic.write_result(tmp_path / "r", rate_pps=10))
+    assert list(result.runs) == ["drop", "tunnel"]
+    assert load(tmp_path / "r" / "tunnel").packets["flow"].nunique() == 6
+    assert isinstance(result.runs["tunnel"], Result)
+
+
+def test_an_existing_result_is_never_touched(tmp_path):
+    (tmp_path / "r").mkdir()
+    with pytest.raises(ResultError, match="exists already; name another directory with --out"):
+        Recorder.create(tmp_path / "r")
+
+
+def test_a_run_that_fails_leaves_nothing(tmp_path):
+    def interrupted():
+        with Recorder.create(tmp_path / "r") as recorder:
+            record_one(recorder)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_did_not_record_everything_leaves_nothing(tmp_path):
+    def half_done():
+        with Recorder.create(tmp_path / "r", variants=["drop", "tunnel"]) as recorder:
+            recorder.overall({}, {})
+            record_one(recorder, "drop")
+
+    with pytest.raises(ResultError, match=r"did not record the run tunnel; nothing was kept"):
+        half_done()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variant_that_was_not_declared_is_a_mistake(tmp_path):
+    with (
+        pytest.raises(ValueError, match="variant 'other' is none of"),
+        Recorder.create(tmp_path / "r", variants=["drop"]) as recorder,
+    ):
+        recorder.run("other")
+
+
+def test_packets_without_a_column_are_refused(tmp_path):
+    with (
+        pytest.raises(ResultError, match=r"packets\.parquet lacks the columns seq"),
+        Recorder.create(tmp_path / "r") as recorder,
+    ):
+        recorder.run().packets(synthetic.make_packets("drop", 10, 1).drop(columns="seq"))
+
+
+def test_what_a_killed_run_left_is_found_and_not_loaded(tmp_path):
+    no_such_pid = 2**22 + 1
+    left = tmp_path / f".r.{no_such_pid}.partial"
+    left.mkdir()
+    Recorder.create(tmp_path / "of-a-run-that-goes-on")
+    assert partials(tmp_path) == [left]
+    with pytest.raises(ResultError, match="did not finish"):
+        load(left)
+
+
+def test_a_newer_schema_is_refused_in_a_sentence(recorded):
+    change_manifest(recorded, schema=SCHEMA_VERSION + 1)
+    with pytest.raises(ResultError, match="read it with the vmmlab that wrote it"):
+        load(recorded)
+
+
+def test_an_incomplete_result_is_refused(recorded):
+    change_manifest(recorded, complete=False)
+    with pytest.raises(ResultError, match="not complete; run the scenario again"):
+        load(recorded)
+
+
+def test_a_result_that_lacks_a_file_is_refused(recorded):
+    (recorded / "drop" / "packets.parquet").unlink()
+    with pytest.raises(ResultError, match=r"lacks packets\.parquet"):
+        _ = load(recorded).runs
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": "x"}'])
+def test_a_manifest_that_is_none_is_refused(recorded, text):
+    (recorded / "manifest.json").write_text(text)
+    with pytest.raises(ResultError, match="cannot be read as a manifest"):
+        load(recorded)
+
+
+def test_a_directory_that_is_no_result(tmp_path):
+    with pytest.raises(ResultError, match="is no result directory"):
+        load(tmp_path)
+
+
+def test_metrics_are_computed_anew_from_what_was_recorded():
+    for run in load(RECORDED).runs.values():
+        recorded, computed = run.moves, run.metrics
+        assert recorded["lost"].tolist() == computed["lost"].tolist()
+        assert recorded["blackout_ms"].tolist() == pytest.approx(computed["blackout_ms"].tolist())
