@@ -1,6 +1,6 @@
-"""Two kinds of bad news, told apart by exit code.
+"""Kinds of bad news, told apart by exit code.
 
-A message of either names the place and the remedy; no traceback is shown to users for them.
+A message of any names the place and the remedy; no traceback is shown to users for them.
 """
 
 
@@ -10,3 +10,7 @@ class UsageError(Exception):
 
 class RunError(Exception):
     """A run was begun and could not be carried out (exit code 1)."""
+
+
+class ScenarioError(UsageError):
+    """The scenario cannot be run as it is; the message names file, field and remedy."""

@@ -15,10 +15,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from experiments.errors import ScenarioError
 from experiments.scenario.errors import complaints
 from experiments.scenario.schema import Scenario
 from experiments.scenario.series import spelt_out
-from experiments.scenario.yaml_source import ScenarioError, changed
+from experiments.scenario.yaml_source import changed
 
 FOLDER = Path(__file__).parents[1] / "scenarios"
 

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from experiments.errors import ScenarioError
 from experiments.scenario.errors import complaints
-from experiments.scenario.yaml_source import ScenarioError
 
 
 class Series(BaseModel):

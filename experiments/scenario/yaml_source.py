@@ -10,12 +10,7 @@ from typing import Any
 
 import yaml
 
-from experiments.errors import UsageError
-
-
-class ScenarioError(UsageError):
-    """The scenario cannot be run as it is; the message names file, field and remedy."""
-
+from experiments.errors import ScenarioError
 
 # -- text ------------------------------------------------------------------------------------------
 

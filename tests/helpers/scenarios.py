@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from experiments.errors import ScenarioError
 from experiments.scenario import load
 from experiments.scenario.schema import Scenario
-from experiments.scenario.yaml_source import ScenarioError
 
 GOOD: dict[str, Any] = {
     "name": "good",

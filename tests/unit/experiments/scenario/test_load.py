@@ -8,10 +8,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.errors import ScenarioError
 from experiments.scenario import load
 from experiments.scenario import yaml_source as contents
 from experiments.scenario.load import FOLDER
-from experiments.scenario.yaml_source import ScenarioError
 from tests.helpers.scenarios import GOOD, resolved
 from topologies import catalogue
 

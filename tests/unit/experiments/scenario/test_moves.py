@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from experiments.errors import ScenarioError
 from experiments.scenario.moves import GAP_S
-from experiments.scenario.yaml_source import ScenarioError
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
