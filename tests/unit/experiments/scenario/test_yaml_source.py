@@ -6,10 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.errors import UsageError
+from experiments.errors import ScenarioError, UsageError
 from experiments.scenario import load
 from experiments.scenario import yaml_source as contents
-from experiments.scenario.yaml_source import ScenarioError
 from tests.helpers.scenarios import GOOD, complaint, resolved
 
 
