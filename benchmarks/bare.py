@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from controller.southbound.framework import handler, ofp_event, ofproto, parser
-from nve.pipeline.rules import VXLAN_PORT, Table
+from nve.pipeline.rules import VXLAN_PORT, PipelineTable
 
 VNI = 4242
 """A virtual network that the NVA has nothing to do with."""
@@ -88,7 +88,7 @@ class Bare(framework.Application):  # type: ignore[misc]
     @handler.set_ev_cls(ofp_event.EventOFPPacketIn, handler.MAIN_DISPATCHER)
     def packet_in(self, event: Any) -> None:
         message, datapath = event.msg, event.msg.datapath
-        if message.table_id != Table.FORWARD:
+        if message.table_id != PipelineTable.FORWARD:
             return  # what VMs announce is for the NVA
         self._tell(datapath, int.from_bytes(message.data[4:6], "big"), 0)
         datapath.send_msg(
@@ -109,7 +109,7 @@ def _entry(datapath: Any, number: int, generation: int) -> Any:
     return parser.OFPFlowMod(
         datapath,
         cookie=OWN_COOKIE,
-        table_id=int(Table.FORWARD),
+        table_id=int(PipelineTable.FORWARD),
         command=ofproto.OFPFC_ADD,
         priority=PRIORITY,
         match=parser.OFPMatch(metadata=VNI, eth_dst=mac),

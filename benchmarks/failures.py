@@ -28,23 +28,23 @@ from experiments.scenario.failures import (
     OUTCOMES,
     SOURCE,
     Case,
-    Kind,
+    FailureKind,
     Moment,
 )
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
 
 FOR_S = {
-    Kind.NVE_DIES: 2.0,
-    Kind.NVA_DIES: 3.0,
-    Kind.CONTROL_CUT: 10.0,
-    Kind.CONTROL_SLOW: 3.0,
-    Kind.CONTROL_LOSSY: 3.0,
-    Kind.UNDERLAY_PARTITION: 2.0,
+    FailureKind.NVE_DIES: 2.0,
+    FailureKind.NVA_DIES: 3.0,
+    FailureKind.CONTROL_CUT: 10.0,
+    FailureKind.CONTROL_SLOW: 3.0,
+    FailureKind.CONTROL_LOSSY: 3.0,
+    FailureKind.UNDERLAY_PARTITION: 2.0,
 }
-EXTENT: dict[Kind, dict[str, float]] = {
-    Kind.CONTROL_SLOW: {"delay_ms": 100},
-    Kind.CONTROL_LOSSY: {"loss_pct": 10},
+EXTENT: dict[FailureKind, dict[str, float]] = {
+    FailureKind.CONTROL_SLOW: {"delay_ms": 100},
+    FailureKind.CONTROL_LOSSY: {"loss_pct": 10},
 }
 PLACES = {SOURCE: "nve1", DESTINATION: "nve2", OTHER: "nve3"}
 TENANTS: list[dict[str, Any]] = [
@@ -166,8 +166,10 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="all kinds if none is named")
     parser.add_argument("--end-marker", action="store_true", help="keep the order of packets, too")
     arguments = parser.parse_args()
-    if unknown := set(arguments.kinds) - set(Kind):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(Kind)}")
+    if unknown := set(arguments.kinds) - set(FailureKind):
+        parser.error(
+            f"there is no {', '.join(sorted(unknown))}; there are {', '.join(FailureKind)}"
+        )
     return report(arguments.kinds, WITH_END_MARKERS if arguments.end_marker else {})
 
 

@@ -53,7 +53,7 @@ def steps_ms(lab: Lab) -> float:
     began_s = time.monotonic()
     asked = {"vm": "vm1", "to": to, "port": port, "idle_s": 1}
     number = nva.post("moves", asked, until="prepared", timeout_s=30)["number"]
-    nva.post(f"moves/{number}/depart", until="redirected", timeout_s=30)
+    nva.post(f"moves/{number}/redirect", until="redirected", timeout_s=30)
     source = nva.post(f"moves/{number}/activate", until="converged", timeout_s=30)["from"]
     took_s = time.monotonic() - began_s
     nva.get(f"moves/{number}", until="completed", timeout_s=COMPLETION_TIMEOUT_S)

@@ -32,7 +32,7 @@ from benchmarks.control import FLOW_MOD, PACKET_IN, PACKET_OUT, Watch
 from benchmarks.side_by_side import BARE_PORT, TIMEOUT_S, SideBySide, Vms, ip, mac
 from experiments import machine
 from experiments.overlays.nvo3.nva import OPENFLOW_PORT
-from experiments.scenario.schema import Overlay
+from experiments.scenario.schema import OverlaySpec
 from nve.linux import namespace
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire import frames
@@ -78,7 +78,7 @@ class Rate:
 
 def pushed(nves: int) -> dict[str, Any]:
     """`change` and `updates` of the NVA and of the bare loop."""
-    with SideBySide(nves, Overlay(mapping_update="push")) as bench:
+    with SideBySide(nves, OverlaySpec(mapping_update="push")) as bench:
         bench.connect(OPENFLOW_PORT, BARE_PORT)
         # The last ones stay: were a VM that moves an NVE's first or last of the network, all NVEs
         # would also have to be told where broadcasts go, which is another matter.
@@ -109,7 +109,7 @@ def _changes(bench: SideBySide, vms: Vms) -> tuple[list[float], list[float]]:
     """Seconds for each change, one after the other, of either."""
     moves, times = [], []
     for number in range(VMS):
-        moves.append(vms.depart(number))
+        moves.append(vms.redirect(number))
         bench.announce({number: vms.next(number)})
         times += bench.arrivals(moves[-1:])
     vms.settle(moves)
@@ -122,7 +122,7 @@ Round = tuple[float, float, int]
 
 def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
     """All at once, of either."""
-    moves = [vms.depart(number) for number in range(VMS)]
+    moves = [vms.redirect(number) for number in range(VMS)]
     before, cpu_s = bench.received(), bench.nva_cpu_s()
     bench.announce({number: vms.next(number) for number in range(VMS)})
     begins, ends = zip(*bench.arrivals(moves), strict=True)
@@ -137,7 +137,7 @@ def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
 
 def pulled() -> dict[str, Any]:
     """`miss` of the NVA, then of the bare loop, at one of three NVEs."""
-    overlay = Overlay(mapping_update="pull", lifetime_s=3600)
+    overlay = OverlaySpec(mapping_update="pull", lifetime_s=3600)
     with SideBySide(3, overlay) as bench:
         Vms(bench, [0, *(1 + number % 2 for number in range(WARM_UP + MISSES))])
         nve = bench.data_centre.nves[bench.nves[0]]

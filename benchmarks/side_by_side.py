@@ -20,8 +20,8 @@ from controller.southbound import openflow
 from controller.southbound.framework import ofproto, parser
 from controller.southbound.openflow import Switch
 from experiments.machine import ROOT
-from experiments.overlays.nvo3.nva import OPENFLOW_PORT, Nva
-from experiments.scenario.schema import Overlay
+from experiments.overlays.nvo3.nva import OPENFLOW_PORT, NvaProcess
+from experiments.scenario.schema import OverlaySpec
 from nve.linux.wait import wait_until
 from nve.model import Mac, VmSpec, vni
 from nve.ovs.bridge import INTEGRATION
@@ -42,7 +42,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class SideBySide:
     """`data_centre`, `nva` and `bare` are there inside the `with`."""
 
-    def __init__(self, nves: int, overlay: Overlay) -> None:
+    def __init__(self, nves: int, overlay: OverlaySpec) -> None:
         self._overlay = overlay
         self._fabric = build(Parameters(nves=nves))
         self._unread = ""
@@ -65,7 +65,7 @@ class SideBySide:
         stack.callback(self.data_centre.stop)
         self.data_centre.start()
         self.nves = list(self.data_centre.nves)
-        self.nva = Nva(self.data_centre, "os-ken", self._overlay)
+        self.nva = NvaProcess(self.data_centre, "os-ken", self._overlay)
         stack.callback(self.nva.stop)
         with _pinned(controllers):
             self.nva.start()
@@ -174,11 +174,11 @@ class Vms:
             body = {"vm": f"vm{number}", "vni": VNI, "mac": mac(number), "addresses": [ip(number)]}
             self._nva.post("associations", {**body, "nve": self._nves[at], "port": port(number)})
 
-    def depart(self, number: int) -> int:
+    def redirect(self, number: int) -> int:
         """Begin a move to the next NVE, up to where the VM may arrive; returns its number."""
         body = {"vm": f"vm{number}", "to": self.next(number), "port": port(number), "idle_s": 1}
         move = int(self._nva.post("moves", body, until="prepared")["number"])
-        self._nva.post(f"moves/{move}/depart", until="redirected")
+        self._nva.post(f"moves/{move}/redirect", until="redirected")
         return move
 
     def next(self, number: int) -> str:

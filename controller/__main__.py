@@ -44,7 +44,7 @@ def main() -> None:
     # A connection that has ended is reported only when its next echo is due.
     configuration.set_override("echo_request_interval", ECHO_INTERVAL_S)
     configuration.set_override("maximum_unreplied_echo_requests", UNREPLIED_ECHOES)
-    framework.guard_connections(nva.gatekeeper)
+    framework.guard_connections(nva.admission)
     framework.hub.spawn(serve(nva).serve_forever)
     print("ready", flush=True)
     framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "controller.app"])

@@ -21,14 +21,14 @@ from controller.core import path_mtu
 from controller.core.authority import Authority
 from controller.settings import Settings
 from controller.southbound import openflow, packets
-from controller.southbound.connection_admission import Gatekeeper
+from controller.southbound.connection_admission import ConnectionAdmission
 from controller.southbound.counts import Counts
 from controller.southbound.framework import ofproto, parser
-from controller.southbound.sender import Carrier
+from controller.southbound.sender import Sender
 from controller.storage.journal import Journal
 from controller.storage.trace import Trace
-from nve.messages import Record, Report, RuleEnded
-from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT, Table
+from nve.messages import Report, RuleEnded, TraceRecord
+from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT, PipelineTable
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")
@@ -50,9 +50,9 @@ class Nva:
         )
         self.names = {nve.dpid: name for name, nve in settings.nves.items()}
         self.changed = threading.Condition(threading.RLock())
-        self.carrier = Carrier(self.authority)
+        self.sender = Sender(self.authority)
         homes = {nve.control: name for name, nve in settings.nves.items() if nve.control}
-        self.gatekeeper = Gatekeeper(
+        self.admission = ConnectionAdmission(
             homes, lambda address, what: self._refuse(homes.get(ip_address(address), "?"), what)
         )
         self._claimants: dict[str, Claimant] = {}
@@ -60,7 +60,7 @@ class Nva:
         self._journal = Journal(settings.state, vteps)
         before = self._journal.before
         self.trace = Trace(settings.trace, before.traced)
-        self.counts = Counts(self.changed, self.authority, self.carrier, self.trace.records)
+        self.counts = Counts(self.changed, self.authority, self.sender, self.trace.records)
         if before:
             self.decide(lambda now_ns: self.authority.restore(before, now_ns))
 
@@ -84,11 +84,13 @@ class Nva:
         """
         with self.changed:
             effects = self.authority.take_effects()
-            self._write_down([effect for effect in effects if isinstance(effect, Record)])
-            self.carrier.carry_out(effect for effect in effects if not isinstance(effect, Record))
+            self._write_down([effect for effect in effects if isinstance(effect, TraceRecord)])
+            self.sender.carry_out(
+                effect for effect in effects if not isinstance(effect, TraceRecord)
+            )
             self.changed.notify_all()
 
-    def _write_down(self, records: Sequence[Record]) -> None:
+    def _write_down(self, records: Sequence[TraceRecord]) -> None:
         durable = self.authority.durable
         try:
             self.trace.write(records)
@@ -113,12 +115,12 @@ class Nva:
         with self.changed:
             if nve is None or not self._at_home(nve, datapath):
                 self._send_away(nve or "?", datapath)
-            elif nve not in self.carrier:
+            elif nve not in self.sender:
                 self._welcome(nve, datapath)
             elif nve in self._claimants:
                 self._send_away(nve, datapath)
             else:
-                incumbent = self.carrier.of(nve)
+                incumbent = self.sender.of(nve)
                 echo = parser.OFPEchoRequest(incumbent)
                 incumbent.set_xid(echo)
                 self._claimants[nve] = Claimant(datapath, echo.xid, time.monotonic())
@@ -138,7 +140,7 @@ class Nva:
         with self.changed:
             for nve, claimant in list(self._claimants.items()):
                 if time.monotonic() - claimant.since_s > INCUMBENT_TIMEOUT_S:
-                    incumbent = self.carrier.of(nve)
+                    incumbent = self.sender.of(nve)
                     self.disconnected(incumbent)
                     incumbent.close()
         self.decide(self.authority.tick)
@@ -149,15 +151,15 @@ class Nva:
             claimant = self._claimants.get(nve) if nve else None
             if nve and claimant and claimant.datapath is datapath:
                 del self._claimants[nve]
-            if nve is None or self.carrier.of(nve) is not datapath:
+            if nve is None or self.sender.of(nve) is not datapath:
                 return
             self.decide(lambda now_ns: self.authority.nve_disconnected(nve, now_ns))
-            self.carrier.disconnected(nve)
+            self.sender.disconnected(nve)
             if nve in self._claimants:
                 self._welcome(nve, self._claimants.pop(nve).datapath)
 
     def _welcome(self, nve: str, datapath: Any) -> None:
-        self.carrier.connected(nve, datapath)
+        self.sender.connected(nve, datapath)
         self.decide(lambda now_ns: self.authority.nve_connected(nve, now_ns))
 
     def _send_away(self, nve: str, datapath: Any) -> None:
@@ -176,13 +178,13 @@ class Nva:
         """The NVE that a message comes from; None where the connection is none of an NVE's."""
         nve = self.names.get(message.datapath.id)
         with self.changed:
-            return nve if nve and self.carrier.of(nve) is message.datapath else None
+            return nve if nve and self.sender.of(nve) is message.datapath else None
 
     def barrier_passed(self, message: Any) -> None:
         """To be followed by `act`."""
         with self.changed:
             nve = self._speaker(message)
-            token = self.carrier.confirmed(nve, message.xid) if nve else None
+            token = self.sender.confirmed(nve, message.xid) if nve else None
             if nve and token is not None:
                 self.hear(lambda now_ns: self.authority.confirmed(nve, token, now_ns))
 
@@ -192,7 +194,7 @@ class Nva:
             nve = self._speaker(message)
             if nve is not None:
                 self.act()
-                self.carrier.statistics_came(nve, message)
+                self.sender.statistics_came(nve, message)
 
     def packet_came(self, message: Any) -> None:
         """To be followed by `act`."""
@@ -201,11 +203,13 @@ class Nva:
             return
         port, frame = message.match["in_port"], bytes(message.data)
         report: Report
-        if port == AGENT_PORT or (port == VXLAN_PORT and message.table_id == Table.FROM_TUNNEL):
+        if port == AGENT_PORT or (
+            port == VXLAN_PORT and message.table_id == PipelineTable.FROM_TUNNEL
+        ):
             report = packets.signalled(port, frame)
-        elif message.table_id == Table.FORWARD:
+        elif message.table_id == PipelineTable.FORWARD:
             report = packets.missed(port, frame)
-        elif message.table_id == Table.FIT:
+        elif message.table_id == PipelineTable.FIT:
             vni = message.match["metadata"]
             report = path_mtu.reported(port, vni, message.total_len, frame)
         else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from controller.core import move_fsm
-from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, Step
+from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, MoveAction
 from experiments.scenario import failures
 from experiments.scenario.failures import OUTCOMES, Moment
 
@@ -82,7 +82,7 @@ def _mobility() -> str:
         "| phase | event | next phase | step |\n"
         "| --- | --- | --- | --- |\n"
         + "".join(
-            f"| {phase} | {event} | {successor} | {'' if step is Step.NOTHING else step} |\n"
+            f"| {phase} | {event} | {successor} | {'' if step is MoveAction.NOTHING else step} |\n"
             for (phase, event), (successor, step) in TRANSITIONS.items()
         )
         + "\nExpected repeats, which change nothing: "

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.errors import RunError, UsageError
-from experiments.overlays import Refused
+from experiments.overlays import MoveRefused
 from experiments.overlays.nvo3.nva import NvaError
 from experiments.run.lab import Lab
 from experiments.run.run import FAILURES
 from experiments.scenario.errors import complaints
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
 from topologies import catalogue
 from topologies.emulation.nodes import CommandLine
@@ -97,7 +97,7 @@ class Shell(CommandLine):  # type: ignore[misc]
             return
         fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
         try:
-            move = Move.model_validate({"at_s": 0, **fields})
+            move = MoveSpec.model_validate({"at_s": 0, **fields})
         except ValidationError as error:
             self._say(complaints(error))
             return
@@ -111,7 +111,7 @@ class Shell(CommandLine):  # type: ignore[misc]
             mover.join()
         self._data_centre.refresh_mininet_links()
 
-    def _impossible(self, move: Move) -> str | None:
+    def _impossible(self, move: MoveSpec) -> str | None:
         if move.vm not in self._orchestrator.where:
             return f"no VM {move.vm!r}; there are {', '.join(self._orchestrator.where)}"
         if move.to not in self._data_centre.nves:
@@ -120,11 +120,11 @@ class Shell(CommandLine):  # type: ignore[misc]
             return f"{move.vm} is at {move.to} already"
         return None
 
-    def _move(self, number: int, move: Move) -> None:
+    def _move(self, number: int, move: MoveSpec) -> None:
         try:
             self._orchestrator.move(number, move).result()
             self._say(f"{move.vm} is at {move.to}; `trace` shows what happened")
-        except (NvaError, OSError, RuntimeError, Refused) as error:
+        except (NvaError, OSError, RuntimeError, MoveRefused) as error:
             self._say(f"the move failed: {error}")
 
     def do_where(self, _line: str) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.measure.results import Result, ResultError, load
 from experiments.measure.totals import RunTotals, of_run
 from experiments.report.format import count, milliseconds
-from experiments.report.tables import Table
+from experiments.report.tables import ReportTable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +158,7 @@ class Sweep:
                     yield cell.settings, run_name, run
 
 
-def table(summary: "pd.DataFrame", keys: Iterable[str]) -> Table:
+def table(summary: "pd.DataFrame", keys: Iterable[str]) -> ReportTable:
     """The summary for the terminal; runs that are not valid say so."""
     words = [*keys, "run"]
     short = _short(words)
@@ -170,7 +170,7 @@ def table(summary: "pd.DataFrame", keys: Iterable[str]) -> Table:
         )
         for row in summary.to_dict("records")
     ]
-    return Table(
+    return ReportTable(
         "Every combination in one line (recovery: above the underlay's own delay; !: not valid)",
         (*(short[word] for word in words), *_COLUMNS),
         rows,

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
 from nve.model import Mac, Vni
-from nve.pipeline.rules import Change, Output, Rule, Tunnel
+from nve.pipeline.rules import Output, Rule, RuleChange, Tunnel
 from nve.wire.end_marker import Signal
 
 ARP_REQUEST, ARP_REPLY = 1, 2
@@ -134,7 +134,7 @@ class Tell:
     """Change the rules of an NVE and have it confirm (barrier); `token` comes back with that."""
 
     nve: str
-    change: Change
+    change: RuleChange
     token: int
 
 
@@ -193,7 +193,7 @@ class Order:
 
 
 @dataclass(frozen=True)
-class Record:
+class TraceRecord:
     """A line of the trace: what happened, when (ns since the epoch), to whom."""
 
     t_ns: int
@@ -205,4 +205,4 @@ class Record:
 Answer: TypeAlias = AnswerArp | AnswerRarp | AnswerSolicitation
 Instruction: TypeAlias = Tell | Reconcile | Answer | Emit | Order
 """What is for one NVE."""
-Effect: TypeAlias = Instruction | Record
+Effect: TypeAlias = Instruction | TraceRecord

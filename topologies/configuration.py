@@ -26,7 +26,7 @@ NIC = "eth0"
 KEEPER = ("keep-up", "keep-up-end")
 """A cable from the VM's NIC to nowhere."""
 
-Role: TypeAlias = Literal["vm", "nve", "switch", "router", "nva", "wire"]
+NodeRole: TypeAlias = Literal["vm", "nve", "switch", "router", "nva", "wire"]
 
 # No namespace learns or announces anything by itself: no router solicitations, no
 # autoconfiguration, no duplicate address detection, which would cost every address a second.
@@ -79,9 +79,9 @@ class Configuration:
                 )
 
     @cached_property
-    def roles(self) -> Mapping[str, Role]:
+    def roles(self) -> Mapping[str, NodeRole]:
         """Every node there is."""
-        roles: dict[str, Role] = {node.name: node.kind for node in self.fabric.nodes}
+        roles: dict[str, NodeRole] = {node.name: node.kind for node in self.fabric.nodes}
         roles |= {NVA: "nva", CONTROL_SWITCH: "switch", WIRE: "wire"}
         roles |= {vm.name: "vm" for vm in self.vms}
         return roles

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import permutations
 
 from topologies.spec import Fabric, Family
-from topologies.underlay_paths import Ways
+from topologies.underlay_paths import UnderlayPaths
 
 VXLAN_OVERHEAD: Mapping[Family, int] = {"ipv4": 50, "ipv6": 70}
 """Inner Ethernet 14 + VXLAN 8 + UDP 8 + outer IP 20 or 40 (RFC 7348)."""
@@ -24,7 +24,7 @@ def tunnel_mtus(fabric: Fabric) -> dict[tuple[str, str], int]:
     mtus = {link.spec.mtu for link in fabric.links}
     if len(mtus) == 1:
         return dict.fromkeys(tunnels, mtus.pop() - overhead)
-    ways = Ways(fabric)
+    ways = UnderlayPaths(fabric)
     return {
         (here, there): min(link.spec.mtu for link in ways.links(here, fabric.vteps[there]))
         - overhead

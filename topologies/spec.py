@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from nve.model import IPAddress, Mac, Vtep
 
 Family: TypeAlias = Literal["ipv4", "ipv6"]
-Kind: TypeAlias = Literal["nve", "switch", "router"]
+NodeKind: TypeAlias = Literal["nve", "switch", "router"]
 IPInterface: TypeAlias = IPv4Interface | IPv6Interface
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 
@@ -136,7 +136,7 @@ class UnderlayParameters(BaseModel):
 @dataclass(frozen=True)
 class Node:
     name: str
-    kind: Kind
+    kind: NodeKind
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Fabric:
     def nves(self) -> tuple[str, ...]:
         return tuple(node.name for node in self.nodes if node.kind == "nve")
 
-    def kind(self, name: str) -> Kind:
+    def kind(self, name: str) -> NodeKind:
         return next(node.kind for node in self.nodes if node.name == name)
 
     def ports(self, name: str) -> tuple[Port, ...]:

@@ -6,7 +6,7 @@ from nve.model import IPAddress
 from topologies.spec import Fabric, Link, Port
 
 
-class Ways:
+class UnderlayPaths:
     """The links of a fabric, prepared to be walked many times."""
 
     def __init__(self, fabric: Fabric) -> None:

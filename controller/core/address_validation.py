@@ -23,7 +23,7 @@ from nve.messages import (
     RarpSent,
 )
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.pipeline.state import Attachment
+from nve.pipeline.state import Association
 from nve.wire.announcement import ALL_NODES, solicited_node
 
 Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
@@ -41,7 +41,7 @@ class Announced:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AddressAsked:
     """The VM asked for an address, and this is who has it."""
 
     binding: Binding
@@ -55,10 +55,10 @@ class Improper:
     says: str
 
 
-Verdict: TypeAlias = Announced | Asked | Improper | None
+Claim: TypeAlias = Announced | AddressAsked | Improper | None
 
 
-def judge(said: Said, port: Attachment, directory: Directory) -> Verdict:
+def judge(said: Said, port: Association, directory: Directory) -> Claim:
     """What the NVA makes of it; None where there is nothing to do (a reply, an address check)."""
     match said:
         case ArpSent():
@@ -74,7 +74,7 @@ def judge(said: Said, port: Attachment, directory: Directory) -> Verdict:
             return Announced(forms[said.to]) if said.to in forms else None
 
 
-def _of_arp(said: ArpSent, port: Attachment, directory: Directory) -> Verdict:
+def _of_arp(said: ArpSent, port: Association, directory: Directory) -> Claim:
     if not _owns(port, said.sender_mac, said.sender_ip):
         return Improper("forged", str(said.sender_ip))
     forms = {ARP_REQUEST: "garp", ARP_REPLY: "garp-reply"}
@@ -85,7 +85,7 @@ def _of_arp(said: ArpSent, port: Attachment, directory: Directory) -> Verdict:
     return _who_has(said.target_ip, port, directory) if said.operation == ARP_REQUEST else None
 
 
-def _of_reverse_arp(said: RarpSent, port: Attachment, directory: Directory) -> Verdict:
+def _of_reverse_arp(said: RarpSent, port: Association, directory: Directory) -> Claim:
     """A reply is the NVE's to give, and no VM's (RFC 903)."""
     if said.target_mac != port.system.mac or said.operation == RARP_REPLY:
         return Improper("forged", said.target_mac)
@@ -96,14 +96,14 @@ def _of_reverse_arp(said: RarpSent, port: Attachment, directory: Directory) -> V
     return Announced("rarp", next((a for a in addresses if isinstance(a, IPv4Address)), None))
 
 
-def _owns(port: Attachment, mac: str, address: IPAddress) -> bool:
+def _owns(port: Association, mac: str, address: IPAddress) -> bool:
     """0.0.0.0 is the sender of an ARP probe (RFC 5227)."""
     return mac == port.system.mac and (address in port.addresses or address.is_unspecified)
 
 
-def _who_has(address: IPAddress, asker: Attachment, directory: Directory) -> Verdict:
+def _who_has(address: IPAddress, asker: Association, directory: Directory) -> Claim:
     """No answer to a VM that checks its own address."""
     found = directory.find_address(asker.system.vni, address)
     if found is None:
         return Improper("nobody-has", str(address))
-    return None if found.system == asker.system else Asked(found)
+    return None if found.system == asker.system else AddressAsked(found)

@@ -5,32 +5,32 @@ each with the time it happened, `now_ns`.  Effects wait in an outbox until `take
 sockets, no clock, no threads: the application around it (`controller.nva`) has those.
 
     directory   who is where                              controller.core.directory
-    book        what each NVE has to hold                 controller.core.desired_state
+    desired     what each NVE has to hold                 controller.core.desired_state
     entries     which NVE knows of which VM, how long     controller.core.entries, .dissemination
     moves       the moves under way                       controller.core.moves, .mobility
     reports     what NVEs see, and VMs say                controller.core.reports, .claims
 
-A caller's mistake raises `Refused`, and nothing has changed.  What a peer does wrong (a forged or
-malformed announcement, a report about a rule that is no longer wanted) is recorded and has no other
-effect.
+A caller's mistake raises `RequestRefused`, and nothing has changed.  What a peer does wrong (a
+forged or malformed announcement, a report about a rule that is no longer wanted) is recorded and
+has no other effect.
 """
 
 from collections import Counter
 
-from controller.core.desired_state import Book, TunnelMtus
+from controller.core.desired_state import DesiredState, TunnelMtus
 from controller.core.directory import AddressInUse, Directory
 from controller.core.dissemination import Dissemination
 from controller.core.drops import Reason
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
-from controller.core.last_packets import LastPackets, Passing
+from controller.core.last_packets import LastPackets, LastPacketWait
 from controller.core.move import Move, MoveRequest
-from controller.core.move_fsm import BEFORE_ARRIVAL, GIVE_UP_S, Event, OutOfTurn, Phase
+from controller.core.move_fsm import BEFORE_ACTIVATION, GIVE_UP_S, MoveEvent, OutOfTurn, Phase
 from controller.core.moves import Moves
 from controller.core.outbox import Outbox
 from controller.core.reports import Reports
-from controller.core.snapshot import Change, Durable
-from controller.core.violation_counters import Tally
+from controller.core.snapshot import Durable, SnapshotChange
+from controller.core.violation_counters import ViolationCounters
 from nve.messages import (
     Effect,
     Report,
@@ -38,14 +38,14 @@ from nve.messages import (
 from nve.model import Binding, IPAddress, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
-from nve.pipeline.state import Attachment, Role
+from nve.pipeline.state import Association, AssociationRole
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request cannot be granted; the message says why and what would be possible."""
 
 
-class Unknown(Refused):
+class Unknown(RequestRefused):
     """The request names a VM, an NVE or a move that there is not."""
 
 
@@ -62,12 +62,12 @@ class Authority:
         end_markers: bool = False,
     ) -> None:
         self.directory = Directory()
-        self.book = Book(vteps, limits, tunnel_mtus)
+        self.desired = DesiredState(vteps, limits, tunnel_mtus)
         self._outbox = Outbox()
-        self.tally = Tally(self._outbox)
-        self._entries = Entries(self.book, self.directory, dissemination)
+        self.violations = ViolationCounters(self._outbox)
+        self._entries = Entries(self.desired, self.directory, dissemination)
         self._handovers = Handovers(
-            self.book,
+            self.desired,
             self.directory,
             self._entries,
             self._outbox,
@@ -75,10 +75,10 @@ class Authority:
             name=self.name,
         )
         self._last_packets = LastPackets(
-            self.book, self.directory, self._outbox, self._handovers.number, self.name
+            self.desired, self.directory, self._outbox, self._handovers.number, self.name
         )
         self._moves = Moves(
-            self.book,
+            self.desired,
             self.directory,
             self._entries,
             self._outbox,
@@ -86,20 +86,20 @@ class Authority:
             self._settle,
         )
         self._reports = Reports(
-            self.book,
+            self.desired,
             self.directory,
             self._entries,
             self._handovers,
             self._last_packets,
             self._moves,
             self._outbox,
-            self.tally,
+            self.violations,
             self.name,
             self._settle,
         )
         self._systems: dict[str, TenantSystem] = {}
         self.durable = Durable(
-            self._systems, self.directory, self.book, self._moves, self._handovers
+            self._systems, self.directory, self.desired, self._moves, self._handovers
         )
         self._names: dict[TenantSystem, str] = {}
         self._away_since_ns: dict[str, int] = {}
@@ -111,14 +111,14 @@ class Authority:
     @property
     def counted(self) -> Counter[tuple[str, int | None, str]]:
         """What peers did wrong, by NVE, port, and what it was."""
-        return self.tally.refused
+        return self.violations.refused
 
     @property
     def moves(self) -> list[Move]:
         """All moves there were, in the order of their numbers."""
         return self._moves.all
 
-    def restore(self, whole: Change, now_ns: int) -> None:
+    def restore(self, whole: SnapshotChange, now_ns: int) -> None:
         """Go on where a process before this one was killed.  Raises ValueError where that was the
         NVA of another data centre."""
         self._at(now_ns)
@@ -133,13 +133,13 @@ class Authority:
     def nve_connected(self, nve: str, now_ns: int) -> None:
         """An NVE's control channel is up.  Raises Refused for one this NVA does not serve."""
         self._at(now_ns)
-        if nve not in self.book.vteps:
-            raise Refused(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
+        if nve not in self.desired.vteps:
+            raise RequestRefused(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
         self._away_since_ns.pop(nve, None)
         self._entries.refresh(nve, self._handovers.missed(nve))
         self._moves.connected(nve)
-        reconcile = self.book.connected(nve)
-        self.tally.drops.watch(nve, reconcile.rules)
+        reconcile = self.desired.connected(nve)
+        self.violations.drops.watch(nve, reconcile.rules)
         self._outbox.put(reconcile)
         self._handovers.connected(nve)
         self._settle()
@@ -147,14 +147,14 @@ class Authority:
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:
         self._at(now_ns)
-        self.book.disconnected(nve)
+        self.desired.disconnected(nve)
         self._moves.lost(nve)
         self._outbox.record("nve-disconnected", nve)
 
     def confirmed(self, nve: str, token: int, now_ns: int) -> None:
         """An NVE has carried out everything up to the Tell with this token (barrier reply)."""
         self._at(now_ns)
-        self._moves.confirmed(nve, self.book.confirmed(nve, token))
+        self._moves.confirmed(nve, self.desired.confirmed(nve, token))
 
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
         """Something an NVE saw."""
@@ -166,7 +166,7 @@ class Authority:
         """Something on the control network was not what it should be: in the name of an NVE or from
         where it is, or of nobody known ("?")."""
         self._at(now_ns)
-        self.tally.refuse(nve, None, what)
+        self.violations.refuse(nve, None, what)
 
     def refused_by(self, nve: str, kind: int, code: int, now_ns: int) -> None:
         """An NVE refused an instruction (OpenFlow error): a defect of ours, kept in the trace."""
@@ -179,9 +179,9 @@ class Authority:
         self._at(now_ns)
         for move in self._moves.unfinished():
             if now_ns > move.deadline_ns:
-                self._moves.take(move, Event.TIMED_OUT)
-        for nve in self.book:
-            if not self.book.is_connected(nve):
+                self._moves.take(move, MoveEvent.TIMED_OUT)
+        for nve in self.desired:
+            if not self.desired.is_connected(nve):
                 since_ns = self._away_since_ns.setdefault(nve, now_ns)
                 if now_ns - since_ns > GIVE_UP_S * 1e9:
                     self._handovers.give_up(nve)
@@ -209,39 +209,47 @@ class Authority:
         self._require_nve(nve)
         self._require_free_port(nve, port)
         if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
-            raise Refused(f"{vm} and {system} do not belong together; names and MACs are unique")
+            raise RequestRefused(
+                f"{vm} and {system} do not belong together; names and MACs are unique"
+            )
         if vm in self._systems:
-            raise Refused(f"{vm} is associated already; to bring it elsewhere, ask for a move")
+            raise RequestRefused(
+                f"{vm} is associated already; to bring it elsewhere, ask for a move"
+            )
         try:
             binding = self.directory.register(system, addresses, nve)
         except AddressInUse as error:
-            raise Refused(f"{vm} cannot be associated: {error}") from None
-        newcomer = nve not in self.book.present(system.vni)
+            raise RequestRefused(f"{vm} cannot be associated: {error}") from None
+        newcomer = nve not in self.desired.present(system.vni)
         self._systems[vm], self._names[system] = system, vm
-        self.book.attach(nve, Attachment(system, addresses, port, Role.ACTIVE))
-        self.book.raise_vm_mtu(system.vni, mtu)
+        self.desired.associate(nve, Association(system, addresses, port, AssociationRole.ACTIVE))
+        self.desired.raise_vm_mtu(system.vni, mtu)
         self._entries.disseminate(binding, frozenset({nve}))
         if newcomer:
             self._entries.introduce(nve, system)
         self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
         self._settle()
 
-    def dissociate(self, vm: str, nve: str, now_ns: int) -> None:
+    def de_associate(self, vm: str, nve: str, now_ns: int) -> None:
         """A VM's port at an NVE is gone (RFC 8394 de-associate).  Raises Refused where it runs."""
         self._at(now_ns)
         system = self._require_vm(vm)
         self._require_nve(nve)
-        attachment = self.book.state(nve).attachments.get(system)
-        if attachment is None:
-            raise Refused(f"{vm} has no port at {nve}")
-        if attachment.role is Role.PRE_ASSOCIATED:
-            raise Refused(f"{vm} has a place at {nve} for a move; cancel that if it is not to come")
-        if attachment.role is Role.ACTIVE:
-            raise Refused(f"{vm} is active at {nve}; move it away first")
+        association = self.desired.state(nve).associations.get(system)
+        if association is None:
+            raise RequestRefused(f"{vm} has no port at {nve}")
+        if association.role is AssociationRole.PRE_ASSOCIATED:
+            raise RequestRefused(
+                f"{vm} has a place at {nve} for a move; cancel that if it is not to come"
+            )
+        if association.role is AssociationRole.ACTIVE:
+            raise RequestRefused(f"{vm} is active at {nve}; move it away first")
         if self._binding(system).nve == nve:
-            raise Refused(f"{vm} has not arrived anywhere yet and may come back to {nve}; wait")
-        self._entries.detach(nve, system)
-        self._outbox.record("vm-dissociated", vm, nve=nve)
+            raise RequestRefused(
+                f"{vm} has not arrived anywhere yet and may come back to {nve}; wait"
+            )
+        self._entries.de_associate(nve, system)
+        self._outbox.record("vm-de-associated", vm, nve=nve)
         self._settle()
 
     def request_move(self, request: MoveRequest, now_ns: int) -> Move:
@@ -250,44 +258,46 @@ class Authority:
         binding = self._binding(self._require_vm(request.vm))
         self._require_nve(request.to)
         if binding.nve == request.to:
-            raise Refused(f"{request.vm} is at {request.to} already; name another NVE")
+            raise RequestRefused(f"{request.vm} is at {request.to} already; name another NVE")
         busy = self._moves.of(binding.system)
-        if busy and busy.phase in BEFORE_ARRIVAL:
-            raise Refused(
+        if busy and busy.phase in BEFORE_ACTIVATION:
+            raise RequestRefused(
                 f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
                 "wait until it has arrived, or cancel that move"
             )
         if request.in_flight not in ("tunnel", "drop"):
-            raise Refused(f"in_flight is {request.in_flight!r}, not tunnel or drop")
+            raise RequestRefused(f"in_flight is {request.in_flight!r}, not tunnel or drop")
         if bool(request.idle_s) == bool(request.timer_s):
-            raise Refused("say either idle_s or timer_s: how forwarding at the source NVE ends")
+            raise RequestRefused(
+                "say either idle_s or timer_s: how forwarding at the source NVE ends"
+            )
         for nve in (binding.nve, request.to):
-            if not self.book.is_connected(nve):
-                raise Refused(f"{nve} is not connected to the NVA")
+            if not self.desired.is_connected(nve):
+                raise RequestRefused(f"{nve} is not connected to the NVA")
         self._require_free_port(request.to, request.port, for_=binding.system)
         return self._moves.begin(request, binding)
 
-    def depart(self, number: int, now_ns: int) -> Move:
+    def redirect(self, number: int, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
-        return self._event_of_caller(number, Event.DEPARTURE_ASKED, now_ns)
+        return self._event_of_caller(number, MoveEvent.REDIRECT_ASKED, now_ns)
 
-    def last_packets(self, number: int, now_ns: int) -> Passing:
+    def last_packets(self, number: int, now_ns: int) -> LastPacketWait:
         """The VM stands still: see when what it has sent at the source has arrived."""
         self._at(now_ns)
         move = self.move(number)
         if move.phase is not Phase.REDIRECTED:
-            raise Refused(f"move {number} of {move.request.vm} is {move.phase}: its VM runs")
-        if not self.book.is_connected(move.source):
-            raise Refused(f"{move.source}, which has to send a marker, is not connected")
+            raise RequestRefused(f"move {number} of {move.request.vm} is {move.phase}: its VM runs")
+        if not self.desired.is_connected(move.source):
+            raise RequestRefused(f"{move.source}, which has to send a marker, is not connected")
         return self._last_packets.passing(move.system, move.source)
 
     def activate(self, number: int, now_ns: int) -> Move:
         """The VM runs at the destination (RFC 8394 activate)."""
-        return self._event_of_caller(number, Event.VM_ARRIVED, now_ns)
+        return self._event_of_caller(number, MoveEvent.ACTIVATED, now_ns)
 
-    def cancel(self, number: int, now_ns: int) -> Move:
+    def roll_back(self, number: int, now_ns: int) -> Move:
         """Give a move up; possible until the VM has arrived."""
-        return self._event_of_caller(number, Event.CANCELLED, now_ns)
+        return self._event_of_caller(number, MoveEvent.ROLL_BACK_ASKED, now_ns)
 
     def forget_entries(self, now_ns: int) -> None:
         """Take back every entry with a lifetime, so that an experiment starts from none; where NVEs
@@ -314,17 +324,17 @@ class Authority:
 
     def name_at(self, reason: Reason) -> str | None:
         """The VM that something was dropped or refused from: whose port it is, or was."""
-        here = None if reason.port is None else self.book.attachment_at(reason.nve, reason.port)
-        system = here.system if here else self.tally.drops.system(reason)
+        here = None if reason.port is None else self.desired.attachment_at(reason.nve, reason.port)
+        system = here.system if here else self.violations.drops.system(reason)
         return self.name(system) if system else None
 
-    def _event_of_caller(self, number: int, event: Event, now_ns: int) -> Move:
+    def _event_of_caller(self, number: int, event: MoveEvent, now_ns: int) -> Move:
         self._at(now_ns)
         move = self.move(number)
         try:
             self._moves.take(move, event)
         except OutOfTurn as error:
-            raise Refused(f"move {number} of {move.request.vm}: {error}") from None
+            raise RequestRefused(f"move {number} of {move.request.vm}: {error}") from None
         return move
 
     # -- small things ----------------------------------------------------------------------------
@@ -340,22 +350,24 @@ class Authority:
         return self._systems[vm]
 
     def _require_nve(self, nve: str) -> None:
-        if nve not in self.book.vteps:
-            raise Unknown(f"no NVE {nve!r} here; there are {', '.join(self.book)}")
+        if nve not in self.desired.vteps:
+            raise Unknown(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
 
     def _require_free_port(self, nve: str, port: int, for_: TenantSystem | None = None) -> None:
         """A VM that comes back may have the port that it has left."""
         if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
-            raise Refused(f"port {port} is none; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}")
-        holder = self.book.attachment_at(nve, port)
+            raise RequestRefused(
+                f"port {port} is none; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}"
+            )
+        holder = self.desired.attachment_at(nve, port)
         if holder and holder.system != for_:
-            raise Refused(f"port {port} of {nve} belongs to {self.name(holder.system)}")
+            raise RequestRefused(f"port {port} of {nve} belongs to {self.name(holder.system)}")
 
     def _settle(self) -> None:
         self._handovers.look(self._moves.may_change_paths)
-        tells = self.book.settle()
+        tells = self.desired.settle()
         for tell in tells:
-            self.tally.drops.watch(tell.nve, tell.change.added)
+            self.violations.drops.watch(tell.nve, tell.change.added)
         self._outbox.put(*tells)
         self._handovers.give_orders()
 

@@ -1,6 +1,6 @@
 """What every NVE should hold, what it has been told, and what it has confirmed.
 
-The authority changes the wanted state here (`attach`, `set_remote`, `set_redirect` …) and then
+The authority changes the wanted state here (`associate`, `set_remote`, `set_redirect` …) and then
 calls `settle`, which compiles only what those changes touch and returns one `Tell` for each NVE
 whose rules really differ.  Every `Tell` has a token; confirmations come in order (the control
 channel is one TCP connection with barriers), so confirming a token confirms all earlier ones of
@@ -17,8 +17,8 @@ from nve.messages import Reconcile, Tell
 from nve.model import TenantSystem, Vni, Vtep
 from nve.pipeline.compiler import compile_network, compile_nve, compile_system
 from nve.pipeline.limits import USUAL, Limits
-from nve.pipeline.rules import Match, Purpose, Rule, Table, difference
-from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry
+from nve.pipeline.rules import Match, PipelineTable, Purpose, Rule, difference
+from nve.pipeline.state import Association, NveState, Redirect, RemoteEntry
 
 TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 """The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""
@@ -26,9 +26,9 @@ TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 
 @dataclass
 class _Page:
-    """One NVE's page of the book; the dictionaries inside `state` are the page's own."""
+    """What one NVE has to hold; the dictionaries inside `state` are its own."""
 
-    attachments: dict[TenantSystem, Attachment] = field(default_factory=dict)
+    associations: dict[TenantSystem, Association] = field(default_factory=dict)
     remotes: dict[TenantSystem, RemoteEntry] = field(default_factory=dict)
     redirects: dict[TenantSystem, Redirect] = field(default_factory=dict)
     members: dict[Vni, frozenset[Vtep]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class _Page:
     connected: bool = False
     reporting: dict[int, tuple[TenantSystem | Vni, Rule]] = field(default_factory=dict)
     """By their cookies, those of the told rules whose end the NVE reports."""
-    added: dict[tuple[Table, int, Match], int] = field(default_factory=dict)
+    added: dict[tuple[PipelineTable, int, Match], int] = field(default_factory=dict)
     """When rules with a time-out were last told: the token of that."""
     told_token: int = 0
     confirmed_token: int = 0
@@ -52,7 +52,7 @@ class _Page:
         self.reporting |= {rule.cookie: (about, rule) for rule in rules if rule.reports_end}
 
 
-class Book:
+class DesiredState:
     """The pages of all NVEs.  Unknown NVE names raise KeyError."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Book:
             name: NveState(
                 vtep=vtep,
                 peers=frozenset(vteps.values()) - {vtep},
-                attachments=self._pages[name].attachments,
+                associations=self._pages[name].associations,
                 remotes=self._pages[name].remotes,
                 redirects=self._pages[name].redirects,
                 members=self._pages[name].members,
@@ -101,27 +101,27 @@ class Book:
     def is_connected(self, nve: str) -> bool:
         return self._pages[nve].connected
 
-    def attachment_at(self, nve: str, port: int) -> Attachment | None:
+    def attachment_at(self, nve: str, port: int) -> Association | None:
         """Whose port it is."""
-        attachments = self._pages[nve].attachments.values()
-        return next((item for item in attachments if item.port == port), None)
+        associations = self._pages[nve].associations.values()
+        return next((item for item in associations if item.port == port), None)
 
     def present(self, vni: Vni) -> frozenset[str]:
         """The NVEs with a VM of a virtual network, or with one on its way."""
         return frozenset(
             name
             for name, page in self._pages.items()
-            if any(system.vni == vni for system in page.attachments)
+            if any(system.vni == vni for system in page.associations)
         )
 
     # -- wanted state ------------------------------------------------------------------------
 
-    def attach(self, nve: str, attachment: Attachment) -> None:
-        self._pages[nve].attachments[attachment.system] = attachment
-        self._touch(nve, attachment.system)
+    def associate(self, nve: str, association: Association) -> None:
+        self._pages[nve].associations[association.system] = association
+        self._touch(nve, association.system)
 
-    def detach(self, nve: str, system: TenantSystem) -> None:
-        self._pages[nve].attachments.pop(system, None)
+    def de_associate(self, nve: str, system: TenantSystem) -> None:
+        self._pages[nve].associations.pop(system, None)
         self._touch(nve, system)
 
     def set_remote(self, nve: str, system: TenantSystem, entry: RemoteEntry | None) -> None:
@@ -160,7 +160,7 @@ class Book:
             return
         self._vm_mtus[vni] = mtu
         for page in self._pages.values():
-            systems = {*page.attachments, *page.remotes, *page.redirects}
+            systems = {*page.associations, *page.remotes, *page.redirects}
             page.touched |= {vni, *(system for system in systems if system.vni == vni)}
 
     def tunnel_mtu(self, nve: str, system: TenantSystem, *, in_flight: bool) -> int | None:
@@ -181,7 +181,7 @@ class Book:
     def systems(self, nve: str) -> frozenset[TenantSystem]:
         """The VMs that an NVE has to know something about."""
         state = self._states[nve]
-        return frozenset({*state.attachments, *state.remotes, *state.redirects, *state.markers})
+        return frozenset({*state.associations, *state.remotes, *state.redirects, *state.markers})
 
     def take_changed(self) -> list[tuple[str, TenantSystem]]:
         """Whose part of which NVE's page has changed since this was asked last."""
@@ -207,8 +207,8 @@ class Book:
             if change := difference(before, after):
                 # An NVE out of reach is told when it comes back; until then it has not confirmed.
                 token = self._next(page)
-                mortal = (rule.key for rule in change.added if rule.mortal)
-                page.added |= dict.fromkeys(mortal, token)
+                has_timeout = (rule.key for rule in change.added if rule.has_timeout)
+                page.added |= dict.fromkeys(has_timeout, token)
                 if page.connected:
                     tells.append(Tell(name, change, token))
         return tells
@@ -258,7 +258,7 @@ class Book:
         """
         page = self._pages[nve]
         about, rule = page.reporting.get(cookie, (None, None))
-        if about is None or rule is None or not rule.mortal:
+        if about is None or rule is None or not rule.has_timeout:
             return None
         if page.added.get(rule.key, 0) > page.confirmed_token:
             return None
@@ -277,7 +277,7 @@ class Book:
         page.tell(about, page.told[about] - {rule})
         page.touched.add(about)
 
-    def doubt(self) -> None:
+    def invalidate(self) -> None:
         """Nothing is known of what the NVEs hold: each has to confirm, when it connects."""
         for page in self._pages.values():
             self._next(page)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from nve.model import Binding, IPAddress, TenantSystem, Vni
 
 
-class Outcome(enum.Enum):
+class RebindOutcome(enum.Enum):
     """What became of an update."""
 
     CHANGED = "changed"
@@ -62,18 +62,18 @@ class Directory:
         self._changed.clear()
         return changed
 
-    def rebind(self, system: TenantSystem, nve: str, sequence: int) -> Outcome:
+    def rebind(self, system: TenantSystem, nve: str, sequence: int) -> RebindOutcome:
         """Say that the tenant system is behind `nve` since update number `sequence`.
 
         Raises KeyError for a tenant system that was never registered.
         """
         known = self._bindings[system]
         if sequence < known.sequence or (sequence == known.sequence and nve != known.nve):
-            return Outcome.STALE
+            return RebindOutcome.STALE
         if nve == known.nve:
-            return Outcome.CONFIRMED
+            return RebindOutcome.CONFIRMED
         self._put(Binding(system, known.addresses, nve, sequence))
-        return Outcome.CHANGED
+        return RebindOutcome.CHANGED
 
     def find(self, system: TenantSystem) -> Binding | None:
         """The binding of a tenant system."""

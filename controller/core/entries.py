@@ -1,12 +1,12 @@
 """The entries of NVEs about VMs behind other NVEs: who gets which, and who loses it.
 
 The strategy (`controller.core.dissemination`) says who is told at once and for how long; this
-applies it to the book.  Nothing is sent here: `Book.settle` does that.
+applies it to what NVEs have to hold.  Nothing is sent here: `DesiredState.settle` does that.
 """
 
 from collections.abc import Iterable
 
-from controller.core.desired_state import Book
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.dissemination import Dissemination
 from nve.model import Binding, TenantSystem
@@ -16,18 +16,20 @@ from nve.pipeline.state import RemoteEntry
 class Entries:
     """Keeps the NVEs' entries in step with the directory, as far as the strategy wants it."""
 
-    def __init__(self, book: Book, directory: Directory, strategy: Dissemination) -> None:
-        self._book = book
+    def __init__(
+        self, desired: DesiredState, directory: Directory, strategy: Dissemination
+    ) -> None:
+        self._desired = desired
         self._directory = directory
         self._strategy = strategy
 
     def disseminate(self, binding: Binding, involved: frozenset[str]) -> None:
         """A binding has changed; `involved` are the NVEs that take part in the change."""
         vni = binding.system.vni
-        present = self._book.present(vni)
+        present = self._desired.present(vni)
         for nve in self._strategy.told_at_once(involved, present) - {binding.nve}:
             self.enter(nve, binding)
-        self._book.set_members(vni, self._directory.members(vni))
+        self._desired.set_members(vni, self._directory.members(vni))
 
     def introduce(self, nve: str, newcomer: TenantSystem) -> None:
         """The first VM of a virtual network has come to an NVE: tell it of the others there."""
@@ -41,26 +43,26 @@ class Entries:
         """What a VM's NVE knows of the others of its network, the next one gets before the VM is
         there: its first packets to them would have to go through the NVA, and later ones would
         overtake them."""
-        here, there = self._book.state(source), self._book.state(destination)
-        for other in sorted({*here.attachments, *here.remotes} - {*there.remotes, system}):
+        here, there = self._desired.state(source), self._desired.state(destination)
+        for other in sorted({*here.associations, *here.remotes} - {*there.remotes, system}):
             binding = self._directory.find(other)
             if other.vni == system.vni and binding and binding.nve != destination:
                 self.enter(destination, binding)
 
     def enter(self, nve: str, binding: Binding) -> None:
         """Give one NVE one entry, with the strategy's lifetime."""
-        vtep = self._book.vteps[binding.nve]
+        vtep = self._desired.vteps[binding.nve]
         entry = RemoteEntry(vtep, self._strategy.lifetime_s, self._strategy.keeps_expired)
-        self._book.set_remote(nve, binding.system, entry)
+        self._desired.set_remote(nve, binding.system, entry)
 
-    def detach(self, nve: str, system: TenantSystem) -> None:
+    def de_associate(self, nve: str, system: TenantSystem) -> None:
         """Take a VM's port away.  An NVE whose last VM of the network it was forgets the others:
         it would not be told any more where they are."""
-        self._book.detach(nve, system)
-        if nve not in self._book.present(system.vni):
-            remotes = self._book.state(nve).remotes
+        self._desired.de_associate(nve, system)
+        if nve not in self._desired.present(system.vni):
+            remotes = self._desired.state(nve).remotes
             for other in [item for item in remotes if item.vni == system.vni]:
-                self._book.set_remote(nve, other, None)
+                self._desired.set_remote(nve, other, None)
 
     def forget_mortal(self) -> list[tuple[str, TenantSystem]]:
         """Take back every entry with a lifetime; returns those that are to be entered anew.
@@ -69,12 +71,12 @@ class Entries:
         """
         forgotten = [
             (nve, system)
-            for nve in self._book
-            for system, entry in self._book.state(nve).remotes.items()
+            for nve in self._desired
+            for system, entry in self._desired.state(nve).remotes.items()
             if entry.lifetime_s
         ]
         for nve, system in forgotten:
-            self._book.set_remote(nve, system, None)
+            self._desired.set_remote(nve, system, None)
         return forgotten if self._strategy.keeps_expired else []
 
     def enter_again(self, forgotten: Iterable[tuple[str, TenantSystem]]) -> None:
@@ -88,24 +90,24 @@ class Entries:
         """An NVE has been out of reach, and what it held may have expired unheard: it gets the
         entries of now, for old ones would only lead it astray for another lifetime.  `but` those
         about VMs that it waits for a handover of."""
-        remotes = self._book.state(nve).remotes
-        mortal = {system for system, entry in remotes.items() if entry.lifetime_s}
-        self.enter_again((nve, system) for system in mortal - but)
+        remotes = self._desired.state(nve).remotes
+        has_timeout = {system for system, entry in remotes.items() if entry.lifetime_s}
+        self.enter_again((nve, system) for system in has_timeout - but)
 
     def leads_on(self, nve: str, system: TenantSystem) -> bool:
         """Whether an NVE's entry is old, and what it sends still reaches the VM, redirected."""
-        entry, binding = self._book.state(nve).remotes.get(system), self._directory.find(system)
+        entry, binding = self._desired.state(nve).remotes.get(system), self._directory.find(system)
         if entry is None or binding is None or not self.is_outdated(nve, binding):
             return False
-        (old,) = (name for name, vtep in self._book.vteps.items() if vtep == entry.vtep)
-        redirect = self._book.state(old).redirects.get(system)
+        (old,) = (name for name, vtep in self._desired.vteps.items() if vtep == entry.vtep)
+        redirect = self._desired.state(old).redirects.get(system)
         return redirect is not None and redirect.to is not None
 
     def outdated(self, binding: Binding) -> frozenset[str]:
         """The NVEs that would send a VM's packets to where it no longer is."""
-        return frozenset(nve for nve in self._book if self.is_outdated(nve, binding))
+        return frozenset(nve for nve in self._desired if self.is_outdated(nve, binding))
 
     def is_outdated(self, nve: str, binding: Binding) -> bool:
         """Whether this NVE would."""
-        entry = self._book.state(nve).remotes.get(binding.system)
-        return entry is not None and entry.vtep != self._book.vteps[binding.nve]
+        entry = self._desired.state(nve).remotes.get(binding.system)
+        return entry is not None and entry.vtep != self._desired.vteps[binding.nve]

@@ -22,21 +22,21 @@ expect markers, it finds those that have come, and says again what nobody has he
 wait is found out anew when they connect: those with an old entry that still leads to the VM
 (`missed`).
 
-No I/O: orders go into the outbox, after what the book tells the same NVE (`give_orders`).
+No I/O: orders go into the outbox, after what the desired state tells the same NVE (`give_orders`).
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from controller.core.desired_state import Book
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.entries import Entries
 from controller.core.outbox import Outbox
 from nve.messages import Order
 from nve.model import TenantSystem, Vtep
-from nve.pipeline.state import Role
-from nve.wire.end_marker import Kind, Signal
+from nve.pipeline.state import AssociationRole
+from nve.wire.end_marker import MarkerKind, Signal
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Handovers:
 
     def __init__(
         self,
-        book: Book,
+        desired: DesiredState,
         directory: Directory,
         entries: Entries,
         outbox: Outbox,
@@ -73,7 +73,7 @@ class Handovers:
     ) -> None:
         """Without being `enabled`, paths change at once, and packets may overtake others."""
         self.enabled = enabled
-        self._book = book
+        self._desired = desired
         self._directory = directory
         self._entries = entries
         self._outbox = outbox
@@ -98,8 +98,8 @@ class Handovers:
     def paths(self, system: TenantSystem) -> dict[str, Vtep]:
         """Where each NVE tunnels a VM's packets to, if it does."""
         found = {}
-        for nve in self._book:
-            state = self._book.state(nve)
+        for nve in self._desired:
+            state = self._desired.state(nve)
             entry, redirect = state.remotes.get(system), state.redirects.get(system)
             if entry:
                 found[nve] = entry.vtep
@@ -141,7 +141,7 @@ class Handovers:
         """
         if not self.enabled:
             return frozenset()
-        remotes = self._book.state(nve).remotes.items()
+        remotes = self._desired.state(nve).remotes.items()
         kept = (system for system, entry in remotes if entry.kept)
         missed = frozenset(system for system in kept if self._entries.leads_on(nve, system))
         for system in missed:
@@ -165,7 +165,7 @@ class Handovers:
             return
         if not handover.switched:
             self._switch(handover)
-        if signal.kind is Kind.RELEASED:
+        if signal.kind is MarkerKind.RELEASED:
             self._end(handover, signal.edges)
 
     def connected(self, nve: str) -> None:
@@ -174,7 +174,7 @@ class Handovers:
             if handover.destination == nve:
                 self._expect(handover)
             if handover.switched and nve in handover.edges:
-                self._order(nve, handover, Kind.SEND_MARKER)
+                self._order(nve, handover, MarkerKind.SEND_MARKER)
 
     def give_up(self, nve: str) -> None:
         """A destination is out of reach for too long: nobody waits for it any more."""
@@ -201,16 +201,16 @@ class Handovers:
         """
         self.last = last
         self._under_way |= {each.system: each.handover for each in changes if each.handover}
-        for nve in self._book:
-            for system, attachment in self._book.state(nve).attachments.items():
-                active = attachment.lane and attachment.role is Role.ACTIVE
+        for nve in self._desired:
+            for system, association in self._desired.state(nve).associations.items():
+                active = association.lane and association.role is AssociationRole.ACTIVE
                 if active and system not in self._under_way:
                     self._begin(system, frozenset(), switched=True)
 
     def give_orders(self) -> None:
         """Orders that are due; what the NVEs have to hold first has to be in the outbox already."""
         orders, self._orders = self._orders, []
-        self._outbox.put(*(order for order in orders if self._book.is_connected(order.nve)))
+        self._outbox.put(*(order for order in orders if self._desired.is_connected(order.nve)))
 
     def _begin(self, system: TenantSystem, edges: frozenset[str], *, switched: bool) -> Handover:
         binding = self._directory.find(system)
@@ -242,21 +242,23 @@ class Handovers:
 
     def _expect(self, handover: Handover) -> None:
         edges = tuple(sorted(handover.edges))
-        self._order(handover.destination, handover, Kind.EXPECT_MARKERS, edges)
+        self._order(handover.destination, handover, MarkerKind.EXPECT_MARKERS, edges)
 
     def _mark(self, handover: Handover, edge: str, old: Vtep) -> None:
-        self._book.set_marker(edge, handover.system, old)
-        self._order(edge, handover, Kind.SEND_MARKER)
+        self._desired.set_marker(edge, handover.system, old)
+        self._order(edge, handover, MarkerKind.SEND_MARKER)
 
     def _withdraw_markers(self, handover: Handover) -> None:
         for edge in handover.edges:
-            self._book.set_marker(edge, handover.system, None)
+            self._desired.set_marker(edge, handover.system, None)
 
     def _enter(self, edge: str, system: TenantSystem) -> None:
         binding = self._directory.find(system)
         assert binding is not None, f"{edge} waits for an entry that the directory does not have"
         self._entries.enter(edge, binding)
 
-    def _order(self, nve: str, handover: Handover, kind: Kind, edges: tuple[str, ...] = ()) -> None:
+    def _order(
+        self, nve: str, handover: Handover, kind: MarkerKind, edges: tuple[str, ...] = ()
+    ) -> None:
         signal = Signal(kind, handover.number, handover.system, edges)
         self._orders.append(Order(nve, signal))

@@ -16,16 +16,16 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from controller.core.desired_state import Book
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.outbox import Outbox
 from nve.messages import Order
 from nve.model import TenantSystem
-from nve.wire.end_marker import NEEDED, Kind, Signal
+from nve.wire.end_marker import NEEDED, MarkerKind, Signal
 
 
 @dataclass
-class Passing:
+class LastPacketWait:
     """The last packets of one VM.  `missing` are the NVEs that they may still be on the way to."""
 
     number: int
@@ -40,27 +40,27 @@ class LastPackets:
 
     def __init__(
         self,
-        book: Book,
+        desired: DesiredState,
         directory: Directory,
         outbox: Outbox,
         number: Callable[[], int],
         name: Callable[[TenantSystem], str],
     ) -> None:
         """`number` gives numbers that no handover has; `name` is a VM's in the trace."""
-        self._book = book
+        self._desired = desired
         self._directory = directory
         self._outbox = outbox
         self._number = number
         self._name = name
-        self._latest: dict[TenantSystem, Passing] = {}
+        self._latest: dict[TenantSystem, LastPacketWait] = {}
 
-    def passing(self, system: TenantSystem, source: str) -> Passing:
+    def passing(self, system: TenantSystem, source: str) -> LastPacketWait:
         """The VM sends nothing any more: have its source NVE, which is in reach, send a marker."""
         members = self._directory.members(system.vni) - {source}
-        connected = {nve for nve in members if self._book.is_connected(nve)}
-        passing = Passing(self._number(), system, connected)
+        connected = {nve for nve in members if self._desired.is_connected(nve)}
+        passing = LastPacketWait(self._number(), system, connected)
         self._latest[system] = passing
-        order = Signal(Kind.SEND_LAST, passing.number, system)
+        order = Signal(MarkerKind.SEND_LAST, passing.number, system)
         self._outbox.put(Order(source, order))
         return passing
 

@@ -35,7 +35,7 @@ class Move:
     outdated: frozenset[str] = frozenset()
     """The NVEs that held an old entry when the VM arrived, and have held one ever since."""
     awaiting: dict[str, int] = field(default_factory=dict)
-    """The NVEs that have not confirmed yet what this phase needs, and what: tokens of the book."""
+    """The NVEs that have not confirmed yet what this phase needs, and what: tokens of the desired state."""
 
     @property
     def destination(self) -> str:

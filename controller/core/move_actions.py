@@ -1,9 +1,10 @@
-"""What a move does at each step (`controller.core.move_fsm.Step`) to the book and the directory.
+"""What a move does at each step (`controller.core.move_fsm.MoveAction`) to the desired state and the
+directory.
 
     place      the destination NVE gets the VM's port and its side of the tunnel (R5.1)
     redirect   the source NVE is told the destination NVE's address (R5.2)
-    rebind     the VM is at the destination: the directory, both NVEs, and others told
-    restore    given up: the VM is active at the source
+    activate   the VM is at the destination: the directory, both NVEs, and others told
+    roll_back  given up: the VM is active at the source
     displace   and its place at the destination is taken away
 
 Nothing is sent here, and nothing is waited for: `controller.core.moves` does that.
@@ -11,27 +12,27 @@ Nothing is sent here, and nothing is waited for: `controller.core.moves` does th
 
 from dataclasses import replace
 
-from controller.core.desired_state import Book
-from controller.core.directory import Directory, Outcome
+from controller.core.desired_state import DesiredState
+from controller.core.directory import Directory, RebindOutcome
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
 from controller.core.move import Move
 from nve.model import Binding, TenantSystem
 from nve.pipeline.compiler import compile_system
 from nve.pipeline.rules import Purpose, Rule
-from nve.pipeline.state import Attachment, Redirect, Role
+from nve.pipeline.state import Association, AssociationRole, Redirect
 
 IN_FLIGHT = {"tunnel": Purpose.IN_FLIGHT, "drop": Purpose.DEPARTED}
 """The purpose of the source NVE's rules for packets in flight."""
 
 
-class Steps:
+class MoveActions:
     """The steps of all moves."""
 
     def __init__(
-        self, book: Book, directory: Directory, entries: Entries, handovers: Handovers
+        self, desired: DesiredState, directory: Directory, entries: Entries, handovers: Handovers
     ) -> None:
-        self._book = book
+        self._desired = desired
         self._directory = directory
         self._entries = entries
         self._handovers = handovers
@@ -39,11 +40,11 @@ class Steps:
     def place(self, move: Move) -> None:
         """The destination NVE gets the VM's port and its side of the tunnel (R5.1)."""
         to, system = move.destination, move.system
-        newcomer = to not in self._book.present(system.vni)
-        addresses, source = self.binding(move).addresses, self._book.vteps[move.source]
-        role, port = Role.PRE_ASSOCIATED, move.request.port
+        newcomer = to not in self._desired.present(system.vni)
+        addresses, source = self.binding(move).addresses, self._desired.vteps[move.source]
+        role, port = AssociationRole.PRE_ASSOCIATED, move.request.port
         lane = self._handovers.enabled
-        self._book.attach(to, Attachment(system, addresses, port, role, source, lane))
+        self._desired.associate(to, Association(system, addresses, port, role, source, lane))
         move.placed = True
         if newcomer:
             self._entries.introduce(to, system)
@@ -55,51 +56,51 @@ class Steps:
 
         Returns the rule for packets in flight that stands until the VM has arrived, and after.
         """
-        to = self._book.vteps[move.destination] if move.request.in_flight == "tunnel" else None
-        self._set_role(move.source, move.system, Role.DEPARTING)
-        self._book.set_redirect(move.source, move.system, Redirect(to))
+        to = self._desired.vteps[move.destination] if move.request.in_flight == "tunnel" else None
+        self._set_role(move.source, move.system, AssociationRole.REDIRECTED)
+        self._desired.set_redirect(move.source, move.system, Redirect(to))
         (waiting,) = self.in_flight_rules(move.source, move.system)
         return waiting
 
-    def rebind(self, move: Move) -> list[Rule]:
+    def activate(self, move: Move) -> list[Rule]:
         """The VM is at the destination: the directory, both NVEs of the move, and others told.
 
         Returns what it has superseded there: the rules that sent its packets in flight elsewhere.
         """
         known, paths = self.binding(move), self._handovers.paths(move.system)
         outcome = self._directory.rebind(move.system, move.destination, known.sequence + 1)
-        assert outcome is Outcome.CHANGED, outcome
+        assert outcome is RebindOutcome.CHANGED, outcome
         binding = self.binding(move)
-        self._set_role(move.destination, move.system, Role.ACTIVE)
-        self._book.set_remote(move.destination, move.system, None)
-        redirect = self._book.state(move.source).redirects[move.system]
+        self._set_role(move.destination, move.system, AssociationRole.ACTIVE)
+        self._desired.set_remote(move.destination, move.system, None)
+        redirect = self._desired.state(move.source).redirects[move.system]
         request = move.request
         ending = replace(redirect, idle_s=request.idle_s, timer_s=request.timer_s)
-        self._book.set_redirect(move.source, move.system, ending)
+        self._desired.set_redirect(move.source, move.system, ending)
         self._entries.disseminate(binding, frozenset({move.source, move.destination}))
         move.outdated = self._entries.outdated(binding)
         superseded = self.in_flight_rules(move.destination, move.system)
-        self._book.set_redirect(move.destination, move.system, None)
+        self._desired.set_redirect(move.destination, move.system, None)
         self._handovers.arrived(move.system, paths)
-        return [rule for rule in superseded if rule.mortal]
+        return [rule for rule in superseded if rule.has_timeout]
 
-    def restore(self, move: Move) -> None:
+    def roll_back(self, move: Move) -> None:
         """As if never asked: the VM is active at the source.
 
         The destination keeps its place until the source has confirmed: what is still redirected
         there could go round in a circle, where an older redirect leads away from there.
         """
-        self._set_role(move.source, move.system, Role.ACTIVE)
-        self._book.set_redirect(move.source, move.system, None)
+        self._set_role(move.source, move.system, AssociationRole.ACTIVE)
+        self._desired.set_redirect(move.source, move.system, None)
 
     def displace(self, move: Move) -> None:
         """Nothing is sent to the destination any more."""
-        self._entries.detach(move.destination, move.system)
+        self._entries.de_associate(move.destination, move.system)
         move.placed = False
 
     def in_flight_rules(self, nve: str, system: TenantSystem) -> list[Rule]:
         """The rules of an NVE that report what was in flight."""
-        rules = compile_system(self._book.state(nve), system)
+        rules = compile_system(self._desired.state(nve), system)
         return [rule for rule in rules if rule.purpose in IN_FLIGHT.values() and rule.reports_end]
 
     def binding(self, move: Move) -> Binding:
@@ -108,6 +109,6 @@ class Steps:
         assert binding is not None, f"{move.system} moves but is not in the directory"
         return binding
 
-    def _set_role(self, nve: str, system: TenantSystem, role: Role) -> None:
-        attachment = self._book.state(nve).attachments[system]
-        self._book.attach(nve, replace(attachment, role=role))
+    def _set_role(self, nve: str, system: TenantSystem, role: AssociationRole) -> None:
+        association = self._desired.state(nve).associations[system]
+        self._desired.associate(nve, replace(association, role=role))

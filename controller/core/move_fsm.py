@@ -10,7 +10,7 @@ given.
     PREPARED     it has confirmed; the VM still runs at the source, nothing is different for anybody
     REDIRECTING  the source NVE is being told to treat packets for the VM as in flight
     REDIRECTED   it has confirmed: the VM may stop now, be moved, and start at the destination
-    ARRIVED      the destination announced or activated the VM: the mapping names the destination,
+    ACTIVATED    the destination announced or activated the VM: the mapping names the destination,
                  the source tunnels what still comes on old entries (R4.1.4), others learn (R4.1.3)
     CONVERGED    no NVE holds an old entry any more; the in-flight tunnel waits to fall silent
     DRAINED      the in-flight tunnel ended first; some NVE still holds an old, unused entry
@@ -47,68 +47,68 @@ class Phase(enum.StrEnum):
     PREPARED = "prepared"
     REDIRECTING = "redirecting"
     REDIRECTED = "redirected"
-    ARRIVED = "arrived"
+    ACTIVATED = "activated"
     CONVERGED = "converged"
     DRAINED = "drained"
     COMPLETED = "completed"
     ROLLED_BACK = "rolled-back"
 
 
-class Event(enum.StrEnum):
+class MoveEvent(enum.StrEnum):
     """What can happen to a move."""
 
     CONFIRMED = "confirmed"
-    DEPARTURE_ASKED = "departure-asked"
-    VM_ARRIVED = "vm-arrived"
+    REDIRECT_ASKED = "redirect-asked"
+    ACTIVATED = "activated"
     LAST_ENTRY_GONE = "last-entry-gone"
     TUNNEL_ENDED = "tunnel-ended"
-    CANCELLED = "cancelled"
+    ROLL_BACK_ASKED = "roll-back-asked"
     TIMED_OUT = "timed-out"
 
 
-class Step(enum.StrEnum):
+class MoveAction(enum.StrEnum):
     """What has to be done on a transition."""
 
     NOTHING = "nothing"
     REDIRECT = "redirect"
-    REBIND = "rebind"
-    RESTORE = "restore"
+    ACTIVATE = "activate"
+    ROLL_BACK = "roll-back"
 
 
 class OutOfTurn(Exception):
     """An event that the move's phase has no place for; the move is as it was."""
 
-    def __init__(self, phase: Phase, event: Event) -> None:
+    def __init__(self, phase: Phase, event: MoveEvent) -> None:
         super().__init__(f"a move that is {phase} cannot take the event {event}")
         self.phase = phase
         self.event = event
 
 
-P, E, S = Phase, Event, Step
-BEFORE_ARRIVAL: Final[tuple[Phase, ...]] = (P.PREPARING, P.PREPARED, P.REDIRECTING, P.REDIRECTED)
+P, E, S = Phase, MoveEvent, MoveAction
+BEFORE_ACTIVATION: Final[tuple[Phase, ...]] = (P.PREPARING, P.PREPARED, P.REDIRECTING, P.REDIRECTED)
 """Before the VM has arrived: the move can be given up, and no other may begin."""
 
-TRANSITIONS: Final[dict[tuple[Phase, Event], tuple[Phase, Step]]] = {
+TRANSITIONS: Final[dict[tuple[Phase, MoveEvent], tuple[Phase, MoveAction]]] = {
     (P.PREPARING, E.CONFIRMED): (P.PREPARED, S.NOTHING),
-    (P.PREPARED, E.DEPARTURE_ASKED): (P.REDIRECTING, S.REDIRECT),
+    (P.PREPARED, E.REDIRECT_ASKED): (P.REDIRECTING, S.REDIRECT),
     (P.REDIRECTING, E.CONFIRMED): (P.REDIRECTED, S.NOTHING),
-    (P.REDIRECTED, E.VM_ARRIVED): (P.ARRIVED, S.REBIND),
-    (P.ARRIVED, E.LAST_ENTRY_GONE): (P.CONVERGED, S.NOTHING),
-    (P.ARRIVED, E.TUNNEL_ENDED): (P.DRAINED, S.NOTHING),
+    (P.REDIRECTED, E.ACTIVATED): (P.ACTIVATED, S.ACTIVATE),
+    (P.ACTIVATED, E.LAST_ENTRY_GONE): (P.CONVERGED, S.NOTHING),
+    (P.ACTIVATED, E.TUNNEL_ENDED): (P.DRAINED, S.NOTHING),
     (P.CONVERGED, E.TUNNEL_ENDED): (P.COMPLETED, S.NOTHING),
     (P.DRAINED, E.LAST_ENTRY_GONE): (P.COMPLETED, S.NOTHING),
     # Giving up is possible until the VM has arrived; afterwards the way back is another move.
     **{
-        (phase, event): (P.ROLLED_BACK, S.RESTORE)
-        for phase in BEFORE_ARRIVAL
-        for event in (E.CANCELLED, E.TIMED_OUT)
+        (phase, event): (P.ROLLED_BACK, S.ROLL_BACK)
+        for phase in BEFORE_ACTIVATION
+        for event in (E.ROLL_BACK_ASKED, E.TIMED_OUT)
     },
 }
 
-REPEATS: Final[frozenset[tuple[Phase, Event]]] = frozenset(
-    {(phase, E.VM_ARRIVED) for phase in (P.ARRIVED, P.CONVERGED, P.DRAINED, P.COMPLETED)}
-    | {(phase, E.TIMED_OUT) for phase in (P.ARRIVED, P.CONVERGED, P.DRAINED)}
-    | {(phase, E.CONFIRMED) for phase in (P.ARRIVED, P.CONVERGED, P.DRAINED)}
+REPEATS: Final[frozenset[tuple[Phase, MoveEvent]]] = frozenset(
+    {(phase, E.ACTIVATED) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED, P.COMPLETED)}
+    | {(phase, E.TIMED_OUT) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED)}
+    | {(phase, E.CONFIRMED) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED)}
 )
 
 FINISHED: Final[frozenset[Phase]] = frozenset({P.COMPLETED, P.ROLLED_BACK})
@@ -127,7 +127,7 @@ class Party(enum.Enum):
 AWAITED: Final[Mapping[Phase, Party]] = {
     P.PREPARING: Party.DESTINATION,
     P.REDIRECTING: Party.SOURCE,
-    P.ARRIVED: Party.EVERYBODY,
+    P.ACTIVATED: Party.EVERYBODY,
     P.DRAINED: Party.EVERYBODY,
     # The destination keeps its place until nothing is sent there any more.
     P.ROLLED_BACK: Party.SOURCE,
@@ -136,25 +136,25 @@ AWAITED: Final[Mapping[Phase, Party]] = {
 
 AFTER_RESTART: Final[Mapping[Phase, str]] = {
     P.PREPARING: "goes on when the destination NVE is back and has confirmed its rules",
-    P.PREPARED: "waits for the departure; rolled back at the new deadline",
+    P.PREPARED: "waits to be redirected; rolled back at the new deadline",
     P.REDIRECTING: "goes on when the source NVE is back and has confirmed its rules",
-    P.REDIRECTED: "waits for the arrival, which the orchestrator has to repeat if it was not "
+    P.REDIRECTED: "waits for the activation, which the orchestrator has to repeat if it was not "
     "heard; rolled back at the new deadline",
-    P.ARRIVED: "every NVE gets its rules of now and confirms them; entries with a lifetime are "
+    P.ACTIVATED: "every NVE gets its rules of now and confirms them; entries with a lifetime are "
     "replaced by those of now, kept ones by a handover; the in-flight rule is told "
     "again and ends by itself again",
     P.CONVERGED: "the in-flight rule is told again and ends by itself again",
-    P.DRAINED: "as arrived, without the in-flight rule",
+    P.DRAINED: "as activated, without the in-flight rule",
     P.COMPLETED: "stays; nothing was left of it",
     P.ROLLED_BACK: "stays; the destination's place goes when the source NVE has confirmed",
 }
 """What becomes of a move in each phase when the NVA starts again."""
 
 
-def advance(phase: Phase, event: Event) -> tuple[Phase, Step]:
+def advance(phase: Phase, event: MoveEvent) -> tuple[Phase, MoveAction]:
     """The phase that follows and the step to take.  Raises OutOfTurn, and then nothing changes."""
     if (phase, event) in REPEATS:
-        return phase, Step.NOTHING
+        return phase, MoveAction.NOTHING
     try:
         return TRANSITIONS[phase, event]
     except KeyError:
@@ -164,8 +164,8 @@ def advance(phase: Phase, event: Event) -> tuple[Phase, Step]:
 def diagram() -> str:
     """The table as a Mermaid state diagram, for the documentation."""
     lines = ["stateDiagram-v2", f"    [*] --> {P.PREPARING}"]
-    for (phase, event), (successor, step) in TRANSITIONS.items():
-        done = "" if step is S.NOTHING else f" / {step}"
+    for (phase, event), (successor, action) in TRANSITIONS.items():
+        done = "" if action is S.NOTHING else f" / {action}"
         lines.append(f"    {_node(phase)} --> {_node(successor)}: {event}{done}")
     lines += [f"    {_node(phase)} --> [*]" for phase in sorted(FINISHED)]
     return "\n".join(lines) + "\n"

@@ -13,24 +13,24 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from controller.core.desired_state import Book
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
 from controller.core.move import Move, MoveRequest
-from controller.core.move_actions import IN_FLIGHT, Steps
+from controller.core.move_actions import IN_FLIGHT, MoveActions
 from controller.core.move_fsm import (
     AWAITED,
-    BEFORE_ARRIVAL,
+    BEFORE_ACTIVATION,
     FINISHED,
-    Event,
+    MoveAction,
+    MoveEvent,
     Party,
     Phase,
-    Step,
     advance,
 )
 from controller.core.outbox import Outbox
-from controller.core.pending_counters import TUNNELLING, Owed
+from controller.core.pending_counters import TUNNELLING, PendingCounters
 from nve.messages import RuleEnded
 from nve.model import Binding, TenantSystem
 from nve.pipeline.rules import Rule
@@ -41,7 +41,7 @@ class Moves:
 
     def __init__(
         self,
-        book: Book,
+        desired: DesiredState,
         directory: Directory,
         entries: Entries,
         outbox: Outbox,
@@ -57,9 +57,9 @@ class Moves:
         self._taken: dict[int, tuple[Phase, bool, frozenset[str]]] = {}
         """Of `take_changed`: those that nothing is left of since, and what it has told."""
         self._youngest: dict[TenantSystem, Move] = {}
-        self._owed = Owed()
-        self._book = book
-        self._steps = Steps(book, directory, entries, handovers)
+        self._pending = PendingCounters()
+        self._desired = desired
+        self._actions = MoveActions(desired, directory, entries, handovers)
         self._entries = entries
         self._outbox = outbox
         self._handovers = handovers
@@ -68,7 +68,7 @@ class Moves:
     def restore(self, moves: Iterable[Move]) -> None:
         """Take over what a process before this one had under way (`AFTER_RESTART`).
 
-        The book holds what it did then, and no NVE has confirmed anything.
+        The desired state is what it was then, and no NVE has confirmed anything.
         """
         now_ns = self._outbox.now_ns
         for move in sorted(moves, key=lambda item: item.number):
@@ -76,10 +76,10 @@ class Moves:
             self._leave_if_finished(move)
             move.deadline_ns = now_ns + int(move.request.deadline_s * 1e9)
         for move in list(self._under_way.values()):
-            standing = self._steps.in_flight_rules(move.source, move.system)
+            standing = self._actions.in_flight_rules(move.source, move.system)
             last = self._leaving(move.source, move.system)[-1:] == [move]
             if last and standing:
-                self._owed.add(move, standing[0])
+                self._pending.add(move, standing[0])
             elif move.phase in TUNNELLING:
                 self._tunnel_ended(move, "superseded")
             self._await(move)
@@ -108,12 +108,12 @@ class Moves:
 
     def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
         """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
-        return self._owed.cookies(nve, system)
+        return self._pending.cookies(nve, system)
 
     def may_change_paths(self, system: TenantSystem) -> bool:
         """Not while the VM is on its way: its arrival changes them."""
         move = self.of(system)
-        return move is None or move.phase not in BEFORE_ARRIVAL
+        return move is None or move.phase not in BEFORE_ACTIVATION
 
     def begin(self, request: MoveRequest, binding: Binding) -> Move:
         """Get the destination NVE ready (R5.1).  The request has been found possible.
@@ -131,31 +131,33 @@ class Moves:
         self._await(move)
         return move
 
-    def take(self, move: Move, event: Event) -> None:
+    def take(self, move: Move, event: MoveEvent) -> None:
         """Let an event happen to a move.  Raises OutOfTurn, and then nothing has changed."""
         before = move.phase
-        move.phase, step = advance(before, event)
+        move.phase, action = advance(before, event)
         if move.phase is before:
             return
-        match step:
-            case Step.REDIRECT:
-                self._owed.add(move, self._steps.redirect(move))
-            case Step.REBIND:
-                superseded = self._steps.rebind(move)
-                sequence = self._steps.binding(move).sequence
+        match action:
+            case MoveAction.REDIRECT:
+                self._pending.add(move, self._actions.redirect(move))
+            case MoveAction.ACTIVATE:
+                superseded = self._actions.activate(move)
+                sequence = self._actions.binding(move).sequence
                 self._note(move, "mapping-updated", nve=move.destination, sequence=sequence)
                 self._supersede(move, superseded)
-            case Step.RESTORE:
-                self._steps.restore(move)
-        if event is Event.LAST_ENTRY_GONE:
+            case MoveAction.ROLL_BACK:
+                self._actions.roll_back(move)
+        if event is MoveEvent.LAST_ENTRY_GONE:
             self._note(move, f"move-{Phase.CONVERGED}")
         if move.phase is not Phase.CONVERGED:
             self._note(move, f"move-{move.phase}")
         self._settle()
-        if step is not Step.NOTHING:
+        if action is not MoveAction.NOTHING:
             self._await(move)
         self._leave_if_finished(move)
-        if step is Step.REBIND:  # an entry that was old for an earlier move may be right again
+        if (
+            action is MoveAction.ACTIVATE
+        ):  # an entry that was old for an earlier move may be right again
             for other in list(self._by_system[move.system].values()):
                 self._look(other)
 
@@ -177,18 +179,18 @@ class Moves:
     def in_flight_ended(self, nve: str, rule: Rule, report: RuleEnded) -> None:
         """A source NVE's rule for packets in flight has ended by itself (R5.5)."""
         assert rule.about is not None, rule
-        self._book.set_redirect(nve, rule.about, None)
+        self._desired.set_redirect(nve, rule.about, None)
         for move in self._tunnelling(nve, rule.about)[-1:]:
             self._tunnel_ended(move, report.why, report)
 
     def in_flight_counted(self, nve: str, report: RuleEnded) -> None:
         """A rule for packets in flight that nobody wants any more is gone: what it carried."""
-        owed = self._owed.settle(nve, report.cookie)
-        if owed and owed.superseded:
-            self._tunnel_ended(owed.move, "superseded", report)
-        elif owed:
+        pending = self._pending.settle(nve, report.cookie)
+        if pending and pending.superseded:
+            self._tunnel_ended(pending.move, "superseded", report)
+        elif pending:
             counted = {"packets": report.packets, "bytes": report.octets}
-            self._note(owed.move, "in-flight-before-arrival", nve=nve, **counted)
+            self._note(pending.move, "in-flight-before-arrival", nve=nve, **counted)
 
     def in_flight_taken_away(self, nve: str, rule: Rule, report: RuleEnded) -> bool:
         """Whether a rule for packets in flight that is gone was not taken away by us.
@@ -196,7 +198,7 @@ class Moves:
         Then as many reports are owed as before: one, for the rule that waits until the move ends by
         another.
         """
-        if self._owed.count(nve, rule.cookie) > (not rule.mortal):
+        if self._pending.count(nve, rule.cookie) > (not rule.has_timeout):
             return False
         assert rule.about is not None, rule
         for move in self._leaving(nve, rule.about)[-1:]:
@@ -217,21 +219,21 @@ class Moves:
         for move in self.unfinished():
             tunnelling = move.source == nve and move.phase in TUNNELLING
             waited_for = tunnelling or nve in move.awaiting or nve in move.outdated
-            if move.phase in BEFORE_ARRIVAL or not waited_for:
+            if move.phase in BEFORE_ACTIVATION or not waited_for:
                 continue
             self._note(move, "nve-given-up", nve=nve)
             move.awaiting.pop(nve, None)
             move.outdated -= {nve}
             if tunnelling:
-                self._book.set_redirect(nve, move.system, None)
+                self._desired.set_redirect(nve, move.system, None)
                 self._tunnel_ended(move, "given-up")
             self._look(move)
 
     def _forgive(self, nve: str) -> None:
-        systems = self._book.state(nve).redirects
-        rules = [rule for each in systems for rule in self._steps.in_flight_rules(nve, each)]
-        standing = {rule.cookie for rule in rules if not rule.mortal}
-        for move in self._owed.forgive(nve, standing):
+        systems = self._desired.state(nve).redirects
+        rules = [rule for each in systems for rule in self._actions.in_flight_rules(nve, each)]
+        standing = {rule.cookie for rule in rules if not rule.has_timeout}
+        for move in self._pending.drop_lost(nve, standing):
             self._tunnel_ended(move, "superseded")
 
     def _supersede(self, newer: Move, rules: Iterable[Rule]) -> None:
@@ -242,8 +244,8 @@ class Moves:
         nve = newer.destination
         for rule in rules:
             older = self._tunnelling(nve, newer.system)[-1]
-            if self._book.is_connected(nve):
-                self._owed.add(older, rule, superseded=True)
+            if self._desired.is_connected(nve):
+                self._pending.add(older, rule, superseded=True)
             else:
                 self._tunnel_ended(older, "superseded")
 
@@ -257,44 +259,44 @@ class Moves:
         nves: dict[Party | None, Iterable[str]] = {
             Party.SOURCE: [move.source],
             Party.DESTINATION: [move.destination],
-            Party.EVERYBODY: self._book,
+            Party.EVERYBODY: self._desired,
         }
-        move.awaiting = self._book.pending(nves.get(party, ()))
+        move.awaiting = self._desired.pending(nves.get(party, ()))
         self._look(move)
 
     def _look(self, move: Move) -> None:
         """Go on when what the phase waits for has come true."""
-        if move.phase in (Phase.ARRIVED, Phase.DRAINED):
+        if move.phase in (Phase.ACTIVATED, Phase.DRAINED):
             self._look_for_old_entries(move)
-        confirmed = self._book.is_confirmed
+        confirmed = self._desired.is_confirmed
         if not all(confirmed(nve, token) for nve, token in move.awaiting.items()):
             return
         match move.phase:
             case Phase.PREPARING if self._handovers.under_way(move.system):
                 return  # packets still on an old path, and others that must not overtake them
             case Phase.PREPARING if not move.placed:
-                self._steps.place(move)
+                self._actions.place(move)
                 self._settle()
                 self._await(move)
             case Phase.PREPARING | Phase.REDIRECTING:
-                self.take(move, Event.CONFIRMED)
-            case Phase.ARRIVED | Phase.DRAINED:
+                self.take(move, MoveEvent.CONFIRMED)
+            case Phase.ACTIVATED | Phase.DRAINED:
                 if move.awaiting:
                     self._note(move, "mapping-confirmed", nves=sorted(move.awaiting))
                     move.awaiting = {}
                 if not move.outdated:
-                    self.take(move, Event.LAST_ENTRY_GONE)
+                    self.take(move, MoveEvent.LAST_ENTRY_GONE)
             case Phase.ROLLED_BACK if move.placed:
-                self._steps.displace(move)
+                self._actions.displace(move)
                 self._settle()
                 self._leave_if_finished(move)
 
     def _look_for_old_entries(self, move: Move) -> None:
         """An old entry that was replaced or taken back is gone once the NVE has confirmed that."""
-        binding = self._steps.binding(move)
+        binding = self._actions.binding(move)
         gone = {nve for nve in move.outdated if not self._entries.is_outdated(nve, binding)}
         move.outdated -= gone
-        move.awaiting |= self._book.pending(gone)
+        move.awaiting |= self._desired.pending(gone)
 
     def _tunnelling(self, nve: str, system: TenantSystem) -> list[Move]:
         """The moves of a VM whose in-flight tunnel begins at an NVE.
@@ -319,7 +321,7 @@ class Moves:
             bytes=counted.octets,
             lifetime_ms=counted.lifetime_ms,
         )
-        self.take(move, Event.TUNNEL_ENDED)
+        self.take(move, MoveEvent.TUNNEL_ENDED)
 
     def _forget_places(self, newer: Move) -> None:
         """What moves of the VM that were rolled back have left at the newer one's destination."""

@@ -4,7 +4,7 @@ The parts of the NVA put effects in; the application takes them out and carries 
 of the trace go the same way, so that the trace has the order of the decisions.
 """
 
-from nve.messages import Effect, Record
+from nve.messages import Effect, TraceRecord
 
 
 class Outbox:
@@ -19,7 +19,7 @@ class Outbox:
 
     def record(self, event: str, subject: str, **details: object) -> None:
         """A line of the trace."""
-        self.put(Record(self.now_ns, event, subject, details))
+        self.put(TraceRecord(self.now_ns, event, subject, details))
 
     def take(self) -> list[Effect]:
         """Everything in it; it is empty afterwards."""

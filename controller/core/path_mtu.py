@@ -22,7 +22,7 @@ there one for other protocols.
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-from controller.core.desired_state import Book
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from nve.messages import Emit, Malformed, Missed, TooBig
 from nve.model import NVE_MAC, IPAddress, Mac, TenantSystem, Vni, link_local, mac
@@ -62,7 +62,7 @@ def too_big(sender: TenantSystem, miss: Missed, mtu: int | None) -> TooBig | Non
 
 
 def decide(
-    nve: str, report: TooBig, book: Book, directory: Directory
+    nve: str, report: TooBig, desired: DesiredState, directory: Directory
 ) -> tuple[int | None, Emit | None]:
     """The MTU of the tunnel that was too narrow, and what is sent to the sender of the packet.
 
@@ -71,14 +71,14 @@ def decide(
     has gone since; the sender will try again.
     """
     destination = TenantSystem(report.vni, report.destination)
-    mtu = book.tunnel_mtu(nve, destination, in_flight=report.port == VXLAN_PORT)
+    mtu = desired.tunnel_mtu(nve, destination, in_flight=report.port == VXLAN_PORT)
     sender = directory.find(TenantSystem(report.vni, report.sender))
     frame = answer(report, mtu) if mtu and sender else None
     if frame is None or sender is None:
         return mtu, None
-    here = book.state(nve).attachments.get(sender.system)
+    here = desired.state(nve).associations.get(sender.system)
     way = Output(here.port) if here and sender.nve == nve else None
-    return mtu, Emit(nve, way or Tunnel(report.vni, book.vteps[sender.nve]), frame)
+    return mtu, Emit(nve, way or Tunnel(report.vni, desired.vteps[sender.nve]), frame)
 
 
 def answer(report: TooBig, mtu: int) -> bytes | None:

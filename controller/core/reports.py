@@ -14,17 +14,17 @@ A report is a peer's: one that is forged, malformed or about nothing that there 
 from collections.abc import Callable
 
 from controller.core import path_mtu
-from controller.core.address_validation import Announced, Asked, Improper, Said, judge
-from controller.core.desired_state import Book
+from controller.core.address_validation import AddressAsked, Announced, Improper, Said, judge
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
 from controller.core.last_packets import LastPackets
 from controller.core.move_actions import IN_FLIGHT
-from controller.core.move_fsm import Event, OutOfTurn
+from controller.core.move_fsm import MoveEvent, OutOfTurn
 from controller.core.moves import Moves
 from controller.core.outbox import Outbox
-from controller.core.violation_counters import Tally
+from controller.core.violation_counters import ViolationCounters
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -42,8 +42,8 @@ from nve.messages import (
 )
 from nve.model import Binding, TenantSystem
 from nve.pipeline.rules import VXLAN_PORT, Output, Purpose, Tunnel
-from nve.pipeline.state import Attachment
-from nve.wire.end_marker import Kind
+from nve.pipeline.state import Association
+from nve.wire.end_marker import MarkerKind
 
 LATE_MISS_S = 1.0
 """How long after an entry was given misses for it may still come in."""
@@ -54,26 +54,26 @@ class Reports:
 
     def __init__(
         self,
-        book: Book,
+        desired: DesiredState,
         directory: Directory,
         entries: Entries,
         handovers: Handovers,
         last_packets: LastPackets,
         moves: Moves,
         outbox: Outbox,
-        tally: Tally,
+        violations: ViolationCounters,
         name: Callable[[TenantSystem], str],
         settle: Callable[[], None],
     ) -> None:
-        """`name` is a VM's in the trace; `settle` has NVEs told what has changed in the book."""
-        self._book = book
+        """`name` is a VM's in the trace; `settle` has NVEs told what they have to hold now."""
+        self._desired = desired
         self._directory = directory
         self._entries = entries
         self._handovers = handovers
         self._last_packets = last_packets
         self._moves = moves
         self._outbox = outbox
-        self._tally = tally
+        self._violations = violations
         self._name = name
         self._settle = settle
         self._entered_ns: dict[tuple[str, TenantSystem], int] = {}
@@ -82,46 +82,46 @@ class Reports:
     def take(self, nve: str, report: Report) -> None:
         """Something an NVE saw."""
         if not isinstance(report, RuleEnded):
-            self._tally.heard[nve, report.port] += 1
+            self._violations.heard[nve, report.port] += 1
         match report:
             case RuleEnded():
                 self._rule_ended(nve, report)
             case Malformed():
-                self._tally.refuse(nve, report.port, "malformed", why=report.why)
+                self._violations.refuse(nve, report.port, "malformed", why=report.why)
             case TooBig():
                 self._too_big(nve, report)
             case Signalled():
                 self._signalled(nve, report)
             case _:
-                attachment = self._book.attachment_at(nve, report.port)
-                if attachment is None:
-                    self._tally.refuse(nve, report.port, "unknown-port")
+                association = self._desired.attachment_at(nve, report.port)
+                if association is None:
+                    self._violations.refuse(nve, report.port, "unknown-port")
                 elif isinstance(report, Missed):
-                    self._answer_miss(nve, attachment, report)
+                    self._answer_miss(nve, association, report)
                 else:
-                    self._sent_by(nve, attachment, report)
+                    self._sent_by(nve, association, report)
 
     def _signalled(self, nve: str, report: Signalled) -> None:
         """By its own agent, or by a marker of another's that has come to the NVE."""
-        if (report.signal.kind is Kind.LAST) != (report.port == VXLAN_PORT):
-            self._tally.refuse(nve, report.port, "malformed", why="a signal by the wrong port")
-        elif report.signal.kind is Kind.LAST:
+        if (report.signal.kind is MarkerKind.LAST) != (report.port == VXLAN_PORT):
+            self._violations.refuse(nve, report.port, "malformed", why="a signal by the wrong port")
+        elif report.signal.kind is MarkerKind.LAST:
             self._last_packets.signalled(nve, report.signal)
         else:
             self._handovers.signalled(nve, report.signal)
             self._moves.look_for_progress()
 
-    def _sent_by(self, nve: str, attachment: Attachment, report: Said) -> None:
-        match judge(report, attachment, self._directory):
+    def _sent_by(self, nve: str, association: Association, report: Said) -> None:
+        match judge(report, association, self._directory):
             case Improper(what, says):
-                self._tally.refuse(nve, report.port, what, says=says)
+                self._violations.refuse(nve, report.port, what, says=says)
             case Announced(form, asks_for):
-                self._announced(nve, attachment, form)
+                self._announced(nve, association, form)
                 if isinstance(report, RarpSent) and asks_for:
                     self._outbox.put(AnswerRarp(nve, report, asks_for))
-                    name = self._name(attachment.system)
+                    name = self._name(association.system)
                     self._outbox.record("rarp-answered", name, nve=nve, address=str(asks_for))
-            case Asked(binding):
+            case AddressAsked(binding):
                 self._answer(nve, report, binding)
 
     def _answer(self, nve: str, question: Said, binding: Binding) -> None:
@@ -132,22 +132,22 @@ class Reports:
             case NeighbourSolicited():
                 self._outbox.put(AnswerSolicitation(nve, question, binding.system.mac))
 
-    def _answer_miss(self, nve: str, asker: Attachment, miss: Missed) -> None:
+    def _answer_miss(self, nve: str, asker: Association, miss: Missed) -> None:
         """An NVE asks where a MAC address is (R4.1.3): tell it, and send the frame on its way."""
         system = TenantSystem(asker.system.vni, miss.destination)
         binding = self._directory.find(system)
         if binding is None:
-            self._tally.refuse(nve, miss.port, "unknown-destination")
+            self._violations.refuse(nve, miss.port, "unknown-destination")
             return
-        state = self._book.state(nve)
+        state = self._desired.state(nve)
         entry = state.remotes.get(system)
-        if binding.nve != nve and (entry is None or entry.vtep != self._book.vteps[binding.nve]):
+        if binding.nve != nve and (entry is None or entry.vtep != self._desired.vteps[binding.nve]):
             self._entries.enter(nve, binding)
             self._outbox.record("entry-pulled", self._name(system), nve=nve, to=binding.nve)
             self._settle()
             self._entered_ns[nve, system] = self._outbox.now_ns
         elif binding.nve != nve and self._should_have_arrived(nve, system):
-            self._book.tell_again(nve, system)
+            self._desired.tell_again(nve, system)
             self._entered_ns[nve, system] = self._outbox.now_ns
             self._outbox.record("entry-told-again", self._name(system), nve=nve)
             self._settle()
@@ -164,24 +164,24 @@ class Reports:
         """
         entered_ns = self._entered_ns.get((nve, system))
         late = entered_ns is not None and self._outbox.now_ns - entered_ns < LATE_MISS_S * 1e9
-        return not late and not self._book.pending([nve])
+        return not late and not self._desired.pending([nve])
 
     def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
         """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
-        system, state = binding.system, self._book.state(nve)
+        system, state = binding.system, self._desired.state(nve)
         if binding.nve != nve:
-            return Tunnel(system.vni, self._book.vteps[binding.nve])
+            return Tunnel(system.vni, self._desired.vteps[binding.nve])
         redirect = state.redirects.get(system)
         if redirect is None:
-            return Output(state.attachments[system].port)
+            return Output(state.associations[system].port)
         return Tunnel(system.vni, redirect.to) if redirect.to else None
 
     def _too_big(self, nve: str, report: TooBig) -> None:
         """A packet exceeds a tunnel's MTU: its sender is told."""
-        mtu, answer = path_mtu.decide(nve, report, self._book, self._directory)
+        mtu, answer = path_mtu.decide(nve, report, self._desired, self._directory)
         if answer:
             self._outbox.put(answer)
-        self._tally.refused[nve, report.port, "too-big"] += 1
+        self._violations.refused[nve, report.port, "too-big"] += 1
         self._outbox.record(
             "packet-too-big",
             self._name(TenantSystem(report.vni, report.sender)),
@@ -193,25 +193,25 @@ class Reports:
             answered=answer is not None,
         )
 
-    def _announced(self, nve: str, attachment: Attachment, form: str) -> None:
+    def _announced(self, nve: str, association: Association, form: str) -> None:
         """A VM said where it is (R4.1.2, R4.1.6): only a move can have brought it there."""
-        move = self._moves.of(attachment.system)
-        name = self._name(attachment.system)
-        if self._tally.announce(nve, attachment.port) or move:
+        move = self._moves.of(association.system)
+        name = self._name(association.system)
+        if self._violations.announce(nve, association.port) or move:
             self._outbox.record("announcement-received", name, nve=nve, form=form)
         if move and move.destination == nve:
             try:
-                self._moves.take(move, Event.VM_ARRIVED)
+                self._moves.take(move, MoveEvent.ACTIVATED)
             except OutOfTurn:
-                self._tally.refuse(nve, attachment.port, "early-announcement")
+                self._violations.refuse(nve, association.port, "early-announcement")
 
     def _rule_ended(self, nve: str, report: RuleEnded) -> None:
-        if self._tally.drops.rule_ended(nve, report.cookie, report.packets):
+        if self._violations.drops.rule_ended(nve, report.cookie, report.packets):
             return
         if report.why == "told":
             self._rule_removed(nve, report)
             return
-        rule = self._book.ended(nve, report.cookie)
+        rule = self._desired.ended(nve, report.cookie)
         if rule is None or rule.about is None:
             self._moves.in_flight_counted(nve, report)
         elif rule.purpose is Purpose.FORWARD:
@@ -222,20 +222,20 @@ class Reports:
 
     def _rule_removed(self, nve: str, report: RuleEnded) -> None:
         """By us, or by somebody who had no business there: then it is told again."""
-        rule = self._book.told(nve, report.cookie)
+        rule = self._desired.told(nve, report.cookie)
         in_flight = rule is not None and rule.purpose in IN_FLIGHT.values()
         if rule and in_flight and self._moves.in_flight_taken_away(nve, rule, report):
-            self._book.taken_away(nve, rule)
+            self._desired.taken_away(nve, rule)
         else:
             self._moves.in_flight_counted(nve, report)
 
     def _entry_expired(self, nve: str, system: TenantSystem, packets: int) -> None:
         """Forgotten, unless it is kept and was used: then its NVE asks by telling us of it."""
-        entry, binding = self._book.state(nve).remotes.get(system), self._directory.find(system)
+        entry, binding = self._desired.state(nve).remotes.get(system), self._directory.find(system)
         self._outbox.record("entry-expired", self._name(system), nve=nve)
         if entry is None or binding is None or not (entry.kept and packets):
-            self._book.set_remote(nve, system, None)
-        elif entry.vtep == self._book.vteps[binding.nve]:
+            self._desired.set_remote(nve, system, None)
+        elif entry.vtep == self._desired.vteps[binding.nve]:
             self._entries.enter(nve, binding)
         else:
             self._handovers.expired(system, nve)

@@ -25,34 +25,34 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from controller.core.desired_state import Book
+from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.handover import Handovers, PathChange
 from controller.core.move import Move
 from controller.core.moves import Moves
 from nve.model import Binding, TenantSystem, Vni, Vtep
-from nve.pipeline.state import Attachment, Redirect, RemoteEntry
+from nve.pipeline.state import Association, Redirect, RemoteEntry
 
 
 @dataclass(frozen=True)
-class Place:
+class NveSnapshot:
     """What one NVE has to know about one VM."""
 
     nve: str
     system: TenantSystem
-    attachment: Attachment | None = None
+    association: Association | None = None
     remote: RemoteEntry | None = None
     redirect: Redirect | None = None
     marker: Vtep | None = None
 
 
 @dataclass(frozen=True)
-class Change:
+class SnapshotChange:
     """See above.  What a change does not name stays as it was."""
 
     vms: dict[str, TenantSystem] = field(default_factory=dict)
     bindings: tuple[Binding, ...] = ()
-    places: tuple[Place, ...] = ()
+    places: tuple[NveSnapshot, ...] = ()
     moves: tuple[Move, ...] = ()
     vm_mtus: dict[Vni, int] = field(default_factory=dict)
     paths: tuple[PathChange, ...] = ()
@@ -63,16 +63,16 @@ class Change:
         return self != NOTHING
 
 
-NOTHING = Change()
-_ADAPTER: TypeAdapter[Change] = TypeAdapter(Change)
+NOTHING = SnapshotChange()
+_ADAPTER: TypeAdapter[SnapshotChange] = TypeAdapter(SnapshotChange)
 
 
-def encode(change: Change) -> bytes:
+def encode(change: SnapshotChange) -> bytes:
     """One line, without its end."""
     return _ADAPTER.dump_json(change, exclude_defaults=True)
 
 
-def decode(line: bytes) -> Change:
+def decode(line: bytes) -> SnapshotChange:
     """Raises ValueError."""
     try:
         return _ADAPTER.validate_json(line)
@@ -80,7 +80,7 @@ def decode(line: bytes) -> Change:
         raise ValueError(f"no change of the NVA's state: {error.errors()[0]['msg']}") from None
 
 
-def merged(changes: Iterable[Change]) -> Change:
+def merged(changes: Iterable[SnapshotChange]) -> SnapshotChange:
     """What all changes together make, in their order."""
     vms: dict[str, TenantSystem] = {}
     parts: dict[str, dict[Any, Any]] = {"bindings": {}, "places": {}, "moves": {}, "paths": {}}
@@ -98,7 +98,7 @@ def merged(changes: Iterable[Change]) -> Change:
         traced = traced if change.traced is None else change.traced
     parts["paths"] = {system: item for system, item in parts["paths"].items() if item.handover}
     whole = {name: tuple(items.values()) for name, items in parts.items()}
-    return Change(vms=vms, vm_mtus=vm_mtus, handovers=handovers, traced=traced, **whole)
+    return SnapshotChange(vms=vms, vm_mtus=vm_mtus, handovers=handovers, traced=traced, **whole)
 
 
 class Durable:
@@ -108,49 +108,49 @@ class Durable:
         self,
         vms: dict[str, TenantSystem],
         directory: Directory,
-        book: Book,
+        desired: DesiredState,
         moves: Moves,
         handovers: Handovers,
     ) -> None:
         self._vms = vms
         self._directory = directory
-        self._book = book
+        self._desired = desired
         self._moves = moves
         self._handovers = handovers
         self._taken = NOTHING
 
-    def take(self) -> Change:
+    def take(self) -> SnapshotChange:
         """What has changed since this was asked last."""
-        book, vms, known = self._book, self._vms, self._taken
-        change = Change(
+        desired, vms, known = self._desired, self._vms, self._taken
+        change = SnapshotChange(
             vms={} if len(vms) == len(known.vms) else dict(vms),
             bindings=self._directory.take_changed(),
-            places=tuple(self._place(nve, system) for nve, system in book.take_changed()),
+            places=tuple(self._place(nve, system) for nve, system in desired.take_changed()),
             moves=self._moves.take_changed(),
-            vm_mtus={} if book.vm_mtus == known.vm_mtus else dict(book.vm_mtus),
+            vm_mtus={} if desired.vm_mtus == known.vm_mtus else dict(desired.vm_mtus),
             paths=self._handovers.take_changed(),
             handovers=self._handovers.last if self._handovers.last > known.handovers else 0,
         )
         if change.vms or change.vm_mtus or change.handovers:
-            self._taken = Change(
-                vms=dict(vms), vm_mtus=dict(book.vm_mtus), handovers=self._handovers.last
+            self._taken = SnapshotChange(
+                vms=dict(vms), vm_mtus=dict(desired.vm_mtus), handovers=self._handovers.last
             )
         return change
 
-    def whole(self) -> Change:
+    def whole(self) -> SnapshotChange:
         """All of it."""
-        known = [(nve, system) for nve in self._book for system in self._book.systems(nve)]
-        return Change(
+        known = [(nve, system) for nve in self._desired for system in self._desired.systems(nve)]
+        return SnapshotChange(
             vms=dict(self._vms),
             bindings=tuple(self._directory),
             places=tuple(self._place(nve, system) for nve, system in known),
             moves=tuple(self._moves.all),
-            vm_mtus=dict(self._book.vm_mtus),
+            vm_mtus=dict(self._desired.vm_mtus),
             paths=self._handovers.path_changes(),
             handovers=self._handovers.last,
         )
 
-    def restore(self, whole: Change) -> None:
+    def restore(self, whole: SnapshotChange) -> None:
         """Be what a process before this one was; nobody is known to hold anything.
 
         Raises ValueError for the state of another data centre.
@@ -158,32 +158,32 @@ class Durable:
         under_way = [change.handover for change in whole.paths if change.handover]
         named = [place.nve for place in whole.places]
         named += [nve for each in under_way for nve in (each.destination, *each.edges)]
-        strangers = set(named) - set(self._book)
+        strangers = set(named) - set(self._desired)
         if strangers:
             raise ValueError(f"it speaks of {', '.join(sorted(strangers))}, which is no NVE here")
         self._vms |= whole.vms
         for binding in whole.bindings:
             self._directory.restore(binding)
         for place in whole.places:
-            if place.attachment:
-                self._book.attach(place.nve, place.attachment)
-            self._book.set_remote(place.nve, place.system, place.remote)
-            self._book.set_redirect(place.nve, place.system, place.redirect)
-            self._book.set_marker(place.nve, place.system, place.marker)
+            if place.association:
+                self._desired.associate(place.nve, place.association)
+            self._desired.set_remote(place.nve, place.system, place.remote)
+            self._desired.set_redirect(place.nve, place.system, place.redirect)
+            self._desired.set_marker(place.nve, place.system, place.marker)
         for vni, mtu in whole.vm_mtus.items():
-            self._book.raise_vm_mtu(vni, mtu)
+            self._desired.raise_vm_mtu(vni, mtu)
         for vni in {binding.system.vni for binding in whole.bindings}:
-            self._book.set_members(vni, self._directory.members(vni))
+            self._desired.set_members(vni, self._directory.members(vni))
         self._handovers.restore(whole.handovers, whole.paths)
-        self._book.doubt()
+        self._desired.invalidate()
         self._moves.restore(whole.moves)
 
-    def _place(self, nve: str, system: TenantSystem) -> Place:
-        state = self._book.state(nve)
-        return Place(
+    def _place(self, nve: str, system: TenantSystem) -> NveSnapshot:
+        state = self._desired.state(nve)
+        return NveSnapshot(
             nve,
             system,
-            state.attachments.get(system),
+            state.associations.get(system),
             state.remotes.get(system),
             state.redirects.get(system),
             state.markers.get(system),

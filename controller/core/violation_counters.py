@@ -12,7 +12,7 @@ from controller.core.outbox import Outbox
 TOLD_ONE_BY_ONE = 100
 
 
-class Tally:
+class ViolationCounters:
     """`refused` by the NVA, `heard` by it at all, and `drops` of the NVEs."""
 
     def __init__(self, outbox: Outbox) -> None:

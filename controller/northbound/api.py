@@ -12,7 +12,7 @@
     POST   /v1/moves                           prepare a move
     GET    /v1/moves, /v1/moves/N              all moves; one
     GET    /v1/moves/N/astray                  what came to its source NVE without being for it
-    POST   /v1/moves/N/depart|activate|cancel  go on with one
+    POST   /v1/moves/N/redirect|activate|cancel  go on with one
     POST   /v1/moves/N/last-packets            the VM stands still: wait until what it has sent has
                                                arrived, `timeout_s` at most; says where it may not
     POST   /v1/forget                          take back entries with a lifetime
@@ -48,7 +48,7 @@ from werkzeug.exceptions import (
 )
 from werkzeug.routing import Map, Rule
 
-from controller.core.authority import Refused, Unknown
+from controller.core.authority import RequestRefused, Unknown
 from controller.core.drops import Reason
 from controller.core.move import Move, MoveRequest
 from controller.core.move_fsm import FINISHED, Phase
@@ -69,7 +69,7 @@ def _of_a_host(address: IPAddress) -> IPAddress:
     return address
 
 
-class Association(BaseModel):
+class AssociationBody(BaseModel):
     """The body of POST /v1/associations."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
@@ -135,7 +135,7 @@ class Northbound:
             response = self._answer(request)
         except Unknown as error:
             response = _json({"error": str(error)}, 404)
-        except Refused as error:
+        except RequestRefused as error:
             response = _json({"error": str(error)}, 409)
         except ValidationError as error:
             response = _json({"error": _first_complaint(error)}, 400)
@@ -161,8 +161,8 @@ class Northbound:
     # -- reading ---------------------------------------------------------------------------------
 
     def _health(self, request: Request) -> Response:
-        book = self._authority.book
-        connected = {nve: book.is_connected(nve) for nve in book}
+        desired = self._authority.desired
+        connected = {nve: desired.is_connected(nve) for nve in desired}
         return _json({"framework": framework.version(), "connected": connected})
 
     def _mapping(self, request: Request) -> Response:
@@ -176,7 +176,7 @@ class Northbound:
                         "mac": item.system.mac,
                         "addresses": sorted(map(str, item.addresses)),
                         "nve": item.nve,
-                        "vtep": str(self._authority.book.vteps[item.nve]),
+                        "vtep": str(self._authority.desired.vteps[item.nve]),
                         "sequence": item.sequence,
                     }
                     for item in bindings
@@ -186,7 +186,7 @@ class Northbound:
     def _rules(self, request: Request, nve: str) -> Response:
         with self._nva.changed:
             rules = sorted(
-                self._authority.book.rules(nve),
+                self._authority.desired.rules(nve),
                 key=lambda rule: (rule.table, rule.order),
             )
         return _json(
@@ -227,7 +227,7 @@ class Northbound:
         return _json([as_json(record) for record in self._nva.trace.records[after:]])
 
     def _meters(self, request: Request, nve: str) -> Response:
-        heard = self._authority.tally.heard
+        heard = self._authority.violations.heard
         return _json(
             [
                 {
@@ -263,7 +263,7 @@ class Northbound:
     # -- changing --------------------------------------------------------------------------------
 
     def _associate(self, request: Request) -> Response:
-        body = Association.model_validate(_body(request))
+        body = AssociationBody.model_validate(_body(request))
         system = TenantSystem(vni(body.vni), mac(body.mac))
         addresses = frozenset(body.addresses)
         self._nva.decide(
@@ -274,7 +274,7 @@ class Northbound:
         return _json({"vm": body.vm, "nve": body.nve}, 201)
 
     def _dissociate(self, request: Request, nve: str, vm: str) -> Response:
-        self._nva.decide(lambda now_ns: self._authority.dissociate(vm, nve, now_ns))
+        self._nva.decide(lambda now_ns: self._authority.de_associate(vm, nve, now_ns))
         return _json({"vm": vm, "nve": nve})
 
     def _moves(self, request: Request) -> Response:
@@ -296,9 +296,9 @@ class Northbound:
 
     def _go_on(self, request: Request, number: int, verb: str) -> Response:
         verbs: dict[str, Callable[[int, int], Move]] = {
-            "depart": self._authority.depart,
+            "redirect": self._authority.redirect,
             "activate": self._authority.activate,
-            "cancel": self._authority.cancel,
+            "roll-back": self._authority.roll_back,
         }
         if verb not in verbs:
             raise NotFound(f"a move can be told to {', '.join(verbs)}, not to {verb}")

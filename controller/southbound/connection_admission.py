@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
-from controller.southbound.openflow_validation import Verdict, judge
+from controller.southbound.openflow_validation import MessageVerdict, judge
 from nve.model import IPAddress
 
 MOST_CONNECTIONS = 8
 """From one address: the NVE's, one that takes its place, and what is not closed yet."""
 
 
-class Gatekeeper:
+class ConnectionAdmission:
     """`homes` are the addresses that NVEs come from, none where that is not known; `refused` is
     told of an address and of what was wrong."""
 
@@ -45,9 +45,9 @@ class Gatekeeper:
     def reads(self, datapath: Any, message: bytes) -> bool:
         """Whether the framework may parse the message; a malformed one ends the connection."""
         verdict = judge(message)
-        if verdict is Verdict.HANG_UP:
+        if verdict is MessageVerdict.HANG_UP:
             self.misread(datapath)
-        return verdict is Verdict.READ
+        return verdict is MessageVerdict.READ
 
     def misread(self, datapath: Any) -> None:
         """A message could not be read."""

@@ -17,9 +17,9 @@ from controller.core.move import Move
 from controller.core.move_actions import IN_FLIGHT
 from controller.core.pending_counters import COUNTED
 from controller.southbound import openflow
-from controller.southbound.sender import Carrier
+from controller.southbound.sender import Sender
 from controller.southbound.stats_requests import STATISTICS_TIMEOUT_S, Question, by_meter
-from nve.messages import Record
+from nve.messages import TraceRecord
 from nve.pipeline.rules import Purpose, Rule
 
 FOR_NOBODY: Final = frozenset({Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI})
@@ -36,12 +36,12 @@ class Counts:
         self,
         lock: threading.Condition,
         authority: Authority,
-        carrier: Carrier,
-        trace: Sequence[Record],
+        sender: Sender,
+        trace: Sequence[TraceRecord],
     ) -> None:
         self._lock = lock
         self._authority = authority
-        self._carrier = carrier
+        self._sender = sender
         self._trace = trace
 
     def by_rule(self, nve: str) -> list[tuple[Rule, int, int]]:
@@ -56,7 +56,7 @@ class Counts:
     def dropped(self) -> list[tuple[Reason, int]]:
         """What all NVEs have dropped.  Of those that do not answer, what was known before."""
         questions = {}
-        for nve in self._authority.book:
+        for nve in self._authority.desired:
             with suppress(KeyError):
                 flows = self._ask(nve, openflow.ask_statistics)
                 questions[nve] = (flows, self._ask(nve, openflow.ask_meters))
@@ -67,7 +67,7 @@ class Counts:
                 rules[nve] = [(rule, packets) for rule, packets, _ in counted]
                 meters[nve] = [(number, dropped) for number, _, dropped in by_meter(found)]
         with self._lock:
-            return list(self._authority.tally.drops.total(rules, meters))
+            return list(self._authority.violations.drops.total(rules, meters))
 
     def astray(self, move: Move) -> int:
         """Packets that came out of tunnels at a move's source NVE and had no business there, those
@@ -94,7 +94,7 @@ class Counts:
 
         None while a rule is gone and its last count is under way.
         """
-        rules = self._authority.book.rules(move.source)
+        rules = self._authority.desired.rules(move.source)
         in_flight = {
             rule.cookie
             for rule in rules
@@ -116,7 +116,7 @@ class Counts:
 
     def _by_rule(self, nve: str, found: Sequence[Any]) -> list[tuple[Rule, int, int]]:
         with self._lock:
-            rules = {rule.cookie: rule for rule in self._authority.book.rules(nve)}
+            rules = {rule.cookie: rule for rule in self._authority.desired.rules(nve)}
         return [
             (rules[flow.cookie], flow.packet_count, flow.byte_count)
             for flow in found
@@ -132,5 +132,5 @@ class Counts:
         """`read` makes of the answer what is wanted of it, in the moment when it comes."""
         with self._lock:
             question = Question(nve)
-            self._carrier.ask(nve, ask, lambda found: question.take(read(found)))
+            self._sender.ask(nve, ask, lambda found: question.take(read(found)))
             return question

@@ -56,7 +56,7 @@ def version() -> str:
     return f"{NAME} {importlib.metadata.version(NAME)}"
 
 
-def guard_connections(gatekeeper: Any) -> None:
+def guard_connections(admission: Any) -> None:
     """Has a `controller.southbound.connection_admission` look at each connection before anything of
     it is read, and at each message before it is parsed.
 
@@ -66,20 +66,20 @@ def guard_connections(gatekeeper: Any) -> None:
     serve, parse = controller.datapath_connection_factory, protocol.msg
 
     def factory(connection: Any, address: Any) -> None:
-        if not gatekeeper.admits(address[0]):
+        if not admission.admits(address[0]):
             connection.close()
             return
         try:
             serve(connection, address)
         finally:
-            gatekeeper.left(address[0])
+            admission.left(address[0])
 
     def message(datapath: Any, version: int, kind: int, length: int, xid: int, octets: Any) -> Any:
-        if not gatekeeper.reads(datapath, bytes(octets)):
+        if not admission.reads(datapath, bytes(octets)):
             return None
         read = parse(datapath, version, kind, length, xid, octets)
         if read is None:  # it has raised, and the framework has said so
-            gatekeeper.misread(datapath)
+            admission.misread(datapath)
         return read
 
     controller.datapath_connection_factory, protocol.msg = factory, message

@@ -16,15 +16,15 @@ from nve.pipeline.rules import (
     VXLAN_PORT,
     Action,
     Aim,
-    Change,
     CheckLarger,
     Encapsulate,
     FieldValue,
     GoTo,
     Meter,
     Output,
-    Report,
+    ReportAction,
     Rule,
+    RuleChange,
     SetVirtualNetwork,
     Tunnel,
     together,
@@ -38,7 +38,7 @@ _NICIRA, _CHECK_LARGER, _REG0 = 0x2320, 49, 0x00010004
 """Open vSwitch's own action check_pkt_larger; neither framework knows it."""
 
 
-def told(changes: Iterable[Change]) -> bytes:
+def told(changes: Iterable[RuleChange]) -> bytes:
     """The flow-mods of changes in one piece, so that they leave together.
 
     An entry is the same at many NVEs, and the framework takes its time: a rule that was put into
@@ -219,7 +219,7 @@ def _actions(action: Action) -> list[Any]:
     match action:
         case Output(port):
             return [parser.OFPActionOutput(port)]
-        case Report(octets):
+        case ReportAction(octets):
             longest = WHOLE_FRAME if octets is None else octets
             return [parser.OFPActionOutput(ofproto.OFPP_CONTROLLER, longest)]
         case Aim(vni, to):

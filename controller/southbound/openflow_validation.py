@@ -26,7 +26,7 @@ _EXPERIMENTER, _EXPERIMENTER_OCTETS = 0xFFFF, 24
 """Longer ones have parts of their own; no rule of ours has such an action."""
 
 
-class Verdict(enum.Enum):
+class MessageVerdict(enum.Enum):
     READ = "read"
     PASS_OVER = "pass over"
     HANG_UP = "hang up"
@@ -36,24 +36,24 @@ class _Malformed(Exception):
     pass
 
 
-def judge(message: bytes) -> Verdict:
+def judge(message: bytes) -> MessageVerdict:
     """`message` is as long as its header says."""
     if message[0] != VERSION or len(message) < _HEADER_OCTETS:
-        return Verdict.HANG_UP
+        return MessageVerdict.HANG_UP
     kind = message[1]
     if kind not in _USED:
-        return Verdict.PASS_OVER
+        return MessageVerdict.PASS_OVER
     try:
         if kind == HELLO:
             _walk(message, _HEADER_OCTETS, len(message), at=2, least=4)
         elif kind == MULTIPART_REPLY:
             return _of_statistics(message)
     except _Malformed:
-        return Verdict.HANG_UP
-    return Verdict.READ
+        return MessageVerdict.HANG_UP
+    return MessageVerdict.READ
 
 
-def _of_statistics(message: bytes) -> Verdict:
+def _of_statistics(message: bytes) -> MessageVerdict:
     if len(message) < _MULTIPART_OCTETS:
         raise _Malformed
     start, end = _MULTIPART_OCTETS, len(message)
@@ -67,8 +67,8 @@ def _of_statistics(message: bytes) -> Verdict:
             for place, length in _walk(message, start, end, at=0, least=_FLOW_OCTETS):
                 _check_flow(message, place, place + length)
         case _:
-            return Verdict.PASS_OVER
-    return Verdict.READ
+            return MessageVerdict.PASS_OVER
+    return MessageVerdict.READ
 
 
 def _check_flow(message: bytes, start: int, end: int) -> None:

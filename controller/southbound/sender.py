@@ -30,20 +30,20 @@ from nve.messages import (
     Reconcile,
     Tell,
 )
-from nve.pipeline.rules import AGENT_PORT, Change, Output, Rule
+from nve.pipeline.rules import AGENT_PORT, Output, Rule, RuleChange
 from nve.wire import end_marker
 
 log = logging.getLogger("vmmlab.nva")
 
 
-class Carrier:
+class Sender:
     """The connections to the NVEs, and what they have been asked and not answered yet."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
         self._meters = Meters()
         self._datapaths: dict[str, Any] = {}
-        self._unsent: dict[str, tuple[list[Change], int]] = {}
+        self._unsent: dict[str, tuple[list[RuleChange], int]] = {}
         """What NVEs are told and has not left yet, and the token of the last of it."""
         self._tokens: dict[tuple[str, int], int] = {}
         self._statistics: dict[tuple[str, int], Statistics] = {}
@@ -109,7 +109,7 @@ class Carrier:
         self._give_meters(nve, change.added)
         changes, _ = self._unsent.get(nve, ([], 0))
         self._unsent[nve] = [*changes, change], tell.token
-        wanted = self._authority.book.rules
+        wanted = self._authority.desired.rules
         if idle := self._meters.idle(nve, change.removed, lambda: wanted(nve)):
             changes, _ = self._unsent[nve]
             self._datapaths[nve].send(openflow.told(changes))
@@ -170,7 +170,7 @@ class Carrier:
         self._remove_meters(nve, idle)
 
     def _remove_unwanted_meters(self, nve: str, found: list[Any]) -> None:
-        wanted = numbers(self._authority.book.rules(nve))
+        wanted = numbers(self._authority.desired.rules(nve))
         unwanted = {each.meter_id for each in found} - wanted
         self._count(nve, unwanted, found)
         self._remove_meters(nve, unwanted)
@@ -181,7 +181,7 @@ class Carrier:
             datapath.send_msg(openflow.remove_meter(datapath, number))
 
     def _count(self, nve: str, gone: set[int], found: list[Any]) -> None:
-        drops = self._authority.tally.drops
+        drops = self._authority.violations.drops
         for each in found:
             if each.meter_id in gone:
                 drops.meter_ended(nve, each.meter_id, openflow.dropped(each))
@@ -201,7 +201,7 @@ class Carrier:
         hold by now.
         """
         datapath = self._datapaths[nve]
-        wanted = {rule.cookie for rule in self._authority.book.rules(nve)}
+        wanted = {rule.cookie for rule in self._authority.desired.rules(nve)}
         for flow in found:
             if flow.cookie not in wanted:
                 datapath.send_msg(openflow.remove_found(datapath, flow))

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from controller.core.snapshot import Change, decode, encode, merged
+from controller.core.snapshot import SnapshotChange, decode, encode, merged
 
 FORMAT, VERSION = "vmmlab NVA state", 2
 """Version 1 knew no handovers under way; an NVA that reads 1 only would leave them out."""
@@ -40,10 +40,10 @@ class Journal:
         self._path = directory / "journal"
         self._header = {"format": FORMAT, "version": VERSION, "nves": dict(vteps)}
         self._file: int | None = None
-        self.before = merged(self._read()) if self._path.exists() else Change()
+        self.before = merged(self._read()) if self._path.exists() else SnapshotChange()
         self._rewrite(self.before)
 
-    def append(self, change: Change, whole: Callable[[], Change]) -> None:
+    def append(self, change: SnapshotChange, whole: Callable[[], SnapshotChange]) -> None:
         """Write a change down; `whole` is asked for the state when it is time to write that.
 
         Raises OSError; what is in the file then must not be added to.
@@ -63,7 +63,7 @@ class Journal:
             os.close(self._file)
             self._file = None
 
-    def _rewrite(self, whole: Change) -> None:
+    def _rewrite(self, whole: SnapshotChange) -> None:
         new = self._path.with_suffix(".new")
         written = _line(json.dumps(self._header).encode()) + _line(encode(whole))
         new.write_bytes(written)
@@ -72,7 +72,7 @@ class Journal:
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size, self._appended = len(written), 0
 
-    def _read(self) -> list[Change]:
+    def _read(self) -> list[SnapshotChange]:
         header, *lines = [self._checked(*line) for line in self._lines()]
         found = json.loads(header)
         if found["version"] > VERSION:

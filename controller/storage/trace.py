@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from nve.messages import Record
+from nve.messages import TraceRecord
 
 
 class Trace:
@@ -28,7 +28,7 @@ class Trace:
         self.bytes = path.stat().st_size
         """How long the file is."""
 
-    def write(self, records: Iterable[Record]) -> None:
+    def write(self, records: Iterable[TraceRecord]) -> None:
         """Raises OSError; what is in the file then must not be added to."""
         new = list(records)
         lines = "".join(json.dumps(as_json(record)) + "\n" for record in new).encode()
@@ -39,15 +39,15 @@ class Trace:
             self.records += new
 
 
-def _read(path: Path, before_bytes: int | None) -> list[Record]:
+def _read(path: Path, before_bytes: int | None) -> list[TraceRecord]:
     """A line that a process died over is taken away, with those of decisions not taken."""
     whole, end, _torn = path.read_bytes()[:before_bytes].rpartition(b"\n")
     with path.open("r+b") as file:
         file.truncate(len(whole + end))
-    return [Record(**json.loads(line)) for line in whole.splitlines()]
+    return [TraceRecord(**json.loads(line)) for line in whole.splitlines()]
 
 
-def as_json(record: Record) -> dict[str, object]:
+def as_json(record: TraceRecord) -> dict[str, object]:
     """A record as the northbound and the trace file show it."""
     return {
         "t_ns": record.t_ns,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from experiments.measure.packets import END_OF_TIME
-from experiments.measure.trace import Move
+from experiments.measure.trace import MoveTrace
 
 _SETTLING = (
     *("vm-resumed", "mapping-confirmed", "entry-pulled"),
@@ -29,7 +29,7 @@ _SETTLING = (
 
 
 @dataclass(frozen=True)
-class Ends:
+class FlowEndpoints:
     """What a flow's name says: `vm3>vm1/ipv4`, with an optional `#2` behind it."""
 
     source: str
@@ -37,7 +37,7 @@ class Ends:
     family: str
 
     @classmethod
-    def of(cls, flow: str) -> "Ends":
+    def of(cls, flow: str) -> "FlowEndpoints":
         path, _, family = flow.partition("/")
         source, _, destination = path.partition(">")
         return cls(source, destination, family.partition("#")[0])
@@ -52,7 +52,7 @@ class Ends:
         return self.destination if vm == self.source else self.source
 
 
-def settled_ns(move: Move) -> int:
+def settled_ns(move: MoveTrace) -> int:
     """When the last thing happened that can still change a packet's path."""
     converged_ns = move.time_of("move-converged")
     if converged_ns is not None:
@@ -71,7 +71,7 @@ class Window:
     end_ns: int
 
 
-def windows(moves: Sequence[Move]) -> Iterator[tuple[Move, Window]]:
+def windows(moves: Sequence[MoveTrace]) -> Iterator[tuple[MoveTrace, Window]]:
     """The windows of moves in the order of their requests: each ends where the next is requested.
 
     A move that was refused has an empty one, and changes nobody else's.
@@ -89,19 +89,21 @@ def windows(moves: Sequence[Move]) -> Iterator[tuple[Move, Window]]:
         before = settled if settled < end else min(move.time_of("vm-resumed") or requested, end)
 
 
-def moves_for(flow: str, moves: Sequence[Move]) -> list[Move]:
+def moves_for(flow: str, moves: Sequence[MoveTrace]) -> list[MoveTrace]:
     """The moves that touch a flow; all moves, for a flow that none touches."""
-    ends = Ends.of(flow)
+    ends = FlowEndpoints.of(flow)
     touching = [move for move in moves if ends.role_in_move_of(move.vm) != "reference"]
     return touching or list(moves)
 
 
-def place_of(vm: str, move: Move, moves: Iterable[Move], homes: Mapping[str, str]) -> str | None:
+def place_of(
+    vm: str, move: MoveTrace, moves: Iterable[MoveTrace], homes: Mapping[str, str]
+) -> str | None:
     """The NVE behind which `vm` is when `move` is requested."""
     place = homes.get(vm)
     for earlier in moves:
         if earlier.requested_ns >= move.requested_ns:
             break
-        if earlier.vm == vm and (earlier.outcome == "completed" or earlier.first("move-arrived")):
+        if earlier.vm == vm and (earlier.outcome == "completed" or earlier.first("move-activated")):
             place = earlier.destination_nve
     return place

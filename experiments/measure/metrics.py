@@ -16,18 +16,18 @@ import numpy as np
 import pandas as pd
 
 from controller.core.pending_counters import COUNTED
-from experiments.measure.attribution import Ends, Window, moves_for, place_of, windows
+from experiments.measure.attribution import FlowEndpoints, Window, moves_for, place_of, windows
 from experiments.measure.packets import (
     NS_PER_MS,
     Delay,
-    Fates,
+    PacketOutcomes,
     Samples,
     delay_variation_ms,
     duplicates,
     flows_of,
     longest_silence_ns,
 )
-from experiments.measure.trace import Event, Move, moves_of
+from experiments.measure.trace import MoveTrace, TraceEvent, moves_of
 
 WAITING_TIME_S = 2.0
 """Tmax unless the run says otherwise."""
@@ -107,7 +107,7 @@ COLUMNS = [field.name for field in (*fields(MoveMetrics), *fields(FlowMetrics))]
 
 def table(
     packets: pd.DataFrame,
-    events: Sequence[Event],
+    events: Sequence[TraceEvent],
     homes: Mapping[str, str],
     waiting_time_s: float = WAITING_TIME_S,
 ) -> pd.DataFrame:
@@ -122,7 +122,7 @@ def table(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def of_move(move: Move) -> MoveMetrics:
+def of_move(move: MoveTrace) -> MoveMetrics:
     ended = move.last("in-flight-ended")
     counted = [event.details for event in move.events if event.name in COUNTED]
     packets = sum(details.get("packets", 0) for details in counted) if ended else None
@@ -149,24 +149,24 @@ def of_move(move: Move) -> MoveMetrics:
 
 def _per_move_and_flow(
     flows: Mapping[str, Samples],
-    moves: Sequence[Move],
+    moves: Sequence[MoveTrace],
     homes: Mapping[str, str],
     waiting_time_ns: int,
-) -> Iterator[tuple[Move, FlowMetrics]]:
+) -> Iterator[tuple[MoveTrace, FlowMetrics]]:
     rows = []
     for name, samples in flows.items():
-        fates = Fates.of(samples, waiting_time_ns)
+        fates = PacketOutcomes.of(samples, waiting_time_ns)
         for move, window in windows(moves_for(name, moves)):
-            nve = place_of(Ends.of(name).correspondent_of(move.vm), move, moves, homes)
+            nve = place_of(FlowEndpoints.of(name).correspondent_of(move.vm), move, moves, homes)
             rows.append((move, of_flow(name, fates, move, window, nve)))
     yield from sorted(rows, key=lambda row: row[0].number)
 
 
 def of_flow(
-    name: str, fates: Fates, move: Move, window: Window, correspondent_nve: str | None
+    name: str, fates: PacketOutcomes, move: MoveTrace, window: Window, correspondent_nve: str | None
 ) -> FlowMetrics:
     samples = fates.samples
-    role = Ends.of(name).role_in_move_of(move.vm)
+    role = FlowEndpoints.of(name).role_in_move_of(move.vm)
     interval_ns = samples.interval_ns
     mine = fates.sent_between(window.requested_ns, window.end_ns)
     delay_before = Delay.of(samples.sent_between(window.before_ns, window.requested_ns))
@@ -212,7 +212,7 @@ def _sender_gap_ms(samples: Samples, window: Window, interval_ns: float) -> floa
 
 
 def _recovery_ms(
-    samples: Samples, move: Move, window: Window, role: str
+    samples: Samples, move: MoveTrace, window: Window, role: str
 ) -> tuple[float | None, float | None]:
     """The recovery, and how much of it exceeds the underlay's own delay.
 
@@ -246,7 +246,7 @@ def _recovery_ms(
     )
 
 
-def _way_in_flight_ns(samples: Samples, move: Move, window: Window) -> float:
+def _way_in_flight_ns(samples: Samples, move: MoveTrace, window: Window) -> float:
     """To the source NVE, as long as usual before the move, and on to the destination by the
     underlay; 0 if nothing was in flight."""
     if not of_move(move).tunnelled_packets:
@@ -265,7 +265,7 @@ def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
     return 0.0
 
 
-def _stale_ms(move: Move, nve: str | None) -> float | None:
+def _stale_ms(move: MoveTrace, nve: str | None) -> float | None:
     """From the resume until the NVE lost its old entry or got the new one, whichever was first.
 
     What an NVE pulls before the NVA has recorded the move is still the old entry.

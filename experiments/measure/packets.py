@@ -148,7 +148,7 @@ def longest_silence_ns(samples: Samples, start_ns: int, end_ns: int) -> int:
 
 
 @dataclass(frozen=True)
-class Fates:
+class PacketOutcomes:
     """What became of each packet of a flow: judged once, over the whole run."""
 
     samples: Samples
@@ -157,16 +157,16 @@ class Fates:
     reordered: Bools
 
     @classmethod
-    def of(cls, samples: Samples, waiting_time_ns: int) -> "Fates":
+    def of(cls, samples: Samples, waiting_time_ns: int) -> "PacketOutcomes":
         lost = lost_mask(samples, waiting_time_ns)
         reordered = np.zeros(len(samples), dtype=np.bool_)
         reordered[~lost] = reordered_mask(samples.where(~lost))
         return cls(samples, lost, late_mask(samples, waiting_time_ns), reordered)
 
-    def sent_between(self, start_ns: int, end_ns: int) -> "Fates":
+    def sent_between(self, start_ns: int, end_ns: int) -> "PacketOutcomes":
         here = self.samples.span(start_ns, end_ns)
         own = self.samples.sent_between(start_ns, end_ns)
-        return Fates(own, self.lost[here], self.late[here], self.reordered[here])
+        return PacketOutcomes(own, self.lost[here], self.late[here], self.reordered[here])
 
 
 @dataclass(frozen=True)

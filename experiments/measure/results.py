@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from experiments.errors import UsageError
-from experiments.measure.trace import Event
+from experiments.measure.trace import OLD_NAMES, TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
     import pandas as pd
@@ -64,7 +64,7 @@ class RunRecorder:
         """`schema` and `complete` are added here."""
         _write_json(self.directory / MANIFEST, {**_COMMON, **manifest})
 
-    def events(self, events: Iterable[Event]) -> None:
+    def events(self, events: Iterable[TraceEvent]) -> None:
         with (self.directory / EVENTS).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(EVENT_COLUMNS)
@@ -233,13 +233,13 @@ class Result:
         return round(self.waiting_time_s * 1e9)
 
     @cached_property
-    def events(self) -> list[Event]:
+    def events(self) -> list[TraceEvent]:
         with (self.path / EVENTS).open(newline="") as file:
             return [
-                Event(
+                TraceEvent(
                     t_ns=int(row["t_ns"]),
                     source=row["source"],
-                    name=row["event"],
+                    name=OLD_NAMES.get(row["event"], row["event"]),
                     subject=row["subject"],
                     details=json.loads(row["details"] or "{}"),
                 )

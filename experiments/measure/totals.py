@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 import pandas as pd
 
 from experiments.measure.metrics import WAITING_TIME_S
-from experiments.measure.packets import Delay, Fates, Samples, duplicates, flows_of
+from experiments.measure.packets import Delay, PacketOutcomes, Samples, duplicates, flows_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def table(
 
 
 def _of_flow(name: str, samples: Samples, moves: pd.DataFrame, waiting_ns: int) -> FlowTotals:
-    fates = Fates.of(samples, waiting_ns)
+    fates = PacketOutcomes.of(samples, waiting_ns)
     delay = Delay.of(samples)
     recovery = Spread.of(moves["recovery_excess_ms"])
     lost, blackout = Spread.of(moves["lost"]), Spread.of(moves["blackout_ms"])

@@ -20,7 +20,7 @@ KNOWN = {
     "nve-connected": "an NVE has connected to the NVA",
     "nve-disconnected": "an NVE has lost the NVA",
     "vm-associated": "the NVA knows that the VM is behind an NVE",
-    "vm-dissociated": "the NVA has forgotten the VM's place at the source NVE",
+    "vm-de-associated": "the NVA has forgotten the VM's place at the source NVE",
     "run-started": "the data centre stands and the run begins",
     "traffic-started": "probes and workloads begin to send",
     "attack-ended": "an attacker has stopped, having sent so many packets (R9)",
@@ -46,7 +46,7 @@ KNOWN = {
     "rarp-answered": "an NVE has told a VM which IPv4 address belongs to its MAC (R4.1.5)",
     "address-restored": "the VM has its IPv4 address again",
     "mapping-updated": "the NVA records the VM's new NVE",
-    "move-arrived": "the VM runs at the destination, the NVA has been told (RFC 8394 activate)",
+    "move-activated": "the VM runs at the destination, the NVA has been told (RFC 8394 activate)",
     "mapping-confirmed": "the NVEs that had to be told at once have acknowledged the new mapping",
     "paths-changed": "nothing is on an old path any more: the destination holds no longer",
     "markers-not-asked-for": "the NVA has not said in time whose end markers to expect: order may "
@@ -70,11 +70,18 @@ KNOWN = {
     "move-rolled-back": "the move was undone: the VM runs at the source",
     "move-failed": "the move has failed",
     "move-undone": "what a failed move had done is undone: the VM runs at the source",
-    "release-refused": "the NVA keeps the VM's old place, or has given it up already",
+    "de-association-refused": "the NVA keeps the VM's old place, or has given it up already",
     "not-undone": "a step of a failed move could not be undone",
     "failure-injected": "a part of the testbed has been made to fail",
     "failure-ended": "that part is there again",
     "move-refused": "the NVA has refused the move: the VM is being moved already",
+}
+
+OLD_NAMES = {
+    # name in results recorded before it was changed: name of the same event now
+    "move-arrived": "move-activated",
+    "release-refused": "de-association-refused",
+    "vm-dissociated": "vm-de-associated",
 }
 
 OUTCOMES = {
@@ -87,7 +94,7 @@ OUTCOMES = {
 
 
 @dataclass(frozen=True)
-class Event:
+class TraceEvent:
     """One line of events.csv."""
 
     t_ns: int
@@ -98,19 +105,19 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Move:
+class MoveTrace:
     """The n-th move of a run with the events that belong to it, in the order of time."""
 
     number: int
     vm: str
     requested_ns: int
-    events: tuple[Event, ...]
+    events: tuple[TraceEvent, ...]
 
-    def first(self, *names: str) -> Event | None:
+    def first(self, *names: str) -> TraceEvent | None:
         """The earliest event of one of these names."""
         return next((event for event in self.events if event.name in names), None)
 
-    def last(self, *names: str) -> Event | None:
+    def last(self, *names: str) -> TraceEvent | None:
         return next((event for event in reversed(self.events) if event.name in names), None)
 
     def time_of(self, *names: str) -> int | None:
@@ -139,7 +146,7 @@ class Move:
         return str(self.events[0].details.get(key, "?"))
 
 
-def moves_of(events: Iterable[Event]) -> list[Move]:
+def moves_of(events: Iterable[TraceEvent]) -> list[MoveTrace]:
     """The moves of a trace, in the order in which they were requested.
 
     An event belongs to the move its details name, else to the latest move of its subject that was
@@ -147,7 +154,7 @@ def moves_of(events: Iterable[Event]) -> list[Move]:
     """
     ordered = sorted(events, key=lambda event: event.t_ns)
     refused = {event.details.get("move") for event in ordered if event.name == "move-refused"}
-    grouped: dict[int, list[Event]] = {}
+    grouped: dict[int, list[TraceEvent]] = {}
     latest_of_vm: dict[str, int] = {}
     for event in ordered:
         if event.name == "move-requested":
@@ -160,6 +167,6 @@ def moves_of(events: Iterable[Event]) -> list[Move]:
         if belongs_to in grouped:
             grouped[belongs_to].append(event)
     return [
-        Move(number, trace[0].subject, trace[0].t_ns, tuple(trace))
+        MoveTrace(number, trace[0].subject, trace[0].t_ns, tuple(trace))
         for number, trace in grouped.items()
     ]

@@ -7,12 +7,12 @@ overlay is one file here, with a class that offers this interface; `nvo3` is the
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from nve.model import VmSpec
 
 
 @dataclass(frozen=True)
-class Relocation:
+class OverlayMove:
     """One move as an overlay sees it.  `port` is the VM's port number at both NVEs.
 
     Until it is `deadline_s` old it is the orchestrator's to give up; then it has been forgotten.
@@ -26,7 +26,7 @@ class Relocation:
     deadline_s: float
 
 
-class Refused(Exception):
+class MoveRefused(Exception):
     """The overlay does not accept the move; the message is its own, and nothing has changed."""
 
 
@@ -39,40 +39,40 @@ class Overlay(Protocol):
     def start(self) -> None:
         """Make the NVEs an overlay."""
 
-    def attach(self, vm: VmSpec, nve: str, port: int) -> None:
+    def associate(self, vm: VmSpec, nve: str, port: int) -> None:
         """A VM starts behind an NVE."""
 
     def begin(self) -> None:
         """The experiment begins now: forget what warming up has taught."""
 
-    def prepare(self, move: Relocation, patience_s: float) -> None:
+    def prepare(self, move: OverlayMove, patience_s: float) -> None:
         """Make the destination ready; the VM runs at the source and notices nothing.
 
         Raises Refused.
         """
 
-    def switch_over(self, move: Relocation, patience_s: float) -> None:
+    def redirect(self, move: OverlayMove, patience_s: float) -> None:
         """The VM is about to stop at the source."""
 
-    def await_last_packets(self, move: Relocation) -> list[str]:
+    def await_last_packets(self, move: OverlayMove) -> list[str]:
         """The VM stands still: wait for what it has sent to arrive, but not for long.
 
         Returns the NVEs that it may still be on the way to.
         """
 
-    def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
+    def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
         """The VM runs at the destination, and has announced itself there or not."""
 
-    def converge(self, move: Relocation, timeout_s: float) -> None:
+    def converge(self, move: OverlayMove, timeout_s: float) -> None:
         """Wait until nobody knows the VM's old place any more."""
 
-    def complete(self, move: Relocation, timeout_s: float) -> None:
+    def complete(self, move: OverlayMove, timeout_s: float) -> None:
         """Wait until nothing is left of the move."""
 
-    def release(self, move: Relocation, patience_s: float) -> None:
+    def de_associate(self, move: OverlayMove, patience_s: float) -> None:
         """The VM's place at the source is gone."""
 
-    def roll_back(self, move: Relocation, patience_s: float) -> None:
+    def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         """Give the move up: the VM runs at the source."""
 
     def where(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ class Overlay(Protocol):
     def differences(self) -> list[str]:
         """Where an NVE holds something else than it should, a sentence each."""
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[TraceEvent]:
         """What the overlay itself has to say about what happened."""
 
     def refused(self) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ CATCH_UP_NS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Pacing:
     """The due times of one flow, on whatever clock `start_ns` is on."""
 
     start_ns: int

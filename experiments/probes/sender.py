@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.probes import samples
-from experiments.probes.pacing import NS_PER_S, Schedule, phases_ns
+from experiments.probes.pacing import NS_PER_S, Pacing, phases_ns
 from experiments.probes.process import StopFlag, be_first_in_line, be_punctual, say
 from experiments.probes.udp import FlowPlan, Packet, Plan
 
@@ -33,7 +33,7 @@ _SLOW_SEND_NS = NS_PER_S // 1000
 """A send call that takes longer was interrupted: its packet left that much after its stamp."""
 
 
-class Flow:
+class OutgoingFlow:
     """One probe flow: its schedule, its packet, its socket and what was refused."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Flow:
     ) -> None:
         self.number = number
         self.name = plan.name
-        self.schedule = Schedule(start_ns, plan.rate_pps, run.duration_s, phase_ns)
+        self.schedule = Pacing(start_ns, plan.rate_pps, run.duration_s, phase_ns)
         self.packet = Packet(run.nonce, number, plan.size_bytes)
         family = socket.AF_INET if ip_address(plan.address).version == 4 else socket.AF_INET6
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
@@ -82,7 +82,7 @@ class Rows:
         return self._values[: self._used]
 
 
-def send_until_done(flows: list[Flow], rows: Rows, stop: StopFlag) -> None:
+def send_until_done(flows: list[OutgoingFlow], rows: Rows, stop: StopFlag) -> None:
     """Sends every packet when it is due; returns after the last one or when asked to stop."""
     due = [(flow.schedule.due_ns(0), place) for place, flow in enumerate(flows)]
     heapq.heapify(due)
@@ -101,7 +101,7 @@ def send_until_done(flows: list[Flow], rows: Rows, stop: StopFlag) -> None:
             heapq.heappop(due)
 
 
-def _skip_what_is_too_old(flow: Flow, now_ns: int) -> bool:
+def _skip_what_is_too_old(flow: OutgoingFlow, now_ns: int) -> bool:
     worth_sending = flow.schedule.next_worth_sending(flow.next_seq, now_ns)
     skipped = worth_sending - flow.next_seq
     flow.skipped += skipped
@@ -109,7 +109,7 @@ def _skip_what_is_too_old(flow: Flow, now_ns: int) -> bool:
     return skipped > 0
 
 
-def _send(flow: Flow, rows: Rows, late_ns: int) -> None:
+def _send(flow: OutgoingFlow, rows: Rows, late_ns: int) -> None:
     seq = flow.next_seq
     flow.next_seq = seq + 1
     sent_ns = time.time_ns()
@@ -147,7 +147,7 @@ def main() -> None:
     start_ns = read_start_ns()
     phases = phases_ns([flow.rate_pps for flow in mine.values()])
     flows = [
-        Flow(number, flow, plan, start_ns, phase)
+        OutgoingFlow(number, flow, plan, start_ns, phase)
         for (number, flow), phase in zip(mine.items(), phases, strict=True)
     ]
     rows = Rows(sum(flow.schedule.packets for flow in flows))

@@ -16,7 +16,7 @@ import jinja2
 
 from experiments.measure import totals
 from experiments.measure.results import Result, load
-from experiments.measure.trace import KNOWN, Move, moves_of
+from experiments.measure.trace import KNOWN, MoveTrace, moves_of
 from experiments.report import narrative, plots, tables
 
 REPORT = "report.html"
@@ -87,7 +87,7 @@ def write_report(path: Path) -> Path:
     return report
 
 
-def _tables(result: Result) -> list[tables.Table]:
+def _tables(result: Result) -> list[tables.ReportTable]:
     """What the terminal shows; and the totals, which it leaves out where there are few moves."""
     shown = tables.tables(result)
     return [tables.of_totals(result), *shown] if tables.has_few_moves(result) else shown
@@ -113,7 +113,7 @@ def _time_lines(result: Result) -> Iterator[TimeLine]:
             yield TimeLine(f"{run_name}, move {move.number}: {route}", list(_lines(move)))
 
 
-def _lines(move: Move) -> Iterator[Line]:
+def _lines(move: MoveTrace) -> Iterator[Line]:
     for event in move.events:
         details = {key: value for key, value in event.details.items() if key != "move"}
         yield Line(

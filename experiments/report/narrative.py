@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.measure import totals
 from experiments.measure.results import Result
 from experiments.measure.totals import DAMAGE, RunTotals, of_run
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.report.format import count, counts, duration, listing, span, things
 from experiments.report.tables import FEW_MOVES
 
@@ -90,7 +90,7 @@ def what_happened(result: Result) -> list[str]:
     return sentences
 
 
-def _about_mtus(events: Iterable[Event]) -> Iterator[str]:
+def _about_mtus(events: Iterable[TraceEvent]) -> Iterator[str]:
     """Who was told that its packets exceed a tunnel's MTU, and how often."""
     told: Counter[tuple[str, str, str, int]] = Counter()
     silent: Counter[str] = Counter()

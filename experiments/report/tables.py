@@ -26,7 +26,7 @@ WORST_MOVES = 5
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A title, headings and rows of text; every row is as long as the headings."""
 
     title: str
@@ -86,7 +86,7 @@ _SPREAD_OF_MOVES = {
 }
 
 
-def tables(result: Result) -> list[Table]:
+def tables(result: Result) -> list[ReportTable]:
     """What the terminal shows."""
     if has_few_moves(result):
         shown = [*of_flows(result), of_moves(result)]
@@ -95,7 +95,7 @@ def tables(result: Result) -> list[Table]:
     return [*many, *of_failures(result), *of_refused(result)]
 
 
-def of_failures(result: Result) -> list[Table]:
+def of_failures(result: Result) -> list[ReportTable]:
     """What was made to fail, if anything was, and how the move ended that it happened to."""
     rows: list[tuple[str, ...]] = []
     for run_name, run in result.runs.items():
@@ -112,10 +112,10 @@ def of_failures(result: Result) -> list[Table]:
                 words = (told["kind"], event.subject, str(told.get("during", MISSING)), run_name)
                 rows.append((*words, lasted, outcomes.get(int(told.get("move", 0)), MISSING)))
     headings = ("what failed", "of", "at", "run", "for s", "the move")
-    return [Table("Failures", headings, rows, 4)] if rows else []
+    return [ReportTable("Failures", headings, rows, 4)] if rows else []
 
 
-def of_refused(result: Result) -> list[Table]:
+def of_refused(result: Result) -> list[ReportTable]:
     """What was dropped or refused, if anything was: whose it was and why."""
     rows: list[tuple[str, ...]] = [
         (
@@ -129,14 +129,14 @@ def of_refused(result: Result) -> list[Table]:
         for row in run.refused
     ]
     headings = ("NVE", "from", "what", "run", "packets")
-    return [Table("Refused: forged, unknown or too much", headings, rows, 4)] if rows else []
+    return [ReportTable("Refused: forged, unknown or too much", headings, rows, 4)] if rows else []
 
 
 def has_few_moves(result: Result) -> bool:
     return all(run.metrics["move"].nunique() <= FEW_MOVES for run in result.runs.values())
 
 
-def of_totals(result: Result) -> Table:
+def of_totals(result: Result) -> ReportTable:
     """One row per flow and run: all packets of the run."""
     rows = [
         ((row["flow"], run_name), row)
@@ -145,7 +145,7 @@ def of_totals(result: Result) -> Table:
     ]
     rows.sort(key=lambda item: item[0][0])
     moves = max((run.metrics["move"].nunique() for run in result.runs.values()), default=0)
-    return Table(
+    return ReportTable(
         f"What became of all packets (moves: {moves}; recovery: above the underlay's own delay)",
         ("flow", "run", *_TOTAL_COLUMNS),
         [(*words, *_cells(row, _TOTAL_COLUMNS)) for words, row in rows],
@@ -153,7 +153,7 @@ def of_totals(result: Result) -> Table:
     )
 
 
-def of_the_worst(result: Result) -> Table:
+def of_the_worst(result: Result) -> ReportTable:
     """The moves of each run that harmed most, over all flows."""
     rows = []
     for run_name, run in result.runs.items():
@@ -166,7 +166,7 @@ def of_the_worst(result: Result) -> Table:
             }
             words = (_move_words(row), run_name, row["announce"] or MISSING)
             rows.append((*words, *_cells(row, _WORST_COLUMNS)))
-    return Table(
+    return ReportTable(
         "The moves that harmed most, then those that took longest (all flows together)",
         ("move", "run", "announced", *_WORST_COLUMNS),
         rows,
@@ -174,14 +174,14 @@ def of_the_worst(result: Result) -> Table:
     )
 
 
-def of_many_moves(result: Result) -> Table:
+def of_many_moves(result: Result) -> ReportTable:
     """What the moves took: one row per run and quantity."""
     rows = [
         (run_name, *cells)
         for run_name, run in result.runs.items()
         for cells in _spreads(run.metrics.drop_duplicates("move"))
     ]
-    return Table(
+    return ReportTable(
         "What the moves took",
         ("run", "quantity", "moves", "p50", "p99", "max"),
         rows,
@@ -200,7 +200,7 @@ def _spreads(moves: "pd.DataFrame") -> Iterator[tuple[str, ...]]:
             yield (title, there, write(spread.p50), write(spread.p99), write(spread.max))
 
 
-def of_flows(result: Result) -> list[Table]:
+def of_flows(result: Result) -> list[ReportTable]:
     """One table per move, one row per flow and run; the runs of one flow are neighbours."""
     by_move: dict[int, list[tuple[str, dict[Any, Any]]]] = {}
     for run_name, run in result.runs.items():
@@ -209,9 +209,9 @@ def of_flows(result: Result) -> list[Table]:
     return [_of_one_move(rows) for _, rows in sorted(by_move.items())]
 
 
-def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> Table:
+def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> ReportTable:
     rows.sort(key=lambda item: (str(item[1]["correspondent_nve"]), item[1]["flow"]))
-    return Table(
+    return ReportTable(
         f"Move {move_title(rows[0][1])}: what each flow felt (before, during, after: median delay)",
         ("NVE", "flow", "run", *_FLOW_COLUMNS),
         [_flow_cells(run_name, row) for run_name, row in rows],
@@ -219,14 +219,14 @@ def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> Table:
     )
 
 
-def of_moves(result: Result) -> Table:
+def of_moves(result: Result) -> ReportTable:
     """One row per move and run."""
     rows = []
     for run_name, run in result.runs.items():
         for row in run.metrics.drop_duplicates("move").to_dict("records"):
             rows.append((row["move"], _move_cells(run_name, row)))
     rows.sort(key=lambda item: item[0])
-    return Table(
+    return ReportTable(
         "What each move took",
         ("move", "run", *_MOVE_COLUMNS),
         [cells for _, cells in rows],
@@ -238,7 +238,7 @@ def move_title(row: Mapping[Any, Any]) -> str:
     return f"{row['move']}: {row['vm']} {row['from_nve']}→{row['to_nve']}"
 
 
-def drawn(tables: Iterable[Table]) -> "Group":
+def drawn(tables: Iterable[ReportTable]) -> "Group":
     """Tables for the terminal, as something rich can print."""
     from rich import box
     from rich.console import Group

@@ -9,10 +9,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from experiments.measure.trace import Event
-from experiments.overlays import Relocation
-from experiments.overlays.nvo3.nva import Nva
-from experiments.scenario.failures import OF_ONE_NVE, OF_ONE_NVE_OR_ALL, Failure, Kind, Moment
+from experiments.measure.trace import TraceEvent
+from experiments.overlays import OverlayMove
+from experiments.overlays.nvo3.nva import NvaProcess
+from experiments.scenario.failures import (
+    OF_ONE_NVE,
+    OF_ONE_NVE_OR_ALL,
+    Failure,
+    FailureKind,
+    Moment,
+)
 from topologies.configuration import CONTROL_SWITCH, NVA
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.links import Cable
@@ -22,12 +28,14 @@ Acts = tuple[Callable[[], None], Callable[[], None]]
 """What makes it fail, and what ends that."""
 
 
-class Injector:
+class FaultInjector:
     """The failures of one run.  `begin` starts the clock of those that have a time; `reached` is
     told how far moves are; `finish` returns when all that ends has ended."""
 
-    def __init__(self, data_centre: DataCentre, nva: Nva, failures: Sequence[Failure]) -> None:
-        self.events: list[Event] = []
+    def __init__(
+        self, data_centre: DataCentre, nva: NvaProcess, failures: Sequence[Failure]
+    ) -> None:
+        self.events: list[TraceEvent] = []
         self.problems: list[str] = []
         self._data_centre = data_centre
         self._nva = nva
@@ -43,7 +51,7 @@ class Injector:
             if failure.at_s is not None:
                 self._after(failure.at_s - since_s, self._happen, number, failure, "", "", {})
 
-    def reached(self, moment: Moment, move: Relocation) -> None:
+    def reached(self, moment: Moment, move: OverlayMove) -> None:
         """A move has come so far; returns when what fails now has failed."""
         for number, failure in list(self._awaited.items()):
             if failure.during is moment and failure.move == move.number:
@@ -111,7 +119,7 @@ class Injector:
                 act()
         except Exception as error:
             self.problems.append(f"{event} ({details['kind']}): {error}")
-        self.events.append(Event(time.time_ns(), "runner", event, subject, details))
+        self.events.append(TraceEvent(time.time_ns(), "runner", event, subject, details))
 
     # -- what each kind does ---------------------------------------------------------------------
 
@@ -144,11 +152,11 @@ class Injector:
         return impair, partial(cabling.repair, cable, number)
 
 
-_ACTS: dict[Kind, Callable[[Injector, Failure, int, str], Acts]] = {
-    Kind.NVE_DIES: Injector._nve_dies,
-    Kind.NVA_DIES: Injector._nva_dies,
-    Kind.CONTROL_CUT: Injector._control_loses,
-    Kind.CONTROL_LOSSY: Injector._control_loses,
-    Kind.CONTROL_SLOW: Injector._control_slows_down,
-    Kind.UNDERLAY_PARTITION: Injector._underlay_parts,
+_ACTS: dict[FailureKind, Callable[[FaultInjector, Failure, int, str], Acts]] = {
+    FailureKind.NVE_DIES: FaultInjector._nve_dies,
+    FailureKind.NVA_DIES: FaultInjector._nva_dies,
+    FailureKind.CONTROL_CUT: FaultInjector._control_loses,
+    FailureKind.CONTROL_LOSSY: FaultInjector._control_loses,
+    FailureKind.CONTROL_SLOW: FaultInjector._control_slows_down,
+    FailureKind.UNDERLAY_PARTITION: FaultInjector._underlay_parts,
 }

@@ -80,7 +80,7 @@ class Lab:
         stack.callback(self.orchestrator.close)
         if scenario.overlay.end_marker:
             for nve in self.data_centre.nves.values():
-                agent = Agent(nve.bridge, self.orchestrator.lanes)
+                agent = Agent(nve.bridge, self.orchestrator.reorder_buffer)
                 stack.callback(agent.stop)
                 agent.start()
         self._progress("starting VMs")

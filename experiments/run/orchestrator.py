@@ -32,18 +32,18 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 
-from experiments.measure.trace import Event
-from experiments.overlays import Overlay, Refused, Relocation
+from experiments.measure.trace import TraceEvent
+from experiments.overlays import MoveRefused, Overlay, OverlayMove
 from experiments.scenario.failures import Moment
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.hypervisor import Hypervisor
-from nve.hypervisor.realtime import urgent
-from nve.hypervisor.reorder_buffer import Lanes
+from nve.hypervisor.realtime import realtime_priority
+from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.model import Bounds, TenantSystem
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire.announcement import NOTHING
 from topologies.emulation.data_centre import DataCentre
-from topologies.underlay_paths import Ways
+from topologies.underlay_paths import UnderlayPaths
 
 COMPLETION_TIMEOUT_S = 120.0
 PATIENCE_S = 20.0
@@ -51,7 +51,7 @@ PATIENCE_S = 20.0
 PAUSED_PATIENCE_S = 5.0
 """The same while the VM stands still."""
 
-Reached = Callable[[Moment, Relocation], None]
+Reached = Callable[[Moment, OverlayMove], None]
 """reached(moment, move): called when a move has come so far, before its next step."""
 
 
@@ -81,12 +81,12 @@ class Orchestrator:
         self._hold = hold
         self._await_last_packets = await_last_packets
         self._diskless = diskless
-        self.events: list[Event] = []
+        self.events: list[TraceEvent] = []
         self.where: dict[str, str] = {}
         self.patience_s = PATIENCE_S
         self.reached: Reached = lambda _moment, _relocation: None
-        self._ways = Ways(data_centre.fabric)
-        self._under_way: dict[str, Relocation] = {}
+        self._underlay_paths = UnderlayPaths(data_centre.fabric)
+        self._under_way: dict[str, OverlayMove] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         """Of each VM: held while a move of it begins, and while one is cleared away after."""
         self._hypervisors = {
@@ -105,13 +105,13 @@ class Orchestrator:
     def hypervisors(self) -> Mapping[str, Hypervisor]:
         return self._hypervisors
 
-    def lanes(self, system: TenantSystem, nve: str) -> Lanes | None:
+    def reorder_buffer(self, system: TenantSystem, nve: str) -> ReorderBuffer | None:
         """The ways into a VM at an NVE that may be held there."""
         found = (each for each in self._hypervisors.values() if each.vm.tenant_system == system)
         hypervisor = next(found, None)
-        return hypervisor.lanes(nve) if hypervisor else None
+        return hypervisor.reorder_buffer(nve) if hypervisor else None
 
-    def start_vms(self, moves: Sequence[Move]) -> None:
+    def start_vms(self, moves: Sequence[MoveSpec]) -> None:
         """Every VM starts where the scenario says, wired to every NVE it is going to visit."""
         for move in moves:
             self._hypervisors[move.vm].lay_cable(self._data_centre.nves[move.to].bridge)
@@ -120,10 +120,10 @@ class Orchestrator:
         for name, vm in self._data_centre.vms.items():
             hypervisor = self._hypervisors[name]
             hypervisor.associate(self._data_centre.nves[vm.spec.nve].bridge)
-            self._overlay.attach(vm.spec, vm.spec.nve, hypervisor.port)
+            self._overlay.associate(vm.spec, vm.spec.nve, hypervisor.port)
             self.where[name] = vm.spec.nve
 
-    def move(self, number: int, move: Move) -> "Future[None]":
+    def move(self, number: int, move: MoveSpec) -> "Future[None]":
         """Carry out one move; returns when the VM has arrived.
 
         The future is done when nothing is left of the move.  Raises Refused when the overlay does
@@ -141,18 +141,20 @@ class Orchestrator:
         cleaner.start()
         return completion
 
-    def _request(self, number: int, move: Move) -> Relocation:
+    def _request(self, number: int, move: MoveSpec) -> OverlayMove:
         """Begin a move, unless the VM is being moved: then only the overlay is asked."""
         hypervisor = self._hypervisors[move.vm]
         with self._turns[move.vm]:
             source = self.where[move.vm]
             # Everything before the arrival may take all the patience there is.
             deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.pause_ms / 1000
-            relocation = Relocation(
+            relocation = OverlayMove(
                 number, hypervisor.vm, source, move.to, hypervisor.port, deadline_s
             )
             asked = {"pause_ms": move.pause_ms, "announce": move.announce}
-            delay_ms = self._ways.delay_ms(source, self._data_centre.fabric.vteps[move.to])
+            delay_ms = self._underlay_paths.delay_ms(
+                source, self._data_centre.fabric.vteps[move.to]
+            )
             self._record(
                 "move-requested",
                 relocation,
@@ -167,13 +169,13 @@ class Orchestrator:
         if busy:
             try:
                 self._overlay.prepare(relocation, self.patience_s)
-            except Refused:
+            except MoveRefused:
                 self._record("move-refused", relocation)
                 raise
             raise RuntimeError(f"the overlay moves {move.vm} twice at a time")
         return relocation
 
-    def _bring_over(self, relocation: Relocation, move: Move) -> None:
+    def _bring_over(self, relocation: OverlayMove, move: MoveSpec) -> None:
         """Everything until the VM has arrived."""
         hypervisor = self._hypervisors[move.vm]
         source, destination = relocation.source, relocation.destination
@@ -192,9 +194,9 @@ class Orchestrator:
                 if self._hold:
                     # Nothing that comes for the VM may meet a paused one: what is not in flight by
                     # now is delivered to it, and what is waits at the destination.
-                    self._switch_over(relocation, self.patience_s)
+                    self._redirect(relocation, self.patience_s)
                 undo += [while_it_stands_still.close, hypervisor.resume]
-                while_it_stands_still.enter_context(urgent())
+                while_it_stands_still.enter_context(realtime_priority())
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)
@@ -203,10 +205,10 @@ class Orchestrator:
                 if move.vm in self._diskless:
                     hypervisor.lose_ipv4_address()
                 if not self._hold:
-                    self._switch_over(relocation, PAUSED_PATIENCE_S)
+                    self._redirect(relocation, PAUSED_PATIENCE_S)
                 time.sleep(max(0.0, resume_at_s - time.monotonic()))
                 self._require_server(destination)
-            except Refused:
+            except MoveRefused:
                 self._undo(relocation, undo)
                 self._record("move-refused", relocation)
                 raise
@@ -219,21 +221,21 @@ class Orchestrator:
         self.where[move.vm] = destination
         self.reached(Moment.RESUMED, relocation)
         announced = move.announce != NOTHING or move.vm in self._diskless
-        self._overlay.arrive(relocation, COMPLETION_TIMEOUT_S, announced=announced)
-        self.reached(Moment.ARRIVED, relocation)
+        self._overlay.activate(relocation, COMPLETION_TIMEOUT_S, announced=announced)
+        self.reached(Moment.ACTIVATED, relocation)
 
-    def _switch_over(self, relocation: Relocation, patience_s: float) -> None:
+    def _redirect(self, relocation: OverlayMove, patience_s: float) -> None:
         for nve in (relocation.destination, relocation.source):
             self._require_server(nve)
         switch = self._data_centre.nves[relocation.source].bridge
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
-        self._overlay.switch_over(relocation, patience_s)
+        self._overlay.redirect(relocation, patience_s)
         # What a flow that was left brings to a VM that has gone is lost.
         switch.follow_rules_now(thoroughly=True)
         self.reached(Moment.REDIRECTED, relocation)
 
-    def _let_last_packets_pass(self, relocation: Relocation) -> None:
+    def _let_last_packets_pass(self, relocation: OverlayMove) -> None:
         """Those that the VM has sent at the source; what it sends at the destination may have a
         shorter way.  That costs order at most, so the VM does not wait for it for long."""
         missing = self._overlay.await_last_packets(relocation)
@@ -244,7 +246,7 @@ class Orchestrator:
         if not self._data_centre.nves[nve].bridge.alive:
             raise ServerGone(f"the server of {nve} does not answer")
 
-    def _undo(self, relocation: Relocation, steps: list[Callable[[], None]]) -> bool:
+    def _undo(self, relocation: OverlayMove, steps: list[Callable[[], None]]) -> bool:
         """What was done last is undone first; what cannot be undone does not keep the rest.
 
         Returns whether all of it is undone.
@@ -261,7 +263,7 @@ class Orchestrator:
         self._record("move-undone", relocation)
         return True
 
-    def _clear_away(self, relocation: Relocation, completion: "Future[None]") -> None:
+    def _clear_away(self, relocation: OverlayMove, completion: "Future[None]") -> None:
         try:
             self._overlay.converge(relocation, COMPLETION_TIMEOUT_S)
             self.reached(Moment.CONVERGED, relocation)
@@ -269,7 +271,7 @@ class Orchestrator:
             vm = relocation.vm.name
             with self._turns[vm]:
                 if relocation.source not in self._needed(vm):
-                    self._overlay.release(relocation, COMPLETION_TIMEOUT_S)
+                    self._overlay.de_associate(relocation, COMPLETION_TIMEOUT_S)
                     self._hypervisors[vm].de_associate(relocation.source)
             completion.set_result(None)
         except Exception as error:
@@ -284,10 +286,10 @@ class Orchestrator:
         for hypervisor in self._hypervisors.values():
             hypervisor.close()
 
-    def _record(self, event: str, move: Relocation, **details: object) -> None:
+    def _record(self, event: str, move: OverlayMove, **details: object) -> None:
         renamed = {"from" if key == "source" else key: value for key, value in details.items()}
         told = {"move": move.number, **renamed}
-        self.events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
+        self.events.append(TraceEvent(time.time_ns(), "runner", event, move.vm.name, told))
 
     def _note(self, t_ns: int, event: str, vm: str, details: dict[str, object]) -> None:
-        self.events.append(Event(t_ns, "hypervisor", event, vm, details))
+        self.events.append(TraceEvent(t_ns, "hypervisor", event, vm, details))

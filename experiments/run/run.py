@@ -21,16 +21,16 @@ from experiments.machine import ROOT, Clock
 from experiments.measure import totals
 from experiments.measure.metrics import table
 from experiments.measure.results import RunRecorder
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.overlays.nvo3.nva import PYTHONS, NvaError
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.probes.fleet import ProbeError
 from experiments.run.capture import Captures
-from experiments.run.fault_injector import Injector
+from experiments.run.fault_injector import FaultInjector
 from experiments.run.lab import Lab, Progress
-from experiments.run.schedule import Movers
+from experiments.run.schedule import Schedule
 from experiments.run.table_checks import TableChecks
-from experiments.run.traffic import Measured, Traffic
+from experiments.run.traffic import Measured, RunTraffic
 from experiments.scenario.load import as_mapping
 from experiments.scenario.schema import Scenario
 from experiments.workloads import WorkloadError
@@ -57,7 +57,7 @@ class Options:
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What became of a run.  `problems` are sentences; a run with one is not valid."""
 
     problems: list[str] = field(default_factory=list)
@@ -103,7 +103,7 @@ def run(
     recorder: RunRecorder,
     options: Options,
     progress: Progress = lambda _: None,
-) -> Outcome:
+) -> RunOutcome:
     """One run, recorded.  Raises RunError, and then nothing is left on the machine."""
     try:
         return Run(scenario, recorder, options, progress).carry_out()
@@ -125,10 +125,10 @@ class Run:
         self._recorder = recorder
         self._options = options
         self._progress = progress
-        self._events: list[Event] = []
-        self._outcome = Outcome()
+        self._events: list[TraceEvent] = []
+        self._outcome = RunOutcome()
 
-    def carry_out(self) -> Outcome:
+    def carry_out(self) -> RunOutcome:
         load_before, clock = machine.load(), Clock()
         with Lab(self._scenario, self._options.framework, self._progress) as lab:
             measured = self._experiment(lab)
@@ -185,14 +185,20 @@ class Run:
     def _experiment(self, lab: Lab) -> Measured:
         """Traffic and moves on a lab that stands; what was measured."""
         with ExitStack() as stack:
-            traffic = Traffic(lab.data_centre, self._scenario, lab.session.directory)
+            traffic = RunTraffic(lab.data_centre, self._scenario, lab.session.directory)
             stack.callback(traffic.stop)
-            injector = Injector(lab.data_centre, lab.overlay.nva, self._scenario.failures)
-            stack.callback(injector.stop)
-            lab.orchestrator.reached = injector.reached
-            tables = TableChecks(lab.overlay.differences, self._on_the_way_s(), injector.happened)
+            fault_injector = FaultInjector(
+                lab.data_centre, lab.overlay.nva, self._scenario.failures
+            )
+            stack.callback(fault_injector.stop)
+            lab.orchestrator.reached = fault_injector.reached
+            tables = TableChecks(
+                lab.overlay.differences, self._on_the_way_s(), fault_injector.happened
+            )
             stack.callback(tables.stop)
-            movers = Movers(lab.orchestrator, self._scenario.moves, injector.happened, tables)
+            schedule = Schedule(
+                lab.orchestrator, self._scenario.moves, fault_injector.happened, tables
+            )
             self._progress("waiting until all VMs reach each other")
             traffic.await_reachable()
             for nve in lab.data_centre.nves.values():
@@ -205,18 +211,18 @@ class Run:
             lab.overlay.begin()
             self._note("run-started")
             start_ns = traffic.begin()
-            self._events.append(Event(start_ns, "runner", "traffic-started"))
-            injector.begin(start_ns)
-            movers.start(start_ns)
+            self._events.append(TraceEvent(start_ns, "runner", "traffic-started"))
+            fault_injector.begin(start_ns)
+            schedule.start(start_ns)
             self._watch(start_ns)
             measured = traffic.collect()
             self._note("traffic-stopped")
             self._progress("waiting for the last move to be completed")
-            movers.join()
-            injector.finish()
-            self._events += injector.events + tables.events
+            schedule.join()
+            fault_injector.finish()
+            self._events += fault_injector.events + tables.events
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
-            self._outcome.problems += movers.problems + tables.problems + injector.problems
+            self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.probed.problems
             self._check_announcements(lab)
             self._check_places(lab)
@@ -271,4 +277,4 @@ class Run:
             self._outcome.problems.append(str(error))
 
     def _note(self, event: str) -> None:
-        self._events.append(Event(time.time_ns(), "runner", event))
+        self._events.append(TraceEvent(time.time_ns(), "runner", event))

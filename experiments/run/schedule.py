@@ -14,21 +14,21 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
-from experiments.overlays import Refused
+from experiments.overlays import MoveRefused
 from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, MoveUndone, Orchestrator
 from experiments.run.table_checks import TableChecks
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 
-Numbered = tuple[int, Move]
+Numbered = tuple[int, MoveSpec]
 
 
-class Movers:
+class Schedule:
     """`problems` are sentences: what did not come as the scenario says."""
 
     def __init__(
         self,
         orchestrator: Orchestrator,
-        moves: Sequence[Move],
+        moves: Sequence[MoveSpec],
         excused: Callable[[], bool],
         tables: TableChecks,
     ) -> None:
@@ -67,7 +67,7 @@ class Movers:
             try:
                 with self._tables.move_under_way():
                     completion = self._orchestrator.move(number, move)
-            except Refused as refusal:
+            except MoveRefused as refusal:
                 if move.expect != "refused":
                     self._complain(number, move, f"was refused: {refusal}")
             except MoveUndone as failure:
@@ -86,15 +86,15 @@ class Movers:
         if completion.exception() is None:
             self._tables.move_completed(number, vm)
 
-    def _complain(self, number: int, move: Move, what: str) -> None:
+    def _complain(self, number: int, move: MoveSpec, what: str) -> None:
         self.problems.append(f"move {number} of {move.vm} {what}")
 
 
-def _due_ns(start_ns: int, move: Move) -> int:
+def _due_ns(start_ns: int, move: MoveSpec) -> int:
     return start_ns + int(move.at_s * 1e9)
 
 
-def _orders(moves: Sequence[Move]) -> list[list[Numbered]]:
+def _orders(moves: Sequence[MoveSpec]) -> list[list[Numbered]]:
     """What each thread has to do, in order."""
     of_vm: dict[str, list[Numbered]] = {}
     alone = []

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.overlays.nvo3.nva import NvaError
 
 LEAD_S = 0.1
@@ -36,7 +36,7 @@ class TableChecks:
     ) -> None:
         """`settled_s`: what is on its way to an NVE or from it has arrived by then."""
         self.problems: list[str] = []
-        self.events: list[Event] = []
+        self.events: list[TraceEvent] = []
         self.compared = self.completed = 0
         self._differences = differences
         self._settled_s = settled_s
@@ -135,7 +135,7 @@ class TableChecks:
             return
         self.compared += len(moves)
         told = {"after": moves, "differences": found}
-        self.events.append(Event(time.time_ns(), "runner", "tables-compared", "", told))
+        self.events.append(TraceEvent(time.time_ns(), "runner", "tables-compared", "", told))
         if found:
             after = ", ".join(map(str, moves))
             self.problems.append(f"after move {after}: {'; '.join(found)}")

@@ -11,17 +11,16 @@ from typing import Any
 import pandas as pd
 
 from experiments.measure.results import REQUEST_COLUMNS
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.probes.fleet import Probed, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan, flow_name
-from experiments.scenario.attacks import Forgery as Planned
+from experiments.scenario.attacks import ForgerySpec
 from experiments.scenario.schema import Scenario
-from experiments.scenario.traffic import Flow, TcpBulk, UdpProbe
+from experiments.scenario.traffic import FlowSpec, TcpBulkSpec, UdpProbeSpec
 from experiments.workloads import WorkloadError, forged
 from experiments.workloads.diskless import Diskless
 from experiments.workloads.forgery import Attack, Forgery
-from experiments.workloads.iperf3 import FIRST_PORT, BulkPlan
-from experiments.workloads.iperf3 import TcpBulk as Transfer
+from experiments.workloads.iperf3 import FIRST_PORT, BulkPlan, TcpBulk
 from nve.hypervisor.plug import NIC
 from nve.linux.wait import wait_until
 from nve.model import VmSpec
@@ -41,10 +40,10 @@ class Measured:
     probed: Probed
     throughput: pd.DataFrame | None
     requests: pd.DataFrame | None
-    events: list[Event]
+    events: list[TraceEvent]
 
 
-class Traffic:
+class RunTraffic:
     """`launch`, `begin`, and after the experiment `collect`; `stop` is safe at any time."""
 
     def __init__(self, data_centre: DataCentre, scenario: Scenario, directory: Path) -> None:
@@ -52,7 +51,7 @@ class Traffic:
         self._scenario = scenario
         self._vms = {vm.name: vm for vm in scenario.vms()}
         names = _Names()
-        probes = [flow for flow in scenario.traffic if isinstance(flow, UdpProbe)]
+        probes = [flow for flow in scenario.traffic if isinstance(flow, UdpProbeSpec)]
         plan = Plan(
             nonce=random.Random(scenario.seed).getrandbits(32),
             duration_s=scenario.duration_s,
@@ -69,9 +68,9 @@ class Traffic:
             ),
         )
         self._fleet = ProbeFleet(plan, directory / "probes", data_centre.in_vm)
-        bulks = [flow for flow in scenario.traffic if isinstance(flow, TcpBulk)]
+        bulks = [flow for flow in scenario.traffic if isinstance(flow, TcpBulkSpec)]
         self._transfers = [
-            Transfer(
+            TcpBulk(
                 BulkPlan(
                     names.unique(flow_name(flow.source, flow.destination, flow.family)),
                     flow.source,
@@ -92,7 +91,7 @@ class Traffic:
         ]
         self._attacks = [Forgery(self._attack(forgery)) for forgery in scenario.forgeries]
 
-    def _attack(self, forgery: Planned) -> Attack:
+    def _attack(self, forgery: ForgerySpec) -> Attack:
         """What the attacker sends, and where it is: in a VM, or on the victim's NVE's wire."""
         victim, fabric = self._vms[forgery.victim], self._data_centre.fabric
         if forgery.source is not None:
@@ -125,7 +124,7 @@ class Traffic:
         for flow in self._scenario.flows:
             wait_until(partial(self._unreachable, flow), REACHABLE_TIMEOUT_S)
 
-    def _unreachable(self, flow: Flow) -> str | None:
+    def _unreachable(self, flow: FlowSpec) -> str | None:
         ping = self._data_centre.in_vm(
             flow.source,
             ["ping", "-q", "-c", "1", "-W", "1", self._address(flow)],

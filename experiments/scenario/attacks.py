@@ -36,7 +36,7 @@ BY_STRANGER = {
 """Sent on the wire beside the NVE where the victim starts."""
 
 
-class Forgery(Part):
+class ForgerySpec(Part):
     """One attack."""
 
     kind: Literal["forgery"]
@@ -63,7 +63,7 @@ class Forgery(Part):
 
 
 def contradictions(
-    place: str, forgery: Forgery, network: Mapping[str, int]
+    place: str, forgery: ForgerySpec, network: Mapping[str, int]
 ) -> Iterator[tuple[str, str]]:
     """What does not fit to the VMs, given the virtual network of each: (field, complaint)."""
     ends = {"from": forgery.source, "victim": forgery.victim}

@@ -40,11 +40,11 @@ class Moment(enum.StrEnum):
     REDIRECTED = "redirected"
     PAUSED = "paused"
     RESUMED = "resumed"
-    ARRIVED = "arrived"
+    ACTIVATED = "activated"
     CONVERGED = "converged"
 
 
-class Kind(enum.StrEnum):
+class FailureKind(enum.StrEnum):
     """What fails."""
 
     NVE_DIES = "nve-dies"
@@ -55,22 +55,23 @@ class Kind(enum.StrEnum):
     UNDERLAY_PARTITION = "underlay-partition"
 
 
-SAYS: Final[Mapping[Kind, str]] = {
-    Kind.NVE_DIES: "an NVE's switch is killed; nothing passes it, nobody is told",
-    Kind.NVA_DIES: "the NVA is killed; what it had decided is on its disk",
-    Kind.CONTROL_CUT: "nothing passes between the NVA and an NVE, or all of them",
-    Kind.CONTROL_SLOW: "what passes between the NVA and the NVEs takes `delay_ms` longer",
-    Kind.CONTROL_LOSSY: "`loss_pct` of the packets between the NVA and an NVE, or all, are lost",
-    Kind.UNDERLAY_PARTITION: "nothing passes between an NVE and the underlay",
+SAYS: Final[Mapping[FailureKind, str]] = {
+    FailureKind.NVE_DIES: "an NVE's switch is killed; nothing passes it, nobody is told",
+    FailureKind.NVA_DIES: "the NVA is killed; what it had decided is on its disk",
+    FailureKind.CONTROL_CUT: "nothing passes between the NVA and an NVE, or all of them",
+    FailureKind.CONTROL_SLOW: "what passes between the NVA and the NVEs takes `delay_ms` longer",
+    FailureKind.CONTROL_LOSSY: "`loss_pct` of what passes between the NVA and an NVE, or all, "
+    "is lost",
+    FailureKind.UNDERLAY_PARTITION: "nothing passes between an NVE and the underlay",
 }
-OF_ONE_NVE = frozenset({Kind.NVE_DIES, Kind.UNDERLAY_PARTITION})
-OF_ONE_NVE_OR_ALL = frozenset({Kind.CONTROL_CUT, Kind.CONTROL_LOSSY})
+OF_ONE_NVE = frozenset({FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION})
+OF_ONE_NVE_OR_ALL = frozenset({FailureKind.CONTROL_CUT, FailureKind.CONTROL_LOSSY})
 
 
 class Failure(Part):
     """One failure: of a part, `during` a move or `at_s` seconds after the traffic began."""
 
-    kind: Kind
+    kind: FailureKind
     nve: str | None = None
     during: Moment | None = None
     move: int = Field(1, ge=1)
@@ -88,8 +89,10 @@ class Failure(Part):
     def _complaints(self) -> Iterator[str]:
         if (self.during is None) == (self.at_s is None):
             yield "say when: either during: a moment of a move, or at_s"
-        if self.for_s is None and self.kind is not Kind.NVE_DIES:
-            yield f"say how long it lasts: for_s; only {Kind.NVE_DIES} may last until the end"
+        if self.for_s is None and self.kind is not FailureKind.NVE_DIES:
+            yield (
+                f"say how long it lasts: for_s; only {FailureKind.NVE_DIES} may last until the end"
+            )
         if self.kind in OF_ONE_NVE and self.nve in (None, ALL):
             yield f"say which NVE it concerns: nve: {SOURCE}, {DESTINATION} or a name"
         if self.kind not in OF_ONE_NVE | OF_ONE_NVE_OR_ALL and self.nve not in (None, ALL):
@@ -97,8 +100,8 @@ class Failure(Part):
         if self.nve in (SOURCE, DESTINATION) and self.during is None:
             yield f"nve: {self.nve} is of a move; say during which moment, or name the NVE"
         for key, value, kind in (
-            ("delay_ms", self.delay_ms, Kind.CONTROL_SLOW),
-            ("loss_pct", self.loss_pct, Kind.CONTROL_LOSSY),
+            ("delay_ms", self.delay_ms, FailureKind.CONTROL_SLOW),
+            ("loss_pct", self.loss_pct, FailureKind.CONTROL_LOSSY),
         ):
             if value is not None and self.kind is not kind:
                 yield f"{key} is of {kind}; leave it out"
@@ -132,7 +135,7 @@ def contradictions(
                 f"{place}.at_s",
                 f"this is after the end; raise duration_s above {failure.at_s:g}",
             )
-        if failure.kind is Kind.CONTROL_SLOW and not control_delays:
+        if failure.kind is FailureKind.CONTROL_SLOW and not control_delays:
             yield (
                 f"{place}.kind",
                 "only a control network that delays can become slower; "
@@ -144,53 +147,61 @@ def contradictions(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FailureOutcome:
     """How a move ends, and what the VM's correspondents notice of the failure besides."""
 
     ending: Literal["completed", "rolled back"]
     felt: str
 
 
-Case = tuple[Kind, str]
+Case = tuple[FailureKind, str]
 """A failure and the NVE it concerns: of the move, another one, or all."""
 
 
-def _outcomes(final: Moment | None, before: Outcome, after: Outcome) -> dict[Moment, Outcome]:
+def _outcomes(
+    final: Moment | None, before: FailureOutcome, after: FailureOutcome
+) -> dict[Moment, FailureOutcome]:
     """`before` until the move has come to `final`, `after` from then on; None: `after` always."""
     moments = list(Moment)
     first = moments.index(final) if final else 0
     return {each: before if place < first else after for place, each in enumerate(moments)}
 
 
-def _always(felt: str) -> dict[Moment, Outcome]:
-    outcome = Outcome("completed", felt)
+def _always(felt: str) -> dict[Moment, FailureOutcome]:
+    outcome = FailureOutcome("completed", felt)
     return _outcomes(None, outcome, outcome)
 
 
-OUTCOMES: Final[Mapping[Case, Mapping[Moment, Outcome]]] = {
-    (Kind.NVE_DIES, SOURCE): _outcomes(
+OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
+    (FailureKind.NVE_DIES, SOURCE): _outcomes(
         Moment.REDIRECTED,
-        Outcome("rolled back", "the VM is out of reach until its NVE is back"),
-        Outcome("completed", "packets in flight are lost; others reach the VM where it is"),
+        FailureOutcome("rolled back", "the VM is out of reach until its NVE is back"),
+        FailureOutcome("completed", "packets in flight are lost; others reach the VM where it is"),
     ),
-    (Kind.NVE_DIES, DESTINATION): _outcomes(
+    (FailureKind.NVE_DIES, DESTINATION): _outcomes(
         Moment.RESUMED,
-        Outcome("rolled back", "what waited at the destination is lost"),
-        Outcome("completed", "the VM is out of reach until its NVE is back"),
+        FailureOutcome("rolled back", "what waited at the destination is lost"),
+        FailureOutcome("completed", "the VM is out of reach until its NVE is back"),
     ),
-    (Kind.NVE_DIES, OTHER): _always("correspondents behind that NVE are cut off until it is back"),
-    (Kind.NVA_DIES, ALL): _always("nothing; the move goes on when the NVA is back"),
-    (Kind.CONTROL_CUT, ALL): _always("nothing; the move goes on when NVEs are back in reach"),
-    (Kind.CONTROL_CUT, SOURCE): _always("nothing; the move goes on when the NVE is back in reach"),
-    (Kind.CONTROL_CUT, DESTINATION): _always(
+    (FailureKind.NVE_DIES, OTHER): _always(
+        "correspondents behind that NVE are cut off until it is back"
+    ),
+    (FailureKind.NVA_DIES, ALL): _always("nothing; the move goes on when the NVA is back"),
+    (FailureKind.CONTROL_CUT, ALL): _always(
+        "nothing; the move goes on when NVEs are back in reach"
+    ),
+    (FailureKind.CONTROL_CUT, SOURCE): _always(
         "nothing; the move goes on when the NVE is back in reach"
     ),
-    (Kind.CONTROL_SLOW, ALL): _always("nothing; the move takes longer"),
-    (Kind.CONTROL_LOSSY, ALL): _always("nothing; the move takes longer"),
-    (Kind.UNDERLAY_PARTITION, SOURCE): _always(
+    (FailureKind.CONTROL_CUT, DESTINATION): _always(
+        "nothing; the move goes on when the NVE is back in reach"
+    ),
+    (FailureKind.CONTROL_SLOW, ALL): _always("nothing; the move takes longer"),
+    (FailureKind.CONTROL_LOSSY, ALL): _always("nothing; the move takes longer"),
+    (FailureKind.UNDERLAY_PARTITION, SOURCE): _always(
         "packets from and to the source NVE are lost while it lasts, packets in flight with them"
     ),
-    (Kind.UNDERLAY_PARTITION, DESTINATION): _always(
+    (FailureKind.UNDERLAY_PARTITION, DESTINATION): _always(
         "packets from and to the destination NVE are lost while it lasts"
     ),
 }

@@ -21,7 +21,7 @@ entries and the in-flight tunnel of the first may still be there; the NVA takes 
 """
 
 
-class Move(Part):
+class MoveSpec(Part):
     """One move, `at_s` seconds after the traffic began."""
 
     at_s: float = Field(ge=0)
@@ -49,12 +49,12 @@ class Move(Part):
 
 
 def contradictions(
-    moves: Sequence[Move], where: Mapping[str, str], nves: Sequence[str], *, duration_s: float
+    moves: Sequence[MoveSpec], where: Mapping[str, str], nves: Sequence[str], *, duration_s: float
 ) -> Iterator[tuple[str, str]]:
     """What moves say that does not fit each other or the rest of their scenario, given `where` the
     VMs are at first: (field, complaint)."""
     here = dict(where)
-    latest: dict[str, Move] = {}
+    latest: dict[str, MoveSpec] = {}
     ordered = sorted(enumerate(moves), key=lambda item: item[1].at_s)
     for number, move in ordered:
         place = f"moves.{number}"

@@ -25,11 +25,11 @@ from pydantic_core import PydanticCustomError
 
 from controller.core.dissemination import strategy
 from experiments.scenario import attacks, failures, moves, traffic
-from experiments.scenario.attacks import Forgery
+from experiments.scenario.attacks import ForgerySpec
 from experiments.scenario.failures import Failure
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
-from experiments.scenario.traffic import DisklessClient, Flow, TcpBulk, UdpProbe
+from experiments.scenario.traffic import DisklessClientSpec, FlowSpec, TcpBulkSpec, UdpProbeSpec
 from nve.model import Bounds, VmSpec, mac, vni
 from nve.pipeline.limits import Limits
 from topologies import catalogue
@@ -39,7 +39,7 @@ from topologies.spec import USUAL_MTU, Fabric, LinkSpec, UnderlayParameters
 
 TENANT_IPV4 = IPv4Address("192.168.0.0")
 TENANT_IPV6 = IPv6Address("fd77::")
-Traffic = Annotated[Flow | DisklessClient | Forgery, Field(discriminator="kind")]
+TrafficSpec = Annotated[FlowSpec | DisklessClientSpec | ForgerySpec, Field(discriminator="kind")]
 KINDS = ("udp-probe", "tcp-bulk", "diskless-client", "forgery")
 """Of traffic."""
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
@@ -54,7 +54,7 @@ class Tenant(Part):
     """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
 
 
-class Overlay(Part):
+class OverlaySpec(Part):
     """How the overlay behaves; the draft's open questions are switches here."""
 
     kind: Literal["nvo3"] = "nvo3"
@@ -102,7 +102,7 @@ class Overlay(Part):
         return self
 
 
-class Topology(Part):
+class TopologySpec(Part):
     """A kind out of `topologies/` and that topology's own parameters."""
 
     kind: str
@@ -126,12 +126,12 @@ class Scenario(Part):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     says: str = ""
-    topology: Topology
+    topology: TopologySpec
     control: LinkSpec = LinkSpec()
     tenants: list[Tenant] = Field(min_length=1)
-    overlay: Overlay = Field(default_factory=lambda: Overlay.model_validate({}))
-    traffic: list[Traffic] = Field(default_factory=list)
-    moves: list[Move] = Field(default_factory=list)
+    overlay: OverlaySpec = Field(default_factory=lambda: OverlaySpec.model_validate({}))
+    traffic: list[TrafficSpec] = Field(default_factory=list)
+    moves: list[MoveSpec] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
     duration_s: float = Field(gt=0, le=86_400)
     seed: int = Field(1, ge=0, le=2**31 - 1)
@@ -156,19 +156,19 @@ class Scenario(Part):
         ]
 
     @property
-    def flows(self) -> list[Flow]:
+    def flows(self) -> list[FlowSpec]:
         """The traffic that goes from one VM to another."""
-        return [flow for flow in self.traffic if isinstance(flow, UdpProbe | TcpBulk)]
+        return [flow for flow in self.traffic if isinstance(flow, UdpProbeSpec | TcpBulkSpec)]
 
     @property
-    def forgeries(self) -> list[Forgery]:
+    def forgeries(self) -> list[ForgerySpec]:
         """The attacks."""
-        return [attack for attack in self.traffic if isinstance(attack, Forgery)]
+        return [attack for attack in self.traffic if isinstance(attack, ForgerySpec)]
 
     @property
     def diskless(self) -> list[str]:
         """The VMs that lose their IPv4 address when they move."""
-        return [client.vm for client in self.traffic if isinstance(client, DisklessClient)]
+        return [client.vm for client in self.traffic if isinstance(client, DisklessClientSpec)]
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -204,7 +204,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
             where[vm], network[vm] = nve, tenant.vni
     for number, sent in enumerate(scenario.traffic):
         place = f"traffic.{number}"
-        if isinstance(sent, Forgery):
+        if isinstance(sent, ForgerySpec):
             yield from attacks.contradictions(place, sent, network)
         else:
             yield from traffic.contradictions(place, sent, network, scenario.traffic[:number])

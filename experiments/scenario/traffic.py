@@ -18,7 +18,7 @@ from experiments.scenario.parts import Name, Part, no_such
 Family = Literal["ipv4", "ipv6"]
 
 
-class UdpProbe(Part):
+class UdpProbeSpec(Part):
     """Numbered, time-stamped packets at a steady rate."""
 
     kind: Literal["udp-probe"]
@@ -29,7 +29,7 @@ class UdpProbe(Part):
     size_bytes: int = Field(100, ge=28, le=1400)
 
 
-class TcpBulk(Part):
+class TcpBulkSpec(Part):
     """One iperf3 TCP connection, as fast as it goes or limited to `rate_mbit`."""
 
     kind: Literal["tcp-bulk"]
@@ -39,7 +39,7 @@ class TcpBulk(Part):
     rate_mbit: float | None = Field(None, gt=0, le=100_000)
 
 
-class DisklessClient(Part):
+class DisklessClientSpec(Part):
     """A client in a VM that has no disk: at each move the VM loses its IPv4 address, and the client
     asks for it with reverse ARP (R4.1.5)."""
 
@@ -47,19 +47,19 @@ class DisklessClient(Part):
     vm: Name
 
 
-Flow = UdpProbe | TcpBulk
+FlowSpec = UdpProbeSpec | TcpBulkSpec
 """Traffic from one VM to another."""
 
 
 def contradictions(
     place: str,
-    sent: Flow | DisklessClient,
+    sent: FlowSpec | DisklessClientSpec,
     network: Mapping[str, int],
     before: Sequence[object],
 ) -> Iterator[tuple[str, str]]:
     """What does not fit to the VMs, given the virtual network of each, or to the traffic listed
     `before`: (field, complaint)."""
-    if isinstance(sent, DisklessClient):
+    if isinstance(sent, DisklessClientSpec):
         if sent.vm not in network:
             yield f"{place}.vm", no_such("VM", sent.vm, network)
         if sent in before:

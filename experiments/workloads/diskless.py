@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.probes.fleet import Spawn
 from experiments.workloads import WorkloadError, rarp
 from nve.model import VmSpec
@@ -19,11 +19,11 @@ _LAUNCH_TIMEOUT_S = 20.0
 
 
 @dataclass
-class Asked:
+class AddressRequest:
     """What a client did: lines of requests.csv, of the trace, and what was wrong with it."""
 
     rows: list[tuple[object, ...]] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+    events: list[TraceEvent] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -56,8 +56,8 @@ class Diskless:
         if not readable or not self._process.stdout.readline():
             raise WorkloadError(self._failure("was not told its address when it started"))
 
-    def collect(self) -> Asked:
-        asked = Asked()
+    def collect(self) -> AddressRequest:
+        asked = AddressRequest()
         if self._process is None or self._process.poll() is not None:
             asked.problems.append(self._failure("ended before the run did"))
         self.stop()
@@ -82,7 +82,7 @@ class Diskless:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def _restored(self, request: rarp.Request) -> Event:
+    def _restored(self, request: rarp.Request) -> TraceEvent:
         assert request.answered_ns is not None
         details = {
             "address": request.answer,
@@ -90,7 +90,7 @@ class Diskless:
             "round_trip_ms": request.round_trip_ms,
         }
         name = self._vm.name
-        return Event(request.answered_ns, name, "address-restored", name, details)
+        return TraceEvent(request.answered_ns, name, "address-restored", name, details)
 
     def _failure(self, what: str) -> str:
         said = self._complaints.read_text().strip() if self._complaints.exists() else ""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.workloads import WorkloadError
 
 Start: TypeAlias = Callable[..., "subprocess.Popen[Any]"]
@@ -63,7 +63,7 @@ class Forgery:
         self._process.stdin.close()
         self._process.stdin = None
 
-    def collect(self) -> Event:
+    def collect(self) -> TraceEvent:
         """What it has sent.  Raises WorkloadError when it cannot say so."""
         assert self._process is not None
         if self._process.poll() is None:
@@ -78,7 +78,7 @@ class Forgery:
             raise WorkloadError(f"the attacker {self._attack.name} said: {complained.strip()}")
         attack = self._attack
         details = {"attack": attack.name, "what": attack.what, "packets": sent}
-        return Event(time.time_ns(), "attacker", "attack-ended", attack.victim, details)
+        return TraceEvent(time.time_ns(), "attacker", "attack-ended", attack.victim, details)
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""

@@ -6,7 +6,8 @@ the agent says goes in there (`nve.wire.end_marker`):
     SEND_MARKER      waits until the switch treats every packet by the rules it holds, and only then
                      sends the marker; a barrier alone does not say that (`OvsInstance`)
     SEND_LAST        waits until the switch has taken in what the VM had sent, and sends the marker
-    EXPECT_MARKERS   has the VM's lanes hold; says EXPECTING, and RELEASED when they do so no longer
+    EXPECT_MARKERS   has the VM's reorder buffer hold; says EXPECTING, and RELEASED when it does so
+                     no longer
 
 The NVA may repeat an order; doing it again does no harm.
 """
@@ -19,29 +20,29 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 
-from nve.hypervisor.reorder_buffer import Lanes
+from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import inside, ip, set_sysctls
 from nve.model import TenantSystem
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline.rules import AGENT_PORT
 from nve.wire import end_marker
-from nve.wire.end_marker import COPIES, ETHERTYPE, Kind, NotASignal, Signal
+from nve.wire.end_marker import COPIES, ETHERTYPE, MarkerKind, NotASignal, Signal
 
 INTERFACE = "agent0"
 _LONGEST_FRAME = 2048
 _RETRY_S = 0.5
 log = logging.getLogger("vmmlab.agent")
 
-LanesOf = Callable[[TenantSystem, str], Lanes | None]
-"""lanes_of(VM, NVE): the VM's lanes at an NVE; None where it has none."""
+ReorderBufferOf = Callable[[TenantSystem, str], ReorderBuffer | None]
+"""reorder_buffer_of(VM, NVE): the VM's reorder buffer at an NVE; None where it has none."""
 
 
 class Agent:
     """The agent of one NVE, between `start` and `stop`."""
 
-    def __init__(self, nve: OvsInstance, lanes_of: LanesOf) -> None:
+    def __init__(self, nve: OvsInstance, reorder_buffer_of: ReorderBufferOf) -> None:
         self._nve = nve
-        self._lanes_of = lanes_of
+        self._reorder_buffer_of = reorder_buffer_of
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -106,13 +107,13 @@ class Agent:
 
     def _carry_out(self, order: Signal) -> None:
         match order.kind:
-            case Kind.SEND_MARKER:
+            case MarkerKind.SEND_MARKER:
                 self._nve.follow_rules_now()
-                self._send_marker(replace(order, kind=Kind.MARKER))
-            case Kind.SEND_LAST:
+                self._send_marker(replace(order, kind=MarkerKind.MARKER))
+            case MarkerKind.SEND_LAST:
                 self._nve.take_in_what_has_come()
-                self._send_marker(replace(order, kind=Kind.LAST))
-            case Kind.EXPECT_MARKERS:
+                self._send_marker(replace(order, kind=MarkerKind.LAST))
+            case MarkerKind.EXPECT_MARKERS:
                 self._expect(order)
 
     def _send_marker(self, marker: Signal) -> None:
@@ -122,13 +123,13 @@ class Agent:
     def _expect(self, order: Signal) -> None:
         def released(missing: tuple[str, ...]) -> None:
             try:
-                self._say(replace(order, kind=Kind.RELEASED, edges=missing))
+                self._say(replace(order, kind=MarkerKind.RELEASED, edges=missing))
             except OSError as error:  # the switch has died: when it is back, the NVA asks again
                 log.warning("%s: nobody hears that %s are over: %s", self._nve.name, order, error)
 
-        lanes = self._lanes_of(order.system, self._nve.name)
-        if lanes and lanes.expect(order.handover, order.edges, released):
-            self._say(replace(order, kind=Kind.EXPECTING, edges=()))
+        reorder_buffer = self._reorder_buffer_of(order.system, self._nve.name)
+        if reorder_buffer and reorder_buffer.expect(order.handover, order.edges, released):
+            self._say(replace(order, kind=MarkerKind.EXPECTING, edges=()))
         else:  # the VM has left, or is just leaving
             released(order.edges)
 

@@ -31,7 +31,7 @@ _TAKE_MARKED = (
 )  # fmt: skip
 
 
-class Record(Protocol):
+class NoteAnnouncement(Protocol):
     """Takes a line of the trace, which happened just now."""
 
     def __call__(self, event: str, **details: object) -> None: ...
@@ -40,7 +40,7 @@ class Record(Protocol):
 class Announcer:
     """The voice of one VM."""
 
-    def __init__(self, vm: VmSpec, pid: int, record: Record) -> None:
+    def __init__(self, vm: VmSpec, pid: int, record: NoteAnnouncement) -> None:
         self._vm = vm
         self._pid = pid
         self._record = record

@@ -25,7 +25,7 @@ _LONGEST_FRAME = 2048
 _numbers = itertools.count(1)
 
 
-class Sounder:
+class DrainProbe:
     """Of one cable.  Ready beforehand: to open a packet socket takes longer than all the rest."""
 
     def __init__(self, nve_pid: int, nve_interface: str, vm_pid: int, nic: str = NIC) -> None:
@@ -43,7 +43,7 @@ class Sounder:
     def of(cls, cable: Plug) -> Self:
         return cls(cable.nve_pid, cable.nve_interface, cable.vm_pid)
 
-    def sound(self) -> bool:
+    def runs_dry(self) -> bool:
         """Returns when all that was in the cable is with the VM; False where that takes too long,
         as behind a gate that is closed."""
         # No signal of ours begins with a zero (`nve.wire.end_marker`), so nobody takes it for one.

@@ -27,9 +27,9 @@ from pathlib import Path
 
 from nve.hypervisor import freezer
 from nve.hypervisor.announcer import Announcer
-from nve.hypervisor.drain_probe import Sounder
+from nve.hypervisor.drain_probe import DrainProbe
 from nve.hypervisor.plug import NIC, Plug
-from nve.hypervisor.reorder_buffer import Lanes
+from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import run_in
 from nve.model import Bounds, VmSpec
 from nve.ovs.bridge import OvsInstance
@@ -46,10 +46,10 @@ class _Place:
 
     plug: Plug
     lane: Plug | None
-    lanes: Lanes | None = None
+    reorder_buffer: ReorderBuffer | None = None
     patience: threading.Timer | None = None
     """Ends the holding, if nothing else does."""
-    sounders: list[Sounder] = field(default_factory=list)
+    drain_probes: list[DrainProbe] = field(default_factory=list)
     """Of its cables, once the VM is about to leave."""
 
     @property
@@ -64,7 +64,7 @@ class _Place:
 class Hypervisor:
     """One VM.  `port` is the number of its OpenFlow port, the same at every NVE.
 
-    `bounds` limit what waits for it; with end markers it has lanes (see
+    `bounds` limit what waits for it; with end markers it has a reorder buffer (see
     `nve.hypervisor.reorder_buffer`).
     """
 
@@ -119,14 +119,16 @@ class Hypervisor:
         """
         self.lay_cable(nve)
         self._announcer.prepare(announcement)
-        if self._active and not self._places[self._active].sounders:
+        if self._active and not self._places[self._active].drain_probes:
             left = self._places[self._active]
-            left.sounders = [Sounder.of(cable) for cable in left.cables]
+            left.drain_probes = [DrainProbe.of(cable) for cable in left.cables]
         place = self._places[nve.name]
         self._take_gates_away(place)
         if hold:
             not_asked = partial(self._record, "markers-not-asked-for", nve=nve.name)
-            place.lanes = Lanes(self._pid, place.plug, place.lane, self._bounds, not_asked)
+            place.reorder_buffer = ReorderBuffer(
+                self._pid, place.plug, place.lane, self._bounds, not_asked
+            )
             place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
             place.patience.daemon = True
             place.patience.start()
@@ -143,7 +145,7 @@ class Hypervisor:
         self._announcer.stop()
         started_ns = time.time_ns()
         freezer.freeze(self._cgroup)
-        wet = [sounder for sounder in place.sounders if not sounder.sound()]
+        wet = [drain_probe for drain_probe in place.drain_probes if not drain_probe.runs_dry()]
         place.set_forwarding(False)
         self._note(started_ns, "vm-paused", self.vm.name, {"nve": self._active})
         if wet:
@@ -175,9 +177,9 @@ class Hypervisor:
         self._announcer.announce()
         freezer.thaw(self._cgroup)
         resumed_ns = time.time_ns()
-        if place.lanes and place.patience:
+        if place.reorder_buffer and place.patience:
             place.patience.cancel()
-            place.lanes.open()
+            place.reorder_buffer.open()
         self._announcer.repeat()
         self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
         self._note(resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
@@ -191,27 +193,27 @@ class Hypervisor:
         place, active = self._places[nve], self._places[self._active]
         place.set_forwarding(False)
         self._take_gates_away(place)
-        overflow = active.lanes.dropped() if active.lanes else 0
+        overflow = active.reorder_buffer.dropped() if active.reorder_buffer else 0
         self._record("de-associated", nve=nve, hold_overflow=overflow)
 
-    def lanes(self, nve: str) -> Lanes | None:
-        """The gates and lanes through which the VM is reached at an NVE, if it has any there."""
+    def reorder_buffer(self, nve: str) -> ReorderBuffer | None:
+        """What keeps the order of what comes for the VM at an NVE, if it has any there."""
         place = self._places.get(nve)
-        return place.lanes if place else None
+        return place.reorder_buffer if place else None
 
     def _give_up(self, nve: str) -> None:
         """What waits for the VM has waited too long."""
-        lanes = self._places[nve].lanes
-        if lanes:
-            lanes.give_up()
+        reorder_buffer = self._places[nve].reorder_buffer
+        if reorder_buffer:
+            reorder_buffer.give_up()
             self._record("hold-given-up", nve=nve)
 
     @staticmethod
     def _take_gates_away(place: _Place) -> None:
-        if place.lanes and place.patience:
+        if place.reorder_buffer and place.patience:
             place.patience.cancel()
-            place.lanes.remove()
-        place.lanes = place.patience = None
+            place.reorder_buffer.remove()
+        place.reorder_buffer = place.patience = None
 
     def plugged(self) -> list[str]:
         """The NVEs whose plug forwards, as the kernel has it: one, or none while the VM pauses."""
@@ -223,11 +225,11 @@ class Hypervisor:
     def close(self) -> None:
         self._announcer.close()
         for place in self._places.values():
-            for sounder in place.sounders:
-                sounder.close()
-            if place.lanes and place.patience:
+            for drain_probe in place.drain_probes:
+                drain_probe.close()
+            if place.reorder_buffer and place.patience:
                 place.patience.cancel()
-                place.lanes.close()
+                place.reorder_buffer.close()
 
     def _record(self, event: str, **details: object) -> None:
         self._note(time.time_ns(), event, self.vm.name, details)

@@ -18,7 +18,7 @@ _usual_s = sys.getswitchinterval()
 
 
 @contextmanager
-def urgent() -> Iterator[None]:
+def realtime_priority() -> Iterator[None]:
     """What the current thread does in the block goes before what others do.
 
     For the kernel it has a real-time priority, if root may give one; processes that it starts do

@@ -27,7 +27,7 @@ from nve.hypervisor.gate import Gate
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside
 from nve.model import Bounds
-from nve.wire.end_marker import ETHERTYPE, NEEDED, Kind, NotASignal, read
+from nve.wire.end_marker import ETHERTYPE, NEEDED, MarkerKind, NotASignal, read
 
 Released = Callable[[tuple[str, ...]], None]
 """released(missing): called once, with the edges whose marker has not come in time."""
@@ -43,7 +43,7 @@ class _Expectation:
     released: Released | None = None
 
 
-class Lanes:
+class ReorderBuffer:
     """A plug with a gate and, with end markers, a lane with another."""
 
     def __init__(
@@ -157,7 +157,7 @@ class Lanes:
             signal = read(frame)
         except NotASignal:
             return  # cannot come from an agent; the NVE counts what its ports may not send
-        if signal.kind is Kind.MARKER:
+        if signal.kind is MarkerKind.MARKER:
             for edge in signal.edges:
                 self._seen[signal.handover, edge].add(signal.copy)
 

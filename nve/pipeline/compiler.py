@@ -44,16 +44,16 @@ from nve.pipeline.rules import (
     GoTo,
     Match,
     Output,
+    PipelineTable,
     Purpose,
-    Report,
+    ReportAction,
     Rule,
     SetVirtualNetwork,
-    Table,
     Tunnel,
     lane_port,
     match,
 )
-from nve.pipeline.state import Attachment, NveState, Redirect, Role
+from nve.pipeline.state import Association, AssociationRole, NveState, Redirect
 from nve.wire import end_marker
 
 ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
@@ -68,7 +68,7 @@ and what follows from a rule is found out once (`nve.pipeline.rules.Rule`)."""
 
 def compile_nve(state: NveState) -> frozenset[Rule]:
     """All rules of an NVE."""
-    systems = {*state.attachments, *state.remotes, *state.redirects, *state.markers}
+    systems = {*state.associations, *state.remotes, *state.redirects, *state.markers}
     return frozenset(
         [
             *_fixed(state),
@@ -82,9 +82,9 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
     active = [
-        attachment.port
-        for system, attachment in state.attachments.items()
-        if system.vni == vni and attachment.role is Role.ACTIVE
+        association.port
+        for system, association in state.associations.items()
+        if system.vni == vni and association.role is AssociationRole.ACTIVE
     ]
     ports = tuple(map(Output, sorted(active)))
     members = state.members.get(vni, frozenset())
@@ -92,8 +92,10 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     counted = mtu_check.counted(min(exceeded, default=None))
     yield _last_marker(vni, members)
     here = match(metadata=vni)
-    yield Rule(Table.FLOOD, 10, here, (*ports, *_tunnels(vni, members), *counted), Purpose.FLOOD)
-    yield Rule(Table.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
+    yield Rule(
+        PipelineTable.FLOOD, 10, here, (*ports, *_tunnels(vni, members), *counted), Purpose.FLOOD
+    )
+    yield Rule(PipelineTable.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
     if state.narrow(vni):
         yield from mtu_check.rules(vni, state.limits.reports(VXLAN_PORT))
 
@@ -107,10 +109,10 @@ def _tunnels(vni: Vni, members: frozenset[Vtep]) -> tuple[Tunnel, ...]:
 def _of_peers(vni: Vni, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
     return tuple(
         Rule(
-            Table.CLASSIFY,
+            PipelineTable.CLASSIFY,
             30,
             match(in_port=VXLAN_PORT, tunnel_id=vni, **_tunnel_source(peer)),
-            (SetVirtualNetwork(vni), GoTo(Table.FROM_TUNNEL)),
+            (SetVirtualNetwork(vni), GoTo(PipelineTable.FROM_TUNNEL)),
             Purpose.ADMIT,
         )
         for peer in peers
@@ -121,23 +123,25 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     """The rules about one VM at an NVE."""
     if system in state.markers:
         yield _marker(system, state.markers[system])
-    attachment = state.attachments.get(system)
+    association = state.associations.get(system)
     redirect = state.redirects.get(system)
     remote = state.remotes.get(system)
-    if attachment:
-        yield from _of_port(system, attachment.addresses, attachment.port, state.limits)
+    if association:
+        yield from _of_port(system, association.addresses, association.port, state.limits)
         if state.narrow(system.vni):
-            yield mtu_check.of_port(system, attachment.port, state.limits.reports(attachment.port))
+            yield mtu_check.of_port(
+                system, association.port, state.limits.reports(association.port)
+            )
     if redirect:
         yield from _in_flight(_onward(state, system, redirect, hairpin=True), system, redirect)
-    elif attachment and attachment.role is not Role.DEPARTING:
-        yield _to_vm(Table.FROM_TUNNEL, system, attachment.port)
-    if attachment and attachment.source and attachment.role is not Role.DEPARTING:
-        returning = redirect is not None and attachment.role is Role.PRE_ASSOCIATED
-        if attachment.lane or returning:
-            yield _from_source(attachment, attachment.source)
-    if attachment and attachment.role is Role.ACTIVE:
-        yield _to_vm(Table.FORWARD, system, attachment.port)
+    elif association and association.role is not AssociationRole.REDIRECTED:
+        yield _to_vm(PipelineTable.FROM_TUNNEL, system, association.port)
+    if association and association.source and association.role is not AssociationRole.REDIRECTED:
+        returning = redirect is not None and association.role is AssociationRole.PRE_ASSOCIATED
+        if association.lane or returning:
+            yield _from_source(association, association.source)
+    if association and association.role is AssociationRole.ACTIVE:
+        yield _to_vm(PipelineTable.FORWARD, system, association.port)
     elif remote:
         onward = state.towards(system.vni, remote.vtep)
         yield from _to_nve(onward, system, remote.lifetime_s, remote.kept)
@@ -148,29 +152,31 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
 def _fixed(state: NveState) -> Iterator[Rule]:
     """What every NVE does, whatever it knows."""
     any_frame: Match = ()
-    yield Rule(Table.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
-    yield Rule(Table.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
+    yield Rule(PipelineTable.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
+    yield Rule(PipelineTable.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
     from_agent = match(in_port=AGENT_PORT, eth_type=end_marker.ETHERTYPE)
-    yield Rule(Table.CLASSIFY, 30, from_agent, (Report(),), Purpose.REPORT)
+    yield Rule(PipelineTable.CLASSIFY, 30, from_agent, (ReportAction(),), Purpose.REPORT)
     for peer in state.peers:
         yield Rule(
-            Table.CLASSIFY,
+            PipelineTable.CLASSIFY,
             20,
             match(in_port=VXLAN_PORT, **_tunnel_source(peer)),
             (),
             Purpose.UNKNOWN_VNI,
         )
     group = match(eth_dst=GROUP)
-    yield Rule(Table.FROM_VM, 10, group, (GoTo(Table.FLOOD),), Purpose.FLOOD)
-    yield Rule(Table.FROM_VM, 0, any_frame, (GoTo(Table.FORWARD),), Purpose.FORWARD)
+    yield Rule(PipelineTable.FROM_VM, 10, group, (GoTo(PipelineTable.FLOOD),), Purpose.FLOOD)
+    yield Rule(PipelineTable.FROM_VM, 0, any_frame, (GoTo(PipelineTable.FORWARD),), Purpose.FORWARD)
     last = match(eth_type=end_marker.ETHERTYPE, eth_dst=end_marker.EVERYBODY)
-    reported = Report(meter=state.limits.misses(VXLAN_PORT))
-    yield Rule(Table.FROM_TUNNEL, 50, last, (reported,), Purpose.REPORT)
-    yield Rule(Table.FROM_TUNNEL, 10, group, (GoTo(Table.FLOOD_LOCAL),), Purpose.FLOOD)
+    reported = ReportAction(meter=state.limits.misses(VXLAN_PORT))
+    yield Rule(PipelineTable.FROM_TUNNEL, 50, last, (reported,), Purpose.REPORT)
+    yield Rule(
+        PipelineTable.FROM_TUNNEL, 10, group, (GoTo(PipelineTable.FLOOD_LOCAL),), Purpose.FLOOD
+    )
     for peer in state.peers:
         # Nobody else gets this far; each on its own, so that it is counted by whom.
         from_peer = match(**_tunnel_source(peer))
-        yield Rule(Table.FROM_TUNNEL, 0, from_peer, (), Purpose.UNKNOWN_DESTINATION)
+        yield Rule(PipelineTable.FROM_TUNNEL, 0, from_peer, (), Purpose.UNKNOWN_DESTINATION)
 
 
 _ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
@@ -187,11 +193,14 @@ def _of_port(
 def _reports(system: TenantSystem, port: int, limits: Limits) -> Iterator[Rule]:
     """What a port's VM makes its NVE tell the NVA, as often as it may (see
     `nve.pipeline.limits`)."""
-    reports, misses = Report(meter=limits.reports(port)), Report(meter=limits.misses(port))
+    reports, misses = (
+        ReportAction(meter=limits.reports(port)),
+        ReportAction(meter=limits.misses(port)),
+    )
     for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
         from_port = match(in_port=port, **dict(asks_nva))
-        yield Rule(Table.FROM_VM, 20, from_port, (reports,), Purpose.REPORT, system)
-    yield Rule(Table.FORWARD, 1, match(in_port=port), (misses,), Purpose.MISS, system)
+        yield Rule(PipelineTable.FROM_VM, 20, from_port, (reports,), Purpose.REPORT, system)
+    yield Rule(PipelineTable.FORWARD, 1, match(in_port=port), (misses,), Purpose.MISS, system)
 
 
 def _nd(icmpv6_type: int) -> Match:
@@ -201,21 +210,21 @@ def _nd(icmpv6_type: int) -> Match:
 def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int) -> Iterator[Rule]:
     """A port sends with its own addresses only; anything else is dropped and counted (R9.4)."""
     yield Rule(
-        Table.CLASSIFY,
+        PipelineTable.CLASSIFY,
         30,
         match(in_port=port),
-        (SetVirtualNetwork(system.vni), GoTo(Table.GUARD)),
+        (SetVirtualNetwork(system.vni), GoTo(PipelineTable.GUARD)),
         Purpose.ADMIT,
         system,
     )
     anything_else = match(in_port=port)
-    yield Rule(Table.GUARD, 0, anything_else, (), Purpose.SPOOFED, system, reports_end=True)
+    yield Rule(PipelineTable.GUARD, 0, anything_else, (), Purpose.SPOOFED, system, reports_end=True)
     for own in _own_frames(system.mac, addresses):
         yield Rule(
-            Table.GUARD,
+            PipelineTable.GUARD,
             20,
             match(in_port=port, eth_src=system.mac, **own),
-            (GoTo(Table.FROM_VM),),
+            (GoTo(PipelineTable.FROM_VM),),
             Purpose.ADMIT,
             system,
         )
@@ -223,15 +232,15 @@ def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int)
     # forgery even when it is sent from one's own address (R9.2).
     advertisement = dict(_nd(NEIGHBOUR_ADVERTISEMENT), in_port=port)
     forged = match(**advertisement)
-    yield Rule(Table.GUARD, 30, forged, (), Purpose.SPOOFED, system, reports_end=True)
+    yield Rule(PipelineTable.GUARD, 30, forged, (), Purpose.SPOOFED, system, reports_end=True)
     ipv6 = sorted(str(item) for item in addresses if isinstance(item, IPv6Address))
     for sender, target, target_mac in itertools.product(ipv6, ipv6, (system.mac, NO_MAC)):
         of_its_own = {"ipv6_src": sender, "ipv6_nd_target": target, "ipv6_nd_tll": target_mac}
         yield Rule(
-            Table.GUARD,
+            PipelineTable.GUARD,
             40,
             match(eth_src=system.mac, **advertisement, **of_its_own),
-            (GoTo(Table.FROM_VM),),
+            (GoTo(PipelineTable.FROM_VM),),
             Purpose.ADMIT,
             system,
         )
@@ -253,7 +262,7 @@ def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str,
 
 
 @lru_cache(REMEMBERED)
-def _to_vm(table: Table, system: TenantSystem, port: int) -> Rule:
+def _to_vm(table: PipelineTable, system: TenantSystem, port: int) -> Rule:
     return Rule(table, 20, _frames_for(system), (Output(port),), Purpose.DELIVER, system)
 
 
@@ -263,7 +272,7 @@ def _to_nve(
 ) -> tuple[Rule, ...]:
     """An NVE's entry about a VM behind another one."""
     entry = Rule(
-        Table.FORWARD,
+        PipelineTable.FORWARD,
         10,
         _frames_for(system),
         onward,
@@ -277,17 +286,17 @@ def _to_nve(
     return (entry, replace(entry, priority=9, hard_s=0, reports_end=False))
 
 
-def _from_source(attachment: Attachment, source: Vtep) -> Rule:
+def _from_source(association: Association, source: Vtep) -> Rule:
     """Frames that come from the NVE which the VM has left, or is leaving.
 
     They have a lane of their own, if there is one.  They are told apart as well where the VM is
     coming back to an NVE with a redirect that still leads away: what others send here has to go the
     way of the VM, and comes round to here by its source.
     """
-    system = attachment.system
+    system = association.system
     from_source = match(**dict(_frames_for(system)), **_tunnel_source(source))
-    deliver = (Output(lane_port(attachment.port) if attachment.lane else attachment.port),)
-    return Rule(Table.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
+    deliver = (Output(lane_port(association.port) if association.lane else association.port),)
+    return Rule(PipelineTable.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
 
 
 def _marker(system: TenantSystem, to: Vtep) -> Rule:
@@ -295,7 +304,7 @@ def _marker(system: TenantSystem, to: Vtep) -> Rule:
     agent = end_marker.agent_mac(system.vni)
     from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=system.mac)
     onward = (Tunnel(system.vni, to),)
-    return Rule(Table.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
+    return Rule(PipelineTable.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
 
 
 @lru_cache(REMEMBERED)
@@ -303,7 +312,7 @@ def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
     """The agent's markers behind what a VM has sent last go wherever that can have gone."""
     agent = end_marker.agent_mac(vni)
     from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=end_marker.EVERYBODY)
-    return Rule(Table.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
+    return Rule(PipelineTable.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
 
 
 @lru_cache(REMEMBERED)
@@ -317,7 +326,13 @@ def _in_flight(
     """
     purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
     waiting = Rule(
-        Table.FROM_TUNNEL, 30, _frames_for(system), onward, purpose, system, reports_end=True
+        PipelineTable.FROM_TUNNEL,
+        30,
+        _frames_for(system),
+        onward,
+        purpose,
+        system,
+        reports_end=True,
     )
     if not redirect.ending:
         return (waiting,)
@@ -329,7 +344,7 @@ def _in_flight(
 def _in_flight_of_neighbours(onward: tuple[Action, ...], system: TenantSystem) -> Rule:
     """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
     purpose = Purpose.FORWARD if onward else Purpose.DEPARTED
-    return Rule(Table.FORWARD, 20, _frames_for(system), onward, purpose, system)
+    return Rule(PipelineTable.FORWARD, 20, _frames_for(system), onward, purpose, system)
 
 
 def _onward(

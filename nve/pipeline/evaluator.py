@@ -23,10 +23,10 @@ from nve.pipeline.rules import (
     FieldValue,
     GoTo,
     Output,
-    Report,
+    PipelineTable,
+    ReportAction,
     Rule,
     SetVirtualNetwork,
-    Table,
     Tunnel,
 )
 
@@ -40,7 +40,7 @@ class ForwardingLoop(Exception):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class PacketVerdict:
     """What one NVE does with a frame.  `last` is the rule that decided."""
 
     ports: tuple[int, ...]
@@ -53,7 +53,7 @@ class Verdict:
         return not (self.ports or self.tunnels or self.reported)
 
 
-def evaluate(rules: Iterable[Rule], frame: Frame) -> Verdict:
+def evaluate(rules: Iterable[Rule], frame: Frame) -> PacketVerdict:
     """What the NVE with these rules does with a frame; `frame["in_port"]` says where it came in.
 
     Raises ValueError when two rules of the same table and priority both match and differ: a switch
@@ -61,10 +61,10 @@ def evaluate(rules: Iterable[Rule], frame: Frame) -> Verdict:
     """
     fields = dict(frame)
     in_port = fields["in_port"]
-    by_table: dict[Table, list[Rule]] = {}
+    by_table: dict[PipelineTable, list[Rule]] = {}
     for rule in rules:
         by_table.setdefault(rule.table, []).append(rule)
-    table: Table | None = Table.CLASSIFY
+    table: PipelineTable | None = PipelineTable.CLASSIFY
     last: Rule | None = None
     ports: list[int] = []
     tunnels: list[tuple[Vni, Vtep]] = []
@@ -89,9 +89,9 @@ def evaluate(rules: Iterable[Rule], frame: Frame) -> Verdict:
                     fields["reg0"] = int(int(fields.get("length", 0)) > mtu)
                 case Encapsulate(hairpin) if aimed and (hairpin or in_port != VXLAN_PORT):
                     tunnels.append(aimed)
-                case Report():
+                case ReportAction():
                     reported = True
-    return Verdict(tuple(ports), tuple(tunnels), reported, last)
+    return PacketVerdict(tuple(ports), tuple(tunnels), reported, last)
 
 
 def deliveries(

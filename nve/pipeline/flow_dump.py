@@ -19,7 +19,7 @@ from nve.pipeline.rules import (
     Encapsulate,
     GoTo,
     Output,
-    Report,
+    ReportAction,
     Rule,
     SetVirtualNetwork,
     Tunnel,
@@ -82,7 +82,7 @@ def _words(action: Action) -> list[str]:
             return [f"write_metadata:{vni:#x}"]
         case Output(port):
             return [f"output:{port}"]
-        case Report(octets):
+        case ReportAction(octets):
             return [f"CONTROLLER:{_WHOLE_FRAME if octets is None else octets}"]
         case Aim(vni, to):
             destination = "tun_dst" if to.version == 4 else "tun_ipv6_dst"

@@ -32,10 +32,10 @@ from nve.pipeline.rules import (
     Encapsulate,
     GoTo,
     Meter,
+    PipelineTable,
     Purpose,
-    Report,
+    ReportAction,
     Rule,
-    Table,
     Tunnel,
     match,
 )
@@ -50,12 +50,12 @@ def towards(vni: Vni, to: Vtep, mtu: int | None, *, hairpin: bool = False) -> tu
     """The actions that tunnel a frame; with an MTU, only if it fits."""
     if mtu is None:
         return (Tunnel(vni, to, hairpin),)
-    return (Aim(vni, to), CheckLarger(mtu), GoTo(Table.FIT))
+    return (Aim(vni, to), CheckLarger(mtu), GoTo(PipelineTable.FIT))
 
 
 def counted(mtu: int | None) -> tuple[Action, ...]:
     """What a flood ends with, to have frames reported that some tunnel does not carry."""
-    return () if mtu is None else (CheckLarger(mtu), GoTo(Table.FIT))
+    return () if mtu is None else (CheckLarger(mtu), GoTo(PipelineTable.FIT))
 
 
 def rules(vni: Vni, meter: Meter) -> Iterator[Rule]:
@@ -63,17 +63,17 @@ def rules(vni: Vni, meter: Meter) -> Iterator[Rule]:
     big_in_flight = match(metadata=vni, in_port=VXLAN_PORT, reg0=1)
     to_group = match(metadata=vni, eth_dst=GROUP)
     in_flight = match(metadata=vni, in_port=VXLAN_PORT)
-    yield Rule(Table.FIT, 40, big_in_flight, (_report(meter),), Purpose.TOO_BIG)
-    yield Rule(Table.FIT, 30, to_group, (), Purpose.FLOOD)
-    yield Rule(Table.FIT, 20, in_flight, (Encapsulate(hairpin=True),), Purpose.FIT)
-    yield Rule(Table.FIT, 10, match(metadata=vni), (Encapsulate(),), Purpose.FIT)
+    yield Rule(PipelineTable.FIT, 40, big_in_flight, (_report(meter),), Purpose.TOO_BIG)
+    yield Rule(PipelineTable.FIT, 30, to_group, (), Purpose.FLOOD)
+    yield Rule(PipelineTable.FIT, 20, in_flight, (Encapsulate(hairpin=True),), Purpose.FIT)
+    yield Rule(PipelineTable.FIT, 10, match(metadata=vni), (Encapsulate(),), Purpose.FIT)
 
 
 def of_port(system: TenantSystem, port: int, meter: Meter) -> Rule:
     """What it does with a frame that a VM here has sent, and that is too big."""
     too_big = match(in_port=port, reg0=1)
-    return Rule(Table.FIT, 40, too_big, (_report(meter),), Purpose.TOO_BIG, system)
+    return Rule(PipelineTable.FIT, 40, too_big, (_report(meter),), Purpose.TOO_BIG, system)
 
 
-def _report(meter: Meter) -> Report:
-    return Report(REPORTED_OCTETS, meter)
+def _report(meter: Meter) -> ReportAction:
+    return ReportAction(REPORTED_OCTETS, meter)

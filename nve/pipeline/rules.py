@@ -42,7 +42,7 @@ def match(**fields: FieldValue) -> Match:
     return tuple(sorted(fields.items()))
 
 
-class Table(enum.IntEnum):
+class PipelineTable(enum.IntEnum):
     """The tables of the pipeline, in the order a frame visits them."""
 
     CLASSIFY = 0
@@ -80,7 +80,7 @@ class Purpose(enum.StrEnum):
 class GoTo:
     """Continue in another table, always a later one."""
 
-    table: Table
+    table: PipelineTable
 
     def __str__(self) -> str:
         return f"go to {self.table.name.lower()}"
@@ -162,7 +162,7 @@ class Meter:
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportAction:
     """Send the frame to the NVA, or its first octets; with a meter, unless there were too many."""
 
     octets: int | None = None
@@ -174,11 +174,11 @@ class Report:
 
 
 Action: TypeAlias = (
-    GoTo | SetVirtualNetwork | Output | Tunnel | Aim | CheckLarger | Encapsulate | Report
+    GoTo | SetVirtualNetwork | Output | Tunnel | Aim | CheckLarger | Encapsulate | ReportAction
 )
 
 
-Key: TypeAlias = tuple[Table, int, Match]
+Key: TypeAlias = tuple[PipelineTable, int, Match]
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ class Rule:
     So a rule must not go to another process as it is, where strings have other hashes.
     """
 
-    table: Table
+    table: PipelineTable
     priority: int
     match: Match
     actions: tuple[Action, ...]
@@ -207,7 +207,7 @@ class Rule:
         return (self.table, self.priority, self.match)
 
     @property
-    def mortal(self) -> bool:
+    def has_timeout(self) -> bool:
         """It can end by itself."""
         return bool(self.idle_s or self.hard_s)
 
@@ -226,7 +226,7 @@ class Rule:
     @cached_property
     def meters(self) -> frozenset[Meter]:
         """The meters that the rule's frames go through."""
-        reports = (action for action in self.actions if isinstance(action, Report))
+        reports = (action for action in self.actions if isinstance(action, ReportAction))
         return frozenset(report.meter for report in reports if report.meter)
 
     @cached_property
@@ -241,7 +241,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Change:
+class RuleChange:
     """What has to be added (or replaced) and removed to get from one set of rules to another."""
 
     added: tuple[Rule, ...]
@@ -251,7 +251,7 @@ class Change:
         return bool(self.added or self.removed)
 
 
-def difference(before: Set[Rule], after: Set[Rule]) -> Change:
+def difference(before: Set[Rule], after: Set[Rule]) -> RuleChange:
     """The change from `before` to `after`.  Additions go first on the wire, so that a frame that
     arrives in between finds the old rule or the new one, never none; a rule whose key is added
     again is replaced by that and needs no removal.  Removals go in the reverse order of additions:
@@ -262,7 +262,7 @@ def difference(before: Set[Rule], after: Set[Rule]) -> Change:
     return _ordered(added, removed)
 
 
-def together(changes: Iterable[Change]) -> Iterator[Change]:
+def together(changes: Iterable[RuleChange]) -> Iterator[RuleChange]:
     """As few changes as lead to the same rules as all of these do, carried out in their order.
 
     Of several rules with one key only the last is added, and what stood there before is replaced
@@ -280,9 +280,9 @@ def together(changes: Iterable[Change]) -> Iterator[Change]:
     yield _ordered(added.values(), removed.values())
 
 
-def _ordered(added: Iterable[Rule], removed: Iterable[Rule]) -> Change:
+def _ordered(added: Iterable[Rule], removed: Iterable[Rule]) -> RuleChange:
     in_reverse = sorted(removed, key=_order, reverse=True)
-    return Change(tuple(sorted(added, key=_order)), tuple(in_reverse))
+    return RuleChange(tuple(sorted(added, key=_order)), tuple(in_reverse))
 
 
 _order = attrgetter("order")

@@ -15,29 +15,29 @@ from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import Action, Output, Tunnel
 
 
-class Role(enum.Enum):
+class AssociationRole(enum.Enum):
     """What an attached VM's port serves (RFC 8394 section 3).
 
     PRE_ASSOCIATED  the destination of a move: frames out of tunnels go to it (a closed gate there
                     may hold or drop them), local VMs still reach the VM at its source.
     ACTIVE          the VM runs here.
-    DEPARTING       the source of a move after its redirect: the VM may still send, nothing is
+    REDIRECTED       the source of a move after its redirect: the VM may still send, nothing is
                     delivered any more.
     """
 
     PRE_ASSOCIATED = "pre-associated"
     ACTIVE = "active"
-    DEPARTING = "departing"
+    REDIRECTED = "redirected"
 
 
 @dataclass(frozen=True)
-class Attachment:
+class Association:
     """A VM's port on an NVE.  The port owns exactly these addresses (R9.2, R9.4)."""
 
     system: TenantSystem
     addresses: frozenset[IPAddress]
     port: int
-    role: Role
+    role: AssociationRole
     source: Vtep | None = None
     """The NVE that the VM is coming from, or came from."""
     lane: bool = False
@@ -86,7 +86,7 @@ class NveState:
 
     vtep: Vtep
     peers: frozenset[Vtep] = frozenset()
-    attachments: Mapping[TenantSystem, Attachment] = field(default_factory=dict)
+    associations: Mapping[TenantSystem, Association] = field(default_factory=dict)
     remotes: Mapping[TenantSystem, RemoteEntry] = field(default_factory=dict)
     redirects: Mapping[TenantSystem, Redirect] = field(default_factory=dict)
     members: Mapping[Vni, frozenset[Vtep]] = field(default_factory=dict)
@@ -117,8 +117,8 @@ class NveState:
     @property
     def vnis(self) -> frozenset[Vni]:
         """The virtual networks with a VM here, or with packets in flight for one that left."""
-        return frozenset(system.vni for system in [*self.attachments, *self.redirects])
+        return frozenset(system.vni for system in [*self.associations, *self.redirects])
 
     def serves(self, vni: Vni) -> bool:
         """Whether a virtual network is one of these."""
-        return any(system.vni == vni for system in chain(self.attachments, self.redirects))
+        return any(system.vni == vni for system in chain(self.associations, self.redirects))

@@ -56,7 +56,7 @@ class NotASignal(ValueError):
     """The frame is none of ours."""
 
 
-class Kind(enum.IntEnum):
+class MarkerKind(enum.IntEnum):
     """What a signal says."""
 
     MARKER = 1
@@ -79,7 +79,7 @@ class Kind(enum.IntEnum):
 class Signal:
     """One message.  `handover` numbers what belongs together, `copy` the copies of a marker."""
 
-    kind: Kind
+    kind: MarkerKind
     handover: int
     system: TenantSystem
     edges: tuple[str, ...] = ()
@@ -93,7 +93,9 @@ def agent_mac(of: Vni) -> Mac:
 
 def frame(signal: Signal) -> bytes:
     """A signal as an Ethernet frame."""
-    destination = {Kind.MARKER: signal.system.mac, Kind.LAST: EVERYBODY}.get(signal.kind, NOBODY)
+    destination = {MarkerKind.MARKER: signal.system.mac, MarkerKind.LAST: EVERYBODY}.get(
+        signal.kind, NOBODY
+    )
     fixed = _FIXED.pack(
         VERSION,
         signal.kind,
@@ -129,7 +131,7 @@ def _read(octets: bytes) -> Signal:
     if not all(NAME.fullmatch(edge) for edge in edges):
         raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, edges))}")
     system = TenantSystem(vni(network), mac(address.hex(":")))
-    return Signal(Kind(kind), handover, system, edges, copy)
+    return Signal(MarkerKind(kind), handover, system, edges, copy)
 
 
 def _octets(address: str) -> bytes:

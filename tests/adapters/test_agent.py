@@ -5,12 +5,12 @@ from types import SimpleNamespace
 from typing import cast
 
 from nve.hypervisor.agent import Agent
-from nve.hypervisor.reorder_buffer import Lanes, Released
+from nve.hypervisor.reorder_buffer import Released, ReorderBuffer
 from nve.ovs.bridge import OvsInstance
-from nve.wire.end_marker import Kind, Signal, frame, read
+from nve.wire.end_marker import MarkerKind, Signal, frame, read
 from tests.helpers.tenants import vm
 
-ORDER = Signal(Kind.EXPECT_MARKERS, 7, vm("vm1", 1, "nve1").tenant_system, ("nve3",))
+ORDER = Signal(MarkerKind.EXPECT_MARKERS, 7, vm("vm1", 1, "nve1").tenant_system, ("nve3",))
 
 
 class AtAPair(Agent):
@@ -24,7 +24,7 @@ class AtAPair(Agent):
         return read(self.nva.recv(2048))
 
 
-class FakeLanes:
+class FakeReorderBuffer:
     """They hold until the test says that the markers are there."""
 
     released: Released
@@ -37,34 +37,36 @@ class FakeLanes:
         return self._there
 
 
-def started(lanes: FakeLanes | None) -> AtAPair:
+def started(reorder_buffer: FakeReorderBuffer | None) -> AtAPair:
     nve = SimpleNamespace(name="nve2", add_internal_port=lambda name, port: None)
-    agent = AtAPair(cast(OvsInstance, nve), lambda system, at: cast(Lanes | None, lanes))
+    agent = AtAPair(
+        cast(OvsInstance, nve), lambda system, at: cast(ReorderBuffer | None, reorder_buffer)
+    )
     agent.start()
     agent.nva.send(frame(ORDER))
     return agent
 
 
 def test_it_says_when_lanes_hold_and_when_they_do_no_longer() -> None:
-    lanes = FakeLanes()
-    agent = started(lanes)
-    assert agent.said().kind is Kind.EXPECTING
-    lanes.released(("nve3",))
-    assert agent.said() == Signal(Kind.RELEASED, 7, ORDER.system, ("nve3",))
+    reorder_buffer = FakeReorderBuffer()
+    agent = started(reorder_buffer)
+    assert agent.said().kind is MarkerKind.EXPECTING
+    reorder_buffer.released(("nve3",))
+    assert agent.said() == Signal(MarkerKind.RELEASED, 7, ORDER.system, ("nve3",))
     agent.stop()
 
 
 def test_where_nothing_can_hold_it_says_so_at_once() -> None:
-    for lanes in (None, FakeLanes(there=False)):
-        agent = started(lanes)
-        assert agent.said() == Signal(Kind.RELEASED, 7, ORDER.system, ("nve3",))
+    for reorder_buffer in (None, FakeReorderBuffer(there=False)):
+        agent = started(reorder_buffer)
+        assert agent.said() == Signal(MarkerKind.RELEASED, 7, ORDER.system, ("nve3",))
         agent.stop()
 
 
 def test_whose_markers_are_over_when_its_port_is_gone_is_not_disturbed() -> None:
-    """A watcher of lanes that ended here would never open a gate again."""
-    lanes = FakeLanes()
-    agent = started(lanes)
-    assert agent.said().kind is Kind.EXPECTING
+    """A watcher of reorder buffers that ended here would never open a gate again."""
+    reorder_buffer = FakeReorderBuffer()
+    agent = started(reorder_buffer)
+    assert agent.said().kind is MarkerKind.EXPECTING
     agent.stop()
-    lanes.released(("nve3",))
+    reorder_buffer.released(("nve3",))

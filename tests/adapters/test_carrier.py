@@ -11,7 +11,7 @@ from controller.nva import Nva
 from controller.southbound import counts, openflow
 from controller.southbound.counts import Counts
 from controller.southbound.framework import ofproto, parser
-from nve.pipeline.rules import Purpose, Table
+from nve.pipeline.rules import PipelineTable, Purpose
 from nve.wire import announcement
 from tests.adapters.test_nva import VM1, VM2, associate, packet_in
 from tests.helpers.nva import confirm, connected
@@ -38,7 +38,7 @@ def redirected(nva: Nva, wires: dict[str, Wire]) -> list[int]:
     moves = [request(nva, "vm1", 10), request(nva, "vm3", 12)]
     confirm(nva, *wires.values())
     for number in moves:
-        nva.decide(partial(nva.authority.depart, number))
+        nva.decide(partial(nva.authority.redirect, number))
     confirm(nva, *wires.values())
     for wire in wires.values():
         wire.sent.clear()
@@ -48,7 +48,7 @@ def redirected(nva: Nva, wires: dict[str, Wire]) -> list[int]:
 def announce_both(nva: Nva, wires: dict[str, Wire]) -> None:
     for of, port in ((VM1, 10), (VM3, 12)):
         (garp,) = announcement.frames(of, "garp")
-        nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, port, garp))
+        nva.packet_came(packet_in(wires["nve3"], PipelineTable.FROM_VM, port, garp))
 
 
 def test_what_is_decided_together_is_told_together(nva: Nva) -> None:
@@ -76,7 +76,7 @@ def test_only_the_latest_of_what_is_decided_together_is_told(nva: Nva) -> None:
     nva.act()
 
     flow_mods = [each for each in wires["nve3"].sent if isinstance(each, parser.OFPFlowMod)]
-    (flood,) = (each for each in flow_mods if each.table_id == Table.FLOOD)
+    (flood,) = (each for each in flow_mods if each.table_id == PipelineTable.FLOOD)
     (instruction,) = flood.instructions
     outputs = (each for each in instruction.actions if isinstance(each, parser.OFPActionOutput))
     assert {10, 12} <= {each.port for each in outputs}
@@ -100,9 +100,9 @@ def test_nothing_overtakes_what_an_nve_was_told_before(nva: Nva) -> None:
     wires = connected(nva)
     redirected(nva, wires)
     (garp,) = announcement.frames(VM1, "garp")
-    nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, 10, garp))
+    nva.packet_came(packet_in(wires["nve3"], PipelineTable.FROM_VM, 10, garp))
     frame = bytes.fromhex(VM1.mac.replace(":", "")) + b"and so on"
-    nva.packet_came(packet_in(wires["nve2"], Table.FORWARD, 11, frame))
+    nva.packet_came(packet_in(wires["nve2"], PipelineTable.FORWARD, 11, frame))
     nva.act()
 
     kinds = [type(each) for each in wires["nve2"].sent]
@@ -120,7 +120,7 @@ def test_an_nve_that_goes_meanwhile_disturbs_nobody(nva: Nva) -> None:
     nva.act()
     confirm(nva, wires["nve1"], wires["nve3"])
 
-    assert {nva.authority.move(number).phase for number in moves} == {"arrived"}
+    assert {nva.authority.move(number).phase for number in moves} == {"activated"}
 
 
 # -- counting what went astray, R3.4 ---------------------------------------------------------------
@@ -156,7 +156,7 @@ def asked(nva: Nva, wire: Wire, number: int, flows: list[Any], then: Any = None)
                 threading.Timer(0.01, then).start()
             return question
 
-    made = Immediate(nva.changed, nva.authority, nva.carrier, nva.trace.records)
+    made = Immediate(nva.changed, nva.authority, nva.sender, nva.trace.records)
     return made.astray(nva.authority.move(number))
 
 
@@ -172,14 +172,14 @@ def test_a_packet_in_flight_is_counted_once_while_its_rules_go(nva: Nva) -> None
     waiting, ending = sorted(
         (
             rule
-            for rule in nva.authority.book.rules("nve1")
+            for rule in nva.authority.desired.rules("nve1")
             if rule.about == VM1.tenant_system and rule.purpose is Purpose.IN_FLIGHT
         ),
-        key=lambda rule: rule.mortal,
+        key=lambda rule: rule.has_timeout,
     )
     others = [
         rule
-        for rule in nva.authority.book.rules("nve1")
+        for rule in nva.authority.desired.rules("nve1")
         if rule.about == VM3.tenant_system and rule.purpose is Purpose.IN_FLIGHT
     ]
     strangers = [flow(rule.cookie, 1000) for rule in others]
@@ -203,7 +203,7 @@ def test_a_rule_that_is_gone_and_not_reported_yet_is_waited_for(
     wire = wires["nve1"]
     (waiting,) = (
         rule
-        for rule in nva.authority.book.rules("nve1")
+        for rule in nva.authority.desired.rules("nve1")
         if rule.about == VM1.tenant_system and rule.purpose is Purpose.IN_FLIGHT
     )
     monkeypatch.setattr(counts, "STATISTICS_TIMEOUT_S", 0.01)
@@ -229,20 +229,20 @@ def test_what_cannot_be_carried_out_keeps_nothing_else(
     wires = connected(nva)
     moves = redirected(nva, wires)
     announce_both(nva, wires)
-    tell = nva.carrier._tell
+    tell = nva.sender._tell
 
     def defective(what: Any) -> None:
         if what.nve == "nve2":
             raise RuntimeError("a defect")
         tell(what)
 
-    monkeypatch.setattr(nva.carrier, "_tell", defective)
+    monkeypatch.setattr(nva.sender, "_tell", defective)
     nva.act()
     confirm(nva, wires["nve1"], wires["nve3"])
 
     assert "a defect" in caplog.text
     assert all(barriers(wires[nve]) == [] for nve in ("nve1", "nve3"))
-    assert {nva.authority.move(number).phase for number in moves} == {"arrived"}
+    assert {nva.authority.move(number).phase for number in moves} == {"activated"}
 
 
 def test_what_cannot_be_told_to_an_nve_is_told_to_the_others(

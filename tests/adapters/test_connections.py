@@ -8,7 +8,7 @@ import pytest
 from controller import nva as nva_module
 from controller.nva import Nva
 from controller.southbound.framework import ofproto, parser
-from nve.pipeline.rules import Table
+from nve.pipeline.rules import PipelineTable
 from tests.helpers.nva import connected, settings
 from tests.helpers.tenants import vteps
 from tests.helpers.wire import Wire
@@ -44,7 +44,7 @@ def test_a_second_switch_does_not_take_the_place_of_one_that_answers(
     assert thief.closed
     assert thief.sent == []
     assert not incumbent.closed
-    assert nva.authority.book.is_connected("nve1")
+    assert nva.authority.desired.is_connected("nve1")
     assert refusals(nva) == {"nve1": 1}
 
 
@@ -53,7 +53,7 @@ def test_what_it_says_meanwhile_is_not_heard(nva: Nva, incumbent: Wire) -> None:
     nva.connected(thief)
     before = len(nva.trace.records)
     bad = parser.OFPPacketIn(
-        thief, table_id=Table.FROM_VM, match=parser.OFPMatch(in_port=10), data=b"bad"
+        thief, table_id=PipelineTable.FROM_VM, match=parser.OFPMatch(in_port=10), data=b"bad"
     )
     nva.packet_came(bad)
     nva.rule_ended(parser.OFPFlowRemoved(thief, cookie=1, reason=0, packet_count=0, byte_count=0))
@@ -87,7 +87,7 @@ def test_an_incumbent_that_is_silent_makes_room(
     assert incumbent.closed
     assert not comes_back.closed
     assert comes_back.sent != []
-    assert nva.authority.book.is_connected("nve1")
+    assert nva.authority.desired.is_connected("nve1")
     assert refusals(nva) == {}
 
 
@@ -97,7 +97,7 @@ def test_an_incumbent_that_ends_makes_room_at_once(nva: Nva, incumbent: Wire) ->
     nva.disconnected(incumbent)
 
     assert comes_back.sent != []
-    assert nva.authority.book.is_connected("nve1")
+    assert nva.authority.desired.is_connected("nve1")
 
 
 def test_a_claimant_that_goes_again_leaves_nothing(nva: Nva, incumbent: Wire) -> None:
@@ -107,7 +107,7 @@ def test_a_claimant_that_goes_again_leaves_nothing(nva: Nva, incumbent: Wire) ->
     answer(nva, incumbent)
     nva.disconnected(incumbent)
 
-    assert not nva.authority.book.is_connected("nve1")
+    assert not nva.authority.desired.is_connected("nve1")
 
 
 def test_only_one_claimant_is_waited_for(nva: Nva, incumbent: Wire) -> None:
@@ -148,8 +148,8 @@ def test_switches_that_are_no_nve_are_counted_and_cannot_fill_the_memory(nva: Nv
 def test_nothing_is_waited_for_from_an_nve_that_is_gone(nva: Nva, incumbent: Wire) -> None:
     nva.disconnected(incumbent)
 
-    assert {nve for nve, _ in nva.carrier._tokens} <= {"nve2", "nve3"}
-    assert {nve for nve, _ in nva.carrier._statistics} <= {"nve2", "nve3"}
+    assert {nve for nve, _ in nva.sender._tokens} <= {"nve2", "nve3"}
+    assert {nve for nve, _ in nva.sender._statistics} <= {"nve2", "nve3"}
 
 
 def test_the_meter_an_nve_has_already_is_no_refusal(nva: Nva, incumbent: Wire) -> None:

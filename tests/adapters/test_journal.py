@@ -13,14 +13,14 @@ from controller.core.directory import Directory
 from controller.core.handover import Handover, PathChange
 from controller.core.move import Move, MoveRequest
 from controller.core.move_fsm import Phase
-from controller.core.snapshot import Change, Place, decode, encode, merged
+from controller.core.snapshot import NveSnapshot, SnapshotChange, decode, encode, merged
 from controller.nva import Nva
 from controller.storage import journal
 from controller.storage.journal import Journal, Unreadable
 from controller.storage.trace import Trace
-from nve.messages import Record
+from nve.messages import TraceRecord
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.pipeline.state import Attachment, Redirect, RemoteEntry, Role
+from nve.pipeline.state import Association, AssociationRole, Redirect, RemoteEntry
 from tests.helpers.nva import confirm, connected, settings
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
@@ -35,19 +35,20 @@ def binding(sequence: int, of: TenantSystem = SYSTEM, nve: str = "nve1") -> Bind
 
 
 CHANGES = {
-    "nothing": Change(),
-    "vms": Change(vms={"vm1": SYSTEM, "blue": NAMESAKE.tenant_system}, vm_mtus={RED: 1430}),
-    "bindings": Change(bindings=(binding(7), binding(1, NAMESAKE.tenant_system))),
-    "places": Change(
+    "nothing": SnapshotChange(),
+    "vms": SnapshotChange(vms={"vm1": SYSTEM, "blue": NAMESAKE.tenant_system}, vm_mtus={RED: 1430}),
+    "bindings": SnapshotChange(bindings=(binding(7), binding(1, NAMESAKE.tenant_system))),
+    "places": SnapshotChange(
         places=(
-            Place("nve1", SYSTEM, Attachment(SYSTEM, VM1.addresses, 10, Role.DEPARTING)),
-            Place("nve2", SYSTEM, remote=RemoteEntry(vteps()["nve1"], 2)),
-            Place("nve3", SYSTEM, remote=RemoteEntry(SIX["nve1"]), redirect=Redirect(None)),
-            Place("nve3", NAMESAKE.tenant_system, redirect=Redirect(SIX["nve1"], idle_s=2)),
-            Place("nve1", OTHER, marker=SIX["nve2"]),
+            NveSnapshot("nve1", SYSTEM, Association(SYSTEM, VM1.addresses, 10,
+            AssociationRole.REDIRECTED)), NveSnapshot("nve2", SYSTEM,
+            remote=RemoteEntry(vteps()["nve1"], 2)), NveSnapshot("nve3", SYSTEM,
+            remote=RemoteEntry(SIX["nve1"]), redirect=Redirect(None)), NveSnapshot("nve3",
+            NAMESAKE.tenant_system, redirect=Redirect(SIX["nve1"], idle_s=2)), NveSnapshot("nve1",
+            OTHER, marker=SIX["nve2"]),
         )
     ),
-    "moves": Change(
+    "moves": SnapshotChange(
         moves=(
             Move(1, MoveRequest("vm1", "nve2", 10, timer_s=3), SYSTEM, "nve1", 5, 9),
             Move(
@@ -57,13 +58,13 @@ CHANGES = {
         ),
         handovers=3,
     ),
-    "paths": Change(
+    "paths": SnapshotChange(
         paths=(
             PathChange(SYSTEM, Handover(3, SYSTEM, "nve2", frozenset({"nve1", "nve3"}), False)),
             PathChange(OTHER, Handover(2, OTHER, "nve3", frozenset(), True)),
         )
     ),
-    "the trace": Change(traced=0),
+    "the trace": SnapshotChange(traced=0),
 }  # fmt: skip
 
 
@@ -75,10 +76,10 @@ def file_of(directory: Path) -> Path:
     return directory / "state" / "journal"
 
 
-def written(directory: Path, *changes: Change) -> Path:
+def written(directory: Path, *changes: SnapshotChange) -> Path:
     kept = opened(directory)
     for change in changes:
-        kept.append(change, Change)
+        kept.append(change, SnapshotChange)
     kept.close()
     return file_of(directory)
 
@@ -89,14 +90,19 @@ def appended(path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_a_change_is_read_as_it_was_written(change: Change) -> None:
+def test_a_change_is_read_as_it_was_written(change: SnapshotChange) -> None:
     assert decode(encode(change)) == change
 
 
 def test_later_changes_replace_parts_of_earlier_ones(tmp_path: Path) -> None:
     first = CHANGES["places"].places
-    gone = Place("nve1", SYSTEM)
-    written(tmp_path, *CHANGES.values(), Change(places=(gone,)), Change(bindings=(binding(8),)))
+    gone = NveSnapshot("nve1", SYSTEM)
+    written(
+        tmp_path,
+        *CHANGES.values(),
+        SnapshotChange(places=(gone,)),
+        SnapshotChange(bindings=(binding(8),)),
+    )
 
     found = opened(tmp_path).before
     assert set(found.places) == {gone, *first[1:]}
@@ -111,7 +117,7 @@ def test_later_changes_replace_parts_of_earlier_ones(tmp_path: Path) -> None:
 
 def test_a_handover_that_is_over_is_forgotten(tmp_path: Path) -> None:
     first, second = CHANGES["paths"].paths
-    written(tmp_path, CHANGES["paths"], Change(paths=(PathChange(SYSTEM, None),)))
+    written(tmp_path, CHANGES["paths"], SnapshotChange(paths=(PathChange(SYSTEM, None),)))
 
     assert opened(tmp_path).before.paths == (second,)
     written(tmp_path, CHANGES["paths"])
@@ -130,7 +136,7 @@ def test_what_version_1_has_written_is_read(tmp_path: Path) -> None:
     appended(path, b'{"places":[%s],"handovers":3}' % place)
 
     entry = RemoteEntry(vteps()["nve1"], 2, kept=True)
-    found = Change(places=(Place("nve2", SYSTEM, remote=entry),), handovers=3)
+    found = SnapshotChange(places=(NveSnapshot("nve2", SYSTEM, remote=entry),), handovers=3)
     assert opened(tmp_path).before == found
     assert b'"version": 2' in path.read_bytes()
     assert opened(tmp_path).before == found
@@ -200,8 +206,8 @@ def test_a_file_that_has_grown_is_written_anew(
     kept = opened(tmp_path)
     sizes = []
     for sequence in range(1, 200):
-        change = Change(bindings=(binding(sequence),))
-        kept.append(change, partial(Change, bindings=change.bindings))
+        change = SnapshotChange(bindings=(binding(sequence),))
+        kept.append(change, partial(SnapshotChange, bindings=change.bindings))
         sizes.append(file_of(tmp_path).stat().st_size)
     kept.close()
 
@@ -225,11 +231,11 @@ def test_a_full_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     kept = opened(tmp_path)
     monkeypatch.setattr(os, "write", lambda file, line: len(line) - 1)
     with pytest.raises(OSError, match="no room for another line"):
-        kept.append(CHANGES["vms"], Change)
+        kept.append(CHANGES["vms"], SnapshotChange)
 
 
 LINE = '{"t_ns": 5, "event": "e", "subject": "s", "details": {"move": 1}}\n'
-RECORD = Record(5, "e", "s", {"move": 1})
+RECORD = TraceRecord(5, "e", "s", {"move": 1})
 
 
 @pytest.mark.parametrize("before_bytes", [None, len(LINE), len(LINE) + 9, 3 * len(LINE)])
@@ -281,8 +287,8 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     assert [line.event for line in second.trace.records][-1] == "nva-restarted"
     assert second.trace.records[:-1] == first.trace.records
     assert list(second.authority.directory) == list(first.authority.directory)
-    for nve in second.authority.book:
-        assert second.authority.book.rules(nve) == first.authority.book.rules(nve)
+    for nve in second.authority.desired:
+        assert second.authority.desired.rules(nve) == first.authority.desired.rules(nve)
     (move,) = second.authority.moves
     assert move.phase is Phase.PREPARING
     confirm(second, *connected(second).values())
@@ -305,7 +311,7 @@ def test_the_trace_has_what_was_decided_when_the_nva_was_killed(
         raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(first.carrier, "carry_out", killed)
+        patched.setattr(first.sender, "carry_out", killed)
         with pytest.raises(Killed):
             associated(first)
     second = Nva(wanted)
@@ -327,13 +333,17 @@ def test_the_trace_has_what_was_decided_when_the_nva_was_killed(
 @pytest.mark.parametrize(
     "stranger",
     [
-        Change(places=(Place("nve9", SYSTEM),)),
-        Change(paths=(PathChange(SYSTEM, Handover(1, SYSTEM, "nve9", frozenset(), True)),)),
-        Change(paths=(PathChange(SYSTEM, Handover(1, SYSTEM, "nve1", frozenset({"nve9"}), True)),)),
+        SnapshotChange(places=(NveSnapshot("nve9", SYSTEM),)),
+        SnapshotChange(paths=(PathChange(SYSTEM, Handover(1, SYSTEM, "nve9", frozenset(), True)),)),
+        SnapshotChange(
+            paths=(PathChange(SYSTEM, Handover(1, SYSTEM, "nve1", frozenset({"nve9"}), True)),)
+        ),
     ],
     ids=["place", "destination", "edge"],
 )
-def test_a_state_that_speaks_of_other_nves_is_refused(tmp_path: Path, stranger: Change) -> None:
+def test_a_state_that_speaks_of_other_nves_is_refused(
+    tmp_path: Path, stranger: SnapshotChange
+) -> None:
     """The header could be right, and the rest nonsense."""
     wanted = settings(tmp_path)
     path = tmp_path / "state" / "journal"
@@ -348,5 +358,7 @@ def test_a_state_that_speaks_of_other_nves_is_refused(tmp_path: Path, stranger: 
 
 def test_addresses_of_either_family_are_told_apart() -> None:
     addresses: frozenset[IPAddress] = VM1.addresses
-    (found,) = decode(encode(Change(bindings=(replace(binding(1), addresses=addresses),)))).bindings
+    (found,) = decode(
+        encode(SnapshotChange(bindings=(replace(binding(1), addresses=addresses),)))
+    ).bindings
     assert found.addresses == addresses

@@ -7,7 +7,7 @@ import pytest
 from controller.nva import Nva
 from controller.southbound import openflow
 from controller.southbound.framework import ofproto, parser
-from nve.pipeline.rules import VXLAN_PORT, Meter, Report, Rule
+from nve.pipeline.rules import VXLAN_PORT, Meter, ReportAction, Rule
 from tests.adapters.test_nva import associate
 from tests.helpers.nva import answer_statistics, confirm, connected
 from tests.helpers.tenants import vm
@@ -61,7 +61,7 @@ def test_a_meter_limits_packets_and_counts() -> None:
 
 
 def test_a_report_goes_through_its_meter_first() -> None:
-    rule = Rule(2, 20, (), (Report(meter=Meter(20, 100, 50)),), "report")  # type: ignore[arg-type]
+    rule = Rule(2, 20, (), (ReportAction(meter=Meter(20, 100, 50)),), "report")  # type: ignore[arg-type]
     metered, applied = openflow.add(None, rule).instructions
 
     assert metered.meter_id == 20
@@ -99,7 +99,7 @@ def test_a_port_that_goes_takes_its_meters_and_leaves_their_counts(nva: Nva) -> 
     wires = connected(nva)
     associate(nva, VM1, PORT)
     wire = wires["nve1"]
-    nva.authority.book.detach("nve1", VM1.tenant_system)
+    nva.authority.desired.de_associate("nve1", VM1.tenant_system)
     nva.decide(nva.authority.forget_entries)
     question, *_, barrier = [each for each in wire.sent if not uses(each)][-4:]
 
@@ -107,7 +107,7 @@ def test_a_port_that_goes_takes_its_meters_and_leaves_their_counts(nva: Nva) -> 
     assert set(meters_told(wire, ofproto.OFPMC_DELETE)) == OF_PORT
     assert isinstance(barrier, parser.OFPBarrierRequest)
     answer_meters(nva, wire, {20: 7, 21: 0, 22: 100})
-    (found,) = nva.authority.tally.drops.total({}, {})
+    (found,) = nva.authority.violations.drops.total({}, {})
     reason, packets = found
     assert (reason.nve, reason.port, reason.what, packets) == (
         "nve1", PORT, "rate-limited-report", 7,

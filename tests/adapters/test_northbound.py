@@ -8,7 +8,7 @@ from werkzeug.test import Client, TestResponse
 from controller.northbound.api import MAX_REQUEST_BYTES, Northbound
 from controller.nva import Nva
 from controller.southbound.framework import parser
-from nve.pipeline.rules import Table
+from nve.pipeline.rules import PipelineTable
 from nve.wire import announcement
 from tests.helpers.nva import TOKEN, confirm
 from tests.helpers.tenants import vm
@@ -51,7 +51,7 @@ def everything(nva: Nva) -> object:
     return (
         list(authority.directory),
         [(move.number, move.phase) for move in authority.moves],
-        {nve: authority.book.rules(nve) for nve in authority.book},
+        {nve: authority.desired.rules(nve) for nve in authority.desired},
     )
 
 
@@ -94,7 +94,7 @@ def test_a_move_from_request_to_release(client: Client, nva: Nva, wires: dict[st
     asked = ask(client, "POST", "moves", json=MOVE)
     assert asked.status_code == 201
     assert asked.get_json()["phase"] == "preparing"
-    for verb, phase in (("depart", "redirecting"), ("activate", "arrived")):
+    for verb, phase in (("redirect", "redirecting"), ("activate", "activated")):
         confirm(nva, *wires.values())
         assert ask(client, "POST", f"moves/1/{verb}").get_json()["phase"] == phase
 
@@ -110,7 +110,7 @@ def test_a_move_can_be_cancelled(client: Client) -> None:
     ask(client, "POST", "associations", json=ASSOCIATION)
     ask(client, "POST", "moves", json=MOVE)
 
-    assert ask(client, "POST", "moves/1/cancel").get_json()["phase"] == "rolled-back"
+    assert ask(client, "POST", "moves/1/roll-back").get_json()["phase"] == "rolled-back"
 
 
 def test_rules_are_shown_in_the_order_of_the_pipeline(client: Client) -> None:
@@ -139,7 +139,7 @@ def test_what_peers_did_wrong_is_counted_by_port(
     nva.packet_came(
         parser.OFPPacketIn(
             wires["nve1"],
-            table_id=Table.FROM_VM,
+            table_id=PipelineTable.FROM_VM,
             match=parser.OFPMatch(in_port=10),
             data=forged,
         )
@@ -258,8 +258,12 @@ def test_a_malformed_request_is_refused_and_changes_nothing(
         ("GET", "nves/nve9/rules", "no 'nve9' here, or it is not connected"),
         ("GET", "nves/nve9/counters", "no 'nve9' here, or it is not connected"),
         ("GET", "moves/9", "there is no move number 9"),
-        ("POST", "moves/9/depart", "there is no move number 9"),
-        ("POST", "moves/1/hurry", "a move can be told to depart, activate, cancel, not to hurry"),
+        ("POST", "moves/9/redirect", "there is no move number 9"),
+        (
+            "POST",
+            "moves/1/hurry",
+            "a move can be told to redirect, activate, roll-back, not to hurry",
+        ),
         ("DELETE", "associations/nve1/vm9", "no VM 'vm9' here"),
         ("DELETE", "associations/nve9/vm1", "no NVE 'nve9' here"),
     ],
@@ -325,7 +329,7 @@ def test_a_step_out_of_turn_is_a_conflict(client: Client) -> None:
     response = ask(client, "POST", "moves/1/activate")
 
     assert response.status_code == 409
-    assert "a move that is preparing cannot take the event vm-arrived" in error(response)
+    assert "a move that is preparing cannot take the event activated" in error(response)
 
 
 def test_waiting_in_vain_ends_with_a_sentence(client: Client) -> None:

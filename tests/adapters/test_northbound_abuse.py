@@ -174,7 +174,7 @@ def test_who_says_it_twice_has_said_it_once(server: Nva, wires: dict[str, Wire])
     steps = [
         ("associations", ASSOCIATION, 201),
         ("moves", MOVE, 201),
-        ("moves/1/depart", None, 200),
+        ("moves/1/redirect", None, 200),
         ("moves/1/activate", None, 200),
     ]
     for path, body, accepted in steps:

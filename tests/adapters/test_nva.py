@@ -12,7 +12,7 @@ from controller.nva import Nva
 from controller.southbound import openflow
 from controller.southbound.framework import ofproto, parser
 from nve.model import VmSpec
-from nve.pipeline.rules import VXLAN_PORT, Rule, Table
+from nve.pipeline.rules import VXLAN_PORT, PipelineTable, Rule
 from nve.pipeline.state import RemoteEntry
 from nve.wire import announcement
 from tests.helpers.nva import answer_statistics, confirm, connected, settings
@@ -52,7 +52,7 @@ def test_an_nve_that_connects_is_told_all_rules_and_then_asked_what_else_it_hold
 
     *told, asked = wire.sent
     rules = [each for each in told if isinstance(each, parser.OFPFlowMod)]
-    wanted = {rule.cookie for rule in nva.authority.book.rules("nve1")}
+    wanted = {rule.cookie for rule in nva.authority.desired.rules("nve1")}
     assert {rule.cookie for rule in rules} == wanted
     assert [rule.table_id for rule in rules] == sorted((r.table_id for r in rules), reverse=True)
     assert isinstance(asked, parser.OFPFlowStatsRequest)
@@ -65,7 +65,7 @@ def test_what_an_nve_holds_from_before_is_removed_then_it_confirms(nva: Nva) -> 
     stale = parser.OFPFlowStats(
         table_id=4, priority=10, cookie=4711, match=parser.OFPMatch(metadata=1)
     )
-    kept = [as_found(rule) for rule in nva.authority.book.rules("nve1")]
+    kept = [as_found(rule) for rule in nva.authority.desired.rules("nve1")]
     answer_statistics(nva, wire, kept, more=True)
     assert removed(wire) == []
     answer_statistics(nva, wire, [stale])
@@ -78,10 +78,10 @@ def test_a_rule_told_while_an_nve_is_being_asked_is_not_taken_for_an_old_one(nva
     """The answer shows the rule as it was before; meanwhile the NVA has come to want it again."""
     wire = Wire(1)
     nva.connected(wire)
-    book = nva.authority.book
-    book.set_remote("nve1", VM2.tenant_system, RemoteEntry(vteps()["nve2"]))
+    desired = nva.authority.desired
+    desired.set_remote("nve1", VM2.tenant_system, RemoteEntry(vteps()["nve2"]))
     nva.decide(nva.authority.tick)
-    (entry,) = (rule for rule in book.rules("nve1") if rule.about == VM2.tenant_system)
+    (entry,) = (rule for rule in desired.rules("nve1") if rule.about == VM2.tenant_system)
 
     answer_statistics(nva, wire, [as_found(entry)])
 
@@ -100,11 +100,11 @@ def test_every_change_is_followed_by_a_barrier_and_confirmed_by_its_reply(nva: N
     wires = connected(nva)
     associate(nva, VM1, 10)
     assert isinstance(wires["nve1"].sent[-1], parser.OFPBarrierRequest)
-    assert set(nva.authority.book.pending(nva.authority.book)) >= {"nve1"}
+    assert set(nva.authority.desired.pending(nva.authority.desired)) >= {"nve1"}
 
     confirm(nva, *wires.values())
 
-    assert nva.authority.book.pending(nva.authority.book) == {}
+    assert nva.authority.desired.pending(nva.authority.desired) == {}
 
 
 def test_an_nve_that_is_gone_is_told_nothing(nva: Nva) -> None:
@@ -122,10 +122,10 @@ def test_an_old_connection_that_ends_late_does_not_end_the_new_one(nva: Nva) -> 
     nva.connected(new)
     nva.disconnected(old)
 
-    assert nva.authority.book.is_connected("nve1")
+    assert nva.authority.desired.is_connected("nve1")
 
 
-def packet_in(wire: Wire, table: Table, port: int, frame: bytes) -> Any:
+def packet_in(wire: Wire, table: PipelineTable, port: int, frame: bytes) -> Any:
     return parser.OFPPacketIn(
         wire, table_id=int(table), match=parser.OFPMatch(in_port=port), data=frame
     )
@@ -142,11 +142,11 @@ def test_a_frame_without_an_entry_is_sent_on_once_there_is_one(tmp_path: Path) -
     wire.sent.clear()
     frame = bytes.fromhex(VM2.mac.replace(":", "")) + b"and so on"
 
-    nva.packet_came(packet_in(wire, Table.FORWARD, 10, frame))
+    nva.packet_came(packet_in(wire, PipelineTable.FORWARD, 10, frame))
     nva.act()
 
     entry, barrier, again = wire.sent
-    assert (entry.table_id, entry.hard_timeout) == (Table.FORWARD, 2)
+    assert (entry.table_id, entry.hard_timeout) == (PipelineTable.FORWARD, 2)
     assert isinstance(barrier, parser.OFPBarrierRequest)
     assert again.data == frame
     assert again.actions[-1].port == VXLAN_PORT
@@ -163,12 +163,12 @@ def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
         lambda now_ns: authority.request_move(MoveRequest("vm1", "nve3", 10, idle_s=2), now_ns)
     )
     confirm(nva, *wires.values())
-    nva.decide(lambda now_ns: authority.depart(move.number, now_ns))
+    nva.decide(lambda now_ns: authority.redirect(move.number, now_ns))
     confirm(nva, *wires.values())
     assert move.phase is Phase.REDIRECTED
 
     (garp,) = announcement.frames(VM1, "garp")
-    nva.packet_came(packet_in(wires["nve3"], Table.FROM_VM, 10, garp))
+    nva.packet_came(packet_in(wires["nve3"], PipelineTable.FROM_VM, 10, garp))
     nva.act()
 
     binding = authority.directory.find(VM1.tenant_system)

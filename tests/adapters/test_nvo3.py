@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 
 from controller.core.move_fsm import Phase
-from experiments.overlays import Refused, Relocation
+from experiments.overlays import MoveRefused, OverlayMove
 from experiments.overlays.nvo3 import overlay as overlay_module
 from experiments.overlays.nvo3.nva import NvaAway, NvaError
 from experiments.overlays.nvo3.overlay import Nvo3
-from experiments.scenario.schema import Overlay
+from experiments.scenario.schema import OverlaySpec
 from nve.model import vni
 from nve.pipeline.flow_dump import Row, words
-from nve.pipeline.rules import Purpose, Rule, Table, Tunnel
+from nve.pipeline.rules import PipelineTable, Purpose, Rule, Tunnel
 from tests.helpers.lab import vm_spec
 
-MOVE = Relocation(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
+MOVE = OverlayMove(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
 
 
 @pytest.fixture(autouse=True)
@@ -76,15 +76,17 @@ class FakeNva:
             return line
         _, which, verb = path.split("/")
         phases = {
-            "depart": Phase.REDIRECTED, "activate": Phase.ARRIVED, "cancel": Phase.ROLLED_BACK,
-        }  # fmt: skip
+            "redirect": Phase.REDIRECTED,
+            "activate": Phase.ACTIVATED,
+            "roll-back": Phase.ROLLED_BACK,
+        }
         self.moves[int(which) - 1]["phase"] = phases[verb]
         return None
 
 
 def overlay(nva: FakeNva) -> Nvo3:
     nowhere: Any = SimpleNamespace(session=SimpleNamespace(directory=Path("/nonexistent")))
-    made = Nvo3(nowhere, Overlay.model_validate({}), "os-ken")
+    made = Nvo3(nowhere, OverlaySpec.model_validate({}), "os-ken")
     made.nva = nva  # type: ignore[assignment]
     return made
 
@@ -98,17 +100,17 @@ def test_a_move_is_asked_for_once_whether_the_nva_had_heard_it_or_not(dies: str)
 
 
 @pytest.mark.parametrize("dies", ["", "before", "after"])
-@pytest.mark.parametrize("verb", ["depart", "activate", "cancel"])
+@pytest.mark.parametrize("verb", ["redirect", "activate", "roll-back"])
 def test_a_move_is_taken_on_once_whether_the_nva_had_heard_it_or_not(verb: str, dies: str) -> None:
     nva = FakeNva("", dies)
     made = overlay(nva)
     made.prepare(MOVE, patience_s=5)
     match verb:
-        case "depart":
-            made.switch_over(MOVE, patience_s=5)
+        case "redirect":
+            made.redirect(MOVE, patience_s=5)
         case "activate":
-            made.arrive(MOVE, patience_s=5, announced=False)
-        case "cancel":
+            made.activate(MOVE, patience_s=5, announced=False)
+        case "roll-back":
             made.roll_back(MOVE, patience_s=5)
 
     assert nva.heard == ["moves", f"moves/1/{verb}"]
@@ -139,7 +141,7 @@ def test_patience_ends() -> None:
 def test_a_refusal_is_a_refusal() -> None:
     nva = FakeNva()
     nva.refuses = 2
-    with pytest.raises(Refused, match="no"):
+    with pytest.raises(MoveRefused, match="no"):
         overlay(nva).prepare(MOVE, patience_s=5)
 
 
@@ -165,7 +167,7 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
 
 def entry(to: int) -> Rule:
     tunnel = Tunnel(vni(5000), IPv4Address(f"10.1.0.{to}"))
-    return Rule(Table.FORWARD, 10, (), (tunnel,), Purpose.FORWARD)
+    return Rule(PipelineTable.FORWARD, 10, (), (tunnel,), Purpose.FORWARD)
 
 
 def told(*rules: Rule) -> list[dict[str, Any]]:

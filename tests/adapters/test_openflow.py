@@ -12,20 +12,20 @@ from nve.pipeline.compiler import compile_nve
 from nve.pipeline.rules import (
     VXLAN_PORT,
     Aim,
-    Change,
     CheckLarger,
     Encapsulate,
     GoTo,
     Output,
+    PipelineTable,
     Purpose,
-    Report,
+    ReportAction,
     Rule,
+    RuleChange,
     SetVirtualNetwork,
-    Table,
     Tunnel,
     match,
 )
-from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.state import Association, AssociationRole, NveState, Redirect, RemoteEntry
 from tests.helpers.tenants import BLUE, RED, vm
 from tests.helpers.wire import Wire
 
@@ -62,7 +62,7 @@ def test_a_tunnel_sets_vni_and_destination_and_leaves(
     to: Vtep, destination: tuple[str, str], hairpin: bool, port: int
 ) -> None:
     """A packet in flight goes back to the port that it came from."""
-    rule = Rule(Table.FORWARD, 10, TENANT, (Tunnel(RED, to, hairpin),), Purpose.FORWARD)
+    rule = Rule(PipelineTable.FORWARD, 10, TENANT, (Tunnel(RED, to, hairpin),), Purpose.FORWARD)
 
     (instruction,) = in_json(openflow.add(None, rule))["instructions"]
     actions = instruction["OFPInstructionActions"]["actions"]
@@ -83,7 +83,7 @@ def _field(action: dict[str, Any]) -> tuple[str, Any]:
 
 def test_a_rule_is_added_with_all_that_it_is() -> None:
     rule = Rule(
-        Table.FROM_TUNNEL,
+        PipelineTable.FROM_TUNNEL,
         31,
         TENANT,
         (Output(10),),
@@ -104,37 +104,39 @@ def test_a_rule_is_added_with_all_that_it_is() -> None:
 
 
 def test_a_rule_that_need_not_say_when_it_goes_does_not() -> None:
-    assert openflow.add(None, Rule(Table.FLOOD, 1, (), (), Purpose.FLOOD)).flags == 0
+    assert openflow.add(None, Rule(PipelineTable.FLOOD, 1, (), (), Purpose.FLOOD)).flags == 0
 
 
 def test_a_rule_without_actions_is_a_drop() -> None:
-    read = on_the_wire(openflow.add(None, Rule(Table.GUARD, 0, (), (), Purpose.SPOOFED)))
+    read = on_the_wire(openflow.add(None, Rule(PipelineTable.GUARD, 0, (), (), Purpose.SPOOFED)))
 
     assert read.instructions == []
 
 
 def test_a_frame_is_classified_and_sent_on() -> None:
-    actions = (SetVirtualNetwork(RED), GoTo(Table.GUARD))
-    rule = Rule(Table.CLASSIFY, 30, match(in_port=10), actions, Purpose.ADMIT)
+    actions = (SetVirtualNetwork(RED), GoTo(PipelineTable.GUARD))
+    rule = Rule(PipelineTable.CLASSIFY, 30, match(in_port=10), actions, Purpose.ADMIT)
 
     write, goto = on_the_wire(openflow.add(None, rule)).instructions
 
     assert (write.metadata, write.metadata_mask) == (RED, 2**64 - 1)
-    assert goto.table_id == Table.GUARD
+    assert goto.table_id == PipelineTable.GUARD
 
 
 def test_outputs_are_applied_before_the_frame_goes_on() -> None:
     """OpenFlow carries instructions out by kind, not in the order of a list; so are they listed."""
-    rule = Rule(Table.FLOOD, 1, (), (GoTo(Table.FLOOD_LOCAL), Output(10)), Purpose.FLOOD)
+    rule = Rule(
+        PipelineTable.FLOOD, 1, (), (GoTo(PipelineTable.FLOOD_LOCAL), Output(10)), Purpose.FLOOD
+    )
 
     apply, goto = on_the_wire(openflow.add(None, rule)).instructions
 
     assert [action.port for action in apply.actions] == [10]
-    assert goto.table_id == Table.FLOOD_LOCAL
+    assert goto.table_id == PipelineTable.FLOOD_LOCAL
 
 
 def test_a_report_is_the_whole_frame() -> None:
-    rule = Rule(Table.FORWARD, 1, (), (Report(),), Purpose.MISS)
+    rule = Rule(PipelineTable.FORWARD, 1, (), (ReportAction(),), Purpose.MISS)
 
     (apply,) = on_the_wire(openflow.add(None, rule)).instructions
     (output,) = apply.actions
@@ -144,7 +146,9 @@ def test_a_report_is_the_whole_frame() -> None:
 
 def test_a_masked_match_keeps_its_mask() -> None:
     group = match(eth_dst="01:00:00:00:00:00/01:00:00:00:00:00")
-    read = on_the_wire(openflow.add(None, Rule(Table.FROM_VM, 10, group, (), Purpose.FLOOD)))
+    read = on_the_wire(
+        openflow.add(None, Rule(PipelineTable.FROM_VM, 10, group, (), Purpose.FLOOD))
+    )
 
     assert fields(read) == {"eth_dst": ("01:00:00:00:00:00", "01:00:00:00:00:00")}
 
@@ -152,25 +156,27 @@ def test_a_masked_match_keeps_its_mask() -> None:
 @pytest.mark.shows("R3.5")
 def test_a_rule_is_removed_strictly() -> None:
     """This rule and no other."""
-    read = on_the_wire(openflow.remove(None, Rule(Table.FORWARD, 10, TENANT, (), Purpose.FORWARD)))
+    read = on_the_wire(
+        openflow.remove(None, Rule(PipelineTable.FORWARD, 10, TENANT, (), Purpose.FORWARD))
+    )
 
     assert read.command == ofproto.OFPFC_DELETE_STRICT
-    assert (read.table_id, read.priority) == (Table.FORWARD, 10)
+    assert (read.table_id, read.priority) == (PipelineTable.FORWARD, 10)
     assert (read.out_port, read.out_group) == (ofproto.OFPP_ANY, ofproto.OFPG_ANY)
     assert fields(read) == {"metadata": RED, "eth_dst": "02:00:00:00:00:01"}
 
 
 def test_a_change_is_told_in_one_piece() -> None:
     """The same octets as message by message, also when they have been remembered."""
-    new = [Rule(Table.FORWARD, n, TENANT, (Output(n),), Purpose.DELIVER) for n in (11, 10)]
-    old = Rule(Table.FORWARD, 9, TENANT, (), Purpose.FORWARD)
+    new = [Rule(PipelineTable.FORWARD, n, TENANT, (Output(n),), Purpose.DELIVER) for n in (11, 10)]
+    old = Rule(PipelineTable.FORWARD, 9, TENANT, (), Purpose.FORWARD)
     messages = [*(openflow.add(None, rule) for rule in new), openflow.remove(None, old)]
     for message in messages:
         message.xid = 0
     expected = b"".join(map(Wire().octets, messages))
 
     for _ in range(2):
-        assert openflow.told([Change(tuple(new), (old,))]) == expected
+        assert openflow.told([RuleChange(tuple(new), (old,))]) == expected
 
 
 def test_a_flow_that_was_found_is_removed_only_if_it_is_still_the_same() -> None:
@@ -204,8 +210,8 @@ def test_a_frame_of_the_nvas_own_goes_through_a_tunnel() -> None:
 
 def test_a_check_for_length_is_open_vswitchs_own_action() -> None:
     """check_pkt_larger(1464)->NXM_NX_REG0[0]: the tunnel's MTU, and an Ethernet header."""
-    actions = (Aim(RED, V4), CheckLarger(1450), GoTo(Table.FIT))
-    rule = Rule(Table.FORWARD, 10, TENANT, actions, Purpose.FORWARD)
+    actions = (Aim(RED, V4), CheckLarger(1450), GoTo(PipelineTable.FIT))
+    rule = Rule(PipelineTable.FORWARD, 10, TENANT, actions, Purpose.FORWARD)
 
     octets = Wire().octets(openflow.add(None, rule))
 
@@ -213,12 +219,12 @@ def test_a_check_for_length_is_open_vswitchs_own_action() -> None:
     assert check in octets.hex()
     apply, goto = on_the_wire(openflow.add(None, rule)).instructions
     assert len(apply.actions) == 3
-    assert goto.table_id == Table.FIT
+    assert goto.table_id == PipelineTable.FIT
 
 
 def test_a_report_may_be_the_beginning_of_a_frame() -> None:
     big = match(in_port=10, reg0=1)
-    rule = Rule(Table.FIT, 40, big, (Report(1246),), Purpose.TOO_BIG)
+    rule = Rule(PipelineTable.FIT, 40, big, (ReportAction(1246),), Purpose.TOO_BIG)
     read = on_the_wire(openflow.add(None, rule))
 
     (apply,) = read.instructions
@@ -246,13 +252,18 @@ def everything(family: type[IPv4Address] | type[IPv6Address]) -> list[Rule]:
         (V4 + number if family is IPv4Address else V6 + number) for number in range(3)
     )
     vms = [vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1"), vm("vm3", 3, "nve1"), vm("b", 1, "x", BLUE)]
-    roles = [Role.ACTIVE, Role.DEPARTING, Role.PRE_ASSOCIATED, Role.ACTIVE]
+    roles = [
+        AssociationRole.ACTIVE,
+        AssociationRole.REDIRECTED,
+        AssociationRole.PRE_ASSOCIATED,
+        AssociationRole.ACTIVE,
+    ]
     far = [vm("far", 8, "nve2"), vm("old", 9, "nve2")]
     state = NveState(
         vtep=here,
         peers=frozenset({peer, third}),
-        attachments={
-            each.tenant_system: Attachment(each.tenant_system, each.addresses, 10 + number, role)
+        associations={
+            each.tenant_system: Association(each.tenant_system, each.addresses, 10 + number, role)
             for number, (each, role) in enumerate(zip(vms, roles, strict=True))
         },
         remotes={
@@ -313,7 +324,7 @@ def _expected(rule: Rule) -> list[object]:
                 found.append(int(vni))
             case Output(port):
                 found.append(port)
-            case Report():
+            case ReportAction():
                 found.append(ofproto.OFPP_CONTROLLER)
             case Aim(vni, to):
                 found += [Vni(vni), str(to)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nve.hypervisor.realtime import urgent
+from nve.hypervisor.realtime import realtime_priority
 
 USUAL_S = sys.getswitchinterval()
 
@@ -26,14 +26,14 @@ def test_a_thread_has_its_priority_in_the_block_and_its_children_have_it_not(
     asked: list[int],
 ) -> None:
     usual = os.sched_getscheduler(0)
-    with urgent():
+    with realtime_priority():
         assert asked == [os.SCHED_FIFO | os.SCHED_RESET_ON_FORK]
         assert sys.getswitchinterval() < USUAL_S
     assert asked[1:] == [usual]
 
 
 def test_it_ends_with_the_block_however_that_ends(asked: list[int]) -> None:
-    with pytest.raises(RuntimeError), urgent():
+    with pytest.raises(RuntimeError), realtime_priority():
         raise RuntimeError("the move has failed")
     assert len(asked) == 2
 
@@ -42,14 +42,14 @@ def test_the_last_of_several_threads_gives_the_interpreter_back(asked: list[int]
     begun, may_end = threading.Event(), threading.Event()
 
     def another() -> None:
-        with urgent():
+        with realtime_priority():
             begun.set()
             may_end.wait(10)
 
     thread = threading.Thread(target=another)
     thread.start()
     begun.wait(10)
-    with urgent():
+    with realtime_priority():
         pass
     assert sys.getswitchinterval() < USUAL_S
     may_end.set()
@@ -64,5 +64,5 @@ def test_where_root_may_not_it_goes_on_as_it_is(
             raise PermissionError
 
     monkeypatch.setattr(os, "sched_setscheduler", refuses)
-    with urgent():
+    with realtime_priority():
         assert sys.getswitchinterval() < USUAL_S

@@ -30,7 +30,7 @@ def push() -> Fabric:
 
 
 def rules_of(at: Fabric) -> dict[str, frozenset[Rule]]:
-    return {nve: at.authority.book.rules(nve) for nve in at.nves}
+    return {nve: at.authority.desired.rules(nve) for nve in at.nves}
 
 
 def state_of(at: Fabric) -> object:
@@ -51,7 +51,7 @@ def phase_of(move: Move) -> Phase:
 def redirected(at: Fabric, vm_name: str = "vm1", to: str = "nve3", how: str = "tunnel") -> Move:
     move = at.request_move(vm_name, to, how)
     at.settle()
-    at.depart(move)
+    at.redirect(move)
     at.settle()
     assert phase_of(move) is Phase.REDIRECTED
     return move

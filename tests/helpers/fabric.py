@@ -33,17 +33,25 @@ from nve.messages import (
     Order,
     RarpSent,
     Reconcile,
-    Record,
     Report,
     RuleEnded,
     Signalled,
     Tell,
+    TraceRecord,
 )
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline.compiler import ARP, NEIGHBOUR_SOLICITATION, RARP
-from nve.pipeline.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, Verdict, evaluate
-from nve.pipeline.rules import AGENT_PORT, FIRST_VM_PORT, VXLAN_PORT, FieldValue, Match, Rule, Table
-from nve.wire.end_marker import COPIES, ETHERTYPE, EVERYBODY, Kind, Signal, agent_mac
+from nve.pipeline.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, PacketVerdict, evaluate
+from nve.pipeline.rules import (
+    AGENT_PORT,
+    FIRST_VM_PORT,
+    VXLAN_PORT,
+    FieldValue,
+    Match,
+    PipelineTable,
+    Rule,
+)
+from nve.wire.end_marker import COPIES, ETHERTYPE, EVERYBODY, MarkerKind, Signal, agent_mac
 from tests.helpers.frames import encapsulated, entering
 
 SECOND_NS = 1_000_000_000
@@ -86,18 +94,18 @@ class FakeNve:
 
     name: str
     vtep: Vtep
-    rules: dict[tuple[Table, int, Match], Rule] = field(default_factory=dict)
+    rules: dict[tuple[PipelineTable, int, Match], Rule] = field(default_factory=dict)
     down: deque[Instruction] = field(default_factory=deque)
     up: deque[Message] = field(default_factory=deque)
     lost: set[Direction] = field(default_factory=set)
     connected: bool = False
-    _judged: dict[frozenset[tuple[str, FieldValue]], Verdict] = field(default_factory=dict)
+    _judged: dict[frozenset[tuple[str, FieldValue]], PacketVerdict] = field(default_factory=dict)
     """Verdicts of the rules as they are; after a change at one NVE, the others' still hold."""
 
     def holds(self) -> frozenset[Rule]:
         return frozenset(self.rules.values())
 
-    def judge(self, frame: Frame) -> Verdict:
+    def judge(self, frame: Frame) -> PacketVerdict:
         """What the switch does with a frame that has come in."""
         seen = frozenset(frame.items())
         if seen not in self._judged:
@@ -157,7 +165,7 @@ class Fabric:
         self.where: dict[str, str] = {}
         """Where each VM really runs, which is for the orchestrator to say."""
         self.now_ns = 0
-        self.trace: list[Record] = []
+        self.trace: list[TraceRecord] = []
         self.answered: list[AnswerArp | AnswerRarp | AnswerSolicitation] = []
         self.emitted: list[Emit] = []
         self.orders: list[tuple[str, Signal]] = []
@@ -213,8 +221,8 @@ class Fabric:
         request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s=2, deadline_s=deadline_s)
         return self.ask(self.authority.request_move, request)
 
-    def depart(self, move: Move) -> None:
-        self.ask(self.authority.depart, move.number)
+    def redirect(self, move: Move) -> None:
+        self.ask(self.authority.redirect, move.number)
 
     def activate(self, move: Move) -> None:
         """The VM runs at the destination, and the orchestrator says so."""
@@ -225,12 +233,12 @@ class Fabric:
         """A whole move, everything delivered at once and all time-outs come."""
         move = self.request_move(vm, to, in_flight)
         self.settle()
-        self.depart(move)
+        self.redirect(move)
         self.settle()
         self.activate(move)
         self.settle()
         self.expire_all()
-        self.ask(self.authority.dissociate, vm, move.source)
+        self.ask(self.authority.de_associate, vm, move.source)
         self.settle()
         return move
 
@@ -305,7 +313,7 @@ class Fabric:
 
     # -- time --------------------------------------------------------------------------------------
 
-    def mortal(self) -> list[tuple[str, Rule]]:
+    def has_timeout(self) -> list[tuple[str, Rule]]:
         """The rules with a time-out, in a stable order."""
         found = [
             (name, rule)
@@ -321,23 +329,23 @@ class Fabric:
 
     def expire_all(self) -> None:
         """Long silence: every time-out comes, and is dealt with."""
-        while found := self.mortal():
+        while found := self.has_timeout():
             self.expire(*found[0])
             self.settle()
 
     # -- frames ------------------------------------------------------------------------------------
 
-    def judge(self, frame: Frame, at: str) -> Verdict:
+    def judge(self, frame: Frame, at: str) -> PacketVerdict:
         """What one NVE does with a frame that has come in."""
         return self.nves[at].judge(frame)
 
-    def way(self, frame: Frame, at: str) -> list[tuple[str, Verdict]]:
+    def way(self, frame: Frame, at: str) -> list[tuple[str, PacketVerdict]]:
         """The NVEs that a frame visits, in order, and the verdict of each.
 
         Raises ForwardingLoop as `nve.pipeline.evaluator.deliveries` does.
         """
         names = {node.vtep: name for name, node in self.nves.items()}
-        found: list[tuple[str, Verdict]] = []
+        found: list[tuple[str, PacketVerdict]] = []
         to_visit = [(at, frame, 0)]
         while to_visit:
             name, seen, hops = to_visit.pop(0)
@@ -354,11 +362,11 @@ class Fabric:
         """Where a frame ends up, over all NVEs."""
         return tuple((nve, port) for nve, seen in self.way(frame, at) for port in seen.ports)
 
-    def send(self, vm: str, frame: Frame) -> Verdict:
+    def send(self, vm: str, frame: Frame) -> PacketVerdict:
         """A VM sends a frame where it runs; a report to the NVA goes on its way."""
         return self.send_from(self.where[vm], self.port(vm), frame)
 
-    def send_from(self, nve: str, port: int, frame: Frame) -> Verdict:
+    def send_from(self, nve: str, port: int, frame: Frame) -> PacketVerdict:
         frame = entering(frame, port)
         verdict = self.judge(frame, nve)
         if verdict.reported and self.nves[nve].connected:
@@ -369,10 +377,10 @@ class Fabric:
     # -- inside ------------------------------------------------------------------------------------
 
     def _send_down(self, effect: Effect) -> None:
-        if not isinstance(effect, Record):
+        if not isinstance(effect, TraceRecord):
             assert self.nves[effect.nve].connected, f"nobody is there to hear {effect}"
         match effect:
-            case Record():
+            case TraceRecord():
                 self.trace.append(effect)
             case Tell(nve, change, token):
                 added, removed = map(Add, change.added), map(Remove, change.removed)
@@ -406,13 +414,13 @@ class Fabric:
         """What an agent does: a marker takes no time here, and none is lost."""
         self.orders.append((nve, order))
         match order.kind:
-            case Kind.SEND_MARKER:
+            case MarkerKind.SEND_MARKER:
                 self.markers.add((order.handover, nve))
-            case Kind.SEND_LAST:
-                self._mark_last(nve, replace(order, kind=Kind.LAST, edges=(nve,)))
+            case MarkerKind.SEND_LAST:
+                self._mark_last(nve, replace(order, kind=MarkerKind.LAST, edges=(nve,)))
             case _:
                 self.expecting[nve, order.system] = order
-                self.say(nve, replace(order, kind=Kind.EXPECTING, edges=()))
+                self.say(nve, replace(order, kind=MarkerKind.EXPECTING, edges=()))
         for (destination, _), expected in list(self.expecting.items()):
             if all((expected.handover, edge) in self.markers for edge in expected.edges):
                 self.release(destination, expected)
@@ -433,7 +441,7 @@ class Fabric:
     def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
         """A destination holds no longer: the markers have come, or the time is over."""
         del self.expecting[nve, expected.system]
-        self.say(nve, replace(expected, kind=Kind.RELEASED, edges=missing))
+        self.say(nve, replace(expected, kind=MarkerKind.RELEASED, edges=missing))
 
     def say(self, nve: str, signal: Signal) -> None:
         """An agent says something."""
@@ -451,7 +459,7 @@ class Fabric:
         said = dict(frame)
         port = int(said["in_port"])
         sender = Mac(str(said["eth_src"]))
-        if rule.table is Table.FORWARD:
+        if rule.table is PipelineTable.FORWARD:
             octets = repr(sorted(said.items())).encode()
             return Missed(port, Mac(str(said["eth_dst"])), octets)
         if said["eth_type"] == ARP:

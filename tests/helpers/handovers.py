@@ -8,7 +8,7 @@ from controller.core.move import Move
 from controller.core.move_fsm import Phase
 from nve.pipeline.evaluator import Frame
 from nve.pipeline.rules import AGENT_PORT, Purpose, Rule
-from nve.wire.end_marker import ETHERTYPE, Kind, agent_mac
+from nve.wire.end_marker import ETHERTYPE, MarkerKind, agent_mac
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import RED, vm, vteps
@@ -45,13 +45,13 @@ def departed(made: Fabric, to: str = "nve2") -> Move:
     """A move that waits for the VM's arrival."""
     move = made.request_move("vm1", to)
     made.settle()
-    made.depart(move)
+    made.redirect(move)
     made.settle()
     assert move.phase is Phase.REDIRECTED
     return move
 
 
-def orders(made: Fabric) -> list[tuple[str, Kind, tuple[str, ...]]]:
+def orders(made: Fabric) -> list[tuple[str, MarkerKind, tuple[str, ...]]]:
     return [(nve, signal.kind, signal.edges) for nve, signal in made.orders]
 
 

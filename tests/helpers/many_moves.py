@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments.measure import metrics, totals
 from experiments.measure.results import Recorder
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from tests.helpers import synthetic
 from tests.helpers.packets import MS, START_NS, packets
 
@@ -17,12 +17,12 @@ EVERY_MS = 100
 FLOWS = ("vm3>vm1/ipv4", "vm1>vm2/ipv6")
 
 
-def events(moves: int) -> list[Event]:
+def events(moves: int) -> list[TraceEvent]:
     """Each move is settled 120 ms after its request: after the next one has been requested."""
     return [event for number in range(1, moves + 1) for event in _move(number)]
 
 
-def _move(number: int) -> list[Event]:
+def _move(number: int) -> list[TraceEvent]:
     there = {"from": "nve1", "to": "nve2"} if number % 2 else {"from": "nve2", "to": "nve1"}
     asked = {"pause_ms": 10, "announce": "none", **there}
     steps: dict[int, tuple[str, dict[str, Any]]] = {
@@ -33,7 +33,7 @@ def _move(number: int) -> list[Event]:
         150: ("move-completed", {"packets_via_source_after_convergence": 0}),
     }
     return [
-        Event(_at_ns(number) + at_ms * MS, "nva", name, "vm1", {"move": number, **details})
+        TraceEvent(_at_ns(number) + at_ms * MS, "nva", name, "vm1", {"move": number, **details})
         for at_ms, (name, details) in steps.items()
     ]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from nve.model import BROADCAST, Mac, VmSpec, Vtep
 from nve.pipeline.compiler import compile_nve
-from nve.pipeline.evaluator import Frame, Verdict, evaluate
+from nve.pipeline.evaluator import Frame, PacketVerdict, evaluate
 from nve.pipeline.rules import Purpose
-from nve.pipeline.state import Attachment, NveState, RemoteEntry, Role
+from nve.pipeline.state import Association, AssociationRole, NveState, RemoteEntry
 from tests.helpers.frames import encapsulated, entering
 from tests.helpers.tenants import BLUE, RED, vm
 
@@ -26,34 +26,34 @@ TO_OWN_GROUP = {"eth_dst": "33:33:ff:00:00:01", "ipv6_dst": "ff02::1:ff00:1"}
 GROUPS = [BROADCAST, Mac("33:33:00:00:00:01"), Mac("01:00:5e:00:00:fb")]
 
 
-def attached(of: VmSpec, role: Role = Role.ACTIVE) -> Attachment:
-    return Attachment(of.tenant_system, of.addresses, PORTS[of.name], role)
+def attached(of: VmSpec, role: AssociationRole = AssociationRole.ACTIVE) -> Association:
+    return Association(of.tenant_system, of.addresses, PORTS[of.name], role)
 
 
 STATE = NveState(
     vtep=HERE,
     peers=frozenset({PEER, OTHER_PEER}),
-    attachments={each.tenant_system: attached(each) for each in (VM1, VM2, NAMESAKE)},
+    associations={each.tenant_system: attached(each) for each in (VM1, VM2, NAMESAKE)},
     remotes={FAR.tenant_system: RemoteEntry(PEER)},
     members={RED: frozenset({PEER})},
 )
 
 
-def with_vm1(role: Role, **changes: Any) -> NveState:
+def with_vm1(role: AssociationRole, **changes: Any) -> NveState:
     """The same NVE with vm1's port in another role."""
-    attachments = {**STATE.attachments, VM1.tenant_system: attached(VM1, role)}
-    return replace(STATE, attachments=attachments, **changes)
+    associations = {**STATE.associations, VM1.tenant_system: attached(VM1, role)}
+    return replace(STATE, associations=associations, **changes)
 
 
-def from_vm(frame: Frame, of: VmSpec = VM1, state: NveState = STATE) -> Verdict:
+def from_vm(frame: Frame, of: VmSpec = VM1, state: NveState = STATE) -> PacketVerdict:
     return evaluate(compile_nve(state), entering(frame, PORTS[of.name]))
 
 
 def from_tunnel(
     frame: Frame, network: int = RED, source: Vtep = PEER, state: NveState = STATE
-) -> Verdict:
+) -> PacketVerdict:
     return evaluate(compile_nve(state), encapsulated(frame, network, source))
 
 
-def purpose(verdict: Verdict) -> Purpose | None:
+def purpose(verdict: PacketVerdict) -> Purpose | None:
     return verdict.last.purpose if verdict.last else None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from controller.core.move_fsm import Phase
 from nve.model import VmSpec
-from nve.pipeline.evaluator import Frame, Verdict
+from nve.pipeline.evaluator import Frame, PacketVerdict
 from nve.pipeline.rules import VXLAN_PORT, Rule, lane_port
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
@@ -35,13 +35,13 @@ def disagreeing(fabric: Fabric) -> list[str]:
     """NVEs that do not hold exactly the rules that follow from their state (R3.5)."""
     complaints = []
     for name, node in fabric.nves.items():
-        wanted = fabric.authority.book.rules(name)
+        wanted = fabric.authority.desired.rules(name)
         complaints += [f"{name} misses {rule}" for rule in wanted - node.holds()]
         complaints += [f"{name} still holds {rule}" for rule in node.holds() - wanted]
     return complaints
 
 
-def owed(fabric: Fabric) -> list[str]:
+def pending(fabric: Fabric) -> list[str]:
     """Counts that the NVA still expects of an NVE, although nothing is left of any move."""
     return [
         f"{name} is to report what it carried for {each.name}"
@@ -96,7 +96,7 @@ def dropped(fabric: Fabric, target: VmSpec) -> list[str]:
     ]
 
 
-def reasons(fabric: Fabric, frame: Frame, at: str) -> list[Verdict]:
+def reasons(fabric: Fabric, frame: Frame, at: str) -> list[PacketVerdict]:
     """The verdict of every NVE that a frame visits, in order."""
     return [verdict for _, verdict in fabric.way(frame, at)]
 

@@ -6,10 +6,10 @@ nve3 is the edge that is looked at.  What is delivered is delivered by the refer
 from collections.abc import Callable
 
 from controller.core.move import Move
-from controller.core.snapshot import Change, decode, merged
+from controller.core.snapshot import SnapshotChange, decode, merged
 from nve import messages
 from nve.pipeline.rules import Rule, lane_port
-from nve.wire.end_marker import Kind, Signal
+from nve.wire.end_marker import MarkerKind, Signal
 from tests.helpers.fabric import Direction, Fabric
 from tests.helpers.handovers import (
     MARKER,
@@ -72,7 +72,7 @@ class Referee:
         """A marker has to come out of the lane."""
         node, lane = self._made.nves[nve], lane_port(self._made.port("vm1"))
         message = node.down[0] if direction == "down" else None
-        if isinstance(message, messages.Order) and message.signal.kind is Kind.SEND_MARKER:
+        if isinstance(message, messages.Order) and message.signal.kind is MarkerKind.SEND_MARKER:
             places = self._made.deliveries(MARKER, nve)
             assert places == ((self._made.where["vm1"], lane),), (
                 f"the marker of {nve} comes to {places}"
@@ -137,7 +137,7 @@ def ended(made: Fabric) -> list[dict[str, object]]:
     return [dict(details) for details in lines if details["nves"]]
 
 
-def kept(made: Fabric) -> Change:
+def kept(made: Fabric) -> SnapshotChange:
     """What another process would find."""
     return merged(map(decode, made.journal))
 
@@ -150,4 +150,4 @@ def assert_it_is_over(made: Fabric) -> None:
     assert (kept(made).paths, made.authority.durable.whole().paths) == ((), ())
     binding = made.authority.directory.find(SYSTEM)
     assert binding
-    assert made.authority.book.state("nve3").remotes[SYSTEM].vtep == vteps(4)[binding.nve]
+    assert made.authority.desired.state("nve3").remotes[SYSTEM].vtep == vteps(4)[binding.nve]

@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.measure import results
 from experiments.measure.results import Recorder, Result
-from experiments.run.run import Options, Outcome, run
+from experiments.run.run import Options, RunOutcome, run
 from experiments.scenario import load
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
@@ -55,7 +55,7 @@ def probe(source: str, family: str, to: str = "vm1") -> dict[str, Any]:
     }
 
 
-def recorded(wanted: Scenario, out: Path, framework: str = "os-ken") -> tuple[Outcome, Result]:
+def recorded(wanted: Scenario, out: Path, framework: str = "os-ken") -> tuple[RunOutcome, Result]:
     """The outcome and the result of a real run."""
     with Recorder.create(out) as recorder:
         outcome = run(wanted, recorder.run(), Options(framework=framework))

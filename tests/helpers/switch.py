@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from nve.model import Vtep
 from nve.ovs.bridge import INTEGRATION, OvsInstance
-from nve.pipeline.evaluator import Frame, Verdict
+from nve.pipeline.evaluator import Frame, PacketVerdict
 from nve.pipeline.rules import VXLAN_PORT
 
 # Open vSwitch's names for OpenFlow's fields, where they differ.
@@ -45,7 +45,7 @@ def decision(switch: OvsInstance, frame: Frame) -> Decision:
     return read_trace(_appctl(switch, "ofproto/trace", INTEGRATION, described))
 
 
-def decision_of(verdict: Verdict) -> Decision:
+def decision_of(verdict: PacketVerdict) -> Decision:
     """The same, as the evaluator sees it."""
     cookie = verdict.last.cookie if verdict.last else None
     return Decision(cookie, verdict.ports, verdict.tunnels, verdict.reported)

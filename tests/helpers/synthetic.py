@@ -15,7 +15,7 @@ import pandas as pd
 from experiments.measure import metrics
 from experiments.measure.packets import NEVER
 from experiments.measure.results import Recorder
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.probes.pacing import NS_PER_S
 
 START_NS = 1_700_000_000 * NS_PER_S
@@ -112,7 +112,7 @@ def _flow(flow: str, variant: str, rate_pps: int, random: np.random.Generator) -
     return table
 
 
-def make_events(variant: str, rate_pps: int) -> Iterator[Event]:
+def make_events(variant: str, rate_pps: int) -> Iterator[TraceEvent]:
     yield _event(-0.3, "runner", "run-started")
     yield _event(0.0, "runner", "traffic-started")
     for number, at_s, source, destination in MOVES:
@@ -123,8 +123,8 @@ def make_events(variant: str, rate_pps: int) -> Iterator[Event]:
 
 def _move_events(
     number: int, at_s: float, source: str, destination: str, variant: str, rate_pps: int
-) -> Iterator[Event]:
-    def of_move(after_s: float, who: str, name: str, **details: Any) -> Event:
+) -> Iterator[TraceEvent]:
+    def of_move(after_s: float, who: str, name: str, **details: Any) -> TraceEvent:
         return _event(at_s + after_s, who, name, "vm1", move=number, **details)
 
     resumed_s = _resumed_s(at_s) - at_s
@@ -218,5 +218,5 @@ def _resumed_s(at_s: float) -> float:
     return at_s + 0.014 + PAUSE_S
 
 
-def _event(at_s: float, source: str, name: str, subject: str = "", **details: Any) -> Event:
-    return Event(START_NS + round(at_s * NS_PER_S), source, name, subject, details)
+def _event(at_s: float, source: str, name: str, subject: str = "", **details: Any) -> TraceEvent:
+    return TraceEvent(START_NS + round(at_s * NS_PER_S), source, name, subject, details)

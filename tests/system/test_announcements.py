@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from experiments.measure.results import Result
-from experiments.measure.trace import Move, moves_of
+from experiments.measure.trace import MoveTrace, moves_of
 from nve.hypervisor.announcer import Announcer
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside
@@ -46,7 +46,7 @@ def name(case: Announcement) -> str:
 class Run:
     result: Result
     problems: list[str]
-    moves: dict[Announcement, Move]
+    moves: dict[Announcement, MoveTrace]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(result, outcome.problems, dict(zip(CASES, moves_of(result.events), strict=True)))
 
 
-def forms(move: Move, event: str) -> list[str]:
+def forms(move: MoveTrace, event: str) -> list[str]:
     return [found.details["form"] for found in move.events if found.name == event]
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from experiments.run.lab import Lab
 from experiments.scenario.load import as_mapping
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
 from experiments.workloads import rarp
 from experiments.workloads.diskless import Diskless
@@ -138,7 +138,7 @@ def test_each_tenant_gets_its_own_answer_for_the_same_mac(lab: Lab, tmp_path: Pa
     assert vm1.mac == red1.mac
     with client(lab, vm1, tmp_path) as of_vm1, client(lab, red1, tmp_path) as of_red1:
         for number, vm in enumerate((vm1, red1), start=1):
-            move = Move(at_s=0, vm=vm.name, to="nve3", pause_ms=0, announce="none")
+            move = MoveSpec(at_s=0, vm=vm.name, to="nve3", pause_ms=0, announce="none")
             lab.orchestrator.move(number, move).result()
             wait_until(partial(has_not, lab, vm.name, vm.ipv4))
         for made, vm in ((of_vm1, vm1), (of_red1, red1)):

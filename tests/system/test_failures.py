@@ -16,7 +16,7 @@ import pytest
 from benchmarks.failures import TENANTS, WITH_END_MARKERS, carry_out, observe, trial
 from experiments.measure import metrics, results
 from experiments.measure.results import Recorder, Result
-from experiments.overlays import Relocation
+from experiments.overlays import OverlayMove
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.run.lab import Lab
 from experiments.run.orchestrator import MoveUndone
@@ -29,13 +29,13 @@ from experiments.scenario.failures import (
     OUTCOMES,
     SOURCE,
     Case,
-    Kind,
+    FailureKind,
     Moment,
 )
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from nve.hypervisor import freezer
 from nve.ovs.bridge import OvsInstance
-from nve.pipeline.rules import Table
+from nve.pipeline.rules import PipelineTable
 from tests.helpers import many_moves, synthetic
 from tests.helpers.packets import packets
 from tests.helpers.runs import recorded, scenario
@@ -43,32 +43,32 @@ from tests.helpers.runs import recorded, scenario
 CUT_FOR_S = 7.0
 """Longer than an NVE needs to find the NVA gone (`inactivity_probe`)."""
 PAIRS: list[tuple[Case, Moment]] = [
-    ((Kind.NVE_DIES, SOURCE), Moment.PREPARED),
-    ((Kind.NVE_DIES, SOURCE), Moment.REDIRECTED),
-    ((Kind.NVE_DIES, DESTINATION), Moment.PAUSED),
-    ((Kind.NVE_DIES, DESTINATION), Moment.RESUMED),
-    ((Kind.NVE_DIES, OTHER), Moment.ARRIVED),
-    ((Kind.NVA_DIES, ALL), Moment.REQUESTED),
-    ((Kind.NVA_DIES, ALL), Moment.REDIRECTED),
-    ((Kind.NVA_DIES, ALL), Moment.RESUMED),
-    ((Kind.CONTROL_CUT, ALL), Moment.PREPARED),
-    ((Kind.CONTROL_CUT, DESTINATION), Moment.RESUMED),
-    ((Kind.CONTROL_SLOW, ALL), Moment.REQUESTED),
-    ((Kind.CONTROL_SLOW, ALL), Moment.PAUSED),
-    ((Kind.CONTROL_LOSSY, ALL), Moment.PREPARED),
-    ((Kind.CONTROL_LOSSY, ALL), Moment.ARRIVED),
-    ((Kind.UNDERLAY_PARTITION, SOURCE), Moment.REDIRECTED),
-    ((Kind.UNDERLAY_PARTITION, DESTINATION), Moment.CONVERGED),
+    ((FailureKind.NVE_DIES, SOURCE), Moment.PREPARED),
+    ((FailureKind.NVE_DIES, SOURCE), Moment.REDIRECTED),
+    ((FailureKind.NVE_DIES, DESTINATION), Moment.PAUSED),
+    ((FailureKind.NVE_DIES, DESTINATION), Moment.RESUMED),
+    ((FailureKind.NVE_DIES, OTHER), Moment.ACTIVATED),
+    ((FailureKind.NVA_DIES, ALL), Moment.REQUESTED),
+    ((FailureKind.NVA_DIES, ALL), Moment.REDIRECTED),
+    ((FailureKind.NVA_DIES, ALL), Moment.RESUMED),
+    ((FailureKind.CONTROL_CUT, ALL), Moment.PREPARED),
+    ((FailureKind.CONTROL_CUT, DESTINATION), Moment.RESUMED),
+    ((FailureKind.CONTROL_SLOW, ALL), Moment.REQUESTED),
+    ((FailureKind.CONTROL_SLOW, ALL), Moment.PAUSED),
+    ((FailureKind.CONTROL_LOSSY, ALL), Moment.PREPARED),
+    ((FailureKind.CONTROL_LOSSY, ALL), Moment.ACTIVATED),
+    ((FailureKind.UNDERLAY_PARTITION, SOURCE), Moment.REDIRECTED),
+    ((FailureKind.UNDERLAY_PARTITION, DESTINATION), Moment.CONVERGED),
 ]
 MARKED_PAIRS: list[tuple[Case, Moment]] = [
     # With end markers: whoever fails, a gate may wait for markers that do not come.
-    ((Kind.CONTROL_CUT, DESTINATION), Moment.RESUMED),
-    ((Kind.CONTROL_CUT, DESTINATION), Moment.PAUSED),
-    ((Kind.CONTROL_CUT, ALL), Moment.REDIRECTED),
-    ((Kind.NVA_DIES, ALL), Moment.RESUMED),
-    ((Kind.NVE_DIES, SOURCE), Moment.PAUSED),
-    ((Kind.NVE_DIES, DESTINATION), Moment.PAUSED),
-    ((Kind.NVE_DIES, OTHER), Moment.RESUMED),
+    ((FailureKind.CONTROL_CUT, DESTINATION), Moment.RESUMED),
+    ((FailureKind.CONTROL_CUT, DESTINATION), Moment.PAUSED),
+    ((FailureKind.CONTROL_CUT, ALL), Moment.REDIRECTED),
+    ((FailureKind.NVA_DIES, ALL), Moment.RESUMED),
+    ((FailureKind.NVE_DIES, SOURCE), Moment.PAUSED),
+    ((FailureKind.NVE_DIES, DESTINATION), Moment.PAUSED),
+    ((FailureKind.NVE_DIES, OTHER), Moment.RESUMED),
 ]
 
 
@@ -76,7 +76,7 @@ def test_every_kind_is_tried_at_two_moments_and_every_moment_is_tried() -> None:
     tried = [(kind, moment) for (kind, _), moment in PAIRS]
 
     assert {moment for _, moment in tried} == set(Moment)
-    assert all(len({at for of, at in tried if of is kind}) >= 2 for kind in Kind)
+    assert all(len({at for of, at in tried if of is kind}) >= 2 for kind in FailureKind)
 
 
 def named(pairs: list[tuple[Case, Moment]]) -> dict[str, Any]:
@@ -107,12 +107,12 @@ def test_a_gate_does_not_wait_for_a_destination_that_cannot_be_told(tmp_path: Pa
     """A VM that says nothing: the NVA hears of its arrival when the destination is cut off, not
     before, as it would of an announcement."""
     silent = {**WITH_END_MARKERS, "moves.0.announce": "none"}
-    cut = (Kind.CONTROL_CUT, DESTINATION)
+    cut = (FailureKind.CONTROL_CUT, DESTINATION)
     has_its_outcome(cut, Moment.RESUMED, tmp_path / "result", **silent)
 
 
 def has_its_outcome(case: Case, moment: Moment, out: Path, **changes: Any) -> None:
-    lasts_s = CUT_FOR_S if case[0] is Kind.CONTROL_CUT else None
+    lasts_s = CUT_FOR_S if case[0] is FailureKind.CONTROL_CUT else None
     came = carry_out(case, trial(case, moment, lasts_s, **changes), out)
 
     assert came.problems == []
@@ -120,7 +120,7 @@ def has_its_outcome(case: Case, moment: Moment, out: Path, **changes: Any) -> No
     assert came.bystanders_lost == 0
     if case[0] not in OF_ONE_NVE:
         assert came.lost == 0
-    if case[0] is Kind.CONTROL_CUT:
+    if case[0] is FailureKind.CONTROL_CUT:
         # NVEs forward what they were told; a gate may wait for a marker for `end_marker_s`, 1 s.
         assert came.silence_ms < 2000
     story = [event.name for event in results.load(out).events]
@@ -129,7 +129,7 @@ def has_its_outcome(case: Case, moment: Moment, out: Path, **changes: Any) -> No
 
 def test_without_holding_a_paused_vm_goes_back_to_a_source_that_has_died(tmp_path: Path) -> None:
     """It has not been redirected then (see `experiments.scenario.failures`)."""
-    case = (Kind.NVE_DIES, SOURCE)
+    case = (FailureKind.NVE_DIES, SOURCE)
     changes = {"overlay.hold": False}
     came = carry_out(case, trial(case, Moment.PAUSED, **changes), tmp_path / "result")
 
@@ -138,7 +138,7 @@ def test_without_holding_a_paused_vm_goes_back_to_a_source_that_has_died(tmp_pat
 
 def test_a_move_that_is_given_up_without_a_failure_is_a_problem(tmp_path: Path) -> None:
     """The excuse is checked: here, the failure comes long after the move was given up."""
-    case = (Kind.NVE_DIES, DESTINATION)
+    case = (FailureKind.NVE_DIES, DESTINATION)
     dead = trial(case, Moment.PAUSED).failures[0].model_dump(mode="json", exclude_none=True)
     late = {**dead, "during": "converged"}
     came = carry_out(case, trial(case, Moment.PAUSED, failures=[late, dead]), tmp_path / "result")
@@ -253,12 +253,12 @@ def test_tables_are_compared_after_each_move(
     """The second move puts right what is wrong after the first: the run's end does not see it."""
     complete = Nvo3.complete
 
-    def complete_and_lead_astray(self: Nvo3, move: Relocation, timeout_s: float) -> None:
+    def complete_and_lead_astray(self: Nvo3, move: OverlayMove, timeout_s: float) -> None:
         complete(self, move, timeout_s)
         if move.number == 1:
             nves = self._data_centre.nves
             astray = f"set_field:5000->tun_id,set_field:{nves['nve1'].vtep}->tun_dst,output:1"
-            entry = f"table={Table.FORWARD.value},dl_dst={move.vm.mac},actions={astray}"
+            entry = f"table={PipelineTable.FORWARD.value},dl_dst={move.vm.mac},actions={astray}"
             nves["nve3"].bridge.ofctl("mod-flows", "br-int", entry)
 
     monkeypatch.setattr(Nvo3, "complete", complete_and_lead_astray)
@@ -282,15 +282,15 @@ def test_a_cable_that_cannot_be_laid_is_the_cause_that_is_said(
 
     monkeypatch.setattr(OvsInstance, "add_port", full)
     with pytest.raises(MoveUndone, match="nve3 has no room"):
-        lab.orchestrator.move(1, Move.model_validate({"at_s": 0, "vm": "vm2", "to": "nve3"}))
+        lab.orchestrator.move(1, MoveSpec.model_validate({"at_s": 0, "vm": "vm2", "to": "nve3"}))
 
     assert lab.orchestrator.where["vm2"] == "nve1"
     assert problems(lab) == []
 
 
 def test_an_observation_tells_bystanders_from_correspondents(tmp_path: Path) -> None:
-    case = (Kind.UNDERLAY_PARTITION, OTHER)
-    came = carry_out(case, trial(case, Moment.ARRIVED), tmp_path / "spared")
+    case = (FailureKind.UNDERLAY_PARTITION, OTHER)
+    came = carry_out(case, trial(case, Moment.ACTIVATED), tmp_path / "spared")
 
     assert came.lost > 0
     assert came.bystanders_lost == 0
@@ -302,12 +302,12 @@ CONCERNED, SPARED, OF_NVE3 = "vm2>vm1/ipv4", "by1>by4/ipv4", "by4>by3/ipv4"
 @pytest.mark.parametrize(
     ("case", "losses", "lost", "bystanders_lost"),
     [
-        ((Kind.NVE_DIES, OTHER), {}, 0, 0),
-        ((Kind.NVE_DIES, OTHER), {SPARED: 1}, 0, 1),
-        ((Kind.NVE_DIES, OTHER), {OF_NVE3: 2}, 0, 0),
-        ((Kind.NVE_DIES, OTHER), {CONCERNED: 3, SPARED: 1, OF_NVE3: 2}, 3, 1),
-        ((Kind.NVE_DIES, SOURCE), {OF_NVE3: 2, SPARED: 1}, 0, 2),
-        ((Kind.CONTROL_CUT, ALL), {OF_NVE3: 2, SPARED: 1}, 0, 3),
+        ((FailureKind.NVE_DIES, OTHER), {}, 0, 0),
+        ((FailureKind.NVE_DIES, OTHER), {SPARED: 1}, 0, 1),
+        ((FailureKind.NVE_DIES, OTHER), {OF_NVE3: 2}, 0, 0),
+        ((FailureKind.NVE_DIES, OTHER), {CONCERNED: 3, SPARED: 1, OF_NVE3: 2}, 3, 1),
+        ((FailureKind.NVE_DIES, SOURCE), {OF_NVE3: 2, SPARED: 1}, 0, 2),
+        ((FailureKind.CONTROL_CUT, ALL), {OF_NVE3: 2, SPARED: 1}, 0, 3),
     ],
 )
 def test_losses_of_bystanders_are_observed(

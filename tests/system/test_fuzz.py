@@ -23,7 +23,7 @@ import pytest
 
 from experiments.overlays.nvo3.nva import OPENFLOW_PORT
 from experiments.run.lab import Lab
-from experiments.run.traffic import Traffic
+from experiments.run.traffic import RunTraffic
 from experiments.workloads import forged
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside
@@ -60,7 +60,7 @@ def unharmed(lab: Lab, directory: Path) -> Iterator[None]:
     """Around bad input: everything lives, nothing has changed, and not a packet is lost."""
     before = lab.overlay.nva.get("mapping")
     memory = resident_kib(lab)
-    traffic = Traffic(lab.data_centre, lab.scenario, directory)
+    traffic = RunTraffic(lab.data_centre, lab.scenario, directory)
     try:
         traffic.await_reachable()
         traffic.launch()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nve.hypervisor.drain_probe import Sounder
+from nve.hypervisor.drain_probe import DrainProbe
 from nve.hypervisor.gate import Gate
 from nve.linux.namespace import inside, ip
 from nve.model import Bounds
@@ -28,7 +28,7 @@ class Way:
     gate: Gate
     sender: socket.socket
     receiver: socket.socket
-    sounder: Sounder
+    drain_probe: DrainProbe
     sent: int = 0
 
     def send(self, count: int) -> list[int]:
@@ -72,14 +72,14 @@ def way() -> Iterator[Way]:
             ],
         )
         gate = Gate(there.pid, "far", Bounds(packets=ROOM, octets=1 << 30, time_s=60))
-        sounder = Sounder(here.pid, "near", there.pid, "nic")
-        made = Way(gate, bound(here.pid, "near"), bound(there.pid, "nic"), sounder)
+        drain_probe = DrainProbe(here.pid, "near", there.pid, "nic")
+        made = Way(gate, bound(here.pid, "near"), bound(there.pid, "nic"), drain_probe)
         gate.open()
         wait_until(lambda: None if made.send(1) and made.received() else "the bridge is not ready")
         gate.close()
         yield made
         gate.remove()
-        made.sounder.close()
+        made.drain_probe.close()
         made.sender.close()
         made.receiver.close()
     finally:
@@ -137,7 +137,7 @@ def test_a_sounding_comes_out_behind_all_that_went_in_before(way: Way) -> None:
     way.gate.open()
     for _ in range(20):
         numbers = way.send(ROOM)
-        assert way.sounder.sound()
+        assert way.drain_probe.runs_dry()
         way.receiver.settimeout(0)  # what is not there by now is late
         found = []
         with suppress(BlockingIOError):
@@ -148,6 +148,6 @@ def test_a_sounding_comes_out_behind_all_that_went_in_before(way: Way) -> None:
 
 def test_a_sounding_says_so_when_something_is_held(way: Way) -> None:
     way.send(1)
-    assert not way.sounder.sound()
+    assert not way.drain_probe.runs_dry()
     way.gate.open()
-    assert way.sounder.sound(), "the one before, which comes out late, is not taken for it"
+    assert way.drain_probe.runs_dry(), "the one before, which comes out late, is not taken for it"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from experiments.run.lab import Lab
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside, run_in
 from nve.model import BROADCAST, VmSpec
@@ -339,13 +339,13 @@ def test_what_a_vm_forged_is_counted_also_when_its_port_is_gone(lab: Lab) -> Non
     forgery = announcement.gratuitous_arp(lab.data_centre.vms["vm1"].spec)
     with Counted(partial(refused, lab, "nve3", "vm4", "spoofed")):
         send_from_vm(lab, "vm4", forgery)
-    lab.orchestrator.move(1, Move(at_s=0, vm="vm4", to="nve2", pause_ms=1)).result()
+    lab.orchestrator.move(1, MoveSpec(at_s=0, vm="vm4", to="nve2", pause_ms=1)).result()
     try:
         assert refused(lab, "nve3", "vm4", "spoofed") == 1
         with Counted(partial(refused, lab, "nve2", "vm4", "spoofed")):
             send_from_vm(lab, "vm4", forgery)
     finally:
-        lab.orchestrator.move(2, Move(at_s=0, vm="vm4", to="nve3", pause_ms=1)).result()
+        lab.orchestrator.move(2, MoveSpec(at_s=0, vm="vm4", to="nve3", pause_ms=1)).result()
     assert lab.overlay.where()["vm4"] == "nve3"
     assert refused(lab, "nve3", "vm4", "spoofed") == 1
     assert refused(lab, "nve2", "vm4", "spoofed") == 1

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.flood import NO_LIMIT
 from experiments.run.lab import Lab
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from experiments.workloads import forged
 from experiments.workloads.forgery import Attack, Forgery
 from nve.hypervisor.plug import NIC
@@ -101,7 +101,7 @@ def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves(
         wait_until(lambda: None if refused(lab, limited) > before[limited]["dropped"] else "calm")
         there = "nve2" if lab.orchestrator.where["vm1"] == "nve1" else "nve1"
         number = 1 + len(lab.overlay.nva.get("moves"))
-        lab.orchestrator.move(number, Move(at_s=0, vm="vm1", to=there, pause_ms=10)).result()
+        lab.orchestrator.move(number, MoveSpec(at_s=0, vm="vm1", to=there, pause_ms=10)).result()
         sent = attack.collect().details["packets"]
     took_s = time.monotonic() - began_s
 
@@ -140,7 +140,7 @@ def test_a_vm_that_comes_is_limited_at_its_new_port_too(lab: Lab) -> None:
     """The meters go where the VM goes, and what they had dropped is not forgotten."""
     counted = {what: refused(lab, what) for what in ("rate-limited-report", "rate-limited-miss")}
     number = 1 + len(lab.overlay.nva.get("moves"))
-    lab.orchestrator.move(number, Move(at_s=0, vm="vm3", to="nve1", pause_ms=1)).result()
+    lab.orchestrator.move(number, MoveSpec(at_s=0, vm="vm3", to="nve1", pause_ms=1)).result()
 
     assert meters(lab, "nve2", "vm3") == {}
     assert set(meters(lab, "nve1", "vm3")) == {"rate-limited-report", "rate-limited-miss"}

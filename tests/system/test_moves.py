@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.measure.results import Result
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario, times_of
 
 THIRD = "vm4>vm1/ipv4"
@@ -69,7 +69,7 @@ def test_tunnelling_stops_when_nothing_comes_or_by_a_timer(tmp_path: Path, stop:
     assert row["in_flight_lifetime_ms"] >= 1000
 
 
-def ended_and_converged(stop: str, stop_s: int, out: Path) -> tuple[Event, int]:
+def ended_and_converged(stop: str, stop_s: int, out: Path) -> tuple[TraceEvent, int]:
     """How forwarding ended, and when nve3, which asks late, had sent its last packet to nve1."""
     pull = {"mapping_update": "pull", "lifetime_s": 3, "hold": True}
     overlay = {**pull, "stop": stop, f"{stop}_s": stop_s}

@@ -14,9 +14,9 @@ from subprocess import PIPE
 
 import pytest
 
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.run.lab import Lab
-from experiments.scenario.moves import Move
+from experiments.scenario.moves import MoveSpec
 from tests.helpers.runs import scenario
 from tests.helpers.streams import (
     ALWAYS_DISCOVER,
@@ -50,7 +50,7 @@ class Narrow:
     def move(self, vm: str, to: str) -> None:
         """A whole move; nothing is left of it afterwards."""
         self._moves += 1
-        move = Move.model_validate({"at_s": 0, "vm": vm, "to": to, "pause_ms": 50})
+        move = MoveSpec.model_validate({"at_s": 0, "vm": vm, "to": to, "pause_ms": 50})
         self.lab.orchestrator.move(self._moves, move).result(60)
 
     def ping(self, source: str, to: str, family: str, octets: int) -> str:
@@ -78,7 +78,7 @@ class Narrow:
         )
         return str(process.communicate()[0])
 
-    def too_big(self, **details: object) -> list[Event]:
+    def too_big(self, **details: object) -> list[TraceEvent]:
         """The events of packets that were too big, with these details."""
         return [
             event
@@ -224,13 +224,13 @@ def test_the_sender_of_a_packet_in_flight_is_told_as_well(narrow: Narrow, family
     port = narrow.lab.orchestrator.hypervisors["vm1"].port
     body = {"vm": "vm1", "to": "nve2", "port": port, "in_flight": "tunnel", "idle_s": 2}
     number = nva.post("moves", body, until="prepared")["number"]
-    nva.post(f"moves/{number}/depart", until="redirected")
+    nva.post(f"moves/{number}/redirect", until="redirected")
     try:
         assert " 100% packet loss" in narrow.ping("vm4", "vm1", family, narrow.wide_mtu + 1)
         said = narrow.ping("vm4", "vm1", family, narrow.wide_mtu)
         assert told_mtu(said) == narrow.narrow_mtu
     finally:
-        nva.post(f"moves/{number}/cancel")
+        nva.post(f"moves/{number}/roll-back")
     assert narrow.too_big(nve="nve1", port=1, to="vm1", mtu=narrow.narrow_mtu, answered=True)
 
 

@@ -63,21 +63,21 @@ class Twins:
         wish = {"vm": vm, "to": to, "port": self.fabric.port(vm), "in_flight": in_flight}
         number = self.nva.post("moves", {**wish, "idle_s": 2}, until="prepared")["number"]
         yield "prepared"
-        self.nva.post(f"moves/{number}/depart", until="redirected")
-        self.fabric.depart(in_memory)
+        self.nva.post(f"moves/{number}/redirect", until="redirected")
+        self.fabric.redirect(in_memory)
         self.fabric.settle()
         yield "redirected"
         self.nva.post(f"moves/{number}/activate", until="converged")
         self.fabric.activate(in_memory)
         self.fabric.settle()
-        yield "arrived"
+        yield "activated"
         self.nva.get(f"moves/{number}", until="completed")
         self.fabric.expire_all()
         yield "completed"
         self.nva.delete(f"associations/{in_memory.source}/{vm}")
-        self.fabric.ask(self.fabric.authority.dissociate, vm, in_memory.source)
+        self.fabric.ask(self.fabric.authority.de_associate, vm, in_memory.source)
         self.fabric.settle()
-        yield "dissociated"
+        yield "de-associated"
 
     def held(self) -> dict[str, list[Row]]:
         """What each switch holds; the others have to agree."""
@@ -128,8 +128,8 @@ def test_a_move_that_is_given_up_leaves_nothing(twins: Twins) -> None:
         pass
     assert twins.held() != before
     (given_up,) = (move for move in twins.fabric.authority.moves)
-    twins.nva.post(f"moves/{len(twins.nva.get('moves'))}/cancel")
-    twins.fabric.ask(twins.fabric.authority.cancel, given_up.number)
+    twins.nva.post(f"moves/{len(twins.nva.get('moves'))}/roll-back")
+    twins.fabric.ask(twins.fabric.authority.roll_back, given_up.number)
     twins.fabric.settle()
 
     assert twins.held() == before

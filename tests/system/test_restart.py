@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.scenario.failures import Kind, Moment
+from experiments.scenario.failures import FailureKind, Moment
 from tests.helpers.runs import recorded, scenario
 
 RATE_PPS = 100
@@ -37,12 +37,12 @@ UPDATE: dict[str, dict[str, Any]] = {
 
 @pytest.mark.shows("R3.4", "R3.5", "R4.1.2", "R4.1.3", "R4.1.4")
 @pytest.mark.parametrize("update", UPDATE)
-@pytest.mark.parametrize("moment", [Moment.PREPARED, Moment.REDIRECTED, Moment.ARRIVED])
+@pytest.mark.parametrize("moment", [Moment.PREPARED, Moment.REDIRECTED, Moment.ACTIVATED])
 def test_the_nva_dies_while_a_vm_is_on_its_way_back(
     tmp_path: Path, update: str, moment: Moment
 ) -> None:
     """The first move's tunnel (it would last for 3 s) and old entries are still there."""
-    death = {"kind": Kind.NVA_DIES.value, "during": moment.value, "move": 2, "for_s": 1}
+    death = {"kind": FailureKind.NVA_DIES.value, "during": moment.value, "move": 2, "for_s": 1}
     wanted = scenario(
         **UPDATE[update],
         overlay__hold=True,

@@ -7,7 +7,7 @@ of each attack how often it was tried, where, and what became of it.
 import pytest
 
 from experiments.measure.results import Recorder, Result, load
-from experiments.run.run import Options, Outcome, run
+from experiments.run.run import Options, RunOutcome, run
 from experiments.scenario import attacks
 from experiments.scenario.load import find, resolve
 from experiments.scenario.schema import Scenario
@@ -29,7 +29,7 @@ def wanted() -> Scenario:
 
 
 @pytest.fixture(scope="module")
-def ran(wanted: Scenario, tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Result]:
+def ran(wanted: Scenario, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunOutcome, Result]:
     out = tmp_path_factory.mktemp("results") / "tenants"
     with Recorder.create(out) as recorder:
         outcome = run(wanted, recorder.run(), Options())
@@ -37,7 +37,7 @@ def ran(wanted: Scenario, tmp_path_factory: pytest.TempPathFactory) -> tuple[Out
 
 
 @pytest.fixture
-def result(ran: tuple[Outcome, Result]) -> Result:
+def result(ran: tuple[RunOutcome, Result]) -> Result:
     return ran[1]
 
 
@@ -55,7 +55,7 @@ def sent(result: Result, *attacks_sent: str) -> int:
     )
 
 
-def test_every_attack_there_is_was_tried(wanted: Scenario, ran: tuple[Outcome, Result]) -> None:
+def test_every_attack_there_is_was_tried(wanted: Scenario, ran: tuple[RunOutcome, Result]) -> None:
     outcome, result = ran
     assert outcome.problems == []
     tried = {attack.what for attack in wanted.forgeries}

@@ -113,6 +113,9 @@ IMPURE = frozenset(
     }
 )
 
+CONTRACTS = frozenset({"Parameters", "Settings", "Strategy"})
+"""Names of classes that every plug-in of a kind has: topologies, the NVA, strategies."""
+
 HOMES: Mapping[str, frozenset[str]] = {
     # library: the only places that may know it
     "mininet": frozenset({"topologies.emulation"}),
@@ -297,6 +300,19 @@ def test_the_checker_sees_what_is_forbidden(module: str, source: str, reason: st
 def test_the_checker_lets_an_allowed_import_pass(module: str, source: str) -> None:
     others = dict.fromkeys(["nve.model", "controller.core.directory"], "")
     assert violations({**others, module: source}) == []
+
+
+def test_a_class_name_is_defined_once() -> None:
+    """So that nobody has to give it another name on import.  CONTRACTS has those that a plug-in
+    must have, whatever file it is in."""
+    places: dict[str, list[str]] = {}
+    for module, source in read_packages().items():
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(module)
+    twice = {name: where for name, where in places.items() if len(where) > 1}
+    assert {name: where for name, where in twice.items() if name not in CONTRACTS} == {}
+    assert CONTRACTS <= places.keys()
 
 
 def test_only_adapters_are_checked_less_strictly_by_mypy() -> None:

@@ -65,7 +65,7 @@ class Vm:
 
 
 @dataclass(frozen=True)
-class Place:
+class NodePlace:
     """A namespace where a process of the experiment will run, and its address there."""
 
     pid: int
@@ -103,7 +103,7 @@ class DataCentre:
         self.net: Any = nodes.empty_network()
         self.nves: dict[str, Nve] = {}
         self.vms: dict[str, Vm] = {}
-        self.nva: Place
+        self.nva: NodePlace
         self._configuration = Configuration(
             fabric, tuple(vms), PHYSICAL if datapath == "netdev" else None
         )
@@ -257,7 +257,7 @@ class DataCentre:
             self.vms[spec.name] = Vm(spec, node.pid, cgroup, node, self._configuration.mtu(spec))
             nodes.tell_interface(node, NIC, str(spec.ipv4), spec.mac)
         address = str(self._configuration.control_address(NVA))
-        self.nva = Place(self._pid(NVA), self._nodes[NVA], address)
+        self.nva = NodePlace(self._pid(NVA), self._nodes[NVA], address)
         assert self._cabling is not None
         for cable in self._cabling.cables:
             a, b = cable.a, cable.b

@@ -19,8 +19,8 @@ from typing import Any
 import httpx
 
 from experiments.machine import ROOT
-from experiments.measure.trace import Event
-from experiments.scenario.schema import Overlay
+from experiments.measure.trace import TraceEvent
+from experiments.scenario.schema import OverlaySpec
 from nve.linux.wait import wait_until
 from nve.model import VmSpec
 from topologies.emulation.data_centre import DataCentre
@@ -42,14 +42,14 @@ class NvaAway(NvaError):
     """The NVA does not answer at all: it has died, or is just starting.  Asking again may help."""
 
 
-class Nva:
+class NvaProcess:
     """The NVA of one run.  `start` returns when every NVE is connected and has its first rules."""
 
     def __init__(
         self,
         data_centre: DataCentre,
         framework: str,
-        overlay: Overlay,
+        overlay: OverlaySpec,
     ) -> None:
         self._data_centre = data_centre
         self._framework = framework
@@ -194,12 +194,12 @@ class Nva:
         """Name and version."""
         return str(self.get("health")["framework"])
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[TraceEvent]:
         """The NVA's part of the trace: all it has written, also before it died."""
         with self._trace_file.open() as file:
             lines = [whole for line in file if (whole := _read(line))]
         return [
-            Event(line["t_ns"], "nva", line["event"], line["subject"], line["details"])
+            TraceEvent(line["t_ns"], "nva", line["event"], line["subject"], line["details"])
             for line in lines
         ]
 

@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from controller.core.move_fsm import FINISHED, Phase
-from experiments.measure.trace import Event
-from experiments.overlays import Refused, Relocation
-from experiments.overlays.nvo3.nva import Nva, NvaAway, NvaError
-from experiments.scenario.schema import Overlay as Settings
+from experiments.measure.trace import TraceEvent
+from experiments.overlays import MoveRefused, OverlayMove
+from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
+from experiments.scenario.schema import OverlaySpec
 from nve.model import VmSpec
 from nve.pipeline import flow_dump
 from nve.pipeline.flow_dump import Row
-from nve.pipeline.rules import Table
+from nve.pipeline.rules import PipelineTable
 from topologies.emulation.data_centre import DataCentre
 
 Answer = TypeVar("Answer")
@@ -38,16 +38,16 @@ READINGS = 5
 class Nvo3:
     """See `experiments.overlays.Overlay`."""
 
-    def __init__(self, data_centre: DataCentre, settings: Settings, framework: str) -> None:
+    def __init__(self, data_centre: DataCentre, settings: OverlaySpec, framework: str) -> None:
         self._data_centre = data_centre
         self._settings = settings
-        self.nva = Nva(data_centre, framework, settings)
-        self._events: list[Event] = []
+        self.nva = NvaProcess(data_centre, framework, settings)
+        self._events: list[TraceEvent] = []
         self._numbers: dict[int, int] = {}
         """The NVA's number of each of our moves, by ours."""
         self._ours: dict[int, int] = {}
         """Ours, by the NVA's; a move that had to be asked for again has several there."""
-        self._arrived: dict[int, Relocation] = {}
+        self._arrived: dict[int, OverlayMove] = {}
         """The moves that something is left of, by our number."""
         self._astray_before: dict[int, int | None] = {}
         self._astray_after: dict[int, int | None] = {}
@@ -55,14 +55,14 @@ class Nvo3:
     def start(self) -> None:
         self.nva.start()
 
-    def attach(self, vm: VmSpec, nve: str, port: int) -> None:
+    def associate(self, vm: VmSpec, nve: str, port: int) -> None:
         self.nva.associate(vm, nve, port)
 
     def begin(self) -> None:
         """Entries with a lifetime are taken back, so that their ages are the same in every run."""
         self.nva.post("forget")
 
-    def prepare(self, move: Relocation, patience_s: float) -> None:
+    def prepare(self, move: OverlayMove, patience_s: float) -> None:
         """Raises Refused when the NVA does not accept the move."""
         for number, earlier in list(self._arrived.items()):
             if earlier.vm.name == move.vm.name:  # from now on, what is astray may be this move's
@@ -88,11 +88,11 @@ class Nvo3:
 
         self._insist(patience_s, ask)
 
-    def switch_over(self, move: Relocation, patience_s: float) -> None:
-        self._tell(move, "depart", Phase.REDIRECTING, patience_s)
+    def redirect(self, move: OverlayMove, patience_s: float) -> None:
+        self._tell(move, "redirect", Phase.REDIRECTING, patience_s)
         self._await_patiently(move, Phase.REDIRECTED, patience_s)
 
-    def await_last_packets(self, move: Relocation) -> list[str]:
+    def await_last_packets(self, move: OverlayMove) -> list[str]:
         number, timeout_s = self._numbers[move.number], self._settings.end_marker_s
         try:
             answer = self.nva.post(f"moves/{number}/last-packets", timeout_s=timeout_s)
@@ -100,23 +100,23 @@ class Nvo3:
             return list(self._data_centre.nves)
         return list(answer["missing"])
 
-    def arrive(self, move: Relocation, patience_s: float, *, announced: bool) -> None:
+    def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
         """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
         lost, the destination's activation is enough."""
         if announced:
             with suppress(NvaError):  # not heard in time
-                self._await(move, Phase.ARRIVED, ANNOUNCEMENT_TIMEOUT_S)
-        self._tell(move, "activate", Phase.ARRIVED, patience_s)
+                self._await(move, Phase.ACTIVATED, ANNOUNCEMENT_TIMEOUT_S)
+        self._tell(move, "activate", Phase.ACTIVATED, patience_s)
         self._arrived[move.number] = move
 
-    def converge(self, move: Relocation, timeout_s: float) -> None:
+    def converge(self, move: OverlayMove, timeout_s: float) -> None:
         reached = self._await_patiently(move, Phase.CONVERGED, timeout_s)
         if reached == Phase.DRAINED:  # the tunnel has ended, an old entry is still there
             self._await_patiently(move, Phase.COMPLETED, timeout_s)
         time.sleep(DRAIN_S)
         self._count_astray(move, self._astray_before)
 
-    def complete(self, move: Relocation, timeout_s: float) -> None:
+    def complete(self, move: OverlayMove, timeout_s: float) -> None:
         """Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
 
         Counting ends when the VM's next move begins; there is no count where that is so early that
@@ -133,7 +133,7 @@ class Nvo3:
         counted = {"packets_via_source_after_convergence": after - before}
         self._note("source-nve-counted", move, nve=move.source, **counted)
 
-    def release(self, move: Relocation, patience_s: float) -> None:
+    def de_associate(self, move: OverlayMove, patience_s: float) -> None:
         """Where the NVA refuses, the place is gone or serves another move; the trace says so."""
 
         def ask(_left_s: float, *, again: bool) -> None:
@@ -142,15 +142,15 @@ class Nvo3:
             except NvaAway:
                 raise
             except NvaError as refusal:
-                self._note("release-refused", move, why=str(refusal))
+                self._note("de-association-refused", move, why=str(refusal))
 
         self._insist(patience_s, ask)
 
-    def roll_back(self, move: Relocation, patience_s: float) -> None:
+    def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         def ask(_left_s: float, *, again: bool) -> None:
             number = self._numbers.get(move.number) or self._asked_for(move)
             if number is not None and self._phase(number) not in FINISHED:
-                self.nva.post(f"moves/{number}/cancel")
+                self.nva.post(f"moves/{number}/roll-back")
 
         self._insist(patience_s, ask)
 
@@ -184,7 +184,7 @@ class Nvo3:
     def _wanted(self, nve: str) -> list[Row]:
         return [
             Row(
-                int(Table[told["table"].upper()]),
+                int(PipelineTable[told["table"].upper()]),
                 told["priority"],
                 int(told["cookie"], 16),
                 told["idle_s"],
@@ -195,7 +195,7 @@ class Nvo3:
             for told in self.nva.get(f"nves/{nve}/rules")
         ]
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[TraceEvent]:
         """The NVA's trace, its moves numbered as the scenario numbers them."""
         theirs = (_renumbered(event, self._ours) for event in self.nva.events())
         return [*theirs, *self._events]
@@ -227,7 +227,7 @@ class Nvo3:
             again = True
             time.sleep(AGAIN_S)
 
-    def _request(self, move: Relocation, body: dict[str, object]) -> int:
+    def _request(self, move: OverlayMove, body: dict[str, object]) -> int:
         try:
             return int(self.nva.post("moves", body)["number"])
         except NvaAway:
@@ -241,9 +241,9 @@ class Nvo3:
         except NvaAway:
             raise
         except NvaError as refusal:
-            raise Refused(str(refusal)) from None
+            raise MoveRefused(str(refusal)) from None
 
-    def _asked_for(self, move: Relocation) -> int | None:
+    def _asked_for(self, move: OverlayMove) -> int | None:
         """The number of the move under way that a request without an answer has begun."""
         for line in self.nva.get("moves"):
             wanted = (line["vm"], line["to"]) == (move.vm.name, move.destination)
@@ -254,7 +254,7 @@ class Nvo3:
     def _phase(self, number: int) -> Phase:
         return Phase(self.nva.get(f"moves/{number}")["phase"])
 
-    def _tell(self, move: Relocation, verb: str, until: Phase, patience_s: float) -> None:
+    def _tell(self, move: OverlayMove, verb: str, until: Phase, patience_s: float) -> None:
         """Have the NVA take a move on to a phase.  Raises NvaError where it cannot go there."""
         number = self._numbers[move.number]
 
@@ -264,10 +264,10 @@ class Nvo3:
 
         self._insist(patience_s, ask)
 
-    def _await_patiently(self, move: Relocation, until: Phase, patience_s: float) -> Phase:
+    def _await_patiently(self, move: OverlayMove, until: Phase, patience_s: float) -> Phase:
         return self._insist(patience_s, lambda left_s, again: self._await(move, until, left_s))
 
-    def _await(self, move: Relocation, until: Phase, timeout_s: float) -> Phase:
+    def _await(self, move: OverlayMove, until: Phase, timeout_s: float) -> Phase:
         """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
         reached in time, or never, because the NVA has rolled the move back."""
         number = self._numbers[move.number]
@@ -277,13 +277,13 @@ class Nvo3:
             raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
         return phase
 
-    def _note(self, event: str, move: Relocation, **details: object) -> None:
+    def _note(self, event: str, move: OverlayMove, **details: object) -> None:
         told = {"move": move.number, **details}
-        self._events.append(Event(time.time_ns(), "runner", event, move.vm.name, told))
+        self._events.append(TraceEvent(time.time_ns(), "runner", event, move.vm.name, told))
 
     # -- counting --------------------------------------------------------------------------------
 
-    def _count_astray(self, move: Relocation, counts: dict[int, int | None]) -> None:
+    def _count_astray(self, move: OverlayMove, counts: dict[int, int | None]) -> None:
         """Unless counting has ended.  An NVA that has just come back, and NVEs that have to come
         back to it, are given some time."""
         until_s = time.monotonic() + RETURN_S
@@ -295,7 +295,7 @@ class Nvo3:
                 return
             time.sleep(AGAIN_S)
 
-    def _astray(self, move: Relocation) -> int | None:
+    def _astray(self, move: OverlayMove) -> int | None:
         """Packets that came out of tunnels at the source NVE and had no business there.
 
         None where the NVE, or the NVA, does not answer.
@@ -312,7 +312,7 @@ def _is_there(phase: Phase, wanted: Phase) -> bool:
     return phase not in FINISHED and order.index(phase) >= order.index(wanted)
 
 
-def _renumbered(event: Event, numbers: dict[int, int]) -> Event:
+def _renumbered(event: TraceEvent, numbers: dict[int, int]) -> TraceEvent:
     if "move" not in event.details:
         return event
     ours = numbers.get(event.details["move"])  # None: the runner has not heard of that move

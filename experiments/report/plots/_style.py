@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.measure.attribution import Ends
+from experiments.measure.attribution import FlowEndpoints
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A6A00", "#000000")
 INK, FAINT, PAUSE = "#222222", "#8a8a8a", "#d9d9d9"
@@ -70,7 +70,7 @@ def looks(flows: Iterable[str]) -> dict[str, FlowLook]:
     looks: dict[str, FlowLook] = {}
     pairs: dict[tuple[str, str], str] = {}
     for flow in sorted(flows):
-        ends = Ends.of(flow)
+        ends = FlowEndpoints.of(flow)
         pair = (ends.source, ends.destination)
         colour = pairs.setdefault(pair, PALETTE[len(pairs) % len(PALETTE)])
         looks[flow] = FlowLook(colour, MARKERS.get(ends.family, "s"), LINES.get(ends.family, ":"))

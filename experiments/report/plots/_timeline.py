@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from experiments.measure import totals
 from experiments.measure.attribution import settled_ns
 from experiments.measure.results import Result
-from experiments.measure.trace import Event, Move, moves_of
+from experiments.measure.trace import MoveTrace, TraceEvent, moves_of
 from experiments.report.plots._style import FAINT, INK, PAUSE
 
 NS_PER_S = 1e9
@@ -35,13 +35,13 @@ class Timeline:
     def __init__(self, run: Result) -> None:
         started = [event.t_ns for event in run.events if event.name == "traffic-started"]
         self.start_ns = started[0] if started else int(run.packets["sent_ns"].min())
-        self.moves: list[Move] = moves_of(run.events)
+        self.moves: list[MoveTrace] = moves_of(run.events)
 
     def seconds(self, t_ns: int) -> float:
         return (t_ns - self.start_ns) / NS_PER_S
 
 
-def shown_moves(run: Result, most: int) -> list[Move]:
+def shown_moves(run: Result, most: int) -> list[MoveTrace]:
     """The moves of a run to be drawn from close by: all, or of many those that harmed most."""
     moves = moves_of(run.events)
     if len(moves) <= most:
@@ -50,12 +50,12 @@ def shown_moves(run: Result, most: int) -> list[Move]:
     return [move for move in moves if move.number in told]
 
 
-def label_of(event: Event) -> str | None:
+def label_of(event: TraceEvent) -> str | None:
     wording = MARKED.get(event.name)
     return wording.format_map({"nve": "an NVE", **event.details}) if wording else None
 
 
-def shade_pause(axes: Axes, move: Move, origin_ns: int) -> None:
+def shade_pause(axes: Axes, move: MoveTrace, origin_ns: int) -> None:
     paused_ns, resumed_ns = move.time_of("vm-paused"), move.time_of("vm-resumed")
     if paused_ns is not None and resumed_ns is not None:
         axes.axvspan(
@@ -96,7 +96,7 @@ def draw_moves(axes: Axes, timeline: Timeline, *, titled: bool) -> None:
             )
 
 
-def draw_events(axes: Axes, move: Move, origin_ns: int, latest_ns: int) -> None:
+def draw_events(axes: Axes, move: MoveTrace, origin_ns: int, latest_ns: int) -> None:
     """The events of one move as lines, named above the axes; those close together share a name."""
     shown = [
         ((event.t_ns - origin_ns) / NS_PER_S, label)

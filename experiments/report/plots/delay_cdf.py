@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from experiments.measure.attribution import moves_for, windows
 from experiments.measure.packets import NS_PER_MS, Int64s, Samples, flows_of, lost_mask
 from experiments.measure.results import Result
-from experiments.measure.trace import Move
+from experiments.measure.trace import MoveTrace
 from experiments.report.format import duration
 from experiments.report.plots import _style
 from experiments.report.plots._timeline import Timeline, shown_moves
@@ -55,7 +55,7 @@ def draw(result: Result) -> Figure:
     return figure
 
 
-def _draw_move(axes: Axes, run: Result, move: Move, looks: dict[str, _style.FlowLook]) -> None:
+def _draw_move(axes: Axes, run: Result, move: MoveTrace, looks: dict[str, _style.FlowLook]) -> None:
     for colour, by_phase in _by_colour(run, move, looks).items():
         for phase, parts in by_phase.items():
             sent = sum(len(samples) for samples in parts)
@@ -80,7 +80,7 @@ def _delays(samples: Samples, run: Result) -> Int64s:
 
 
 def _by_colour(
-    run: Result, move: Move, looks: dict[str, _style.FlowLook]
+    run: Result, move: MoveTrace, looks: dict[str, _style.FlowLook]
 ) -> dict[str, dict[str, list[Samples]]]:
     """The packets of each pair of VMs (a colour) in each phase of a move that concerns them."""
     moves = Timeline(run).moves

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.measure.attribution import Ends
+from experiments.measure.attribution import FlowEndpoints
 from experiments.measure.packets import NS_PER_MS, Int64s, flows_of, lost_mask
 from experiments.measure.results import Result
 from experiments.report.format import count, listing
@@ -124,7 +124,7 @@ def caption(result: Result) -> str:
             parts.append(f"{name}: all {count(len(run.packets))} packets arrived.")
             continue
         worst = max(lost, key=lambda flow: lost[flow])
-        behind = run.homes.get(Ends.of(worst).source)
+        behind = run.homes.get(FlowEndpoints.of(worst).source)
         parts.append(
             f"{name}: {count(total)} of {count(len(run.packets))} packets were lost, most of them "
             f"({count(lost[worst])}) in {worst}" + (f", sent behind {behind}." if behind else ".")

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from experiments.measure.attribution import settled_ns
 from experiments.measure.packets import NS_PER_MS, Samples, flows_of, lost_mask
 from experiments.measure.results import Result
-from experiments.measure.trace import Move
+from experiments.measure.trace import MoveTrace
 from experiments.report.narrative import what_happened
 from experiments.report.plots import _style
 from experiments.report.plots._timeline import (
@@ -65,7 +65,7 @@ def draw(result: Result) -> Figure:
 
 
 def _draw_move(
-    axes: Axes, run: Result, move: Move, looks: dict[str, _style.FlowLook], floor_ms: float
+    axes: Axes, run: Result, move: MoveTrace, looks: dict[str, _style.FlowLook], floor_ms: float
 ) -> None:
     origin_ns = move.time_of("vm-resumed", "move-rolled-back", "move-failed") or move.requested_ns
     begin_ns, end_ns = move.requested_ns, settled_ns(move)

@@ -5,18 +5,18 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from nve.messages import Emit, Missed, RuleEnded
 from nve.pipeline.evaluator import ForwardingLoop, deliveries
-from nve.pipeline.rules import Action, Output, Purpose, Rule, Table, Tunnel, match
+from nve.pipeline.rules import Action, Output, PipelineTable, Purpose, Rule, Tunnel, match
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
 VM1, VM2, OTHER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("other", 1, "nve2", BLUE)
-DROP = Rule(Table.FORWARD, 99, match(), (), Purpose.SPOOFED)
-ACCEPT = Rule(Table.CLASSIFY, 99, match(), (Output(11),), Purpose.DELIVER, hard_s=1)
+DROP = Rule(PipelineTable.FORWARD, 99, match(), (), Purpose.SPOOFED)
+ACCEPT = Rule(PipelineTable.CLASSIFY, 99, match(), (Output(11),), Purpose.DELIVER, hard_s=1)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def misconfigure(fabric: Fabric, nve: str, *rules: Rule) -> None:
 def to_vm1(*actions: Action) -> Rule:
     """A rule about frames to vm1 that stands above the NVA's."""
     where = match(metadata=RED, eth_dst=VM1.mac)
-    return Rule(Table.FORWARD, 99, where, actions, Purpose.FORWARD, VM1.tenant_system)
+    return Rule(PipelineTable.FORWARD, 99, where, actions, Purpose.FORWARD, VM1.tenant_system)
 
 
 # -- promises --------------------------------------------------------------------------------------
@@ -57,12 +57,12 @@ def test_a_missing_and_an_extra_rule_are_named(fabric: Fabric) -> None:
 
 
 def test_a_count_that_is_expected_is_named(fabric: Fabric) -> None:
-    assert promises.owed(fabric) == []
+    assert promises.pending(fabric) == []
     move = fabric.request_move("vm1", "nve3")
     fabric.settle()
-    fabric.depart(move)
+    fabric.redirect(move)
 
-    assert promises.owed(fabric) == ["nve1 is to report what it carried for vm1"]
+    assert promises.pending(fabric) == ["nve1 is to report what it carried for vm1"]
 
 
 def test_an_nve_that_dies_comes_back_without_a_rule(fabric: Fabric) -> None:
@@ -101,7 +101,9 @@ def test_a_frame_delivered_twice_is_named(fabric: Fabric) -> None:
 
 
 def test_a_frame_out_of_a_tunnel_that_strays_is_named(fabric: Fabric) -> None:
-    to_other = Rule(Table.FROM_TUNNEL, 99, (), (Output(fabric.port("other")),), Purpose.DELIVER)
+    to_other = Rule(
+        PipelineTable.FROM_TUNNEL, 99, (), (Output(fabric.port("other")),), Purpose.DELIVER
+    )
     misconfigure(fabric, "nve1", to_other)
 
     assert "a tunnel -> vm1 at nve1 got to other" in promises.strayed(fabric, [VM1])
@@ -110,7 +112,9 @@ def test_a_frame_out_of_a_tunnel_that_strays_is_named(fabric: Fabric) -> None:
 def test_a_loop_raises(fabric: Fabric) -> None:
     for here, there in (("nve1", "nve2"), ("nve2", "nve1")):
         back = Tunnel(RED, fabric.nves[there].vtep, hairpin=True)
-        misconfigure(fabric, here, Rule(Table.FROM_TUNNEL, 99, (), (back,), Purpose.IN_FLIGHT))
+        misconfigure(
+            fabric, here, Rule(PipelineTable.FROM_TUNNEL, 99, (), (back,), Purpose.IN_FLIGHT)
+        )
 
     with pytest.raises(ForwardingLoop):
         promises.strayed(fabric, [VM1])
@@ -226,7 +230,7 @@ def test_a_broken_connection_loses_messages_and_keeps_rules(fabric: Fabric) -> N
 
     assert fabric.under_way() == []
     assert fabric.nves["nve1"].holds() == rules
-    assert not fabric.authority.book.is_connected("nve1")
+    assert not fabric.authority.desired.is_connected("nve1")
 
 
 def test_every_change_of_a_rule_can_be_watched(fabric: Fabric) -> None:
@@ -282,7 +286,7 @@ def test_an_exchange_without_end_is_noticed(fabric: Fabric) -> None:
 
 
 def test_a_refusal_reaches_the_test(fabric: Fabric) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         fabric.request_move("vm1", "nve1")
 
 
@@ -291,4 +295,4 @@ def test_a_whole_move_leads_to_the_other_nve(fabric: Fabric) -> None:
 
     assert fabric.where["vm1"] == "nve3"
     assert promises.unreached(fabric) == []
-    assert fabric.mortal() == []
+    assert fabric.has_timeout() == []

@@ -5,7 +5,7 @@ import pytest
 from nve.model import BROADCAST
 from nve.pipeline.compiler import compile_system
 from nve.pipeline.rules import Purpose
-from nve.pipeline.state import NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.state import AssociationRole, NveState, Redirect, RemoteEntry
 from tests.helpers import frames
 from tests.helpers.one_nve import (
     FAR,
@@ -27,7 +27,7 @@ from tests.helpers.tenants import RED
 def test_before_its_vm_comes_the_destination_delivers_tunnel_frames_only() -> None:
     """Local VMs still reach the VM at its source, groups do not reach it twice."""
     to_source = {**STATE.remotes, VM1.tenant_system: RemoteEntry(PEER)}
-    state = with_vm1(Role.PRE_ASSOCIATED, remotes=to_source)
+    state = with_vm1(AssociationRole.PRE_ASSOCIATED, remotes=to_source)
 
     assert from_tunnel(frames.ipv4(FAR, VM1.mac), state=state).ports == (10,)
     assert from_vm(frames.ipv4(VM2, VM1.mac), VM2, state).tunnels == ((RED, PEER),)
@@ -40,7 +40,7 @@ def test_before_its_vm_comes_the_destination_delivers_tunnel_frames_only() -> No
 def test_the_source_tunnels_packets_in_flight_on(packet, ending: dict[str, int]) -> None:
     """Before the VM has arrived, and until the redirect has ended."""
     redirects = {VM1.tenant_system: Redirect(OTHER_PEER, **ending)}
-    state = with_vm1(Role.DEPARTING, redirects=redirects)
+    state = with_vm1(AssociationRole.REDIRECTED, redirects=redirects)
 
     verdict = from_tunnel(packet(FAR, VM1.mac), state=state)
 
@@ -56,7 +56,9 @@ def test_the_source_tunnels_packets_in_flight_on(packet, ending: dict[str, int])
 def test_under_a_rule_that_ends_by_itself_stands_one_that_does_not() -> None:
     """No instant without a rule, and the counters of both are kept."""
     redirects = {VM1.tenant_system: Redirect(OTHER_PEER, idle_s=2)}
-    rules = compile_system(with_vm1(Role.DEPARTING, redirects=redirects), VM1.tenant_system)
+    rules = compile_system(
+        with_vm1(AssociationRole.REDIRECTED, redirects=redirects), VM1.tenant_system
+    )
 
     in_flight = sorted(
         (rule.priority, rule.idle_s) for rule in rules if rule.purpose is Purpose.IN_FLIGHT
@@ -70,7 +72,7 @@ def test_under_a_rule_that_ends_by_itself_stands_one_that_does_not() -> None:
 def test_without_the_must_the_source_drops_packets_in_flight(ending: dict[str, int]) -> None:
     """Left out on purpose: in_flight: drop."""
     state = with_vm1(
-        Role.DEPARTING,
+        AssociationRole.REDIRECTED,
         redirects={VM1.tenant_system: Redirect(None, **ending)},
     )
 
@@ -85,8 +87,8 @@ def test_neighbours_at_the_source_reach_the_vm_during_the_move() -> None:
     dropping = {VM1.tenant_system: Redirect(None)}
     frame = frames.ipv4(VM2, VM1.mac)
 
-    tunnelled = from_vm(frame, VM2, with_vm1(Role.DEPARTING, redirects=redirected))
-    dropped = from_vm(frame, VM2, with_vm1(Role.DEPARTING, redirects=dropping))
+    tunnelled = from_vm(frame, VM2, with_vm1(AssociationRole.REDIRECTED, redirects=redirected))
+    dropped = from_vm(frame, VM2, with_vm1(AssociationRole.REDIRECTED, redirects=dropping))
 
     assert tunnelled.tunnels == ((RED, OTHER_PEER),)
     assert dropped.dropped
@@ -100,8 +102,10 @@ def test_after_the_move_neighbours_at_the_source_use_an_entry_or_ask() -> None:
     frame = frames.ipv4(VM2, VM1.mac)
     entry = {VM1.tenant_system: RemoteEntry(OTHER_PEER, lifetime_s=3)}
 
-    told = from_vm(frame, VM2, with_vm1(Role.DEPARTING, redirects=ending, remotes=entry))
-    untold = from_vm(frame, VM2, with_vm1(Role.DEPARTING, redirects=ending))
+    told = from_vm(
+        frame, VM2, with_vm1(AssociationRole.REDIRECTED, redirects=ending, remotes=entry)
+    )
+    untold = from_vm(frame, VM2, with_vm1(AssociationRole.REDIRECTED, redirects=ending))
 
     assert told.tunnels == ((RED, OTHER_PEER),)
     assert told.last is not None
@@ -111,7 +115,7 @@ def test_after_the_move_neighbours_at_the_source_use_an_entry_or_ask() -> None:
 
 def test_a_departing_vm_may_still_send_and_hears_nothing() -> None:
     redirects = {VM1.tenant_system: Redirect(OTHER_PEER)}
-    state = with_vm1(Role.DEPARTING, redirects=redirects)
+    state = with_vm1(AssociationRole.REDIRECTED, redirects=redirects)
 
     assert from_vm(frames.ipv4(VM1, VM2.mac), state=state).ports == (11,)
     assert from_tunnel(frames.ipv4(FAR, BROADCAST), state=state).ports == (11,)

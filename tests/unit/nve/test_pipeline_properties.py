@@ -26,13 +26,13 @@ from nve.pipeline.rules import (
     VXLAN_PORT,
     GoTo,
     Output,
+    PipelineTable,
     Purpose,
-    Report,
+    ReportAction,
     Rule,
-    Table,
     Tunnel,
 )
-from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.state import Association, AssociationRole, NveState, Redirect, RemoteEntry
 from tests.helpers.one_nve import GROUPS, HERE, OTHER_PEER, PEER, STRANGER, purpose
 from tests.helpers.tenants import BLUE, RED, vm
 
@@ -52,16 +52,18 @@ redirects = st.builds(
 def states(draw) -> NveState:
     """Any state, also one that no move leads to."""
     here = draw(st.lists(keys, unique=True))
-    roles = {system: draw(st.sampled_from(Role)) for system in here}
-    attachments = {
-        system: Attachment(system, SYSTEMS[system].addresses, FIRST_VM_PORT + number, roles[system])
+    roles = {system: draw(st.sampled_from(AssociationRole)) for system in here}
+    associations = {
+        system: Association(
+            system, SYSTEMS[system].addresses, FIRST_VM_PORT + number, roles[system]
+        )
         for number, system in enumerate(here)
     }
     entries = st.builds(RemoteEntry, st.sampled_from(PEERS), lifetimes)
     return NveState(
         vtep=HERE,
         peers=frozenset(draw(st.lists(st.sampled_from(PEERS)))),
-        attachments=attachments,
+        associations=associations,
         remotes=draw(st.dictionaries(keys, entries)),
         redirects=draw(st.dictionaries(keys, redirects)),
         members=draw(
@@ -127,8 +129,8 @@ def network_of(frame: Frame, state: NveState) -> int | None:
     return owner.system.vni if owner else None
 
 
-def owner_of(port: int, state: NveState) -> Attachment | None:
-    return next((each for each in state.attachments.values() if each.port == port), None)
+def owner_of(port: int, state: NveState) -> Association | None:
+    return next((each for each in state.associations.values() if each.port == port), None)
 
 
 @pytest.mark.shows("R4.1.8", "R9.1", "R9.3")
@@ -207,20 +209,20 @@ def test_a_tunnel_leads_into_a_tunnel_for_packets_in_flight_only(state: NveState
     for rule in compile_nve(state):
         for action in rule.actions:
             if isinstance(action, Tunnel) and action.hairpin:
-                assert rule.table is Table.FROM_TUNNEL
+                assert rule.table is PipelineTable.FROM_TUNNEL
                 assert rule.about in state.redirects
-            if rule.table in (Table.FROM_TUNNEL, Table.FLOOD_LOCAL):
-                assert isinstance(action, GoTo | Output | Tunnel | Report)
+            if rule.table in (PipelineTable.FROM_TUNNEL, PipelineTable.FLOOD_LOCAL):
+                assert isinstance(action, GoTo | Output | Tunnel | ReportAction)
 
 
 @exhaustive
 @given(states())
 def test_an_nve_is_the_sum_of_its_networks_and_systems(state: NveState) -> None:
     """So the NVA may compile only what a change has touched; a rule about a VM names it."""
-    systems = {*state.attachments, *state.remotes, *state.redirects}
+    systems = {*state.associations, *state.remotes, *state.redirects}
     about_vms = {rule for system in systems for rule in compile_system(state, system)}
     about_networks = {rule for vni in state.vnis for rule in compile_network(state, vni)}
-    fixed = compile_nve(replace(state, attachments={}, remotes={}, redirects={}))
+    fixed = compile_nve(replace(state, associations={}, remotes={}, redirects={}))
 
     assert compile_nve(state) == about_vms | about_networks | fixed
     assert {rule.about for rule in about_vms} <= systems
@@ -232,7 +234,7 @@ def test_an_nve_is_the_sum_of_its_networks_and_systems(state: NveState) -> None:
 def test_a_system_that_is_unknown_needs_no_rule(state: NveState, system: TenantSystem) -> None:
     without = replace(
         state,
-        attachments={key: value for key, value in state.attachments.items() if key != system},
+        associations={key: value for key, value in state.associations.items() if key != system},
         remotes={key: value for key, value in state.remotes.items() if key != system},
         redirects={key: value for key, value in state.redirects.items() if key != system},
     )

@@ -10,7 +10,7 @@ from nve.model import IPAddress
 from tests.helpers.underlay import paths
 from topologies import leaf_spine, star, two_site
 from topologies.addressing import fabric, neighbours
-from topologies.spec import Fabric, Kind, Link, Node, Port
+from topologies.spec import Fabric, Link, Node, NodeKind, Port
 
 families = st.sampled_from(["ipv4", "ipv6"])
 
@@ -107,7 +107,7 @@ def test_the_spines_share_the_load() -> None:
 
 def draw(drawing: str) -> Fabric:
     """A fabric from its links; a name's first letter says what it is: n(ve), s(witch), r(outer)."""
-    kinds: dict[str, Kind] = {"n": "nve", "s": "switch", "r": "router"}
+    kinds: dict[str, NodeKind] = {"n": "nve", "s": "switch", "r": "router"}
     links = [Link(a, b) for a, _, b in (pair.partition("-") for pair in drawing.split())]
     names = dict.fromkeys(name for link in links for name in (link.a, link.b))
     return fabric([Node(name, kinds[name[0]]) for name in names], links, "ipv4")

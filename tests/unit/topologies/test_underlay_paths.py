@@ -5,11 +5,11 @@ import pytest
 from topologies import leaf_spine, star, two_site
 from topologies.addressing import fabric
 from topologies.spec import Fabric, Link, LinkSpec
-from topologies.underlay_paths import Ways
+from topologies.underlay_paths import UnderlayPaths
 
 
 def delay_ms(built: Fabric, here: str, there: str) -> float:
-    return Ways(built).delay_ms(here, built.vteps[there])
+    return UnderlayPaths(built).delay_ms(here, built.vteps[there])
 
 
 def test_over_a_switch_both_cables_count() -> None:

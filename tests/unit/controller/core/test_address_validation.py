@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.core.address_validation import Announced, Asked, Improper, Said, judge
+from controller.core.address_validation import AddressAsked, Announced, Improper, Said, judge
 from controller.core.directory import Directory
 from nve.messages import ArpSent, NeighbourAdvertised, NeighbourSolicited, RarpSent
 from nve.model import VmSpec, link_local
-from nve.pipeline.state import Attachment, Role
+from nve.pipeline.state import Association, AssociationRole
 from nve.wire.announcement import ALL_NODES, solicited_node
 from tests.helpers.tenants import BLUE, vm
 
@@ -31,8 +31,8 @@ def directory(*vms: VmSpec) -> Directory:
 KNOWN = directory(VM1, VM2, NAMESAKE)
 
 
-def port_of(vm: VmSpec) -> Attachment:
-    return Attachment(vm.tenant_system, vm.addresses, PORT, Role.ACTIVE)
+def port_of(vm: VmSpec) -> Association:
+    return Association(vm.tenant_system, vm.addresses, PORT, AssociationRole.ACTIVE)
 
 
 def verdict(said: Said, vm: VmSpec = VM1, known: Directory = KNOWN) -> object:
@@ -85,8 +85,8 @@ def test_a_vm_without_an_ipv4_address_only_announces_itself() -> None:
 def test_a_question_is_answered_from_the_directory() -> None:
     found = KNOWN.find(VM2.tenant_system)
     assert found is not None
-    assert verdict(arp(1, VM1.ipv4, VM2.ipv4)) == Asked(found)
-    assert verdict(NeighbourSolicited(PORT, VM1.mac, VM1.ipv6, VM2.ipv6)) == Asked(found)
+    assert verdict(arp(1, VM1.ipv4, VM2.ipv4)) == AddressAsked(found)
+    assert verdict(NeighbourSolicited(PORT, VM1.mac, VM1.ipv6, VM2.ipv6)) == AddressAsked(found)
 
 
 NOTHING_TO_DO: dict[str, Said] = {

@@ -47,7 +47,7 @@ def test_an_announcement_at_the_destination_moves_the_binding(pulling: Fabric, f
     binding = pulling.authority.directory.find(VM1.tenant_system)
     assert binding is not None
     assert (binding.nve, binding.sequence) == ("nve3", 2)
-    assert phase_of(move) in (Phase.ARRIVED, Phase.CONVERGED)
+    assert phase_of(move) in (Phase.ACTIVATED, Phase.CONVERGED)
 
 
 def told(at: Fabric) -> list[tuple[str, IPv4Address]]:

@@ -48,4 +48,4 @@ def test_a_move_does_not_converge_while_an_nve_out_of_reach_holds_an_old_entry()
     pushing.activate(move)
     pushing.settle()
 
-    assert phase_of(move) is Phase.ARRIVED
+    assert phase_of(move) is Phase.ACTIVATED

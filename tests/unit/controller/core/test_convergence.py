@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import Move
 from controller.core.move_fsm import FINISHED, Phase
-from nve.pipeline.evaluator import Verdict
+from nve.pipeline.evaluator import PacketVerdict
 from nve.pipeline.rules import Purpose, Rule
 from tests.helpers import frames, promises
 from tests.helpers.fabric import SECOND_NS, Fabric
@@ -71,7 +71,7 @@ class Mobility(RuleBasedStateMachine):
 
     @rule(name=names, to=nves, in_flight=st.sampled_from(["tunnel", "drop"]))
     def request(self, name: str, to: str, in_flight: str) -> None:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(RequestRefused):
             self.fabric.request_move(name, to, in_flight)
 
     @precondition(lambda self: self.all_connected())
@@ -79,18 +79,18 @@ class Mobility(RuleBasedStateMachine):
     def move_at_once(self, name: str, to: str) -> None:
         """A whole move, on the heels of another or not."""
         self.fabric.settle()
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(RequestRefused):
             self.fabric.move(name, to)
 
     @rule(name=names)
-    def depart(self, name: str) -> None:
+    def redirect(self, name: str) -> None:
         move = self.move_of(name)
         if move:
-            with contextlib.suppress(Refused):
-                self.fabric.depart(move)
+            with contextlib.suppress(RequestRefused):
+                self.fabric.redirect(move)
 
     @rule(name=names, announced=st.booleans())
-    def arrive(self, name: str, announced: bool) -> None:
+    def activate(self, name: str, announced: bool) -> None:
         """The VM starts at the destination; its announcement or the orchestrator is first."""
         move = self.move_of(name)
         if move is None or move.phase is not Phase.REDIRECTED:
@@ -103,20 +103,20 @@ class Mobility(RuleBasedStateMachine):
             self.fabric.activate(move)
 
     @rule(name=names)
-    def cancel(self, name: str) -> None:
+    def roll_back(self, name: str) -> None:
         """Only a VM that has not started at the destination can be given back."""
         move = self.move_of(name)
         if move and self.fabric.where[name] == move.source:
-            with contextlib.suppress(Refused):
-                self.fabric.ask(self.fabric.authority.cancel, move.number)
+            with contextlib.suppress(RequestRefused):
+                self.fabric.ask(self.fabric.authority.roll_back, move.number)
 
     @rule(name=names)
-    def dissociate(self, name: str) -> None:
+    def de_associate(self, name: str) -> None:
         """The source forgets the VM, perhaps too early."""
         for move in self.fabric.authority.moves:
             if move.request.vm == name:
-                with contextlib.suppress(Refused):
-                    self.fabric.ask(self.fabric.authority.dissociate, name, move.source)
+                with contextlib.suppress(RequestRefused):
+                    self.fabric.ask(self.fabric.authority.de_associate, name, move.source)
 
     @rule()
     def forget(self) -> None:
@@ -131,7 +131,7 @@ class Mobility(RuleBasedStateMachine):
 
     @rule(pick=picks)
     def time_out(self, pick: int) -> None:
-        found = self.fabric.mortal()
+        found = self.fabric.has_timeout()
         if found:
             self.fabric.expire(*found[pick % len(found)])
 
@@ -201,8 +201,8 @@ class Mobility(RuleBasedStateMachine):
         fabric = self.fabric
         if move.phase is Phase.REDIRECTED and fabric.where[move.request.vm] == move.destination:
             fabric.activate(move)
-        with contextlib.suppress(Refused):
-            fabric.ask(fabric.authority.cancel, move.number)
+        with contextlib.suppress(RequestRefused):
+            fabric.ask(fabric.authority.roll_back, move.number)
         fabric.settle()
 
 
@@ -242,7 +242,7 @@ def test_no_instant_of_a_move_drops_a_frame(
 
     moves = [fabric.request_move("vm1", "nve3"), fabric.request_move("vm2", "nve1")]
     settle_in_any_order()
-    for step in (fabric.depart, fabric.activate):
+    for step in (fabric.redirect, fabric.activate):
         for move in moves:
             step(move)
         settle_in_any_order()
@@ -260,7 +260,7 @@ def _check_nothing_is_dropped(fabric: Fabric) -> None:
                 assert not _dropped(way), f"{sender.name} -> {target.name}: {way[-1].last}"
 
 
-def _dropped(way: list[Verdict]) -> bool:
+def _dropped(way: list[PacketVerdict]) -> bool:
     return way[-1].dropped
 
 

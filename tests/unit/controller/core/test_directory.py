@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.directory import AddressInUse, Directory, Outcome
+from controller.core.directory import AddressInUse, Directory, RebindOutcome
 from nve.model import Binding, VmSpec
 from tests.helpers.tenants import BLUE, RED, vm
 
@@ -76,24 +76,26 @@ def test_a_vm_that_is_entered_anew_gives_its_old_addresses_back() -> None:
 @pytest.mark.parametrize(
     ("sequence", "nve", "outcome"),
     [
-        (0, "nve2", Outcome.STALE),
-        (1, "nve2", Outcome.STALE),
-        (0, "nve1", Outcome.STALE),
-        (1, "nve1", Outcome.CONFIRMED),
-        (2, "nve1", Outcome.CONFIRMED),
-        (2, "nve2", Outcome.CHANGED),
+        (0, "nve2", RebindOutcome.STALE),
+        (1, "nve2", RebindOutcome.STALE),
+        (0, "nve1", RebindOutcome.STALE),
+        (1, "nve1", RebindOutcome.CONFIRMED),
+        (2, "nve1", RebindOutcome.CONFIRMED),
+        (2, "nve2", RebindOutcome.CHANGED),
     ],
 )
-def test_only_a_newer_update_changes_a_binding(sequence: int, nve: str, outcome: Outcome) -> None:
+def test_only_a_newer_update_changes_a_binding(
+    sequence: int, nve: str, outcome: RebindOutcome
+) -> None:
     directory = registered(VM1)
     before = directory.find(VM1.tenant_system)
 
     assert directory.rebind(VM1.tenant_system, nve, sequence) is outcome
 
     after = directory.find(VM1.tenant_system)
-    assert (after != before) == (outcome is Outcome.CHANGED)
+    assert (after != before) == (outcome is RebindOutcome.CHANGED)
     assert after is not None
-    assert (after.nve == nve) == (nve == "nve1" or outcome is Outcome.CHANGED)
+    assert (after.nve == nve) == (nve == "nve1" or outcome is RebindOutcome.CHANGED)
 
 
 def test_a_vm_that_was_never_registered_cannot_be_bound() -> None:
@@ -115,6 +117,6 @@ def test_sequence_numbers_only_grow(updates: list[tuple[str, int]]) -> None:
         binding = directory.find(VM1.tenant_system)
         assert binding is not None
         assert binding.sequence >= highest
-        if outcome is Outcome.CHANGED:
+        if outcome is RebindOutcome.CHANGED:
             assert (binding.nve, binding.sequence) == (nve, sequence)
         highest = binding.sequence

@@ -8,7 +8,7 @@ from controller.core.dissemination import strategy
 from controller.core.drops import COUNTED, Drops, Reason
 from nve.pipeline.compiler import compile_nve
 from nve.pipeline.rules import Purpose, Rule
-from nve.pipeline.state import Attachment, NveState, Role
+from nve.pipeline.state import Association, AssociationRole, NveState
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import vm, vteps
 
@@ -19,7 +19,7 @@ SPOOFED = Reason("nve1", PORT, None, "spoofed")
 
 def rules(peer: str = "10.1.0.2") -> list[Rule]:
     peers = frozenset({IPv6Address(peer) if ":" in peer else IPv4Address(peer)})
-    here = Attachment(VM1.tenant_system, VM1.addresses, PORT, Role.ACTIVE)
+    here = Association(VM1.tenant_system, VM1.addresses, PORT, AssociationRole.ACTIVE)
     state = NveState(IPv4Address("10.1.0.1"), peers, {VM1.tenant_system: here})
     return sorted(compile_nve(state), key=lambda rule: rule.cookie)
 
@@ -105,7 +105,7 @@ def test_a_port_that_goes_leaves_its_counts_with_the_nva() -> None:
     fabric.associate(VM1)
     fabric.settle()
     fabric.move("vm1", "nve3")
-    gone = dict(fabric.authority.tally.drops.total({}, {}))
+    gone = dict(fabric.authority.violations.drops.total({}, {}))
 
     assert gone == {SPOOFED: 14}
     assert fabric.authority.name_at(SPOOFED) == "vm1"

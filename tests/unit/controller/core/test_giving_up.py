@@ -2,10 +2,10 @@
 
 import pytest
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move_fsm import Phase
-from nve.pipeline.state import Role
+from nve.pipeline.state import AssociationRole
 from tests.helpers import promises
 from tests.helpers.authority import (
     VM1,
@@ -31,11 +31,11 @@ def test_a_move_that_is_given_up_was_never_asked(at, phase: Phase) -> None:
     if phase is not Phase.PREPARING:
         giving_up.settle()
     if phase is Phase.REDIRECTED:
-        giving_up.depart(move)
+        giving_up.redirect(move)
         giving_up.settle()
     assert phase_of(move) is phase
 
-    giving_up.ask(giving_up.authority.cancel, move.number)
+    giving_up.ask(giving_up.authority.roll_back, move.number)
     giving_up.settle()
 
     assert phase_of(move) is Phase.ROLLED_BACK
@@ -47,8 +47,8 @@ def test_after_arrival_a_move_cannot_be_given_up(pulling: Fabric) -> None:
     move = redirected(pulling)
     pulling.activate(move)
 
-    with pytest.raises(Refused, match="cannot take the event cancelled"):
-        pulling.ask(pulling.authority.cancel, move.number)
+    with pytest.raises(RequestRefused, match="cannot take the event roll-back-asked"):
+        pulling.ask(pulling.authority.roll_back, move.number)
 
 
 @pytest.mark.parametrize(("passed_s", "phase"), [(60, Phase.REDIRECTED), (61, Phase.ROLLED_BACK)])
@@ -61,8 +61,10 @@ def test_a_move_over_its_deadline_is_rolled_back(
     pulling.settle()
 
     assert phase_of(move) is phase
-    role = pulling.authority.book.state("nve1").attachments[VM1.tenant_system].role
-    assert role is (Role.ACTIVE if phase is Phase.ROLLED_BACK else Role.DEPARTING)
+    role = pulling.authority.desired.state("nve1").associations[VM1.tenant_system].role
+    assert role is (
+        AssociationRole.ACTIVE if phase is Phase.ROLLED_BACK else AssociationRole.REDIRECTED
+    )
 
 
 @pytest.mark.parametrize(("passed_s", "phase"), [(600, Phase.REDIRECTED), (601, Phase.ROLLED_BACK)])
@@ -71,7 +73,7 @@ def test_a_move_with_a_long_pause_has_the_deadline_that_was_asked_for(
 ) -> None:
     move = pulling.request_move("vm1", "nve3", deadline_s=600)
     pulling.settle()
-    pulling.depart(move)
+    pulling.redirect(move)
     pulling.settle()
     pulling.now_ns += passed_s * SECOND_NS
     pulling.ask(pulling.authority.tick)
@@ -85,7 +87,7 @@ def test_after_arrival_the_deadline_is_of_no_concern(pulling: Fabric) -> None:
     pulling.now_ns += 1000 * SECOND_NS
     pulling.ask(pulling.authority.tick)
 
-    assert phase_of(move) is Phase.ARRIVED
+    assert phase_of(move) is Phase.ACTIVATED
 
 
 @pytest.mark.shows("R3.4")
@@ -108,7 +110,7 @@ def test_a_move_that_was_given_up_leaves_no_entry_that_could_grow_old() -> None:
     move = pushing.request_move("vm1", "nve3")
     pushing.settle()
     assert promises.about(pushing, "nve3", VM2) != set()
-    pushing.ask(pushing.authority.cancel, move.number)
+    pushing.ask(pushing.authority.roll_back, move.number)
     pushing.settle()
 
     assert promises.about(pushing, "nve3", VM2) == set()

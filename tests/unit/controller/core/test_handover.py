@@ -4,7 +4,7 @@ import pytest
 
 from controller.core.move_fsm import GIVE_UP_S, Phase
 from nve.pipeline.rules import Purpose, lane_port
-from nve.wire.end_marker import Kind, Signal
+from nve.wire.end_marker import MarkerKind, Signal
 from tests.helpers import frames
 from tests.helpers.fabric import SECOND_NS
 from tests.helpers.frames import entering
@@ -32,9 +32,9 @@ def test_at_the_arrival_every_nve_whose_path_changes_is_an_edge() -> None:
     made.activate(move)
     made.settle()
     assert orders(made) == [
-        ("nve2", Kind.EXPECT_MARKERS, ("nve2", "nve3")),
-        ("nve2", Kind.SEND_MARKER, ()),
-        ("nve3", Kind.SEND_MARKER, ()),
+        ("nve2", MarkerKind.EXPECT_MARKERS, ("nve2", "nve3")),
+        ("nve2", MarkerKind.SEND_MARKER, ()),
+        ("nve3", MarkerKind.SEND_MARKER, ()),
     ]
 
 
@@ -131,7 +131,7 @@ def test_an_nve_that_was_out_of_reach_gets_its_order_when_it_is_back() -> None:
     assert "nve3" not in [nve for nve, _ in made.orders]
     made.connect("nve3")
     made.settle()
-    assert ("nve3", Kind.SEND_MARKER, ()) in orders(made)
+    assert ("nve3", MarkerKind.SEND_MARKER, ()) in orders(made)
     assert not made.expecting
 
 
@@ -140,7 +140,7 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
     move = departed(made)
     made.activate(move)
     made.settle()
-    assert [nve for nve, kind, _ in orders(made) if kind is Kind.SEND_MARKER] == ["nve2"]
+    assert [nve for nve, kind, _ in orders(made) if kind is MarkerKind.SEND_MARKER] == ["nve2"]
     made.orders.clear()
     old = expire(made, "nve3")
     kept = entry(made, "nve3")
@@ -151,8 +151,8 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
     assert not made.nves["nve3"].down
     made.settle()
     assert orders(made) == [
-        ("nve2", Kind.EXPECT_MARKERS, ("nve3",)),
-        ("nve3", Kind.SEND_MARKER, ()),
+        ("nve2", MarkerKind.EXPECT_MARKERS, ("nve3",)),
+        ("nve3", MarkerKind.SEND_MARKER, ()),
     ]
     new = entry(made, "nve3")
     assert new
@@ -165,7 +165,7 @@ def test_an_expired_entry_that_leads_nowhere_any_more_is_replaced_at_once() -> N
     made.activate(departed(made))
     made.settle()
     made.orders.clear()
-    (ending,) = (rule for _, rule in made.mortal() if rule.purpose is Purpose.IN_FLIGHT)
+    (ending,) = (rule for _, rule in made.has_timeout() if rule.purpose is Purpose.IN_FLIGHT)
     made.expire("nve1", ending)
     made.settle()
     old = expire(made, "nve3")
@@ -189,7 +189,7 @@ def test_a_move_has_not_converged_before_the_edge_has_confirmed_its_new_entry() 
     kept = entry(made, "nve3")
     assert kept
     assert kept.actions == old.actions
-    assert str(move.phase) == Phase.ARRIVED
+    assert str(move.phase) == Phase.ACTIVATED
     made.settle()
     assert str(move.phase) == Phase.CONVERGED
 
@@ -223,7 +223,7 @@ def test_an_old_entry_that_expires_during_a_move_changes_at_the_arrival(
     assert new
     assert new.hard_s
     assert (new.actions != old.actions) is changes
-    assert (("nve3", Kind.SEND_MARKER, ()) in orders(made)) is changes
+    assert (("nve3", MarkerKind.SEND_MARKER, ()) in orders(made)) is changes
 
 
 def test_without_end_markers_nobody_is_ordered_anything() -> None:
@@ -240,7 +240,7 @@ def test_what_an_agent_says_about_an_earlier_handover_comes_too_late() -> None:
     made.activate(move)
     made.settle()
     lines = len(made.trace)
-    late = Signal(Kind.RELEASED, 1, SYSTEM)
+    late = Signal(MarkerKind.RELEASED, 1, SYSTEM)
     made.say("nve2", late)
     made.settle()
     assert len(made.trace) == lines
@@ -266,7 +266,7 @@ def test_a_destination_that_stays_out_of_reach_is_waited_for_no_longer(*, expect
     made.now_ns += int((GIVE_UP_S + 1) * SECOND_NS)
     made.ask(made.authority.tick)
     made.settle()
-    (in_flight,) = [rule for nve, rule in made.mortal() if rule.purpose is Purpose.IN_FLIGHT]
+    (in_flight,) = [rule for nve, rule in made.has_timeout() if rule.purpose is Purpose.IN_FLIGHT]
     made.expire("nve1", in_flight)
     made.settle()
     assert move.phase is Phase.COMPLETED
@@ -288,9 +288,9 @@ def test_with_pull_the_vm_need_not_ask_again_at_its_new_place(keep: bool) -> Non
     made.associate(beside)
     made.send("vm1", frames.ipv4(VM1, VM3.mac))
     made.settle()
-    assert VM2.tenant_system not in made.authority.book.state("nve1").remotes  # never asked for
+    assert VM2.tenant_system not in made.authority.desired.state("nve1").remotes  # never asked for
     departed(made, to="nve4")
-    remotes = made.authority.book.state("nve4").remotes
+    remotes = made.authority.desired.state("nve4").remotes
 
     assert {system: entry.vtep for system, entry in remotes.items()} == {
         VM3.tenant_system: vteps(4)["nve3"],
@@ -305,7 +305,7 @@ def test_who_is_at_its_new_place_is_no_entry_there() -> None:
     made.settle()
     departed(made, to="nve2")
 
-    assert VM2.tenant_system not in made.authority.book.state("nve2").remotes
+    assert VM2.tenant_system not in made.authority.desired.state("nve2").remotes
 
 
 def test_the_drafts_own_pull_has_the_vm_ask_again() -> None:
@@ -314,4 +314,4 @@ def test_the_drafts_own_pull_has_the_vm_ask_again() -> None:
     made.settle()
     departed(made, to="nve4")
 
-    assert made.authority.book.state("nve4").remotes == {}
+    assert made.authority.desired.state("nve4").remotes == {}

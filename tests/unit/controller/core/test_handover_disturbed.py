@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.move_fsm import Phase
 from nve.pipeline.rules import Purpose
-from nve.wire.end_marker import Kind
+from nve.wire.end_marker import MarkerKind
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import (
     entry,
@@ -39,7 +39,7 @@ def test_an_old_entry_that_may_have_expired_unheard_changes_by_a_handover(
     made.connect_all()
     watched.settle()
 
-    assert ("nve3", Kind.SEND_MARKER, ()) in orders(made)
+    assert ("nve3", MarkerKind.SEND_MARKER, ()) in orders(made)
     assert_it_is_over(made)
 
 
@@ -62,7 +62,7 @@ def test_an_old_entry_that_leads_nowhere_is_replaced_at_once() -> None:
     made, watched = arrived()
     watched.look_away()
     made.disconnect("nve3")
-    (ending,) = (rule for _, rule in made.mortal() if rule.purpose is Purpose.IN_FLIGHT)
+    (ending,) = (rule for _, rule in made.has_timeout() if rule.purpose is Purpose.IN_FLIGHT)
     made.expire("nve1", ending)
     made.settle()
     made.connect("nve3")
@@ -89,13 +89,13 @@ class Driver:
         moves, made = self.made.authority.moves, self.made
         try:
             if moves and moves[-1].phase is Phase.PREPARED:
-                made.depart(moves[-1])
+                made.redirect(moves[-1])
             elif moves and moves[-1].phase is Phase.REDIRECTED:
                 made.activate(moves[-1])
             elif self.left:
                 made.request_move("vm1", self.left[0])
                 self.left.pop(0)
-        except Refused:
+        except RequestRefused:
             pass
 
 

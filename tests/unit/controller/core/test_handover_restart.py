@@ -11,7 +11,7 @@ import pytest
 from controller.core.move_fsm import Phase
 from controller.core.snapshot import decode, encode
 from nve import messages
-from nve.wire.end_marker import Kind
+from nve.wire.end_marker import MarkerKind
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import (
     SYSTEM,
@@ -75,7 +75,7 @@ def test_what_is_rebuilt_is_what_was_there(begin: Callable[[], Begun], moment: i
     assert all(each in after.paths for each in before.durable.whole().paths)
     assert set(after.places) == set(before.durable.whole().places)
     for nve in made.nves:
-        assert made.authority.book.rules(nve) == before.book.rules(nve)
+        assert made.authority.desired.rules(nve) == before.desired.rules(nve)
 
 
 @BOTH
@@ -134,9 +134,9 @@ def test_a_destination_without_lanes_says_so(begin: Callable[[], Begun]) -> None
     made.connect("nve2")
     down = made.nves["nve2"].down
     given = [each for each in down if isinstance(each, messages.Order)]
-    (expect,) = (order for order in given if order.signal.kind is Kind.EXPECT_MARKERS)
+    (expect,) = (order for order in given if order.signal.kind is MarkerKind.EXPECT_MARKERS)
     down.remove(expect)
-    made.say("nve2", replace(expect.signal, kind=Kind.RELEASED, edges=()))
+    made.say("nve2", replace(expect.signal, kind=MarkerKind.RELEASED, edges=()))
     made.connect_all()
     made.settle()
 
@@ -158,7 +158,7 @@ def test_the_next_move_waits_for_the_handover_as_before() -> None:
 
     used = {signal.handover for _, signal in made.orders}
     made.orders.clear()
-    made.depart(again)
+    made.redirect(again)
     watched.settle()
     made.activate(again)
     watched.settle()
@@ -181,7 +181,7 @@ def test_edges_that_wait_for_the_end_of_a_move_still_do(to: str) -> None:
     made.orders.clear()
     made.activate(made.authority.moves[-1])
     watched.settle()
-    assert (("nve3", Kind.SEND_MARKER, ()) in orders(made)) is (to == "nve4")
+    assert (("nve3", MarkerKind.SEND_MARKER, ()) in orders(made)) is (to == "nve4")
     assert made.authority.move(move.number).phase is not Phase.REDIRECTED
     assert_it_is_over(made)
 
@@ -232,5 +232,5 @@ def test_a_destination_that_nobody_remembers_is_told_not_to_wait(
     made.connect_all()
     made.settle()
 
-    assert ("nve2", Kind.EXPECT_MARKERS, ()) in orders(made)
+    assert ("nve2", MarkerKind.EXPECT_MARKERS, ()) in orders(made)
     assert_it_is_over(made)

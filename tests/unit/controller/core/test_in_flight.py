@@ -36,7 +36,7 @@ def test_packets_in_flight_are_dropped_at_the_source_where_the_must_is_left_out(
     pull(pulling, "vm2", "vm1")
     move = redirected(pulling, how="drop")
     frame = frames.entering(frames.ipv4(VM2, VM1.mac), pulling.port("vm2"))
-    for _ in ("redirected", "arrived"):
+    for _ in ("redirected", "activated"):
         way = promises.reasons(pulling, frame, "nve2")
         assert pulling.deliveries(frame, "nve2") == ()
         assert way[-1].last is not None
@@ -52,7 +52,7 @@ def test_the_tunnel_may_end_before_the_last_old_entry(pulling: Fabric) -> None:
     move = redirected(pulling)
     pulling.activate(move)
     pulling.settle()
-    (ending,) = (rule for _, rule in pulling.mortal() if rule.purpose is Purpose.IN_FLIGHT)
+    (ending,) = (rule for _, rule in pulling.has_timeout() if rule.purpose is Purpose.IN_FLIGHT)
     pulling.expire("nve1", ending)
     pulling.settle()
     assert phase_of(move) is Phase.DRAINED
@@ -79,7 +79,7 @@ def test_what_was_in_flight_is_in_the_trace_twice(pulling: Fabric) -> None:
 def in_flight_rules(at: Fabric) -> list[Rule]:
     """Of vm1 at its source, the one that decides last."""
     rules = [rule for rule in at.nves["nve1"].rules.values() if rule.purpose is Purpose.IN_FLIGHT]
-    return sorted(rules, key=lambda rule: rule.mortal)
+    return sorted(rules, key=lambda rule: rule.has_timeout)
 
 
 def take_away(at: Fabric, rule: Rule) -> None:

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import Move
 from controller.core.move_fsm import Phase
 from nve.messages import RuleEnded
 from nve.model import VmSpec
 from nve.pipeline.rules import Purpose, Rule
-from nve.pipeline.state import Role
+from nve.pipeline.state import AssociationRole
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import RED, vm, vteps
@@ -85,7 +85,7 @@ def travel(
     made: list[Move] = []
     for leg in range(max(map(len, ways.values()))):
         moves = [at.request_move(name, way[leg], how) for name, way in ways.items() if way[leg:]]
-        for step in (at.depart, at.activate):
+        for step in (at.redirect, at.activate):
             settle()
             for move in moves:
                 step(move)
@@ -101,24 +101,26 @@ def assert_nothing_is_left(at: Fabric, moves: Sequence[Move]) -> None:
     assert {move.phase for move in moves} == {Phase.COMPLETED}
     for each in at.vms.values():
         for nve in _left(at, each):
-            at.ask(at.authority.dissociate, each.name, nve)
+            at.ask(at.authority.de_associate, each.name, nve)
     at.settle()
     assert promises.disagreeing(at) == []
-    assert promises.owed(at) == []
+    assert promises.pending(at) == []
     assert promises.unreached(at) == []
     assert promises.strayed(at, at.vms.values()) == []
     for each in at.vms.values():
-        states = {nve: at.authority.book.state(nve) for nve in at.nves}
+        states = {nve: at.authority.desired.state(nve) for nve in at.nves}
         system = each.tenant_system
         assert [nve for nve in states if system in states[nve].redirects] == []
-        assert [nve for nve in states if system in states[nve].attachments] == [at.where[each.name]]
+        assert [nve for nve in states if system in states[nve].associations] == [
+            at.where[each.name]
+        ]
     assert not list(at.authority._moves.unfinished())
 
 
 def _left(at: Fabric, of: VmSpec) -> Iterator[str]:
     for nve in at.nves:
-        attachment = at.authority.book.state(nve).attachments.get(of.tenant_system)
-        if attachment and attachment.role is Role.DEPARTING:
+        association = at.authority.desired.state(nve).associations.get(of.tenant_system)
+        if association and association.role is AssociationRole.REDIRECTED:
             yield nve
 
 
@@ -184,7 +186,7 @@ def test_a_stale_frame_follows_the_vm_back_in_order() -> None:
     there, here = ((RED, vteps()["nve2"]),), ((RED, vteps()["nve1"]),)
     assert tunnels_of_the_way() == [there, ()]
     assert moving.deliveries(frame, "nve1") == (("nve2", place),)
-    moving.depart(back)
+    moving.redirect(back)
     moving.settle()
     assert tunnels_of_the_way() == [there, here, ()]
     assert moving.deliveries(frame, "nve1") == (("nve1", place),)
@@ -249,7 +251,7 @@ def test_a_superseded_tunnel_whose_count_is_lost_has_ended_all_the_same() -> Non
         travel(moving, {"vm1": ["nve2"]}, moving.settle)
         back = moving.request_move("vm1", "nve1")
         moving.settle()
-        moving.depart(back)
+        moving.redirect(back)
         moving.settle()
         if disconnected_at == "before":
             moving.disconnect("nve1")
@@ -272,9 +274,9 @@ def test_a_tunnel_that_ended_while_the_vm_was_coming_back_ended_by_itself() -> N
     (first,) = travel(moving, {"vm1": ["nve2"]}, moving.settle)
     back = moving.request_move("vm1", "nve1")
     moving.settle()
-    moving.depart(back)
+    moving.redirect(back)
     moving.settle()
-    (ending,) = (rule for nve, rule in moving.mortal() if nve == "nve1")
+    (ending,) = (rule for nve, rule in moving.has_timeout() if nve == "nve1")
     moving.expire("nve1", ending)
     moving.activate(back)
     moving.settle()
@@ -291,7 +293,7 @@ def test_an_announcement_belongs_to_the_youngest_move(frame) -> None:
     travel(moving, {"vm1": ["nve2"]}, moving.settle)
     back = moving.request_move("vm1", "nve1")
     moving.settle()
-    moving.depart(back)
+    moving.redirect(back)
     moving.settle()
 
     moving.send_from("nve2", moving.port("vm1"), frame)
@@ -331,10 +333,10 @@ def test_a_move_back_that_is_given_up_leaves_the_first_as_it_was(
     if phase is not Phase.PREPARING:
         settle()
     if phase is Phase.REDIRECTED:
-        moving.depart(back)
+        moving.redirect(back)
         settle()
     assert back.phase is phase
-    moving.ask(moving.authority.cancel, back.number)
+    moving.ask(moving.authority.roll_back, back.number)
     settle()
 
     assert not back.placed
@@ -346,10 +348,10 @@ def test_a_place_that_is_being_given_up_can_be_taken_again_at_once() -> None:
     moving = fabric(PUSH)
     back = moving.request_move("vm1", "nve2")
     moving.settle()
-    moving.depart(back)
+    moving.redirect(back)
     moving.settle()
     watch(moving)
-    moving.ask(moving.authority.cancel, back.number)
+    moving.ask(moving.authority.roll_back, back.number)
     again = travel(moving, {"vm1": ["nve2"]}, moving.settle)
 
     assert back.phase is Phase.ROLLED_BACK
@@ -362,13 +364,13 @@ def test_a_place_that_is_in_use_again_is_not_given_back() -> None:
     travel(moving, {"vm1": ["nve2"]}, moving.settle)
     back = moving.request_move("vm1", "nve1")
     moving.settle()
-    with pytest.raises(Refused, match="vm1 has a place at nve1 for a move; cancel that"):
-        moving.ask(moving.authority.dissociate, "vm1", "nve1")
-    moving.depart(back)
+    with pytest.raises(RequestRefused, match="vm1 has a place at nve1 for a move; cancel that"):
+        moving.ask(moving.authority.de_associate, "vm1", "nve1")
+    moving.redirect(back)
     moving.settle()
     moving.activate(back)
-    with pytest.raises(Refused, match="vm1 is active at nve1; move it away first"):
-        moving.ask(moving.authority.dissociate, "vm1", "nve1")
+    with pytest.raises(RequestRefused, match="vm1 is active at nve1; move it away first"):
+        moving.ask(moving.authority.de_associate, "vm1", "nve1")
 
 
 # -- several VMs -----------------------------------------------------------------------------------
@@ -410,7 +412,7 @@ def test_a_report_of_the_first_tunnel_is_not_taken_for_the_second() -> None:
     """A VM that leaves an NVE twice has rules with one cookie there twice."""
     moving = fabric(PUSH)
     first, _, third = travel(moving, {"vm1": ["nve2", "nve1", "nve2"]}, moving.settle)
-    late = next(rule for nve, rule in moving.mortal() if nve == "nve1").cookie
+    late = next(rule for nve, rule in moving.has_timeout() if nve == "nve1").cookie
     moving.ask(moving.authority.reported, "nve1", RuleEnded(late, "told", 1, 100, 1.0))
 
     assert first.phase is Phase.COMPLETED

@@ -8,28 +8,28 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
-from controller.core.last_packets import Passing
+from controller.core.last_packets import LastPacketWait
 from controller.core.move import Move
 from nve.messages import Signalled
 from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT
-from nve.wire.end_marker import COPIES, NEEDED, Kind, Signal
+from nve.wire.end_marker import COPIES, NEEDED, MarkerKind, Signal
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import SYSTEM, departed, fabric
 from tests.helpers.tenants import BLUE, vm, vteps
 
 
-def passing(made: Fabric, move: Move) -> Passing:
+def passing(made: Fabric, move: Move) -> LastPacketWait:
     found = made.ask(made.authority.last_packets, move.number)
-    assert isinstance(found, Passing)
+    assert isinstance(found, LastPacketWait)
     return found
 
 
-def at_nve3(made: Fabric, waiting: Passing, copies: range) -> None:
+def at_nve3(made: Fabric, waiting: LastPacketWait, copies: range) -> None:
     """Copies of a marker come to nve3."""
     for copy in copies:
-        marker = Signal(Kind.LAST, waiting.number, SYSTEM, ("nve1",), copy)
+        marker = Signal(MarkerKind.LAST, waiting.number, SYSTEM, ("nve1",), copy)
         made.ask(made.authority.reported, "nve3", Signalled(VXLAN_PORT, marker))
 
 
@@ -39,7 +39,7 @@ def test_a_marker_comes_to_every_nve_with_vms_of_the_network() -> None:
     waiting = passing(made, departed(made))
     assert waiting.missing == {"nve2", "nve3"}
     made.settle()
-    assert [(nve, order.kind) for nve, order in made.orders] == [("nve1", Kind.SEND_LAST)]
+    assert [(nve, order.kind) for nve, order in made.orders] == [("nve1", MarkerKind.SEND_LAST)]
     assert waiting.missing == set()
     assert set(waiting.seen) == {"nve2", "nve3"}
     (passed,) = [line for line in made.trace if line.event == "last-packets-passed"]
@@ -81,7 +81,7 @@ def test_where_the_source_is_out_of_reach_nobody_waits() -> None:
     made = fabric()
     move = departed(made)
     made.disconnect("nve1")
-    with pytest.raises(Refused, match="nve1, which has to send a marker, is not connected"):
+    with pytest.raises(RequestRefused, match="nve1, which has to send a marker, is not connected"):
         passing(made, move)
 
 
@@ -105,7 +105,7 @@ def test_it_is_asked_again_after_a_restart_of_the_nva() -> None:
     assert waiting.missing == set()
 
 
-@pytest.mark.parametrize("when", ["prepared", "arrived"])
+@pytest.mark.parametrize("when", ["prepared", "activated"])
 def test_a_vm_that_runs_has_no_last_packets(when: str) -> None:
     made = fabric()
     if when == "prepared":
@@ -114,14 +114,17 @@ def test_a_vm_that_runs_has_no_last_packets(when: str) -> None:
         move = departed(made)
         made.activate(move)
     made.settle()
-    with pytest.raises(Refused, match="its VM runs"):
+    with pytest.raises(RequestRefused, match="its VM runs"):
         made.ask(made.authority.last_packets, move.number)
 
 
 @pytest.mark.parametrize(
-    ("kind", "port"), [(Kind.LAST, AGENT_PORT), (Kind.RELEASED, VXLAN_PORT), (Kind.LAST, 11)]
+    ("kind", "port"),
+    [(MarkerKind.LAST, AGENT_PORT), (MarkerKind.RELEASED, VXLAN_PORT), (MarkerKind.LAST, 11)],
 )
-def test_a_signal_by_the_wrong_port_is_counted_and_has_no_effect(kind: Kind, port: int) -> None:
+def test_a_signal_by_the_wrong_port_is_counted_and_has_no_effect(
+    kind: MarkerKind, port: int
+) -> None:
     made = fabric()
     waiting = passing(made, departed(made))
     marker = Signal(kind, waiting.number, SYSTEM, ("nve1",))

@@ -8,24 +8,24 @@ from controller.core.move_fsm import (
     FINISHED,
     REPEATS,
     TRANSITIONS,
-    Event,
+    MoveAction,
+    MoveEvent,
     OutOfTurn,
     Phase,
-    Step,
     advance,
     diagram,
 )
 
-PAIRS = list(product(Phase, Event))
+PAIRS = list(product(Phase, MoveEvent))
 
 
 @pytest.mark.parametrize(("phase", "event"), PAIRS)
-def test_every_event_in_every_phase_has_its_declared_answer(phase: Phase, event: Event) -> None:
+def test_every_event_in_every_phase_has_its_declared_answer(phase: Phase, event: MoveEvent) -> None:
     """A legal successor, a declared repeat, or a refusal; the last two change nothing."""
     if (phase, event) in TRANSITIONS:
         assert advance(phase, event) == TRANSITIONS[phase, event]
     elif (phase, event) in REPEATS:
-        assert advance(phase, event) == (phase, Step.NOTHING)
+        assert advance(phase, event) == (phase, MoveAction.NOTHING)
     else:
         with pytest.raises(OutOfTurn, match=f"is {phase} cannot take the event {event}") as refusal:
             advance(phase, event)
@@ -56,37 +56,37 @@ def test_every_phase_is_reached_and_only_the_finished_ones_are_final() -> None:
 
 
 def test_a_finished_move_is_never_changed_again() -> None:
-    for phase, event in product(FINISHED, Event):
+    for phase, event in product(FINISHED, MoveEvent):
         if (phase, event) in REPEATS:
-            assert advance(phase, event) == (phase, Step.NOTHING)
+            assert advance(phase, event) == (phase, MoveAction.NOTHING)
         else:
             with pytest.raises(OutOfTurn):
                 advance(phase, event)
 
 
-@pytest.mark.parametrize("event", [Event.CANCELLED, Event.TIMED_OUT])
-def test_a_move_can_be_given_up_until_the_vm_has_arrived(event: Event) -> None:
+@pytest.mark.parametrize("event", [MoveEvent.ROLL_BACK_ASKED, MoveEvent.TIMED_OUT])
+def test_a_move_can_be_given_up_until_the_vm_has_arrived(event: MoveEvent) -> None:
     order = list(Phase)
     for phase in set(Phase) - FINISHED:
-        restored = TRANSITIONS.get((phase, event)) == (Phase.ROLLED_BACK, Step.RESTORE)
-        assert restored == (order.index(phase) < order.index(Phase.ARRIVED))
+        restored = TRANSITIONS.get((phase, event)) == (Phase.ROLLED_BACK, MoveAction.ROLL_BACK)
+        assert restored == (order.index(phase) < order.index(Phase.ACTIVATED))
 
 
 @pytest.mark.shows("R3.5", "R4.1.2")
 def test_the_mapping_changes_once_on_every_way_to_completion() -> None:
     """Completed means that both the entries and the tunnel are gone."""
     for way in _ways(Phase.PREPARING):
-        steps = [TRANSITIONS[pair][1] for pair in way]
+        actions = [TRANSITIONS[pair][1] for pair in way]
         events = {event for _, event in way}
         if TRANSITIONS[way[-1]][0] is Phase.COMPLETED:
-            assert steps.count(Step.REBIND) == steps.count(Step.REDIRECT) == 1
-            assert {Event.LAST_ENTRY_GONE, Event.TUNNEL_ENDED} <= events
+            assert actions.count(MoveAction.ACTIVATE) == actions.count(MoveAction.REDIRECT) == 1
+            assert {MoveEvent.LAST_ENTRY_GONE, MoveEvent.TUNNEL_ENDED} <= events
         else:
-            assert Step.REBIND not in steps
-            assert steps[-1] is Step.RESTORE
+            assert MoveAction.ACTIVATE not in actions
+            assert actions[-1] is MoveAction.ROLL_BACK
 
 
-def _ways(phase: Phase) -> list[list[tuple[Phase, Event]]]:
+def _ways(phase: Phase) -> list[list[tuple[Phase, MoveEvent]]]:
     """Every way from a phase to a finished one."""
     if phase in FINISHED:
         return [[]]
@@ -102,6 +102,6 @@ def test_the_diagram_shows_every_transition() -> None:
     lines = diagram().splitlines()
 
     assert lines[:2] == ["stateDiagram-v2", "    [*] --> preparing"]
-    assert "    redirected --> arrived: vm-arrived / rebind" in lines
+    assert "    redirected --> activated: activated / activate" in lines
     assert "    rolled_back --> [*]" in lines
     assert len(lines) == 2 + len(TRANSITIONS) + len(FINISHED)

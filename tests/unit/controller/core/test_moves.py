@@ -33,7 +33,7 @@ def test_a_move_is_recorded_from_request_to_completion(at) -> None:
     events = [event for event in of_the_move if event not in IN_ANY_ORDER]
     assert events == [
         "move-accepted", "move-prepared", "move-redirecting", "move-redirected",
-        "mapping-updated", "move-arrived", "mapping-confirmed", "in-flight-ended",
+        "mapping-updated", "move-activated", "mapping-confirmed", "in-flight-ended",
         "move-completed",
     ]  # fmt: skip
     always = {"move-converged", "in-flight-before-arrival"}
@@ -47,7 +47,7 @@ def test_the_vm_is_redirected_only_once_the_source_has_confirmed(pulling: Fabric
     assert phase_of(move) is Phase.PREPARING
     pulling.settle()
     assert phase_of(move) is Phase.PREPARED
-    pulling.depart(move)
+    pulling.redirect(move)
     assert phase_of(move) is Phase.REDIRECTING
     from_vm2 = frames.ipv4(VM2, VM1.mac)
     in_flight = frames.encapsulated(from_vm2, RED, vteps()["nve2"])
@@ -63,7 +63,7 @@ def test_with_push_correspondents_are_told_at_once() -> None:
     pushing = push()
     move = redirected(pushing)
     pushing.activate(move)
-    assert phase_of(move) is Phase.ARRIVED
+    assert phase_of(move) is Phase.ACTIVATED
     pushing.settle()
 
     assert phase_of(move) is Phase.CONVERGED
@@ -78,12 +78,12 @@ def test_with_pull_correspondents_keep_their_entry_until_it_times_out(pulling: F
     move = redirected(pulling)
     pulling.activate(move)
     pulling.settle()
-    assert phase_of(move) is Phase.ARRIVED
+    assert phase_of(move) is Phase.ACTIVATED
     frame = frames.entering(frames.ipv4(VM2, VM1.mac), pulling.port("vm2"))
     assert pulling.judge(frame, "nve2").tunnels == ((RED, vteps()["nve1"]),)
     assert pulling.deliveries(frame, "nve2") == (("nve3", pulling.port("vm1")),)
 
-    (expiring,) = (rule for nve, rule in pulling.mortal() if nve == "nve2")
+    (expiring,) = (rule for nve, rule in pulling.has_timeout() if nve == "nve2")
     pulling.expire("nve2", expiring)
     pulling.settle()
 

@@ -12,7 +12,7 @@ from controller.core import path_mtu
 from controller.core.authority import Authority
 from controller.core.dissemination import strategy
 from controller.core.path_mtu import ICMP, ICMPV6
-from nve.messages import Emit, Malformed, Missed, Record, Tell, TooBig
+from nve.messages import Emit, Malformed, Missed, Tell, TooBig, TraceRecord
 from nve.model import NVE_MAC, VmSpec, link_local
 from nve.pipeline.mtu_check import ETHERNET_OCTETS, REPORTED_OCTETS
 from nve.pipeline.rules import FIRST_VM_PORT, VXLAN_PORT, CheckLarger, Output, Rule, Tunnel
@@ -188,11 +188,11 @@ def associate(nva: Authority, of: VmSpec, mtu: int) -> None:
     nva.associate(of.name, of.tenant_system, of.addresses, of.nve, port, 0, mtu=mtu)
 
 
-def emitted(nva: Authority, nve: str, port: int, frame: bytes) -> tuple[list[Emit], Record]:
+def emitted(nva: Authority, nve: str, port: int, frame: bytes) -> tuple[list[Emit], TraceRecord]:
     report = path_mtu.reported(port, RED, len(frame), frame[:REPORTED_OCTETS])
     nva.reported(nve, report, 0)
     effects = nva.take_effects()
-    (record,) = (effect for effect in effects if isinstance(effect, Record))
+    (record,) = (effect for effect in effects if isinstance(effect, TraceRecord))
     return [effect for effect in effects if isinstance(effect, Emit)], record
 
 
@@ -212,7 +212,7 @@ def test_a_vm_is_answered_at_its_port(nva: Authority) -> None:
 @pytest.mark.shows("R5.3", "R4.1.3")
 def test_a_packet_that_asks_for_an_entry_is_answered_if_it_does_not_fit(nva: Authority) -> None:
     """The first packet of all is as big as any: the NVA would else send it into the tunnel."""
-    nva.book.set_remote("nve1", RECEIVER.tenant_system, None)
+    nva.desired.set_remote("nve1", RECEIVER.tenant_system, None)
 
     nva.reported("nve1", Missed(PORT, RECEIVER.mac, ipv4()), 0)
 
@@ -229,7 +229,7 @@ def test_a_packet_that_asks_for_an_entry_is_answered_if_it_does_not_fit(nva: Aut
 @pytest.mark.shows("R5.3", "R4.1.4")
 def test_the_sender_of_a_packet_in_flight_is_answered_through_the_overlay(nva: Authority) -> None:
     """nve3 was the receiver's NVE; what nve1 still sends there, it would have to send on."""
-    nva.book.set_redirect("nve3", RECEIVER.tenant_system, Redirect(vteps()["nve2"]))
+    nva.desired.set_redirect("nve3", RECEIVER.tenant_system, Redirect(vteps()["nve2"]))
 
     (emit,), record = emitted(nva, "nve3", VXLAN_PORT, ipv6())
 
@@ -249,11 +249,11 @@ def test_a_frame_to_a_group_is_counted_and_not_answered(nva: Authority) -> None:
 
     assert emits == []
     assert record.details["answered"] is False
-    assert nva.tally.refused["nve1", PORT, "too-big"] == 1
+    assert nva.violations.refused["nve1", PORT, "too-big"] == 1
 
 
 def test_an_entry_that_has_gone_since_is_no_reason_to_guess(nva: Authority) -> None:
-    nva.book.set_remote("nve1", RECEIVER.tenant_system, None)
+    nva.desired.set_remote("nve1", RECEIVER.tenant_system, None)
     emits, record = emitted(nva, "nve1", PORT, ipv4())
 
     assert emits == []
@@ -275,6 +275,6 @@ def test_a_vm_with_a_larger_mtu_has_all_its_network_checked() -> None:
 def checked(nva: Authority, nve: str) -> set[Rule]:
     return {
         rule
-        for rule in nva.book.rules(nve)
+        for rule in nva.desired.rules(nve)
         if any(isinstance(action, CheckLarger) for action in rule.actions) and rule.about
     }

@@ -187,7 +187,7 @@ def test_entries_with_a_lifetime_can_all_be_taken_back(pulling: Fabric) -> None:
     pulling.ask(pulling.authority.forget_entries)
     pulling.settle()
 
-    assert pulling.mortal() == []
+    assert pulling.has_timeout() == []
     assert promises.disagreeing(pulling) == []
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.authority import Authority, Refused
+from controller.core.authority import Authority, RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import MoveRequest
 from tests.helpers import promises
@@ -35,7 +35,7 @@ def test_an_association_that_cannot_be_is_refused_and_changes_nothing(
 ) -> None:
     before = state_of(pulling)
 
-    with pytest.raises(Refused, match=complaint):
+    with pytest.raises(RequestRefused, match=complaint):
         pulling.ask(
             pulling.authority.associate,
             newcomer.name,
@@ -67,7 +67,7 @@ def test_a_move_that_cannot_be_is_refused_and_changes_nothing(
 ) -> None:
     before = state_of(pulling)
 
-    with pytest.raises(Refused, match=complaint):
+    with pytest.raises(RequestRefused, match=complaint):
         pulling.ask(pulling.authority.request_move, request_)
 
     assert state_of(pulling) == before
@@ -76,7 +76,9 @@ def test_a_move_that_cannot_be_is_refused_and_changes_nothing(
 def test_a_second_move_of_a_vm_waits_for_the_first(pulling: Fabric) -> None:
     redirected(pulling)
 
-    with pytest.raises(Refused, match=r"still being moved to nve3 \(redirected\); wait until"):
+    with pytest.raises(
+        RequestRefused, match=r"still being moved to nve3 \(redirected\); wait until"
+    ):
         pulling.request_move("vm1", "nve2")
 
 
@@ -84,7 +86,7 @@ def test_a_second_move_of_a_vm_waits_for_the_first(pulling: Fabric) -> None:
 def test_a_move_needs_both_of_its_nves(pulling: Fabric, nve: str) -> None:
     pulling.disconnect(nve)
 
-    with pytest.raises(Refused, match=f"{nve} is not connected to the NVA"):
+    with pytest.raises(RequestRefused, match=f"{nve} is not connected to the NVA"):
         pulling.request_move("vm1", "nve3")
 
 
@@ -92,12 +94,14 @@ def test_a_move_is_told_to_go_on_in_order(pulling: Fabric) -> None:
     move = pulling.request_move("vm1", "nve3")
     before = state_of(pulling)
 
-    for out_of_turn in (pulling.depart, pulling.activate):
-        with pytest.raises(Refused, match="move 1 of vm1: a move that is preparing cannot take"):
+    for out_of_turn in (pulling.redirect, pulling.activate):
+        with pytest.raises(
+            RequestRefused, match="move 1 of vm1: a move that is preparing cannot take"
+        ):
             out_of_turn(move)
     for number in (0, 2, -1):
-        with pytest.raises(Refused, match=f"there is no move number {number}"):
-            pulling.ask(pulling.authority.depart, number)
+        with pytest.raises(RequestRefused, match=f"there is no move number {number}"):
+            pulling.ask(pulling.authority.redirect, number)
 
     assert state_of(pulling) == before
 
@@ -109,18 +113,20 @@ def test_only_a_place_that_a_vm_has_left_is_dissociated(pulling: Fabric) -> None
         ("vm1", "nve2", "vm1 has no port at nve2"),
         ("vm1", "nve1", "vm1 is active at nve1; move it away first"),
     ):
-        with pytest.raises(Refused, match=complaint):
-            pulling.ask(pulling.authority.dissociate, vm_name, nve)
+        with pytest.raises(RequestRefused, match=complaint):
+            pulling.ask(pulling.authority.de_associate, vm_name, nve)
 
 
 def test_a_vm_that_may_come_back_keeps_its_place(pulling: Fabric) -> None:
     """A move that is redirected can still be rolled back: the source's port is needed."""
     move = redirected(pulling)
 
-    with pytest.raises(Refused, match="has not arrived anywhere yet and may come back to nve1"):
-        pulling.ask(pulling.authority.dissociate, "vm1", "nve1")
+    with pytest.raises(
+        RequestRefused, match="has not arrived anywhere yet and may come back to nve1"
+    ):
+        pulling.ask(pulling.authority.de_associate, "vm1", "nve1")
 
-    pulling.ask(pulling.authority.cancel, move.number)
+    pulling.ask(pulling.authority.roll_back, move.number)
     pulling.settle()
     assert promises.unreached(pulling) == []
 
@@ -128,5 +134,5 @@ def test_a_vm_that_may_come_back_keeps_its_place(pulling: Fabric) -> None:
 def test_an_nve_of_somebody_else_is_refused() -> None:
     authority = Authority(vteps(), strategy("push", None))
 
-    with pytest.raises(Refused, match="no NVE 'nve9' here; there are nve1, nve2, nve3"):
+    with pytest.raises(RequestRefused, match="no NVE 'nve9' here; there are nve1, nve2, nve3"):
         authority.nve_connected("nve9", 0)

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.authority import Refused
+from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import Move
-from controller.core.move_fsm import AFTER_RESTART, BEFORE_ARRIVAL, FINISHED, GIVE_UP_S, Phase
+from controller.core.move_fsm import AFTER_RESTART, BEFORE_ACTIVATION, FINISHED, GIVE_UP_S, Phase
 from nve.pipeline.rules import Rule
-from nve.pipeline.state import Role
+from nve.pipeline.state import AssociationRole
 from tests.helpers import frames, promises
 from tests.helpers.fabric import SECOND_NS, Fabric
 from tests.helpers.tenants import vm, vteps
@@ -67,7 +67,7 @@ def state_of(at: Fabric) -> object:
         sorted(whole.bindings, key=repr),
         sorted(whole.places, key=repr),
         [(move.number, move.phase, move.placed, move.outdated) for move in whole.moves],
-        {nve: at.authority.book.rules(nve) for nve in at.nves},
+        {nve: at.authority.desired.rules(nve) for nve in at.nves},
     )
 
 
@@ -88,7 +88,7 @@ def steps(way: list[str]) -> list[Act]:
     found: list[Act] = []
     for to in way:
         found += [ask(to), one_message, on]
-        found += [lambda at: at.depart(youngest(at)), one_message, on]
+        found += [lambda at: at.redirect(youngest(at)), one_message, on]
         found += [lambda at: at.activate(youngest(at)), one_message, on]
     return found
 
@@ -107,22 +107,22 @@ def assert_in_the_end_all_is_well(at: Fabric) -> None:
     at.settle()
     at.expire_all()
     for move in at.authority.moves:
-        if move.phase in BEFORE_ARRIVAL:
-            at.ask(at.authority.cancel, move.number)
+        if move.phase in BEFORE_ACTIVATION:
+            at.ask(at.authority.roll_back, move.number)
             at.settle()
     at.expire_all()
     assert {move.phase for move in at.authority.moves} <= FINISHED
     assert promises.disagreeing(at) == []
-    assert promises.owed(at) == []
+    assert promises.pending(at) == []
     assert promises.unreached(at) == []
     assert promises.strayed(at, at.vms.values()) == []
     assert _active(at) == {at.where["vm1"]}
 
 
 def _active(at: Fabric) -> set[str]:
-    states = {nve: at.authority.book.state(nve).attachments for nve in at.nves}
+    states = {nve: at.authority.desired.state(nve).associations for nve in at.nves}
     places = {nve: found.get(VM1.tenant_system) for nve, found in states.items()}
-    return {nve for nve, place in places.items() if place and place.role is Role.ACTIVE}
+    return {nve for nve, place in places.items() if place and place.role is AssociationRole.ACTIVE}
 
 
 # -- what is written down --------------------------------------------------------------------------
@@ -140,8 +140,10 @@ def test_what_is_rebuilt_is_what_was_there_after_every_step(
         other = Fabric(vteps(4), strategy(*dissemination))  # of which a kill leaves nothing
         other.vms, other.journal = moving.vms, list(moving.journal)
         other.kill()
-        owed = [m for m in moving.authority.moves if m.phase in (Phase.ARRIVED, Phase.CONVERGED)]
-        if len(owed) < 2:  # else a tunnel whose count was owed has ended, which is progress
+        pending = [
+            m for m in moving.authority.moves if m.phase in (Phase.ACTIVATED, Phase.CONVERGED)
+        ]
+        if len(pending) < 2:  # else a tunnel whose count was owed has ended, which is progress
             assert state_of(other) == before
 
 
@@ -182,7 +184,7 @@ def test_the_nva_is_killed_before_any_step(
                     moving.settle()
             try:
                 step(moving)
-            except Refused:
+            except RequestRefused:
                 assert connected_before == "later"
                 moving.connect_all()
                 moving.settle()
@@ -215,7 +217,7 @@ def test_a_move_that_nobody_goes_on_with_is_rolled_back_at_a_new_deadline(
         moving.now_ns += 1000 * SECOND_NS
         restart(moving)
         moving.ask(moving.authority.tick)
-        assert youngest(moving).phase in BEFORE_ARRIVAL
+        assert youngest(moving).phase in BEFORE_ACTIVATION
         if nobody_asks:
             moving.now_ns += 61 * SECOND_NS
             moving.ask(moving.authority.tick)
@@ -232,7 +234,7 @@ def test_time_outs_that_came_while_nobody_listened(dissemination: tuple[str, int
         for step in steps(["nve3"])[:moment]:
             step(moving)
         moving.kill()
-        for nve, rule in moving.mortal():
+        for nve, rule in moving.has_timeout():
             moving.expire(nve, rule)
         moving.connect_all()
         moving.settle()
@@ -266,12 +268,12 @@ def test_a_move_that_was_rolled_back_gives_its_place_back_after_a_restart(
     moving = fabric(dissemination)
     for step in steps(["nve3"])[:6]:
         step(moving)
-    moving.ask(moving.authority.cancel, 1)
+    moving.ask(moving.authority.roll_back, 1)
     assert youngest(moving).placed
     restart(moving)
 
     assert not youngest(moving).placed
-    assert VM1.tenant_system not in moving.authority.book.state("nve3").attachments
+    assert VM1.tenant_system not in moving.authority.desired.state("nve3").associations
     assert_in_the_end_all_is_well(moving)
 
 
@@ -297,7 +299,7 @@ def test_the_nva_is_killed_at_any_message(order: list[int], moment: int) -> None
     for to in WAYS["back"]:
         moving.request_move("vm1", to)
         deliver()
-        moving.depart(youngest(moving))
+        moving.redirect(youngest(moving))
         deliver()
         moving.activate(youngest(moving))
         deliver()
@@ -327,7 +329,7 @@ def test_an_nve_is_cut_off_for_a_while_before_any_step(
                 moving.settle()
             try:
                 step(moving)
-            except Refused:
+            except RequestRefused:
                 moving.connect_all()
                 moving.settle()
                 step(moving)
@@ -355,7 +357,7 @@ def test_an_nve_that_never_comes_back_keeps_no_move_for_ever(
             moving.ask(moving.authority.tick)
         moving.now_ns += SECOND_NS
         moving.ask(moving.authority.tick)
-        for name, rule in moving.mortal():
+        for name, rule in moving.has_timeout():
             if name != nve:
                 moving.expire(name, rule)
         moving.settle()
@@ -374,7 +376,7 @@ def test_after_a_restart_an_nve_that_is_not_there_is_given_up_as_well() -> None:
     for name in ("nve2", "nve3", "nve4"):
         moving.connect(name)
     moving.settle()
-    assert youngest(moving).phase in (Phase.ARRIVED, Phase.CONVERGED)
+    assert youngest(moving).phase in (Phase.ACTIVATED, Phase.CONVERGED)
     for _ in range(3):
         moving.now_ns += 40 * SECOND_NS
         moving.ask(moving.authority.tick)

@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from controller.southbound.connection_admission import MOST_CONNECTIONS, Gatekeeper
+from controller.southbound.connection_admission import MOST_CONNECTIONS, ConnectionAdmission
 from tests.helpers.impostor import EVERYTHING, HELLO, message
 from tests.helpers.wire import Wire
 
@@ -14,7 +14,7 @@ HOME, OTHER, STRANGER = "198.18.1.1", "198.18.1.2", "198.18.9.9"
 class Door:
     def __init__(self, *homes: str) -> None:
         self.refused: list[tuple[str, str]] = []
-        self.keeper = Gatekeeper(
+        self.keeper = ConnectionAdmission(
             [ip_address(home) for home in homes], lambda *what: self.refused.append(what)
         )
 

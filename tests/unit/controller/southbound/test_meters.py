@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import pytest
 
 from controller.southbound.meters import Meters, numbers
-from nve.pipeline.rules import Meter, Purpose, Report, Rule, Table, match
+from nve.pipeline.rules import Meter, PipelineTable, Purpose, ReportAction, Rule, match
 
 
 def rule(port: int, *meters: Meter) -> Rule:
-    actions = tuple(Report(meter=meter) for meter in meters)
-    return Rule(Table.FROM_VM, 20, match(in_port=port), actions, Purpose.REPORT)
+    actions = tuple(ReportAction(meter=meter) for meter in meters)
+    return Rule(PipelineTable.FROM_VM, 20, match(in_port=port), actions, Purpose.REPORT)
 
 
 M20, M22 = Meter(20, 100, 100), Meter(22, 100, 100)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.southbound.openflow_validation import Verdict, judge
+from controller.southbound.openflow_validation import MessageVerdict, judge
 from tests.helpers.impostor import EVERYTHING, HELLO, MULTIPART_REPLY, message
 
 
@@ -72,17 +72,17 @@ PASSED_OVER = {
 
 @pytest.mark.parametrize("octets", READ.values(), ids=READ)
 def test_what_an_nve_sends_is_read(octets: bytes) -> None:
-    assert judge(octets) is Verdict.READ
+    assert judge(octets) is MessageVerdict.READ
 
 
 @pytest.mark.parametrize("octets", MALFORMED.values(), ids=MALFORMED)
 def test_what_is_not_whole_ends_the_connection(octets: bytes) -> None:
-    assert judge(octets) is Verdict.HANG_UP
+    assert judge(octets) is MessageVerdict.HANG_UP
 
 
 @pytest.mark.parametrize("octets", PASSED_OVER.values(), ids=PASSED_OVER)
 def test_what_is_of_no_use_is_passed_over(octets: bytes) -> None:
-    assert judge(octets) is Verdict.PASS_OVER
+    assert judge(octets) is MessageVerdict.PASS_OVER
 
 
 @given(st.sampled_from([0, 19]), st.binary(max_size=200))

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.measure import metrics
-from experiments.measure.attribution import Ends, place_of, settled_ns
+from experiments.measure.attribution import FlowEndpoints, place_of, settled_ns
 from experiments.measure.metrics import table
-from experiments.measure.trace import Event, moves_of
+from experiments.measure.trace import TraceEvent, moves_of
 from tests.helpers.packets import MS, START_NS, packets
 
 HOMES = {"vm1": "nve1", "vm2": "nve3", "vm3": "nve2"}
@@ -16,7 +16,7 @@ TO, FROM, REFERENCE = "vm2>vm1/ipv4", "vm1>vm2/ipv4", "vm2>vm3/ipv4"
 
 
 def event(at_ms, name, subject="vm1", **details):
-    return Event(START_NS + round(at_ms * MS), "nva", name, subject, details)
+    return TraceEvent(START_NS + round(at_ms * MS), "nva", name, subject, details)
 
 
 def a_move(at_ms, number=1, source="nve1", destination="nve2", vm="vm1"):
@@ -150,7 +150,7 @@ def test_a_move_that_failed_before_anything_happened():
     ],
 )
 def test_roles(flow, vm, role, correspondent):
-    ends = Ends.of(flow)
+    ends = FlowEndpoints.of(flow)
     assert ends.role_in_move_of(vm) == role
     assert ends.correspondent_of(vm) == correspondent
     assert ends.family in ("ipv4", "ipv6")

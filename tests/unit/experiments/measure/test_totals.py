@@ -12,7 +12,7 @@ from rich.console import Console
 from experiments.measure import metrics, totals
 from experiments.measure.attribution import windows
 from experiments.measure.results import load
-from experiments.measure.trace import Event, moves_of
+from experiments.measure.trace import TraceEvent, moves_of
 from experiments.report import narrative, plots, tables
 from experiments.report.html import write_report
 from tests.helpers import many_moves
@@ -75,7 +75,7 @@ def test_what_comes_after_the_waiting_time_is_lost_and_not_out_of_order():
 
 
 def event(at_ms, name, move, **details):
-    return Event(START_NS + round(at_ms * MS), "nva", name, "vm1", {"move": move, **details})
+    return TraceEvent(START_NS + round(at_ms * MS), "nva", name, "vm1", {"move": move, **details})
 
 
 def test_windows_of_moves_that_overlap_do_not(harmless):
@@ -108,7 +108,7 @@ def test_what_follows_a_refused_request_belongs_to_the_move_that_goes_on():
     trace = [
         event(100, "move-requested", 1),
         event(110, "move-requested", 2),
-        Event(START_NS + 111 * MS, "hypervisor", "vm-resumed", "vm1"),
+        TraceEvent(START_NS + 111 * MS, "hypervisor", "vm-resumed", "vm1"),
         event(112, "move-refused", 2),
         event(150, "move-completed", 1),
     ]

@@ -2,11 +2,11 @@
 
 import pytest
 
-from experiments.measure.trace import Event, moves_of
+from experiments.measure.trace import TraceEvent, moves_of
 
 
 def event(t_ns, name, subject="vm1", **details):
-    return Event(t_ns, "nva", name, subject, details)
+    return TraceEvent(t_ns, "nva", name, subject, details)
 
 
 def test_no_events_no_moves():

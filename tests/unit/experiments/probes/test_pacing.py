@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.probes.pacing import CATCH_UP_NS, NS_PER_S, Schedule, phases_ns
+from experiments.probes.pacing import CATCH_UP_NS, NS_PER_S, Pacing, phases_ns
 
 rates = st.floats(0.1, 20_000)
 
 
 def schedule(rate_pps=1000.0, duration_s=10.0, phase_ns=0):
-    return Schedule(
+    return Pacing(
         start_ns=5 * NS_PER_S, rate_pps=rate_pps, duration_s=duration_s, phase_ns=phase_ns
     )
 

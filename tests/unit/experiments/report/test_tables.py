@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from experiments.measure.results import load
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.report import format as formats
 from experiments.report import narrative, tables
 from tests.helpers.data import RECORDED
@@ -40,11 +40,11 @@ def test_failures_are_listed_with_the_end_of_their_move(result):
     dead = {"failure": 1, "kind": "nve-dies", "move": 1, "during": "paused"}
     late = {"failure": 2, "kind": "nva-dies"}
     events = [
-        Event(1_000_000_000, "runner", "move-requested", "vm1", {"move": 1}),
-        Event(2_000_000_000, "runner", "failure-injected", "nve2", dead),
-        Event(2_100_000_000, "runner", "move-undone", "vm1", {"move": 1}),
-        Event(4_500_000_000, "runner", "failure-ended", "nve2", dead),
-        Event(5_000_000_000, "runner", "failure-injected", "nva", late),
+        TraceEvent(1_000_000_000, "runner", "move-requested", "vm1", {"move": 1}),
+        TraceEvent(2_000_000_000, "runner", "failure-injected", "nve2", dead),
+        TraceEvent(2_100_000_000, "runner", "move-undone", "vm1", {"move": 1}),
+        TraceEvent(4_500_000_000, "runner", "failure-ended", "nve2", dead),
+        TraceEvent(5_000_000_000, "runner", "failure-injected", "nva", late),
     ]
     broken: Any = SimpleNamespace(runs={"a run": SimpleNamespace(events=events)})
     (table,) = tables.of_failures(broken)
@@ -111,10 +111,10 @@ def test_durations_and_ranges():
 def test_who_was_told_of_an_mtu_is_said_once_with_how_often() -> None:
     common = {"nve": "nve3", "port": 13, "to": "vm1", "octets": 1464}
     events = [
-        Event(1, "nva", "packet-too-big", "vm4", {**common, "mtu": 1350, "answered": True}),
-        Event(2, "nva", "packet-too-big", "vm4", {**common, "mtu": 1350, "answered": True}),
-        Event(3, "nva", "packet-too-big", "vm4", {**common, "mtu": None, "answered": False}),
-        Event(4, "nva", "nve-connected", "nve1", {}),
+        TraceEvent(1, "nva", "packet-too-big", "vm4", {**common, "mtu": 1350, "answered": True}),
+        TraceEvent(2, "nva", "packet-too-big", "vm4", {**common, "mtu": 1350, "answered": True}),
+        TraceEvent(3, "nva", "packet-too-big", "vm4", {**common, "mtu": None, "answered": False}),
+        TraceEvent(4, "nva", "nve-connected", "nve1", {}),
     ]
     assert list(narrative._about_mtus(events)) == [
         "nve3 told vm4 2 times that a packet to vm1 exceeds the 1,350 octets of the tunnel.",

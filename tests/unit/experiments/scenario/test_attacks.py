@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from experiments.measure.results import Result, RunRecorder
 from experiments.scenario import attacks
-from experiments.scenario.attacks import Forgery, contradictions
+from experiments.scenario.attacks import ForgerySpec, contradictions
 from experiments.workloads import forged
 from nve.model import Mac
 from tests.helpers.tenants import vm
@@ -25,13 +25,13 @@ WIRE = forged.Wire(
 )
 
 
-def forgery(**changes: Any) -> Forgery:
+def forgery(**changes: Any) -> ForgerySpec:
     given = {"kind": "forgery", "from": "vm3", "what": "garp", "victim": "vm1"}
-    return Forgery.model_validate({**given, **changes})
+    return ForgerySpec.model_validate({**given, **changes})
 
 
 def test_every_attack_is_explained_and_none_twice() -> None:
-    choices = set(Forgery.model_fields["what"].annotation.__args__)  # type: ignore[union-attr]
+    choices = set(ForgerySpec.model_fields["what"].annotation.__args__)  # type: ignore[union-attr]
 
     assert choices == attacks.BY_VM.keys() | attacks.BY_STRANGER.keys()
     assert attacks.BY_VM.keys() & attacks.BY_STRANGER.keys() == set()

@@ -10,31 +10,31 @@ from experiments.scenario.failures import (
     OUTCOMES,
     SAYS,
     Failure,
-    Kind,
+    FailureKind,
     Moment,
     contradictions,
 )
 
 NVES = ("nve1", "nve2", "nve3")
-GOOD: dict[Kind, dict[str, Any]] = {
-    Kind.NVE_DIES: {"nve": "source"},
-    Kind.NVA_DIES: {"for_s": 3},
-    Kind.CONTROL_CUT: {"nve": "nve2", "for_s": 10},
-    Kind.CONTROL_SLOW: {"for_s": 3, "delay_ms": 100},
-    Kind.CONTROL_LOSSY: {"for_s": 3, "loss_pct": 10},
-    Kind.UNDERLAY_PARTITION: {"nve": "destination", "for_s": 1},
+GOOD: dict[FailureKind, dict[str, Any]] = {
+    FailureKind.NVE_DIES: {"nve": "source"},
+    FailureKind.NVA_DIES: {"for_s": 3},
+    FailureKind.CONTROL_CUT: {"nve": "nve2", "for_s": 10},
+    FailureKind.CONTROL_SLOW: {"for_s": 3, "delay_ms": 100},
+    FailureKind.CONTROL_LOSSY: {"for_s": 3, "loss_pct": 10},
+    FailureKind.UNDERLAY_PARTITION: {"nve": "destination", "for_s": 1},
 }
 
 
-def failure(kind: Kind, **changes: Any) -> Failure:
+def failure(kind: FailureKind, **changes: Any) -> Failure:
     content = {"kind": kind.value, "during": "prepared", **GOOD[kind], **changes}
     return Failure.model_validate(
         {key: value for key, value in content.items() if value is not None}
     )
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_each_kind_can_be_said_and_read_again(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", FailureKind)
+def test_each_kind_can_be_said_and_read_again(kind: FailureKind) -> None:
     said = failure(kind)
 
     assert Failure.model_validate(said.model_dump(mode="json")) == said
@@ -43,25 +43,25 @@ def test_each_kind_can_be_said_and_read_again(kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "remedy"),
     [
-        (Kind.NVE_DIES, {"during": None}, "either during: a moment of a move, or at_s"),
-        (Kind.NVE_DIES, {"at_s": 1}, "either during: a moment of a move, or at_s"),
-        (Kind.NVE_DIES, {"nve": None}, "say which NVE it concerns"),
-        (Kind.NVE_DIES, {"nve": "all"}, "say which NVE it concerns"),
-        (Kind.NVE_DIES, {"during": None, "at_s": 1}, "name the NVE"),
-        (Kind.NVE_DIES, {"during": "soon"}, "'requested', 'prepared'"),
-        (Kind.NVE_DIES, {"delay_ms": 5}, "delay_ms is of control-slow"),
-        (Kind.NVA_DIES, {"nve": "nve1"}, "leave nve out"),
-        (Kind.NVA_DIES, {"for_s": None}, "for_s"),
-        (Kind.CONTROL_SLOW, {"nve": "nve1"}, "leave nve out"),
-        (Kind.CONTROL_SLOW, {"delay_ms": None}, "say how much: delay_ms"),
-        (Kind.CONTROL_LOSSY, {"loss_pct": None}, "say how much: loss_pct"),
-        (Kind.CONTROL_LOSSY, {"loss_pct": 101}, "less than or equal to 100"),
-        (Kind.CONTROL_CUT, {"for_s": 0}, "greater than 0"),
-        (Kind.CONTROL_CUT, {"how": "gently"}, "Extra inputs are not permitted"),
+        (FailureKind.NVE_DIES, {"during": None}, "either during: a moment of a move, or at_s"),
+        (FailureKind.NVE_DIES, {"at_s": 1}, "either during: a moment of a move, or at_s"),
+        (FailureKind.NVE_DIES, {"nve": None}, "say which NVE it concerns"),
+        (FailureKind.NVE_DIES, {"nve": "all"}, "say which NVE it concerns"),
+        (FailureKind.NVE_DIES, {"during": None, "at_s": 1}, "name the NVE"),
+        (FailureKind.NVE_DIES, {"during": "soon"}, "'requested', 'prepared'"),
+        (FailureKind.NVE_DIES, {"delay_ms": 5}, "delay_ms is of control-slow"),
+        (FailureKind.NVA_DIES, {"nve": "nve1"}, "leave nve out"),
+        (FailureKind.NVA_DIES, {"for_s": None}, "for_s"),
+        (FailureKind.CONTROL_SLOW, {"nve": "nve1"}, "leave nve out"),
+        (FailureKind.CONTROL_SLOW, {"delay_ms": None}, "say how much: delay_ms"),
+        (FailureKind.CONTROL_LOSSY, {"loss_pct": None}, "say how much: loss_pct"),
+        (FailureKind.CONTROL_LOSSY, {"loss_pct": 101}, "less than or equal to 100"),
+        (FailureKind.CONTROL_CUT, {"for_s": 0}, "greater than 0"),
+        (FailureKind.CONTROL_CUT, {"how": "gently"}, "Extra inputs are not permitted"),
     ],
 )
 def test_a_mistake_is_a_sentence_with_the_remedy(
-    kind: Kind, changes: dict[str, Any], remedy: str
+    kind: FailureKind, changes: dict[str, Any], remedy: str
 ) -> None:
     with pytest.raises(ValidationError, match=remedy):
         failure(kind, **changes)
@@ -70,10 +70,10 @@ def test_a_mistake_is_a_sentence_with_the_remedy(
 @pytest.mark.parametrize(
     ("given", "place", "remedy"),
     [
-        (failure(Kind.NVE_DIES, nve="nve9"), "failures.0.nve", "there are nve1, nve2, nve3"),
-        (failure(Kind.NVE_DIES, move=2), "failures.0.move", "there are 1"),
-        (failure(Kind.NVA_DIES, during=None, at_s=9), "failures.0.at_s", "raise duration_s"),
-        (failure(Kind.CONTROL_SLOW), "failures.0.kind", "control: {delay_ms: 1}"),
+        (failure(FailureKind.NVE_DIES, nve="nve9"), "failures.0.nve", "there are nve1, nve2, nve3"),
+        (failure(FailureKind.NVE_DIES, move=2), "failures.0.move", "there are 1"),
+        (failure(FailureKind.NVA_DIES, during=None, at_s=9), "failures.0.at_s", "raise duration_s"),
+        (failure(FailureKind.CONTROL_SLOW), "failures.0.kind", "control: {delay_ms: 1}"),
     ],
 )
 def test_what_does_not_fit_the_scenario_is_said(given: Failure, place: str, remedy: str) -> None:
@@ -86,20 +86,20 @@ def test_what_does_not_fit_the_scenario_is_said(given: Failure, place: str, reme
 
 
 def test_what_fits_is_not_complained_about() -> None:
-    given = [failure(kind) for kind in Kind]
+    given = [failure(kind) for kind in FailureKind]
 
     assert not list(contradictions(given, NVES, moves=1, duration_s=5, control_delays=True))
 
 
 def test_the_source_and_the_destination_are_those_of_the_move() -> None:
-    assert failure(Kind.NVE_DIES).concerned(NVES, "nve3", "nve1") == ["nve3"]
-    assert failure(Kind.UNDERLAY_PARTITION).concerned(NVES, "nve3", "nve1") == ["nve1"]
-    assert failure(Kind.CONTROL_CUT).concerned(NVES, "nve3", "nve1") == ["nve2"]
-    assert failure(Kind.CONTROL_LOSSY).concerned(NVES) == list(NVES)
+    assert failure(FailureKind.NVE_DIES).concerned(NVES, "nve3", "nve1") == ["nve3"]
+    assert failure(FailureKind.UNDERLAY_PARTITION).concerned(NVES, "nve3", "nve1") == ["nve1"]
+    assert failure(FailureKind.CONTROL_CUT).concerned(NVES, "nve3", "nve1") == ["nve2"]
+    assert failure(FailureKind.CONTROL_LOSSY).concerned(NVES) == list(NVES)
 
 
 def test_every_failure_has_an_outcome_at_every_moment() -> None:
-    assert {kind for kind, _ in OUTCOMES} == set(Kind) == set(SAYS)
+    assert {kind for kind, _ in OUTCOMES} == set(FailureKind) == set(SAYS)
     assert all(list(outcomes) == list(Moment) for outcomes in OUTCOMES.values())
 
 
@@ -111,5 +111,5 @@ def test_no_failure_of_the_control_plane_rolls_a_move_back() -> None:
         if any(outcome.ending == "rolled back" for outcome in outcomes.values())
     }
 
-    assert rolled_back == {(Kind.NVE_DIES, "source"), (Kind.NVE_DIES, "destination")}
+    assert rolled_back == {(FailureKind.NVE_DIES, "source"), (FailureKind.NVE_DIES, "destination")}
     assert {kind for kind, _ in rolled_back} <= OF_ONE_NVE

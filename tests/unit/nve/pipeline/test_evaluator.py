@@ -12,11 +12,11 @@ from nve.pipeline.rules import (
     GoTo,
     Match,
     Output,
+    PipelineTable,
     Purpose,
-    Report,
+    ReportAction,
     Rule,
     SetVirtualNetwork,
-    Table,
     Tunnel,
     match,
 )
@@ -26,12 +26,12 @@ RED = Vni(5000)
 FRAME: Frame = {"in_port": 10, "eth_dst": "02:00:00:00:00:01"}
 
 
-def rule(table: Table, priority: int, where: Match, *actions: Action) -> Rule:
+def rule(table: PipelineTable, priority: int, where: Match, *actions: Action) -> Rule:
     return Rule(table, priority, where, actions, Purpose.FORWARD)
 
 
 def first(*actions: Action) -> Rule:
-    return rule(Table.CLASSIFY, 1, match(), *actions)
+    return rule(PipelineTable.CLASSIFY, 1, match(), *actions)
 
 
 def test_without_a_rule_a_frame_is_dropped() -> None:
@@ -49,35 +49,37 @@ def test_a_drop_is_named_by_its_rule() -> None:
 
 
 def test_the_highest_priority_decides() -> None:
-    low, high = first(Output(11)), rule(Table.CLASSIFY, 2, match(in_port=10), Output(12))
+    low, high = first(Output(11)), rule(PipelineTable.CLASSIFY, 2, match(in_port=10), Output(12))
 
     assert evaluate([low, high], FRAME).ports == (12,)
     assert evaluate([low, high], {**FRAME, "in_port": 9}).ports == (11,)
 
 
 def test_two_rules_of_one_priority_that_disagree_are_an_error() -> None:
-    one, other = first(Output(11)), rule(Table.CLASSIFY, 1, match(in_port=10), Output(12))
+    one, other = first(Output(11)), rule(PipelineTable.CLASSIFY, 1, match(in_port=10), Output(12))
 
     with pytest.raises(ValueError, match="rules of one priority disagree"):
         evaluate([one, other], FRAME)
 
 
 def test_two_rules_of_one_priority_may_agree() -> None:
-    one, other = first(Output(11)), rule(Table.CLASSIFY, 1, match(in_port=10), Output(11))
+    one, other = first(Output(11)), rule(PipelineTable.CLASSIFY, 1, match(in_port=10), Output(11))
 
     assert evaluate([one, other], FRAME).ports == (11,)
 
 
 def test_the_virtual_network_is_remembered_for_later_tables() -> None:
-    classify = first(SetVirtualNetwork(RED), GoTo(Table.FORWARD))
-    forward = rule(Table.FORWARD, 1, match(metadata=RED), Output(11))
+    classify = first(SetVirtualNetwork(RED), GoTo(PipelineTable.FORWARD))
+    forward = rule(PipelineTable.FORWARD, 1, match(metadata=RED), Output(11))
 
     assert evaluate([classify, forward], FRAME).ports == (11,)
-    assert evaluate([first(GoTo(Table.FORWARD)), forward], FRAME).dropped
+    assert evaluate([first(GoTo(PipelineTable.FORWARD)), forward], FRAME).dropped
 
 
 def test_an_absent_field_does_not_match() -> None:
-    assert evaluate([rule(Table.CLASSIFY, 1, match(ip_proto=58), Output(11))], FRAME).dropped
+    assert evaluate(
+        [rule(PipelineTable.CLASSIFY, 1, match(ip_proto=58), Output(11))], FRAME
+    ).dropped
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_an_absent_field_does_not_match() -> None:
 def test_a_masked_match_looks_at_the_masked_bits(destination: str, dropped: bool) -> None:
     group = match(eth_dst="01:00:00:00:00:00/01:00:00:00:00:00")
     verdict = evaluate(
-        [rule(Table.CLASSIFY, 1, group, Output(11))], {**FRAME, "eth_dst": destination}
+        [rule(PipelineTable.CLASSIFY, 1, group, Output(11))], {**FRAME, "eth_dst": destination}
     )
 
     assert verdict.dropped == dropped
@@ -109,7 +111,7 @@ def test_a_frame_goes_from_tunnel_to_tunnel_only_by_hairpin(hairpin: bool) -> No
 
 
 def test_a_report_is_no_drop() -> None:
-    verdict = evaluate([first(Report())], FRAME)
+    verdict = evaluate([first(ReportAction())], FRAME)
 
     assert verdict.reported
     assert not verdict.dropped
@@ -133,7 +135,7 @@ def test_a_frame_comes_out_of_the_tunnel_with_vni_and_sender(
     admitted = match(in_port=VXLAN_PORT, tunnel_id=RED, **{field: str(here)})
     nves = {
         "a": (here, [first(Tunnel(RED, there))]),
-        "b": (there, [rule(Table.CLASSIFY, 1, admitted, Output(12))]),
+        "b": (there, [rule(PipelineTable.CLASSIFY, 1, admitted, Output(12))]),
     }
 
     assert deliveries(nves, FRAME, "a") == (("b", 12),)
@@ -169,10 +171,10 @@ def test_a_loop_is_found() -> None:
 def test_a_tunnelled_frame_forgets_the_tunnel_it_came_from() -> None:
     """The second NVE has to see the first one's address, not the address of where it began."""
     start = {**FRAME, "in_port": VXLAN_PORT, "tunnel_id": 7, "tun_ipv6_src": "fd00::9"}
-    strict = rule(Table.CLASSIFY, 1, match(tun_ipv6_src="fd00::9"), Output(13))
+    strict = rule(PipelineTable.CLASSIFY, 1, match(tun_ipv6_src="fd00::9"), Output(13))
     nves = {
         "a": (HERE, [first(Tunnel(RED, THERE, hairpin=True))]),
-        "b": (THERE, [strict, rule(Table.CLASSIFY, 0, match(tunnel_id=RED), Output(12))]),
+        "b": (THERE, [strict, rule(PipelineTable.CLASSIFY, 0, match(tunnel_id=RED), Output(12))]),
     }
 
     assert deliveries(nves, start, "a") == (("b", 12),)

@@ -15,11 +15,11 @@ from nve.pipeline.rules import (
     GoTo,
     Meter,
     Output,
+    PipelineTable,
     Purpose,
-    Report,
+    ReportAction,
     Rule,
     SetVirtualNetwork,
-    Table,
     Tunnel,
     match,
 )
@@ -41,7 +41,7 @@ actions=move(a[0..3],b[4..7]),output:1
 
 def entry(to: Vtep = NVE2, **changes: object) -> Rule:
     rule = Rule(
-        Table.FORWARD,
+        PipelineTable.FORWARD,
         10,
         match(metadata=RED, eth_dst="02:00:00:00:00:03"),
         (Tunnel(RED, to),),
@@ -88,27 +88,27 @@ def test_rows_that_differ_are_read_as_different(before: str, after: str) -> None
     ("actions", "expected"),
     [
         ((), ""),
-        ((GoTo(Table.GUARD), SetVirtualNetwork(RED)), "write_metadata:0x1388,goto_table:1"),
-        ((GoTo(Table.FLOOD_LOCAL), Output(12)), "output:12,goto_table:6"),
+        ((GoTo(PipelineTable.GUARD), SetVirtualNetwork(RED)), "write_metadata:0x1388,goto_table:1"),
+        ((GoTo(PipelineTable.FLOOD_LOCAL), Output(12)), "output:12,goto_table:6"),
         ((Tunnel(RED, NVE2),), "set_field:0x1388->tun_id,set_field:10.1.0.2->tun_dst,output:1"),
         (
-            (Aim(RED, IPv6Address("fd00::3")), CheckLarger(1400), GoTo(Table.FIT)),
+            (Aim(RED, IPv6Address("fd00::3")), CheckLarger(1400), GoTo(PipelineTable.FIT)),
             "set_field:0x1388->tun_id,set_field:fd00::3->tun_ipv6_dst,"
             "check_pkt_larger(1414)->reg0[0],goto_table:7",
         ),
         ((Encapsulate(),), "output:1"),
         ((Encapsulate(hairpin=True),), "IN_PORT"),
-        ((Report(),), "CONTROLLER:65535"),
-        ((Report(128, Meter(41, 100, 20)),), "meter:41,CONTROLLER:128"),
+        ((ReportAction(),), "CONTROLLER:65535"),
+        ((ReportAction(128, Meter(41, 100, 20)),), "meter:41,CONTROLLER:128"),
     ],
 )
 def test_a_rule_in_the_words_of_the_switch(actions: tuple[Action, ...], expected: str) -> None:
-    rule = Rule(Table.FORWARD, 10, (), actions, Purpose.FORWARD)
+    rule = Rule(PipelineTable.FORWARD, 10, (), actions, Purpose.FORWARD)
     assert ",".join(words(rule)) == expected
 
 
 def test_what_is_held_as_it_should_be_is_no_difference() -> None:
-    rows = [Row.of(entry()), Row.of(Rule(Table.GUARD, 0, (), (), Purpose.SPOOFED))]
+    rows = [Row.of(entry()), Row.of(Rule(PipelineTable.GUARD, 0, (), (), Purpose.SPOOFED))]
     assert differences(rows, reversed(rows)) == []
 
 
@@ -127,7 +127,7 @@ def test_an_entry_with_the_right_cookie_that_does_something_else_is_seen(wrong: 
 
 
 def test_what_is_too_much_and_what_is_missing_is_seen() -> None:
-    drop = Rule(Table.GUARD, 0, (), (), Purpose.SPOOFED)
+    drop = Rule(PipelineTable.GUARD, 0, (), (), Purpose.SPOOFED)
     assert differences([Row.of(entry())], [Row.of(drop)]) == [
         f"holds 1 rules too many: {entry().cookie:016x}",
         f"holds 1 rules too few: {drop.cookie:016x}",

@@ -6,32 +6,32 @@ import pytest
 
 from nve.pipeline.compiler import compile_nve
 from nve.pipeline.limits import Limits, metered
-from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT, Meter, Purpose, Report, Rule
-from nve.pipeline.state import Attachment, NveState, Role
+from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT, Meter, Purpose, ReportAction, Rule
+from nve.pipeline.state import Association, AssociationRole, NveState
 from tests.helpers.tenants import vm
 
 LIMITS = Limits(report_rate_pps=10, report_burst=20, miss_rate_pps=30, miss_burst=40)
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1")
 
 
-def reporting(role: Role = Role.ACTIVE) -> list[Rule]:
+def reporting(role: AssociationRole = AssociationRole.ACTIVE) -> list[Rule]:
     """The rules by which the VMs of an NVE reach the NVA."""
-    attachments = {
-        each.tenant_system: Attachment(each.tenant_system, each.addresses, port, role)
+    associations = {
+        each.tenant_system: Association(each.tenant_system, each.addresses, port, role)
         for each, port in ((VM1, 10), (VM2, 11))
     }
-    state = NveState(IPv4Address("10.1.0.1"), attachments=attachments, limits=LIMITS)
+    state = NveState(IPv4Address("10.1.0.1"), associations=associations, limits=LIMITS)
     return [
         rule
         for rule in compile_nve(state)
-        if rule.about and any(isinstance(action, Report) for action in rule.actions)
+        if rule.about and any(isinstance(action, ReportAction) for action in rule.actions)
     ]
 
 
 @pytest.mark.shows("R4.1.8")
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", AssociationRole)
 def test_whatever_a_vm_makes_its_nve_report_goes_through_a_meter_of_its_own_port(
-    role: Role,
+    role: AssociationRole,
 ) -> None:
     """So no VM can spend what is another's."""
     found = reporting(role)
@@ -59,5 +59,5 @@ def test_a_meter_says_whose_it_is(port: int) -> None:
 
 
 def test_a_rule_shows_its_limit() -> None:
-    assert str(Report(meter=LIMITS.reports(10))) == "report to the NVA, 10 a second"
-    assert str(Report()) == "report to the NVA"
+    assert str(ReportAction(meter=LIMITS.reports(10))) == "report to the NVA, 10 a second"
+    assert str(ReportAction()) == "report to the NVA"

@@ -8,10 +8,10 @@ import pytest
 
 from nve.model import BROADCAST, VmSpec
 from nve.pipeline.compiler import compile_nve
-from nve.pipeline.evaluator import Frame, Verdict, evaluate
+from nve.pipeline.evaluator import Frame, PacketVerdict, evaluate
 from nve.pipeline.mtu_check import REPORTED_OCTETS
-from nve.pipeline.rules import Aim, CheckLarger, Purpose, Report, Rule, Table
-from nve.pipeline.state import Attachment, NveState, Redirect, RemoteEntry, Role
+from nve.pipeline.rules import Aim, CheckLarger, PipelineTable, Purpose, ReportAction, Rule
+from nve.pipeline.state import Association, AssociationRole, NveState, Redirect, RemoteEntry
 from tests.helpers import frames
 from tests.helpers.frames import encapsulated, entering
 from tests.helpers.tenants import BLUE, RED, vm
@@ -22,14 +22,14 @@ OTHER = vm("blue", 1, "nve1", BLUE)
 WIDE_MTU, NARROW_MTU = 1450, 1350
 
 
-def attached(of: VmSpec, port: int) -> Attachment:
-    return Attachment(of.tenant_system, of.addresses, port, Role.ACTIVE)
+def attached(of: VmSpec, port: int) -> Association:
+    return Association(of.tenant_system, of.addresses, port, AssociationRole.ACTIVE)
 
 
 STATE = NveState(
     vtep=HERE,
     peers=frozenset({WIDE, NARROW}),
-    attachments={VM1.tenant_system: attached(VM1, 10), OTHER.tenant_system: attached(OTHER, 11)},
+    associations={VM1.tenant_system: attached(VM1, 10), OTHER.tenant_system: attached(OTHER, 11)},
     remotes={NEAR.tenant_system: RemoteEntry(WIDE), FAR.tenant_system: RemoteEntry(NARROW, 5)},
     redirects={GONE.tenant_system: Redirect(NARROW)},
     members={RED: frozenset({WIDE, NARROW})},
@@ -38,17 +38,17 @@ STATE = NveState(
 )
 
 
-def sent(octets: int, to: VmSpec = FAR, state: NveState = STATE) -> Verdict:
+def sent(octets: int, to: VmSpec = FAR, state: NveState = STATE) -> PacketVerdict:
     frame: Frame = {**frames.ipv4(VM1, to.mac), "length": octets}
     return evaluate(compile_nve(state), entering(frame, 10))
 
 
-def in_flight(octets: int, to: VmSpec = GONE) -> Verdict:
+def in_flight(octets: int, to: VmSpec = GONE) -> PacketVerdict:
     frame: Frame = {**frames.ipv4(NEAR, to.mac), "length": octets}
     return evaluate(compile_nve(STATE), encapsulated(frame, RED, WIDE))
 
 
-def purpose(verdict: Verdict) -> Purpose | None:
+def purpose(verdict: PacketVerdict) -> Purpose | None:
     return verdict.last.purpose if verdict.last else None
 
 
@@ -93,7 +93,7 @@ def checks(state: NveState) -> list[Rule]:
     return [
         rule
         for rule in compile_nve(state)
-        if rule.table is Table.FIT
+        if rule.table is PipelineTable.FIT
         or any(isinstance(action, CheckLarger | Aim) for action in rule.actions)
     ]
 
@@ -132,7 +132,7 @@ def test_no_more_of_a_frame_is_reported_than_an_answer_quotes() -> None:
         for rule in compile_nve(STATE)
         if rule.purpose is Purpose.TOO_BIG
         for action in rule.actions
-        if isinstance(action, Report)
+        if isinstance(action, ReportAction)
     }
     assert reports == {REPORTED_OCTETS}
 

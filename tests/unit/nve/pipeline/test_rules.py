@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from nve.pipeline.rules import (
     FIRST_VM_PORT,
     LAST_VM_PORT,
-    Change,
     Output,
+    PipelineTable,
     Purpose,
     Rule,
-    Table,
+    RuleChange,
     difference,
     lane_port,
     match,
@@ -24,11 +24,13 @@ from nve.pipeline.rules import (
 )
 from tests.helpers.tenants import vm
 
-RULE = Rule(Table.FORWARD, 10, match(eth_dst="02:00:00:00:00:01"), (Output(10),), Purpose.DELIVER)
+RULE = Rule(
+    PipelineTable.FORWARD, 10, match(eth_dst="02:00:00:00:00:01"), (Output(10),), Purpose.DELIVER
+)
 
 rules = st.builds(
     Rule,
-    st.sampled_from(Table),
+    st.sampled_from(PipelineTable),
     st.integers(0, 2),
     st.sampled_from([match(), match(in_port=10)]),
     st.sampled_from([(), (Output(10),), (Output(11),)]),
@@ -43,7 +45,7 @@ def test_a_match_is_the_same_in_any_order() -> None:
 
 
 def carried_out(
-    before: frozenset[Rule], changes: Iterable[Change]
+    before: frozenset[Rule], changes: Iterable[RuleChange]
 ) -> tuple[frozenset[Rule], Counter[Rule]]:
     """What a switch holds then, and whose ends it has reported."""
     held = {rule.key: rule for rule in before}
@@ -96,14 +98,14 @@ def test_changes_together_do_what_they_do_one_by_one(states: list[frozenset[Rule
 def test_what_is_superseded_is_not_told() -> None:
     older, newer = replace(RULE, actions=(Output(11),)), replace(RULE, actions=(Output(12),))
     other = replace(RULE, priority=9)
-    changes = [Change((older,), ()), Change((newer,), (other,))]
+    changes = [RuleChange((older,), ()), RuleChange((newer,), (other,))]
 
-    assert list(together(changes)) == [Change((newer,), (other,))]
+    assert list(together(changes)) == [RuleChange((newer,), (other,))]
 
 
 def test_a_rule_that_comes_back_goes_in_between() -> None:
     """Else its switch would replace it, and not report its end."""
-    changes = [Change((), (RULE,)), Change((RULE,), ())]
+    changes = [RuleChange((), (RULE,)), RuleChange((RULE,), ())]
 
     assert list(together(changes)) == changes
 
@@ -117,7 +119,7 @@ def test_a_cookie_is_64_bits_of_the_identity_of_a_rule() -> None:
 def test_another_identity_is_another_cookie() -> None:
     """A rule replaced for another purpose does not inherit the counters of its predecessor."""
     others = [
-        replace(RULE, table=Table.FLOOD),
+        replace(RULE, table=PipelineTable.FLOOD),
         replace(RULE, priority=11),
         replace(RULE, match=match()),
         replace(RULE, purpose=Purpose.FORWARD),

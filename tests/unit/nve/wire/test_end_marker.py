@@ -9,7 +9,7 @@ from nve.wire.end_marker import (
     ETHERTYPE,
     EVERYBODY,
     NOBODY,
-    Kind,
+    MarkerKind,
     NotASignal,
     Signal,
     agent_mac,
@@ -21,7 +21,7 @@ from tests.helpers.tenants import RED, vm
 VM1 = vm("vm1", 1, "nve1").tenant_system
 SIGNALS = st.builds(
     Signal,
-    st.sampled_from(Kind),
+    st.sampled_from(MarkerKind),
     st.integers(0, 2**32 - 1),
     st.builds(
         TenantSystem,
@@ -39,20 +39,20 @@ def test_what_is_said_is_read(signal: Signal) -> None:
 
 
 def test_a_marker_goes_the_way_of_the_packets_it_follows() -> None:
-    marker = frame(Signal(Kind.MARKER, 7, VM1, ("nve3",)))
+    marker = frame(Signal(MarkerKind.MARKER, 7, VM1, ("nve3",)))
     assert marker[:6].hex(":") == VM1.mac
     assert marker[6:12].hex(":") == agent_mac(RED)
     assert int.from_bytes(marker[12:14], "big") == ETHERTYPE
 
 
 def test_a_marker_behind_what_a_vm_has_sent_goes_to_a_group() -> None:
-    everybody = frame(Signal(Kind.LAST, 7, VM1, ("nve1",)))[:6]
+    everybody = frame(Signal(MarkerKind.LAST, 7, VM1, ("nve1",)))[:6]
     assert everybody.hex(":") == EVERYBODY
     assert everybody[0] & 1
 
 
-@pytest.mark.parametrize("kind", sorted(set(Kind) - {Kind.MARKER, Kind.LAST}))
-def test_orders_and_answers_go_to_no_vm(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", sorted(set(MarkerKind) - {MarkerKind.MARKER, MarkerKind.LAST}))
+def test_orders_and_answers_go_to_no_vm(kind: MarkerKind) -> None:
     assert frame(Signal(kind, 7, VM1))[:6].hex(":") == NOBODY
 
 
@@ -81,7 +81,7 @@ def test_a_signal_cut_short_is_refused(signal: Signal, data: st.DataObject) -> N
     ids=["EtherType", "version", "kind-0", "kind-99", "name"],
 )
 def test_a_signal_with_a_wrong_field_is_refused(place: int, octet: int) -> None:
-    octets = bytearray(frame(Signal(Kind.MARKER, 7, VM1, ("nve3",))))
+    octets = bytearray(frame(Signal(MarkerKind.MARKER, 7, VM1, ("nve3",))))
     octets[place] = octet
     with pytest.raises(NotASignal):
         read(bytes(octets))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.measure.results import Recorder, Result, load
-from experiments.measure.trace import Event
+from experiments.measure.trace import TraceEvent
 from experiments.report import plots
 from experiments.report.plots import _style, _timeline
 from tests.helpers import synthetic
@@ -29,7 +29,7 @@ def bare(tmp_path) -> Result:
         run = recorder.run()
         run.scenario(synthetic.scenario("drop", 10))
         run.manifest({"name": "bare"})
-        run.events([Event(1, "runner", "run-started")])
+        run.events([TraceEvent(1, "runner", "run-started")])
         run.packets(make_packets([None] * 10))
         run.moves(load(RECORDED[0]).runs["drop"].moves.head(0))
     return load(tmp_path / "bare")
