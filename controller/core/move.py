@@ -35,7 +35,8 @@ class Move:
     outdated: frozenset[str] = frozenset()
     """The NVEs that held an old entry when the VM arrived, and have held one ever since."""
     awaiting: dict[str, int] = field(default_factory=dict)
-    """The NVEs that have not confirmed yet what this phase needs, and what: tokens of the desired state."""
+    """The NVEs that have not confirmed yet what this phase needs, and what: tokens of
+    `DesiredState`."""
 
     @property
     def destination(self) -> str:

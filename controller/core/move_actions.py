@@ -1,5 +1,4 @@
-"""What a move does at each step (`controller.core.move_fsm.MoveAction`) to the desired state and the
-directory.
+"""What a move does to the desired state and the directory (`controller.core.move_fsm.MoveAction`).
 
     place      the destination NVE gets the VM's port and its side of the tunnel (R5.1)
     redirect   the source NVE is told the destination NVE's address (R5.2)
