@@ -72,6 +72,7 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._data_centre = lab.data_centre
         self._overlay = lab.overlay
         self._orchestrator = lab.orchestrator
+        self._log = lab.log
         self._orchestrator.patience_s = PATIENCE_S
         self._console = console
         self._moves = 0
@@ -163,9 +164,7 @@ class Shell(CommandLine):  # type: ignore[misc]
 
     def do_trace(self, _line: str) -> None:
         """trace: what happened since the last `trace`."""
-        events = sorted(
-            [*self._overlay.events(), *self._orchestrator.events], key=lambda event: event.t_ns
-        )
+        events = sorted([*self._overlay.events(), *self._log.after()], key=lambda event: event.t_ns)
         for event in events[self._seen :]:
             since_s = (event.t_ns - events[0].t_ns) / 1e9
             details = " ".join(f"{key}={value}" for key, value in event.details.items())

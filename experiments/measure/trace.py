@@ -75,6 +75,16 @@ KNOWN = {
     "failure-injected": "a part of the testbed has been made to fail",
     "failure-ended": "that part is there again",
     "move-refused": "the NVA has refused the move: the VM is being moved already",
+    "instruction-refused": "an NVE's switch has refused a message of the NVA",
+    "refused-connection": "somebody who is no NVE, or a second one, wanted to speak to the NVA",
+    "refused-malformed": "an NVE reported what its sender got wrong: no effect (R9.2)",
+    "refused-malformed-openflow": "a message of OpenFlow could not be read: its connection ends",
+    "refused-early-announcement": "a VM announced itself at the destination before it could be "
+    "there: no effect",
+    "refused-forged": "a VM claimed an address that is another's: no effect (R9.2)",
+    "refused-nobody-has": "a VM asked for an address that nobody has: no answer",
+    "refused-unknown-destination": "a VM sent to a MAC address that nobody has",
+    "refused-unknown-port": "an NVE reported a frame from a port that no VM has",
 }
 
 OLD_NAMES = {

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from experiments.measure.trace import TraceEvent
+from experiments.measure.event_log import EventLog
 from experiments.overlays import OverlayMove
 from experiments.overlays.nvo3.nva import NvaProcess
 from experiments.scenario.failures import (
@@ -33,12 +33,17 @@ class FaultInjector:
     told how far moves are; `finish` returns when all that ends has ended."""
 
     def __init__(
-        self, data_centre: DataCentre, nva: NvaProcess, failures: Sequence[Failure]
+        self,
+        data_centre: DataCentre,
+        nva: NvaProcess,
+        failures: Sequence[Failure],
+        log: EventLog,
     ) -> None:
-        self.events: list[TraceEvent] = []
         self.problems: list[str] = []
         self._data_centre = data_centre
         self._nva = nva
+        self._log = log
+        self._happened = False
         self._awaited = dict(enumerate(failures, start=1))
         """Those that have not happened yet, by number."""
         self._timers: list[threading.Timer] = []
@@ -60,7 +65,7 @@ class FaultInjector:
 
     def happened(self) -> bool:
         """Whether anything has failed yet."""
-        return bool(self.events)
+        return self._happened
 
     def finish(self) -> None:
         """Returns when everything that ends has ended; what has not happened is a problem."""
@@ -101,13 +106,13 @@ class FaultInjector:
         details = {**of_move, "failure": number, "kind": failure.kind.value}
         subject = ", ".join(parts)
         acts = [_ACTS[failure.kind](self, failure, number, part) for part in parts]
-        self._carry_out("failure-injected", subject, details, [fail for fail, _ in acts])
+        self._do_and_note("failure-injected", subject, details, [fail for fail, _ in acts])
         if failure.for_s is not None:
             ends = [end for _, end in acts]
-            act = (self._carry_out, "failure-ended", subject, details, ends)
+            act = (self._do_and_note, "failure-ended", subject, details, ends)
             self._after(failure.for_s, *act)
 
-    def _carry_out(
+    def _do_and_note(
         self,
         event: str,
         subject: str,
@@ -119,7 +124,8 @@ class FaultInjector:
                 act()
         except Exception as error:
             self.problems.append(f"{event} ({details['kind']}): {error}")
-        self.events.append(TraceEvent(time.time_ns(), "runner", event, subject, details))
+        self._happened = True
+        self._log.note("runner", event, subject, **details)
 
     # -- what each kind does ---------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Self
 
+from experiments.measure.event_log import EventLog
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.run.orchestrator import Orchestrator
 from experiments.scenario.schema import Scenario
@@ -34,6 +35,7 @@ class Lab:
         progress: Progress = lambda _: None,
     ) -> None:
         self.scenario = scenario
+        self.log = EventLog()
         self.bring_up_s = 0.0
         """How long the data centre alone took to build."""
         self._framework = framework
@@ -72,6 +74,7 @@ class Lab:
         self.orchestrator = Orchestrator(
             self.data_centre,
             self.overlay,
+            self.log,
             bounds=scenario.overlay.bounds,
             hold=hold,
             await_last_packets=scenario.overlay.end_marker and scenario.overlay.await_last_packets,

@@ -32,6 +32,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 
+from experiments.measure.event_log import EventLog
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, Overlay, OverlayMove
 from experiments.scenario.failures import Moment
@@ -70,6 +71,7 @@ class Orchestrator:
         self,
         data_centre: DataCentre,
         overlay: Overlay,
+        log: EventLog,
         *,
         bounds: Bounds,
         hold: bool,
@@ -81,7 +83,7 @@ class Orchestrator:
         self._hold = hold
         self._await_last_packets = await_last_packets
         self._diskless = diskless
-        self.events: list[TraceEvent] = []
+        self._log = log
         self.where: dict[str, str] = {}
         self.patience_s = PATIENCE_S
         self.reached: Reached = lambda _moment, _relocation: None
@@ -288,8 +290,8 @@ class Orchestrator:
 
     def _record(self, event: str, move: OverlayMove, **details: object) -> None:
         renamed = {"from" if key == "source" else key: value for key, value in details.items()}
-        told = {"move": move.number, **renamed}
-        self.events.append(TraceEvent(time.time_ns(), "runner", event, move.vm.name, told))
+        told: dict[str, object] = {"move": move.number, **renamed}
+        self._log.note("runner", event, move.vm.name, **told)
 
     def _note(self, t_ns: int, event: str, vm: str, details: dict[str, object]) -> None:
-        self.events.append(TraceEvent(t_ns, "hypervisor", event, vm, details))
+        self._log.append(TraceEvent(t_ns, "hypervisor", event, vm, details))

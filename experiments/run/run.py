@@ -125,7 +125,6 @@ class Run:
         self._recorder = recorder
         self._options = options
         self._progress = progress
-        self._events: list[TraceEvent] = []
         self._outcome = RunOutcome()
 
     def carry_out(self) -> RunOutcome:
@@ -140,8 +139,9 @@ class Run:
                 "bring_up_s": round(lab.bring_up_s, 3),
             }
             self._recorder.refused(lab.overlay.refused())
-            events = [*self._events, *lab.orchestrator.events, *lab.overlay.events()]
-            events += measured.events
+            for event in lab.overlay.events():
+                lab.log.append(event)
+        events = lab.log.after()
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(
@@ -185,15 +185,15 @@ class Run:
     def _experiment(self, lab: Lab) -> Measured:
         """Traffic and moves on a lab that stands; what was measured."""
         with ExitStack() as stack:
-            traffic = RunTraffic(lab.data_centre, self._scenario, lab.session.directory)
+            traffic = RunTraffic(lab.data_centre, self._scenario, lab.session.directory, lab.log)
             stack.callback(traffic.stop)
             fault_injector = FaultInjector(
-                lab.data_centre, lab.overlay.nva, self._scenario.failures
+                lab.data_centre, lab.overlay.nva, self._scenario.failures, lab.log
             )
             stack.callback(fault_injector.stop)
             lab.orchestrator.reached = fault_injector.reached
             tables = TableChecks(
-                lab.overlay.differences, self._on_the_way_s(), fault_injector.happened
+                lab.overlay.differences, self._on_the_way_s(), fault_injector.happened, lab.log
             )
             stack.callback(tables.stop)
             schedule = Schedule(
@@ -209,25 +209,24 @@ class Run:
             self._progress("starting probes")
             traffic.launch()
             lab.overlay.begin()
-            self._note("run-started")
+            lab.log.note("runner", "run-started")
             start_ns = traffic.begin()
-            self._events.append(TraceEvent(start_ns, "runner", "traffic-started"))
+            lab.log.append(TraceEvent(start_ns, "runner", "traffic-started"))
             fault_injector.begin(start_ns)
             schedule.start(start_ns)
             self._watch(start_ns)
             measured = traffic.collect()
-            self._note("traffic-stopped")
+            lab.log.note("runner", "traffic-stopped")
             self._progress("waiting for the last move to be completed")
             schedule.join()
             fault_injector.finish()
-            self._events += fault_injector.events + tables.events
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.probed.problems
             self._check_announcements(lab)
             self._check_places(lab)
             self._check_tables(lab.overlay)
-            self._note("run-ended")
+            lab.log.note("runner", "run-ended")
         return measured
 
     def _on_the_way_s(self) -> float:
@@ -250,7 +249,7 @@ class Run:
         """A move without the announcement that it was to have is not the one that was asked for."""
         self._outcome.problems += [
             f"an announcement of {event.subject} could not be sent: {event.details['why']}"
-            for event in lab.orchestrator.events
+            for event in lab.log.after()
             if event.name == "announcement-not-sent"
         ]
 
@@ -275,6 +274,3 @@ class Run:
             wait_until(lambda: "; ".join(overlay.differences()) or None, TABLES_TIMEOUT_S)
         except TimeoutError as error:
             self._outcome.problems.append(str(error))
-
-    def _note(self, event: str) -> None:
-        self._events.append(TraceEvent(time.time_ns(), "runner", event))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from experiments.measure.trace import TraceEvent
+from experiments.measure.event_log import EventLog
 from experiments.overlays.nvo3.nva import NvaError
 
 LEAD_S = 0.1
@@ -32,15 +32,19 @@ class TableChecks:
     """`problems` are sentences; `compared` of `completed` moves had their turn."""
 
     def __init__(
-        self, differences: Differences, settled_s: float, excused: Callable[[], bool]
+        self,
+        differences: Differences,
+        settled_s: float,
+        excused: Callable[[], bool],
+        log: EventLog,
     ) -> None:
         """`settled_s`: what is on its way to an NVE or from it has arrived by then."""
         self.problems: list[str] = []
-        self.events: list[TraceEvent] = []
         self.compared = self.completed = 0
         self._differences = differences
         self._settled_s = settled_s
         self._excused = excused
+        self._log = log
         self._due_s: list[float] = []
         self._requests = self._under_way = 0
         self._waiting: dict[str, int] = {}
@@ -134,8 +138,7 @@ class TableChecks:
         if found and self._excused():
             return
         self.compared += len(moves)
-        told = {"after": moves, "differences": found}
-        self.events.append(TraceEvent(time.time_ns(), "runner", "tables-compared", "", told))
+        self._log.note("runner", "tables-compared", after=moves, differences=found)
         if found:
             after = ", ".join(map(str, moves))
             self.problems.append(f"after move {after}: {'; '.join(found)}")

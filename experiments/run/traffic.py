@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.measure.event_log import EventLog
 from experiments.measure.results import REQUEST_COLUMNS
-from experiments.measure.trace import TraceEvent
 from experiments.probes.fleet import Probed, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan, flow_name
 from experiments.scenario.attacks import ForgerySpec
@@ -40,15 +40,17 @@ class Measured:
     probed: Probed
     throughput: pd.DataFrame | None
     requests: pd.DataFrame | None
-    events: list[TraceEvent]
 
 
 class RunTraffic:
     """`launch`, `begin`, and after the experiment `collect`; `stop` is safe at any time."""
 
-    def __init__(self, data_centre: DataCentre, scenario: Scenario, directory: Path) -> None:
+    def __init__(
+        self, data_centre: DataCentre, scenario: Scenario, directory: Path, log: EventLog
+    ) -> None:
         self._data_centre = data_centre
         self._scenario = scenario
+        self._log = log
         self._vms = {vm.name: vm for vm in scenario.vms()}
         names = _Names()
         probes = [flow for flow in scenario.traffic if isinstance(flow, UdpProbeSpec)]
@@ -171,10 +173,11 @@ class RunTraffic:
         asked = [client.collect() for client in self._clients]
         probed.problems.extend(problem for each in asked for problem in each.problems)
         rows = [row for each in asked for row in each.rows]
-        events = [event for each in asked for event in each.events]
+        for event in (event for each in asked for event in each.events):
+            self._log.append(event)
         for attack in self._attacks:
             try:
-                events.append(attack.collect())
+                self._log.append(attack.collect())
             except WorkloadError as error:
                 probed.problems.append(str(error))
         requests = pd.DataFrame(rows, columns=REQUEST_COLUMNS).astype({"answered_ns": "Int64"})
@@ -182,7 +185,6 @@ class RunTraffic:
             probed,
             pd.concat(transferred, ignore_index=True) if transferred else None,
             requests if asked else None,
-            events,
         )
 
     def stop(self) -> None:

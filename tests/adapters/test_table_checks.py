@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from experiments.measure.event_log import EventLog
 from experiments.overlays.nvo3.nva import NvaAway
 from experiments.run import table_checks
 from experiments.run.table_checks import TableChecks
@@ -30,8 +31,10 @@ class Tables:
         return answer
 
 
-def checks(tables: Tables, *due_in_s: float, excused: bool = False) -> TableChecks:
-    made = TableChecks(tables.differences, SETTLED_S, lambda: excused)
+def checks(
+    tables: Tables, *due_in_s: float, excused: bool = False, log: EventLog | None = None
+) -> TableChecks:
+    made = TableChecks(tables.differences, SETTLED_S, lambda: excused, log or EventLog())
     made.start([time.time_ns() + int(each * 1e9) for each in due_in_s])
     return made
 
@@ -45,10 +48,11 @@ def after_one_move(made: TableChecks) -> TableChecks:
 
 
 def test_tables_that_agree_are_counted() -> None:
-    made = after_one_move(checks(Tables([])))
+    log = EventLog()
+    made = after_one_move(checks(Tables([]), log=log))
 
     assert (made.compared, made.completed, made.problems) == (1, 1, [])
-    assert [(e.name, dict(e.details)) for e in made.events] == [
+    assert [(e.name, dict(e.details)) for e in log.after()] == [
         ("tables-compared", {"after": [1], "differences": []})
     ]
 
@@ -97,7 +101,8 @@ def test_nothing_is_read_while_a_vm_is_being_moved() -> None:
 
 def test_a_move_whose_vm_has_moved_on_meanwhile_has_no_turn() -> None:
     """What its next move has written anew says nothing of the one before; other VMs' does."""
-    made = checks(Tables([]))
+    log = EventLog()
+    made = checks(Tables([]), log=log)
     with made.move_under_way():
         made.move_completed(1, "vm1")
         made.move_completed(2, "vm2")
@@ -105,7 +110,7 @@ def test_a_move_whose_vm_has_moved_on_meanwhile_has_no_turn() -> None:
     made.finish()
 
     assert (made.compared, made.completed) == (2, 3)
-    assert [event.details["after"] for event in made.events] == [[2, 3]]
+    assert [event.details["after"] for event in log.after()] == [[2, 3]]
 
 
 def test_what_was_read_while_a_move_was_requested_is_read_again() -> None:
@@ -171,4 +176,4 @@ def test_who_is_stopped_waits_for_no_move() -> None:
 
 
 def test_who_has_never_begun_can_be_stopped() -> None:
-    TableChecks(Tables([]).differences, SETTLED_S, lambda: False).stop()
+    TableChecks(Tables([]).differences, SETTLED_S, lambda: False, EventLog()).stop()

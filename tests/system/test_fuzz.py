@@ -60,7 +60,7 @@ def unharmed(lab: Lab, directory: Path) -> Iterator[None]:
     """Around bad input: everything lives, nothing has changed, and not a packet is lost."""
     before = lab.overlay.nva.get("mapping")
     memory = resident_kib(lab)
-    traffic = RunTraffic(lab.data_centre, lab.scenario, directory)
+    traffic = RunTraffic(lab.data_centre, lab.scenario, directory, lab.log)
     try:
         traffic.await_reachable()
         traffic.launch()

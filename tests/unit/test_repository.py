@@ -93,7 +93,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "experiments": frozenset(
         {
             *("cli", "doctor", "machine", "shell", "sweep"),
-            *("measure.results", "scenario.load", "scenario.yaml_source"),
+            *("measure.event_log", "measure.results", "scenario.load", "scenario.yaml_source"),
             *("report.html", "report.narrative", "report.plots", "report.tables"),
             *("run", "overlays.nvo3"),
             *("probes.fleet", "probes.process", "probes.receiver", "probes.samples"),
