@@ -52,11 +52,12 @@ def steps_ms(lab: Lab) -> float:
     port = lab.orchestrator.hypervisors["vm1"].port
     began_s = time.monotonic()
     asked = {"vm": "vm1", "to": to, "port": port, "idle_s": 1}
-    number = nva.post("moves", asked, until="prepared", timeout_s=30)["number"]
-    nva.post(f"moves/{number}/redirect", until="redirected", timeout_s=30)
-    source = nva.post(f"moves/{number}/activate", until="converged", timeout_s=30)["from"]
+    path = f"moves/{len(nva.get('moves')) + 1}"
+    nva.put(path, asked, until="prepared", timeout_s=30)
+    nva.post(f"{path}/redirect", until="redirected", timeout_s=30)
+    source = nva.post(f"{path}/activate", until="converged", timeout_s=30)["from"]
     took_s = time.monotonic() - began_s
-    nva.get(f"moves/{number}", until="completed", timeout_s=COMPLETION_TIMEOUT_S)
+    nva.get(path, until="completed", timeout_s=COMPLETION_TIMEOUT_S)
     nva.delete(f"associations/{source}/vm1")
     return took_s * 1e3
 

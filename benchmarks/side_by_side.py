@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address, IPv6Address
-from itertools import chain
+from itertools import chain, count
 from typing import Any, Self
 
 from controller.southbound import openflow
@@ -134,13 +134,13 @@ class SideBySide:
         for name, messages in by_nve.items():
             self._ends[name].sendall(b"".join(messages))
 
-    def arrivals(self, moves: Sequence[int]) -> list[tuple[float, float]]:
+    def arrivals(self, moves: Sequence[str]) -> list[tuple[float, float]]:
         """Waits until moves have converged; for each, when the NVA began to change the mapping, and
         when all NVEs had confirmed that.
 
         From the trace, so that the NVA is not kept from its work by questions.
         """
-        times: dict[int, dict[str, float]] = {move: {} for move in moves}
+        times: dict[str, dict[str, float]] = {move: {} for move in moves}
 
         def unfinished() -> str | None:
             *lines, self._unread = (self._unread + self._trace.read()).split("\n")
@@ -170,14 +170,16 @@ class Vms:
 
     def __init__(self, bench: SideBySide, places: Sequence[int]) -> None:
         self._nva, self._nves, self._at = bench.nva, bench.nves, list(places)
+        self._moves = count(1)
         for number, at in enumerate(places):
             body = {"vm": f"vm{number}", "vni": VNI, "mac": mac(number), "addresses": [ip(number)]}
             self._nva.post("associations", {**body, "nve": self._nves[at], "port": port(number)})
 
-    def redirect(self, number: int) -> int:
-        """Begin a move to the next NVE, up to where the VM may arrive; returns its number."""
+    def redirect(self, number: int) -> str:
+        """Begin a move to the next NVE, up to where the VM may arrive; returns its key."""
         body = {"vm": f"vm{number}", "to": self.next(number), "port": port(number), "idle_s": 1}
-        move = int(self._nva.post("moves", body, until="prepared")["number"])
+        move = str(next(self._moves))
+        self._nva.put(f"moves/{move}", body, until="prepared")
         self._nva.post(f"moves/{move}/redirect", until="redirected")
         return move
 
@@ -185,7 +187,7 @@ class Vms:
         """The NVE that a VM moves to."""
         return self._nves[self._next(number)]
 
-    def settle(self, moves: Sequence[int]) -> None:
+    def settle(self, moves: Sequence[str]) -> None:
         """Wait until nothing is left of a move of each, in order; give the old places back."""
         for number, move in enumerate(moves):
             self._nva.get(f"moves/{move}", until="completed", timeout_s=TIMEOUT_S)

@@ -115,8 +115,8 @@ class Authority:
 
     @property
     def moves(self) -> list[Move]:
-        """All moves there were, in the order of their numbers."""
-        return self._moves.all
+        """All moves there were, in the order in which they were asked for."""
+        return list(self._moves.all.values())
 
     def restore(self, whole: SnapshotChange, now_ns: int) -> None:
         """Go on where a process before this one was killed.  Raises ValueError where that was the
@@ -124,7 +124,7 @@ class Authority:
         self._at(now_ns)
         self.durable.restore(whole)
         self._names |= {system: vm for vm, system in self._systems.items()}
-        under_way = [move.number for move in self._moves.unfinished()]
+        under_way = [move.key for move in self._moves.unfinished()]
         self._outbox.record("nva-restarted", "nva", moves=under_way)
         self._settle()
 
@@ -252,9 +252,15 @@ class Authority:
         self._outbox.record("vm-de-associated", vm, nve=nve)
         self._settle()
 
-    def request_move(self, request: MoveRequest, now_ns: int) -> Move:
-        """Prepare a move (R5.1): the destination NVE gets ready.  Raises Refused."""
+    def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
+        """Prepare a move (R5.1): the destination NVE gets ready.  Raises RequestRefused.
+
+        `key` is the caller's name for it.  Asked for again, it is the same move, however far it is;
+        another request under its key is refused.
+        """
         self._at(now_ns)
+        if key in self._moves.all:
+            return self._repeated(self._moves.all[key], request)
         binding = self._binding(self._require_vm(request.vm))
         self._require_nve(request.to)
         if binding.nve == request.to:
@@ -265,8 +271,6 @@ class Authority:
                 f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
                 "wait until it has arrived, or cancel that move"
             )
-        if request.in_flight not in ("tunnel", "drop"):
-            raise RequestRefused(f"in_flight is {request.in_flight!r}, not tunnel or drop")
         if bool(request.idle_s) == bool(request.timer_s):
             raise RequestRefused(
                 "say either idle_s or timer_s: how forwarding at the source NVE ends"
@@ -275,29 +279,29 @@ class Authority:
             if not self.desired.is_connected(nve):
                 raise RequestRefused(f"{nve} is not connected to the NVA")
         self._require_free_port(request.to, request.port, for_=binding.system)
-        return self._moves.begin(request, binding)
+        return self._moves.begin(key, request, binding)
 
-    def redirect(self, number: int, now_ns: int) -> Move:
+    def redirect(self, key: str, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
-        return self._event_of_caller(number, MoveEvent.REDIRECT_ASKED, now_ns)
+        return self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
 
-    def last_packets(self, number: int, now_ns: int) -> LastPacketWait:
+    def last_packets(self, key: str, now_ns: int) -> LastPacketWait:
         """The VM stands still: see when what it has sent at the source has arrived."""
         self._at(now_ns)
-        move = self.move(number)
+        move = self.move(key)
         if move.phase is not Phase.REDIRECTED:
-            raise RequestRefused(f"move {number} of {move.request.vm} is {move.phase}: its VM runs")
+            raise RequestRefused(f"move {key} of {move.request.vm} is {move.phase}: its VM runs")
         if not self.desired.is_connected(move.source):
             raise RequestRefused(f"{move.source}, which has to send a marker, is not connected")
         return self._last_packets.passing(move.system, move.source)
 
-    def activate(self, number: int, now_ns: int) -> Move:
+    def activate(self, key: str, now_ns: int) -> Move:
         """The VM runs at the destination (RFC 8394 activate)."""
-        return self._event_of_caller(number, MoveEvent.ACTIVATED, now_ns)
+        return self._event_of_caller(key, MoveEvent.ACTIVATED, now_ns)
 
-    def roll_back(self, number: int, now_ns: int) -> Move:
+    def roll_back(self, key: str, now_ns: int) -> Move:
         """Give a move up; possible until the VM has arrived."""
-        return self._event_of_caller(number, MoveEvent.ROLL_BACK_ASKED, now_ns)
+        return self._event_of_caller(key, MoveEvent.ROLL_BACK_ASKED, now_ns)
 
     def forget_entries(self, now_ns: int) -> None:
         """Take back every entry with a lifetime, so that an experiment starts from none; where NVEs
@@ -308,11 +312,11 @@ class Authority:
         self._entries.enter_again(kept)
         self._settle()
 
-    def move(self, number: int) -> Move:
-        """A move by its number.  Raises Refused."""
-        if not 1 <= number <= len(self.moves):
-            raise Unknown(f"there is no move number {number}")
-        return self.moves[number - 1]
+    def move(self, key: str) -> Move:
+        """A move by its key.  Raises Unknown."""
+        if key not in self._moves.all:
+            raise Unknown(f"there is no move {key!r}")
+        return self._moves.all[key]
 
     def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
         """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
@@ -328,13 +332,21 @@ class Authority:
         system = here.system if here else self.violations.drops.system(reason)
         return self.name(system) if system else None
 
-    def _event_of_caller(self, number: int, event: MoveEvent, now_ns: int) -> Move:
+    def _event_of_caller(self, key: str, event: MoveEvent, now_ns: int) -> Move:
         self._at(now_ns)
-        move = self.move(number)
+        move = self.move(key)
         try:
             self._moves.take(move, event)
         except OutOfTurn as error:
-            raise RequestRefused(f"move {number} of {move.request.vm}: {error}") from None
+            raise RequestRefused(f"move {key} of {move.request.vm}: {error}") from None
+        return move
+
+    def _repeated(self, move: Move, request: MoveRequest) -> Move:
+        if move.request != request:
+            raise RequestRefused(
+                f"move {move.key} is another one: of {move.request.vm} to {move.destination}; "
+                "take another key"
+            )
         return move
 
     # -- small things ----------------------------------------------------------------------------

@@ -1,29 +1,58 @@
-"""One move: what was asked for, and where it stands."""
+"""One move: what was asked for, and where it stands.
 
+Whoever asks for a move names it, with a key of their own.  So a request can be repeated without
+harm: the same request under the same key is the same move.
+"""
+
+import re
 from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
 
 from controller.core.move_fsm import Phase
 from nve.model import TenantSystem
 
+_KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+InFlight: TypeAlias = Literal["tunnel", "drop"]
+Seconds: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
+"""What fits into a rule's time-out."""
+
+
+def move_key(text: str) -> str:
+    """The key of a move.  Raises ValueError."""
+    if not _KEY.fullmatch(text):
+        raise ValueError(
+            f"{text!r} is no key for a move; take 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', "
+            "and begin with a letter or a digit"
+        )
+    return text
+
 
 @dataclass(frozen=True)
 class MoveRequest:
-    """What an orchestrator asks for.  `port` is the VM's new port at the destination NVE."""
+    """What an orchestrator asks for; also the body of PUT /v1/moves/KEY.
+
+    `port` is the VM's new port at the destination NVE.  Forwarding at the source NVE ends after
+    `idle_s` without a packet, or `timer_s` after the activation (R5.5): one of them is given.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     vm: str
     to: str
     port: int
-    in_flight: str = "tunnel"
-    idle_s: int = 0
-    timer_s: int = 0
-    deadline_s: float = 60.0
+    in_flight: InFlight = "tunnel"
+    idle_s: Seconds = 0
+    timer_s: Seconds = 0
+    deadline_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
 
 
 @dataclass
 class Move:
     """A move and where it stands."""
 
-    number: int
+    key: str
     request: MoveRequest
     system: TenantSystem
     source: str

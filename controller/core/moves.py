@@ -37,7 +37,7 @@ from nve.pipeline.rules import Rule
 
 
 class Moves:
-    """All moves there were, numbered from 1."""
+    """All moves there were, by their keys."""
 
     def __init__(
         self,
@@ -48,14 +48,15 @@ class Moves:
         handovers: Handovers,
         settle: Callable[[], None],
     ) -> None:
-        self.all: list[Move] = []
-        self._under_way: dict[int, Move] = {}
-        """Those that something is left of, by their number."""
-        self._by_system: defaultdict[TenantSystem, dict[int, Move]] = defaultdict(dict)
+        self.all: dict[str, Move] = {}
+        """In the order in which they were asked for."""
+        self._under_way: dict[str, Move] = {}
+        """Those that something is left of."""
+        self._by_system: defaultdict[TenantSystem, dict[str, Move]] = defaultdict(dict)
         """The same."""
-        self._left: list[Move] = []
-        self._taken: dict[int, tuple[Phase, bool, frozenset[str]]] = {}
-        """Of `take_changed`: those that nothing is left of since, and what it has told."""
+        self._changing: dict[str, Move] = {}
+        self._taken: dict[str, tuple[Phase, bool, frozenset[str]]] = {}
+        """Of `take_changed`: those under way when it was asked last or since, and what it told."""
         self._youngest: dict[TenantSystem, Move] = {}
         self._pending = PendingCounters()
         self._desired = desired
@@ -71,7 +72,7 @@ class Moves:
         The desired state is what it was then, and no NVE has confirmed anything.
         """
         now_ns = self._outbox.now_ns
-        for move in sorted(moves, key=lambda item: item.number):
+        for move in moves:
             self._enter(move)
             self._leave_if_finished(move)
             move.deadline_ns = now_ns + int(move.request.deadline_s * 1e9)
@@ -87,14 +88,13 @@ class Moves:
     def take_changed(self) -> tuple[Move, ...]:
         """The moves that are not as they were when this was asked last; copies of them."""
         changed = []
-        for move in [*self._under_way.values(), *self._left]:
+        for key, move in list(self._changing.items()):
             as_it_is = (move.phase, move.placed, move.outdated)
-            if self._taken.get(move.number) != as_it_is:
-                self._taken[move.number] = as_it_is
+            if self._taken.get(key) != as_it_is:
+                self._taken[key] = as_it_is
                 changed.append(replace(move, awaiting={}))
-        for move in self._left:
-            self._taken.pop(move.number, None)
-        self._left.clear()
+            if key not in self._under_way:
+                del self._changing[key], self._taken[key]
         return tuple(changed)
 
     def unfinished(self) -> Iterator[Move]:
@@ -115,7 +115,7 @@ class Moves:
         move = self.of(system)
         return move is None or move.phase not in BEFORE_ACTIVATION
 
-    def begin(self, request: MoveRequest, binding: Binding) -> Move:
+    def begin(self, key: str, request: MoveRequest, binding: Binding) -> Move:
         """Get the destination NVE ready (R5.1).  The request has been found possible.
 
         Not before the source NVE holds what the VM's arrival there has changed: what it still
@@ -123,8 +123,7 @@ class Moves:
         """
         now_ns = self._outbox.now_ns
         deadline_ns = now_ns + int(request.deadline_s * 1e9)
-        number = len(self.all) + 1
-        move = Move(number, request, binding.system, binding.nve, now_ns, deadline_ns)
+        move = Move(key, request, binding.system, binding.nve, now_ns, deadline_ns)
         self._forget_places(move)
         self._enter(move)
         self._note(move, "move-accepted", source=move.source, to=request.to)
@@ -331,17 +330,15 @@ class Moves:
                 self._leave_if_finished(move)
 
     def _enter(self, move: Move) -> None:
-        self.all.append(move)
-        self._youngest[move.system] = self._under_way[move.number] = move
-        self._by_system[move.system][move.number] = move
+        self.all[move.key] = self._under_way[move.key] = self._changing[move.key] = move
+        self._youngest[move.system] = self._by_system[move.system][move.key] = move
 
     def _leave_if_finished(self, move: Move) -> None:
         given_up = move.phase is Phase.ROLLED_BACK and move.placed
-        if move.phase in FINISHED and not given_up and move.number in self._under_way:
-            self._left.append(self._under_way.pop(move.number))
-            del self._by_system[move.system][move.number]
+        if move.phase in FINISHED and not given_up and move.key in self._under_way:
+            del self._under_way[move.key], self._by_system[move.system][move.key]
 
     # -- small things ----------------------------------------------------------------------------
 
     def _note(self, move: Move, event: str, **details: object) -> None:
-        self._outbox.record(event, move.request.vm, move=move.number, **details)
+        self._outbox.record(event, move.request.vm, move=move.key, **details)

@@ -8,7 +8,7 @@ earlier ones.  Each is one line of JSON; `controller.storage.journal` keeps the 
     bindings   the directory, with sequence numbers
     places     what one NVE has to know about one VM: its port and role, its entry, its redirect,
                and where its agent's end markers go
-    moves      those of all times: phase, number, request, when it was asked for
+    moves      those of all times: key, phase, request, when it was asked for
     vm_mtus    what the VMs of a network may send
     paths      the handover of one VM that is under way, or that it is over
     handovers  how many there were, so that no number is used twice
@@ -91,7 +91,7 @@ def merged(changes: Iterable[SnapshotChange]) -> SnapshotChange:
         vms |= change.vms
         parts["bindings"] |= {item.system: item for item in change.bindings}
         parts["places"] |= {(item.nve, item.system): item for item in change.places}
-        parts["moves"] |= {item.number: item for item in change.moves}
+        parts["moves"] |= {item.key: item for item in change.moves}
         parts["paths"] |= {item.system: item for item in change.paths}
         vm_mtus |= change.vm_mtus
         handovers = max(handovers, change.handovers)
@@ -144,7 +144,7 @@ class Durable:
             vms=dict(self._vms),
             bindings=tuple(self._directory),
             places=tuple(self._place(nve, system) for nve, system in known),
-            moves=tuple(self._moves.all),
+            moves=tuple(self._moves.all.values()),
             vm_mtus=dict(self._desired.vm_mtus),
             paths=self._handovers.path_changes(),
             handovers=self._handovers.last,

@@ -9,11 +9,14 @@
     GET    /v1/nves/NVE/meters                 what its VMs had it report, and what was too much
     POST   /v1/associations                    a VM starts behind an NVE
     DELETE /v1/associations/NVE/VM             its port there is gone
-    POST   /v1/moves                           prepare a move
-    GET    /v1/moves, /v1/moves/N              all moves; one
-    GET    /v1/moves/N/astray                  what came to its source NVE without being for it
-    POST   /v1/moves/N/redirect|activate|cancel  go on with one
-    POST   /v1/moves/N/last-packets            the VM stands still: wait until what it has sent has
+    PUT    /v1/moves/KEY                       prepare a move; KEY is the caller's name for it, and
+                                               the same body again asks for nothing new
+    GET    /v1/moves, /v1/moves/KEY            all moves; one
+    GET    /v1/moves/KEY/astray                what came to its source NVE without being for it
+    POST   /v1/moves/KEY/redirect              the VM is about to stop: tunnel or drop its packets
+    POST   /v1/moves/KEY/activate              it runs at the destination
+    POST   /v1/moves/KEY/roll-back             it stays at the source
+    POST   /v1/moves/KEY/last-packets          the VM stands still: wait until what it has sent has
                                                arrived, `timeout_s` at most; says where it may not
     POST   /v1/forget                          take back entries with a lifetime
 
@@ -28,7 +31,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -36,6 +39,7 @@ from pydantic import (
     ConfigDict,
     Field,
     IPvAnyAddress,
+    TypeAdapter,
     ValidationError,
 )
 from werkzeug import Request, Response
@@ -50,7 +54,7 @@ from werkzeug.routing import Map, Rule
 
 from controller.core.authority import RequestRefused, Unknown
 from controller.core.drops import Reason
-from controller.core.move import Move, MoveRequest
+from controller.core.move import Move, MoveRequest, move_key
 from controller.core.move_fsm import FINISHED, Phase
 from controller.nva import Nva
 from controller.southbound import framework
@@ -61,6 +65,7 @@ from nve.pipeline.limits import metered
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S = 120.0
+_MOVE_REQUEST: Final = TypeAdapter(MoveRequest)
 
 
 def _of_a_host(address: IPAddress) -> IPAddress:
@@ -83,20 +88,6 @@ class AssociationBody(BaseModel):
     mtu: int = Field(0, ge=0, le=65535)
 
 
-class MoveBody(BaseModel):
-    """The body of POST /v1/moves."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    vm: str
-    to: str
-    port: int
-    in_flight: str = "tunnel"
-    idle_s: int = Field(0, ge=0, le=65535)
-    timer_s: int = Field(0, ge=0, le=65535)
-    deadline_s: float = Field(60.0, gt=0, le=3600)
-
-
 class Northbound:
     """The WSGI application."""
 
@@ -115,15 +106,11 @@ class Northbound:
                 Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
                 Rule("/v1/associations/<nve>/<vm>", endpoint=self._dissociate, methods=["DELETE"]),
                 Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
-                Rule("/v1/moves", endpoint=self._request_move, methods=["POST"]),
-                Rule("/v1/moves/<int:number>", endpoint=self._move, methods=["GET"]),
-                Rule("/v1/moves/<int:number>/astray", endpoint=self._astray, methods=["GET"]),
-                Rule(
-                    "/v1/moves/<int:number>/last-packets",
-                    endpoint=self._last_packets,
-                    methods=["POST"],
-                ),
-                Rule("/v1/moves/<int:number>/<verb>", endpoint=self._go_on, methods=["POST"]),
+                Rule("/v1/moves/<key>", endpoint=self._request_move, methods=["PUT"]),
+                Rule("/v1/moves/<key>", endpoint=self._move, methods=["GET"]),
+                Rule("/v1/moves/<key>/astray", endpoint=self._astray, methods=["GET"]),
+                Rule("/v1/moves/<key>/last-packets", endpoint=self._last_packets, methods=["POST"]),
+                Rule("/v1/moves/<key>/<verb>", endpoint=self._go_on, methods=["POST"]),
                 Rule("/v1/forget", endpoint=self._forget, methods=["POST"]),
             ]
         )
@@ -282,20 +269,23 @@ class Northbound:
             self._nva.act()  # as in `_when_there`
             return _json([_as_json(move) for move in self._authority.moves])
 
-    def _request_move(self, request: Request) -> Response:
-        asked = MoveRequest(**MoveBody.model_validate(_body(request)).model_dump())
-        awaited = _awaited(request)
-        move = self._nva.decide(lambda now_ns: self._authority.request_move(asked, now_ns))
-        return self._when_there(awaited, move, 201)
+    def _request_move(self, request: Request, key: str) -> Response:
+        asked = _MOVE_REQUEST.validate_python(_body(request))
+        key, awaited = move_key(key), _awaited(request)
+        with self._nva.changed:
+            known = len(self._authority.moves)
+            move = self._nva.decide(lambda now_ns: self._authority.request_move(key, asked, now_ns))
+            new = len(self._authority.moves) > known
+        return self._when_there(awaited, move, 201 if new else 200)
 
-    def _move(self, request: Request, number: int) -> Response:
-        return self._when_there(_awaited(request), self._authority.move(number))
+    def _move(self, request: Request, key: str) -> Response:
+        return self._when_there(_awaited(request), self._authority.move(key))
 
-    def _astray(self, request: Request, number: int) -> Response:
-        return _json({"packets": self._nva.counts.astray(self._authority.move(number))})
+    def _astray(self, request: Request, key: str) -> Response:
+        return _json({"packets": self._nva.counts.astray(self._authority.move(key))})
 
-    def _go_on(self, request: Request, number: int, verb: str) -> Response:
-        verbs: dict[str, Callable[[int, int], Move]] = {
+    def _go_on(self, request: Request, key: str, verb: str) -> Response:
+        verbs: dict[str, Callable[[str, int], Move]] = {
             "redirect": self._authority.redirect,
             "activate": self._authority.activate,
             "roll-back": self._authority.roll_back,
@@ -303,13 +293,13 @@ class Northbound:
         if verb not in verbs:
             raise NotFound(f"a move can be told to {', '.join(verbs)}, not to {verb}")
         awaited = _awaited(request)
-        move = self._nva.decide(lambda now_ns: verbs[verb](number, now_ns))
+        move = self._nva.decide(lambda now_ns: verbs[verb](key, now_ns))
         return self._when_there(awaited, move)
 
-    def _last_packets(self, request: Request, number: int) -> Response:
+    def _last_packets(self, request: Request, key: str) -> Response:
         """Wait until what the VM has sent at its old place has arrived, `timeout_s` at most."""
         timeout_s = _timeout_s(request)
-        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(number, now_ns))
+        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(key, now_ns))
         with self._nva.changed:
             self._nva.changed.wait_for(lambda: not passing.missing, timeout_s)
             return _json({"missing": sorted(passing.missing)})
@@ -331,8 +321,7 @@ class Northbound:
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
                         raise TimeoutError(
-                            f"move {move.number} is {move.phase}, not {until}, "
-                            f"after {timeout_s:g} s"
+                            f"move {move.key} is {move.phase}, not {until}, after {timeout_s:g} s"
                         )
                     self._nva.changed.wait(left_s)
                 self._nva.act()  # nobody is told a phase that could be forgotten
@@ -363,7 +352,7 @@ def _timeout_s(request: Request) -> float:
 
 def _as_json(move: Move) -> dict[str, object]:
     return {
-        "number": move.number,
+        "key": move.key,
         "vm": move.request.vm,
         "from": move.source,
         "to": move.destination,

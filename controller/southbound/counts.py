@@ -110,7 +110,7 @@ class Counts:
         ended = sum(
             int(str(record.details["packets"]))
             for record in self._trace
-            if record.event in COUNTED and record.details["move"] == move.number
+            if record.event in COUNTED and record.details["move"] == move.key
         )
         return standing + ended
 

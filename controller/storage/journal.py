@@ -20,8 +20,9 @@ from pathlib import Path
 
 from controller.core.snapshot import SnapshotChange, decode, encode, merged
 
-FORMAT, VERSION = "vmmlab NVA state", 2
-"""Version 1 knew no handovers under way; an NVA that reads 1 only would leave them out."""
+FORMAT, VERSION = "vmmlab NVA state", 3
+"""Older versions have other names for an NVE's part of the state, and numbers instead of keys of
+moves: what has such a name would be left out without a word."""
 REMEDY = "move it away, and the NVA starts with nothing: all VMs have to be associated again"
 LEAST_BYTES = 1 << 20
 """A file that has grown by less than this is not written anew."""
@@ -75,11 +76,11 @@ class Journal:
     def _read(self) -> list[SnapshotChange]:
         header, *lines = [self._checked(*line) for line in self._lines()]
         found = json.loads(header)
-        if found["version"] > VERSION:
+        if found["version"] != VERSION:
             raise self._unreadable(
-                f"is of version {found['version']}, and this NVA reads up to {VERSION}"
+                f"is of version {found['version']}, and this NVA reads version {VERSION}"
             )
-        if found != self._header | {"version": found["version"]}:
+        if found != self._header:
             raise self._unreadable("is about other NVEs, or the same with other addresses")
         changes = []
         for number, line in enumerate(lines, 2):

@@ -25,20 +25,20 @@ def barriers(wire: Wire) -> list[Any]:
     return [each for each in wire.sent if isinstance(each, parser.OFPBarrierRequest)]
 
 
-def request(nva: Nva, name: str, port: int) -> int:
+def request(nva: Nva, name: str, port: int) -> str:
     asked = MoveRequest(name, "nve3", port, idle_s=2)
-    return nva.decide(lambda now_ns: nva.authority.request_move(asked, now_ns)).number
+    return nva.decide(partial(nva.authority.request_move, name, asked)).key
 
 
-def redirected(nva: Nva, wires: dict[str, Wire]) -> list[int]:
+def redirected(nva: Nva, wires: dict[str, Wire]) -> list[str]:
     """vm1 and vm3 are about to arrive at nve3."""
     for of, port in ((VM1, 10), (VM2, 11), (VM3, 12)):
         associate(nva, of, port)
     confirm(nva, *wires.values())
     moves = [request(nva, "vm1", 10), request(nva, "vm3", 12)]
     confirm(nva, *wires.values())
-    for number in moves:
-        nva.decide(partial(nva.authority.redirect, number))
+    for key in moves:
+        nva.decide(partial(nva.authority.redirect, key))
     confirm(nva, *wires.values())
     for wire in wires.values():
         wire.sent.clear()
@@ -65,7 +65,7 @@ def test_what_is_decided_together_is_told_together(nva: Nva) -> None:
         about = {each.match.get("eth_dst") for each in flow_mods}
         assert about >= {VM1.mac, VM3.mac}
     confirm(nva, *wires.values())
-    assert {nva.authority.move(number).phase for number in moves} == {"converged"}
+    assert {nva.authority.move(key).phase for key in moves} == {"converged"}
 
 
 def test_only_the_latest_of_what_is_decided_together_is_told(nva: Nva) -> None:
@@ -120,7 +120,7 @@ def test_an_nve_that_goes_meanwhile_disturbs_nobody(nva: Nva) -> None:
     nva.act()
     confirm(nva, wires["nve1"], wires["nve3"])
 
-    assert {nva.authority.move(number).phase for number in moves} == {"activated"}
+    assert {nva.authority.move(key).phase for key in moves} == {"activated"}
 
 
 # -- counting what went astray, R3.4 ---------------------------------------------------------------
@@ -139,7 +139,7 @@ def ended(wire: Wire, cookie: int, packets: int, reason: int) -> Any:
     )  # fmt: skip
 
 
-def asked(nva: Nva, wire: Wire, number: int, flows: list[Any], then: Any = None) -> int:
+def asked(nva: Nva, wire: Wire, key: str, flows: list[Any], then: Any = None) -> int:
     """What the NVA counts, if the NVE holds these flows; `then` happens after its first answer."""
 
     class Immediate(Counts):
@@ -157,7 +157,7 @@ def asked(nva: Nva, wire: Wire, number: int, flows: list[Any], then: Any = None)
             return question
 
     made = Immediate(nva.changed, nva.authority, nva.sender, nva.trace.records)
-    return made.astray(nva.authority.move(number))
+    return made.astray(nva.authority.move(key))
 
 
 @pytest.mark.shows("R3.4")
@@ -242,7 +242,7 @@ def test_what_cannot_be_carried_out_keeps_nothing_else(
 
     assert "a defect" in caplog.text
     assert all(barriers(wires[nve]) == [] for nve in ("nve1", "nve3"))
-    assert {nva.authority.move(number).phase for number in moves} == {"activated"}
+    assert {nva.authority.move(key).phase for key in moves} == {"activated"}
 
 
 def test_what_cannot_be_told_to_an_nve_is_told_to_the_others(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from controller.core.authority import RequestRefused
 from controller.core.directory import Directory
 from controller.core.handover import Handover, PathChange
 from controller.core.move import Move, MoveRequest
@@ -50,9 +51,9 @@ CHANGES = {
     ),
     "moves": SnapshotChange(
         moves=(
-            Move(1, MoveRequest("vm1", "nve2", 10, timer_s=3), SYSTEM, "nve1", 5, 9),
+            Move("there", MoveRequest("vm1", "nve2", 10, timer_s=3), SYSTEM, "nve1", 5, 9),
             Move(
-                2, MoveRequest("vm1", "nve3", 10, idle_s=1), SYSTEM, "nve2", 6, 9,
+                "on", MoveRequest("vm1", "nve3", 10, idle_s=1), SYSTEM, "nve2", 6, 9,
                 Phase.DRAINED, placed=True, outdated=frozenset({"nve1", "nve3"}),
             ),
         ),
@@ -124,24 +125,6 @@ def test_a_handover_that_is_over_is_forgotten(tmp_path: Path) -> None:
     assert set(opened(tmp_path).before.paths) == {first, second}
 
 
-def test_what_version_1_has_written_is_read(tmp_path: Path) -> None:
-    path = written(tmp_path)
-    header = {"format": journal.FORMAT, "version": 1, "nves": VTEPS}
-    place = (
-        b'{"nve":"nve2","system":{"vni":5000,"mac":"02:00:00:00:00:01"},"attachment":null,'
-        b'"remote":{"vtep":"10.1.0.1","lifetime_s":2,"kept":true},"redirect":null}'
-    )
-    path.write_bytes(b"")
-    appended(path, json.dumps(header).encode())
-    appended(path, b'{"places":[%s],"handovers":3}' % place)
-
-    entry = RemoteEntry(vteps()["nve1"], 2, kept=True)
-    found = SnapshotChange(places=(NveSnapshot("nve2", SYSTEM, remote=entry),), handovers=3)
-    assert opened(tmp_path).before == found
-    assert b'"version": 2' in path.read_bytes()
-    assert opened(tmp_path).before == found
-
-
 def test_a_new_directory_holds_nothing(tmp_path: Path) -> None:
     assert not opened(tmp_path).before
     assert not opened(tmp_path).before
@@ -175,7 +158,8 @@ def test_any_other_damage_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "complaint"),
     [
-        ({"version": 3}, "is of version 3, and this NVA reads up to 2"),
+        ({"version": 2}, "is of version 2, and this NVA reads version 3"),
+        ({"version": 4}, "is of version 4, and this NVA reads version 3"),
         ({"nves": {"nve1": "10.9.9.9"}}, "is about other NVEs"),
     ],
 )
@@ -183,7 +167,7 @@ def test_what_another_nva_has_written_is_refused(
     tmp_path: Path, header: dict[str, object], complaint: str
 ) -> None:
     path = written(tmp_path)
-    sound = {"format": journal.FORMAT, "version": 1, "nves": VTEPS}
+    sound = {"format": journal.FORMAT, "version": journal.VERSION, "nves": VTEPS}
     path.write_bytes(b"")
     appended(path, json.dumps({**sound, **header}).encode())
 
@@ -277,11 +261,8 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     wires = connected(first)
     associated(first)
     confirm(first, *wires.values())
-    first.decide(
-        lambda now_ns: first.authority.request_move(
-            MoveRequest("vm1", "nve3", 10, idle_s=2), now_ns
-        )
-    )
+    request = MoveRequest("vm1", "nve3", 10, idle_s=2)
+    first.decide(partial(first.authority.request_move, "a-move", request))
 
     second = Nva(wanted)
     assert [line.event for line in second.trace.records][-1] == "nva-restarted"
@@ -289,10 +270,15 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path: Path) -> None:
     assert list(second.authority.directory) == list(first.authority.directory)
     for nve in second.authority.desired:
         assert second.authority.desired.rules(nve) == first.authority.desired.rules(nve)
-    (move,) = second.authority.moves
-    assert move.phase is Phase.PREPARING
+    assert (
+        second.decide(partial(second.authority.request_move, "a-move", request)).phase
+        == "preparing"
+    )
+    assert len(second.authority.moves) == 1
+    with pytest.raises(RequestRefused, match="move a-move is another one: of vm1 to nve3"):
+        second.decide(partial(second.authority.request_move, "a-move", replace(request, to="nve2")))
     confirm(second, *connected(second).values())
-    assert second.authority.move(1).phase is Phase.PREPARED
+    assert second.authority.move("a-move").phase is Phase.PREPARED
 
 
 class Killed(Exception):

@@ -36,6 +36,11 @@ def ask(client: Client, method: str, path: str, **options: Any) -> TestResponse:
     return client.open(f"/v1/{path}", method=method, headers=ALLOWED, **options)
 
 
+def method_of(path: str) -> str:
+    """How a thing is asked for."""
+    return "PUT" if path.startswith("moves/") else "POST"
+
+
 def error(response: TestResponse) -> str:
     """The sentence of a refusal; every refusal is JSON with one."""
     assert response.is_json
@@ -50,7 +55,7 @@ def everything(nva: Nva) -> object:
     authority = nva.authority
     return (
         list(authority.directory),
-        [(move.number, move.phase) for move in authority.moves],
+        [(move.key, move.phase) for move in authority.moves],
         {nve: authority.desired.rules(nve) for nve in authority.desired},
     )
 
@@ -91,24 +96,39 @@ def test_a_move_from_request_to_release(client: Client, nva: Nva, wires: dict[st
     ask(client, "POST", "associations", json=ASSOCIATION)
     confirm(nva, *wires.values())
 
-    asked = ask(client, "POST", "moves", json=MOVE)
+    asked = ask(client, "PUT", "moves/a-move", json=MOVE)
     assert asked.status_code == 201
     assert asked.get_json()["phase"] == "preparing"
     for verb, phase in (("redirect", "redirecting"), ("activate", "activated")):
         confirm(nva, *wires.values())
-        assert ask(client, "POST", f"moves/1/{verb}").get_json()["phase"] == phase
+        assert ask(client, "POST", f"moves/a-move/{verb}").get_json()["phase"] == phase
 
     confirm(nva, *wires.values())
-    move = ask(client, "GET", "moves/1?until=converged&timeout_s=0").get_json()
+    move = ask(client, "GET", "moves/a-move?until=converged&timeout_s=0").get_json()
     assert (move["from"], move["to"], move["phase"]) == ("nve1", "nve3", "converged")
     assert ask(client, "GET", "moves").get_json() == [move]
     released = ask(client, "DELETE", "associations/nve1/vm1")
     assert (released.status_code, released.get_json()) == (200, {"vm": "vm1", "nve": "nve1"})
 
 
-def test_a_move_can_be_cancelled(client: Client) -> None:
+def test_a_move_that_is_asked_for_again_is_the_same_move(client: Client, nva: Nva) -> None:
     ask(client, "POST", "associations", json=ASSOCIATION)
-    ask(client, "POST", "moves", json=MOVE)
+    new, again, other = (
+        ask(client, "PUT", "moves/a-move", json=body)
+        for body in (MOVE, MOVE, {**MOVE, "idle_s": 3})
+    )
+
+    assert (new.status_code, again.status_code, other.status_code) == (201, 200, 409)
+    assert new.get_json() == again.get_json() == ask(client, "GET", "moves/a-move").get_json()
+    assert error(other) == "move a-move is another one: of vm1 to nve3; take another key"
+    assert [move.key for move in nva.authority.moves] == ["a-move"]
+    accepted = [line for line in nva.trace.records if line.event == "move-accepted"]
+    assert [line.details["move"] for line in accepted] == ["a-move"]
+
+
+def test_a_move_can_be_rolled_back(client: Client) -> None:
+    ask(client, "POST", "associations", json=ASSOCIATION)
+    ask(client, "PUT", "moves/1", json=MOVE)
 
     assert ask(client, "POST", "moves/1/roll-back").get_json()["phase"] == "rolled-back"
 
@@ -219,13 +239,20 @@ MALFORMED: dict[str, tuple[str, Any, str]] = {
     "scoped IP": ("associations", {**ASSOCIATION, "addresses": ["fe80::1%eth0"]}, "addresses.0: "),
     "empty name": ("associations", {**ASSOCIATION, "vm": ""}, "vm: "),
     "many addresses": ("associations", {**ASSOCIATION, "addresses": ["1.1.1.1"] * 65}, "addresses"),
-    "move of nobody": ("moves", {}, "vm: Field required"),
-    "time-out": ("moves", {**MOVE, "idle_s": 70_000}, "idle_s: "),
-    "negative": ("moves", {**MOVE, "idle_s": -1}, "idle_s: "),
-    "deadline": ("moves", {**MOVE, "deadline_s": 0}, "deadline_s: "),
-    "until": ("moves?until=soon", MOVE, "soon"),
-    "how long": ("moves?until=prepared&timeout_s=soon", MOVE, "timeout_s"),
-    "how long, NaN": ("moves?until=prepared&timeout_s=nan", MOVE, "timeout_s"),
+    "move of nobody": ("moves/1", {}, "vm: Field required"),
+    "time-out": ("moves/1", {**MOVE, "idle_s": 70_000}, "idle_s: "),
+    "negative": ("moves/1", {**MOVE, "idle_s": -1}, "idle_s: "),
+    "deadline": ("moves/1", {**MOVE, "deadline_s": 0}, "deadline_s: "),
+    "in flight": (
+        "moves/1",
+        {**MOVE, "in_flight": "bounce"},
+        "in_flight: Input should be 'tunnel'",
+    ),
+    "more than a move": ("moves/1", {**MOVE, "cpu": 1}, "cpu: "),
+    "key": ("moves/-", MOVE, "'-' is no key for a move; take 1 to 64 of"),
+    "until": ("moves/1?until=soon", MOVE, "soon"),
+    "how long": ("moves/1?until=prepared&timeout_s=soon", MOVE, "timeout_s"),
+    "how long, NaN": ("moves/1?until=prepared&timeout_s=nan", MOVE, "timeout_s"),
 }
 
 
@@ -239,7 +266,7 @@ def test_a_malformed_request_is_refused_and_changes_nothing(
     before = everything(nva)
     sent = {"data": body} if isinstance(body, bytes) else {"json": body}
 
-    response = ask(client, "POST", path, **sent)
+    response = ask(client, method_of(path), path, **sent)
 
     assert response.status_code == 400
     assert complaint in error(response)
@@ -253,12 +280,12 @@ def test_a_malformed_request_is_refused_and_changes_nothing(
     ("method", "path", "complaint"),
     [
         ("POST", "associations", "no NVE 'nve9' here; there are nve1, nve2, nve3"),
-        ("POST", "moves", "no VM 'vm9' here; there are vm1"),
+        ("PUT", "moves/1", "no VM 'vm9' here; there are vm1"),
         ("GET", "no-such-thing", ""),
         ("GET", "nves/nve9/rules", "no 'nve9' here, or it is not connected"),
         ("GET", "nves/nve9/counters", "no 'nve9' here, or it is not connected"),
-        ("GET", "moves/9", "there is no move number 9"),
-        ("POST", "moves/9/redirect", "there is no move number 9"),
+        ("GET", "moves/9", "there is no move '9'"),
+        ("POST", "moves/9/redirect", "there is no move '9'"),
         (
             "POST",
             "moves/1/hurry",
@@ -274,7 +301,7 @@ def test_what_is_not_there_is_not_found(
     ask(client, "POST", "associations", json=ASSOCIATION)
     bodies = {
         "associations": {**ASSOCIATION, "vm": "vm2", "nve": "nve9"},
-        "moves": {**MOVE, "vm": "vm9"},
+        "moves/1": {**MOVE, "vm": "vm9"},
     }
     response = ask(client, method, path, json=bodies.get(path))
 
@@ -306,8 +333,8 @@ def test_a_wrong_method_is_said_so(client: Client) -> None:
         ("associations", {**ASSOCIATION, "port": 11}, "vm1 is associated already"),
         ("associations", {**ASSOCIATION, "port": 1}, "port 1 is none"),
         ("associations", {**ASSOCIATION, "port": 2**40}, "is none; VM ports are"),
-        ("moves", {**MOVE, "to": "nve1"}, "vm1 is at nve1 already"),
-        ("moves", {**MOVE, "timer_s": 2}, "say either idle_s or timer_s"),
+        ("moves/1", {**MOVE, "to": "nve1"}, "vm1 is at nve1 already"),
+        ("moves/1", {**MOVE, "timer_s": 2}, "say either idle_s or timer_s"),
     ],
 )
 def test_what_cannot_be_now_is_a_conflict_and_changes_nothing(
@@ -316,7 +343,7 @@ def test_what_cannot_be_now_is_a_conflict_and_changes_nothing(
     ask(client, "POST", "associations", json=ASSOCIATION)
     before = everything(nva)
 
-    response = ask(client, "POST", path, json=body)
+    response = ask(client, method_of(path), path, json=body)
 
     assert response.status_code == 409
     assert complaint in error(response)
@@ -325,7 +352,7 @@ def test_what_cannot_be_now_is_a_conflict_and_changes_nothing(
 
 def test_a_step_out_of_turn_is_a_conflict(client: Client) -> None:
     ask(client, "POST", "associations", json=ASSOCIATION)
-    ask(client, "POST", "moves", json=MOVE)
+    ask(client, "PUT", "moves/1", json=MOVE)
     response = ask(client, "POST", "moves/1/activate")
 
     assert response.status_code == 409
@@ -334,7 +361,7 @@ def test_a_step_out_of_turn_is_a_conflict(client: Client) -> None:
 
 def test_waiting_in_vain_ends_with_a_sentence(client: Client) -> None:
     ask(client, "POST", "associations", json=ASSOCIATION)
-    response = ask(client, "POST", "moves?until=prepared&timeout_s=0", json=MOVE)
+    response = ask(client, "PUT", "moves/1?until=prepared&timeout_s=0", json=MOVE)
 
     assert response.status_code == 504
     assert error(response) == "move 1 is preparing, not prepared, after 0 s"

@@ -79,7 +79,11 @@ def content(answer: bytes) -> Any:
 
 
 def post(nva: Nva, path: str, body: object = None) -> tuple[int, Any]:
-    answer = say(nva, request("POST", path, json.dumps(body or {}).encode()))
+    return sent(nva, "POST", path, body)
+
+
+def sent(nva: Nva, method: str, path: str, body: object) -> tuple[int, Any]:
+    answer = say(nva, request(method, path, json.dumps(body or {}).encode()))
     return status(answer), content(answer)
 
 
@@ -93,7 +97,7 @@ def test_octets_without_meaning_are_refused_and_change_nothing(server: Nva, seed
     honest = [
         request("POST", "associations", json.dumps(ASSOCIATION).encode()),
         request("GET", "mapping"),
-        request("POST", "moves", json.dumps(MOVE).encode()),
+        request("PUT", "moves/1", json.dumps(MOVE).encode()),
     ]
     without_token = [each.replace(AUTHORIZED.encode(), b"X: y") for each in honest]
     for octets in (*islice(garbage(seed, 400), 40), *islice(mutations(seed, without_token), 60)):
@@ -172,16 +176,16 @@ def test_methods_that_there_are_not(server: Nva, method: str) -> None:
 def test_who_says_it_twice_has_said_it_once(server: Nva, wires: dict[str, Wire]) -> None:
     """Every step of a move, repeated as a caller would that has not heard the answer."""
     steps = [
-        ("associations", ASSOCIATION, 201),
-        ("moves", MOVE, 201),
-        ("moves/1/redirect", None, 200),
-        ("moves/1/activate", None, 200),
+        ("POST", "associations", ASSOCIATION, 201),
+        ("PUT", "moves/1", MOVE, 201),
+        ("POST", "moves/1/redirect", None, 200),
+        ("POST", "moves/1/activate", None, 200),
     ]
-    for path, body, accepted in steps:
-        assert post(server, path, body)[0] == accepted
+    for method, path, body, accepted in steps:
+        assert sent(server, method, path, body)[0] == accepted
         for again in range(2):
             before = everything(server)
-            code, answer = post(server, path, body)
+            code, answer = sent(server, method, path, body)
             assert code in (200, 409), (path, again, answer)
             assert everything(server) == before
         confirm(server, *wires.values())

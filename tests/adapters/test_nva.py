@@ -1,6 +1,7 @@
 """The NVA's application between the authority and its NVEs' wires."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,10 +161,10 @@ def test_an_announcement_at_the_destination_ends_the_move(nva: Nva) -> None:
     associate(nva, VM2, 11)
     authority = nva.authority
     move = nva.decide(
-        lambda now_ns: authority.request_move(MoveRequest("vm1", "nve3", 10, idle_s=2), now_ns)
+        partial(authority.request_move, "1", MoveRequest("vm1", "nve3", 10, idle_s=2))
     )
     confirm(nva, *wires.values())
-    nva.decide(lambda now_ns: authority.redirect(move.number, now_ns))
+    nva.decide(partial(authority.redirect, move.key))
     confirm(nva, *wires.values())
     assert move.phase is Phase.REDIRECTED
 

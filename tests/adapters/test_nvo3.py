@@ -1,5 +1,6 @@
 """The draft's overlay towards an NVA that dies before, or after, it has heard a request."""
 
+import json
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 from controller.core.move_fsm import Phase
 from experiments.overlays import MoveRefused, OverlayMove
 from experiments.overlays.nvo3 import overlay as overlay_module
-from experiments.overlays.nvo3.nva import NvaAway, NvaError
+from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.scenario.schema import OverlaySpec
 from nve.model import vni
@@ -33,15 +34,18 @@ class FakeNva:
 
     def __init__(self, *dies: str) -> None:
         self._dies = list(dies)
-        self.moves: list[dict[str, Any]] = []
+        self.moves: dict[str, dict[str, Any]] = {}
         self.heard: list[str] = []
         self.connected = {"nve1": True, "nve2": True}
         self.refuses = 0
         self.rules: list[list[dict[str, Any]]] = []
         """What an NVE should hold, each time it is asked; the last one from then on."""
 
-    def post(self, path: str, body: Any = None, **_: object) -> Any:
-        return self._living(lambda: self._changed(path, body))
+    def post(self, path: str, **_: object) -> Any:
+        return self._living(lambda: self._changed(path))
+
+    def put(self, path: str, body: Any, **_: object) -> Any:
+        return self._living(lambda: self._asked(path, body))
 
     def delete(self, path: str) -> Any:
         return self._living(lambda: self.heard.append(f"delete {path}"))
@@ -50,10 +54,10 @@ class FakeNva:
         if path == "health":
             return {"connected": self.connected}
         if path == "moves":
-            return self.moves
+            return [{"key": key, **line} for key, line in self.moves.items()]
         if path.startswith("nves/"):
             return self.rules.pop(0) if len(self.rules) > 1 else self.rules[0]
-        return self.moves[int(path.removeprefix("moves/")) - 1]
+        return self.moves[path.removeprefix("moves/")]
 
     def _living(self, act: Any) -> Any:
         fate = self._dies.pop(0) if self._dies else ""
@@ -64,24 +68,22 @@ class FakeNva:
             raise NvaAway("gone")
         return answer
 
-    def _changed(self, path: str, body: Any) -> Any:
+    def _asked(self, path: str, body: Any) -> None:
+        if self.refuses:
+            self.refuses -= 1
+            raise NvaError("no")
+        line = {"vm": body["vm"], "to": body["to"], "phase": Phase.PREPARED}
+        self.moves.setdefault(path.removeprefix("moves/"), line)
+
+    def _changed(self, path: str) -> None:
         self.heard.append(path)
-        if path == "moves":
-            if self.refuses:
-                self.refuses -= 1
-                raise NvaError("no")
-            number = len(self.moves) + 1
-            line = {"number": number, "vm": body["vm"], "to": body["to"], "phase": Phase.PREPARED}
-            self.moves.append(line)
-            return line
         _, which, verb = path.split("/")
         phases = {
             "redirect": Phase.REDIRECTED,
             "activate": Phase.ACTIVATED,
             "roll-back": Phase.ROLLED_BACK,
         }
-        self.moves[int(which) - 1]["phase"] = phases[verb]
-        return None
+        self.moves[which]["phase"] = phases[verb]
 
 
 def overlay(nva: FakeNva) -> Nvo3:
@@ -96,7 +98,7 @@ def test_a_move_is_asked_for_once_whether_the_nva_had_heard_it_or_not(dies: str)
     nva = FakeNva(dies)
     overlay(nva).prepare(MOVE, patience_s=5)
 
-    assert nva.heard == ["moves"]
+    assert list(nva.moves) == ["7"]
 
 
 @pytest.mark.parametrize("dies", ["", "before", "after"])
@@ -113,7 +115,7 @@ def test_a_move_is_taken_on_once_whether_the_nva_had_heard_it_or_not(verb: str, 
         case "roll-back":
             made.roll_back(MOVE, patience_s=5)
 
-    assert nva.heard == ["moves", f"moves/1/{verb}"]
+    assert nva.heard == [f"moves/7/{verb}"]
 
 
 def test_a_move_that_the_nva_never_had_needs_no_roll_back() -> None:
@@ -130,7 +132,7 @@ def test_a_request_without_an_answer_is_still_rolled_back() -> None:
         made.prepare(MOVE, patience_s=0)
     made.roll_back(MOVE, patience_s=5)
 
-    assert [line["phase"] for line in nva.moves] == [Phase.ROLLED_BACK]
+    assert [line["phase"] for line in nva.moves.values()] == [Phase.ROLLED_BACK]
 
 
 def test_patience_ends() -> None:
@@ -157,9 +159,20 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
     nva = FakeNva()
     made = overlay(nva)
     made.prepare(MOVE, patience_s=5)
-    nva.moves[0]["phase"] = Phase.ROLLED_BACK
+    nva.moves["7"]["phase"] = Phase.ROLLED_BACK
     with pytest.raises(NvaError, match="has rolled back the move of vm1"):
         made._await(MOVE, Phase.REDIRECTED, 1)
+
+
+def test_the_events_of_a_move_have_its_number_in_the_run(tmp_path: Path) -> None:
+    """Its key at the NVA; a key that somebody else has chosen is no number."""
+    centre: Any = SimpleNamespace(session=SimpleNamespace(directory=tmp_path))
+    details = [{"move": "7", "nve": "nve2"}, {"move": "by-hand"}, {"nve": "nve1"}]
+    lines = [{"t_ns": 1, "event": "e", "subject": "vm1", "details": each} for each in details]
+    (tmp_path / "nva-trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    events = NvaProcess(centre, "os-ken", OverlaySpec.model_validate({})).events()
+
+    assert [dict(event.details) for event in events] == [{**details[0], "move": 7}, *details[1:]]
 
 
 # -- what NVEs hold --------------------------------------------------------------------------------

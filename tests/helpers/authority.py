@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from controller.core.dissemination import strategy
-from controller.core.move import Move
+from controller.core.move import InFlight, Move
 from controller.core.move_fsm import Phase
 from nve.model import Mac
 from nve.pipeline.rules import Rule
@@ -48,7 +48,9 @@ def phase_of(move: Move) -> Phase:
     return move.phase
 
 
-def redirected(at: Fabric, vm_name: str = "vm1", to: str = "nve3", how: str = "tunnel") -> Move:
+def redirected(
+    at: Fabric, vm_name: str = "vm1", to: str = "nve3", how: InFlight = "tunnel"
+) -> Move:
     move = at.request_move(vm_name, to, how)
     at.settle()
     at.redirect(move)

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 from controller.core import snapshot
 from controller.core.authority import Authority
 from controller.core.dissemination import Dissemination
-from controller.core.move import Move, MoveRequest
+from controller.core.move import InFlight, Move, MoveRequest
 from nve.messages import (
     AnswerArp,
     AnswerRarp,
@@ -216,20 +216,21 @@ class Fabric:
         self.where[vm.name] = vm.nve
 
     def request_move(
-        self, vm: str, to: str, in_flight: str = "tunnel", deadline_s: float = 60
+        self, vm: str, to: str, in_flight: InFlight = "tunnel", deadline_s: float = 60
     ) -> Move:
+        """The n-th move of all has the key `n`."""
         request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s=2, deadline_s=deadline_s)
-        return self.ask(self.authority.request_move, request)
+        return self.ask(self.authority.request_move, str(len(self.authority.moves) + 1), request)
 
     def redirect(self, move: Move) -> None:
-        self.ask(self.authority.redirect, move.number)
+        self.ask(self.authority.redirect, move.key)
 
     def activate(self, move: Move) -> None:
         """The VM runs at the destination, and the orchestrator says so."""
-        self.ask(self.authority.activate, move.number)
+        self.ask(self.authority.activate, move.key)
         self.where[move.request.vm] = move.destination
 
-    def move(self, vm: str, to: str, in_flight: str = "tunnel") -> Move:
+    def move(self, vm: str, to: str, in_flight: InFlight = "tunnel") -> Move:
         """A whole move, everything delivered at once and all time-outs come."""
         move = self.request_move(vm, to, in_flight)
         self.settle()

@@ -223,14 +223,15 @@ def test_the_sender_of_a_packet_in_flight_is_told_as_well(narrow: Narrow, family
     nva = narrow.lab.overlay.nva
     port = narrow.lab.orchestrator.hypervisors["vm1"].port
     body = {"vm": "vm1", "to": "nve2", "port": port, "in_flight": "tunnel", "idle_s": 2}
-    number = nva.post("moves", body, until="prepared")["number"]
-    nva.post(f"moves/{number}/redirect", until="redirected")
+    path = f"moves/{family}"
+    nva.put(path, body, until="prepared")
+    nva.post(f"{path}/redirect", until="redirected")
     try:
         assert " 100% packet loss" in narrow.ping("vm4", "vm1", family, narrow.wide_mtu + 1)
         said = narrow.ping("vm4", "vm1", family, narrow.wide_mtu)
         assert told_mtu(said) == narrow.narrow_mtu
     finally:
-        nva.post(f"moves/{number}/roll-back")
+        nva.post(f"{path}/roll-back")
     assert narrow.too_big(nve="nve1", port=1, to="vm1", mtu=narrow.narrow_mtu, answered=True)
 
 

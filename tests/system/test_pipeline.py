@@ -12,6 +12,7 @@ from ipaddress import ip_address
 import pytest
 
 from controller.core.dissemination import strategy
+from controller.core.move import InFlight
 from experiments.run.lab import Lab
 from nve.model import BROADCAST, VmSpec, mac
 from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION
@@ -55,23 +56,26 @@ class Twins:
         for vm in lab.scenario.vms():
             self.fabric.associate(vm)
         self.fabric.settle()
+        self.latest = ""
+        """The path of the latest move in the northbound interface."""
 
-    def walk(self, vm: str, to: str, in_flight: str = "tunnel") -> Iterator[str]:
+    def walk(self, vm: str, to: str, in_flight: InFlight = "tunnel") -> Iterator[str]:
         """The steps of a move, each when it is done."""
         in_memory = self.fabric.request_move(vm, to, in_flight)
         self.fabric.settle()
         wish = {"vm": vm, "to": to, "port": self.fabric.port(vm), "in_flight": in_flight}
-        number = self.nva.post("moves", {**wish, "idle_s": 2}, until="prepared")["number"]
+        self.latest = path = f"moves/{len(self.nva.get('moves')) + 1}"
+        self.nva.put(path, {**wish, "idle_s": 2}, until="prepared")
         yield "prepared"
-        self.nva.post(f"moves/{number}/redirect", until="redirected")
+        self.nva.post(f"{path}/redirect", until="redirected")
         self.fabric.redirect(in_memory)
         self.fabric.settle()
         yield "redirected"
-        self.nva.post(f"moves/{number}/activate", until="converged")
+        self.nva.post(f"{path}/activate", until="converged")
         self.fabric.activate(in_memory)
         self.fabric.settle()
         yield "activated"
-        self.nva.get(f"moves/{number}", until="completed")
+        self.nva.get(path, until="completed")
         self.fabric.expire_all()
         yield "completed"
         self.nva.delete(f"associations/{in_memory.source}/{vm}")
@@ -128,8 +132,8 @@ def test_a_move_that_is_given_up_leaves_nothing(twins: Twins) -> None:
         pass
     assert twins.held() != before
     (given_up,) = (move for move in twins.fabric.authority.moves)
-    twins.nva.post(f"moves/{len(twins.nva.get('moves'))}/roll-back")
-    twins.fabric.ask(twins.fabric.authority.roll_back, given_up.number)
+    twins.nva.post(f"{twins.latest}/roll-back")
+    twins.fabric.ask(twins.fabric.authority.roll_back, given_up.key)
     twins.fabric.settle()
 
     assert twins.held() == before

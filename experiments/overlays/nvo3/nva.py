@@ -179,6 +179,10 @@ class NvaProcess:
         """Raises NvaError."""
         return self._ask("POST", path, parameters, body or {})
 
+    def put(self, path: str, body: Mapping[str, object], **parameters: object) -> Any:
+        """Raises NvaError."""
+        return self._ask("PUT", path, parameters, body)
+
     def delete(self, path: str) -> Any:
         """Raises NvaError."""
         return self._ask("DELETE", path, {})
@@ -195,11 +199,14 @@ class NvaProcess:
         return str(self.get("health")["framework"])
 
     def events(self) -> list[TraceEvent]:
-        """The NVA's part of the trace: all it has written, also before it died."""
+        """The NVA's part of the trace: all it has written, also before it died.
+
+        A move's key, which a caller has chosen, is the number of a move where it can be one.
+        """
         with self._trace_file.open() as file:
             lines = [whole for line in file if (whole := _read(line))]
         return [
-            TraceEvent(line["t_ns"], "nva", line["event"], line["subject"], line["details"])
+            TraceEvent(line["t_ns"], "nva", line["event"], line["subject"], _numbered(line))
             for line in lines
         ]
 
@@ -221,6 +228,14 @@ class NvaProcess:
             except ValueError:
                 raise NvaError(f"{method} {path}: {response.status_code}") from None
         return response.json()
+
+
+def _numbered(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The details of a line of the trace."""
+    details = dict(line["details"])
+    if str(details.get("move", "")).isdecimal():
+        details["move"] = int(details["move"])
+    return details
 
 
 def _read(line: str) -> dict[str, Any] | None:

@@ -1,15 +1,13 @@
 """The draft's overlay: NVEs that an NVA tells where VMs are (draft-ietf-nvo3-vmm-03).
 
-The NVA may be away when it is asked, or die before it answers.  A request is then made again, but
-never blindly: what has become of the first one is looked up, and only what is missing is asked for.
-So it does not matter whether the NVA had heard it.  A move is recognised by its VM and destination,
-of which the NVA has one under way at most; how far it is, its phase says.
+The NVA may be away when it is asked, or die before it answers.  A request is then made again, and
+it does not matter whether the NVA had heard it: a move has its number in the run as its key, a
+request for it under the same key is the same move, and how far it is, its phase says.
 """
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from controller.core.move_fsm import FINISHED, Phase
@@ -43,12 +41,8 @@ class Nvo3:
         self._settings = settings
         self.nva = NvaProcess(data_centre, framework, settings)
         self._events: list[TraceEvent] = []
-        self._numbers: dict[int, int] = {}
-        """The NVA's number of each of our moves, by ours."""
-        self._ours: dict[int, int] = {}
-        """Ours, by the NVA's; a move that had to be asked for again has several there."""
         self._arrived: dict[int, OverlayMove] = {}
-        """The moves that something is left of, by our number."""
+        """The moves that something is left of, by their numbers."""
         self._astray_before: dict[int, int | None] = {}
         self._astray_after: dict[int, int | None] = {}
 
@@ -63,7 +57,7 @@ class Nvo3:
         self.nva.post("forget")
 
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
-        """Raises Refused when the NVA does not accept the move."""
+        """Raises MoveRefused when the NVA does not accept the move."""
         for number, earlier in list(self._arrived.items()):
             if earlier.vm.name == move.vm.name:  # from now on, what is astray may be this move's
                 self._astray_after.setdefault(number, self._astray(earlier))
@@ -79,11 +73,7 @@ class Nvo3:
         }
 
         def ask(left_s: float, *, again: bool) -> None:
-            number = self._asked_for(move) if again else None
-            if number is None:
-                number = self._request(move, body)
-            self._numbers[move.number] = number
-            self._ours[number] = move.number
+            self._request(move, body)
             self._await(move, Phase.PREPARED, left_s)
 
         self._insist(patience_s, ask)
@@ -93,9 +83,9 @@ class Nvo3:
         self._await_patiently(move, Phase.REDIRECTED, patience_s)
 
     def await_last_packets(self, move: OverlayMove) -> list[str]:
-        number, timeout_s = self._numbers[move.number], self._settings.end_marker_s
+        timeout_s = self._settings.end_marker_s
         try:
-            answer = self.nva.post(f"moves/{number}/last-packets", timeout_s=timeout_s)
+            answer = self.nva.post(f"{_path(move)}/last-packets", timeout_s=timeout_s)
         except NvaError:  # it is away: then order may suffer
             return list(self._data_centre.nves)
         return list(answer["missing"])
@@ -148,9 +138,9 @@ class Nvo3:
 
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         def ask(_left_s: float, *, again: bool) -> None:
-            number = self._numbers.get(move.number) or self._asked_for(move)
-            if number is not None and self._phase(number) not in FINISHED:
-                self.nva.post(f"moves/{number}/roll-back")
+            known = {line["key"]: line["phase"] for line in self.nva.get("moves")}
+            if known.get(str(move.number), Phase.ROLLED_BACK) not in FINISHED:
+                self.nva.post(f"{_path(move)}/roll-back")
 
         self._insist(patience_s, ask)
 
@@ -196,9 +186,7 @@ class Nvo3:
         ]
 
     def events(self) -> list[TraceEvent]:
-        """The NVA's trace, its moves numbered as the scenario numbers them."""
-        theirs = (_renumbered(event, self._ours) for event in self.nva.events())
-        return [*theirs, *self._events]
+        return [*self.nva.events(), *self._events]
 
     def refused(self) -> list[dict[str, Any]]:
         """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
@@ -227,9 +215,10 @@ class Nvo3:
             again = True
             time.sleep(AGAIN_S)
 
-    def _request(self, move: OverlayMove, body: dict[str, object]) -> int:
+    def _request(self, move: OverlayMove, body: dict[str, object]) -> None:
         try:
-            return int(self.nva.post("moves", body)["number"])
+            self.nva.put(_path(move), body)
+            return
         except NvaAway:
             raise
         except NvaError as refusal:
@@ -237,30 +226,21 @@ class Nvo3:
             if not (connected[move.source] and connected[move.destination]):
                 raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
         try:
-            return int(self.nva.post("moves", body)["number"])  # it may have, since it was refused
+            self.nva.put(_path(move), body)  # it may have, since it was refused
         except NvaAway:
             raise
         except NvaError as refusal:
             raise MoveRefused(str(refusal)) from None
 
-    def _asked_for(self, move: OverlayMove) -> int | None:
-        """The number of the move under way that a request without an answer has begun."""
-        for line in self.nva.get("moves"):
-            wanted = (line["vm"], line["to"]) == (move.vm.name, move.destination)
-            if wanted and line["phase"] not in FINISHED and line["number"] not in self._ours:
-                return int(line["number"])
-        return None
-
-    def _phase(self, number: int) -> Phase:
-        return Phase(self.nva.get(f"moves/{number}")["phase"])
+    def _phase(self, move: OverlayMove) -> Phase:
+        return Phase(self.nva.get(_path(move))["phase"])
 
     def _tell(self, move: OverlayMove, verb: str, until: Phase, patience_s: float) -> None:
         """Have the NVA take a move on to a phase.  Raises NvaError where it cannot go there."""
-        number = self._numbers[move.number]
 
         def ask(_left_s: float, *, again: bool) -> None:
-            if not again or not _is_there(self._phase(number), until):
-                self.nva.post(f"moves/{number}/{verb}")
+            if not again or not _is_there(self._phase(move), until):
+                self.nva.post(f"{_path(move)}/{verb}")
 
         self._insist(patience_s, ask)
 
@@ -270,8 +250,7 @@ class Nvo3:
     def _await(self, move: OverlayMove, until: Phase, timeout_s: float) -> Phase:
         """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
         reached in time, or never, because the NVA has rolled the move back."""
-        number = self._numbers[move.number]
-        line = self.nva.get(f"moves/{number}", until=until, timeout_s=timeout_s)
+        line = self.nva.get(_path(move), until=until, timeout_s=timeout_s)
         phase = Phase(line["phase"])
         if phase is Phase.ROLLED_BACK:
             raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
@@ -302,18 +281,16 @@ class Nvo3:
         """
         try:
             self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
-            return int(self.nva.get(f"moves/{self._numbers[move.number]}/astray")["packets"])
+            return int(self.nva.get(f"{_path(move)}/astray")["packets"])
         except (NvaError, RuntimeError):
             return None
+
+
+def _path(move: OverlayMove) -> str:
+    """Of a move in the northbound interface; its key is its number in the run."""
+    return f"moves/{move.number}"
 
 
 def _is_there(phase: Phase, wanted: Phase) -> bool:
     order = list(Phase)
     return phase not in FINISHED and order.index(phase) >= order.index(wanted)
-
-
-def _renumbered(event: TraceEvent, numbers: dict[int, int]) -> TraceEvent:
-    if "move" not in event.details:
-        return event
-    ours = numbers.get(event.details["move"])  # None: the runner has not heard of that move
-    return replace(event, details={**event.details, "move": ours})

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
-from controller.core.move import Move
+from controller.core.move import InFlight, Move
 from controller.core.move_fsm import FINISHED, Phase
 from nve.pipeline.evaluator import PacketVerdict
 from nve.pipeline.rules import Purpose, Rule
@@ -70,7 +70,7 @@ class Mobility(RuleBasedStateMachine):
     # -- the orchestrator ---------------------------------------------------------------------
 
     @rule(name=names, to=nves, in_flight=st.sampled_from(["tunnel", "drop"]))
-    def request(self, name: str, to: str, in_flight: str) -> None:
+    def request(self, name: str, to: str, in_flight: InFlight) -> None:
         with contextlib.suppress(RequestRefused):
             self.fabric.request_move(name, to, in_flight)
 
@@ -108,7 +108,7 @@ class Mobility(RuleBasedStateMachine):
         move = self.move_of(name)
         if move and self.fabric.where[name] == move.source:
             with contextlib.suppress(RequestRefused):
-                self.fabric.ask(self.fabric.authority.roll_back, move.number)
+                self.fabric.ask(self.fabric.authority.roll_back, move.key)
 
     @rule(name=names)
     def de_associate(self, name: str) -> None:
@@ -202,7 +202,7 @@ class Mobility(RuleBasedStateMachine):
         if move.phase is Phase.REDIRECTED and fabric.where[move.request.vm] == move.destination:
             fabric.activate(move)
         with contextlib.suppress(RequestRefused):
-            fabric.ask(fabric.authority.roll_back, move.number)
+            fabric.ask(fabric.authority.roll_back, move.key)
         fabric.settle()
 
 

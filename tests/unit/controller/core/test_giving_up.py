@@ -35,7 +35,7 @@ def test_a_move_that_is_given_up_was_never_asked(at, phase: Phase) -> None:
         giving_up.settle()
     assert phase_of(move) is phase
 
-    giving_up.ask(giving_up.authority.roll_back, move.number)
+    giving_up.ask(giving_up.authority.roll_back, move.key)
     giving_up.settle()
 
     assert phase_of(move) is Phase.ROLLED_BACK
@@ -48,7 +48,7 @@ def test_after_arrival_a_move_cannot_be_given_up(pulling: Fabric) -> None:
     pulling.activate(move)
 
     with pytest.raises(RequestRefused, match="cannot take the event roll-back-asked"):
-        pulling.ask(pulling.authority.roll_back, move.number)
+        pulling.ask(pulling.authority.roll_back, move.key)
 
 
 @pytest.mark.parametrize(("passed_s", "phase"), [(60, Phase.REDIRECTED), (61, Phase.ROLLED_BACK)])
@@ -110,7 +110,7 @@ def test_a_move_that_was_given_up_leaves_no_entry_that_could_grow_old() -> None:
     move = pushing.request_move("vm1", "nve3")
     pushing.settle()
     assert promises.about(pushing, "nve3", VM2) != set()
-    pushing.ask(pushing.authority.roll_back, move.number)
+    pushing.ask(pushing.authority.roll_back, move.key)
     pushing.settle()
 
     assert promises.about(pushing, "nve3", VM2) == set()

@@ -182,7 +182,7 @@ def test_edges_that_wait_for_the_end_of_a_move_still_do(to: str) -> None:
     made.activate(made.authority.moves[-1])
     watched.settle()
     assert (("nve3", MarkerKind.SEND_MARKER, ()) in orders(made)) is (to == "nve4")
-    assert made.authority.move(move.number).phase is not Phase.REDIRECTED
+    assert made.authority.move(move.key).phase is not Phase.REDIRECTED
     assert_it_is_over(made)
 
 

@@ -68,11 +68,11 @@ def test_what_was_in_flight_is_in_the_trace_twice(pulling: Fabric) -> None:
 
     noted = {line.event: line.details for line in pulling.trace if line.event[:9] == "in-flight"}
     assert noted["in-flight-ended"] == {
-        "move": 1, "nve": "nve1", "why": "idle", "purpose": "in-flight",
+        "move": "1", "nve": "nve1", "why": "idle", "purpose": "in-flight",
         "packets": 7, "bytes": 700, "lifetime_ms": 1.0,
     }  # fmt: skip
     assert noted["in-flight-before-arrival"] == {
-        "move": 1, "nve": "nve1", "packets": 7, "bytes": 700,
+        "move": "1", "nve": "nve1", "packets": 7, "bytes": 700,
     }  # fmt: skip
 
 

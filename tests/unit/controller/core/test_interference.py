@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
-from controller.core.move import Move
+from controller.core.move import InFlight, Move
 from controller.core.move_fsm import Phase
 from nve.messages import RuleEnded
 from nve.model import VmSpec
@@ -79,7 +79,7 @@ def in_any_order(at: Fabric, order: Sequence[int]) -> Settle:
 
 
 def travel(
-    at: Fabric, ways: Mapping[str, Sequence[str]], settle: Settle, how: str = "tunnel"
+    at: Fabric, ways: Mapping[str, Sequence[str]], settle: Settle, how: InFlight = "tunnel"
 ) -> list[Move]:
     """Several VMs go their ways at the same time; each move begins when the last has arrived."""
     made: list[Move] = []
@@ -207,11 +207,11 @@ def test_a_vm_that_comes_back_ends_the_tunnel_that_led_away(
 
     (ended,) = (line for line in moving.trace if line.event == "in-flight-ended")
     assert ended.details == {
-        "move": 1, "nve": "nve1", "why": "superseded", "purpose": "in-flight",
+        "move": "1", "nve": "nve1", "why": "superseded", "purpose": "in-flight",
         "packets": 7, "bytes": 700, "lifetime_ms": 1.0,
     }  # fmt: skip
     before = [line for line in moving.trace if line.event == "in-flight-before-arrival"]
-    assert [line.details["move"] for line in before] == [1]
+    assert [line.details["move"] for line in before] == ["1"]
     assert first.phase is Phase.COMPLETED
 
 
@@ -311,7 +311,7 @@ def test_a_move_can_be_activated_again_after_the_next_has_begun() -> None:
     moving = fabric(PUSH)
     (first,) = travel(moving, {"vm1": ["nve2"]}, moving.settle)
     moving.request_move("vm1", "nve3")
-    moving.ask(moving.authority.activate, first.number)
+    moving.ask(moving.authority.activate, first.key)
 
     assert moving.where["vm1"] == "nve2"
     assert {each.nve for each in moving.authority.directory if each.system == SYSTEM} == {"nve2"}
@@ -336,7 +336,7 @@ def test_a_move_back_that_is_given_up_leaves_the_first_as_it_was(
         moving.redirect(back)
         settle()
     assert back.phase is phase
-    moving.ask(moving.authority.roll_back, back.number)
+    moving.ask(moving.authority.roll_back, back.key)
     settle()
 
     assert not back.placed
@@ -351,7 +351,7 @@ def test_a_place_that_is_being_given_up_can_be_taken_again_at_once() -> None:
     moving.redirect(back)
     moving.settle()
     watch(moving)
-    moving.ask(moving.authority.roll_back, back.number)
+    moving.ask(moving.authority.roll_back, back.key)
     again = travel(moving, {"vm1": ["nve2"]}, moving.settle)
 
     assert back.phase is Phase.ROLLED_BACK
@@ -425,7 +425,7 @@ def test_what_is_owed_is_asked_for_in_the_order_of_moves() -> None:
     counted = [line for line in moving.trace if line.event == "in-flight-before-arrival"]
     ended = [line for line in moving.trace if line.event == "in-flight-ended"]
 
-    assert [line.details["move"] for line in counted] == [1, 2, 3]
-    assert [line.details["move"] for line in ended] == [1, 2, 3]
+    assert [line.details["move"] for line in counted] == ["1", "2", "3"]
+    assert [line.details["move"] for line in ended] == ["1", "2", "3"]
     assert {line.details["why"] for line in ended} == {"superseded"}
     assert {line.details["purpose"] for line in ended} == {Purpose.IN_FLIGHT}

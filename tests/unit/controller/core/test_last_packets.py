@@ -21,7 +21,7 @@ from tests.helpers.tenants import BLUE, vm, vteps
 
 
 def passing(made: Fabric, move: Move) -> LastPacketWait:
-    found = made.ask(made.authority.last_packets, move.number)
+    found = made.ask(made.authority.last_packets, move.key)
     assert isinstance(found, LastPacketWait)
     return found
 
@@ -115,7 +115,7 @@ def test_a_vm_that_runs_has_no_last_packets(when: str) -> None:
         made.activate(move)
     made.settle()
     with pytest.raises(RequestRefused, match="its VM runs"):
-        made.ask(made.authority.last_packets, move.number)
+        made.ask(made.authority.last_packets, move.key)
 
 
 @pytest.mark.parametrize(

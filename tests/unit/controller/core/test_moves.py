@@ -29,7 +29,7 @@ def test_a_move_is_recorded_from_request_to_completion(at) -> None:
     pull(moving, "vm2", "vm1")
     moving.move("vm1", "nve3")
 
-    of_the_move = [line.event for line in moving.trace if line.details.get("move") == 1]
+    of_the_move = [line.event for line in moving.trace if line.details.get("move") == "1"]
     events = [event for event in of_the_move if event not in IN_ANY_ORDER]
     assert events == [
         "move-accepted", "move-prepared", "move-redirecting", "move-redirected",

@@ -2,6 +2,7 @@
 
 import pytest
 
+from controller.core.move import InFlight
 from nve.messages import (
     ARP_REPLY,
     AnswerArp,
@@ -132,7 +133,7 @@ def test_a_miss_that_was_on_its_way_tells_nothing_again(pulling: Fabric) -> None
 
 
 @pytest.mark.parametrize("how", ["tunnel", "drop"])
-def test_a_frame_that_misses_goes_where_its_vm_is(how: str) -> None:
+def test_a_frame_that_misses_goes_where_its_vm_is(how: InFlight) -> None:
     """Reported before the rule for it was there: by now the VM is here, leaving, or gone."""
     pushing = push()
     late = Missed(pushing.port("vm3"), VM1.mac, b"frame")

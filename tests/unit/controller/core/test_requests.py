@@ -6,7 +6,8 @@ import pytest
 
 from controller.core.authority import Authority, RequestRefused
 from controller.core.dissemination import strategy
-from controller.core.move import MoveRequest
+from controller.core.move import Move, MoveRequest, move_key
+from controller.core.move_fsm import Phase
 from tests.helpers import promises
 from tests.helpers.authority import (
     VM1,
@@ -53,7 +54,6 @@ REQUESTS = {
     "unknown VM": (replace(GOOD, vm="vm9"), "no VM 'vm9' here; there are vm1, vm2"),
     "unknown NVE": (replace(GOOD, to="nve9"), "no NVE 'nve9' here"),
     "there already": (replace(GOOD, to="nve1"), "vm1 is at nve1 already; name another NVE"),
-    "in flight": (replace(GOOD, in_flight="bounce"), "in_flight is 'bounce', not tunnel or drop"),
     "no end": (replace(GOOD, idle_s=0), "say either idle_s or timer_s"),
     "two ends": (replace(GOOD, timer_s=5), "say either idle_s or timer_s"),
     "port taken": (replace(GOOD, to="nve2", port=11), "port 11 of nve2 belongs to vm2"),
@@ -68,7 +68,7 @@ def test_a_move_that_cannot_be_is_refused_and_changes_nothing(
     before = state_of(pulling)
 
     with pytest.raises(RequestRefused, match=complaint):
-        pulling.ask(pulling.authority.request_move, request_)
+        pulling.ask(pulling.authority.request_move, "a-move", request_)
 
     assert state_of(pulling) == before
 
@@ -99,11 +99,42 @@ def test_a_move_is_told_to_go_on_in_order(pulling: Fabric) -> None:
             RequestRefused, match="move 1 of vm1: a move that is preparing cannot take"
         ):
             out_of_turn(move)
-    for number in (0, 2, -1):
-        with pytest.raises(RequestRefused, match=f"there is no move number {number}"):
-            pulling.ask(pulling.authority.redirect, number)
+    with pytest.raises(RequestRefused, match="there is no move '2'"):
+        pulling.ask(pulling.authority.redirect, "2")
 
     assert state_of(pulling) == before
+
+
+def test_a_move_that_is_asked_for_again_is_the_same_move(pulling: Fabric) -> None:
+    """Also when it is over; another one under its key is refused."""
+
+    def ask(request_: MoveRequest = GOOD) -> Move:
+        return pulling.ask(pulling.authority.request_move, "a-move", request_)
+
+    move = ask()
+    for go_on in (pulling.redirect, pulling.activate, lambda _: pulling.expire_all()):
+        before = state_of(pulling)
+        assert ask() is move
+        with pytest.raises(
+            RequestRefused, match="move a-move is another one: of vm1 to nve3; take"
+        ):
+            ask(replace(GOOD, idle_s=3))
+        assert state_of(pulling) == before
+        pulling.settle()
+        go_on(move)
+        pulling.settle()
+    assert ask().phase is Phase.COMPLETED
+
+
+@pytest.mark.parametrize("text", ["1", "vm1-to-nve3", "A.b_c-9", "x" * 64])
+def test_a_key_is_a_word(text: str) -> None:
+    assert move_key(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "-x", "a b", "a/b", "a\n", "\u00e4", "\u0661", "x" * 65])
+def test_what_is_no_word_is_no_key(text: str) -> None:
+    with pytest.raises(ValueError, match="is no key for a move; take 1 to 64"):
+        move_key(text)
 
 
 def test_only_a_place_that_a_vm_has_left_is_dissociated(pulling: Fabric) -> None:
@@ -126,7 +157,7 @@ def test_a_vm_that_may_come_back_keeps_its_place(pulling: Fabric) -> None:
     ):
         pulling.ask(pulling.authority.de_associate, "vm1", "nve1")
 
-    pulling.ask(pulling.authority.roll_back, move.number)
+    pulling.ask(pulling.authority.roll_back, move.key)
     pulling.settle()
     assert promises.unreached(pulling) == []
 

@@ -66,7 +66,7 @@ def state_of(at: Fabric) -> object:
         whole.vms,
         sorted(whole.bindings, key=repr),
         sorted(whole.places, key=repr),
-        [(move.number, move.phase, move.placed, move.outdated) for move in whole.moves],
+        [(move.key, move.phase, move.placed, move.outdated) for move in whole.moves],
         {nve: at.authority.desired.rules(nve) for nve in at.nves},
     )
 
@@ -108,7 +108,7 @@ def assert_in_the_end_all_is_well(at: Fabric) -> None:
     at.expire_all()
     for move in at.authority.moves:
         if move.phase in BEFORE_ACTIVATION:
-            at.ask(at.authority.roll_back, move.number)
+            at.ask(at.authority.roll_back, move.key)
             at.settle()
     at.expire_all()
     assert {move.phase for move in at.authority.moves} <= FINISHED
@@ -268,7 +268,7 @@ def test_a_move_that_was_rolled_back_gives_its_place_back_after_a_restart(
     moving = fabric(dissemination)
     for step in steps(["nve3"])[:6]:
         step(moving)
-    moving.ask(moving.authority.roll_back, 1)
+    moving.ask(moving.authority.roll_back, "1")
     assert youngest(moving).placed
     restart(moving)
 
@@ -363,7 +363,7 @@ def test_an_nve_that_never_comes_back_keeps_no_move_for_ever(
         moving.settle()
         assert youngest(moving).phase is Phase.COMPLETED
         given_up = [line.details for line in moving.trace if line.event == "nve-given-up"]
-        assert given_up in ([], [{"move": 1, "nve": nve}])
+        assert given_up in ([], [{"move": "1", "nve": nve}])
         assert given_up or nve != "nve1"
         assert_in_the_end_all_is_well(moving)
 
