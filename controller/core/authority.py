@@ -4,6 +4,9 @@ Inputs are method calls (a report of an NVE, a request of the orchestrator, the 
 each with the time it happened, `now_ns`.  Effects wait in an outbox until `take_effects`.  No
 sockets, no clock, no threads: the application around it (`controller.nva`) has those.
 
+Every input is taken the same way (`_deciding`): what it says of itself changes the parts below,
+which tell nobody anything; then one loop settles what follows, until nothing changes any more.
+
     directory   who is where                              controller.core.directory
     desired     what each NVE has to hold                 controller.core.desired_state
     entries     which NVE knows of which VM, how long     controller.core.entries, .dissemination
@@ -16,6 +19,8 @@ has no other effect.
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from controller.core.desired_state import DesiredState, TunnelMtus
 from controller.core.directory import AddressInUse, Directory
@@ -83,7 +88,6 @@ class Authority:
             self._entries,
             self._outbox,
             self._handovers,
-            self._settle,
         )
         self._reports = Reports(
             self.desired,
@@ -95,7 +99,6 @@ class Authority:
             self._outbox,
             self.violations,
             self.name,
-            self._settle,
         )
         self._systems: dict[str, TenantSystem] = {}
         self.durable = Durable(
@@ -121,72 +124,68 @@ class Authority:
     def restore(self, whole: SnapshotChange, now_ns: int) -> None:
         """Go on where a process before this one was killed.  Raises ValueError where that was the
         NVA of another data centre."""
-        self._at(now_ns)
-        self.durable.restore(whole)
-        self._names |= {system: vm for vm, system in self._systems.items()}
-        under_way = [move.key for move in self._moves.unfinished()]
-        self._outbox.record("nva-restarted", "nva", moves=under_way)
-        self._settle()
+        with self._deciding(now_ns):
+            self.durable.restore(whole)
+            self._names |= {system: vm for vm, system in self._systems.items()}
+            under_way = [move.key for move in self._moves.unfinished()]
+            self._outbox.record("nva-restarted", "nva", moves=under_way)
 
     # -- NVEs ----------------------------------------------------------------------------------
 
     def nve_connected(self, nve: str, now_ns: int) -> None:
         """An NVE's control channel is up.  Raises Refused for one this NVA does not serve."""
-        self._at(now_ns)
-        if nve not in self.desired.vteps:
-            raise RequestRefused(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
-        self._away_since_ns.pop(nve, None)
-        self._entries.refresh(nve, self._handovers.missed(nve))
-        self._moves.connected(nve)
-        reconcile = self.desired.connected(nve)
-        self.violations.drops.watch(nve, reconcile.rules)
-        self._outbox.put(reconcile)
-        self._handovers.connected(nve)
-        self._settle()
-        self._outbox.record("nve-connected", nve)
+        with self._deciding(now_ns):
+            if nve not in self.desired.vteps:
+                raise RequestRefused(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
+            self._away_since_ns.pop(nve, None)
+            self._entries.refresh(nve, self._handovers.missed(nve))
+            self._moves.connected(nve)
+            reconcile = self.desired.connected(nve)
+            self.violations.drops.watch(nve, reconcile.rules)
+            self._outbox.put(reconcile)
+            self._handovers.connected(nve)
+            self._outbox.record("nve-connected", nve)
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:
-        self._at(now_ns)
-        self.desired.disconnected(nve)
-        self._moves.lost(nve)
-        self._outbox.record("nve-disconnected", nve)
+        with self._deciding(now_ns):
+            self.desired.disconnected(nve)
+            self._moves.lost(nve)
+            self._outbox.record("nve-disconnected", nve)
 
     def confirmed(self, nve: str, token: int, now_ns: int) -> None:
         """An NVE has carried out everything up to the Tell with this token (barrier reply)."""
-        self._at(now_ns)
-        self._moves.confirmed(nve, self.desired.confirmed(nve, token))
+        with self._deciding(now_ns):
+            self._moves.confirmed(nve, self.desired.confirmed(nve, token))
 
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
         """Something an NVE saw."""
-        self._at(now_ns)
-        self._reports.take(nve, report)
-        self._settle()
+        with self._deciding(now_ns):
+            self._reports.take(nve, report)
 
     def refused_on_control(self, nve: str, what: str, now_ns: int) -> None:
         """Something on the control network was not what it should be: in the name of an NVE or from
         where it is, or of nobody known ("?")."""
-        self._at(now_ns)
-        self.violations.refuse(nve, None, what)
+        with self._deciding(now_ns):
+            self.violations.refuse(nve, None, what)
 
     def refused_by(self, nve: str, kind: int, code: int, now_ns: int) -> None:
         """An NVE refused an instruction (OpenFlow error): a defect of ours, kept in the trace."""
-        self._at(now_ns)
-        self._outbox.record("instruction-refused", nve, type=kind, code=code)
+        with self._deciding(now_ns):
+            self._outbox.record("instruction-refused", nve, type=kind, code=code)
 
     def tick(self, now_ns: int) -> None:
         """Time has passed: moves that are over their deadline are rolled back, and NVEs that are
         out of reach for too long are given up."""
-        self._at(now_ns)
-        for move in self._moves.unfinished():
-            if now_ns > move.deadline_ns:
-                self._moves.take(move, MoveEvent.TIMED_OUT)
-        for nve in self.desired:
-            if not self.desired.is_connected(nve):
-                since_ns = self._away_since_ns.setdefault(nve, now_ns)
-                if now_ns - since_ns > GIVE_UP_S * 1e9:
-                    self._handovers.give_up(nve)
-                    self._moves.give_up(nve)
-                    self._settle()
+        with self._deciding(now_ns):
+            for move in self._moves.unfinished():
+                if now_ns > move.deadline_ns:
+                    self._moves.take(move, MoveEvent.TIMED_OUT)
+            for nve in self.desired:
+                if not self.desired.is_connected(nve):
+                    since_ns = self._away_since_ns.setdefault(nve, now_ns)
+                    if now_ns - since_ns > GIVE_UP_S * 1e9:
+                        self._handovers.give_up(nve)
+                        self._moves.give_up(nve)
 
     # -- requests of the orchestrator ------------------------------------------------------------
 
@@ -205,52 +204,52 @@ class Authority:
 
         It sends packets up to its `mtu`; 0 is what fits through every tunnel.
         """
-        self._at(now_ns)
-        self._require_nve(nve)
-        self._require_free_port(nve, port)
-        if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
-            raise RequestRefused(
-                f"{vm} and {system} do not belong together; names and MACs are unique"
+        with self._deciding(now_ns):
+            self._require_nve(nve)
+            self._require_free_port(nve, port)
+            if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
+                raise RequestRefused(
+                    f"{vm} and {system} do not belong together; names and MACs are unique"
+                )
+            if vm in self._systems:
+                raise RequestRefused(
+                    f"{vm} is associated already; to bring it elsewhere, ask for a move"
+                )
+            try:
+                binding = self.directory.register(system, addresses, nve)
+            except AddressInUse as error:
+                raise RequestRefused(f"{vm} cannot be associated: {error}") from None
+            newcomer = nve not in self.desired.present(system.vni)
+            self._systems[vm], self._names[system] = system, vm
+            self.desired.associate(
+                nve, Association(system, addresses, port, AssociationRole.ACTIVE)
             )
-        if vm in self._systems:
-            raise RequestRefused(
-                f"{vm} is associated already; to bring it elsewhere, ask for a move"
-            )
-        try:
-            binding = self.directory.register(system, addresses, nve)
-        except AddressInUse as error:
-            raise RequestRefused(f"{vm} cannot be associated: {error}") from None
-        newcomer = nve not in self.desired.present(system.vni)
-        self._systems[vm], self._names[system] = system, vm
-        self.desired.associate(nve, Association(system, addresses, port, AssociationRole.ACTIVE))
-        self.desired.raise_vm_mtu(system.vni, mtu)
-        self._entries.disseminate(binding, frozenset({nve}))
-        if newcomer:
-            self._entries.introduce(nve, system)
-        self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
-        self._settle()
+            self.desired.raise_vm_mtu(system.vni, mtu)
+            self._entries.disseminate(binding, frozenset({nve}))
+            if newcomer:
+                self._entries.introduce(nve, system)
+            self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
 
     def de_associate(self, vm: str, nve: str, now_ns: int) -> None:
         """A VM's port at an NVE is gone (RFC 8394 de-associate).  Raises Refused where it runs."""
-        self._at(now_ns)
-        system = self._require_vm(vm)
-        self._require_nve(nve)
-        association = self.desired.state(nve).associations.get(system)
-        if association is None:
-            raise RequestRefused(f"{vm} has no port at {nve}")
-        if association.role is AssociationRole.PRE_ASSOCIATED:
-            raise RequestRefused(
-                f"{vm} has a place at {nve} for a move; cancel that if it is not to come"
-            )
-        if association.role is AssociationRole.ACTIVE:
-            raise RequestRefused(f"{vm} is active at {nve}; move it away first")
-        if self._binding(system).nve == nve:
-            raise RequestRefused(
-                f"{vm} has not arrived anywhere yet and may come back to {nve}; wait"
-            )
-        self._entries.de_associate(nve, system)
-        self._outbox.record("vm-de-associated", vm, nve=nve)
-        self._settle()
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            self._require_nve(nve)
+            association = self.desired.state(nve).associations.get(system)
+            if association is None:
+                raise RequestRefused(f"{vm} has no port at {nve}")
+            if association.role is AssociationRole.PRE_ASSOCIATED:
+                raise RequestRefused(
+                    f"{vm} has a place at {nve} for a move; cancel that if it is not to come"
+                )
+            if association.role is AssociationRole.ACTIVE:
+                raise RequestRefused(f"{vm} is active at {nve}; move it away first")
+            if self._binding(system).nve == nve:
+                raise RequestRefused(
+                    f"{vm} has not arrived anywhere yet and may come back to {nve}; wait"
+                )
+            self._entries.de_associate(nve, system)
+            self._outbox.record("vm-de-associated", vm, nve=nve)
 
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move (R5.1): the destination NVE gets ready.  Raises RequestRefused.
@@ -258,28 +257,28 @@ class Authority:
         `key` is the caller's name for it.  Asked for again, it is the same move, however far it is;
         another request under its key is refused.
         """
-        self._at(now_ns)
-        if key in self._moves.all:
-            return self._repeated(self._moves.all[key], request)
-        binding = self._binding(self._require_vm(request.vm))
-        self._require_nve(request.to)
-        if binding.nve == request.to:
-            raise RequestRefused(f"{request.vm} is at {request.to} already; name another NVE")
-        busy = self._moves.of(binding.system)
-        if busy and busy.phase in BEFORE_ACTIVATION:
-            raise RequestRefused(
-                f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
-                "wait until it has arrived, or cancel that move"
-            )
-        if bool(request.idle_s) == bool(request.timer_s):
-            raise RequestRefused(
-                "say either idle_s or timer_s: how forwarding at the source NVE ends"
-            )
-        for nve in (binding.nve, request.to):
-            if not self.desired.is_connected(nve):
-                raise RequestRefused(f"{nve} is not connected to the NVA")
-        self._require_free_port(request.to, request.port, for_=binding.system)
-        return self._moves.begin(key, request, binding)
+        with self._deciding(now_ns):
+            if key in self._moves.all:
+                return self._repeated(self._moves.all[key], request)
+            binding = self._binding(self._require_vm(request.vm))
+            self._require_nve(request.to)
+            if binding.nve == request.to:
+                raise RequestRefused(f"{request.vm} is at {request.to} already; name another NVE")
+            busy = self._moves.of(binding.system)
+            if busy and busy.phase in BEFORE_ACTIVATION:
+                raise RequestRefused(
+                    f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
+                    "wait until it has arrived, or cancel that move"
+                )
+            if bool(request.idle_s) == bool(request.timer_s):
+                raise RequestRefused(
+                    "say either idle_s or timer_s: how forwarding at the source NVE ends"
+                )
+            for nve in (binding.nve, request.to):
+                if not self.desired.is_connected(nve):
+                    raise RequestRefused(f"{nve} is not connected to the NVA")
+            self._require_free_port(request.to, request.port, for_=binding.system)
+            return self._moves.begin(key, request, binding)
 
     def redirect(self, key: str, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
@@ -287,13 +286,15 @@ class Authority:
 
     def last_packets(self, key: str, now_ns: int) -> LastPacketWait:
         """The VM stands still: see when what it has sent at the source has arrived."""
-        self._at(now_ns)
-        move = self.move(key)
-        if move.phase is not Phase.REDIRECTED:
-            raise RequestRefused(f"move {key} of {move.request.vm} is {move.phase}: its VM runs")
-        if not self.desired.is_connected(move.source):
-            raise RequestRefused(f"{move.source}, which has to send a marker, is not connected")
-        return self._last_packets.passing(move.system, move.source)
+        with self._deciding(now_ns):
+            move = self.move(key)
+            if move.phase is not Phase.REDIRECTED:
+                raise RequestRefused(
+                    f"move {key} of {move.request.vm} is {move.phase}: its VM runs"
+                )
+            if not self.desired.is_connected(move.source):
+                raise RequestRefused(f"{move.source}, which has to send a marker, is not connected")
+            return self._last_packets.passing(move.system, move.source)
 
     def activate(self, key: str, now_ns: int) -> Move:
         """The VM runs at the destination (RFC 8394 activate)."""
@@ -306,11 +307,10 @@ class Authority:
     def forget_entries(self, now_ns: int) -> None:
         """Take back every entry with a lifetime, so that an experiment starts from none; where NVEs
         keep expired ones, from fresh ones."""
-        self._at(now_ns)
-        kept = self._entries.forget_mortal()
-        self._settle()
-        self._entries.enter_again(kept)
-        self._settle()
+        with self._deciding(now_ns):
+            kept = self._entries.forget_mortal()
+            self._tell()  # so that those that are given again are fresh
+            self._entries.enter_again(kept)
 
     def move(self, key: str) -> Move:
         """A move by its key.  Raises Unknown."""
@@ -333,13 +333,13 @@ class Authority:
         return self.name(system) if system else None
 
     def _event_of_caller(self, key: str, event: MoveEvent, now_ns: int) -> Move:
-        self._at(now_ns)
-        move = self.move(key)
-        try:
-            self._moves.take(move, event)
-        except OutOfTurn as error:
-            raise RequestRefused(f"move {key} of {move.request.vm}: {error}") from None
-        return move
+        with self._deciding(now_ns):
+            move = self.move(key)
+            try:
+                self._moves.take(move, event)
+            except OutOfTurn as error:
+                raise RequestRefused(f"move {key} of {move.request.vm}: {error}") from None
+            return move
 
     def _repeated(self, move: Move, request: MoveRequest) -> Move:
         if move.request != request:
@@ -375,13 +375,24 @@ class Authority:
         if holder and holder.system != for_:
             raise RequestRefused(f"port {port} of {nve} belongs to {self.name(holder.system)}")
 
+    @contextmanager
+    def _deciding(self, now_ns: int) -> Iterator[None]:
+        """One input: what is done inside, and then all that follows from it."""
+        self._outbox.now_ns = now_ns
+        yield
+        self._settle()
+
     def _settle(self) -> None:
+        """Until nothing changes any more, which comes soon: no move takes a step twice."""
+        self._tell()
+        while self._moves.go_on():
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the NVEs what they have to hold by now, and what relies on that."""
         self._handovers.look(self._moves.may_change_paths)
         tells = self.desired.settle()
         for tell in tells:
             self.violations.drops.watch(tell.nve, tell.change.added)
         self._outbox.put(*tells)
-        self._handovers.give_orders()
-
-    def _at(self, now_ns: int) -> None:
-        self._outbox.now_ns = now_ns
+        self._outbox.release()

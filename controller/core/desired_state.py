@@ -194,6 +194,8 @@ class DesiredState:
         """Compile what was touched; one Tell for each connected NVE whose rules change."""
         tells = []
         for name, page in self._pages.items():
+            if not page.touched:
+                continue
             before: set[Rule] = set()
             after: set[Rule] = set()
             for about in page.touched:

@@ -22,7 +22,7 @@ expect markers, it finds those that have come, and says again what nobody has he
 wait is found out anew when they connect: those with an old entry that still leads to the VM
 (`missed`).
 
-No I/O: orders go into the outbox, after what the desired state tells the same NVE (`give_orders`).
+No I/O: orders go into the outbox, behind what the desired state tells the same NVE.
 """
 
 from collections import defaultdict
@@ -83,7 +83,6 @@ class Handovers:
         """The edges that use an expired entry on until their handover."""
         self._changed: dict[TenantSystem, None] = {}
         """The VMs with another `PathChange` than was last asked for."""
-        self._orders: list[Order] = []
         self.last = 0
         """The number of the latest; none is used twice, also not by a later process."""
 
@@ -149,7 +148,10 @@ class Handovers:
         return missed
 
     def look(self, may_begin: Callable[[TenantSystem], bool]) -> None:
-        """Begin the handovers that nothing stands in the way of any more."""
+        """Begin the handovers that nothing stands in the way of any more.
+
+        `may_begin`: not while the VM is on its way.
+        """
         for system in [item for item in self._expired if item not in self._under_way]:
             if may_begin(system):
                 waiting = self._expired.pop(system)
@@ -207,11 +209,6 @@ class Handovers:
                 if active and system not in self._under_way:
                     self._begin(system, frozenset(), switched=True)
 
-    def give_orders(self) -> None:
-        """Orders that are due; what the NVEs have to hold first has to be in the outbox already."""
-        orders, self._orders = self._orders, []
-        self._outbox.put(*(order for order in orders if self._desired.is_connected(order.nve)))
-
     def _begin(self, system: TenantSystem, edges: frozenset[str], *, switched: bool) -> Handover:
         binding = self._directory.find(system)
         assert binding is not None, f"{system} has paths but is not in the directory"
@@ -260,5 +257,6 @@ class Handovers:
     def _order(
         self, nve: str, handover: Handover, kind: MarkerKind, edges: tuple[str, ...] = ()
     ) -> None:
-        signal = Signal(kind, handover.number, handover.system, edges)
-        self._orders.append(Order(nve, signal))
+        if self._desired.is_connected(nve):
+            signal = Signal(kind, handover.number, handover.system, edges)
+            self._outbox.put_behind(Order(nve, signal))

@@ -1,8 +1,10 @@
 """Moves under way, from one phase to the next (`controller.core.move_fsm`).
 
 Each move waits for facts: that NVEs have confirmed what they were told, that no NVE holds an old
-entry, that the rule for packets in flight has ended.  `look_for_progress` is called whenever one of
-them may have come true.
+entry, that the rule for packets in flight has ended.  A move that one of them may have come true
+for is *awake*.  `go_on` lets each of those take the step that it can; what that changes of the
+desired state, and whom it wakes, is seen to by the loop around it (`Authority._settle`).  Most
+moves wait for something else, and NVEs confirm often: so not all are looked at each time.
 
 A VM can have several moves that are not finished; all but the youngest have arrived.  Whether an
 entry is old is asked of the directory, so that one which names the NVE that the VM has come back to
@@ -10,7 +12,7 @@ is right again, whichever move made it old.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from controller.core.desired_state import DesiredState
@@ -46,7 +48,6 @@ class Moves:
         entries: Entries,
         outbox: Outbox,
         handovers: Handovers,
-        settle: Callable[[], None],
     ) -> None:
         self.all: dict[str, Move] = {}
         """In the order in which they were asked for."""
@@ -58,13 +59,15 @@ class Moves:
         self._taken: dict[str, tuple[Phase, bool, frozenset[str]]] = {}
         """Of `take_changed`: those under way when it was asked last or since, and what it told."""
         self._youngest: dict[TenantSystem, Move] = {}
+        self._awake: dict[str, Move] = {}
+        self._entered: dict[str, Move] = {}
+        """Those whose phase is new, and needs confirmations of what the NVEs are told next."""
         self._pending = PendingCounters()
         self._desired = desired
         self._actions = MoveActions(desired, directory, entries, handovers)
         self._entries = entries
         self._outbox = outbox
         self._handovers = handovers
-        self._settle = settle
 
     def restore(self, moves: Iterable[Move]) -> None:
         """Take over what a process before this one had under way (`AFTER_RESTART`).
@@ -83,7 +86,7 @@ class Moves:
                 self._pending.add(move, standing[0])
             elif move.phase in TUNNELLING:
                 self._tunnel_ended(move, "superseded")
-            self._await(move)
+            self._enter_phase(move)
 
     def take_changed(self) -> tuple[Move, ...]:
         """The moves that are not as they were when this was asked last; copies of them."""
@@ -127,7 +130,7 @@ class Moves:
         self._forget_places(move)
         self._enter(move)
         self._note(move, "move-accepted", source=move.source, to=request.to)
-        self._await(move)
+        self._enter_phase(move)
         return move
 
     def take(self, move: Move, event: MoveEvent) -> None:
@@ -150,30 +153,32 @@ class Moves:
             self._note(move, f"move-{Phase.CONVERGED}")
         if move.phase is not Phase.CONVERGED:
             self._note(move, f"move-{move.phase}")
-        self._settle()
         if action is not MoveAction.NOTHING:
-            self._await(move)
+            self._enter_phase(move)
         self._leave_if_finished(move)
-        if (
-            action is MoveAction.ACTIVATE
-        ):  # an entry that was old for an earlier move may be right again
-            for other in list(self._by_system[move.system].values()):
-                self._look(other)
+        self.wake(move.system)  # an entry that was old for an earlier move may be right again
 
-    def look_for_progress(self) -> None:
-        """Go on with every move whose phase has what it waits for, now that all has been told."""
-        self._settle()
-        for move in list(self._under_way.values()):
-            self._look(move)
+    def wake(self, system: TenantSystem) -> None:
+        """What a move of this VM waits for may have come true."""
+        self._awake |= self._by_system[system]
 
     def confirmed(self, nve: str, tokens: range) -> None:
-        """An NVE has confirmed these: go on with the moves that this can make a difference to.
-
-        Most moves wait for something else, and NVEs confirm often.
-        """
-        for move in list(self._under_way.values()):
+        """An NVE has confirmed these."""
+        for move in self._under_way.values():
             if move.awaiting.get(nve, 0) in tokens or nve in move.outdated:
-                self._look(move)
+                self._awake[move.key] = move
+
+    def go_on(self) -> bool:
+        """The NVEs have been told everything: each move that is awake takes the step it can.
+
+        Returns whether any has.  Each step leads on in its move's life, which has an end.
+        """
+        entered, self._entered = self._entered, {}
+        for move in entered.values():
+            move.awaiting = self._desired.pending(self._awaited(move))
+        awake, self._awake = self._awake, {}
+        steps = [self._step(move) for move in awake.values() if move.key in self._under_way]
+        return any(steps)
 
     def in_flight_ended(self, nve: str, rule: Rule, report: RuleEnded) -> None:
         """A source NVE's rule for packets in flight has ended by itself (R5.5)."""
@@ -226,7 +231,7 @@ class Moves:
             if tunnelling:
                 self._desired.set_redirect(nve, move.system, None)
                 self._tunnel_ended(move, "given-up")
-            self._look(move)
+            self._awake[move.key] = move
 
     def _forgive(self, nve: str) -> None:
         systems = self._desired.state(nve).redirects
@@ -250,8 +255,11 @@ class Moves:
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def _await(self, move: Move) -> None:
-        """Wait for the confirmations that the move's phase needs."""
+    def _enter_phase(self, move: Move) -> None:
+        self._entered[move.key] = self._awake[move.key] = move
+
+    def _awaited(self, move: Move) -> Iterable[str]:
+        """The NVEs whose confirmation the move's phase needs."""
         party = AWAITED.get(move.phase)
         if move.phase is Phase.PREPARING and not move.placed:
             party = Party.SOURCE
@@ -260,35 +268,38 @@ class Moves:
             Party.DESTINATION: [move.destination],
             Party.EVERYBODY: self._desired,
         }
-        move.awaiting = self._desired.pending(nves.get(party, ()))
-        self._look(move)
+        return nves.get(party, ())
 
-    def _look(self, move: Move) -> None:
-        """Go on when what the phase waits for has come true."""
+    def _step(self, move: Move) -> bool:
+        """Go on when what the phase waits for has come true; whether it has."""
         if move.phase in (Phase.ACTIVATED, Phase.DRAINED):
             self._look_for_old_entries(move)
         confirmed = self._desired.is_confirmed
         if not all(confirmed(nve, token) for nve, token in move.awaiting.items()):
-            return
+            return False
         match move.phase:
             case Phase.PREPARING if self._handovers.under_way(move.system):
-                return  # packets still on an old path, and others that must not overtake them
+                # Packets are still on an old path, and others must not overtake them.
+                self._awake[move.key] = move
+                return False
             case Phase.PREPARING if not move.placed:
                 self._actions.place(move)
-                self._settle()
-                self._await(move)
+                self._enter_phase(move)
             case Phase.PREPARING | Phase.REDIRECTING:
                 self.take(move, MoveEvent.CONFIRMED)
             case Phase.ACTIVATED | Phase.DRAINED:
                 if move.awaiting:
                     self._note(move, "mapping-confirmed", nves=sorted(move.awaiting))
                     move.awaiting = {}
-                if not move.outdated:
-                    self.take(move, MoveEvent.LAST_ENTRY_GONE)
+                if move.outdated:
+                    return False
+                self.take(move, MoveEvent.LAST_ENTRY_GONE)
             case Phase.ROLLED_BACK if move.placed:
                 self._actions.displace(move)
-                self._settle()
                 self._leave_if_finished(move)
+            case _:
+                return False
+        return True
 
     def _look_for_old_entries(self, move: Move) -> None:
         """An old entry that was replaced or taken back is gone once the NVE has confirmed that."""

@@ -63,9 +63,8 @@ class Reports:
         outbox: Outbox,
         violations: ViolationCounters,
         name: Callable[[TenantSystem], str],
-        settle: Callable[[], None],
     ) -> None:
-        """`name` is a VM's in the trace; `settle` has NVEs told what they have to hold now."""
+        """`name` is a VM's in the trace."""
         self._desired = desired
         self._directory = directory
         self._entries = entries
@@ -75,7 +74,6 @@ class Reports:
         self._outbox = outbox
         self._violations = violations
         self._name = name
-        self._settle = settle
         self._entered_ns: dict[tuple[str, TenantSystem], int] = {}
         """When an NVE was last given an entry that it had asked for."""
 
@@ -109,7 +107,6 @@ class Reports:
             self._last_packets.signalled(nve, report.signal)
         else:
             self._handovers.signalled(nve, report.signal)
-            self._moves.look_for_progress()
 
     def _sent_by(self, nve: str, association: Association, report: Said) -> None:
         match judge(report, association, self._directory):
@@ -144,18 +141,16 @@ class Reports:
         if binding.nve != nve and (entry is None or entry.vtep != self._desired.vteps[binding.nve]):
             self._entries.enter(nve, binding)
             self._outbox.record("entry-pulled", self._name(system), nve=nve, to=binding.nve)
-            self._settle()
             self._entered_ns[nve, system] = self._outbox.now_ns
         elif binding.nve != nve and self._should_have_arrived(nve, system):
             self._desired.tell_again(nve, system)
             self._entered_ns[nve, system] = self._outbox.now_ns
             self._outbox.record("entry-told-again", self._name(system), nve=nve)
-            self._settle()
         way = self._way(nve, binding)
         if way and (big := path_mtu.too_big(asker.system, miss, state.tunnel_mtu(way))):
             self._too_big(nve, big)
         elif way:
-            self._outbox.put(Emit(nve, way, miss.frame))
+            self._outbox.put_behind(Emit(nve, way, miss.frame))
 
     def _should_have_arrived(self, nve: str, system: TenantSystem) -> bool:
         """Whether a miss says that an entry is gone, and was not on its way when that was told.
@@ -216,7 +211,7 @@ class Reports:
             self._moves.in_flight_counted(nve, report)
         elif rule.purpose is Purpose.FORWARD:
             self._entry_expired(nve, rule.about, report.packets)
-            self._moves.look_for_progress()
+            self._moves.wake(rule.about)
         else:
             self._moves.in_flight_ended(nve, rule, report)
 

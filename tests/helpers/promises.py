@@ -138,3 +138,12 @@ def _owner(fabric: Fabric, nve: str, port: int) -> VmSpec | None:
 
 def _name(origin: VmSpec, frame: Frame) -> str:
     return "a tunnel" if frame["in_port"] == VXLAN_PORT else origin.name
+
+
+def unsettled(fabric: Fabric) -> list[str]:
+    """What the NVA would still do if it looked at every move once more, without any news."""
+    authority = fabric.authority
+    for move in authority.moves:
+        authority._moves.wake(move.system)
+    authority._settle()
+    return [*map(str, authority.take_effects()), *map(str, authority.durable.take().moves)]

@@ -11,7 +11,7 @@ import contextlib
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
@@ -178,6 +178,10 @@ class Mobility(RuleBasedStateMachine):
     def kill(self) -> None:
         """The NVA goes on from what it has written down, as soon as NVEs connect again."""
         self.fabric.kill()
+
+    @invariant()
+    def settled(self) -> None:
+        assert promises.unsettled(self.fabric) == []
 
     # -- in the end ---------------------------------------------------------------------------
 
