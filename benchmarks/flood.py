@@ -16,8 +16,8 @@ from functools import partial
 from experiments.run.lab import Lab
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
-from experiments.workloads import forged
-from experiments.workloads.forgery import Attack, Forgery
+from experiments.workloads.forging import forged
+from experiments.workloads.forging.attack import Attack, Forgery
 from nve.hypervisor.plug import NIC
 
 FLOODS = ("arp-flood", "nd-flood", "rarp-flood", "miss-flood")

@@ -73,7 +73,8 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command(name="list")
 def list_everything(as_json: Json = False) -> None:
-    """The scenarios and topologies there are, with a sentence each."""
+    """The scenarios, topologies and kinds of traffic there are, with a sentence each."""
+    from experiments.catalogue import WORKLOADS
     from experiments.scenario import load
     from experiments.scenario import yaml_source as contents
     from topologies import catalogue
@@ -83,10 +84,12 @@ def list_everything(as_json: Json = False) -> None:
         for path in sorted(load.FOLDER.glob("*.yaml"))
     }
     topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
+    traffic = {kind: workload.SAYS for kind, workload in WORKLOADS.all().items()}
     if as_json:
-        print(json.dumps({"scenarios": found, "topologies": topologies}, indent=2))
+        listed = {"scenarios": found, "topologies": topologies, "traffic": traffic}
+        print(json.dumps(listed, indent=2))
         return
-    for title, entries in (("scenario", found), ("topology", topologies)):
+    for title, entries in (("scenario", found), ("topology", topologies), ("traffic", traffic)):
         table = Table(title, "what it is", box=None, pad_edge=False)
         for name, says in entries.items():
             table.add_row(f"[bold]{name}[/bold]", says)

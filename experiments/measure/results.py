@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
+from experiments.catalogue import WORKLOADS
 from experiments.errors import UsageError
+from experiments.measure.rows import PACKETS, RowSchema
 from experiments.measure.trace import OLD_NAMES, TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -32,16 +34,12 @@ WAITING_TIME_S = 2.0
 """Where a manifest names none."""
 
 SCENARIO, MANIFEST, EVENTS = "scenario.yaml", "manifest.json", "events.csv"
-PACKETS, MOVES, FLOWS = "packets.parquet", "moves.csv", "flows.csv"
-THROUGHPUT, REQUESTS, REFUSED = "throughput.csv", "requests.csv", "refused.csv"
+MOVES, FLOWS, REFUSED = "moves.csv", "flows.csv", "refused.csv"
 
 EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
-PACKET_COLUMNS = ("flow", "seq", "sent_ns", "received_ns", "copies", "late_ns", "rx_index")
 REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
-REQUEST_COLUMNS = ("t_ns", "client", "attempt", "answered_ns", "round_trip_ms", "answer", "used")
-THROUGHPUT_COLUMNS = ("t_ns", "flow", "bits_per_second", "retransmits")
 
-_REQUIRED = (SCENARIO, MANIFEST, EVENTS, PACKETS, MOVES)
+_REQUIRED = (SCENARIO, MANIFEST, EVENTS, PACKETS.file, MOVES)
 
 
 class ResultError(UsageError):
@@ -73,8 +71,7 @@ class RunRecorder:
                 writer.writerow((event.t_ns, event.source, event.name, event.subject, details))
 
     def packets(self, packets: "pd.DataFrame") -> None:
-        _require_columns(PACKETS, packets, PACKET_COLUMNS)
-        packets.to_parquet(self.directory / PACKETS, index=False, compression="zstd")
+        self._write(PACKETS, packets)
 
     def moves(self, moves: "pd.DataFrame") -> None:
         moves.to_csv(self.directory / MOVES, index=False)
@@ -82,9 +79,12 @@ class RunRecorder:
     def flows(self, flows: "pd.DataFrame") -> None:
         flows.to_csv(self.directory / FLOWS, index=False)
 
-    def throughput(self, throughput: "pd.DataFrame") -> None:
-        _require_columns(THROUGHPUT, throughput, THROUGHPUT_COLUMNS)
-        throughput.to_csv(self.directory / THROUGHPUT, index=False)
+    def rows(self, kind: str, measured: "pd.DataFrame") -> None:
+        """What the workloads of a kind have measured, in the file that the kind says."""
+        written = WORKLOADS.get(kind).ROWS
+        if written is None:
+            raise ValueError(f"the kind {kind} of traffic has no ROWS; say what it writes")
+        self._write(written, measured)
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """What NVEs dropped and the NVA refused: rows with the columns of REFUSED_COLUMNS."""
@@ -93,9 +93,13 @@ class RunRecorder:
             writer.writeheader()
             writer.writerows(rows)
 
-    def requests(self, requests: "pd.DataFrame") -> None:
-        _require_columns(REQUESTS, requests, REQUEST_COLUMNS)
-        requests.to_csv(self.directory / REQUESTS, index=False)
+    def _write(self, written: RowSchema, measured: "pd.DataFrame") -> None:
+        _require_columns(written.file, measured, written)
+        place = self.directory / written.file
+        if place.suffix == ".parquet":
+            measured.to_parquet(place, index=False, compression="zstd")
+        else:
+            measured.to_csv(place, index=False)
 
     @property
     def missing(self) -> list[str]:
@@ -248,11 +252,14 @@ class Result:
 
     @cached_property
     def packets(self) -> "pd.DataFrame":
-        import pandas as pd
+        packets = self._read(PACKETS)
+        assert packets is not None, "load has seen that it is there"
+        return packets
 
-        packets = pd.read_parquet(self.path / PACKETS)
-        _require_columns(str(self.path / PACKETS), packets, PACKET_COLUMNS)
-        return packets.astype({"received_ns": "Int64", "rx_index": "Int64"})
+    def rows(self, kind: str) -> "pd.DataFrame | None":
+        """What the workloads of a kind have measured; None if the run had none that did."""
+        written = WORKLOADS.get(kind).ROWS
+        return self._read(written) if written is not None else None
 
     @cached_property
     def moves(self) -> "pd.DataFrame":
@@ -277,10 +284,7 @@ class Result:
     @cached_property
     def throughput(self) -> "pd.DataFrame | None":
         """None if the run had no TCP workload."""
-        import pandas as pd
-
-        path = self.path / THROUGHPUT
-        return pd.read_csv(path) if path.exists() else None
+        return self.rows("tcp-bulk")
 
     @cached_property
     def refused(self) -> list[dict[str, str]]:
@@ -291,13 +295,16 @@ class Result:
         with path.open(newline="") as file:
             return list(csv.DictReader(file))
 
-    @cached_property
-    def requests(self) -> "pd.DataFrame | None":
-        """None if the run had no diskless client."""
+    def _read(self, written: RowSchema) -> "pd.DataFrame | None":
         import pandas as pd
 
-        path = self.path / REQUESTS
-        return pd.read_csv(path, dtype={"answered_ns": "Int64"}) if path.exists() else None
+        path = self.path / written.file
+        if not path.exists():
+            return None
+        read = pd.read_parquet if path.suffix == ".parquet" else pd.read_csv
+        found: pd.DataFrame = read(path)
+        _require_columns(str(path), found, written)
+        return found.astype({name: kind for name, kind in written.types.items() if kind == "Int64"})
 
 
 def load(path: Path) -> Result:
@@ -329,9 +336,8 @@ def load(path: Path) -> Result:
 _COMMON = {"schema": SCHEMA_VERSION, "complete": True}
 
 
-def _require_columns(place: str, frame: "pd.DataFrame", columns: Sequence[str]) -> None:
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
+def _require_columns(place: str, frame: "pd.DataFrame", written: RowSchema) -> None:
+    if missing := written.lacking(frame.columns):
         raise ResultError(f"{place} lacks the columns {', '.join(missing)}")
 
 

@@ -6,7 +6,6 @@ then the experiment, then `collect()`.  `stop()` is safe at any time and leaves 
 """
 
 import json
-import select
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pandas as pd
 from experiments.probes import samples
 from experiments.probes.accounting import RECEIVED_COLUMNS, SENT_COLUMNS, Int64s, account
 from experiments.probes.udp import Plan
+from nve.linux.wait import readable
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
 """spawn(vm, argv, **popen): starts a program in the VM's network namespace and cgroup."""
@@ -33,7 +33,7 @@ _STOP_TIMEOUT_S = 10.0
 _STAGGER_S = 0.05
 """VMs start one after the other, so that what their first packets cause (an NVE asks, an entry is
 installed and later expires) happens in the same order in every run."""
-_LEAD_S = 0.2
+LEAD_S = 0.2
 """From telling the first sender when to start until that time: enough to tell them all."""
 
 
@@ -75,9 +75,10 @@ class ProbeFleet:
             for vm, process in processes.items():
                 self._await_ready(role, vm, process)
 
-    def begin(self) -> int:
-        """Tells every sender when to start; returns the first start in ns since the epoch."""
-        start_ns = time.time_ns() + int(_LEAD_S * 1e9)
+    def begin(self, start_ns: int | None = None) -> int:
+        """Tells every sender when to start, soon if not said; returns the first start in ns since
+        the epoch."""
+        start_ns = start_ns or time.time_ns() + int(LEAD_S * 1e9)
         for place, process in enumerate(self._senders.values()):
             assert process.stdin is not None
             own_start_ns = start_ns + place * int(_STAGGER_S * 1e9)
@@ -130,8 +131,7 @@ class ProbeFleet:
 
     def _await_ready(self, role: str, vm: str, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], _READY_TIMEOUT_S)
-        if not readable or not process.stdout.readline():
+        if not readable(process.stdout, _READY_TIMEOUT_S) or not process.stdout.readline():
             raise ProbeError(self._failure(role, vm, "did not become ready"))
 
     def _finish(

@@ -150,16 +150,13 @@ class Run:
             )
         self._recorder.scenario(as_mapping(self._scenario))
         self._recorder.events(events)
-        probed = measured.probed
-        self._recorder.packets(probed.packets)
-        if measured.throughput is not None:
-            self._recorder.throughput(measured.throughput)
-        if measured.requests is not None:
-            self._recorder.requests(measured.requests)
+        self._recorder.packets(measured.packets)
+        for kind, rows in measured.tables.items():
+            self._recorder.rows(kind, rows)
         homes = {vm.name: vm.nve for vm in self._scenario.vms()}
-        moves = table(probed.packets, events, homes)
+        moves = table(measured.packets, events, homes)
         self._recorder.moves(moves)
-        self._recorder.flows(totals.table(probed.packets, moves))
+        self._recorder.flows(totals.table(measured.packets, moves))
         self._recorder.manifest(
             {
                 "name": self._scenario.name,
@@ -176,7 +173,7 @@ class Run:
                     "moves": self._outcome.compared,
                     "of": self._outcome.completed,
                 },
-                "probes": probed.summary,
+                **measured.facts,
                 "links": lab.data_centre.link_statistics(),
             }
         )
@@ -222,7 +219,7 @@ class Run:
             fault_injector.finish()
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
-            self._outcome.problems += measured.probed.problems
+            self._outcome.problems += measured.problems
             self._check_announcements(lab)
             self._check_places(lab)
             self._check_tables(lab.overlay)

@@ -1,15 +1,12 @@
 """What is wrong with a scenario, in sentences that name the field as its author wrote it.
 
 The schema's own words are pydantic's; what they lack is said here.  A place is told without what
-the author did not write: the kind of traffic that pydantic counts among its keys, the number that
-a move has only since its series was spelt out.
+the author did not write: the number that a move has only since its series was spelt out.
 """
 
 from collections.abc import Sequence
 
 from pydantic import ValidationError
-
-from experiments.scenario.schema import KINDS
 
 
 def complaints(error: ValidationError, written_at: Sequence[str] = ()) -> str:
@@ -19,7 +16,7 @@ def complaints(error: ValidationError, written_at: Sequence[str] = ()) -> str:
     """
     sentences = []
     for found in error.errors():
-        place = ".".join(str(part) for part in found["loc"] if part not in KINDS)
+        place = ".".join(str(part) for part in found["loc"])
         message = found["msg"].removeprefix("Value error, ")
         if found["type"] == "extra_forbidden":
             message = "there is no such key here; check the spelling or remove it"

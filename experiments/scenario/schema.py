@@ -3,7 +3,7 @@
     key                          its fields and their limits
     topology                     topologies.<kind>, topologies.spec (UnderlayParameters)
     control, and every link      topologies.spec (LinkSpec)
-    traffic                      experiments.scenario.traffic, experiments.scenario.attacks
+    traffic                      experiments.scenario.traffic, experiments.workloads.<kind>
     moves                        experiments.scenario.moves, experiments.scenario.series
     failures                     experiments.scenario.failures
     tenants, overlay, the rest   here
@@ -24,12 +24,11 @@ from pydantic import Field, SerializeAsAny, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from controller.core.dissemination import strategy
-from experiments.scenario import attacks, failures, moves, traffic
-from experiments.scenario.attacks import ForgerySpec
+from experiments.scenario import failures, moves
 from experiments.scenario.failures import Failure
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
-from experiments.scenario.traffic import DisklessClientSpec, FlowSpec, TcpBulkSpec, UdpProbeSpec
+from experiments.scenario.traffic import FlowSpec, TrafficEntry
 from nve.model import Bounds, VmSpec, mac, vni
 from nve.pipeline.limits import Limits
 from topologies import catalogue
@@ -39,9 +38,6 @@ from topologies.spec import USUAL_MTU, Fabric, LinkSpec, UnderlayParameters
 
 TENANT_IPV4 = IPv4Address("192.168.0.0")
 TENANT_IPV6 = IPv6Address("fd77::")
-TrafficSpec = Annotated[FlowSpec | DisklessClientSpec | ForgerySpec, Field(discriminator="kind")]
-KINDS = ("udp-probe", "tcp-bulk", "diskless-client", "forgery")
-"""Of traffic."""
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
 
 
@@ -130,7 +126,7 @@ class Scenario(Part):
     control: LinkSpec = LinkSpec()
     tenants: list[Tenant] = Field(min_length=1)
     overlay: OverlaySpec = Field(default_factory=lambda: OverlaySpec.model_validate({}))
-    traffic: list[TrafficSpec] = Field(default_factory=list)
+    traffic: list[TrafficEntry] = Field(default_factory=list)
     moves: list[MoveSpec] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
     duration_s: float = Field(gt=0, le=86_400)
@@ -158,17 +154,12 @@ class Scenario(Part):
     @property
     def flows(self) -> list[FlowSpec]:
         """The traffic that goes from one VM to another."""
-        return [flow for flow in self.traffic if isinstance(flow, UdpProbeSpec | TcpBulkSpec)]
+        return [flow for flow in self.traffic if isinstance(flow, FlowSpec)]
 
     @property
-    def forgeries(self) -> list[ForgerySpec]:
-        """The attacks."""
-        return [attack for attack in self.traffic if isinstance(attack, ForgerySpec)]
-
-    @property
-    def diskless(self) -> list[str]:
+    def diskless(self) -> frozenset[str]:
         """The VMs that lose their IPv4 address when they move."""
-        return [client.vm for client in self.traffic if isinstance(client, DisklessClientSpec)]
+        return frozenset().union(*(sent.diskless for sent in self.traffic))
 
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
@@ -203,11 +194,8 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
                 yield f"tenants.{number}.vms.{vm}", no_such("NVE", nve, nves)
             where[vm], network[vm] = nve, tenant.vni
     for number, sent in enumerate(scenario.traffic):
-        place = f"traffic.{number}"
-        if isinstance(sent, ForgerySpec):
-            yield from attacks.contradictions(place, sent, network)
-        else:
-            yield from traffic.contradictions(place, sent, network, scenario.traffic[:number])
+        for key, complaint in sent.contradictions(network, scenario.traffic[:number]):
+            yield f"traffic.{number}.{key}".rstrip("."), complaint
     yield from moves.contradictions(scenario.moves, where, nves, duration_s=scenario.duration_s)
     yield from failures.contradictions(
         scenario.failures,

@@ -1,5 +1,80 @@
-"""Traffic beside the probes: TCP by iperf3, and the requests of a diskless client."""
+"""Traffic, one kind a file, found by scanning this folder (`experiments.catalogue`).
+
+A file `tcp_bulk.py` is the kind `tcp-bulk` of a scenario's `traffic` and has what `WorkloadKind`
+lists: `SAYS`, `Settings`, `ROWS`, and `prepare`, which makes a `Workload` for all entries of its
+kind.  A run drives that in this order:
+
+    launch()         returns when it is ready to send
+    begin(start_ns)  called a moment before `start_ns`; returns when it sends, or will by itself
+    collect()        called when the run's duration is over; returns what was measured
+    stop()           safe at any time; leaves no process
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from experiments.measure.trace import TraceEvent
+from nve.model import VmSpec
+from topologies.spec import Fabric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Start: TypeAlias = Callable[..., Any]
+"""start(place, argv, **popen): starts a process in a VM or on a node, as subprocess.Popen does."""
 
 
 class WorkloadError(Exception):
     """The workload did not run; the message says what its program said."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a run's workloads send, and for how long."""
+
+    vms: Mapping[str, VmSpec]
+    fabric: Fabric
+    duration_s: float
+    seed: int
+    directory: Path
+    """For what its processes write down; gone after the run."""
+    in_vm: Start
+    in_node: Start
+    name_apart: Callable[[str], str]
+    """Names flows apart: a second flow between the same ends gets `#2` behind its name."""
+
+    def address(self, vm: str, family: str) -> str:
+        spec = self.vms[vm]
+        return str(spec.ipv4 if family == "ipv4" else spec.ipv6)
+
+
+@dataclass
+class Collected:
+    """What a workload measured."""
+
+    table: "pd.DataFrame | None" = None
+    """With the columns of its ROWS."""
+    events: list[TraceEvent] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """Sentences: why its figures must not be read as the network's doing."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For the manifest."""
+
+
+class Workload(Protocol):
+    """All traffic of one kind in a run."""
+
+    ends_by_itself: bool
+    """Whether it ends when its time is over.  Others go on until they are collected, after these.
+    """
+
+    def launch(self) -> None:
+        """Raises WorkloadError if it cannot be made ready."""
+
+    def begin(self, start_ns: int) -> None: ...
+
+    def collect(self) -> Collected: ...
+
+    def stop(self) -> None: ...

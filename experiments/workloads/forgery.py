@@ -1,98 +1,147 @@
-"""Runs an attack: a process of the attacker, where the attacker is (`forger`).
+"""Forgeries: what a tenant, or a stranger on the underlay, sends that is not its own.
 
-`launch()` returns when it can begin, `begin()` lets it send, `collect()` ends it and says how much
-it has sent.
+    - {kind: forgery, from: vm3, what: garp, victim: vm1, rate_pps: 50}
+    - {kind: forgery, what: unknown-vtep, victim: vm1}
+
+Whatever is sent, the victim has to keep its mapping and its packets, and what was sent has to be
+counted by NVE, and by port or tunnel source (R4.1.8, R9.1-R9.4).
 """
 
-import json
-import select
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Literal, Self
 
-from experiments.measure.trace import TraceEvent
-from experiments.workloads import WorkloadError
+from pydantic import Field, model_validator
 
-Start: TypeAlias = Callable[..., "subprocess.Popen[Any]"]
-"""Starts a process with an argv, in a VM or on a node."""
-_LAUNCH_TIMEOUT_S = 20.0
-_END_TIMEOUT_S = 5.0
+from experiments.scenario.parts import Name, no_such
+from experiments.scenario.traffic import TrafficSpec
+from experiments.workloads import Collected, Stage, WorkloadError
+from experiments.workloads.forging import forged
+from experiments.workloads.forging.attack import Attack, Forgery
+from nve.hypervisor.plug import NIC
+from nve.linux.wait import sleep_until
+from topologies.spec import Port
+
+SAYS = "An attack: forged announcements and sources, floods, VXLAN from strangers."
+ROWS = None
+
+BY_VM = {
+    "garp": "a gratuitous ARP request that claims the victim's IPv4 address (R9.2)",
+    "garp-reply": "the same as a reply (R9.2)",
+    "na": "an unsolicited advertisement that claims the victim's IPv6 address (R9.2)",
+    "rarp": "a reverse ARP request in the victim's name (R9.2)",
+    "source-mac": "packets with the victim's MAC address (R9.4)",
+    "source-ip": "packets with the victim's IP addresses (R9.4)",
+    "malformed": "ARP and reverse ARP of no known operation, and a solicitation from afar (R9.2)",
+    "arp-flood": "honest ARP requests, one address after the other (R4.1.8)",
+    "nd-flood": "honest neighbour solicitations, likewise (R4.1.8)",
+    "rarp-flood": "honest reverse ARP requests, again and again (R4.1.8)",
+    "miss-flood": "honest packets to one MAC address after the other that nobody has (R4.1.8)",
+}
+BY_STRANGER = {
+    "unknown-vtep": "VXLAN from an address that is no NVE's (R9.3)",
+    "wrong-vni": "VXLAN in an NVE's name, with a VNI that is nobody's (R9.1)",
+    "wrong-vm": "VXLAN in an NVE's name, for a MAC address that no VM there has (R9.1)",
+}
+"""Sent on the wire beside the NVE where the victim starts."""
 
 
-@dataclass(frozen=True)
-class Attack:
-    """What is sent, called `name` in the trace; `start` runs a process where the attacker is."""
+class Settings(TrafficSpec):
+    source: Name | None = Field(None, alias="from")
+    what: Literal[
+        "garp", "garp-reply", "na", "rarp", "source-mac", "source-ip", "malformed",
+        "arp-flood", "nd-flood", "rarp-flood", "miss-flood",
+        "unknown-vtep", "wrong-vni", "wrong-vm",
+    ]  # fmt: skip
+    victim: Name
+    rate_pps: float = Field(50, gt=0, le=20_000)
 
-    name: str
-    victim: str
-    what: str
-    interface: str
-    frames: Sequence[bytes]
-    rate_pps: float
-    duration_s: float
-    start: Start
+    @model_validator(mode="after")
+    def _comes_from_somewhere(self) -> Self:
+        if self.what in BY_VM and self.source is None:
+            raise ValueError(f"{self.what} is sent by a VM; say which with from:")
+        if self.what in BY_STRANGER and self.source is not None:
+            raise ValueError(f"{self.what} is sent by a stranger on the underlay; leave from: out")
+        return self
+
+    @property
+    def name(self) -> str:
+        return f"{self.source or 'stranger'}>{self.victim}/{self.what}"
+
+    def contradictions(
+        self, network: Mapping[str, int], before: Sequence[TrafficSpec]
+    ) -> Iterator[tuple[str, str]]:
+        ends = {"from": self.source, "victim": self.victim}
+        unknown = {key: vm for key, vm in ends.items() if vm is not None and vm not in network}
+        for key, vm in unknown.items():
+            yield key, no_such("VM", vm, network)
+        if unknown or self.source is None:
+            return
+        if self.source == self.victim:
+            yield "victim", f"{self.victim} cannot forge what is its own; name another VM"
+        elif network[self.source] != network[self.victim]:
+            yield (
+                "victim",
+                "it is in another virtual network, where the same addresses are others; name a VM "
+                f"of the network of {self.source}",
+            )
 
 
-class Forgery:
-    """One attack and its process."""
+class Forgeries:
+    """All attacks of a run."""
 
-    def __init__(self, attack: Attack) -> None:
-        self._attack = attack
-        self._process: subprocess.Popen[str] | None = None
+    ends_by_itself = False
+
+    def __init__(self, sent: Sequence[Settings], stage: Stage) -> None:
+        self._forgeries = [Forgery(_attack(each, stage)) for each in sent]
 
     def launch(self) -> None:
-        """Raises WorkloadError when the process does not come up."""
-        attack = self._attack
-        argv = [sys.executable, "-m", "experiments.workloads.forger"]
-        argv += ["--interface", attack.interface, "--rate", str(attack.rate_pps)]
-        argv += ["--seconds", str(attack.duration_s)]
-        pipe = subprocess.PIPE
-        self._process = attack.start(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-        assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], _LAUNCH_TIMEOUT_S)
-        if not readable or not self._process.stdout.readline():
-            raise WorkloadError(f"the attacker {attack.name} did not start; {self._complaint()}")
+        for forgery in self._forgeries:
+            forgery.launch()
 
-    def begin(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        self._process.stdin.writelines(f"{frame.hex()}\n" for frame in self._attack.frames)
-        self._process.stdin.close()
-        self._process.stdin = None
+    def begin(self, start_ns: int) -> None:
+        sleep_until(start_ns)
+        for forgery in self._forgeries:
+            forgery.begin()
 
-    def collect(self) -> TraceEvent:
-        """What it has sent.  Raises WorkloadError when it cannot say so."""
-        assert self._process is not None
-        if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            said, complained = self._process.communicate(timeout=_END_TIMEOUT_S)
-            sent = int(json.loads(said)["sent"])
-        except (subprocess.TimeoutExpired, ValueError, KeyError):
-            self.stop()
-            raise WorkloadError(f"the attacker {self._attack.name} did not end well") from None
-        if complained:
-            raise WorkloadError(f"the attacker {self._attack.name} said: {complained.strip()}")
-        attack = self._attack
-        details = {"attack": attack.name, "what": attack.what, "packets": sent}
-        return TraceEvent(time.time_ns(), "attacker", "attack-ended", attack.victim, details)
+    def collect(self) -> Collected:
+        collected = Collected()
+        for forgery in self._forgeries:
+            try:
+                collected.events.append(forgery.collect())
+            except WorkloadError as error:
+                collected.problems.append(str(error))
+        return collected
 
     def stop(self) -> None:
-        """Safe at any time; leaves no process."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        for forgery in self._forgeries:
+            forgery.stop()
 
-    def _complaint(self) -> str:
-        assert self._process is not None
-        self._process.kill()
-        _, complained = self._process.communicate()
-        return f"it said: {complained.strip()}" if complained else "it said nothing"
+
+def _attack(asked: Settings, stage: Stage) -> Attack:
+    """What the attacker sends, and where it is: in a VM, or on the wire of the victim's NVE."""
+    victim, fabric = stage.vms[asked.victim], stage.fabric
+    if asked.source is not None:
+        sent = forged.of_vm(asked.what, stage.vms[asked.source], victim)
+        interface, start = NIC, partial(stage.in_vm, asked.source)
+    else:
+        uplink = fabric.uplink(victim.nve)
+        networks = frozenset(vm.vni for vm in stage.vms.values())
+        vteps, vtep = frozenset(fabric.vteps.values()), fabric.vteps[victim.nve]
+        wire = forged.Wire(vtep, fabric.macs[uplink], vteps, networks)
+        sent = forged.of_stranger(asked.what, wire, victim)
+        interface = Port(uplink.peer, uplink.node).interface
+        start = partial(stage.in_node, uplink.peer)
+    return Attack(
+        asked.name,
+        asked.victim,
+        asked.what,
+        interface,
+        sent,
+        asked.rate_pps,
+        stage.duration_s,
+        start,
+    )
+
+
+prepare = Forgeries

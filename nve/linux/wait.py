@@ -5,10 +5,18 @@ again until then, and the last difference is what a time-out says.  This is the 
 the tests that sleeps while waiting for something.
 """
 
+import select
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 POLL_S = 0.002
+
+
+class HasDescriptor(Protocol):
+    """A file, a pipe or a socket."""
+
+    def fileno(self) -> int: ...
 
 
 def wait_until(check: Callable[[], str | None], timeout_s: float) -> None:
@@ -18,3 +26,19 @@ def wait_until(check: Callable[[], str | None], timeout_s: float) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s:g} s: {difference}")
         time.sleep(POLL_S)
+
+
+def readable(file: HasDescriptor, timeout_s: float) -> bool:
+    """Whether there is something to read, or the end of it, before the time is over.
+
+    By poll, not select, which cannot take descriptors beyond 1023.
+    """
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(max(0.0, timeout_s) * 1000))
+
+
+def sleep_until(t_ns: int) -> None:
+    """Returns at that time (ns since the epoch), or at once if it is over."""
+    while (left_ns := t_ns - time.time_ns()) > 0:
+        time.sleep(left_ns / 1e9)

@@ -40,7 +40,7 @@ def write_result(out: Path, rate_pps: int = 1000) -> Path:
             run.scenario(scenario(variant, rate_pps))
             run.events(events)
             run.packets(packets)
-            run.throughput(make_throughput(variant, seed))
+            run.rows("tcp-bulk", make_throughput(variant, seed))
             run.moves(metrics.table(packets, events, HOMES))
             run.manifest(make_manifest(variant, packets))
     return out

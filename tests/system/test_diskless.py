@@ -15,8 +15,8 @@ from experiments.run.lab import Lab
 from experiments.scenario.load import as_mapping
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
-from experiments.workloads import rarp
-from experiments.workloads.diskless import Diskless
+from experiments.workloads.rarp import talk
+from experiments.workloads.rarp.driver import Diskless
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside, run_in
 from nve.model import VmSpec
@@ -48,8 +48,9 @@ def test_a_diskless_client_gets_its_address_back_at_the_destination(tmp_path: Pa
         "nve1": OLD_ADDRESS,
         "nve2": OLD_ADDRESS,
     }
-    assert result.requests is not None
-    answered = result.requests[result.requests["answered_ns"].notna()]
+    requests = result.rows("diskless-client")
+    assert requests is not None
+    answered = requests[requests["answered_ns"].notna()]
     assert list(answered["answer"]) == [OLD_ADDRESS, OLD_ADDRESS]
     assert list(answered["used"]) == [False, True]  # at its start it had one, after the move none
     assert (answered["round_trip_ms"] > 0).all()
@@ -161,12 +162,12 @@ def test_a_client_asks_until_it_is_answered(lab: Lab, tmp_path: Path) -> None:
         plug.set_forwarding(True)
         wait_until(lambda: has_not(lab, "vm2", vm2.ipv4))
         asked = made.collect()
-    _, *again = rarp.requests(notes.read_text().splitlines(keepends=True))
+    _, *again = talk.requests(notes.read_text().splitlines(keepends=True))
     assert [each.attempt for each in again] == list(range(1, len(again) + 1))
     assert [each.answer for each in again] == [None] * (len(again) - 1) + [str(vm2.ipv4)]
     assert len(asked.rows) == 1 + len(again)
     waits_ns = [after.t_ns - before.t_ns for before, after in pairwise(again)]
-    planned = zip(waits_ns, rarp.waits_s(), strict=False)
+    planned = zip(waits_ns, talk.waits_s(), strict=False)
     assert all(waited_ns >= wait_s * 0.99e9 for waited_ns, wait_s in planned)
 
 
@@ -191,16 +192,16 @@ def test_a_client_that_has_died_is_a_problem_of_the_run(lab: Lab, tmp_path: Path
 def test_who_asks_for_another_mac_is_counted_and_gets_no_answer(lab: Lab) -> None:
     """The answer to the honest request behind it shows that the forged one has been dealt with."""
     me, you = spec(lab, "vm2"), spec(lab, "vm1")
-    forged = rarp.request(me.mac)[:32] + bytes.fromhex(you.mac.replace(":", "")) + bytes(4)
+    forged = talk.request(me.mac)[:32] + bytes.fromhex(you.mac.replace(":", "")) + bytes(4)
     with inside(lab.data_centre.vms["vm2"].pid):
         raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         raw.bind((NIC, RARP))
         raw.settimeout(10)
     with raw:
         raw.send(forged)
-        raw.send(rarp.request(me.mac))
+        raw.send(talk.request(me.mac))
         answer = raw.recv(2048)
-        assert rarp.answer(answer, me.mac) == me.ipv4
+        assert talk.answer(answer, me.mac) == me.ipv4
         raw.setblocking(False)
         with pytest.raises(BlockingIOError):
             raw.recv(2048)

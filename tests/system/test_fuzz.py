@@ -24,7 +24,7 @@ import pytest
 from experiments.overlays.nvo3.nva import OPENFLOW_PORT
 from experiments.run.lab import Lab
 from experiments.run.traffic import RunTraffic
-from experiments.workloads import forged
+from experiments.workloads.forging import forged
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside
 from nve.wire import announcement
@@ -66,7 +66,7 @@ def unharmed(lab: Lab, directory: Path) -> Iterator[None]:
         traffic.launch()
         traffic.begin()
         yield
-        probed = traffic.collect().probed
+        probed = traffic.collect()
     finally:
         traffic.stop()
     assert lab.overlay.nva.get("mapping") == before

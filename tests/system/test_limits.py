@@ -15,8 +15,8 @@ import pytest
 from benchmarks.flood import NO_LIMIT
 from experiments.run.lab import Lab
 from experiments.scenario.moves import MoveSpec
-from experiments.workloads import forged
-from experiments.workloads.forgery import Attack, Forgery
+from experiments.workloads.forging import forged
+from experiments.workloads.forging.attack import Attack, Forgery
 from nve.hypervisor.plug import NIC
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until

@@ -8,10 +8,10 @@ import pytest
 
 from experiments.measure.results import Recorder, Result, load
 from experiments.run.run import Options, RunOutcome, run
-from experiments.scenario import attacks
 from experiments.scenario.load import find, resolve
 from experiments.scenario.schema import Scenario
 from experiments.scenario.yaml_source import read
+from experiments.workloads import forgery
 
 SHORTER = {
     "duration_s": 5,
@@ -58,8 +58,8 @@ def sent(result: Result, *attacks_sent: str) -> int:
 def test_every_attack_there_is_was_tried(wanted: Scenario, ran: tuple[RunOutcome, Result]) -> None:
     outcome, result = ran
     assert outcome.problems == []
-    tried = {attack.what for attack in wanted.forgeries}
-    assert tried == attacks.BY_VM.keys() | attacks.BY_STRANGER.keys()
+    tried = {each.what for each in wanted.traffic if isinstance(each, forgery.Settings)}
+    assert tried == forgery.BY_VM.keys() | forgery.BY_STRANGER.keys()
     assert [what for what in tried if not sent(result, what)] == []
 
 

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from experiments.measure.results import (
-    REQUEST_COLUMNS,
     SCHEMA_VERSION,
     Recorder,
     Result,
@@ -16,6 +15,7 @@ from experiments.measure.results import (
     load,
     partials,
 )
+from experiments.workloads import diskless_client
 from tests.helpers import synthetic
 from tests.helpers.data import RECORDED
 
@@ -52,20 +52,19 @@ def test_what_is_written_is_read(tmp_path):
     assert result.events == events
     assert result.homes == synthetic.HOMES
     assert result.throughput is None
-    assert result.requests is None
+    assert result.rows("diskless-client") is None
     assert result.runs == {"test": result}
     assert result.manifest["schema"] == SCHEMA_VERSION
 
 
 def test_requests_are_read_as_they_were_written(tmp_path):
-    asked = pd.DataFrame(
-        [(10, "vm1", 1, None, None, None, False), (20, "vm1", 2, 4_000_020, 4.0, "1.2.3.4", True)],
-        columns=REQUEST_COLUMNS,
-    ).astype({"answered_ns": "Int64"})
+    asked = diskless_client.ROWS.frame(
+        [(10, "vm1", 1, None, None, None, False), (20, "vm1", 2, 4_000_020, 4.0, "1.2.3.4", True)]
+    )
     with Recorder.create(tmp_path / "r") as recorder:
         record_one(recorder)
-        recorder.run().requests(asked)
-    read = load(tmp_path / "r").requests
+        recorder.run().rows("diskless-client", asked)
+    read = load(tmp_path / "r").rows("diskless-client")
     assert read is not None
     pd.testing.assert_frame_equal(read, asked, check_dtype=False)
 

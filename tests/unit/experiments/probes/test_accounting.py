@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.measure.results import PACKET_COLUMNS
+from experiments.measure.rows import PACKETS
 from experiments.probes.accounting import account
 
 FLOWS = ("vm2>vm1/ipv4", "vm3>vm1/ipv6")
@@ -21,7 +21,7 @@ def received_rows(seqs, flow=0):
 
 def test_a_packet_that_arrives_has_its_time_and_place():
     packets = account(FLOWS, sent_rows(3), received_rows([0, 2, 1])).packets
-    assert list(packets.columns) == list(PACKET_COLUMNS)
+    assert list(packets.columns) == list(PACKETS.columns)
     assert packets["received_ns"].tolist() == [2000, 2002, 2001]
     assert packets["rx_index"].tolist() == [0, 2, 1]
     assert packets["copies"].tolist() == [1, 1, 1]
@@ -57,7 +57,7 @@ def test_a_delivery_without_a_packet_is_counted_apart():
 def test_nothing_sent_nothing_received():
     accounted = account(FLOWS, sent_rows(0).reshape(-1, 4), received_rows([]))
     assert accounted.packets.empty
-    assert list(accounted.packets.columns) == list(PACKET_COLUMNS)
+    assert list(accounted.packets.columns) == list(PACKETS.columns)
 
 
 @given(st.lists(st.integers(0, 3), max_size=40), st.randoms())

@@ -9,7 +9,9 @@ from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint
 CLIENT = {"kind": "diskless-client", "vm": "vm1"}
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     # what: (key, value, the field that is named, the remedy or what is wrong)
-    "traffic kind": ("traffic.0.kind", "ping", "traffic.0", "'udp-probe', 'tcp-bulk'"),
+    "traffic kind": ("traffic.0.kind", "ping", "traffic.0: there is", "udp-probe"),
+    "no kind": ("traffic.0", {"from": "vm1"}, "traffic.0", "say what is sent: kind: diskless-c"),
+    "unknown key": ("traffic.0.rate", 5, "traffic.0.rate", "there is no such key here"),
     "family": ("traffic.0.family", "ipv5", "traffic.0.family", "'ipv4' or 'ipv6'"),
     "rate": ("traffic.0.rate_pps", 0, "traffic.0.rate_pps", "greater than 0"),
     "rate in words": ("traffic.0.rate_pps", "fast", "traffic.0.rate_pps", "valid number"),

@@ -1,4 +1,4 @@
-"""Attacks of a scenario: what is refused before anything is started, and what is sent."""
+"""Forgeries: what is refused before anything is started, and what is sent."""
 
 from dataclasses import replace
 from ipaddress import ip_address
@@ -9,9 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from experiments.measure.results import Result, RunRecorder
-from experiments.scenario import attacks
-from experiments.scenario.attacks import ForgerySpec, contradictions
-from experiments.workloads import forged
+from experiments.workloads.forgery import BY_STRANGER, BY_VM, Settings
+from experiments.workloads.forging import forged
 from nve.model import Mac
 from tests.helpers.tenants import vm
 
@@ -25,16 +24,16 @@ WIRE = forged.Wire(
 )
 
 
-def forgery(**changes: Any) -> ForgerySpec:
+def forgery(**changes: Any) -> Settings:
     given = {"kind": "forgery", "from": "vm3", "what": "garp", "victim": "vm1"}
-    return ForgerySpec.model_validate({**given, **changes})
+    return Settings.model_validate({**given, **changes})
 
 
 def test_every_attack_is_explained_and_none_twice() -> None:
-    choices = set(ForgerySpec.model_fields["what"].annotation.__args__)  # type: ignore[union-attr]
+    choices = set(Settings.model_fields["what"].annotation.__args__)  # type: ignore[union-attr]
 
-    assert choices == attacks.BY_VM.keys() | attacks.BY_STRANGER.keys()
-    assert attacks.BY_VM.keys() & attacks.BY_STRANGER.keys() == set()
+    assert choices == BY_VM.keys() | BY_STRANGER.keys()
+    assert BY_VM.keys() & BY_STRANGER.keys() == set()
 
 
 @pytest.mark.parametrize(
@@ -54,22 +53,22 @@ def test_what_makes_no_attack_is_refused(changes: dict[str, Any], complaint: str
 @pytest.mark.parametrize(
     ("changes", "place", "complaint"),
     [
-        ({"from": "vm9"}, "traffic.2.from", "there is no VM 'vm9'; there are vm1, vm3, red1"),
-        ({"victim": "vm9"}, "traffic.2.victim", "there is no VM 'vm9'"),
-        ({"victim": "vm3"}, "traffic.2.victim", "vm3 cannot forge what is its own"),
-        ({"victim": "red1"}, "traffic.2.victim", "name a VM of the network of vm3"),
+        ({"from": "vm9"}, "from", "there is no VM 'vm9'; there are vm1, vm3, red1"),
+        ({"victim": "vm9"}, "victim", "there is no VM 'vm9'"),
+        ({"victim": "vm3"}, "victim", "vm3 cannot forge what is its own"),
+        ({"victim": "red1"}, "victim", "name a VM of the network of vm3"),
     ],
 )
 def test_what_does_not_fit_the_vms_is_said(
     changes: dict[str, Any], place: str, complaint: str
 ) -> None:
-    found = dict(contradictions("traffic.2", forgery(**changes), NETWORK))
+    found = dict(forgery(**changes).contradictions(NETWORK, []))
 
     assert complaint in found[place]
-    assert list(contradictions("traffic.2", forgery(), NETWORK)) == []
+    assert list(forgery().contradictions(NETWORK, [])) == []
 
 
-@pytest.mark.parametrize("what", attacks.BY_VM)
+@pytest.mark.parametrize("what", BY_VM)
 def test_a_vm_forges_in_its_own_name_only_where_that_is_the_point(what: str) -> None:
     frames = forged.of_vm(what, ME, VICTIM)
     own = bytes.fromhex(ME.mac.replace(":", ""))

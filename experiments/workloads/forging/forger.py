@@ -1,6 +1,6 @@
 """Sends an attack's frames, run inside a VM or on a node of the underlay.
 
-    python -m experiments.workloads.forger --interface eth0 --rate 50 --seconds 10
+    python -m experiments.workloads.forging.forger --interface eth0 --rate 50 --seconds 10
 
 It reads the frames from its standard input, in hexadecimal, a line each, sends them as they are,
 one after the other and then again, and says how many it has sent.

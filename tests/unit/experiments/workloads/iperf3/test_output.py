@@ -2,8 +2,8 @@
 
 import pytest
 
-from experiments.workloads.iperf3 import BulkPlan
-from experiments.workloads.iperf3_output import Interval, Sample, parse_interval, samples
+from experiments.workloads.iperf3.output import Interval, Sample, parse_interval, samples
+from experiments.workloads.iperf3.transfer import BulkPlan
 from tests.helpers.data import DATA
 
 SERVER = (DATA / "iperf3_server.txt").read_text().splitlines()

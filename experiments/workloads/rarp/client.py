@@ -1,6 +1,6 @@
 """A diskless client, run inside a VM: without an IPv4 address, it asks for one (R4.1.5; RFC 903).
 
-    python -m experiments.workloads.rarp_client --mac MAC --prefix-length BITS --out FILE
+    python -m experiments.workloads.rarp.client --mac MAC --prefix-length BITS --out FILE
 
 It asks once when it starts, as at boot, and from then on whenever the kernel says that the address
 is gone.  It asks again until it is answered, gives its NIC the address, and writes a line for each
@@ -9,7 +9,6 @@ request.  It is ended with a signal.
 
 import argparse
 import fcntl
-import select
 import socket
 import struct
 import time
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import TextIO
 
 from experiments.probes.process import say
-from experiments.workloads import rarp
-from experiments.workloads.rarp import Request
+from experiments.workloads.rarp import talk
+from experiments.workloads.rarp.talk import Request
 from nve.hypervisor.plug import NIC
+from nve.linux.wait import readable
 from nve.model import Mac, mac
 from nve.wire import frames
 
@@ -76,9 +76,9 @@ class Client:
         """Returns when the client has been told its address, and the NIC has one."""
         while self._receive(0.0):
             pass  # what was said before is no answer
-        for attempt, wait_s in enumerate(rarp.waits_s(), start=1):
+        for attempt, wait_s in enumerate(talk.waits_s(), start=1):
             asked_ns = time.time_ns()
-            self._nic.raw.send(rarp.request(self._own))
+            self._nic.raw.send(talk.request(self._own))
             address = self._answer(wait_s)
             answered_ns = time.time_ns()
             if address is None:
@@ -93,14 +93,13 @@ class Client:
     def _answer(self, wait_s: float) -> IPv4Address | None:
         deadline_s = time.monotonic() + wait_s
         while (left_s := deadline_s - time.monotonic()) > 0:
-            if address := rarp.answer(self._receive(left_s), self._own):
+            if address := talk.answer(self._receive(left_s), self._own):
                 return address
         return None
 
     def _receive(self, wait_s: float) -> bytes:
         """A frame; an empty one if none comes in time."""
-        readable, _, _ = select.select([self._nic.raw], [], [], wait_s)
-        return self._nic.raw.recv(2048) if readable else b""
+        return self._nic.raw.recv(2048) if readable(self._nic.raw, wait_s) else b""
 
     def _note(self, request: Request) -> None:
         self._notes.write(request.line())

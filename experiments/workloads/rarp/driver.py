@@ -1,18 +1,18 @@
-"""Runs a diskless client in a VM (`rarp_client`) and reads what it has written down.
+"""Runs a diskless client in a VM (`client`) and reads what it has written down.
 
 `launch()` returns when the client has been told its address for the first time, `collect()` ends it
 and says what it asked, when it had its address back, and whether that was the old one.
 """
 
-import select
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.measure.trace import TraceEvent
-from experiments.probes.fleet import Spawn
-from experiments.workloads import WorkloadError, rarp
+from experiments.workloads import Start, WorkloadError
+from experiments.workloads.rarp import talk
+from nve.linux.wait import readable
 from nve.model import VmSpec
 
 _LAUNCH_TIMEOUT_S = 20.0
@@ -30,20 +30,20 @@ class AddressRequest:
 class Diskless:
     """One client and its process."""
 
-    def __init__(self, vm: VmSpec, prefix_length: int, directory: Path, spawn: Spawn) -> None:
+    def __init__(self, vm: VmSpec, prefix_length: int, directory: Path, start: Start) -> None:
         self._vm = vm
         self._prefix_length = prefix_length
         self._notes = directory / f"{vm.name}.rarp"
         self._complaints = directory / f"{vm.name}.rarp.stderr"
-        self._spawn = spawn
+        self._start = start
         self._process: subprocess.Popen[str] | None = None
 
     def launch(self) -> None:
         """Raises WorkloadError when the client is not told its address in time."""
-        argv = [sys.executable, "-m", "experiments.workloads.rarp_client", "--mac", self._vm.mac]
+        argv = [sys.executable, "-m", "experiments.workloads.rarp.client", "--mac", self._vm.mac]
         argv += ["--prefix-length", str(self._prefix_length), "--out", str(self._notes)]
         with self._complaints.open("w") as complaints:
-            self._process = self._spawn(
+            self._process = self._start(
                 self._vm.name,
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -52,8 +52,8 @@ class Diskless:
                 text=True,
             )
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], _LAUNCH_TIMEOUT_S)
-        if not readable or not self._process.stdout.readline():
+        said = self._process.stdout
+        if not readable(said, _LAUNCH_TIMEOUT_S) or not said.readline():
             raise WorkloadError(self._failure("was not told its address when it started"))
 
     def collect(self) -> AddressRequest:
@@ -62,8 +62,8 @@ class Diskless:
             asked.problems.append(self._failure("ended before the run did"))
         self.stop()
         if self._notes.exists():
-            made = rarp.requests(self._notes.read_text().splitlines(keepends=True))
-            asked.rows = rarp.rows(self._vm.name, made)
+            made = talk.requests(self._notes.read_text().splitlines(keepends=True))
+            asked.rows = talk.rows(self._vm.name, made)
             asked.events = [self._restored(request) for request in made if request.used]
             wrong = sorted({r.answer for r in made if r.answer} - {str(self._vm.ipv4)})
             asked.problems += [
@@ -82,7 +82,7 @@ class Diskless:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def _restored(self, request: rarp.Request) -> TraceEvent:
+    def _restored(self, request: talk.Request) -> TraceEvent:
         assert request.answered_ns is not None
         details = {
             "address": request.answer,

@@ -6,18 +6,15 @@ across its moves (R4.1.1): if it dies, iperf3 ends and says why.
 """
 
 import math
-import select
 import subprocess
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
-from experiments.probes.fleet import Spawn
-from experiments.workloads import WorkloadError
-from experiments.workloads.iperf3_output import samples
+from experiments.workloads import Start, WorkloadError
+from experiments.workloads.iperf3.output import Sample, samples
+from nve.linux.wait import readable
 
 FIRST_PORT = 5201
 _INTERVAL = ("--interval", "0.1", "--format", "k", "--forceflush")
@@ -25,7 +22,6 @@ _SMALL_BLOCKS = ("--length", "8K")
 """For limited rates: with iperf3's 128 KiB, 8 Mbit/s would be eight bursts a second."""
 _LISTEN_TIMEOUT_S = 10.0
 _END_TIMEOUT_S = 5.0
-_COLUMNS = ["t_ns", "flow", "bits_per_second", "retransmits"]
 
 
 @dataclass(frozen=True)
@@ -57,46 +53,42 @@ class BulkPlan:
 class TcpBulk:
     """One transfer and its two processes."""
 
-    def __init__(self, plan: BulkPlan, spawn: Spawn) -> None:
-        self._plan = plan
-        self._spawn = spawn
+    def __init__(self, plan: BulkPlan, start: Start) -> None:
+        self.plan = plan
+        self._start = start
         self._server: _Side | None = None
         self._client: _Side | None = None
 
     def launch(self) -> None:
         """Starts the server and returns when it listens."""
-        server = self._server = _Side(self._spawn, self._plan.destination, self._plan.server_argv)
+        server = self._server = _Side(self._start, self.plan.destination, self.plan.server_argv)
         said = server.first_line(_LISTEN_TIMEOUT_S)
         if "---" not in said:
             raise WorkloadError(
-                f"iperf3 in {self._plan.destination} does not listen on port {self._plan.port}"
+                f"iperf3 in {self.plan.destination} does not listen on port {self.plan.port}"
                 + (f"; it said: {said}" if said else "")
             )
         server.read_on()
 
     def begin(self) -> None:
-        self._client = _Side(self._spawn, self._plan.source, self._plan.client_argv)
+        self._client = _Side(self._start, self.plan.source, self.plan.client_argv)
         self._client.read_on()
 
-    def collect(self, timeout_s: float) -> pd.DataFrame:
-        """Throughput samples; raises WorkloadError if there is none.
+    def collect(self, timeout_s: float) -> list[Sample]:
+        """The throughput; raises WorkloadError if there is none.
 
         A side that does not end in time (its connection is dead) is stopped: what it printed
         until then is the result.
         """
         if self._client is None or self._server is None:
-            raise WorkloadError(f"the transfer {self._plan.flow} was never begun")
+            raise WorkloadError(f"the transfer {self.plan.flow} was never begun")
         self._client.end(timeout_s)
         self._server.end(_END_TIMEOUT_S if self._client.lines else 0.0)
         measured = samples(received=self._server.lines, sent=self._client.lines)
         if not measured:
             said = " / ".join(line.strip() for _, line in self._client.lines)
-            raise WorkloadError(f"iperf3 in {self._plan.source} measured nothing; it said: {said}")
-        rows = [
-            (sample.t_ns, self._plan.flow, sample.bits_per_second, sample.retransmits)
-            for sample in measured
-        ]
-        return pd.DataFrame(rows, columns=_COLUMNS)
+            raise WorkloadError(f"iperf3 in {self.plan.source} measured nothing; it said: {said}")
+        return measured
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""
@@ -108,8 +100,8 @@ class TcpBulk:
 class _Side:
     """One iperf3 process and what it prints, each line with the time at which it came in."""
 
-    def __init__(self, spawn: Spawn, vm: str, argv: Sequence[str]) -> None:
-        self._process = spawn(
+    def __init__(self, start: Start, vm: str, argv: Sequence[str]) -> None:
+        self._process = start(
             vm,
             list(argv),
             stdin=subprocess.DEVNULL,
@@ -124,8 +116,7 @@ class _Side:
 
     def first_line(self, timeout_s: float) -> str:
         """Empty if nothing was said in time."""
-        readable, _, _ = select.select([self._output], [], [], timeout_s)
-        return self._output.readline().strip() if readable else ""
+        return str(self._output.readline()).strip() if readable(self._output, timeout_s) else ""
 
     def read_on(self) -> None:
         self._reader.start()

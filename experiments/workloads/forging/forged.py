@@ -1,5 +1,5 @@
 """The frames of an attack, one after the other and then again (see
-`experiments.scenario.attacks`)."""
+`experiments.workloads.forgery`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
