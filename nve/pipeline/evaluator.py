@@ -10,9 +10,11 @@ that does not ask.  `length` is that of its packet; without one, it fits everywh
 time-outs (a rule is there or not), counters and meters.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
 from nve.model import Vni, Vtep
 from nve.pipeline.rules import (
@@ -53,17 +55,30 @@ class PacketVerdict:
         return not (self.ports or self.tunnels or self.reported)
 
 
+Ranked: TypeAlias = Mapping[PipelineTable, Sequence[Rule]]
+"""Rules as a switch looks them up: by table, the highest priority first."""
+
+
+def ranked(rules: Iterable[Rule]) -> Ranked:
+    by_table: dict[PipelineTable, list[Rule]] = {}
+    for rule in sorted(rules, key=lambda rule: -rule.priority):
+        by_table.setdefault(rule.table, []).append(rule)
+    return by_table
+
+
 def evaluate(rules: Iterable[Rule], frame: Frame) -> PacketVerdict:
     """What the NVE with these rules does with a frame; `frame["in_port"]` says where it came in.
 
     Raises ValueError when two rules of the same table and priority both match and differ: a switch
     may then choose either, so the rules are wrong.
     """
+    return evaluate_ranked(ranked(rules), frame)
+
+
+def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
+    """The same, for who asks of many frames what the same rules do with them."""
     fields = dict(frame)
     in_port = fields["in_port"]
-    by_table: dict[PipelineTable, list[Rule]] = {}
-    for rule in rules:
-        by_table.setdefault(rule.table, []).append(rule)
     table: PipelineTable | None = PipelineTable.CLASSIFY
     last: Rule | None = None
     ports: list[int] = []
@@ -71,7 +86,7 @@ def evaluate(rules: Iterable[Rule], frame: Frame) -> PacketVerdict:
     reported = False
     aimed: tuple[Vni, Vtep] | None = None
     while table is not None:
-        last = _best(by_table.get(table, []), fields)
+        last = _best(by_table.get(table, ()), fields)
         table = None
         for action in last.actions if last else ():
             match action:
@@ -128,15 +143,17 @@ def _encapsulated(frame: Frame, vni: Vni, source: Vtep) -> Frame:
     return {**inner, **tunnel}
 
 
-def _best(rules: list[Rule], fields: Frame) -> Rule | None:
-    matching = [rule for rule in rules if _matches(rule, fields)]
-    if not matching:
-        return None
-    highest = max(rule.priority for rule in matching)
-    best = [rule for rule in matching if rule.priority == highest]
-    if any(rule.actions != best[0].actions for rule in best):
-        raise ValueError(f"rules of one priority disagree about {dict(fields)}: {best}")
-    return best[0]
+def _best(rules: Sequence[Rule], fields: Frame) -> Rule | None:
+    best: Rule | None = None
+    for rule in rules:
+        if best is not None and rule.priority < best.priority:
+            break
+        if not _matches(rule, fields):
+            continue
+        if best is not None and rule.actions != best.actions:
+            raise ValueError(f"rules of one priority disagree about {dict(fields)}: {[best, rule]}")
+        best = best or rule
+    return best
 
 
 def _matches(rule: Rule, fields: Frame) -> bool:
@@ -147,6 +164,7 @@ def _matches(rule: Rule, fields: Frame) -> bool:
     return True
 
 
+@lru_cache(maxsize=1 << 16)
 def _covers(wanted: FieldValue, found: FieldValue) -> bool:
     """Whether a masked value covers another one."""
     if not isinstance(wanted, str) or "/" not in wanted:

@@ -41,7 +41,15 @@ from nve.messages import (
 )
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline.compiler import ARP, NEIGHBOUR_SOLICITATION, RARP
-from nve.pipeline.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, PacketVerdict, evaluate
+from nve.pipeline.evaluator import (
+    MAX_TUNNELS,
+    ForwardingLoop,
+    Frame,
+    PacketVerdict,
+    Ranked,
+    evaluate_ranked,
+    ranked,
+)
 from nve.pipeline.rules import (
     AGENT_PORT,
     FIRST_VM_PORT,
@@ -99,6 +107,7 @@ class FakeNve:
     up: deque[Message] = field(default_factory=deque)
     lost: set[Direction] = field(default_factory=set)
     connected: bool = False
+    _ranked: Ranked | None = None
     _judged: dict[frozenset[tuple[str, FieldValue]], PacketVerdict] = field(default_factory=dict)
     """Verdicts of the rules as they are; after a change at one NVE, the others' still hold."""
 
@@ -109,14 +118,16 @@ class FakeNve:
         """What the switch does with a frame that has come in."""
         seen = frozenset(frame.items())
         if seen not in self._judged:
-            self._judged[seen] = evaluate(self.rules.values(), frame)
+            if self._ranked is None:
+                self._ranked = ranked(self.rules.values())
+            self._judged[seen] = evaluate_ranked(self._ranked, frame)
         return self._judged[seen]
 
     def carry_out(self, instruction: Add | Remove | RemoveOthers | Confirm) -> None:
         match instruction:
             case Add(rule):
                 if self.rules.get(rule.key) != rule:
-                    self._judged.clear()
+                    self._changed()
                 self.rules[rule.key] = rule
             case Remove(rule):
                 self._remove(rule)
@@ -127,21 +138,25 @@ class FakeNve:
             case Confirm():
                 self.up.append(instruction)
 
+    def _changed(self) -> None:
+        self._ranked = None
+        self._judged.clear()
+
     def forget(self) -> None:
         """It has died, and says nothing of what it had."""
         self.rules.clear()
-        self._judged.clear()
+        self._changed()
 
     def expire(self, rule: Rule) -> None:
         """A time-out of the rule has come."""
         del self.rules[rule.key]
-        self._judged.clear()
+        self._changed()
         if rule.reports_end:
             self._say(rule, "idle" if rule.idle_s else "timer")
 
     def _remove(self, rule: Rule) -> None:
         removed = self.rules.pop(rule.key, None)
-        self._judged.clear()
+        self._changed()
         if removed and removed.reports_end:
             self._say(removed, "told")
 
