@@ -27,7 +27,7 @@ VMMLAB := $(VENV)/bin/vmmlab
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # the targets share one machine, and its network
 .PHONY: help setup demo shell doctor clean check format test test-system test-ryu \
-        conformance bench debian-packages root
+        test-failures conformance bench debian-packages root
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -90,10 +90,13 @@ check: $(READY) ## format, lint, types and the pure tests; under 30 s, no root
 	    echo "==> mypy"; wait $$mypy || failed=$$?; cat $$said; exit $$failed
 
 test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets (root)
-	@echo "==> pytest tests/system"; $(PYTEST) tests/system -m "not ryu"
+	@echo "==> pytest tests/system"; $(PYTEST) tests/system -m "not ryu and not matrix"
 
 test-ryu: root setup $(RYU_READY) ## the NVA under Ryu 4.34, in a virtual environment of its own (root)
 	@echo "==> pytest tests/system -m ryu"; $(PYTEST) tests/system -m ryu
+
+test-failures: root setup ## every failure at every moment of a move, with end markers and without; half an hour (root)
+	@echo "==> pytest tests/system/test_failures.py -m matrix"; $(PYTEST) tests/system/test_failures.py -m matrix
 
 conformance: root setup $(RYU_READY) ## run the tests that show requirements; write docs/conformance.md (root)
 	@echo "==> pytest tests -m shows --record-outcomes"

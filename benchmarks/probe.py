@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.namespaces import joined_pair
 from experiments.probes.fleet import Probed, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan
-from tests.helpers.namespaces import joined_pair
 
 
 def measure(rate_pps: float, seconds: float) -> Probed:

@@ -15,9 +15,9 @@ from experiments.scenario import failures
 from experiments.scenario.failures import OUTCOMES, Moment
 
 FOLDER = Path(__file__).parent
-sys.path.append(str(FOLDER.parent))  # tests are no installed package
+sys.path.append(str(FOLDER.parent))  # docs are no installed package
 
-from tests.helpers import conformance, conformance_page  # noqa: E402
+from docs import conformance, conformance_page  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/generate.py"
 
@@ -67,7 +67,7 @@ def _failures() -> str:
             lines.append(f"| `{kind}` | {place} | {outcome.ending} | {outcome.felt} |")
     lines += [
         "\n`tests/system/test_failures.py` carries out a part of these pairs on real parts, "
-        "`python -m benchmarks.failures` all of them.\n"
+        "`make test-failures` all of them.\n"
     ]
     return "\n".join(lines)
 

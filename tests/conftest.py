@@ -5,8 +5,9 @@ import gc
 import pytest
 from hypothesis import settings
 
-# How long an example takes says how busy the machine is, not whether the code is right.
-settings.register_profile("untimed", deadline=None)
+# How long an example takes says how busy the machine is, not whether the code is right.  Every run
+# tries other examples, so few of them each time are many in a week.
+settings.register_profile("untimed", deadline=None, max_examples=30)
 settings.load_profile("untimed")
 
 RECORD = "--record-outcomes"

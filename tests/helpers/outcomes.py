@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from docs import conformance
 from experiments import machine
 from nve.linux import capabilities
-from tests.helpers import conformance
 
 
 class Recorder:

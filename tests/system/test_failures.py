@@ -1,7 +1,7 @@
 """Parts of the testbed fail while a VM moves: what comes of it is what `OUTCOMES` says.
 
-Every kind of failure at two moments or more, every moment at least once; `python -m
-benchmarks.failures` carries out all pairs.  A run whose VM is active at two places or none, whose
+Every kind of failure at two moments or more, every moment at least once; `make test-failures`
+carries out all pairs.  A run whose VM is active at two places or none, whose
 NVEs hold anything else than the NVA wants, or whose mapping is wrong at the end has problems.
 """
 
@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.failures import TENANTS, WITH_END_MARKERS, carry_out, observe, trial
 from experiments.measure import metrics, results
 from experiments.measure.results import Recorder, Result
 from experiments.overlays import OverlayMove
@@ -37,6 +36,7 @@ from nve.hypervisor import freezer
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline.rules import PipelineTable
 from tests.helpers import many_moves, synthetic
+from tests.helpers.failure_trials import TENANTS, WITH_END_MARKERS, carry_out, observe, trial
 from tests.helpers.packets import packets
 from tests.helpers.runs import recorded, scenario
 
@@ -101,6 +101,17 @@ def test_a_failure_has_the_same_outcome_with_end_markers(
     tmp_path: Path, case: Case, moment: Moment
 ) -> None:
     has_its_outcome(case, moment, tmp_path / "result", **WITH_END_MARKERS)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("changes", [{}, WITH_END_MARKERS], ids=["plain", "end-marker"])
+@pytest.mark.parametrize(
+    **named([(case, at) for case, moments in OUTCOMES.items() for at in moments])
+)
+def test_every_failure_at_every_moment_has_its_outcome(
+    tmp_path: Path, case: Case, moment: Moment, changes: dict[str, Any]
+) -> None:
+    has_its_outcome(case, moment, tmp_path / "result", **changes)
 
 
 def test_a_gate_does_not_wait_for_a_destination_that_cannot_be_told(tmp_path: Path) -> None:

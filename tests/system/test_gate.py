@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from benchmarks.namespaces import Namespace
 from nve.hypervisor.drain_probe import DrainProbe
 from nve.hypervisor.gate import Gate
 from nve.linux.namespace import inside, ip
 from nve.model import Bounds
-from tests.helpers.namespaces import Namespace
 from tests.helpers.wait import wait_until
 
 ETHERTYPE = 0x88B6

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.namespaces import joined_pair
 from experiments.measure.packets import flows_of, lost_mask
 from experiments.probes.fleet import ProbeError, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan
 from experiments.workloads import WorkloadError
 from experiments.workloads.iperf3.transfer import BulkPlan, TcpBulk
-from tests.helpers.namespaces import joined_pair
 from tests.helpers.wait import wait_until
 
 WAITING_S = 0.2

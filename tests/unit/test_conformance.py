@@ -3,7 +3,7 @@
 That docs/conformance.md is what follows from both is seen to in `test_documents.py`.
 """
 
-from tests.helpers.conformance import (
+from docs.conformance import (
     REQUIREMENTS,
     complaints,
     marks,

@@ -224,6 +224,19 @@ def read_packages() -> dict[str, str]:
     }
 
 
+def test_nothing_outside_tests_needs_tests() -> None:
+    """So that benchmarks and documents stand without them."""
+    outside = [*ARROWS, "benchmarks", "docs"]
+    found = [
+        f"{path.relative_to(ROOT)} imports {imported}"
+        for folder in outside
+        for path in (ROOT / folder).rglob("*.py")
+        for imported in imports(path.stem, path.read_text(encoding="utf-8"), frozenset())
+        if is_within(imported, "tests")
+    ]
+    assert found == []
+
+
 def read_pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.report import plots
+from experiments.report.plots import _style
 from tests.helpers.data import RECORDED
 
 
@@ -16,7 +17,9 @@ from tests.helpers.data import RECORDED
 def drawn_result(tmp_path_factory) -> Path:
     """A copy of the recorded result with its plots.  Not to be changed: copy it again."""
     result = Path(shutil.copytree(RECORDED, tmp_path_factory.mktemp("drawn") / "result"))
-    plots.draw_all(result)
+    with pytest.MonkeyPatch.context() as coarse:  # fine enough to see that there is an image
+        coarse.setitem(_style._SETTINGS, "savefig.dpi", 20)
+        plots.draw_all(result)
     return result
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.helpers.conformance import (
+from docs.conformance import (
     Outcomes,
     Requirement,
     Section,
@@ -17,7 +17,7 @@ from tests.helpers.conformance import (
     requirements,
     showing,
 )
-from tests.helpers.conformance_page import page
+from docs.conformance_page import page
 
 REAL, PURE = "tests/system/test_a.py::test_real", "tests/adapters/test_b.py::test_pure"
 BUILT, OPEN = Requirement("It works."), Requirement("It flies.", not_built="no wings")

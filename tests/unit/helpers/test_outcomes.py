@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.helpers import conformance, outcomes
+from docs import conformance
+from tests.helpers import outcomes
 from tests.helpers.outcomes import Recorder
 
 MOVE, OTHER = "tests/test_a.py::test_move", "tests/test_a.py::test_other"

@@ -92,7 +92,7 @@ def test_killed_after_the_state_was_written_anew(begin: Callable[[], Begun]) -> 
 @BOTH
 def test_killed_again_while_it_was_starting(begin: Callable[[], Begun]) -> None:
     for moment in MOMENTS[::3]:
-        for delivered in range(0, 20, 3):
+        for delivered in range(0, 20, 5):
             made, watched = until(begin, moment)
             made.kill()
             made.connect_all()

@@ -1,18 +1,11 @@
-"""Every failure at every moment of a move: what came of it, beside what has to come of it.
-
-    python -m benchmarks.failures              the whole matrix, in about a quarter of an hour
-    python -m benchmarks.failures nve-dies     one kind of failure
-    python -m benchmarks.failures --end-marker    either, with end markers
+"""A failure at a moment of a move, on real parts, and what came of it.
 
 Each pair of `experiments.scenario.failures.OUTCOMES` is a run of its own: vm1 goes from nve1 to
 nve2, with a correspondent behind each of three NVEs.  Of *bystanders* only those flows are looked
 at whose NVEs have not failed: they must not notice anything.
 """
 
-import argparse
-import sys
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +18,6 @@ from experiments.scenario.failures import (
     DESTINATION,
     OF_ONE_NVE,
     OTHER,
-    OUTCOMES,
     SOURCE,
     Case,
     FailureKind,
@@ -85,7 +77,7 @@ def trial(case: Case, moment: Moment, for_s: float | None = None, **changes: Any
         "failures": [failure],
         "duration_s": MOVE_AT_S + lasts_s + RECOVERY_S,
     }
-    return resolve(content, "benchmarks/failures.py", changes)
+    return resolve(content, "trial", changes)
 
 
 @dataclass(frozen=True)
@@ -136,42 +128,3 @@ def carry_out(case: Case, scenario: Scenario, place: Path) -> Observed:
     except RunError as error:
         return Observed("none", [str(error)], 0, 0, 0.0)
     return observe(case, outcome.problems, results.load(place))
-
-
-def report(kinds: Sequence[str], changes: Mapping[str, Any]) -> int:
-    """Prints the matrix row by row; returns how many pairs came out otherwise than they have to."""
-    headings = ("failure", "of", "at", "has to be", "was", "lost", "bystanders", "silence ms")
-    line = "{:19} {:12} {:11} {:12} {:12} {:>6} {:>10} {:>10}".format
-    print(line(*headings))
-    wrong = 0
-    for case, outcomes in OUTCOMES.items():
-        if kinds and case[0].value not in kinds:
-            continue
-        for moment, due in outcomes.items():
-            with tempfile.TemporaryDirectory() as directory:
-                wanted = trial(case, moment, **changes)
-                came = carry_out(case, wanted, Path(directory) / "result")
-            felt = (came.lost, came.bystanders_lost, f"{came.silence_ms:.0f}")
-            print(line(case[0], case[1], moment, due.ending, came.ending, *felt), flush=True)
-            for problem in came.problems:
-                print(f"    not valid: {problem}", flush=True)
-            right = came.ending == due.ending and not came.problems and not came.bystanders_lost
-            wrong += not right
-    print(f"{wrong} pairs came out otherwise" if wrong else "all as they have to be")
-    return wrong
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Every failure at every moment of a move.")
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help="all kinds if none is named")
-    parser.add_argument("--end-marker", action="store_true", help="keep the order of packets, too")
-    arguments = parser.parse_args()
-    if unknown := set(arguments.kinds) - set(FailureKind):
-        parser.error(
-            f"there is no {', '.join(sorted(unknown))}; there are {', '.join(FailureKind)}"
-        )
-    return report(arguments.kinds, WITH_END_MARKERS if arguments.end_marker else {})
-
-
-if __name__ == "__main__":
-    sys.exit(bool(main()))

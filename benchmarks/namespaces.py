@@ -1,4 +1,4 @@
-"""Two network namespaces joined by a veth pair, without Mininet or OVS, for tests of the probes.
+"""Two network namespaces joined by a veth pair, without Mininet or OVS, for the probe alone.
 
 A namespace lives as long as a `cat` that waits inside it; its interfaces vanish with it, also when
 the test itself is killed (the pipe closes and `cat` ends).
@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from tests.helpers.wait import wait_until
+from nve.linux.wait import wait_until
+
+REACHABLE_TIMEOUT_S = 10
 
 
 class Namespace:
@@ -69,7 +71,7 @@ def joined_pair() -> Iterator[dict[str, Namespace]]:
             ):
                 namespace.run("ip", *command.split())
         for address in ("10.0.0.2", "fd00::2"):
-            wait_until(partial(_unreachable, pair["vm1"], address))
+            wait_until(partial(_unreachable, pair["vm1"], address), REACHABLE_TIMEOUT_S)
         yield pair
     finally:
         for namespace in pair.values():

@@ -4,8 +4,8 @@
     @pytest.mark.shows("R4.1.4", ...)    on a test function: what it shows
     docs/conformance-outcomes.json       its last outcome, from `make conformance`
 
-Here it is read and judged, `conformance_page` writes it down, `outcomes` records.  Tests are read,
-not imported: a page about them can be made where they cannot run.
+Here it is read and judged, `conformance_page` writes it down, `tests.helpers.outcomes` records.
+Tests are read, not imported: a page about them can be made where they cannot run.
 """
 
 import ast
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "docs/requirements.toml"
 OUTCOMES = ROOT / "docs/conformance-outcomes.json"
 REAL_PARTS = "tests/system/"

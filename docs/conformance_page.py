@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from tests.helpers.conformance import (
+from docs.conformance import (
     REAL_PARTS,
     Marks,
     Outcomes,
