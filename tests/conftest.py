@@ -1,6 +1,7 @@
 """What holds for all tests."""
 
 import gc
+import signal
 
 import pytest
 from hypothesis import settings
@@ -22,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Started in the background of a script, or by nohup, the tests are told to ignore it, and so
+    # would be all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption(RECORD):
         if config.getoption("numprocesses", None):
             raise pytest.UsageError(f"{RECORD} is for one process; leave --numprocesses out")

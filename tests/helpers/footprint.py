@@ -1,11 +1,84 @@
-"""What one run has on the machine: looked at while it goes on, and looked for afterwards."""
+"""What a run, or the tests, have on the machine: looked at, and looked for afterwards.
 
-from dataclasses import dataclass
+`Footprint` is of one run, by the process that carries it out; `Presence` is of this test process
+and all that it has started, whoever their parents are by now: they have `MARK` in their
+environment.
+"""
+
+import os
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 from nve.linux.capabilities import cgroup2_mount
-from tests.helpers.lab import running_processes
+from tests.helpers.lab import machine_interfaces, running_processes
 from topologies.emulation.session import RUN_DIRECTORY
+
+MARK = "VMMLAB_TESTS"
+NAMED_NAMESPACES = Path("/run/netns")
+
+
+def mark() -> None:
+    """From now on, what this process starts can be told from what others start."""
+    os.environ[MARK] = str(os.getpid())
+
+
+@dataclass(frozen=True)
+class Presence:
+    """What is there at a moment.  Processes of a session are the session's: while a lab stands,
+    its parts die and start again."""
+
+    sessions: frozenset[str]
+    processes: frozenset[str]
+    namespaces: frozenset[str]
+    interfaces: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Self:
+        mount = cgroup2_mount()
+        roots = (RUN_DIRECTORY, *((mount / "vmmlab",) if mount else ()))
+        sessions = {str(place) for root in roots for place in root.glob("vmmlab-*")}
+        alive = running_processes(pid for pid in _all_processes() if _is_ours(pid))
+        ours = {pid for pid in alive if not _is_of_a_session(pid)}
+        named = {path.name for path in NAMED_NAMESPACES.glob("*")}
+        held = {f"net:[{inode}]" for inode in _namespaces(ours) - _namespaces({os.getpid()})}
+        return cls(
+            frozenset(sessions),
+            frozenset(f"{pid} {_command(pid)}" for pid in ours),
+            frozenset(named | held),
+            frozenset(machine_interfaces()),
+        )
+
+    def added(self, since: "Presence") -> str | None:
+        """What is here and was not there then, in a sentence."""
+        new = {
+            field.name: sorted(getattr(self, field.name) - getattr(since, field.name))
+            for field in fields(self)
+        }
+        left = {what: those for what, those in new.items() if those}
+        return f"left behind: {left}" if left else None
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:  # ended meanwhile, or not ours to read
+        return False
+    return f"{MARK}={os.getpid()}".encode() in environment.split(b"\0")
+
+
+def _is_of_a_session(pid: int) -> bool:
+    try:
+        return "/vmmlab/vmmlab-" in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    except OSError:
+        return "?"
 
 
 @dataclass(frozen=True)

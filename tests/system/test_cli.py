@@ -18,7 +18,7 @@ from experiments.measure import results
 from nve.linux.capabilities import cgroup2_mount
 from tests.helpers.command import NOBODY, TINY, VMMLAB, as_nobody, complaint, vmmlab
 from tests.helpers.footprint import footprint
-from tests.helpers.lab import machine_interfaces, running_processes
+from tests.helpers.lab import running_processes
 from tests.helpers.terminal import CTRL_C, Terminal
 from tests.helpers.wait import wait_until
 from topologies.emulation.session import RUN_DIRECTORY
@@ -28,13 +28,6 @@ NEEDED_BESIDES_OVS = ("mnexec", "ip", "tc", "ethtool", "iperf3")
 FILES = {"scenario.yaml", "manifest.json", "events.csv", "packets.parquet", "moves.csv"}
 NEW_FILES = {"flows.csv", "refused.csv"}
 """Those that a result of an older version does not have."""
-
-
-@pytest.fixture(autouse=True)
-def _the_machine_keeps_its_interfaces() -> Iterator[None]:
-    before = machine_interfaces()
-    yield
-    assert machine_interfaces() == before
 
 
 @pytest.fixture(scope="module")
