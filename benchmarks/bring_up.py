@@ -16,6 +16,7 @@ from mininet.nodelib import LinuxBridge
 from experiments.run.lab import Lab
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
+from nve.ovs.bridge import OvsInstance
 
 NVES, VMS = 3, 6
 
@@ -40,7 +41,7 @@ def build_lab() -> tuple[float, float, float]:
     began_s = time.monotonic()
     with Lab(scenario()) as lab:
         whole_s = time.monotonic() - began_s
-        rss_kib = max(nve.bridge.rss_kib() for nve in lab.data_centre.nves.values())
+        rss_kib = max(OvsInstance.of(nve.edge).rss_kib() for nve in lab.data_centre.nves.values())
         return lab.bring_up_s, whole_s, rss_kib / 1024
 
 

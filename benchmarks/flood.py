@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.run.lab import Lab
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
@@ -47,7 +48,7 @@ def scenario(limited: bool) -> Scenario:
 
 def steps_ms(lab: Lab) -> float:
     """The steps of one move, there and not back, as the northbound interface takes them."""
-    nva = lab.overlay.nva
+    nva = Nvo3.of(lab.overlay).nva
     to = {"nve1": "nve2", "nve2": "nve1"}[lab.overlay.where()["vm1"]]
     port = lab.orchestrator.hypervisors["vm1"].port
     began_s = time.monotonic()

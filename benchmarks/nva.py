@@ -32,8 +32,9 @@ from benchmarks.control import FLOW_MOD, PACKET_IN, PACKET_OUT, Watch
 from benchmarks.side_by_side import BARE_PORT, TIMEOUT_S, SideBySide, Vms, ip, mac
 from experiments import machine
 from experiments.overlays.nvo3.nva import OPENFLOW_PORT
-from experiments.scenario.schema import OverlaySpec
+from experiments.overlays.nvo3.settings import Settings
 from nve.linux import namespace
+from nve.ovs.bridge import OvsInstance
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire import frames
 
@@ -78,7 +79,7 @@ class Rate:
 
 def pushed(nves: int) -> dict[str, Any]:
     """`change` and `updates` of the NVA and of the bare loop."""
-    with SideBySide(nves, OverlaySpec(mapping_update="push")) as bench:
+    with SideBySide(nves, Settings(mapping_update="push")) as bench:
         bench.connect(OPENFLOW_PORT, BARE_PORT)
         # The last ones stay: were a VM that moves an NVE's first or last of the network, all NVEs
         # would also have to be told where broadcasts go, which is another matter.
@@ -137,11 +138,11 @@ def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
 
 def pulled() -> dict[str, Any]:
     """`miss` of the NVA, then of the bare loop, at one of three NVEs."""
-    overlay = OverlaySpec(mapping_update="pull", lifetime_s=3600)
+    overlay = Settings(mapping_update="pull", lifetime_s=3600)
     with SideBySide(3, overlay) as bench:
         Vms(bench, [0, *(1 + number % 2 for number in range(WARM_UP + MISSES))])
         nve = bench.data_centre.nves[bench.nves[0]]
-        nve.bridge.add_internal_port(TENANT, FIRST_VM_PORT)
+        OvsInstance.of(nve.edge).add_internal_port(TENANT, FIRST_VM_PORT)
         namespace.ip(nve.pid, [f"link set {TENANT} up"])
         with namespace.inside(nve.pid):
             tenant = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)

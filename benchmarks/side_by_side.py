@@ -20,16 +20,16 @@ from controller.southbound import openflow
 from controller.southbound.framework import ofproto, parser
 from controller.southbound.openflow import Switch
 from experiments.machine import ROOT
+from experiments.overlays.nvo3 import CONTROL_NODE
 from experiments.overlays.nvo3.nva import OPENFLOW_PORT, NvaProcess
-from experiments.scenario.schema import OverlaySpec
+from experiments.overlays.nvo3.settings import Settings
 from nve.linux.wait import wait_until
 from nve.model import Mac, VmSpec, vni
-from nve.ovs.bridge import INTEGRATION
+from nve.ovs.bridge import INTEGRATION, OvsInstance, edges
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire import announcement
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.session import Session
-from topologies.spec import PLAIN_LINK
 from topologies.star import Parameters, build
 
 NO_IPV6 = IPv6Address("fd00::")
@@ -42,7 +42,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class SideBySide:
     """`data_centre`, `nva` and `bare` are there inside the `with`."""
 
-    def __init__(self, nves: int, overlay: OverlaySpec) -> None:
+    def __init__(self, nves: int, overlay: Settings) -> None:
         self._overlay = overlay
         self._fabric = build(Parameters(nves=nves))
         self._unread = ""
@@ -61,11 +61,11 @@ class SideBySide:
         controllers, others = _cores()
         stack.enter_context(_pinned(others))
         session = stack.enter_context(Session.create("benchmark"))
-        self.data_centre = DataCentre(self._fabric, (), PLAIN_LINK, session)
+        self.data_centre = DataCentre(self._fabric, (), edges("auto"), session, CONTROL_NODE)
         stack.callback(self.data_centre.stop)
         self.data_centre.start()
         self.nves = list(self.data_centre.nves)
-        self.nva = NvaProcess(self.data_centre, "os-ken", self._overlay)
+        self.nva = NvaProcess(self.data_centre, self._overlay)
         stack.callback(self.nva.stop)
         with _pinned(controllers):
             self.nva.start()
@@ -76,14 +76,16 @@ class SideBySide:
     def _tenants_end(self, stack: ExitStack, nve: str) -> socket.socket:
         """A connection to a switch by which frames can be made to come in at its ports."""
         end = stack.enter_context(socket.socket(socket.AF_UNIX))
-        end.connect(str(self.data_centre.nves[nve].bridge.directory / f"{INTEGRATION}.mgmt"))
+        end.connect(
+            str(OvsInstance.of(self.data_centre.nves[nve].edge).directory / f"{INTEGRATION}.mgmt")
+        )
         end.sendall(openflow.octets(parser.OFPHello(Switch)))
         return end
 
     def _start_bare(self, stack: ExitStack) -> "subprocess.Popen[str]":
-        address = self.data_centre.nva.address
+        address = self.data_centre.control_node.address
         process = self.data_centre.in_node(
-            "nva",
+            CONTROL_NODE,
             [sys.executable, "-m", "benchmarks.bare", str(address), str(BARE_PORT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -96,7 +98,7 @@ class SideBySide:
 
     def connect(self, *ports: int) -> None:
         """All switches to these controllers and to no other; at first it is the NVA's."""
-        address = self.data_centre.nva.address
+        address = self.data_centre.control_node.address
         how = ("connection_mode=out-of-band", "max_backoff=1000", "inactivity_probe=60000")
         made = [
             ("--", f"--id=@to{port}", "create", "Controller", f'target="tcp:{address}:{port}"')
@@ -105,7 +107,7 @@ class SideBySide:
         controllers = f"controller=[{','.join(f'@to{port}' for port in ports)}]"
         for nve in self.data_centre.nves.values():
             created = chain(*((*words, *how) for words in made))
-            nve.bridge.vsctl("set", "Bridge", INTEGRATION, controllers, *created)
+            OvsInstance.of(nve.edge).vsctl("set", "Bridge", INTEGRATION, controllers, *created)
         if OPENFLOW_PORT in ports:
             wait_until(self._missing, TIMEOUT_S)
         if BARE_PORT in ports:
@@ -162,7 +164,9 @@ class SideBySide:
     def received(self) -> int:
         """OpenFlow messages that all switches together have received since they started."""
         counter = ("coverage/read-counter", "ofproto_recv_openflow")
-        return sum(int(nve.bridge.appctl(*counter)) for nve in self.data_centre.nves.values())
+        return sum(
+            int(OvsInstance.of(nve.edge).appctl(*counter)) for nve in self.data_centre.nves.values()
+        )
 
 
 class Vms:

@@ -73,7 +73,8 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command(name="list")
 def list_everything(as_json: Json = False) -> None:
-    """The scenarios, topologies and kinds of traffic there are, with a sentence each."""
+    """The scenarios, topologies, overlays and kinds of traffic there are, with a sentence each."""
+    from experiments import overlays
     from experiments.catalogue import WORKLOADS
     from experiments.scenario import load
     from experiments.scenario import yaml_source as contents
@@ -84,12 +85,14 @@ def list_everything(as_json: Json = False) -> None:
         for path in sorted(load.FOLDER.glob("*.yaml"))
     }
     topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
+    kinds = {kind: overlays.get(kind).says for kind in overlays.names()}
     traffic = {kind: workload.SAYS for kind, workload in WORKLOADS.all().items()}
+    listed = {"scenarios": found, "topologies": topologies, "overlays": kinds, "traffic": traffic}
     if as_json:
-        listed = {"scenarios": found, "topologies": topologies, "traffic": traffic}
         print(json.dumps(listed, indent=2))
         return
-    for title, entries in (("scenario", found), ("topology", topologies), ("traffic", traffic)):
+    titles = ("scenario", "topology", "overlay", "traffic")
+    for title, entries in zip(titles, listed.values(), strict=True):
         table = Table(title, "what it is", box=None, pad_edge=False)
         for name, says in entries.items():
             table.add_row(f"[bold]{name}[/bold]", says)
@@ -107,8 +110,8 @@ def run(
     ] = None,
     pcap: Annotated[bool, typer.Option("--pcap", help="Capture every NVE's underlay.")] = False,
     framework: Annotated[
-        str, typer.Option(help="What the NVA runs on: os-ken, or ryu (needs .venv-ryu).")
-    ] = "os-ken",
+        str | None, typer.Option(help="Short for --set overlay.framework=…: os-ken or ryu.")
+    ] = None,
 ) -> None:
     """Run a scenario: build the data centre, send traffic, move VMs, write the result.
 
@@ -121,11 +124,13 @@ def run(
 
         file = load.find(scenario)
         changes = dict(contents.setting(text) for text in settings or [])
+        if framework:
+            changes["overlay.framework"] = framework
         content = contents.read(file)
         whole = load.resolve(content, str(file), changes)
         variants = load.variants(content, str(file), changes)
-        options = Options(framework=framework, pcap=pcap)
-        require_machine(options)
+        options = Options(pcap=pcap)
+        require_machine(*variants.values())
         _run_all(whole, _repeated(variants, repeat), out_directory, options)
 
 
@@ -219,7 +224,7 @@ def sweep(
     """
     with _mistakes_are_sentences():
         from experiments.machine import ROOT
-        from experiments.run.run import Options, require_machine
+        from experiments.run.run import require_machine
         from experiments.scenario import load
         from experiments.scenario import yaml_source as contents
         from experiments.sweep import Sweep, cells
@@ -236,7 +241,7 @@ def sweep(
             )
             for cell in matrix
         }  # all of them before the first is run: a mistake in the last is told now
-        require_machine(Options())
+        require_machine(*(each for _, variants in planned.values() for each in variants.values()))
         name = load.resolve(content, str(file), changes).name
         plan = {"scenario": content, "set": changes, "vary": varied}
         place = out_directory or ROOT / "results" / f"sweep-{name}"
@@ -305,14 +310,14 @@ def shell(
 ) -> None:
     """Mininet's command line on a topology with an overlay: move VMs by hand and look inside."""
     with _mistakes_are_sentences():
-        from experiments.run.run import Options, require_machine
+        from experiments.run.run import require_machine
         from experiments.scenario import load
         from experiments.scenario import yaml_source as contents
         from experiments.shell import default_scenario, open_shell
 
         changes = dict(contents.setting(text) for text in settings or [])
         chosen = load.resolve(default_scenario(topology), f"topology {topology}", changes)
-        require_machine(Options())
+        require_machine(chosen)
         open_shell(chosen, out)
 
 

@@ -22,7 +22,6 @@ def facts() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "memory_mib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20,
         "python": platform.python_version(),
-        "open_vswitch": _first_line("ovs-vswitchd", "--version"),
         "iperf3": _first_line("iperf3", "--version"),
         "packages": {name: _version(name) for name in PACKAGES},
         "git_revision": _git("rev-parse", "HEAD"),

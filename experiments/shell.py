@@ -1,11 +1,12 @@
 """`vmmlab shell`: Mininet's command line with the overlay's commands beside Mininet's own.
 
 The data centre has two VMs of one tenant at the first NVE and one at the last, none of them sending
-by itself.  Everything that Mininet's CLI offers works: `vm1 ping vm2`, `nve1 ovs-ofctl dump-flows
-br-int`, `xterm`.
+by itself.  Everything that Mininet's CLI offers works: `vm1 ping vm2`, `nve1 ip link`, `xterm`.
+Some commands are the overlay's own (`Capabilities.commands`).
 """
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.errors import RunError, UsageError
-from experiments.overlays import MoveRefused
-from experiments.overlays.nvo3.nva import NvaError
+from experiments.overlays import MoveRefused, OverlayError, ShellCommand, ShellTable
 from experiments.run.lab import Lab
 from experiments.run.run import FAILURES
 from experiments.scenario.errors import complaints
@@ -25,7 +25,7 @@ from topologies.emulation.nodes import CommandLine
 
 TENANT_VNI = 5000
 PATIENCE_S = 1.0
-"""For an NVA that does not answer, while somebody waits at the prompt."""
+"""For a control plane that does not answer, while somebody waits at the prompt."""
 
 
 def default_scenario(kind: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def open_shell(scenario: Scenario, console: Console) -> None:
         with console.status("starting") as status, Lab(scenario, progress=status.update) as lab:
             for hypervisor in lab.orchestrator.hypervisors.values():
                 for nve in lab.data_centre.nves.values():
-                    hypervisor.lay_cable(nve.bridge)
+                    hypervisor.lay_cable(nve.edge)
             lab.data_centre.refresh_mininet_links()
             status.stop()
             Shell(lab, console)
@@ -60,13 +60,9 @@ def open_shell(scenario: Scenario, console: Console) -> None:
 
 
 class Shell(CommandLine):  # type: ignore[misc]
-    """Mininet's CLI and: move, where, mapping, flows, counters, trace, refused, northbound."""
+    """Mininet's CLI and: move, where, trace, refused, and the commands of the overlay."""
 
     prompt = "vmmlab> "
-    intro = (
-        "Mininet's commands work here, and: move, where, mapping, flows, counters, trace, "
-        "refused, northbound.\n`help move` explains one; `exit` ends the data centre."
-    )
 
     def __init__(self, lab: Lab, console: Console) -> None:
         self._data_centre = lab.data_centre
@@ -77,13 +73,23 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._console = console
         self._moves = 0
         self._seen = 0
+        own = ["move", "where", "trace"]
+        if self._overlay.can.refused:
+            own.append("refused")
+        for name, command in self._overlay.can.commands.items():
+            setattr(self, f"do_{name}", _answered(self._show, command))
+            own.append(name)
+        self.intro = (
+            f"Mininet's commands work here, and: {', '.join(own)}.\n"
+            "`help move` explains one; `exit` ends the data centre."
+        )
         super().__init__(lab.data_centre.net)
 
     def onecmd(self, line: str) -> bool:
         """A mistake ends in a sentence, not in the end of the data centre."""
         try:
             return bool(super().onecmd(line))
-        except (UsageError, NvaError) as error:
+        except (UsageError, OverlayError) as error:
             self._say(str(error))
         except Exception as error:  # Mininet's own commands raise all sorts for a wrong word
             self._say(f"that did not work: {type(error).__name__}: {error}")
@@ -125,7 +131,7 @@ class Shell(CommandLine):  # type: ignore[misc]
         try:
             self._orchestrator.move(number, move).result()
             self._say(f"{move.vm} is at {move.to}; `trace` shows what happened")
-        except (NvaError, OSError, RuntimeError, MoveRefused) as error:
+        except (OverlayError, OSError, RuntimeError, MoveRefused) as error:
             self._say(f"the move failed: {error}")
 
     def do_where(self, _line: str) -> None:
@@ -133,38 +139,12 @@ class Shell(CommandLine):  # type: ignore[misc]
         for vm, nve in self._orchestrator.where.items():
             self._say(f"{vm}  {nve}")
 
-    def do_mapping(self, _line: str) -> None:
-        """mapping: the NVA's directory."""
-        table = _table("VM", "VNI", "MAC", "IP addresses", "NVE", "VTEP", "sequence")
-        for row in self._overlay.nva.get("mapping"):
-            addresses = " ".join(row["addresses"])
-            cells = (row["vm"], row["vni"], row["mac"], addresses, row["nve"], row["vtep"])
-            table.add_row(*map(str, cells), str(row["sequence"]))
-        self._console.print(table)
-
-    def do_flows(self, line: str) -> None:
-        """flows NVE: the rules the NVA wants there, named and in pipeline order."""
-        table = _table("table", "priority", "match", "actions", "why")
-        for row in self._ask(line, "rules"):
-            match = " ".join(f"{name}={value}" for name, value in row["match"].items())
-            cells = (row["table"], row["priority"], match, ", ".join(row["actions"]))
-            table.add_row(*map(str, cells), row["purpose"])
-        self._console.print(table)
-
-    def do_counters(self, line: str) -> None:
-        """counters NVE: packets by rule, as the switch counts them; only rules with packets."""
-        if line.strip() in self._data_centre.nves:
-            self._data_centre.nves[line.strip()].bridge.follow_rules_now()  # so that all is counted
-        table = _table("table", "why", "about", "packets", "bytes")
-        for row in self._ask(line, "counters"):
-            if row["packets"]:
-                cells = (row["table"], row["purpose"], row["about"] or "", row["packets"])
-                table.add_row(*map(str, cells), str(row["bytes"]))
-        self._console.print(table)
-
     def do_trace(self, _line: str) -> None:
         """trace: what happened since the last `trace`."""
-        events = sorted([*self._overlay.events(), *self._log.after()], key=lambda event: event.t_ns)
+        told = self._overlay.can.events
+        events = sorted(
+            [*(told() if told else ()), *self._log.after()], key=lambda event: event.t_ns
+        )
         for event in events[self._seen :]:
             since_s = (event.t_ns - events[0].t_ns) / 1e9
             details = " ".join(f"{key}={value}" for key, value in event.details.items())
@@ -174,34 +154,38 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._seen = len(events)
 
     def do_refused(self, _line: str) -> None:
-        """refused: what NVEs dropped and the NVA refused: forged, unknown, too much; and whose."""
-        table = _table("NVE", "port", "VM", "tunnel from", "what", "counted by", "packets")
-        for row in self._overlay.refused():
-            cells = (row["nve"], row["port"], row["vm"], row["tunnel_source"], row["what"])
-            words = ["" if cell is None else str(cell) for cell in cells]
-            table.add_row(*words, row["counted_by"], str(row["packets"]))
+        """refused: what was dropped or refused: forged, unknown, too much; and whose it was."""
+        refused = self._overlay.can.refused
+        if refused is None:
+            self._say("this overlay does not count what it refuses")
+            return
+        keys = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
+        headings = ("NVE", "port", "VM", "tunnel from", "what", "counted by", "packets")
+        self._show(ShellTable(headings, [[row[key] for key in keys] for row in refused()]))
+
+    def _show(self, answer: ShellTable | str) -> None:
+        if isinstance(answer, str):
+            self._say(answer)
+            return
+        table = Table(box=None, pad_edge=False)
+        for heading in answer.headings:
+            table.add_column(heading, overflow="fold", no_wrap=heading in answer.whole)
+        for row in answer.rows:
+            table.add_row(*("" if cell is None else str(cell) for cell in row))
         self._console.print(table)
-
-    def do_northbound(self, _line: str) -> None:
-        """northbound: how to ask the NVA with curl from another terminal."""
-        directory = self._overlay.nva.socket.parent
-        self._say(
-            f'curl --unix-socket {self._overlay.nva.socket} -H "Authorization: Bearer '
-            f'$(cat {directory}/token)" http://nva/v1/mapping'
-        )
-
-    def _ask(self, nve: str, what: str) -> Any:
-        if nve not in self._data_centre.nves:
-            raise UsageError(f"no NVE {nve!r}; there are {', '.join(self._data_centre.nves)}")
-        return self._overlay.nva.get(f"nves/{nve}/{what}")
 
     def _say(self, sentence: str) -> None:
         """Plainly: what a user has typed may look like rich's markup."""
         self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("table", "why"))
-    return table
+def _answered(
+    show: Callable[[ShellTable | str], None], command: ShellCommand
+) -> Callable[[str], None]:
+    """A command of the overlay as Mininet's command line wants it; its text is what `help` says."""
+
+    def do(line: str) -> None:
+        show(command.answer(line))
+
+    do.__doc__ = command.says
+    return do

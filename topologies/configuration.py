@@ -16,9 +16,10 @@ from topologies.addressing import neighbours
 from topologies.mtu import tenant_mtu
 from topologies.spec import USUAL_MTU, Fabric, Port
 
-NVA, CONTROL_SWITCH, WIRE = RESERVED = ("nva", "ctl", "wire")
+CONTROL_SWITCH, WIRE = RESERVED = ("ctl", "wire")
 CONTROL_NETWORK = IPv4Network("198.18.0.0/16")
-"""From the range for benchmarks (RFC 2544): the NVA is .0.1, the n-th NVE .1.n."""
+"""From the range for benchmarks (RFC 2544): the control node is .0.1, the n-th NVE .1.n.
+"""
 TENANT_PREFIX_LENGTH = {4: 16, 6: 64}
 SWITCH_DEVICE = "br0"
 """The bridge device that makes a namespace a switch."""
@@ -26,7 +27,7 @@ NIC = "eth0"
 KEEPER = ("keep-up", "keep-up-end")
 """A cable from the VM's NIC to nowhere."""
 
-NodeRole: TypeAlias = Literal["vm", "nve", "switch", "router", "nva", "wire"]
+NodeRole: TypeAlias = Literal["vm", "nve", "switch", "router", "control", "wire"]
 
 # No namespace learns or announces anything by itself: no router solicitations, no
 # autoconfiguration, no duplicate address detection, which would cost every address a second.
@@ -56,10 +57,13 @@ class Configuration:
     vms: tuple[VmSpec, ...]
     vtep_device: str | None
     """The interface that holds an NVE's underlay addresses, if not the underlay interface."""
+    control_node: str | None = None
+    """The node that is joined to all NVEs by a control network; None: there is none."""
 
     def check(self) -> None:
         """Raises ValueError if fabric and VMs do not fit together."""
-        nodes = [NVA, CONTROL_SWITCH, WIRE, *(node.name for node in self.fabric.nodes)]
+        reserved = [*RESERVED, *([self.control_node] if self.control_node else [])]
+        nodes = [*reserved, *(node.name for node in self.fabric.nodes)]
         for vm in self.vms:
             if not NAME.fullmatch(vm.name):
                 raise ValueError(f"VM {vm.name!r}: a name is a letter and up to six of a-z0-9")
@@ -75,21 +79,23 @@ class Configuration:
             if not NAME.fullmatch(node.name) or nodes.count(node.name) > 1:
                 raise ValueError(
                     f"underlay node {node.name!r}: a name is a letter and up to six of a-z0-9, "
-                    f"and not one of {NVA}, {CONTROL_SWITCH}, {WIRE}"
+                    f"and not one of {', '.join(reserved)}"
                 )
 
     @cached_property
     def roles(self) -> Mapping[str, NodeRole]:
         """Every node there is."""
         roles: dict[str, NodeRole] = {node.name: node.kind for node in self.fabric.nodes}
-        roles |= {NVA: "nva", CONTROL_SWITCH: "switch", WIRE: "wire"}
+        roles |= {WIRE: "wire"}
+        if self.control_node:
+            roles |= {self.control_node: "control", CONTROL_SWITCH: "switch"}
         roles |= {vm.name: "vm" for vm in self.vms}
         return roles
 
     @cached_property
     def controlled(self) -> tuple[str, ...]:
         """Who is on the control network."""
-        return (NVA, *self.fabric.nves)
+        return (self.control_node, *self.fabric.nves) if self.control_node else ()
 
     def mtu(self, vm: VmSpec) -> int:
         """Of a VM's NIC: its own, or what the underlay carries everywhere."""
@@ -97,7 +103,7 @@ class Configuration:
 
     def control_address(self, name: str) -> IPv4Address:
         place = self.controlled.index(name)
-        return CONTROL_NETWORK[1] if name == NVA else CONTROL_NETWORK[256 + place]
+        return CONTROL_NETWORK[256 + place if place else 1]
 
     def control_mac(self, name: str, *, switch_side: bool = False) -> Mac:
         place = self.controlled.index(name)
@@ -188,7 +194,7 @@ class Configuration:
     def _control(self, name: str) -> Sequence[str]:
         device = f"to-{CONTROL_SWITCH}"
         address = self.control_address(name)
-        peers = self.fabric.nves if name == NVA else (NVA,)
+        peers = self.controlled[1:] if name == self.control_node else self.controlled[:1]
         return [
             f"addr add {address}/{CONTROL_NETWORK.prefixlen} dev {device}",
             *(

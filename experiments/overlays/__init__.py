@@ -1,14 +1,76 @@
-"""What an overlay is to an experiment: the few things that one can ask of any of them.
+"""The overlays there are, and what an overlay has to offer.
 
-The orchestrator, the probes and the clock do not know which overlay carries the traffic.  Each
-overlay is one file here, with a class that offers this interface; `nvo3` is the draft's.
+An overlay is one file of this folder (or one package), found by looking: `flood_and_learn.py` is
+`kind: flood-and-learn` in a scenario's `overlay`.  Names that begin with an underscore are no
+overlays.  The file has
+
+    SAYS                          a sentence, for `vmmlab list`
+    Settings                      an `OverlaySettings`: its own keys in a scenario's `overlay`
+    edges(settings, datapath)     what its NVEs are: an `EdgeFactory`; `datapath` is the scenario's
+    build(ground, settings)       an `Overlay` on a data centre that is up
+
+and may have
+
+    CONTROL_NODE                  the name of a node for its control plane, which a control network
+                                  joins to all NVEs
+    PROGRAMS                      what has to be installed besides what every run needs
+    FAULTS                        what of it can be made to fail: `FaultKind` by name
+    lacking(settings)             what else this machine lacks, in sentences with the remedy
+
+A scenario is validated with this file: what is slow to import is imported by `edges` and `build`.
+
+Orchestrator, probes and clock do not know which overlay carries the traffic.  What only some
+overlays can do is in `Capabilities`, which others ask by name.
 """
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict
 
 from experiments.measure.trace import TraceEvent
-from nve.model import VmSpec
+from nve.edge import EdgeFactory
+from nve.model import Bounds, TenantSystem, VmSpec
+
+if TYPE_CHECKING:
+    from nve.hypervisor.reorder_buffer import ReorderBuffer
+    from topologies.emulation.data_centre import DataCentre
+
+DEFAULT = "nvo3"
+"""The kind of overlay of a scenario that names none: the draft's."""
+
+
+class OverlaySettings(BaseModel):
+    """The keys of an overlay in a scenario, beside `kind`: none, unless it adds some."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TraceWriter(Protocol):
+    """The trace of the run (`experiments.measure.event_log`), for who adds to it."""
+
+    def append(self, event: TraceEvent) -> None:
+        """What happened at the time that the event says."""
+
+    def note(self, source: str, name: str, subject: str = "", /, **details: object) -> None:
+        """What has happened just now."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What an overlay stands on."""
+
+    data_centre: "DataCentre"
+    log: TraceWriter
+    """For what the overlay has to say while it happens."""
+    reorder_buffer: "Callable[[TenantSystem, str], ReorderBuffer | None]"
+    """reorder_buffer(VM, NVE): what keeps the order of what comes for a VM at an NVE, if it has
+    any there.  Answers from `start` on."""
+    progress: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -26,15 +88,84 @@ class OverlayMove:
     deadline_s: float
 
 
+class OverlayError(Exception):
+    """The overlay refused a request or did not answer; the message is its own."""
+
+
 class MoveRefused(Exception):
     """The overlay does not accept the move; the message is its own, and nothing has changed."""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Makes a part of an overlay fail, and ends that."""
+
+    fail: Callable[[], None]
+    end: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class FaultKind:
+    """What of an overlay can be made to fail: one entry of its `FAULTS`."""
+
+    says: str
+    felt: str
+    """What the VM's correspondents notice; the move is completed all the same."""
+
+
+@dataclass(frozen=True)
+class ShellTable:
+    """What a command has to show.  Columns of `whole` are never broken."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[Sequence[object]]
+    whole: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShellCommand:
+    """A command of `vmmlab shell`.  `answer` is given the rest of the line, and raises OverlayError
+    or UsageError."""
+
+    says: str
+    answer: Callable[[str], ShellTable | str]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an overlay can do besides moving VMs; None, or empty, where it cannot."""
+
+    hold: Bounds | None = None
+    """What may wait at the destination for a VM that is not there yet.  Where anything may, the
+    overlay redirects before the VM pauses."""
+    last_packets: Callable[[OverlayMove], list[str]] | None = None
+    """The VM stands still: waits for what it has sent to arrive, but not for long.  Returns the
+    NVEs that it may still be on the way to."""
+    differences: Callable[[], list[str]] | None = None
+    """Where an NVE holds something else than it should, a sentence each."""
+    refused: Callable[[], list[dict[str, Any]]] | None = None
+    """What was dropped or refused as forged, unknown or too much, and whose it was: rows with the
+    columns of refused.csv (results/README.md)."""
+    events: Callable[[], list[TraceEvent]] | None = None
+    """What the overlay itself has to say about what happened."""
+    facts: Callable[[], Mapping[str, Any]] | None = None
+    """For the manifest: versions of what it is made of."""
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    """By the names of its `FAULTS`."""
+    commands: Mapping[str, ShellCommand] = field(default_factory=dict)
+    """By name, for `vmmlab shell`."""
+
+
 class Overlay(Protocol):
-    """An overlay that stands on the data centre it was made with.
+    """An overlay that stands on the data centre it was built on.
 
     Where `patience_s` is given, a control plane that does not answer is asked again until then.
+    Every operation may raise OverlayError.
     """
+
+    @property
+    def can(self) -> Capabilities:
+        """What it can do besides; the same from `build` to `stop`."""
 
     def start(self) -> None:
         """Make the NVEs an overlay."""
@@ -48,17 +179,11 @@ class Overlay(Protocol):
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
         """Make the destination ready; the VM runs at the source and notices nothing.
 
-        Raises Refused.
+        Raises MoveRefused.
         """
 
     def redirect(self, move: OverlayMove, patience_s: float) -> None:
-        """The VM is about to stop at the source."""
-
-    def await_last_packets(self, move: OverlayMove) -> list[str]:
-        """The VM stands still: wait for what it has sent to arrive, but not for long.
-
-        Returns the NVEs that it may still be on the way to.
-        """
+        """The VM is about to stop at the source, or has stopped."""
 
     def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
         """The VM runs at the destination, and has announced itself there or not."""
@@ -75,18 +200,56 @@ class Overlay(Protocol):
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         """Give the move up: the VM runs at the source."""
 
-    def where(self) -> dict[str, str]:
-        """The NVE of each VM, as the overlay believes."""
-
-    def differences(self) -> list[str]:
-        """Where an NVE holds something else than it should, a sentence each."""
-
-    def events(self) -> list[TraceEvent]:
-        """What the overlay itself has to say about what happened."""
-
-    def refused(self) -> list[dict[str, Any]]:
-        """What was dropped or refused as forged, unknown or too much, and whose it was: rows with
-        the columns of refused.csv (results/README.md)."""
+    def where(self) -> Mapping[str, str]:
+        """The NVE of each VM, as the overlay believes.  A VM that it has no belief about is left
+        out."""
 
     def stop(self) -> None:
         """End what `start` started."""
+
+
+# -- the catalogue ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OverlayKind:
+    """An entry of the catalogue: what an overlay's file has."""
+
+    kind: str
+    says: str
+    settings: type[OverlaySettings]
+    edges: Callable[[Any, str], EdgeFactory]
+    build: Callable[[Ground, Any], Overlay]
+    control_node: str | None
+    programs: tuple[str, ...]
+    faults: Mapping[str, FaultKind]
+    lacking: Callable[[Any], list[str]]
+
+
+def names() -> tuple[str, ...]:
+    """The kinds of overlay, in alphabetical order."""
+    modules = (entry.name for entry in pkgutil.iter_modules(__path__))
+    return tuple(sorted(name.replace("_", "-") for name in modules if not name.startswith("_")))
+
+
+def get(kind: str) -> OverlayKind:
+    """The overlay of that kind.  Raises ValueError if there is none."""
+    if kind not in names():
+        raise ValueError(f"there is no overlay {kind!r}; there are {', '.join(names())}")
+    return _read(kind)
+
+
+@cache
+def _read(kind: str) -> OverlayKind:
+    module = importlib.import_module(f"{__name__}.{kind.replace('-', '_')}")
+    return OverlayKind(
+        kind,
+        module.SAYS,
+        module.Settings,
+        module.edges,
+        module.build,
+        getattr(module, "CONTROL_NODE", None),
+        getattr(module, "PROGRAMS", ()),
+        getattr(module, "FAULTS", {}),
+        getattr(module, "lacking", lambda _settings: []),
+    )

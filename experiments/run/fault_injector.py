@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from experiments.measure.event_log import EventLog
-from experiments.overlays import OverlayMove
-from experiments.overlays.nvo3.nva import NvaProcess
+from experiments.overlays import Fault, OverlayMove
 from experiments.scenario.failures import (
     OF_ONE_NVE,
     OF_ONE_NVE_OR_ALL,
@@ -19,7 +18,7 @@ from experiments.scenario.failures import (
     FailureKind,
     Moment,
 )
-from topologies.configuration import CONTROL_SWITCH, NVA
+from topologies.configuration import CONTROL_SWITCH
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.links import Cable
 
@@ -35,13 +34,14 @@ class FaultInjector:
     def __init__(
         self,
         data_centre: DataCentre,
-        nva: NvaProcess,
+        faults: Mapping[str, Fault],
         failures: Sequence[Failure],
         log: EventLog,
     ) -> None:
+        """`faults` are the overlay's own."""
         self.problems: list[str] = []
         self._data_centre = data_centre
-        self._nva = nva
+        self._faults = faults
         self._log = log
         self._happened = False
         self._awaited = dict(enumerate(failures, start=1))
@@ -100,12 +100,13 @@ class FaultInjector:
         with self._lock:
             if self._awaited.pop(number, None) is None:
                 return
-        parts = [NVA]
         if failure.kind in OF_ONE_NVE | OF_ONE_NVE_OR_ALL:
             parts = failure.concerned(list(self._data_centre.nves), source, destination)
+        else:
+            parts = [self._data_centre.control_node.name]
         details = {**of_move, "failure": number, "kind": failure.kind.value}
         subject = ", ".join(parts)
-        acts = [_ACTS[failure.kind](self, failure, number, part) for part in parts]
+        acts = [self._acts(failure, number, part) for part in parts]
         self._do_and_note("failure-injected", subject, details, [fail for fail, _ in acts])
         if failure.for_s is not None:
             ends = [end for _, end in acts]
@@ -127,22 +128,25 @@ class FaultInjector:
         self._happened = True
         self._log.note("runner", event, subject, **details)
 
+    def _acts(self, failure: Failure, number: int, part: str) -> Acts:
+        if failure.kind in _ACTS:
+            return _ACTS[failure.kind](self, failure, number, part)
+        fault = self._faults[failure.kind]
+        return fault.fail, fault.end
+
     # -- what each kind does ---------------------------------------------------------------------
 
     def _nve_dies(self, _failure: Failure, _number: int, nve: str) -> Acts:
         centre = self._data_centre
         return partial(centre.kill_nve, nve), partial(centre.revive_nve, nve)
 
-    def _nva_dies(self, _failure: Failure, _number: int, _nva: str) -> Acts:
-        return self._nva.kill, self._nva.restart
-
     def _control_loses(self, failure: Failure, number: int, nve: str) -> Acts:
         cable = self._data_centre.cabling.between(nve, CONTROL_SWITCH)
         return self._lossy(cable, number, failure.loss_pct or 100.0)
 
-    def _control_slows_down(self, failure: Failure, _number: int, _nva: str) -> Acts:
+    def _control_slows_down(self, failure: Failure, _number: int, control_node: str) -> Acts:
         cabling = self._data_centre.cabling
-        cable = cabling.between(NVA, CONTROL_SWITCH)
+        cable = cabling.between(control_node, CONTROL_SWITCH)
         assert failure.delay_ms is not None
         slow = partial(cabling.slow_down, cable, failure.delay_ms)
         return slow, partial(cabling.slow_down, cable, 0.0)
@@ -160,7 +164,6 @@ class FaultInjector:
 
 _ACTS: dict[FailureKind, Callable[[FaultInjector, Failure, int, str], Acts]] = {
     FailureKind.NVE_DIES: FaultInjector._nve_dies,
-    FailureKind.NVA_DIES: FaultInjector._nva_dies,
     FailureKind.CONTROL_CUT: FaultInjector._control_loses,
     FailureKind.CONTROL_LOSSY: FaultInjector._control_loses,
     FailureKind.CONTROL_SLOW: FaultInjector._control_slows_down,

@@ -11,13 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from experiments import overlays
 from experiments.measure.event_log import EventLog
-from experiments.overlays.nvo3.overlay import Nvo3
+from experiments.overlays import Ground, Overlay
 from experiments.run.orchestrator import Orchestrator
 from experiments.scenario.schema import Scenario
-from nve.hypervisor.agent import Agent
+from nve.hypervisor.reorder_buffer import ReorderBuffer
+from nve.model import TenantSystem
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.session import Session
 
@@ -31,14 +33,12 @@ class Lab:
     def __init__(
         self,
         scenario: Scenario,
-        framework: str = "os-ken",
         progress: Progress = lambda _: None,
     ) -> None:
         self.scenario = scenario
         self.log = EventLog()
         self.bring_up_s = 0.0
         """How long the data centre alone took to build."""
-        self._framework = framework
         self._progress = progress
         self._stack = ExitStack()
 
@@ -54,40 +54,47 @@ class Lab:
         scenario = self.scenario
         self.session = stack.enter_context(Session.create(scenario.name))
         began_s = time.monotonic()
+        settings = scenario.overlay.settings
+        kind = overlays.get(scenario.overlay.kind)
+        self._edges = kind.edges(settings, scenario.datapath)
         self.data_centre = DataCentre(
             scenario.topology.fabric(),
             scenario.vms(),
-            scenario.control,
+            self._edges,
             self.session,
-            scenario.datapath,
+            kind.control_node,
+            scenario.control,
             scenario.link_emulator,
             scenario.seed,
         )
         stack.callback(self.data_centre.stop)
         self.data_centre.start(self._progress)
         self.bring_up_s = time.monotonic() - began_s
-        self.overlay = Nvo3(self.data_centre, scenario.overlay, self._framework)
-        stack.callback(self.overlay.stop)
-        self._progress(f"starting the NVA ({self._framework})")
-        self.overlay.start()
-        hold = scenario.overlay.hold
+        ground = Ground(self.data_centre, self.log, self._reorder_buffer, self._progress)
+        self.overlay: Overlay = kind.build(ground, settings)
         self.orchestrator = Orchestrator(
-            self.data_centre,
-            self.overlay,
-            self.log,
-            bounds=scenario.overlay.bounds,
-            hold=hold,
-            await_last_packets=scenario.overlay.end_marker and scenario.overlay.await_last_packets,
-            diskless=scenario.diskless,
+            self.data_centre, self.overlay, self.log, scenario.diskless
         )
         stack.callback(self.orchestrator.close)
-        if scenario.overlay.end_marker:
-            for nve in self.data_centre.nves.values():
-                agent = Agent(nve.bridge, self.orchestrator.reorder_buffer)
-                stack.callback(agent.stop)
-                agent.start()
+        stack.callback(self.overlay.stop)
+        self.overlay.start()
         self._progress("starting VMs")
         self.orchestrator.start_vms(scenario.moves)
+
+    def _reorder_buffer(self, system: TenantSystem, nve: str) -> ReorderBuffer | None:
+        return self.orchestrator.reorder_buffer(system, nve)
+
+    def facts(self) -> dict[str, Any]:
+        """What it is made of, for the manifest."""
+        facts = self.overlay.can.facts
+        return {
+            "overlay": self.scenario.overlay.kind,
+            **self._edges.facts,
+            "link_emulator": self.data_centre.link_emulator,
+            "tenant_mtu": self.data_centre.tenant_mtu,
+            "bring_up_s": round(self.bring_up_s, 3),
+            **(facts() if facts else {}),
+        }
 
     def __exit__(
         self,

@@ -40,7 +40,7 @@ from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.realtime import realtime_priority
 from nve.hypervisor.reorder_buffer import ReorderBuffer
-from nve.model import Bounds, TenantSystem
+from nve.model import TenantSystem
 from nve.pipeline.rules import FIRST_VM_PORT
 from nve.wire.announcement import NOTHING
 from topologies.emulation.data_centre import DataCentre
@@ -72,16 +72,11 @@ class Orchestrator:
         data_centre: DataCentre,
         overlay: Overlay,
         log: EventLog,
-        *,
-        bounds: Bounds,
-        hold: bool,
-        await_last_packets: bool,
         diskless: Collection[str] = (),
     ) -> None:
         self._data_centre = data_centre
         self._overlay = overlay
-        self._hold = hold
-        self._await_last_packets = await_last_packets
+        self._hold = overlay.can.hold is not None
         self._diskless = diskless
         self._log = log
         self.where: dict[str, str] = {}
@@ -98,7 +93,7 @@ class Orchestrator:
                 vm.cgroup,
                 FIRST_VM_PORT + index,
                 self._note,
-                bounds,
+                overlay.can.hold,
             )
             for index, (name, vm) in enumerate(data_centre.vms.items())
         }
@@ -116,12 +111,12 @@ class Orchestrator:
     def start_vms(self, moves: Sequence[MoveSpec]) -> None:
         """Every VM starts where the scenario says, wired to every NVE it is going to visit."""
         for move in moves:
-            self._hypervisors[move.vm].lay_cable(self._data_centre.nves[move.to].bridge)
+            self._hypervisors[move.vm].lay_cable(self._data_centre.nves[move.to].edge)
             if move.announcement.lost:
                 self._hypervisors[move.vm].expect_to_lose_announcements()
         for name, vm in self._data_centre.vms.items():
             hypervisor = self._hypervisors[name]
-            hypervisor.associate(self._data_centre.nves[vm.spec.nve].bridge)
+            hypervisor.associate(self._data_centre.nves[vm.spec.nve].edge)
             self._overlay.associate(vm.spec, vm.spec.nve, hypervisor.port)
             self.where[name] = vm.spec.nve
 
@@ -181,13 +176,13 @@ class Orchestrator:
         """Everything until the VM has arrived."""
         hypervisor = self._hypervisors[move.vm]
         source, destination = relocation.source, relocation.destination
-        place = self._data_centre.nves[destination].bridge
+        place = self._data_centre.nves[destination].edge
         undo: list[Callable[[], None]] = []
         with ExitStack() as while_it_stands_still:
             try:
                 self.reached(Moment.REQUESTED, relocation)
                 self._require_server(destination)
-                hypervisor.pre_associate(place, move.announcement, hold=self._hold)
+                hypervisor.pre_associate(place, move.announcement)
                 undo.append(partial(hypervisor.de_associate, destination))
                 self._require_server(source)
                 undo.append(partial(self._overlay.roll_back, relocation, self.patience_s))
@@ -202,8 +197,8 @@ class Orchestrator:
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)
-                if self._await_last_packets:
-                    self._let_last_packets_pass(relocation)
+                if self._overlay.can.last_packets:
+                    self._let_last_packets_pass(relocation, self._overlay.can.last_packets)
                 if move.vm in self._diskless:
                     hypervisor.lose_ipv4_address()
                 if not self._hold:
@@ -229,23 +224,20 @@ class Orchestrator:
     def _redirect(self, relocation: OverlayMove, patience_s: float) -> None:
         for nve in (relocation.destination, relocation.source):
             self._require_server(nve)
-        switch = self._data_centre.nves[relocation.source].bridge
-        # What the switch has forwarded and not yet counted, it would count as in flight.
-        switch.follow_rules_now()
         self._overlay.redirect(relocation, patience_s)
-        # What a flow that was left brings to a VM that has gone is lost.
-        switch.follow_rules_now(thoroughly=True)
         self.reached(Moment.REDIRECTED, relocation)
 
-    def _let_last_packets_pass(self, relocation: OverlayMove) -> None:
+    def _let_last_packets_pass(
+        self, relocation: OverlayMove, await_last_packets: Callable[[OverlayMove], list[str]]
+    ) -> None:
         """Those that the VM has sent at the source; what it sends at the destination may have a
         shorter way.  That costs order at most, so the VM does not wait for it for long."""
-        missing = self._overlay.await_last_packets(relocation)
+        missing = await_last_packets(relocation)
         if missing:
             self._record("last-packets-not-awaited", relocation, nves=missing)
 
     def _require_server(self, nve: str) -> None:
-        if not self._data_centre.nves[nve].bridge.alive:
+        if not self._data_centre.nves[nve].edge.alive:
             raise ServerGone(f"the server of {nve} does not answer")
 
     def _undo(self, relocation: OverlayMove, steps: list[Callable[[], None]]) -> bool:

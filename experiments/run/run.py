@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from experiments import machine
+from experiments import machine, overlays
 from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
 from experiments.measure import totals
 from experiments.measure.metrics import table
 from experiments.measure.results import RunRecorder
 from experiments.measure.trace import TraceEvent
-from experiments.overlays.nvo3.nva import PYTHONS, NvaError
-from experiments.overlays.nvo3.overlay import Nvo3
+from experiments.overlays import Overlay, OverlayError
 from experiments.probes.fleet import ProbeError
 from experiments.run.capture import Captures
 from experiments.run.fault_injector import FaultInjector
@@ -37,14 +36,14 @@ from experiments.workloads import WorkloadError
 from nve.hypervisor import freezer
 from nve.linux.wait import wait_until
 
-NEEDED = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl", "mnexec", "ip", "tc", "ethtool", "iperf3")
+NEEDED = ("mnexec", "ip", "tc", "ethtool", "iperf3")
+"""Programs, beside those of the overlay."""
 CLOCK_STEP_LIMIT_MS = 1.0
 ON_THE_WAY_S = 0.3
-"""For what an NVE and the NVA tell each other, beside the delay of the control network."""
+"""For what an NVE and its control plane tell each other, beside the delay between them."""
 TABLES_TIMEOUT_S = 15.0
-"""For what was under way to arrive, and for NVEs that lost the NVA to come back to it."""
-RYU_TARGET = "test-ryu"
-FAILURES = (NvaError, ProbeError, WorkloadError, OSError, RuntimeError)
+"""For what was under way to arrive, and for NVEs that lost their control plane to come back."""
+FAILURES = (OverlayError, ProbeError, WorkloadError, OSError, RuntimeError)
 """What the parts of a run raise when they cannot go on; a TimeoutError is an OSError."""
 
 
@@ -52,7 +51,6 @@ FAILURES = (NvaError, ProbeError, WorkloadError, OSError, RuntimeError)
 class Options:
     """What the command line says beyond the scenario."""
 
-    framework: str = "os-ken"
     pcap: bool = False
 
 
@@ -76,21 +74,19 @@ def require_root() -> None:
         )
 
 
-def require_machine(options: Options) -> None:
-    """Raises UsageError with the remedy when this machine or user cannot run an experiment."""
+def require_machine(*scenarios: Scenario) -> None:
+    """Raises UsageError with the remedy when this machine or user cannot run one of them."""
     require_root()
-    missing = [tool for tool in NEEDED if shutil.which(tool) is None]
-    if missing:
-        raise UsageError(
-            f"not installed: {', '.join(missing)}; `make setup` installs what is needed "
-            "(`vmmlab doctor` says which package has what)"
-        )
-    if options.framework not in PYTHONS:
-        raise UsageError(f"there is no framework {options.framework!r}; {' or '.join(PYTHONS)}")
-    if not PYTHONS[options.framework].exists():
-        raise UsageError(
-            f"{options.framework} is not installed; `make {RYU_TARGET}` prepares it in .venv-ryu"
-        )
+    for scenario in scenarios:
+        kind = overlays.get(scenario.overlay.kind)
+        programs = (*NEEDED, *kind.programs)
+        if missing := [program for program in programs if shutil.which(program) is None]:
+            raise UsageError(
+                f"not installed: {', '.join(missing)}; `make setup` installs what is needed "
+                "(`vmmlab doctor` says which package has what)"
+            )
+        for complaint in kind.lacking(scenario.overlay.settings):
+            raise UsageError(complaint)
 
 
 def default_place(name: str) -> Path:
@@ -129,17 +125,12 @@ class Run:
 
     def carry_out(self) -> RunOutcome:
         load_before, clock = machine.load(), Clock()
-        with Lab(self._scenario, self._options.framework, self._progress) as lab:
+        with Lab(self._scenario, self._progress) as lab:
             measured = self._experiment(lab)
-            facts = {
-                "datapath": lab.data_centre.datapath,
-                "link_emulator": lab.data_centre.link_emulator,
-                "framework": lab.overlay.nva.framework(),
-                "tenant_mtu": lab.data_centre.tenant_mtu,
-                "bring_up_s": round(lab.bring_up_s, 3),
-            }
-            self._recorder.refused(lab.overlay.refused())
-            for event in lab.overlay.events():
+            facts, can = lab.facts(), lab.overlay.can
+            if can.refused:
+                self._recorder.refused(can.refused())
+            for event in can.events() if can.events else ():
                 lab.log.append(event)
         events = lab.log.after()
         stepped_ms = clock.stepped_ms()
@@ -185,12 +176,15 @@ class Run:
             traffic = RunTraffic(lab.data_centre, self._scenario, lab.session.directory, lab.log)
             stack.callback(traffic.stop)
             fault_injector = FaultInjector(
-                lab.data_centre, lab.overlay.nva, self._scenario.failures, lab.log
+                lab.data_centre, lab.overlay.can.faults, self._scenario.failures, lab.log
             )
             stack.callback(fault_injector.stop)
             lab.orchestrator.reached = fault_injector.reached
             tables = TableChecks(
-                lab.overlay.differences, self._on_the_way_s(), fault_injector.happened, lab.log
+                lab.overlay.can.differences,
+                self._on_the_way_s(),
+                fault_injector.happened,
+                lab.log,
             )
             stack.callback(tables.stop)
             schedule = Schedule(
@@ -198,8 +192,6 @@ class Run:
             )
             self._progress("waiting until all VMs reach each other")
             traffic.await_reachable()
-            for nve in lab.data_centre.nves.values():
-                nve.bridge.enlarge_buffers()
             if self._options.pcap:
                 captures = Captures(lab.data_centre, self._recorder.directory / "pcap")
                 stack.callback(captures.stop)
@@ -260,14 +252,16 @@ class Run:
                 self._outcome.problems.append(f"{vm} is at {nve}, but plugged into {places}")
             if freezer.is_frozen(lab.data_centre.vms[vm].cgroup):
                 self._outcome.problems.append(f"{vm} stands still")
-            if believed.get(vm) != nve:
+            if believed.get(vm, nve) != nve:
                 self._outcome.problems.append(
-                    f"{vm} is at {nve}, but the overlay believes {believed.get(vm)}"
+                    f"{vm} is at {nve}, but the overlay believes {believed[vm]}"
                 )
 
-    def _check_tables(self, overlay: Nvo3) -> None:
+    def _check_tables(self, overlay: Overlay) -> None:
         """Every NVE has to hold what follows from where the VMs are, and nothing else."""
+        if not (differences := overlay.can.differences):
+            return
         try:
-            wait_until(lambda: "; ".join(overlay.differences()) or None, TABLES_TIMEOUT_S)
+            wait_until(lambda: "; ".join(differences()) or None, TABLES_TIMEOUT_S)
         except TimeoutError as error:
             self._outcome.problems.append(str(error))

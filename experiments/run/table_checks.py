@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from experiments.measure.event_log import EventLog
-from experiments.overlays.nvo3.nva import NvaError
+from experiments.overlays import OverlayError
 
 LEAD_S = 0.1
 """So long before a move is due nothing is read any more."""
 AGAIN_S = 0.02
 PATIENCE_S = 15.0
-"""For NVEs or an NVA that do not answer, while no VM is moved."""
+"""For NVEs or a control plane that do not answer, while no VM is moved."""
 NICENESS = 10
 
-Differences = Callable[[], list[str]]
+Differences = Callable[[], list[str]] | None
+"""None: this overlay cannot tell."""
 
 
 class TableChecks:
@@ -41,7 +42,7 @@ class TableChecks:
         """`settled_s`: what is on its way to an NVE or from it has arrived by then."""
         self.problems: list[str] = []
         self.compared = self.completed = 0
-        self._differences = differences
+        self._differences: Callable[[], list[str]] = differences or list
         self._settled_s = settled_s
         self._excused = excused
         self._log = log
@@ -49,7 +50,7 @@ class TableChecks:
         self._requests = self._under_way = 0
         self._waiting: dict[str, int] = {}
         """The moves that have not had their turn, one for each VM."""
-        self._ends = self._stopped = False
+        self._ends, self._stopped = False, differences is None
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True)
 
@@ -119,7 +120,7 @@ class TableChecks:
             began_s = time.monotonic()
             try:
                 found = self._differences()
-            except (NvaError, RuntimeError):  # something is dead at the moment
+            except (OverlayError, RuntimeError):  # something is dead at the moment
                 last = None
             else:
                 if self._requests != requests:

@@ -71,6 +71,7 @@ def variants(
 def as_mapping(scenario: Scenario) -> dict[str, Any]:
     """The resolved scenario in plain values: as YAML, a file that reproduces it."""
     content = scenario.model_dump(mode="json", by_alias=True)
-    topology = content["topology"]
+    topology, overlay = content["topology"], content["overlay"]
     content["topology"] = {"kind": topology["kind"], **topology["parameters"]}
+    content["overlay"] = {"kind": overlay["kind"], **overlay["settings"]}
     return content

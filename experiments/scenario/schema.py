@@ -2,11 +2,12 @@
 
     key                          its fields and their limits
     topology                     topologies.<kind>, topologies.spec (UnderlayParameters)
+    overlay                      experiments.overlays.<kind> (Settings)
     control, and every link      topologies.spec (LinkSpec)
     traffic                      experiments.scenario.traffic, experiments.workloads.<kind>
     moves                        experiments.scenario.moves, experiments.scenario.series
     failures                     experiments.scenario.failures
-    tenants, overlay, the rest   here
+    tenants, the rest            here
 
 A part says itself what it may be alone, and `contradictions` beside it what does not fit the other
 parts.  Every mistake is a sentence that names the field and what would be right.
@@ -23,14 +24,14 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from controller.core.dissemination import strategy
+from experiments import overlays
+from experiments.overlays import OverlaySettings
 from experiments.scenario import failures, moves
 from experiments.scenario.failures import Failure
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
-from nve.model import Bounds, VmSpec, mac, vni
-from nve.pipeline.limits import Limits
+from nve.model import VmSpec, mac, vni
 from topologies import catalogue
 from topologies.configuration import RESERVED
 from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
@@ -51,51 +52,32 @@ class Tenant(Part):
 
 
 class OverlaySpec(Part):
-    """How the overlay behaves; the draft's open questions are switches here."""
+    """A kind out of `experiments/overlays/` and that overlay's own keys."""
 
-    kind: Literal["nvo3"] = "nvo3"
-    mapping_update: str = "push"
-    lifetime_s: int | None = Field(None, ge=1, le=3600)
-    in_flight: Literal["tunnel", "drop"] = "tunnel"
-    hold: bool = False
-    stop: Literal["idle", "timer"] = "idle"
-    idle_s: int = Field(2, ge=1, le=3600)
-    timer_s: int = Field(5, ge=1, le=3600)
-    hold_packets: int = Field(30_000, ge=1, le=1_000_000)
-    hold_bytes: int = Field(32 << 20, ge=2000, le=1 << 30)
-    hold_s: float = Field(60, gt=0, le=1200)
-    end_marker: bool = False
-    end_marker_s: float = Field(1, gt=0, le=60)
-    await_last_packets: bool = True
-    """With `end_marker`: the VM goes on only when what it has sent last has arrived."""
-    on_expiry: Literal["forget", "keep"] = "forget"
-    report_rate_pps: int = Field(Limits.report_rate_pps, ge=1, le=100_000)
-    report_burst: int = Field(Limits.report_burst, ge=1, le=100_000)
-    miss_rate_pps: int = Field(Limits.miss_rate_pps, ge=1, le=100_000)
-    miss_burst: int = Field(Limits.miss_burst, ge=1, le=100_000)
+    kind: str
+    settings: SerializeAsAny[OverlaySettings]
 
-    @property
-    def bounds(self) -> Bounds:
-        """What may wait for a VM that is not there yet, and for how long."""
-        markers_s = self.end_marker_s if self.end_marker else None
-        return Bounds(self.hold_packets, self.hold_bytes, self.hold_s, markers_s)
+    @model_validator(mode="before")
+    @classmethod
+    def _look_up(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            raise ValueError(f"say which: kind: {' | '.join(overlays.names())}")
+        settings = dict(given)
+        kind = str(settings.pop("kind", overlays.DEFAULT))
+        if kind not in overlays.names():
+            raise contradiction("overlay.kind", no_such("overlay", kind, overlays.names()))
+        found = overlays.get(kind)
+        for key in settings:
+            if key not in found.settings.model_fields:
+                raise contradiction(f"overlay.{key}", _no_such_key(str(key), found.kind))
+        return {"kind": found.kind, "settings": found.settings.model_validate(settings)}
 
-    @property
-    def limits(self) -> Limits:
-        """How much a VM may have its NVE tell the NVA."""
-        return Limits(self.report_rate_pps, self.report_burst, self.miss_rate_pps, self.miss_burst)
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> Self:
-        keeps_expired = self.on_expiry == "keep"
-        strategy(self.mapping_update, self.lifetime_s, keeps_expired=keeps_expired)
-        if self.hold and self.in_flight == "drop":
-            raise ValueError(
-                "hold: true holds what the source NVE tunnels on; use in_flight: tunnel"
-            )
-        if self.end_marker and not self.hold:
-            raise ValueError("end_marker: true says until when to hold; it needs hold: true")
-        return self
+def _no_such_key(key: str, kind: str) -> str:
+    have_it = [each for each in overlays.names() if key in overlays.get(each).settings.model_fields]
+    if have_it:
+        return f"{kind} has no such key, {' and '.join(have_it)} has; remove it"
+    return f"{kind} has no such key; check the spelling or remove it"
 
 
 class TopologySpec(Part):
@@ -164,10 +146,15 @@ class Scenario(Part):
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         for place, complaint in _contradictions(self):
-            raise PydanticCustomError(
-                "contradiction", "{place}: {complaint}", {"place": place, "complaint": complaint}
-            )
+            raise contradiction(place, complaint)
         return self
+
+
+def contradiction(place: str, complaint: str) -> PydanticCustomError:
+    """What is wrong at a place that is named in full."""
+    return PydanticCustomError(
+        "contradiction", "{place}: {complaint}", {"place": place, "complaint": complaint}
+    )
 
 
 def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
@@ -179,7 +166,8 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield f"topology.links.{nve}", no_such("NVE", nve, nves)
     if scenario.control.mtu != USUAL_MTU:
         yield "control.mtu", f"the control network has {USUAL_MTU}; leave it out"
-    taken = {*RESERVED, *(node.name for node in fabric.nodes)}
+    control_node = overlays.get(scenario.overlay.kind).control_node
+    taken = {*RESERVED, control_node, *(node.name for node in fabric.nodes)}
     where: dict[str, str] = {}
     network: dict[str, int] = {}
     for number, tenant in enumerate(scenario.tenants):

@@ -10,8 +10,8 @@
     de_associate    its old place is taken away                gates removed, plug shut
 
 Cables to the NVEs that a VM is going to visit are laid before an experiment begins, as servers are
-wired before VMs move: a new link in an NVE's namespace makes the userspace datapath of Open vSwitch
-read its routes again, and lose what it tunnels for some milliseconds.
+wired before VMs move: a new link in an NVE's namespace makes a userspace edge read its routes
+again, and lose what it tunnels for some milliseconds.
 
 Each step is recorded with the time at which it took effect.  What an emulation cannot do: the
 guest kernel's timers go on while its VM is paused.
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from nve.edge import Edge
 from nve.hypervisor import freezer
 from nve.hypervisor.announcer import Announcer
 from nve.hypervisor.drain_probe import DrainProbe
@@ -32,8 +33,6 @@ from nve.hypervisor.plug import NIC, Plug
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import run_in
 from nve.model import Bounds, VmSpec
-from nve.ovs.bridge import OvsInstance
-from nve.pipeline.rules import lane_port
 from nve.wire.announcement import Announcement
 
 Note = Callable[[int, str, str, dict[str, object]], None]
@@ -62,9 +61,9 @@ class _Place:
 
 
 class Hypervisor:
-    """One VM.  `port` is the number of its OpenFlow port, the same at every NVE.
+    """One VM.  `port` is the number of its port, the same at every NVE.
 
-    `bounds` limit what waits for it; with end markers it has a reorder buffer (see
+    `bounds` limit what waits for it, if anything may; with end markers it has a reorder buffer (see
     `nve.hypervisor.reorder_buffer`).
     """
 
@@ -75,7 +74,7 @@ class Hypervisor:
         cgroup: Path,
         port: int,
         note: Note,
-        bounds: Bounds,
+        bounds: Bounds | None,
     ) -> None:
         self.vm = vm
         self.port = port
@@ -87,35 +86,35 @@ class Hypervisor:
         self._active: str | None = None
         self._announcer = Announcer(vm, pid, self._record)
 
-    def lay_cable(self, nve: OvsInstance) -> None:
+    def lay_cable(self, nve: Edge) -> None:
         """Wire the VM to an NVE, unless it is; nothing is forwarded."""
         if nve.name in self._places:
             return
-        with_lane = self._bounds.markers_s is not None
+        with_lane = self._bounds is not None and self._bounds.markers_s is not None
         place = _Place(self._lay(nve), self._lay(nve, lane=True) if with_lane else None)
         self._places[nve.name] = place
-        nve.add_port(place.plug.nve_interface, self.port)
-        if place.lane:
-            nve.add_port(place.lane.nve_interface, lane_port(self.port))
+        for cable in place.cables:
+            nve.plug_in(cable.nve_interface, self.vm, self.port, lane=cable.lane)
 
-    def _lay(self, nve: OvsInstance, *, lane: bool = False) -> Plug:
-        offloads = nve.datapath == "system"
-        return Plug.create(self.vm.name, nve.name, self._pid, nve.pid, offloads=offloads, lane=lane)
+    def _lay(self, nve: Edge, *, lane: bool = False) -> Plug:
+        return Plug.create(
+            self.vm.name, nve.name, self._pid, nve.pid, offloads=nve.offloads, lane=lane
+        )
 
     def expect_to_lose_announcements(self) -> None:
         """Get ready for that before the VM sends anything."""
         self._announcer.lay_filter()
 
-    def associate(self, nve: OvsInstance) -> None:
+    def associate(self, nve: Edge) -> None:
         """Start at an NVE."""
         self.lay_cable(nve)
         self._places[nve.name].set_forwarding(True)
         self._active = nve.name
 
-    def pre_associate(self, nve: OvsInstance, announcement: Announcement, *, hold: bool) -> None:
+    def pre_associate(self, nve: Edge, announcement: Announcement) -> None:
         """Make a place at another NVE, where the VM is going to announce itself like this.
 
-        With `hold`, what arrives there waits for the VM.
+        Within its bounds, what arrives there waits for the VM.
         """
         self.lay_cable(nve)
         self._announcer.prepare(announcement)
@@ -124,7 +123,7 @@ class Hypervisor:
             left.drain_probes = [DrainProbe.of(cable) for cable in left.cables]
         place = self._places[nve.name]
         self._take_gates_away(place)
-        if hold:
+        if self._bounds:
             not_asked = partial(self._record, "markers-not-asked-for", nve=nve.name)
             place.reorder_buffer = ReorderBuffer(
                 self._pid, place.plug, place.lane, self._bounds, not_asked
@@ -132,7 +131,7 @@ class Hypervisor:
             place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
             place.patience.daemon = True
             place.patience.start()
-        self._record("pre-associated", nve=nve.name, hold=hold)
+        self._record("pre-associated", nve=nve.name, hold=self._bounds is not None)
 
     def pause(self) -> None:
         """Stop the VM: from now on it neither computes nor sends, receives or answers.

@@ -28,8 +28,9 @@ import struct
 from functools import partial
 from typing import Self
 
-from nve.linux.namespace import inside, ip, run_in, tc, without_carrier
+from nve.linux.namespace import inside, ip, tc, without_carrier
 from nve.linux.netlink import ACK, ATTRIBUTE, REQUEST, Netlink, attribute
+from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.wait import wait_until
 
 NIC = "eth0"
@@ -42,11 +43,6 @@ _LINK_HEADER = struct.Struct("=BxHiII")  # family, type, index, flags, changed f
 _RTM_GETLINK, _RTM_SETLINK = 18, 19
 _IFLA_PROTINFO, _IFLA_OPERSTATE, _NLA_F_NESTED, _IFLA_BRPORT_STATE = 12, 16, 0x8000, 1
 _OPERATIONAL = 6
-
-_DROP_INBOUND = """\
-qdisc add dev {interface} clsact
-filter add dev {interface} ingress protocol all bpf da bytecode "1,6 0 0 2"
-"""  # one BPF instruction: return TC_ACT_SHOT
 
 _first_index = itertools.count(100_000, 2)
 
@@ -167,21 +163,3 @@ class Plug:
 
 def _link_header(family: int, index: int) -> bytes:
     return _LINK_HEADER.pack(family, 0, index, 0, 0)
-
-
-def keep_from_kernel(pid: int, interface: str) -> None:
-    """Leaves what arrives on `interface` to the userspace switch that reads it.
-
-    The switch gets its copy before the ingress filters; without this one, the kernel's own stack
-    would take the other, answer it a second time, and refuse tunnel packets as it knows no tunnel.
-    """
-    run_in(pid, ["tc", "-batch", "-"], _DROP_INBOUND.format(interface=interface))
-
-
-def turn_offloads_off(pid: int, interface: str) -> None:
-    """Makes the kernel finish packets before they leave `interface`.
-
-    A userspace switch would else get checksums that nobody filled in, and packets longer than the
-    MTU: TCP dies silently then, while ping works.
-    """
-    run_in(pid, ["ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])

@@ -19,16 +19,19 @@ import subprocess
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
-from nve.linux.namespace import inside, run, run_in
+from nve.edge import Edge, EdgeFactory, EdgePlace
+from nve.linux.capabilities import kernel_datapath_available
+from nve.linux.namespace import inside, ip, run, run_in
+from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.wait import wait_until
-from nve.model import IPAddress, Mac
+from nve.model import IPAddress, Mac, VmSpec, Vtep
 from nve.ovs.buffers import enlarge_packet_sockets
 from nve.pipeline.flow_dump import Row, read
-from nve.pipeline.rules import VXLAN_PORT
+from nve.pipeline.rules import VXLAN_PORT, lane_port
 from nve.wire.frames import VXLAN_UDP_PORT
 
 with warnings.catch_warnings():
@@ -43,6 +46,7 @@ VXLAN = "vxlan0"
 OPENFLOW = "OpenFlow13"
 START_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 5
+ROUTE_TIMEOUT_S = 10.0
 
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _VSWITCHD = "/usr/sbin/ovs-vswitchd"
@@ -53,35 +57,36 @@ _TUNING = ("n-handler-threads=1", "n-revalidator-threads=1", "max-revalidator=25
 _OTHER_CONFIG = tuple(f"other_config:{option}" for option in _TUNING)
 
 
-@dataclass(frozen=True)
-class UnderlayPort:
-    """The interface of an NVE's namespace that leads to the underlay."""
-
-    interface: str
-    mac: Mac
-
-
 class OvsInstance:
-    """ovsdb-server and ovs-vswitchd of one NVE, and what to ask them."""
+    """ovsdb-server and ovs-vswitchd of one NVE, and what to ask them.  An `nve.edge.Edge`."""
 
-    def __init__(self, name: str, pid: int, directory: Path, dpid: int, datapath: Datapath) -> None:
-        """`pid` is a process in the NVE's namespace, `directory` where sockets and logs go."""
-        self.name = name
-        self.pid = pid
-        self.directory = directory
-        self.dpid = dpid
+    def __init__(self, place: EdgePlace, datapath: Datapath) -> None:
+        self.name = place.name
+        self.pid = place.pid
+        self.directory = place.directory
+        self.dpid = place.number
         self.datapath = datapath
+        self._place = place
         self._processes: list[subprocess.Popen[bytes]] = []
+
+    @classmethod
+    def of(cls, edge: Edge) -> Self:
+        """An edge of which one knows that it is such an instance."""
+        assert isinstance(edge, cls), edge
+        return edge
+
+    @property
+    def offloads(self) -> bool:
+        return self.datapath == "system"
 
     @property
     def environment(self) -> dict[str, str]:
         """What makes ovs-vsctl and its like talk to this instance and not to the machine's."""
         return {f"OVS_{kind}DIR": str(self.directory) for kind in ("RUN", "DB", "LOG")}
 
-    def start(self, underlay: UnderlayPort) -> None:
-        """Starts the daemons and builds the bridges."""
-        self.launch()
-        self.configure(underlay)
+    def dpctl(self, words: Sequence[str]) -> Sequence[str]:
+        command, *rest = words
+        return ["ovs-ofctl", "-O", OPENFLOW, command, INTEGRATION, *rest]
 
     def launch(self) -> None:
         """Starts the two daemons; returns when the database can be asked."""
@@ -91,12 +96,32 @@ class OvsInstance:
         self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", *_OTHER_CONFIG)
         self._spawn_switch()
 
-    def configure(self, underlay: UnderlayPort) -> None:
+    def configure(self) -> None:
         """Builds the bridges; returns when ovs-vswitchd has done it."""
+        uplink = self._place.uplink.interface
         self.vsctl(*self._integration_bridge())
         if self.datapath == "netdev":
-            self.vsctl(*self._physical_bridge(underlay))
+            self.vsctl(*self._physical_bridge())
         self._raise_unless_ready()
+        if self.datapath == "netdev":
+            turn_offloads_off(self.pid, PHYSICAL)
+            turn_offloads_off(self.pid, uplink)
+            keep_from_kernel(self.pid, uplink)
+            ip(self.pid, [f"link set {PHYSICAL} up"])
+
+    def settle(self) -> None:
+        """Userspace tunnels have neighbours and routes of their own: fills in, waits for those."""
+        if self.datapath == "netdev":
+            self._pin_underlay(self._place.uplink.interface, self._place.neighbours)
+            for vtep in self._place.peers.values():
+                wait_until(partial(self._unrouted, vtep), ROUTE_TIMEOUT_S)
+
+    def _unrouted(self, vtep: Vtep) -> str | None:
+        try:
+            found = self.appctl("ovs/route/lookup", str(vtep))
+        except RuntimeError as error:
+            return str(error)
+        return None if PHYSICAL in found else f"{self.name}: {vtep} is routed by {found.strip()}"
 
     def set_controller(self, target: str) -> None:
         """Names the NVA, such as tcp:198.18.0.1:6653.  Does not wait for it to answer."""
@@ -105,6 +130,10 @@ class OvsInstance:
             "--", "set", "Controller", INTEGRATION,
             "connection_mode=out-of-band", "max_backoff=1000", "inactivity_probe=5000",
         )  # fmt: skip
+
+    def plug_in(self, interface: str, vm: VmSpec, port: int, *, lane: bool = False) -> None:
+        """Whose port it is, the rules say."""
+        self.add_port(interface, lane_port(port) if lane else port)
 
     def add_port(self, name: str, ofport: int) -> None:
         """Makes an interface of the namespace a port of br-int with that OpenFlow number."""
@@ -140,7 +169,7 @@ class OvsInstance:
     def appctl(self, *arguments: str) -> str:
         return self._ask("ovs-appctl", *arguments)
 
-    def pin_underlay(self, interface: str, neighbours: Mapping[IPAddress, Mac]) -> None:
+    def _pin_underlay(self, interface: str, neighbours: Mapping[IPAddress, Mac]) -> None:
         """Fixes what a userspace switch would learn from the underlay, and could be lied to about.
 
         It takes the sender of every tunnel packet for the neighbour with the packet's source
@@ -211,7 +240,7 @@ class OvsInstance:
         processes = list(self._processes)
         return len(processes) == 2 and all(process.poll() is None for process in processes)
 
-    def kill(self) -> None:
+    def die(self) -> None:
         """What the loss of its server does: both daemons are gone at once, nothing is forwarded."""
         for process in self._processes:
             process.kill()
@@ -221,8 +250,11 @@ class OvsInstance:
         if self.datapath == "system":  # the kernel's would go on with the flows it has cached
             run_in(self.pid, ["ovs-dpctl", "del-dp", "ovs-system"])
 
-    def restart(self) -> None:
-        """Starts the daemons again; bridges, ports and the NVA's address are in the database."""
+    def revive(self) -> None:
+        """Starts the daemons again; bridges, ports and the NVA's address are in the database.
+
+        What the kernel holds has outlived the daemons, `br-phy` and its addresses included.
+        """
         self._spawn_database()
         self._spawn_switch()
         # Something that is new, so that ovs-vsctl waits until all is configured again.
@@ -271,7 +303,8 @@ class OvsInstance:
             "options:remote_ip=flow", "options:key=flow",
         )  # fmt: skip
 
-    def _physical_bridge(self, underlay: UnderlayPort) -> Sequence[str]:
+    def _physical_bridge(self) -> Sequence[str]:
+        underlay = self._place.uplink
         return (
             "add-br", PHYSICAL,
             "--", "set", "Bridge", PHYSICAL,
@@ -329,6 +362,27 @@ class OvsInstance:
         failed = [row for row in rows.splitlines() if not row.endswith(",[]")]
         if failed:
             raise RuntimeError(f"{self.name}: Open vSwitch could not set up {'; '.join(failed)}")
+
+
+def edges(datapath: str) -> EdgeFactory:
+    """Makes instances with that datapath: system, netdev, or auto, which is the kernel's if it has
+    one."""
+    chosen: Datapath
+    if datapath == "auto":
+        chosen = "system" if kernel_datapath_available() else "netdev"
+    else:
+        chosen = "system" if datapath == "system" else "netdev"
+    return EdgeFactory(
+        f"Open vSwitch, {chosen} datapath",
+        lambda place: OvsInstance(place, chosen),
+        PHYSICAL if chosen == "netdev" else None,
+        {"datapath": chosen},
+    )
+
+
+def version() -> str:
+    """What ovs-vswitchd says it is."""
+    return run(["ovs-vswitchd", "--version"]).splitlines()[0]
 
 
 def _rss_kib(pid: int) -> int:

@@ -11,7 +11,7 @@ and so do we; nothing of it is in the draft:
   the old one, or a time-out has passed (see `nve.hypervisor.reorder_buffer`).
 
 The NVA leads it (`controller.core.handover`) and talks to an agent at each NVE
-(`nve.hypervisor.agent`).  Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`;
+(`nve.ovs.agent`).  Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`;
 what it has to say leaves by that port and is reported.  Both, and the markers themselves, are
 frames of the EtherType for local experiments (IEEE 802, clause 9) with one layout:
 

@@ -4,8 +4,8 @@ import socket
 from types import SimpleNamespace
 from typing import cast
 
-from nve.hypervisor.agent import Agent
 from nve.hypervisor.reorder_buffer import Released, ReorderBuffer
+from nve.ovs.agent import Agent
 from nve.ovs.bridge import OvsInstance
 from nve.wire.end_marker import MarkerKind, Signal, frame, read
 from tests.helpers.tenants import vm

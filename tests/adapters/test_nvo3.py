@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from controller.core.move_fsm import Phase
-from experiments.overlays import MoveRefused, OverlayMove
+from experiments.measure.event_log import EventLog
+from experiments.overlays import Ground, MoveRefused, OverlayMove
 from experiments.overlays.nvo3 import overlay as overlay_module
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
 from experiments.overlays.nvo3.overlay import Nvo3
-from experiments.scenario.schema import OverlaySpec
+from experiments.overlays.nvo3.settings import Settings
 from nve.model import vni
+from nve.ovs.bridge import OvsInstance
 from nve.pipeline.flow_dump import Row, words
 from nve.pipeline.rules import PipelineTable, Purpose, Rule, Tunnel
 from tests.helpers.lab import vm_spec
@@ -86,9 +88,27 @@ class FakeNva:
         self.moves[which]["phase"] = phases[verb]
 
 
-def overlay(nva: FakeNva) -> Nvo3:
-    nowhere: Any = SimpleNamespace(session=SimpleNamespace(directory=Path("/nonexistent")))
-    made = Nvo3(nowhere, OverlaySpec.model_validate({}), "os-ken")
+class FakeSwitch(OvsInstance):
+    """Its answers, each time it is asked for its rows; the last one from then on."""
+
+    alive = True
+
+    def __init__(self, *held: list[Row]) -> None:
+        self._held = list(held)
+
+    def rows(self) -> list[Row]:
+        return self._held.pop(0) if len(self._held) > 1 else self._held[0]
+
+    def follow_rules_now(self, *, thoroughly: bool = False) -> None:
+        """It has no cache."""
+
+
+def overlay(nva: FakeNva, *held: list[Row]) -> Nvo3:
+    nve = SimpleNamespace(edge=FakeSwitch(*held))
+    session = SimpleNamespace(directory=Path("/nonexistent"))
+    nowhere: Any = SimpleNamespace(session=session, nves={"nve1": nve}, control_node=None)
+    ground = Ground(nowhere, EventLog(), lambda _system, _nve: None, lambda _: None)
+    made = Nvo3(ground, Settings.model_validate({}))
     made.nva = nva  # type: ignore[assignment]
     return made
 
@@ -166,11 +186,11 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
 
 def test_the_events_of_a_move_have_its_number_in_the_run(tmp_path: Path) -> None:
     """Its key at the NVA; a key that somebody else has chosen is no number."""
-    centre: Any = SimpleNamespace(session=SimpleNamespace(directory=tmp_path))
+    centre: Any = SimpleNamespace(session=SimpleNamespace(directory=tmp_path), control_node=None)
     details = [{"move": "7", "nve": "nve2"}, {"move": "by-hand"}, {"nve": "nve1"}]
     lines = [{"t_ns": 1, "event": "e", "subject": "vm1", "details": each} for each in details]
     (tmp_path / "nva-trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    events = NvaProcess(centre, "os-ken", OverlaySpec.model_validate({})).events()
+    events = NvaProcess(centre, Settings.model_validate({})).events()
 
     assert [dict(event.details) for event in events] == [{**details[0], "move": 7}, *details[1:]]
 
@@ -199,23 +219,8 @@ def told(*rules: Rule) -> list[dict[str, Any]]:
     ]
 
 
-class FakeBridge:
-    """Its answers, each time it is asked for its rows; the last one from then on."""
-
-    alive = True
-
-    def __init__(self, *held: list[Row]) -> None:
-        self._held = list(held)
-
-    def rows(self) -> list[Row]:
-        return self._held.pop(0) if len(self._held) > 1 else self._held[0]
-
-
 def differences(nva: FakeNva, *held: list[Row]) -> list[str]:
-    made = overlay(nva)
-    nve = SimpleNamespace(bridge=FakeBridge(*held))
-    made._data_centre = SimpleNamespace(nves={"nve1": nve})  # type: ignore[assignment]
-    return made.differences()
+    return overlay(nva, *held).differences()
 
 
 @pytest.mark.shows("R3.4", "R3.5")

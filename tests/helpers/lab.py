@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nve.model import VmSpec, mac, vni
+from nve.ovs.bridge import edges
 from topologies import catalogue
 from topologies.emulation.data_centre import DataCentre, Nve, Vm
 from topologies.emulation.session import Session
@@ -39,7 +40,7 @@ def data_centre(
     fabric = topology.build(topology.parameters.model_validate(parameters))
     with (
         Session.create("test") as session,
-        DataCentre(fabric, vms, control, session, link_emulator=emulator) as running,
+        DataCentre(fabric, vms, edges("auto"), session, "nva", control, emulator) as running,
     ):
         yield running
 

@@ -55,10 +55,10 @@ def probe(source: str, family: str, to: str = "vm1") -> dict[str, Any]:
     }
 
 
-def recorded(wanted: Scenario, out: Path, framework: str = "os-ken") -> tuple[RunOutcome, Result]:
+def recorded(wanted: Scenario, out: Path) -> tuple[RunOutcome, Result]:
     """The outcome and the result of a real run."""
     with Recorder.create(out) as recorder:
-        outcome = run(wanted, recorder.run(), Options(framework=framework))
+        outcome = run(wanted, recorder.run(), Options())
     return outcome, results.load(out)
 
 

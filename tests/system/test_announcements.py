@@ -173,7 +173,7 @@ class Voice:
 @pytest.fixture(scope="module")
 def speaking() -> Iterator[Voice]:
     with data_centre(vms=(vm_spec(1, "nve1"),)) as running:
-        offloads = running.datapath == "system"
+        offloads = running.nves["nve1"].edge.offloads
         pids = running.vms["vm1"].pid, running.nves["nve1"].pid
         plug = Plug.create("vm1", "nve1", *pids, offloads=offloads)
         plug.set_forwarding(True)

@@ -21,6 +21,7 @@ from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside, run_in
 from nve.model import VmSpec
 from nve.wire.frames import RARP
+from tests.helpers.nvo3 import nvo3
 from tests.helpers.runs import probe, recorded, scenario, times_of
 from tests.helpers.wait import wait_until
 from topologies.configuration import TENANT_PREFIX_LENGTH
@@ -146,7 +147,7 @@ def test_each_tenant_gets_its_own_answer_for_the_same_mac(lab: Lab, tmp_path: Pa
             asked = made.collect()
             assert asked.problems == []
             assert [event.details["address"] for event in asked.events] == [str(vm.ipv4)]
-    places = {line["vm"]: line["nve"] for line in lab.overlay.nva.get("mapping")}
+    places = {line["vm"]: line["nve"] for line in nvo3(lab).nva.get("mapping")}
     assert (places["vm1"], places["red1"]) == ("nve3", "nve3")
 
 
@@ -206,5 +207,5 @@ def test_who_asks_for_another_mac_is_counted_and_gets_no_answer(lab: Lab) -> Non
         with pytest.raises(BlockingIOError):
             raw.recv(2048)
     port = lab.orchestrator.hypervisors["vm2"].port
-    counted = [line for line in lab.overlay.nva.get("refused") if line["what"] == "forged"]
+    counted = [line for line in nvo3(lab).nva.get("refused") if line["what"] == "forged"]
     assert [(line["nve"], line["port"], line["packets"]) for line in counted] == [("nve2", port, 1)]

@@ -37,6 +37,7 @@ from nve.ovs.bridge import OvsInstance
 from nve.pipeline.rules import PipelineTable
 from tests.helpers import many_moves, synthetic
 from tests.helpers.failure_trials import TENANTS, WITH_END_MARKERS, carry_out, observe, trial
+from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.packets import packets
 from tests.helpers.runs import recorded, scenario
 
@@ -189,7 +190,7 @@ def problems(lab: Lab) -> list[str]:
 
 def test_two_active_places_and_none_are_seen(lab: Lab) -> None:
     hypervisor = lab.orchestrator.hypervisors["vm1"]
-    hypervisor.lay_cable(lab.data_centre.nves["nve2"].bridge)
+    hypervisor.lay_cable(ovs(lab.data_centre.nves["nve2"]))
     places = hypervisor._places
     assert problems(lab) == []
 
@@ -212,28 +213,28 @@ def test_a_vm_that_stands_still_is_seen(lab: Lab) -> None:
 
 
 def test_rules_that_an_nve_should_not_have_or_lacks_are_seen(lab: Lab) -> None:
-    switch = lab.data_centre.nves["nve1"].bridge
-    assert lab.overlay.differences() == []
+    switch = ovs(lab.data_centre.nves["nve1"])
+    assert nvo3(lab).differences() == []
 
     switch.ofctl("add-flow", "br-int", "cookie=0x5,priority=7,actions=drop")
-    assert lab.overlay.differences() == ["nve1 holds 1 rules too many: 0000000000000005"]
+    assert nvo3(lab).differences() == ["nve1 holds 1 rules too many: 0000000000000005"]
     switch.ofctl("--strict", "del-flows", "br-int", "priority=7")
-    assert lab.overlay.differences() == []
+    assert nvo3(lab).differences() == []
 
     switch.ofctl("--strict", "del-flows", "br-int", "table=0,priority=0")
-    (missing,) = lab.overlay.differences()
+    (missing,) = nvo3(lab).differences()
     assert missing.startswith("nve1 holds 1 rules too few: ")
     cookie = missing.rpartition(" ")[2]
     switch.ofctl("add-flow", "br-int", f"cookie=0x{cookie},table=0,priority=0,actions=drop")
-    assert lab.overlay.differences() == []
+    assert nvo3(lab).differences() == []
 
 
 @pytest.mark.shows("R3.4", "R3.5")
 def test_an_entry_that_leads_to_the_wrong_nve_is_seen(lab: Lab) -> None:
     """It has the cookie, the place and the time-outs that it should have."""
     nves, mac = lab.data_centre.nves, lab.data_centre.vms["vm1"].spec.mac
-    switch, (right, wrong) = nves["nve3"].bridge, (str(nves[n].vtep) for n in ("nve1", "nve2"))
-    assert lab.overlay.differences() == []
+    switch, (right, wrong) = ovs(nves["nve3"]), (str(nves[n].vtep) for n in ("nve1", "nve2"))
+    assert nvo3(lab).differences() == []
 
     held = switch.ofctl("--no-names", "--no-stats", "dump-flows", "br-int")
     (line,) = (line.strip() for line in held.splitlines() if mac in line and right in line)
@@ -243,18 +244,18 @@ def test_an_entry_that_leads_to_the_wrong_nve_is_seen(lab: Lab) -> None:
     cookie, table, matched = told.groups()
     place = f"{table},{matched}"
     switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={actions}")
-    assert lab.overlay.differences() == []
+    assert nvo3(lab).differences() == []
 
     astray = actions.replace(right, wrong)
     switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={astray}")
-    (different,) = lab.overlay.differences()
+    (different,) = nvo3(lab).differences()
     assert different.startswith(
         f"nve3 holds 1 rules otherwise: {int(cookie, 16):016x} does {astray}"
     )
     assert different.endswith(f"not {actions} ({table.replace('=', ' ')}, priority 10)")
 
     switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={actions}")
-    assert lab.overlay.differences() == []
+    assert nvo3(lab).differences() == []
 
 
 @pytest.mark.shows("R3.4", "R3.5")
@@ -270,7 +271,7 @@ def test_tables_are_compared_after_each_move(
             nves = self._data_centre.nves
             astray = f"set_field:5000->tun_id,set_field:{nves['nve1'].vtep}->tun_dst,output:1"
             entry = f"table={PipelineTable.FORWARD.value},dl_dst={move.vm.mac},actions={astray}"
-            nves["nve3"].bridge.ofctl("mod-flows", "br-int", entry)
+            ovs(nves["nve3"]).ofctl("mod-flows", "br-int", entry)
 
     monkeypatch.setattr(Nvo3, "complete", complete_and_lead_astray)
     moves = [{"at_s": at_s, "vm": "vm1", "to": to} for at_s, to in ((0.5, "nve2"), (4, "nve1"))]

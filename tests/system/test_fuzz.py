@@ -31,6 +31,7 @@ from nve.wire import announcement
 from tests.helpers import impostor as openflow
 from tests.helpers.impostor import EVERYTHING, Impostor, features, flow_removed, message, packet_in
 from tests.helpers.mutation import garbage, mutations
+from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 from topologies.spec import Port
@@ -58,7 +59,7 @@ def lab() -> Iterator[Lab]:
 @contextmanager
 def unharmed(lab: Lab, directory: Path) -> Iterator[None]:
     """Around bad input: everything lives, nothing has changed, and not a packet is lost."""
-    before = lab.overlay.nva.get("mapping")
+    before = nvo3(lab).nva.get("mapping")
     memory = resident_kib(lab)
     traffic = RunTraffic(lab.data_centre, lab.scenario, directory, lab.log)
     try:
@@ -69,9 +70,9 @@ def unharmed(lab: Lab, directory: Path) -> Iterator[None]:
         probed = traffic.collect()
     finally:
         traffic.stop()
-    assert lab.overlay.nva.get("mapping") == before
-    assert all(lab.overlay.nva.get("health")["connected"].values())
-    wait_until(lambda: "; ".join(lab.overlay.differences()) or None)
+    assert nvo3(lab).nva.get("mapping") == before
+    assert all(nvo3(lab).nva.get("health")["connected"].values())
+    wait_until(lambda: "; ".join(nvo3(lab).differences()) or None)
     grown = {who: kib - memory[who] for who, kib in resident_kib(lab).items()}
     assert [who for who, kib in grown.items() if kib > GROWTH_KIB] == [], grown
     assert probed.problems == []
@@ -81,12 +82,12 @@ def unharmed(lab: Lab, directory: Path) -> Iterator[None]:
 
 def resident_kib(lab: Lab) -> dict[str, int]:
     """Memory of the NVA and of the switches; a process that is gone has none."""
-    process = lab.overlay.nva._process
+    process = nvo3(lab).nva._process
     assert process is not None
-    assert process.poll() is None, lab.overlay.nva.log()
+    assert process.poll() is None, nvo3(lab).nva.log()
     status = Path(f"/proc/{process.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
-    switches = {name: nve.bridge.rss_kib() for name, nve in lab.data_centre.nves.items()}
+    switches = {name: ovs(nve).rss_kib() for name, nve in lab.data_centre.nves.items()}
     assert all(switches.values())
     return {"nva": int(line.split()[1]), **switches}
 
@@ -120,7 +121,7 @@ def test_malformed_frames_of_a_vm(lab: Lab, tmp_path: Path) -> None:
         sent = send_for_a_while(
             lab.data_centre.vms["vm3"].pid, NIC, mutations(SEED, originals, longest=1400)
         )
-    refused = {row["what"]: row["packets"] for row in lab.overlay.refused() if row["vm"] == "vm3"}
+    refused = {row["what"]: row["packets"] for row in nvo3(lab).refused() if row["vm"] == "vm3"}
     assert sent > 100
     assert {"spoofed", "malformed"} <= refused.keys()
 
@@ -154,7 +155,7 @@ def test_malformed_packets_of_the_underlay(lab: Lab, tmp_path: Path) -> None:
 def refused_of_the_underlay(lab: Lab) -> Counter[str]:
     """What nve1 has dropped of what came to it by tunnel: how many packets of each kind."""
     found: Counter[str] = Counter()
-    for row in lab.overlay.refused():
+    for row in nvo3(lab).refused():
         if (row["nve"], row["vm"]) == ("nve1", None):
             found[row["what"]] += row["packets"]
     return found
@@ -170,7 +171,7 @@ def _not_refused(lab: Lab, before: Counter[str]) -> str | None:
 def talks(lab: Lab) -> Iterator[Callable[[Impostor], None]]:
     """Endlessly: what somebody might say to the NVA, each on a connection of its own."""
     changed, noise = mutations(SEED, EVERYTHING, longest=4000), garbage(SEED, 4000)
-    hello, dpids = EVERYTHING[0], [nve.dpid for nve in lab.data_centre.nves.values()]
+    hello, dpids = EVERYTHING[0], [nve.number for nve in lab.data_centre.nves.values()]
     while True:
         yield partial(_say, next(noise))
         yield partial(_say, *itertools.islice(changed, 20))
@@ -202,7 +203,7 @@ def _say_as(dpid: int, *said: Any) -> None:
 @pytest.mark.shows("R9.3")
 def test_malformed_openflow(lab: Lab, tmp_path: Path) -> None:
     """From the servers of nve2 and nve3, for nobody else is let in; nve1's only stay half open."""
-    nva, nves = (lab.data_centre.nva.address, OPENFLOW_PORT), lab.data_centre.nves
+    nva, nves = (lab.data_centre.control_node.address, OPENFLOW_PORT), lab.data_centre.nves
     with unharmed(lab, tmp_path), ExitStack() as half_open:
         with inside(nves["nve1"].pid):
             for _ in range(20):
@@ -222,9 +223,9 @@ def test_malformed_openflow(lab: Lab, tmp_path: Path) -> None:
 
 @pytest.mark.shows("R9.3")
 def test_who_is_not_at_an_nves_address_is_not_let_in(lab: Lab) -> None:
-    nva = (lab.data_centre.nva.address, OPENFLOW_PORT)
+    nva = (lab.data_centre.control_node.address, OPENFLOW_PORT)
     before = refused_on_control(lab, "connection").get("?", 0)
-    with inside(lab.data_centre.nva.pid), openflow.impostor(nva) as stranger:
+    with inside(lab.data_centre.control_node.pid), openflow.impostor(nva) as stranger:
         assert not stranger.is_let_in()
     with inside(lab.data_centre.nves["nve3"].pid), openflow.impostor(nva) as peer:
         assert peer.is_let_in()
@@ -232,7 +233,7 @@ def test_who_is_not_at_an_nves_address_is_not_let_in(lab: Lab) -> None:
 
 
 def refused_on_control(lab: Lab, what: str) -> dict[str, int]:
-    rows = lab.overlay.refused()
+    rows = nvo3(lab).refused()
     return {row["nve"]: row["packets"] for row in rows if row["what"] == what}
 
 
@@ -240,10 +241,10 @@ def refused_on_control(lab: Lab, what: str) -> dict[str, int]:
 @pytest.mark.parametrize(("claims", "comes_from"), [("nve1", "nve3"), ("nve1", "nve1")])
 def test_an_impostor_does_not_become_the_nve(lab: Lab, claims: str, comes_from: str) -> None:
     """Neither from somewhere else nor from where the NVE is: that one is connected, and answers."""
-    nva = (lab.data_centre.nva.address, OPENFLOW_PORT)
+    nva = (lab.data_centre.control_node.address, OPENFLOW_PORT)
     before = refused_on_control(lab, "connection").get(claims, 0)
-    mapping, dpid = lab.overlay.nva.get("mapping"), lab.data_centre.nves[claims].dpid
-    told = len(lab.overlay.nva.get("events"))
+    mapping, dpid = nvo3(lab).nva.get("mapping"), lab.data_centre.nves[claims].number
+    told = len(nvo3(lab).nva.get("events"))
     with inside(lab.data_centre.nves[comes_from].pid), openflow.impostor(nva) as thief:
         assert thief.introduce(dpid)
         thief.send(packet_in(announcement.gratuitous_arp(lab.data_centre.vms["vm1"].spec), 10))
@@ -251,16 +252,16 @@ def test_an_impostor_does_not_become_the_nve(lab: Lab, claims: str, comes_from: 
         assert thief.is_sent_away()
 
     assert refused_on_control(lab, "connection")[claims] == before + 1
-    assert lab.overlay.nva.get("mapping") == mapping
-    assert lab.overlay.nva.get("health")["connected"][claims]
-    news = {event["event"] for event in lab.overlay.nva.get("events")[told:]}
+    assert nvo3(lab).nva.get("mapping") == mapping
+    assert nvo3(lab).nva.get("health")["connected"][claims]
+    news = {event["event"] for event in nvo3(lab).nva.get("events")[told:]}
     assert news <= {"refused-connection"}
-    assert lab.overlay.differences() == []
+    assert nvo3(lab).differences() == []
 
 
 def test_somebody_who_is_no_nve_is_sent_away(lab: Lab) -> None:
     """And the helper can tell: the NVA does let a switch introduce itself."""
-    nva = (lab.data_centre.nva.address, OPENFLOW_PORT)
+    nva = (lab.data_centre.control_node.address, OPENFLOW_PORT)
     with inside(lab.data_centre.nves["nve3"].pid):
         with openflow.impostor(nva) as peer:
             assert peer.introduce(0xBAD)

@@ -30,6 +30,7 @@ from nve.pipeline.compiler import (
 from nve.pipeline.rules import Purpose
 from nve.wire import announcement, frames
 from tests.helpers.lab import round_trips_ms
+from tests.helpers.nvo3 import nvo3
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 from topologies.spec import Port
@@ -59,7 +60,7 @@ def _the_mapping_stays_as_it_is(lab: Lab) -> Iterator[None]:
 
 def mapping(lab: Lab) -> list[dict[str, Any]]:
     """Without the numbers, by which a VM that went and came back differs."""
-    return [{**line, "sequence": None} for line in lab.overlay.nva.get("mapping")]
+    return [{**line, "sequence": None} for line in nvo3(lab).nva.get("mapping")]
 
 
 def send(pid: int, interface: str, frame: bytes) -> None:
@@ -77,7 +78,7 @@ def packets(lab: Lab, nve: str, purpose: Purpose, about: str | None = None) -> i
     """How many packets ended in the rules of a purpose, as the switch counts."""
     return sum(
         line["packets"]
-        for line in lab.overlay.nva.get(f"nves/{nve}/counters")
+        for line in nvo3(lab).nva.get(f"nves/{nve}/counters")
         if line["purpose"] == purpose and line["about"] == about
     )
 
@@ -86,7 +87,7 @@ def refused(lab: Lab, nve: str, vm: str | None, what: str, source: str | None = 
     """What the one table of all refusals says of a VM's port, or of a tunnel's source."""
     port = lab.orchestrator.hypervisors[vm].port if vm else None
     wanted = {"nve": nve, "vm": vm, "port": port, "what": what, "tunnel_source": source}
-    return sum(line["packets"] for line in lab.overlay.refused() if wanted.items() <= line.items())
+    return sum(line["packets"] for line in nvo3(lab).refused() if wanted.items() <= line.items())
 
 
 class Counted:
@@ -193,7 +194,7 @@ def test_its_own_announcement_passes_in_every_form(lab: Lab, form: str) -> None:
     def heard() -> int:
         return sum(
             event.name == "announcement-received" and event.details["form"] == form
-            for event in lab.overlay.events()
+            for event in nvo3(lab).events()
             if event.subject == "vm3"
         )
 
@@ -240,7 +241,7 @@ def test_what_is_malformed_is_counted_and_the_nva_lives(lab: Lab, kind: str) -> 
     with Counted(partial(refused, lab, "nve2", "vm3", "malformed")):
         body = MALFORMED[kind](me)
         send_from_vm(lab, "vm3", frames.ethernet(me.mac, ALL_NODES_MAC, IPV6, body))
-    assert all(lab.overlay.nva.get("health")["connected"].values())
+    assert all(nvo3(lab).nva.get("health")["connected"].values())
 
 
 @pytest.mark.shows("R9.2")
@@ -251,7 +252,7 @@ def test_an_arp_operation_that_is_none_is_malformed(lab: Lab, operation: int, ab
     me, you = (lab.data_centre.vms[vm].spec for vm in ("vm3", about))
     with Counted(partial(refused, lab, "nve2", "vm3", "malformed")):
         send_from_vm(lab, "vm3", arp(me, operation, (me.mac, me.ipv4), (NO_MAC, you.ipv4)))
-    assert all(lab.overlay.nva.get("health")["connected"].values())
+    assert all(nvo3(lab).nva.get("health")["connected"].values())
 
 
 # -- by a stranger on the underlay -----------------------------------------------------------------
@@ -367,7 +368,7 @@ def test_the_same_addresses_in_another_network_are_others(lab: Lab) -> None:
 def curl(lab: Lab, *options: str) -> str:
     """The status code that curl gets for the mapping."""
     status = ["-s", "-o", "/dev/null", "-w", "%{http_code}"]
-    nva = str(lab.overlay.nva.socket)
+    nva = str(nvo3(lab).nva.socket)
     command = ["curl", *status, "--unix-socket", nva, *options, "http://nva/v1/mapping"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 

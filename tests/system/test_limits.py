@@ -18,6 +18,7 @@ from experiments.scenario.moves import MoveSpec
 from experiments.workloads.forging import forged
 from experiments.workloads.forging.attack import Attack, Forgery
 from nve.hypervisor.plug import NIC
+from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 
@@ -63,7 +64,7 @@ def flooding(lab: Lab, flood: str) -> Iterator[Forgery]:
 
 def meters(lab: Lab, nve: str, vm: str) -> dict[str, dict[str, Any]]:
     port = lab.orchestrator.hypervisors[vm].port
-    lines = lab.overlay.nva.get(f"nves/{nve}/meters")
+    lines = nvo3(lab).nva.get(f"nves/{nve}/meters")
     return {line["dropped_as"]: line for line in lines if line["port"] == port}
 
 
@@ -78,7 +79,7 @@ def heard(of_vm: dict[str, dict[str, Any]]) -> int:
 
 
 def refused(lab: Lab, what: str) -> int:
-    rows = (row for row in lab.overlay.refused() if (row["vm"], row["what"]) == ("vm3", what))
+    rows = (row for row in nvo3(lab).refused() if (row["vm"], row["what"]) == ("vm3", what))
     return sum(row["packets"] for row in rows)
 
 
@@ -100,7 +101,7 @@ def test_a_flood_reaches_the_nva_as_a_trickle_and_another_vm_moves(
     with flooding(lab, flood) as attack:
         wait_until(lambda: None if refused(lab, limited) > before[limited]["dropped"] else "calm")
         there = "nve2" if lab.orchestrator.where["vm1"] == "nve1" else "nve1"
-        number = 1 + len(lab.overlay.nva.get("moves"))
+        number = 1 + len(nvo3(lab).nva.get("moves"))
         lab.orchestrator.move(number, MoveSpec(at_s=0, vm="vm1", to=there, pause_ms=10)).result()
         sent = attack.collect().details["packets"]
     took_s = time.monotonic() - began_s
@@ -124,7 +125,7 @@ def test_without_limits_the_same_flood_reaches_the_nva() -> None:
 
 
 def connected(lab: Lab, nve: str) -> bool:
-    return bool(lab.overlay.nva.get("health")["connected"][nve])
+    return bool(nvo3(lab).nva.get("health")["connected"][nve])
 
 
 def _unheard(lab: Lab) -> str | None:
@@ -139,7 +140,7 @@ def _unheard(lab: Lab) -> str | None:
 def test_a_vm_that_comes_is_limited_at_its_new_port_too(lab: Lab) -> None:
     """The meters go where the VM goes, and what they had dropped is not forgotten."""
     counted = {what: refused(lab, what) for what in ("rate-limited-report", "rate-limited-miss")}
-    number = 1 + len(lab.overlay.nva.get("moves"))
+    number = 1 + len(nvo3(lab).nva.get("moves"))
     lab.orchestrator.move(number, MoveSpec(at_s=0, vm="vm3", to="nve1", pause_ms=1)).result()
 
     assert meters(lab, "nve2", "vm3") == {}
@@ -149,18 +150,18 @@ def test_a_vm_that_comes_is_limited_at_its_new_port_too(lab: Lab) -> None:
 
 def test_an_nve_that_loses_the_nva_keeps_its_meters_and_their_counts(lab: Lab) -> None:
     """It connects again, is told everything again, and nothing begins anew."""
-    counted = lab.overlay.refused()
-    bridge = lab.data_centre.nves["nve1"].bridge
+    counted = nvo3(lab).refused()
+    bridge = ovs(lab.data_centre.nves["nve1"])
     stood = bridge.ofctl("dump-meters", "br-int")
     target = bridge.vsctl("get-controller", "br-int").strip()
     bridge.vsctl("del-controller", "br-int")
     wait_until(lambda: "connected" if connected(lab, "nve1") else None)
     bridge.set_controller(target)
     wait_until(lambda: None if connected(lab, "nve1") else "away")
-    wait_until(lambda: "; ".join(lab.overlay.differences()) or None)
+    wait_until(lambda: "; ".join(nvo3(lab).differences()) or None)
 
     assert sorted(bridge.ofctl("dump-meters", "br-int").split("meter=")[1:]) == sorted(
         stood.split("meter=")[1:]
     )
-    assert lab.overlay.refused() == counted
-    assert "refused a message" not in lab.overlay.nva.log()
+    assert nvo3(lab).refused() == counted
+    assert "refused a message" not in nvo3(lab).nva.log()

@@ -214,7 +214,8 @@ def story_of(result: Result) -> list[tuple[str, str, str]]:
 @pytest.mark.ryu
 def test_the_same_application_moves_a_vm_under_ryu(tmp_path: Path) -> None:
     """Ryu 4.34 itself, in its own virtual environment."""
-    outcome, result = recorded(scenario(overlay__hold=True), tmp_path / "result", framework="ryu")
+    wanted = scenario(overlay__hold=True, overlay__framework="ryu")
+    outcome, result = recorded(wanted, tmp_path / "result")
 
     assert outcome.problems == []
     assert result.manifest["framework"] == "ryu 4.34"

@@ -12,6 +12,7 @@ from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside, run_in
 from nve.model import Mac
 from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
+from tests.helpers.nvo3 import ovs
 from tests.helpers.wait import wait_until
 from topologies.emulation.data_centre import DataCentre
 
@@ -40,14 +41,14 @@ def plugs(running: DataCentre) -> Iterator[dict[tuple[str, str], Plug]]:
         run_in(vm.pid, ["ip", "neigh", "flush", "dev", NIC])
     yield made
     for (_, nve), cable in made.items():
-        running.nves[nve].bridge.vsctl("del-port", "br-int", cable.nve_interface)
+        ovs(running.nves[nve]).vsctl("del-port", "br-int", cable.nve_interface)
         cable.remove()
 
 
 def plug(running: DataCentre, vm: str, nve: str) -> Plug:
-    offloads = running.datapath == "system"
+    offloads = running.nves[nve].edge.offloads
     made = Plug.create(vm, nve, running.vms[vm].pid, running.nves[nve].pid, offloads=offloads)
-    running.nves[nve].bridge.add_port(made.nve_interface, PORT)
+    ovs(running.nves[nve]).add_port(made.nve_interface, PORT)
     return made
 
 
@@ -56,7 +57,7 @@ def tunnel(running: DataCentre, nve: str, to: str) -> None:
     vtep = running.nves[to].vtep
     field = "tun_dst" if vtep.version == 4 else "tun_ipv6_dst"
     encapsulate = f"set_field:5000->tun_id,set_field:{vtep}->{field},output:1"
-    bridge = running.nves[nve].bridge
+    bridge = ovs(running.nves[nve])
     bridge.ofctl("add-flow", "br-int", f"in_port={PORT},actions={encapsulate}")
     bridge.ofctl("add-flow", "br-int", f"in_port=1,tun_id=5000,actions=output:{PORT}")
 
@@ -119,7 +120,7 @@ def test_a_vm_does_not_notice_a_replug(
 
     assert pings(running) == 3
     assert run_in(running.vms["vm1"].pid, ["ip", "-o", "link", "show", NIC]) == before
-    assert "n_packets=0" not in running.nves["nve3"].bridge.ofctl(
+    assert "n_packets=0" not in ovs(running.nves["nve3"]).ofctl(
         "dump-flows", "br-int", f"in_port={PORT}"
     )
 
@@ -220,7 +221,7 @@ def test_mininets_shell_at_an_nve_talks_to_its_own_switch(running: DataCentre) -
     ]
 
     assert [int(name.strip().strip('"'), 16) for name in names] == [
-        nve.dpid for nve in running.nves.values()
+        nve.number for nve in running.nves.values()
     ]
 
 

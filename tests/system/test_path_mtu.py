@@ -17,6 +17,7 @@ import pytest
 from experiments.measure.trace import TraceEvent
 from experiments.run.lab import Lab
 from experiments.scenario.moves import MoveSpec
+from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.runs import scenario
 from tests.helpers.streams import (
     ALWAYS_DISCOVER,
@@ -82,7 +83,7 @@ class Narrow:
         """The events of packets that were too big, with these details."""
         return [
             event
-            for event in self.lab.overlay.nva.events()
+            for event in nvo3(self.lab).nva.events()
             if event.name == "packet-too-big" and details.items() <= dict(event.details).items()
         ]
 
@@ -141,7 +142,7 @@ def test_what_just_fits_arrives_and_an_octet_more_is_answered(
 @pytest.mark.shows("R5.3")
 def test_without_the_check_an_octet_more_is_lost_in_silence(narrow: Narrow) -> None:
     """The overhead is the real one: the switch sends the packet, and the link does not carry it."""
-    bridge = narrow.lab.data_centre.nves["nve1"].bridge
+    bridge = ovs(narrow.lab.data_centre.nves["nve1"])
     vtep = narrow.lab.data_centre.nves["nve2"].vtep
     field = "tun_dst" if vtep.version == 4 else "tun_ipv6_dst"
     unchecked = f"set_field:5000->tun_id,set_field:{vtep}->{field},output:1"
@@ -220,7 +221,7 @@ def test_a_packet_that_may_be_fragmented_is_by_its_sender(narrow: Narrow) -> Non
 def test_the_sender_of_a_packet_in_flight_is_told_as_well(narrow: Narrow, family: str) -> None:
     """vm4's NVE believes that vm1 is where it was: the packet fits as far as nve1, and no further;
     nve1 answers through the overlay."""
-    nva = narrow.lab.overlay.nva
+    nva = nvo3(narrow.lab).nva
     port = narrow.lab.orchestrator.hypervisors["vm1"].port
     body = {"vm": "vm1", "to": "nve2", "port": port, "in_flight": "tunnel", "idle_s": 2}
     path = f"moves/{family}"
@@ -243,7 +244,7 @@ def test_the_packet_that_asks_for_an_entry_is_answered_as_well() -> None:
         said = asking.ping("vm2", "vm3", "ipv4", asking.narrow_mtu + 1)
 
         assert told_mtu(said) == asking.narrow_mtu
-        assert "entry-pulled" in [event.name for event in asking.lab.overlay.nva.events()]
+        assert "entry-pulled" in [event.name for event in nvo3(asking.lab).nva.events()]
 
 
 @pytest.mark.shows("R5.3", "R4.1.7")
@@ -266,7 +267,7 @@ def test_big_packets_are_counted_for_each_port(narrow: Narrow) -> None:
     narrow.ping("vm2", "vm3", "ipv4", narrow.narrow_mtu + 1)
     port = narrow.lab.orchestrator.hypervisors["vm2"].port
     wanted = {"nve": "nve1", "port": port, "what": "too-big"}
-    rows = narrow.lab.overlay.nva.get("refused")
+    rows = nvo3(narrow.lab).nva.get("refused")
 
     (row,) = (row for row in rows if wanted.items() <= row.items())
     assert row["packets"] == len(narrow.too_big(nve="nve1", port=port)), json.dumps(rows)

@@ -21,6 +21,7 @@ from nve.pipeline.flow_dump import Row
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import encapsulated, entering
+from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.runs import scenario
 from tests.helpers.switch import decision, decision_of
 from tests.helpers.wait import wait_until
@@ -48,7 +49,7 @@ class Twins:
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.nva = lab.overlay.nva
+        self.nva = nvo3(lab).nva
         self.nves = lab.data_centre.nves
         self.fabric = Fabric(
             {name: nve.vtep for name, nve in self.nves.items()}, strategy("push", None)
@@ -89,12 +90,12 @@ class Twins:
 
     def _agreed(self, nve: str) -> list[Row]:
         wait_until(lambda: self._difference(nve))
-        return self.nves[nve].bridge.rows()
+        return ovs(self.nves[nve]).rows()
 
     def _difference(self, nve: str) -> str | None:
-        if differences := self.lab.overlay.differences():
+        if differences := nvo3(self.lab).differences():
             return "; ".join(differences)
-        found, in_memory = set(self.nves[nve].bridge.rows()), self._in_memory(nve)
+        found, in_memory = set(ovs(self.nves[nve]).rows()), self._in_memory(nve)
         if found != in_memory:
             return (
                 f"{nve}: only in Open vSwitch {sorted(found - in_memory)}, "
@@ -141,7 +142,7 @@ def test_a_move_that_is_given_up_leaves_nothing(twins: Twins) -> None:
 
 def test_a_difference_is_seen(twins: Twins) -> None:
     """The check above, checked: a row too much, and one too few."""
-    switch = twins.nves["nve1"].bridge
+    switch = ovs(twins.nves["nve1"])
     (admission,) = (row for row in switch.rows() if (row.table, row.priority) == (0, 0))
     switch.ofctl("add-flow", "br-int", "cookie=0x5,priority=7,actions=drop")
     assert twins._difference("nve1") == "nve1 holds 1 rules too many: 0000000000000005"
@@ -220,7 +221,7 @@ def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
         for nve, node in twins.nves.items():
             for what, frame in frames_at(nve, twins):
                 verdict = twins.fabric.judge(frame, nve)
-                assert decision(node.bridge, frame) == decision_of(verdict), (step, nve, what)
+                assert decision(ovs(node), frame) == decision_of(verdict), (step, nve, what)
                 assert verdict.last is not None, (step, nve, what)
                 purposes.add(verdict.last.purpose.value)
 

@@ -12,6 +12,7 @@ from experiments.scenario.load import find, resolve
 from experiments.scenario.schema import Scenario
 from experiments.scenario.yaml_source import read
 from experiments.workloads import forgery
+from tests.helpers.nvo3 import nvo3_settings
 
 SHORTER = {
     "duration_s": 5,
@@ -114,7 +115,7 @@ def test_what_strangers_tunnel_is_counted_at_the_nve_it_came_to(result: Result) 
 
 @pytest.mark.shows("R4.1.8")
 def test_floods_are_limited_at_the_port_they_come_from(wanted: Scenario, result: Result) -> None:
-    limits, run_s = wanted.overlay.limits, wanted.duration_s + 2
+    limits, run_s = nvo3_settings(wanted).limits, wanted.duration_s + 2
     reports = limits.report_rate_pps * run_s + limits.report_burst
     misses = limits.miss_rate_pps * run_s + limits.miss_burst
     for vm, floods, what, most in (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nve.linux.capabilities import netem_available
+from nve.ovs.bridge import edges
 from tests.helpers.lab import (
     data_centre,
     machine_interfaces,
@@ -18,7 +19,7 @@ from tests.helpers.underlay import delay_ms
 from topologies import catalogue, star
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.session import Session
-from topologies.spec import PLAIN_LINK, LinkSpec
+from topologies.spec import LinkSpec
 
 
 @pytest.mark.parametrize("underlay", ["ipv4", "ipv6"])
@@ -102,7 +103,7 @@ def test_jitter_varies_and_keeps_its_bounds(emulator: str) -> None:
 def test_the_control_network_has_the_delay_of_the_nvas_link() -> None:
     with data_centre(control=LinkSpec(delay_ms=3)) as running:
         for nve in running.nves.values():
-            measured_ms = round_trips_ms(running, nve, running.nva.address, count=3)
+            measured_ms = round_trips_ms(running, nve, running.control_node.address, count=3)
             assert min(measured_ms) >= 6.0
 
 
@@ -129,7 +130,7 @@ def test_an_interrupted_bring_up_leaves_nothing(step: str) -> None:
 
     fabric = star.build(star.Parameters())
     with Session.create("test") as session:
-        stopped = DataCentre(fabric, (), PLAIN_LINK, session, link_emulator="delay-line")
+        stopped = DataCentre(fabric, (), edges("auto"), session, link_emulator="delay-line")
         with pytest.raises(KeyboardInterrupt):
             stopped.start(interrupt)
         others = processes(session.cgroup) - {os.getpid()}

@@ -45,8 +45,8 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "nve.wire": frozenset({"nve"}),
     "nve.pipeline": frozenset({"nve", "nve.wire"}),
     "nve.linux": frozenset(),
-    "nve.ovs": frozenset({"nve", "nve.linux", "nve.pipeline", "nve.wire"}),
-    "nve.hypervisor": frozenset({"nve", "nve.linux", "nve.ovs", "nve.pipeline", "nve.wire"}),
+    "nve.ovs": frozenset({"nve", "nve.hypervisor", "nve.linux", "nve.pipeline", "nve.wire"}),
+    "nve.hypervisor": frozenset({"nve", "nve.linux", "nve.wire"}),
     "topologies": frozenset(),
     "topologies.emulation": frozenset({"topologies"}),
     "controller.core": frozenset(),
@@ -61,16 +61,14 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "controller.northbound": frozenset(
         {"controller", "controller.core", "controller.southbound", "controller.storage"}
     ),
-    "experiments.scenario": frozenset({"experiments"}),
+    "experiments.scenario": frozenset({"experiments", "experiments.overlays"}),
     "experiments.measure": frozenset({"experiments"}),
     "experiments.report": frozenset({"experiments.measure"}),
     "experiments.probes": frozenset(),
     "experiments.workloads": frozenset(
         {"experiments.measure", "experiments.probes", "experiments.scenario"}
     ),
-    "experiments.overlays": frozenset(
-        {"experiments", "experiments.measure", "experiments.scenario"}
-    ),
+    "experiments.overlays": frozenset({"experiments", "experiments.measure"}),
     "experiments.run": frozenset(
         {
             *("experiments", "experiments.measure", "experiments.overlays"),
@@ -87,7 +85,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
 
 ADAPTERS: Mapping[str, frozenset[str]] = {
     # package: its rooms and modules that touch the world, its entry points among them
-    "nve": frozenset({"hypervisor", "linux", "ovs"}),
+    "nve": frozenset({"edge", "hypervisor", "linux", "ovs"}),
     "topologies": frozenset({"catalogue", "emulation"}),
     "controller": frozenset(
         {"__main__", "app", "northbound", "nva", "settings", "southbound", "storage"}

@@ -1,11 +1,12 @@
-"""The emulated data centre: what a fabric says, made of namespaces, cables and Open vSwitch.
+"""The emulated data centre: what a fabric says, made of namespaces, cables and edges.
 
     vm1 … -- plug -- nve1 -- underlay (switches, routers) -- nve2 -- plug -- vm2 …
                        |                                       |
-                       +---------- ctl (control network) ------+--- nva
+                       +---------- ctl (control network) ------+--- control node
 
-Every node is a Mininet node (nodes.py) in a network namespace of its own.  The control network is a
-switch with the NVA and all NVEs; its delay, jitter, loss and rate are on the NVA's cable.
+Every node is a Mininet node (nodes.py) in a network namespace of its own.  What makes a node an NVE
+is its edge (nve/edge.py).  Where the overlay has a control node, the control network is a switch
+with that node and all NVEs; its delay, jitter, loss and rate are on the control node's cable.
 
 A VM's NIC `eth0` is a bridge device (nve/hypervisor/plug.py).  It has one port from the start,
 which leads nowhere and only keeps the carrier up: a guest does not notice that its cable is moved.
@@ -24,21 +25,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from nve.hypervisor.plug import keep_from_kernel, nve_interface, turn_offloads_off, vm_interface
-from nve.linux.capabilities import kernel_datapath_available, netem_available
+from nve.edge import Edge, EdgeFactory, EdgePlace, UnderlayPort
+from nve.hypervisor.plug import nve_interface, vm_interface
+from nve.linux.capabilities import netem_available
 from nve.linux.namespace import inside, ip, set_sysctls, without_carrier
 from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
-from nve.ovs.bridge import PHYSICAL, Datapath, OvsInstance, UnderlayPort
 from topologies.addressing import neighbours
-from topologies.configuration import CONTROL_SWITCH, NIC, NVA, WIRE, Configuration
+from topologies.configuration import CONTROL_SWITCH, NIC, WIRE, Configuration
 from topologies.emulation import nodes
 from topologies.emulation.links import Cable, Cabling, Emulator, End
 from topologies.emulation.session import Session
 from topologies.mtu import tenant_mtu, tunnel_mtus
 from topologies.spec import PLAIN_LINK, Fabric, LinkSpec, Port
 
-ROUTE_TIMEOUT_S = 10.0
 CARRIER_TIMEOUT_S = 10.0
 
 
@@ -47,10 +47,11 @@ class Nve:
     name: str
     pid: int
     vtep: Vtep
-    dpid: int
-    control: str
-    """Its address on the control network."""
-    bridge: OvsInstance
+    number: int
+    """From 1, in the order of the topology."""
+    control: str | None
+    """Its address on the control network, if there is one."""
+    edge: Edge
     tunnel_mtus: Mapping[str, int]
     """What the tunnels to the other NVEs carry."""
 
@@ -68,6 +69,7 @@ class Vm:
 class NodePlace:
     """A namespace where a process of the experiment will run, and its address there."""
 
+    name: str
     pid: int
     node: Any
     address: str
@@ -76,42 +78,43 @@ class NodePlace:
 class DataCentre:
     """A data centre that is up between `start` and `stop`; a context manager for both.
 
-    `nves`, `vms`, `nva` and `net` (Mininet's network) are there once it is started.
+    `nves`, `vms`, `net` (Mininet's network) and, if it was given one, `control_node` are there
+    once it is started.
     """
 
     def __init__(
         self,
         fabric: Fabric,
         vms: Sequence[VmSpec],
-        control: LinkSpec,
+        edges: EdgeFactory,
         session: Session,
-        datapath: Literal["auto", "system", "netdev"] = "auto",
+        control_node: str | None = None,
+        control: LinkSpec = PLAIN_LINK,
         link_emulator: Literal["auto", "netem", "delay-line"] = "auto",
         seed: int = 1,
     ) -> None:
-        """Raises ValueError if fabric and VMs do not fit together.  `seed` is the jitter's."""
-        if datapath == "auto":
-            datapath = "system" if kernel_datapath_available() else "netdev"
+        """Raises ValueError if fabric and VMs do not fit together.
+
+        `control` is the link of the control node, `seed` the jitter's.
+        """
         if link_emulator == "auto":
             link_emulator = "netem" if netem_available() else "delay-line"
         self.fabric = fabric
         self.session = session
-        self.datapath: Datapath = datapath
         self.link_emulator: Emulator = link_emulator
         self.tenant_mtu = tenant_mtu(fabric)
         self._tunnel_mtus = tunnel_mtus(fabric)
         self.net: Any = nodes.empty_network()
         self.nves: dict[str, Nve] = {}
         self.vms: dict[str, Vm] = {}
-        self.nva: NodePlace
-        self._configuration = Configuration(
-            fabric, tuple(vms), PHYSICAL if datapath == "netdev" else None
-        )
+        self.control_node: NodePlace
+        self._configuration = Configuration(fabric, tuple(vms), edges.vtep_device, control_node)
         self._configuration.check()
+        self._factory = edges
         self._control = control
         self._seed = seed
         self._nodes: dict[str, Any] = {}
-        self._switches: dict[str, OvsInstance] = {}
+        self._edges: dict[str, Edge] = {}
         self._cabling: Cabling | None = None
         self._final_statistics: list[dict[str, Any]] = []
 
@@ -131,17 +134,17 @@ class DataCentre:
             progress("starting namespaces")
             self._in_parallel(pool, self._start_node, self._configuration.roles)
             self._tell_mininet_nodes()
-            progress(f"starting Open vSwitch, {self.datapath} datapath")
-            launched = [pool.submit(self._launch_switch, nve) for nve in self.fabric.nves]
+            progress(f"starting {self._factory.says}")
+            launched = [pool.submit(self._launch_edge, nve) for nve in self.fabric.nves]
             progress(f"laying cables, {self.link_emulator}")
             self._cabling = self._lay_cables()
             self._in_parallel(pool, self._bring_up, self._nodes)
             carrying = pool.submit(self._cabling.start)
-            for switch in launched:
-                switch.result()
+            for edge in launched:
+                edge.result()
             progress("configuring nodes")
             self._in_parallel(pool, self._configure, self._nodes)
-            self._in_parallel(pool, self._ready_tunnels, self.fabric.nves)
+            self._in_parallel(pool, self._settle, self.fabric.nves)
             carrying.result()
             self._in_parallel(pool, self._await_carrier, self._nodes)
         self._describe()
@@ -161,19 +164,36 @@ class DataCentre:
             self.session.move_to_vm(node.pid, name)
         elif role == "nve":
             node = nodes.NveNode(name)
-        elif role == "nva":
-            node = nodes.NvaNode(name)
+        elif role == "control":
+            node = nodes.ControlNode(name)
         else:
             node = nodes.UnderlayNode(name)
         self._nodes[name] = node
 
-    def _launch_switch(self, name: str) -> None:
-        number = self.fabric.nves.index(name) + 1
-        directory = self.session.directory / name
-        switch = OvsInstance(name, self._pid(name), directory, number, self.datapath)
-        self._switches[name] = switch
-        switch.launch()
-        self._nodes[name].use(switch.environment)
+    def _launch_edge(self, name: str) -> None:
+        uplink, vteps = self.fabric.uplink(name), self.fabric.vteps
+        edge = self._factory.make(
+            EdgePlace(
+                name,
+                self.fabric.nves.index(name) + 1,
+                self._pid(name),
+                self.session.directory / name,
+                UnderlayPort(uplink.interface, self.fabric.macs[uplink]),
+                vteps[name],
+                {peer: vtep for peer, vtep in vteps.items() if peer != name},
+                {
+                    at: mac
+                    for _, at, mac in neighbours(self.fabric, name)
+                    if at.version == vteps[name].version
+                },
+            )
+        )
+        self._edges[name] = edge
+        edge.launch()
+        self._nodes[name].use(edge)
+
+    def _settle(self, name: str) -> None:
+        self._edges[name].settle()
 
     def _lay_cables(self) -> Cabling:
         cabling = Cabling(
@@ -203,7 +223,7 @@ class DataCentre:
             yield Cable(
                 End(name, self._pid(name), f"to-{CONTROL_SWITCH}", told.control_mac(name)),
                 End(CONTROL_SWITCH, self._pid(CONTROL_SWITCH), f"to-{name}", switch_mac),
-                self._control if name == NVA else PLAIN_LINK,
+                self._control if name == told.control_node else PLAIN_LINK,
             )
 
     def _bring_up(self, name: str) -> None:
@@ -211,35 +231,10 @@ class DataCentre:
         ip(self._pid(name), self._configuration.bring_up(name))
 
     def _configure(self, name: str) -> None:
-        if name in self._switches:
-            self._configure_switch(name)
+        if name in self._edges:
+            self._edges[name].configure()
         if commands := self._configuration.configure(name):
             ip(self._pid(name), commands)
-
-    def _configure_switch(self, name: str) -> None:
-        uplink = self.fabric.uplink(name)
-        switch = self._switches[name]
-        switch.configure(UnderlayPort(uplink.interface, self.fabric.macs[uplink]))
-        if self.datapath == "netdev":
-            turn_offloads_off(switch.pid, PHYSICAL)
-            turn_offloads_off(switch.pid, uplink.interface)
-            keep_from_kernel(switch.pid, uplink.interface)
-            ip(switch.pid, [f"link set {PHYSICAL} up"])
-
-    def _ready_tunnels(self, name: str) -> None:
-        """Userspace tunnels have neighbours and routes of their own: fills in, waits for those."""
-        if self.datapath != "netdev":
-            return
-        switch = self._switches[name]
-        family = self.fabric.vteps[name].version
-        found = neighbours(self.fabric, name)
-        switch.pin_underlay(
-            self.fabric.uplink(name).interface,
-            {at: mac for _, at, mac in found if at.version == family},
-        )
-        for peer, vtep in self.fabric.vteps.items():
-            if peer != name:
-                wait_until(partial(_unrouted, switch, vtep), ROUTE_TIMEOUT_S)
 
     def _await_carrier(self, name: str) -> None:
         interfaces = self._configuration.interfaces(name)
@@ -247,17 +242,21 @@ class DataCentre:
 
     def _describe(self) -> None:
         """Fills in what users of the data centre, and of Mininet's CLI, look at."""
-        for name, switch in self._switches.items():
+        told = self._configuration
+        for number, name in enumerate(self.fabric.nves, start=1):
+            edge = self._edges[name]
             mtus = {there: mtu for (here, there), mtu in self._tunnel_mtus.items() if here == name}
-            vtep, control = self.fabric.vteps[name], self._configuration.control_address(name)
-            self.nves[name] = Nve(name, switch.pid, vtep, switch.dpid, str(control), switch, mtus)
-        for spec in self._configuration.vms:
+            control = str(told.control_address(name)) if told.control_node else None
+            vtep = self.fabric.vteps[name]
+            self.nves[name] = Nve(name, edge.pid, vtep, number, control, edge, mtus)
+        for spec in told.vms:
             node = self._nodes[spec.name]
             cgroup = self.session.vm_cgroup(spec.name)
-            self.vms[spec.name] = Vm(spec, node.pid, cgroup, node, self._configuration.mtu(spec))
+            self.vms[spec.name] = Vm(spec, node.pid, cgroup, node, told.mtu(spec))
             nodes.tell_interface(node, NIC, str(spec.ipv4), spec.mac)
-        address = str(self._configuration.control_address(NVA))
-        self.nva = NodePlace(self._pid(NVA), self._nodes[NVA], address)
+        if there := told.control_node:
+            address = str(told.control_address(there))
+            self.control_node = NodePlace(there, self._pid(there), self._nodes[there], address)
         assert self._cabling is not None
         for cable in self._cabling.cables:
             a, b = cable.a, cable.b
@@ -278,16 +277,13 @@ class DataCentre:
         return subprocess.Popen([*_attached(self._pid(node)), *argv], **popen)
 
     def kill_nve(self, name: str) -> None:
-        """An NVE dies: its switch is gone at once, and all that it was told."""
-        self._switches[name].kill()
+        """An NVE dies: its edge is gone at once, and all that it was told."""
+        self._edges[name].die()
 
     def revive_nve(self, name: str) -> None:
-        """An NVE that has died starts again, with the cables it had, and looks for its NVA.
-
-        What the kernel holds has outlived the daemons, `br-phy` and its addresses included.
-        """
-        self._switches[name].restart()
-        self._ready_tunnels(name)
+        """An NVE that has died starts again, with the cables it had."""
+        self._edges[name].revive()
+        self._edges[name].settle()
 
     @property
     def cabling(self) -> Cabling:
@@ -327,13 +323,13 @@ class DataCentre:
                 last_to_first.callback(nodes.end_shell, node)
                 if self._configuration.roles[name] == "vm":
                     last_to_first.callback(self.session.end_vm, name)
-            for switch in self._switches.values():
-                last_to_first.callback(switch.stop)
+            for edge in self._edges.values():
+                last_to_first.callback(edge.stop)
             if self._cabling is not None:
                 last_to_first.callback(self._cabling.stop)
                 last_to_first.callback(self._keep_statistics, self._cabling)
         self._nodes.clear()
-        self._switches.clear()
+        self._edges.clear()
         self._cabling = None
 
     def _keep_statistics(self, cabling: Cabling) -> None:
@@ -352,7 +348,7 @@ class DataCentre:
         return int(self._nodes[node].pid)
 
     def _tell_mininet_nodes(self) -> None:
-        lists = {"vm": self.net.hosts, "nva": self.net.controllers}
+        lists = {"vm": self.net.hosts, "control": self.net.controllers}
         for name, role in self._configuration.roles.items():
             lists.get(role, self.net.switches).append(self._nodes[name])
             self.net.nameToNode[name] = self._nodes[name]
@@ -366,11 +362,3 @@ class DataCentre:
 def _attached(pid: int) -> list[str]:
     """mnexec starts a command in a node's namespaces, away from the terminal's Ctrl-C."""
     return ["mnexec", "-da", str(pid)]
-
-
-def _unrouted(switch: OvsInstance, vtep: Vtep) -> str | None:
-    try:
-        found = switch.appctl("ovs/route/lookup", str(vtep))
-    except RuntimeError as error:
-        return str(error)
-    return None if PHYSICAL in found else f"{switch.name}: {vtep} is routed by {found.strip()}"

@@ -1,7 +1,7 @@
 """Mininet's nodes, as this data centre needs them; camelCase stops here.
 
 Each is a Mininet node (a shell in a network namespace), so that Mininet's CLI works as its users
-know it: `nodes`, `net`, `vm1 ping vm2`, `nve1 ovs-vsctl show`.  What Mininet would do by typing
+know it: `nodes`, `net`, `vm1 ping vm2`, `nve1 ip link`.  What Mininet would do by typing
 into those shells one after the other (create interfaces, move them, configure them) is done for all
 nodes at once elsewhere, and Mininet is told what exists.
 
@@ -11,16 +11,15 @@ testbed that changes the host it measures on would have to say so in every resul
 
 import os
 import signal
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
 from mininet.cli import CLI
 from mininet.link import Intf, Link
 from mininet.net import VERSION, Mininet
-from mininet.node import Host, OVSSwitch, Switch
+from mininet.node import Host, Switch
 
-from nve.ovs.bridge import INTEGRATION, OPENFLOW
+from nve.edge import Edge
 
 CommandLine = CLI
 MININET_VERSION = str(VERSION)
@@ -30,27 +29,26 @@ class VmNode(Host):
     """A tenant system."""
 
 
-class NveNode(OVSSwitch):
+class NveNode(Switch):
     """An NVE."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, dpid="0", inNamespace=True)
+        self._edge: Edge
 
-    def use(self, environment: Mapping[str, str]) -> None:
-        """Makes commands in the shell talk to the NVE's own Open vSwitch instance."""
-        self.cmd("export " + " ".join(f"{key}={value}" for key, value in environment.items()))
-
-    @classmethod
-    def setup(cls) -> None:
-        """Mininet looks for the machine's Open vSwitch here; it need not run."""
+    def use(self, edge: Edge) -> None:
+        """Makes commands in the shell talk to the NVE's own edge."""
+        self._edge = edge
+        if variables := " ".join(f"{key}={value}" for key, value in edge.environment.items()):
+            self.cmd(f"export {variables}")
 
     def dpctl(self, *args: str) -> str:
         """Mininet's CLI command `dpctl`."""
-        return str(self.cmd("ovs-ofctl", "-O", OPENFLOW, args[0], INTEGRATION, *args[1:]))
+        return str(self.cmd(*self._edge.dpctl(args)))
 
     def connected(self) -> bool:
         """Mininet's CLI command `wait`."""
-        return "true" in self.vsctl("get controller", INTEGRATION, "is_connected")
+        return self._edge.alive
 
 
 class UnderlayNode(Switch):
@@ -60,14 +58,14 @@ class UnderlayNode(Switch):
         super().__init__(name, dpid="0", inNamespace=True)
 
     def dpctl(self, *_: str) -> str:
-        return "(no OpenFlow here)\n"
+        return "(no NVE)\n"
 
     def connected(self) -> bool:
         return True
 
 
-class NvaNode(Host):
-    """Where the NVA runs; Mininet lists it as a controller."""
+class ControlNode(Host):
+    """Where an overlay's control plane runs; Mininet lists it as a controller."""
 
 
 class ExistingIntf(Intf):

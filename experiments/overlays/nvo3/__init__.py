@@ -1,0 +1,32 @@
+"""The draft's overlay (draft-ietf-nvo3-vmm-03): an NVA tells NVEs, Open vSwitch, where VMs are."""
+
+from experiments.overlays import Ground, Overlay
+from experiments.overlays.nvo3.settings import Settings
+from nve.edge import EdgeFactory
+
+SAYS = "The draft's: an NVA tells NVEs, which are Open vSwitch, where VMs are."
+CONTROL_NODE = "nva"
+PROGRAMS = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl")
+
+
+def edges(_settings: Settings, datapath: str) -> EdgeFactory:
+    """Open vSwitch instances with that datapath."""
+    from nve.ovs import bridge
+
+    return bridge.edges(datapath)
+
+
+def lacking(settings: Settings) -> list[str]:
+    """The framework that the NVA is to run on may not be installed."""
+    from experiments.overlays.nvo3.nva import PYTHONS
+
+    if PYTHONS[settings.framework].exists():
+        return []
+    return [f"{settings.framework} is not installed; `make test-ryu` prepares it in .venv-ryu"]
+
+
+def build(ground: Ground, settings: Settings) -> Overlay:
+    """See `experiments.overlays`."""
+    from experiments.overlays.nvo3.overlay import Nvo3
+
+    return Nvo3(ground, settings)

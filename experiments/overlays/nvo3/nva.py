@@ -20,9 +20,11 @@ import httpx
 
 from experiments.machine import ROOT
 from experiments.measure.trace import TraceEvent
-from experiments.scenario.schema import OverlaySpec
+from experiments.overlays import OverlayError
+from experiments.overlays.nvo3.settings import Settings
 from nve.linux.wait import wait_until
 from nve.model import VmSpec
+from nve.ovs.bridge import OvsInstance
 from topologies.emulation.data_centre import DataCentre
 
 OPENFLOW_PORT = 6653
@@ -34,7 +36,7 @@ PYTHONS = {"os-ken": Path(sys.executable), "ryu": ROOT / ".venv-ryu/bin/python"}
 """The interpreter that has each framework."""
 
 
-class NvaError(Exception):
+class NvaError(OverlayError):
     """The NVA refused a request or did not answer; the message is its own."""
 
 
@@ -48,11 +50,11 @@ class NvaProcess:
     def __init__(
         self,
         data_centre: DataCentre,
-        framework: str,
-        overlay: OverlaySpec,
+        overlay: Settings,
     ) -> None:
         self._data_centre = data_centre
-        self._framework = framework
+        self._place = data_centre.control_node
+        self._framework = overlay.framework
         self._directory = data_centre.session.directory
         self._overlay = overlay
         self._process: subprocess.Popen[str] | None = None
@@ -80,7 +82,8 @@ class NvaProcess:
         self._launch()
         for nve in self._data_centre.nves.values():
             # One after the other, so that the trace of every run begins alike.
-            nve.bridge.set_controller(f"tcp:{self._data_centre.nva.address}:{OPENFLOW_PORT}")
+            instance = OvsInstance.of(nve.edge)
+            instance.set_controller(f"tcp:{self._place.address}:{OPENFLOW_PORT}")
             wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
 
     @property
@@ -108,7 +111,7 @@ class NvaProcess:
         environment = {**os.environ, "VMMLAB_FRAMEWORK": self._framework, "PYTHONPATH": str(ROOT)}
         with (self._directory / "nva.log").open("a") as log:
             self._process = self._data_centre.in_node(
-                "nva",
+                self._place.name,
                 [str(PYTHONS[self._framework]), "-m", "controller", str(self._settings_file)],
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -126,14 +129,14 @@ class NvaProcess:
     def _settings(self) -> dict[str, Any]:
         nves = self._data_centre.nves.values()
         return {
-            "address": self._data_centre.nva.address,
+            "address": self._place.address,
             "northbound": str(self.socket),
             "token": self._token,
             "trace": str(self._trace_file),
             "state": str(self._directory / "nva-state"),
             "nves": {
                 nve.name: {
-                    "dpid": nve.dpid,
+                    "dpid": nve.number,
                     "vtep": str(nve.vtep),
                     "tunnel_mtus": dict(nve.tunnel_mtus),
                     "control": nve.control,
@@ -149,7 +152,7 @@ class NvaProcess:
 
     def _not_listening(self) -> str | None:
         """Asks the kernel, not the NVA: a connection would be a switch that says nothing."""
-        sockets = Path(f"/proc/{self._data_centre.nva.pid}/net/tcp").read_text().splitlines()[1:]
+        sockets = Path(f"/proc/{self._place.pid}/net/tcp").read_text().splitlines()[1:]
         for local_address, _, state in (line.split()[1:4] for line in sockets):
             if state == LISTENING and local_address.endswith(f":{OPENFLOW_PORT:04X}"):
                 return None

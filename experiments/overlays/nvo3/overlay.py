@@ -8,18 +8,21 @@ request for it under the same key is the same move, and how far it is, its phase
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from controller.core.move_fsm import FINISHED, Phase
 from experiments.measure.trace import TraceEvent
-from experiments.overlays import MoveRefused, OverlayMove
+from experiments.overlays import Capabilities, Fault, Ground, MoveRefused, Overlay, OverlayMove
+from experiments.overlays.nvo3.commands import Commands
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
-from experiments.scenario.schema import OverlaySpec
+from experiments.overlays.nvo3.settings import Settings
 from nve.model import VmSpec
+from nve.ovs import bridge
+from nve.ovs.agent import Agent
+from nve.ovs.bridge import OvsInstance
 from nve.pipeline import flow_dump
 from nve.pipeline.flow_dump import Row
 from nve.pipeline.rules import PipelineTable
-from topologies.emulation.data_centre import DataCentre
 
 Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
@@ -36,25 +39,59 @@ READINGS = 5
 class Nvo3:
     """See `experiments.overlays.Overlay`."""
 
-    def __init__(self, data_centre: DataCentre, settings: OverlaySpec, framework: str) -> None:
-        self._data_centre = data_centre
+    def __init__(self, ground: Ground, settings: Settings) -> None:
+        self._data_centre = ground.data_centre
+        self._progress = ground.progress
         self._settings = settings
-        self.nva = NvaProcess(data_centre, framework, settings)
+        self.nva = NvaProcess(ground.data_centre, settings)
+        self._agents = [
+            Agent(self._switch(nve), ground.reorder_buffer)
+            for nve in ground.data_centre.nves
+            if settings.end_marker
+        ]
+        awaits = settings.end_marker and settings.await_last_packets
+        self.can = Capabilities(
+            hold=settings.bounds,
+            last_packets=self._await_last_packets if awaits else None,
+            differences=self.differences,
+            refused=self.refused,
+            events=self.events,
+            facts=self._facts,
+            faults={"nva-dies": Fault(self.nva.kill, self.nva.restart)},
+            commands=Commands(ground.data_centre, self.nva).by_name,
+        )
         self._events: list[TraceEvent] = []
         self._arrived: dict[int, OverlayMove] = {}
         """The moves that something is left of, by their numbers."""
         self._astray_before: dict[int, int | None] = {}
         self._astray_after: dict[int, int | None] = {}
 
+    @classmethod
+    def of(cls, overlay: Overlay) -> Self:
+        """An overlay of which one knows that it is this one."""
+        assert isinstance(overlay, cls), overlay
+        return overlay
+
+    def _switch(self, nve: str) -> OvsInstance:
+        return OvsInstance.of(self._data_centre.nves[nve].edge)
+
     def start(self) -> None:
+        self._progress(f"starting the NVA ({self._settings.framework})")
         self.nva.start()
+        for agent in self._agents:
+            agent.start()
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
         self.nva.associate(vm, nve, port)
 
     def begin(self) -> None:
         """Entries with a lifetime are taken back, so that their ages are the same in every run."""
+        for nve in self._data_centre.nves:
+            self._switch(nve).enlarge_buffers()
         self.nva.post("forget")
+
+    def _facts(self) -> dict[str, Any]:
+        return {"framework": self.nva.framework(), "open_vswitch": bridge.version()}
 
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
         """Raises MoveRefused when the NVA does not accept the move."""
@@ -79,10 +116,15 @@ class Nvo3:
         self._insist(patience_s, ask)
 
     def redirect(self, move: OverlayMove, patience_s: float) -> None:
+        switch = self._switch(move.source)
+        # What the switch has forwarded and not yet counted, it would count as in flight.
+        switch.follow_rules_now()
         self._tell(move, "redirect", Phase.REDIRECTING, patience_s)
         self._await_patiently(move, Phase.REDIRECTED, patience_s)
+        # What a flow that was left brings to a VM that has gone is lost.
+        switch.follow_rules_now(thoroughly=True)
 
-    def await_last_packets(self, move: OverlayMove) -> list[str]:
+    def _await_last_packets(self, move: OverlayMove) -> list[str]:
         timeout_s = self._settings.end_marker_s
         try:
             answer = self.nva.post(f"{_path(move)}/last-packets", timeout_s=timeout_s)
@@ -145,7 +187,8 @@ class Nvo3:
         self._insist(patience_s, ask)
 
     def where(self) -> dict[str, str]:
-        return {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
+        known = {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
+        return {vm: known.get(vm, "no NVE") for vm in self._data_centre.vms}
 
     def differences(self) -> list[str]:
         """Of every row its place, time-outs and actions.  A dead NVE holds nothing, and is not
@@ -153,7 +196,7 @@ class Nvo3:
         connected = self.nva.get("health")["connected"]
         differences = []
         for name, nve in self._data_centre.nves.items():
-            if not nve.bridge.alive:
+            if not nve.edge.alive:
                 continue
             if not connected[name]:
                 differences.append(f"{name} is not connected to the NVA")
@@ -165,7 +208,7 @@ class Nvo3:
         """What an NVE holds is compared with what it should hold at the same time."""
         wanted = self._wanted(nve)
         for _ in range(READINGS):
-            found = self._data_centre.nves[nve].bridge.rows()
+            found = self._switch(nve).rows()
             before, wanted = wanted, self._wanted(nve)
             if wanted == before:
                 return flow_dump.differences(found, wanted)
@@ -190,13 +233,15 @@ class Nvo3:
 
     def refused(self) -> list[dict[str, Any]]:
         """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
-        for nve in self._data_centre.nves.values():
+        for nve in self._data_centre.nves:
             with suppress(RuntimeError):  # one that is dead counts no more
-                nve.bridge.follow_rules_now()  # so that all is counted
+                self._switch(nve).follow_rules_now()  # so that all is counted
         rows: list[dict[str, Any]] = self.nva.get("refused")
         return rows
 
     def stop(self) -> None:
+        for agent in self._agents:
+            agent.stop()
         self.nva.stop()
 
     # -- asking an NVA that may be away ----------------------------------------------------------
@@ -268,7 +313,7 @@ class Nvo3:
         until_s = time.monotonic() + RETURN_S
         while move.number not in self._astray_after:
             counted = self._astray(move)
-            alive = self._data_centre.nves[move.source].bridge.alive
+            alive = self._data_centre.nves[move.source].edge.alive
             if counted is not None or not alive or time.monotonic() > until_s:
                 counts.setdefault(move.number, counted)
                 return
@@ -280,7 +325,7 @@ class Nvo3:
         None where the NVE, or the NVA, does not answer.
         """
         try:
-            self._data_centre.nves[move.source].bridge.follow_rules_now()  # so that all is counted
+            self._switch(move.source).follow_rules_now()  # so that all is counted
             return int(self.nva.get(f"{_path(move)}/astray")["packets"])
         except (NvaError, RuntimeError):
             return None

@@ -23,11 +23,11 @@ ROUTED = leaf_spine.build(leaf_spine.Parameters())
 
 
 def test_everything_has_a_role() -> None:
-    roles = Configuration(STAR, (VM,), None).roles
+    roles = Configuration(STAR, (VM,), None, "nva").roles
 
     assert roles == {
         **{"nve1": "nve", "nve2": "nve", "nve3": "nve", "core": "switch"},
-        **{"nva": "nva", "ctl": "switch", "wire": "wire", "vm1": "vm"},
+        **{"nva": "control", "ctl": "switch", "wire": "wire", "vm1": "vm"},
     }
 
 
@@ -43,7 +43,7 @@ def test_everything_has_a_role() -> None:
 )
 def test_a_vm_that_does_not_fit_is_refused(vm: VmSpec, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
-        Configuration(STAR, (vm,), None).check()
+        Configuration(STAR, (vm,), None, "nva").check()
 
 
 def test_two_vms_of_one_name_are_refused() -> None:
@@ -59,7 +59,7 @@ def test_the_vtep_address_is_on_the_bridge_of_the_userspace_datapath() -> None:
 
 
 def test_a_router_shares_load_and_an_nve_does_not() -> None:
-    told = Configuration(ROUTED, (), None)
+    told = Configuration(ROUTED, (), None, "nva")
 
     assert "route add 10.3.0.0/16 nexthop via 10.4.0.2 nexthop via 10.5.0.2" in told.configure(
         "leaf1"
@@ -70,7 +70,7 @@ def test_a_router_shares_load_and_an_nve_does_not() -> None:
 
 
 def test_the_nva_knows_every_nve_and_they_know_it() -> None:
-    told = Configuration(STAR, (VM,), None)
+    told = Configuration(STAR, (VM,), None, "nva")
 
     (address, *neighbours) = told.configure("nva")
 
@@ -95,7 +95,7 @@ def test_a_nic_has_the_vms_addresses_and_the_tunnels_mtu() -> None:
 
 def test_a_link_has_its_mtu_at_both_ends_and_the_control_network_the_usual_one() -> None:
     narrow = star.build(star.Parameters.model_validate({"links": {"nve2": {"mtu": 1400}}}))
-    told = Configuration(narrow, (VM,), None)
+    told = Configuration(narrow, (VM,), None, "nva")
 
     assert "link set to-core mtu 1400 up" in told.bring_up("nve2")
     assert "link set to-nve2 master br0 mtu 1400 up" in told.bring_up("core")

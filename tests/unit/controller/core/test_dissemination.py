@@ -8,6 +8,7 @@ import pytest
 
 from controller.core import dissemination
 from controller.core.dissemination import names, strategy
+from experiments.scenario.load import as_mapping
 from tests.helpers.nva import settings
 from tests.helpers.scenarios import GOOD, complaint, resolved
 
@@ -84,7 +85,7 @@ def test_a_new_file_is_all_that_a_new_strategy_takes(rumour: str, tmp_path: Path
     asked = {"mapping_update": rumour, "lifetime_s": 7}
 
     assert rumour in names()
-    assert resolved(overlay=asked).overlay.mapping_update == rumour
+    assert as_mapping(resolved(overlay=asked))["overlay"]["mapping_update"] == rumour
     assert settings(tmp_path, **asked).dissemination().lifetime_s == 7
     assert settings(tmp_path, mapping_update=rumour).dissemination().lifetime_s == 2
     assert complaint(GOOD, overlay={**asked, "on_expiry": "keep"}) == (

@@ -60,7 +60,8 @@ def test_a_scenario_that_is_not_there_is_answered_with_what_is(name: str, senten
 def test_every_variant_is_a_scenario_of_its_own() -> None:
     found = load.variants(GOOD, "my.yaml", {"duration_s": 30})
 
-    assert {name: each.overlay.in_flight for name, each in found.items()} == {
+    written = {name: load.as_mapping(each)["overlay"] for name, each in found.items()}
+    assert {name: overlay["in_flight"] for name, overlay in written.items()} == {
         "drop": "drop",
         "tunnel": "tunnel",
     }

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from controller.core import dissemination
+from experiments import overlays
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 from topologies import catalogue
 
 STRATEGIES = ", ".join(dissemination.names())
+OVERLAYS = ", ".join(overlays.names())
 TOPOLOGIES = ", ".join(catalogue.names())
 KINDS = " | ".join(catalogue.names())
 """Whatever there is: a new one is one new file, and no change here."""
@@ -19,7 +21,7 @@ KINDS = " | ".join(catalogue.names())
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     # what: (key, value, the field that is named, the remedy or what is wrong)
     "unknown key": ("speed", 3, "speed", "there is no such key here; check the spelling"),
-    "unknown key inside": ("overlay.idel_s", 3, "overlay.idel_s", "there is no such key here"),
+    "unknown key inside": ("overlay.idel_s", 3, "overlay.idel_s", "nvo3 has no such key; check"),
     "unknown key of a topology": ("topology.spines", 2, "topology.spines", "no such key here"),
     "name": ("name", "My Scenario", "name", "should match pattern"),
     "topology is a word": ("topology", "star", "topology", f"say which: kind: {KINDS}"),
@@ -47,7 +49,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
         "tenants.0.vms.vm1",
         "there are nve1, nve2, nve3",
     ),
-    "overlay kind": ("overlay.kind", "evpn", "overlay.kind", "Input should be 'nvo3'"),
+    "overlay kind": ("overlay.kind", "evpn", "overlay.kind", f"there are {OVERLAYS}"),
     "mapping": ("overlay.mapping_update", "gossip", "overlay", f"none of {STRATEGIES}"),
     "in flight": ("overlay.in_flight", "bounce", "overlay.in_flight", "'tunnel' or 'drop'"),
     "stop": ("overlay.stop", "never", "overlay.stop", "'idle' or 'timer'"),

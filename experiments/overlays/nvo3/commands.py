@@ -1,0 +1,83 @@
+"""Commands of `vmmlab shell` that look into the NVA and its NVEs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.errors import UsageError
+from experiments.overlays import ShellCommand, ShellTable
+from experiments.overlays.nvo3.nva import NvaProcess
+from nve.ovs.bridge import OvsInstance
+from topologies.emulation.data_centre import DataCentre
+
+
+class Commands:
+    """`by_name` has them all."""
+
+    def __init__(self, data_centre: DataCentre, nva: NvaProcess) -> None:
+        self._data_centre = data_centre
+        self._nva = nva
+
+    @property
+    def by_name(self) -> Mapping[str, ShellCommand]:
+        return {
+            "mapping": ShellCommand("mapping: the NVA's directory.", self._mapping),
+            "flows": ShellCommand(
+                "flows NVE: the rules the NVA wants there, named and in pipeline order.",
+                self._flows,
+            ),
+            "counters": ShellCommand(
+                "counters NVE: packets by rule, as the switch counts them; "
+                "only rules with packets.",
+                self._counters,
+            ),
+            "northbound": ShellCommand(
+                "northbound: how to ask the NVA with curl from another terminal.",
+                self._northbound,
+            ),
+        }
+
+    def _mapping(self, _line: str) -> ShellTable:
+        keys = ("vm", "vni", "mac", "addresses", "nve", "vtep", "sequence")
+        rows = [
+            [" ".join(row[key]) if key == "addresses" else row[key] for key in keys]
+            for row in self._nva.get("mapping")
+        ]
+        headings = ("VM", "VNI", "MAC", "IP addresses", "NVE", "VTEP", "sequence")
+        return ShellTable(headings, rows)
+
+    def _flows(self, line: str) -> ShellTable:
+        rows = [
+            (
+                row["table"],
+                row["priority"],
+                " ".join(f"{name}={value}" for name, value in row["match"].items()),
+                ", ".join(row["actions"]),
+                row["purpose"],
+            )
+            for row in self._ask(line, "rules")
+        ]
+        headings = ("table", "priority", "match", "actions", "why")
+        return ShellTable(headings, rows, whole=("table", "why"))
+
+    def _counters(self, line: str) -> ShellTable:
+        if nve := self._data_centre.nves.get(line.strip()):
+            OvsInstance.of(nve.edge).follow_rules_now()  # so that all is counted
+        keys = ("table", "purpose", "about", "packets", "bytes")
+        counted = (row for row in self._ask(line, "counters") if row["packets"])
+        headings = ("table", "why", "about", "packets", "bytes")
+        return ShellTable(
+            headings, [[row[key] for key in keys] for row in counted], whole=("table", "why")
+        )
+
+    def _northbound(self, _line: str) -> str:
+        socket = self._nva.socket
+        return (
+            f'curl --unix-socket {socket} -H "Authorization: Bearer '
+            f'$(cat {socket.parent}/token)" http://nva/v1/mapping'
+        )
+
+    def _ask(self, line: str, what: str) -> Any:
+        nve = line.strip()
+        if nve not in self._data_centre.nves:
+            raise UsageError(f"no NVE {nve!r}; there are {', '.join(self._data_centre.nves)}")
+        return self._nva.get(f"nves/{nve}/{what}")

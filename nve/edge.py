@@ -1,0 +1,108 @@
+"""What an edge is: the part of a server that connects its VMs to the overlay (an NVE, RFC 7365).
+
+An edge is a folder beside this file.  A data centre makes all its edges with one `EdgeFactory` and
+brings each up in three steps, because interfaces and addresses come in between:
+
+    launch       its processes start              nothing is wired yet
+    configure    it takes the underlay interface  interfaces are there and up
+    settle       it is ready to send              addresses, neighbours and routes are there
+
+Nothing here says how an edge learns where VMs are; that is between the edge and its overlay.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from nve.model import IPAddress, Mac, VmSpec, Vtep
+
+
+@dataclass(frozen=True)
+class UnderlayPort:
+    """The interface of an NVE's namespace that leads to the underlay."""
+
+    interface: str
+    mac: Mac
+
+
+@dataclass(frozen=True)
+class EdgePlace:
+    """Where an edge is, and what it may know of the underlay."""
+
+    name: str
+    number: int
+    """From 1, in the order of the topology."""
+    pid: int
+    """A process in its namespace."""
+    directory: Path
+    """For sockets and logs; not there yet."""
+    uplink: UnderlayPort
+    vtep: Vtep
+    peers: Mapping[str, Vtep]
+    """The underlay addresses of all other NVEs."""
+    neighbours: Mapping[IPAddress, Mac]
+    """Whom it reaches directly, of the VTEPs' IP version."""
+
+
+class Edge(Protocol):
+    """One edge.  All methods return when what they do has been done, and raise RuntimeError with
+    the edge's name where it cannot be done."""
+
+    @property
+    def name(self) -> str:
+        """Of its NVE."""
+
+    @property
+    def pid(self) -> int:
+        """A process in its namespace."""
+
+    @property
+    def offloads(self) -> bool:
+        """Whether cables to it may leave checksums and segmentation to it."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What commands typed in its namespace need to talk to it and to no other."""
+
+    def dpctl(self, words: Sequence[str]) -> Sequence[str]:
+        """The command behind `dpctl WORDS` of Mininet's command line."""
+
+    def launch(self) -> None:
+        """Start what runs."""
+
+    def configure(self) -> None:
+        """Take the underlay interface."""
+
+    def settle(self) -> None:
+        """Become ready to send through the underlay; also after `revive`."""
+
+    def plug_in(self, interface: str, vm: VmSpec, port: int, *, lane: bool = False) -> None:
+        """Take an interface of the namespace as the port of a VM, or as that port's lane."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it forwards."""
+
+    def die(self) -> None:
+        """Stop forwarding at once, as the loss of its server would."""
+
+    def revive(self) -> None:
+        """Start again after `die`, with the cables it had; `settle` follows."""
+
+    def stop(self) -> None:
+        """End it, in whatever state it is."""
+
+
+@dataclass(frozen=True)
+class EdgeFactory:
+    """Makes the edges of one data centre."""
+
+    says: str
+    """What they are, for who watches the bring-up: Open vSwitch, netdev datapath."""
+    make: Callable[[EdgePlace], Edge]
+    vtep_device: str | None = None
+    """The interface that holds the VTEP address, where that is not the underlay interface."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """For the manifest: `datapath` at least, by which runs are told apart that cannot be compared.
+    """
