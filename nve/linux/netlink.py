@@ -10,10 +10,12 @@ import struct
 
 from nve.linux.namespace import inside
 
-REQUEST, ACK = 1, 4
+REQUEST, ACK, ECHO = 1, 4, 8
 """linux/netlink.h, NLM_F_*."""
 ATTRIBUTE = struct.Struct("=HH")
 """Length and kind of an attribute (linux/rtnetlink.h)."""
+NESTED = 0x8000
+"""linux/netlink.h, NLA_F_NESTED, in the kind of an attribute."""
 
 _HEADER = struct.Struct("=IHHII")  # length, kind, flags, sequence, port
 _ERROR = 2
@@ -40,6 +42,17 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def attributes(octets: bytes) -> dict[int, bytes]:
+    """The attributes that follow each other there, by their kind."""
+    found = {}
+    place = 0
+    while place + ATTRIBUTE.size <= len(octets):
+        length, kind = ATTRIBUTE.unpack_from(octets, place)
+        found[kind & ~NESTED] = octets[place + ATTRIBUTE.size : place + length]
+        place += (length + 3) & ~3
+    return found
 
 
 def attribute(kind: int, content: bytes) -> bytes:

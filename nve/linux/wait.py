@@ -19,13 +19,13 @@ class HasDescriptor(Protocol):
     def fileno(self) -> int: ...
 
 
-def wait_until(check: Callable[[], str | None], timeout_s: float) -> None:
+def wait_until(check: Callable[[], str | None], timeout_s: float, poll_s: float = POLL_S) -> None:
     """Returns as soon as `check` does not find a difference.  Raises TimeoutError with the last."""
     deadline = time.monotonic() + timeout_s
     while (difference := check()) is not None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {timeout_s:g} s: {difference}")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
 
 
 def readable(file: HasDescriptor, timeout_s: float) -> bool:

@@ -1,53 +1,66 @@
-"""The gate in a VM's inbound path, with real frames through real queues."""
+"""The gates in a VM's inbound and outbound path, with real frames through real queues."""
 
+import itertools
+import os
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from benchmarks.namespaces import Namespace
 from nve.hypervisor.drain_probe import DrainProbe
 from nve.hypervisor.gate import Gate
+from nve.hypervisor.outbound_gate import OutboundGate
 from nve.linux.namespace import inside, ip
+from nve.linux.steering import take_in_by_one_processor
 from nve.model import Bounds
 from tests.helpers.wait import wait_until
 
 ETHERTYPE = 0x88B6
 EVERYBODY, SENDER = b"\xff" * 6, b"\x02\x00\x00\x00\x00\x01"
 ROOM = 50
+MTU = 1450
 BUFFER = 16 << 20
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
 
 @dataclass
-class Way:
-    """A cable into a bridge, with the gate behind its end."""
+class Sending:
+    """Two ends of a way with a gate."""
 
-    gate: Gate
     sender: socket.socket
     receiver: socket.socket
-    drain_probe: DrainProbe
-    sent: int = 0
+    sent: int = field(default=0, kw_only=True)
 
-    def send(self, count: int) -> list[int]:
+    def send(self, count: int, octets: int = 54) -> list[int]:
         """Sends numbered frames; returns their numbers."""
         numbers = list(range(self.sent, self.sent + count))
         for number in numbers:
             header = EVERYBODY + SENDER + ETHERTYPE.to_bytes(2, "big")
-            self.sender.send(header + number.to_bytes(4, "big") + bytes(50))
+            with suppress(OSError):  # no room: the kernel tells the sender
+                self.sender.send(header + number.to_bytes(4, "big").ljust(octets, b"\0"))
         self.sent += count
         return numbers
 
-    def received(self) -> list[int]:
+    def received(self, most: int | None = None) -> list[int]:
         """The numbers of the frames that have come through since the last call, in order."""
-        found = []
+        found: list[int] = []
         with suppress(TimeoutError):
-            while True:
+            while most is None or len(found) < most:
                 frame = self.receiver.recv(2000)
                 found.append(int.from_bytes(frame[14:18], "big"))
         return found
+
+
+@dataclass
+class Way(Sending):
+    """A cable into a bridge, with the gate behind its end."""
+
+    gate: Gate
+    drain_probe: DrainProbe
 
 
 @pytest.fixture
@@ -73,7 +86,9 @@ def way() -> Iterator[Way]:
         )
         gate = Gate(there.pid, "far", Bounds(packets=ROOM, octets=1 << 30, time_s=60))
         drain_probe = DrainProbe(here.pid, "near", there.pid, "nic")
-        made = Way(gate, bound(here.pid, "near"), bound(there.pid, "nic"), drain_probe)
+        made = Way(
+            bound(here.pid, "near"), bound(there.pid, "nic"), gate=gate, drain_probe=drain_probe
+        )
         gate.open()
         wait_until(lambda: None if made.send(1) and made.received() else "the bridge is not ready")
         gate.close()
@@ -151,3 +166,87 @@ def test_a_sounding_says_so_when_something_is_held(way: Way) -> None:
     assert not way.drain_probe.runs_dry()
     way.gate.open()
     assert way.drain_probe.runs_dry(), "the one before, which comes out late, is not taken for it"
+
+
+# -- outbound --------------------------------------------------------------------------------------
+
+
+@dataclass
+class WayOut(Sending):
+    """A cable out of a namespace, with the gate before its end."""
+
+    gate: OutboundGate
+
+
+@pytest.fixture
+def way_out() -> Iterator[WayOut]:
+    """Open, as a gate is made, with room for `ROOM` frames."""
+    here, there = Namespace(), Namespace()
+    try:
+        ends = f"near type veth peer name far netns {there.pid}"
+        ip(here.pid, [f"link add {ends}", "link set near addrgenmode none up"])
+        ip(there.pid, ["link set far addrgenmode none up"])
+        bounds = Bounds(packets=ROOM, octets=1 << 30, time_s=60)
+        take_in_by_one_processor(there.pid, "far")
+        gate = OutboundGate(here.pid, "near", bounds)
+        made = WayOut(bound(here.pid, "near"), bound(there.pid, "far"), gate=gate)
+        wait_until(lambda: None if made.send(1) and made.received() else "the cable is not ready")
+        yield made
+        gate.end()
+        made.sender.close()
+        made.receiver.close()
+    finally:
+        here.close()
+        there.close()
+
+
+def test_outbound_what_is_held_leaves_before_what_comes_later(way_out: WayOut) -> None:
+    for _ in range(5):
+        way_out.gate.close()
+        held = way_out.send(ROOM // 2)
+        assert way_out.received() == []
+        assert way_out.gate.queued() == ROOM // 2
+        assert way_out.gate.open() == ROOM // 2
+        later = way_out.send(ROOM // 2)
+        assert way_out.received() == [*held, *later]
+    assert way_out.gate.dropped() == 0
+
+
+def test_outbound_opening_needs_no_further_packet_and_may_be_repeated(way_out: WayOut) -> None:
+    way_out.gate.close()
+    held = way_out.send(3, octets=MTU)
+    assert way_out.gate.open() == 3
+    assert way_out.gate.open() == 0
+    assert way_out.received() == held
+    assert way_out.gate.queued() == 0
+
+
+def test_outbound_what_finds_no_room_is_counted(way_out: WayOut) -> None:
+    way_out.gate.close()
+    numbers = way_out.send(ROOM + 30)
+    assert way_out.gate.open() == ROOM
+    assert way_out.received() == numbers[:ROOM]
+    assert way_out.gate.dropped() == 30
+    way_out.gate.close()
+    assert way_out.gate.dropped() == 0
+
+
+def test_outbound_what_is_sent_from_another_processor_does_not_overtake(way_out: WayOut) -> None:
+    """Where there is one processor only, there is nothing to see."""
+    processors = os.sched_getaffinity(0)
+    try:
+        for first, second in itertools.permutations(processors, 2):
+            for _ in range(20):
+                os.sched_setaffinity(0, {first})
+                way_out.gate.close()
+                held = way_out.send(ROOM // 2)
+                opening = threading.Thread(target=way_out.gate.open)
+                opening.start()
+                os.sched_setaffinity(0, {second})
+                while way_out.gate.closed:
+                    pass
+                later = way_out.send(ROOM // 2)
+                assert way_out.received(len(held + later)) == [*held, *later]
+                opening.join()
+    finally:
+        os.sched_setaffinity(0, processors)
