@@ -12,6 +12,7 @@ not stay on one.  So the frame is sent once from every processor.
 import itertools
 import os
 import socket
+from collections.abc import Sequence
 from typing import Self
 
 from nve.hypervisor.plug import NIC, Plug
@@ -44,20 +45,19 @@ class DrainProbe:
         return cls(cable.nve_pid, cable.nve_interface, cable.vm_pid)
 
     def runs_dry(self) -> bool:
-        """Returns when all that was in the cable is with the VM; False where that takes too long,
-        as behind a gate that is closed."""
+        """See `run_dry`."""
+        return run_dry([self])
+
+    def send(self) -> bytes:
+        """Sends a frame from the processor that this runs on; returns it."""
         # No signal of ours begins with a zero (`nve.wire.end_marker`), so nobody takes it for one.
-        awaited = set()
-        processors = os.sched_getaffinity(0)
-        try:
-            for processor in processors:
-                os.sched_setaffinity(0, {processor})  # of this thread alone
-                number = next(_numbers).to_bytes(8, "big")
-                frame = (self._header + b"\0" + number).ljust(60, b"\0")
-                self._above.send(frame)
-                awaited.add(frame)
-        finally:
-            os.sched_setaffinity(0, processors)
+        number = next(_numbers).to_bytes(8, "big")
+        frame: bytes = (self._header + b"\0" + number).ljust(60, b"\0")
+        self._above.send(frame)
+        return frame
+
+    def has_come(self, awaited: set[bytes]) -> bool:
+        """Returns when all of these frames have come out; False where that takes too long."""
         try:
             while awaited:
                 awaited.discard(self._below.recv(_LONGEST_FRAME))
@@ -68,3 +68,19 @@ class DrainProbe:
     def close(self) -> None:
         self._above.close()
         self._below.close()
+
+
+def run_dry(drain_probes: Sequence[DrainProbe]) -> bool:
+    """Returns when all that was in the cables is with the VM; False where that takes too long, as
+    behind a gate that is closed."""
+    awaited: list[set[bytes]] = [set() for _ in drain_probes]
+    processors = os.sched_getaffinity(0)
+    try:
+        for processor in processors:
+            os.sched_setaffinity(0, {processor})  # of this thread alone
+            for drain_probe, frames in zip(drain_probes, awaited, strict=True):
+                frames.add(drain_probe.send())
+    finally:
+        os.sched_setaffinity(0, processors)
+    come = [each.has_come(frames) for each, frames in zip(drain_probes, awaited, strict=True)]
+    return all(come)

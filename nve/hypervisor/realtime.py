@@ -5,6 +5,7 @@ one thread of one process, beside switches, probes and an NVA on few cores; with
 pauses and recoveries are milliseconds longer, which is the machine's doing and no protocol's.
 """
 
+import gc
 import os
 import sys
 import threading
@@ -22,7 +23,8 @@ def realtime_priority() -> Iterator[None]:
     """What the current thread does in the block goes before what others do.
 
     For the kernel it has a real-time priority, if root may give one; processes that it starts do
-    not inherit that.  Within this process, other threads give the interpreter back sooner.
+    not inherit that.  Within this process, other threads give the interpreter back sooner, and
+    nobody collects garbage.
     """
     _share_sooner(1)
     usual, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
@@ -39,4 +41,5 @@ def _share_sooner(more: int) -> None:
     global _urgent
     with _lock:
         _urgent += more
+        (gc.disable if _urgent else gc.enable)()
         sys.setswitchinterval(_SWITCH_INTERVAL_S if _urgent else _usual_s)

@@ -1,5 +1,6 @@
 """Being served first: while it lasts, and no longer."""
 
+import gc
 import os
 import sys
 import threading
@@ -29,6 +30,8 @@ def test_a_thread_has_its_priority_in_the_block_and_its_children_have_it_not(
     with realtime_priority():
         assert asked == [os.SCHED_FIFO | os.SCHED_RESET_ON_FORK]
         assert sys.getswitchinterval() < USUAL_S
+        assert not gc.isenabled()
+    assert gc.isenabled()
     assert asked[1:] == [usual]
 
 
