@@ -30,7 +30,13 @@ from controller.core.entries import Entries
 from controller.core.handover import Handovers
 from controller.core.last_packets import LastPackets, LastPacketWait
 from controller.core.move import Move, MoveRequest
-from controller.core.move_fsm import BEFORE_ACTIVATION, GIVE_UP_S, MoveEvent, OutOfTurn, Phase
+from controller.core.move_fsm import (
+    AFTER_REDIRECT,
+    BEFORE_ACTIVATION,
+    GIVE_UP_S,
+    MoveEvent,
+    OutOfTurn,
+)
 from controller.core.moves import Moves
 from controller.core.outbox import Outbox
 from controller.core.reports import Reports
@@ -79,9 +85,7 @@ class Authority:
             enabled=end_markers,
             name=self.name,
         )
-        self._last_packets = LastPackets(
-            self.desired, self.directory, self._outbox, self._handovers.number, self.name
-        )
+        self._last_packets = LastPackets(self.desired, self.directory, self._outbox, self.name)
         self._moves = Moves(
             self.desired,
             self.directory,
@@ -284,17 +288,16 @@ class Authority:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
         return self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
 
-    def last_packets(self, key: str, now_ns: int) -> LastPacketWait:
-        """The VM stands still: see when what it has sent at the source has arrived."""
+    def last_packets(self, key: str, number: int, now_ns: int) -> LastPacketWait:
+        """The VM has left the source, and a marker of that number follows what it has sent there:
+        see when that has arrived."""
         with self._deciding(now_ns):
             move = self.move(key)
-            if move.phase is not Phase.REDIRECTED:
+            if move.phase not in AFTER_REDIRECT:
                 raise RequestRefused(
-                    f"move {key} of {move.request.vm} is {move.phase}: its VM runs"
+                    f"move {key} of {move.request.vm} is {move.phase}: its VM is at {move.source}"
                 )
-            if not self.desired.is_connected(move.source):
-                raise RequestRefused(f"{move.source}, which has to send a marker, is not connected")
-            return self._last_packets.passing(move.system, move.source)
+            return self._last_packets.passing(move.system, move.source, number)
 
     def activate(self, key: str, now_ns: int) -> Move:
         """The VM runs at the destination (RFC 8394 activate)."""

@@ -16,8 +16,9 @@
     POST   /v1/moves/KEY/redirect              the VM is about to stop: tunnel or drop its packets
     POST   /v1/moves/KEY/activate              it runs at the destination
     POST   /v1/moves/KEY/roll-back             it stays at the source
-    POST   /v1/moves/KEY/last-packets          the VM stands still: wait until what it has sent has
-                                               arrived, `timeout_s` at most; says where it may not
+    POST   /v1/moves/KEY/last-packets          the VM has left: wait until what it has sent, and the
+                                               marker with that `number` behind it, has arrived,
+                                               `timeout_s` at most; says where it may not
     POST   /v1/forget                          take back entries with a lifetime
 
 `?until=PHASE&timeout_s=S` on a request about a move waits until the move is in that phase or past
@@ -86,6 +87,14 @@ class AssociationBody(BaseModel):
     nve: str
     port: int
     mtu: int = Field(0, ge=0, le=65535)
+
+
+class LastPacketsBody(BaseModel):
+    """The body of POST /v1/moves/KEY/last-packets: the number of the marker that follows them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(ge=0, lt=2**32)
 
 
 class Northbound:
@@ -299,10 +308,11 @@ class Northbound:
     def _last_packets(self, request: Request, key: str) -> Response:
         """Wait until what the VM has sent at its old place has arrived, `timeout_s` at most."""
         timeout_s = _timeout_s(request)
-        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(key, now_ns))
+        number = LastPacketsBody.model_validate(_body(request)).number
+        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(key, number, now_ns))
         with self._nva.changed:
             self._nva.changed.wait_for(lambda: not passing.missing, timeout_s)
-            return _json({"missing": sorted(passing.missing)})
+            return _json({"missing": sorted(passing.missing or ())})
 
     def _forget(self, request: Request) -> Response:
         self._nva.decide(self._authority.forget_entries)

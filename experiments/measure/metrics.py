@@ -62,6 +62,10 @@ class MoveMetrics:
     in_flight_lifetime_ms: float | None
     packets_via_source_after_convergence: int | None
     """Has to be 0 (R3.4: no triangular routing)."""
+    outbound_held_ms: float | None
+    """From the resume until what the VM sends was held no longer at the destination, for the order
+    of packets: part of the silence that its peers hear, and of no pause."""
+    outbound_held_packets: int | None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ def table(
 
 
 def of_move(move: MoveTrace) -> MoveMetrics:
-    ended = move.last("in-flight-ended")
+    ended, released = move.last("in-flight-ended"), move.last("outbound-released")
     counted = [event.details for event in move.events if event.name in COUNTED]
     packets = sum(details.get("packets", 0) for details in counted) if ended else None
     octets = sum(details.get("bytes", 0) for details in counted) if ended else None
@@ -144,6 +148,8 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         dropped_at_source_packets=packets if dropped else 0 if ended else None,
         in_flight_lifetime_ms=ended.details.get("lifetime_ms") if ended else None,
         packets_via_source_after_convergence=move.detail("packets_via_source_after_convergence"),
+        outbound_held_ms=released.details.get("held_ms") if released else None,
+        outbound_held_packets=released.details.get("packets") if released else None,
     )
 
 

@@ -139,8 +139,9 @@ class Capabilities:
     """What may wait at the destination for a VM that is not there yet.  Where anything may, the
     overlay redirects before the VM pauses."""
     last_packets: Callable[[OverlayMove], list[str]] | None = None
-    """The VM stands still: waits for what it has sent to arrive, but not for long.  Returns the
-    NVEs that it may still be on the way to."""
+    """The VM has left the source: waits for what it has sent there to arrive, but not for long.
+    What it sends at its destination is held until then.  Returns the NVEs that it may still be on
+    the way to."""
     differences: Callable[[], list[str]] | None = None
     """Where an NVE holds something else than it should, a sentence each."""
     refused: Callable[[], list[dict[str, Any]]] | None = None

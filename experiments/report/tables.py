@@ -78,6 +78,7 @@ _WORST_COLUMNS = {
 _SPREAD_OF_MOVES = {
     "pause above what was asked (ms)": ("pause_above_asked_ms", milliseconds),
     "request to completion (ms)": ("request_to_completion_ms", milliseconds),
+    "held at the destination (ms)": ("outbound_held_ms", milliseconds),
     "convergence (ms)": ("convergence_ms", milliseconds),
     "in-flight tunnel (ms)": ("in_flight_lifetime_ms", milliseconds),
     "packets tunnelled": ("tunnelled_packets", count),

@@ -8,9 +8,10 @@ A hot move, in order (sections 4.1, 5 and 7 of the draft):
     pause           the VM stops                                           guest blackout begins
                     (with `hold`, after the switch-over; without, before: what comes for the VM
                     between the two would be lost for nothing)
-    transfer        its last state goes over: `pause_ms`; meanwhile, with `end_marker`, what it has
-                    sent last arrives
+    transfer        its last state goes over: `pause_ms`
     activate        NIC flipped, VM announced (R4.1.2, R4.1.6), resumed    guest blackout ends
+    release         with `end_marker`, what it sends there is held until what it has sent last at
+                    the source has arrived
     arrive          the overlay is told (RFC 8394 activate)
     complete        old entries and the in-flight tunnel are gone (R3.5)
     de-associate    the source forgets the VM
@@ -182,7 +183,9 @@ class Orchestrator:
             try:
                 self.reached(Moment.REQUESTED, relocation)
                 self._require_server(destination)
-                hypervisor.pre_associate(place, move.announcement)
+                hypervisor.pre_associate(
+                    place, move.announcement, hold_outbound=self._overlay.can.last_packets is not None
+                )
                 undo.append(partial(hypervisor.de_associate, destination))
                 self._require_server(source)
                 undo.append(partial(self._overlay.roll_back, relocation, self.patience_s))
@@ -197,12 +200,13 @@ class Orchestrator:
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)
-                if self._overlay.can.last_packets:
-                    self._let_last_packets_pass(relocation, self._overlay.can.last_packets)
                 if move.vm in self._diskless:
                     hypervisor.lose_ipv4_address()
                 if not self._hold:
+                    began_s = time.monotonic()
                     self._redirect(relocation, PAUSED_PATIENCE_S)
+                    took_ms = (time.monotonic() - began_s) * 1e3
+                    self._record("redirect-in-pause", relocation, took_ms=took_ms)
                 time.sleep(max(0.0, resume_at_s - time.monotonic()))
                 self._require_server(destination)
             except MoveRefused:
@@ -215,6 +219,8 @@ class Orchestrator:
                     raise MoveUndone(str(cause)) from cause
                 raise
             hypervisor.activate(destination)
+            if self._overlay.can.last_packets:
+                self._let_last_packets_pass(relocation, self._overlay.can.last_packets)
         self.where[move.vm] = destination
         self.reached(Moment.RESUMED, relocation)
         announced = move.announce != NOTHING or move.vm in self._diskless
@@ -231,8 +237,12 @@ class Orchestrator:
         self, relocation: OverlayMove, await_last_packets: Callable[[OverlayMove], list[str]]
     ) -> None:
         """Those that the VM has sent at the source; what it sends at the destination may have a
-        shorter way.  That costs order at most, so the VM does not wait for it for long."""
-        missing = await_last_packets(relocation)
+        shorter way, and is held there meanwhile.  That costs order at most, so it is not held for
+        long."""
+        try:
+            missing = await_last_packets(relocation)
+        finally:
+            self._hypervisors[relocation.vm.name].release()
         if missing:
             self._record("last-packets-not-awaited", relocation, nves=missing)
 

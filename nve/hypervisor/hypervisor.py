@@ -6,6 +6,7 @@
     pause           it stops: neither computes nor answers     plug shut, processes frozen
     activate        it goes on, at the other NVE               plug flipped, announcement sent,
                                                                processes thawed, gate opened
+    release         what it has sent there since, goes out     outbound gate opened
     resume          it goes on where it was                    (a move that was given up)
     de_associate    its old place is taken away                gates removed, plug shut
 
@@ -28,10 +29,12 @@ from pathlib import Path
 from nve.edge import Edge
 from nve.hypervisor import freezer
 from nve.hypervisor.announcer import Announcer
-from nve.hypervisor.drain_probe import DrainProbe
+from nve.hypervisor.drain_probe import DrainProbe, run_dry
+from nve.hypervisor.outbound_gate import OutboundGate
 from nve.hypervisor.plug import NIC, Plug
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import run_in
+from nve.linux.steering import take_in_by_one_processor
 from nve.model import Bounds, VmSpec
 from nve.wire.announcement import Announcement
 
@@ -45,6 +48,8 @@ class _Place:
 
     plug: Plug
     lane: Plug | None
+    outbound: OutboundGate | None
+    """Holds what the VM sends here, until what it has sent elsewhere has arrived."""
     reorder_buffer: ReorderBuffer | None = None
     patience: threading.Timer | None = None
     """Ends the holding, if nothing else does."""
@@ -58,6 +63,21 @@ class _Place:
     def set_forwarding(self, forwarding: bool) -> None:
         for cable in self.cables:
             cable.set_forwarding(forwarding)
+
+
+class PartsOfPause:
+    """How long each part of a pause takes, from when this is made."""
+
+    def __init__(self) -> None:
+        self.began_ns = self._last_ns = time.time_ns()
+        self.ms: dict[str, float] = {}
+
+    def ends(self, part: str) -> int:
+        """A part has come to its end, and the next begins.  Returns the time."""
+        now_ns = time.time_ns()
+        self.ms[f"{part}_ms"] = (now_ns - self._last_ns) / 1e6
+        self._last_ns = now_ns
+        return now_ns
 
 
 class Hypervisor:
@@ -84,14 +104,21 @@ class Hypervisor:
         self._note = note
         self._places: dict[str, _Place] = {}
         self._active: str | None = None
+        self._resumed_ns = 0
+        self._parts = PartsOfPause()
         self._announcer = Announcer(vm, pid, self._record)
 
     def lay_cable(self, nve: Edge) -> None:
         """Wire the VM to an NVE, unless it is; nothing is forwarded."""
         if nve.name in self._places:
             return
-        with_lane = self._bounds is not None and self._bounds.markers_s is not None
-        place = _Place(self._lay(nve), self._lay(nve, lane=True) if with_lane else None)
+        plug = self._lay(nve)
+        if self._bounds is None or self._bounds.markers_s is None:
+            place = _Place(plug, None, None)
+        else:
+            take_in_by_one_processor(nve.pid, plug.nve_interface)
+            outbound = OutboundGate(self._pid, plug.vm_interface, self._bounds)
+            place = _Place(plug, self._lay(nve, lane=True), outbound)
         self._places[nve.name] = place
         for cable in place.cables:
             nve.plug_in(cable.nve_interface, self.vm, self.port, lane=cable.lane)
@@ -111,10 +138,13 @@ class Hypervisor:
         self._places[nve.name].set_forwarding(True)
         self._active = nve.name
 
-    def pre_associate(self, nve: Edge, announcement: Announcement) -> None:
+    def pre_associate(
+        self, nve: Edge, announcement: Announcement, *, hold_outbound: bool = False
+    ) -> None:
         """Make a place at another NVE, where the VM is going to announce itself like this.
 
-        Within its bounds, what arrives there waits for the VM.
+        Within its bounds, what arrives there waits for the VM; with `hold_outbound`, what the VM
+        sends there waits to be released.
         """
         self.lay_cable(nve)
         self._announcer.prepare(announcement)
@@ -131,6 +161,8 @@ class Hypervisor:
             place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
             place.patience.daemon = True
             place.patience.start()
+        if hold_outbound and place.outbound:
+            place.outbound.close()
         self._record("pre-associated", nve=nve.name, hold=self._bounds is not None)
 
     def pause(self) -> None:
@@ -142,12 +174,15 @@ class Hypervisor:
         assert self._active is not None
         place = self._places[self._active]
         self._announcer.stop()
-        started_ns = time.time_ns()
+        self._parts = PartsOfPause()
         freezer.freeze(self._cgroup)
-        wet = [drain_probe for drain_probe in place.drain_probes if not drain_probe.runs_dry()]
+        self._parts.ends("freeze")
+        dry = run_dry(place.drain_probes)
+        self._parts.ends("drain")
         place.set_forwarding(False)
-        self._note(started_ns, "vm-paused", self.vm.name, {"nve": self._active})
-        if wet:
+        self._parts.ends("shut")
+        self._note(self._parts.began_ns, "vm-paused", self.vm.name, {"nve": self._active})
+        if not dry:
             self._record("not-run-dry", nve=self._active)
 
     def resume(self) -> None:
@@ -165,23 +200,40 @@ class Hypervisor:
     def activate(self, nve: str) -> None:
         """Let the VM go on at another NVE, and announce itself there."""
         assert self._active is not None
-        place = self._places[nve]
+        place, parts = self._places[nve], self._parts
+        parts.ends("away")
         # Usually shut by `pause`; at no time may two plugs forward.
         if self._places[self._active].plug.forwarding:
             self._places[self._active].set_forwarding(False)
         place.set_forwarding(True)
         self._active = nve
-        flipped_ns = time.time_ns()
+        flipped_ns = parts.ends("flip")
         # First of all, as hypervisors do it: nothing of the VM is to be heard before this.
         self._announcer.announce()
+        parts.ends("announce")
         freezer.thaw(self._cgroup)
-        resumed_ns = time.time_ns()
+        self._resumed_ns = parts.ends("thaw")
         if place.reorder_buffer and place.patience:
             place.patience.cancel()
             place.reorder_buffer.open()
+            parts.ends("open")
         self._announcer.repeat()
         self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
-        self._note(resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
+        self._note(self._resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
+        self._record("parts-of-pause", nve=nve, **parts.ms)
+
+    def release(self) -> None:
+        """Let out what the VM has sent since it runs here; what it sent elsewhere has arrived.
+
+        How long that took is no part of the pause, and no delay of the network.
+        """
+        assert self._active is not None
+        outbound = self._places[self._active].outbound
+        if outbound and outbound.closed:
+            packets = outbound.open()
+            held_ms = (time.time_ns() - self._resumed_ns) / 1e6
+            details = {"packets": packets, "held_ms": held_ms, "overflow": outbound.dropped()}
+            self._record("outbound-released", nve=self._active, **details)
 
     def de_associate(self, nve: str) -> None:
         """Take the VM's place at an NVE away, where it does not run.
@@ -212,6 +264,8 @@ class Hypervisor:
         if place.reorder_buffer and place.patience:
             place.patience.cancel()
             place.reorder_buffer.remove()
+        if place.outbound:
+            place.outbound.open()
         place.reorder_buffer = place.patience = None
 
     def plugged(self) -> list[str]:
@@ -226,6 +280,8 @@ class Hypervisor:
         for place in self._places.values():
             for drain_probe in place.drain_probes:
                 drain_probe.close()
+            if place.outbound:
+                place.outbound.end()
             if place.reorder_buffer and place.patience:
                 place.patience.cancel()
                 place.reorder_buffer.close()

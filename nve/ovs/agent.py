@@ -5,11 +5,11 @@ the agent says goes in there (`nve.wire.end_marker`):
 
     SEND_MARKER      waits until the switch treats every packet by the rules it holds, and only then
                      sends the marker; a barrier alone does not say that (`OvsInstance`)
-    SEND_LAST        waits until the switch has taken in what the VM had sent, and sends the marker
     EXPECT_MARKERS   has the VM's reorder buffer hold; says EXPECTING, and RELEASED when it does so
                      no longer
 
-The NVA may repeat an order; doing it again does no harm.
+The NVA may repeat an order; doing it again does no harm.  What a VM has sent last is marked at the
+word of its hypervisor, which knows when the VM stands still (`mark_last`).
 """
 
 import logging
@@ -70,6 +70,14 @@ class Agent:
             self._socket.close()
             self._thread = None
 
+    def mark_last(self, system: TenantSystem, number: int) -> None:
+        """Send a marker of that number behind what a VM has sent here, which stands still.
+
+        Raises OSError or RuntimeError where the switch does not run.
+        """
+        self._nve.take_in_what_has_come()
+        self._send_marker(Signal(MarkerKind.LAST, number, system))
+
     def _serve(self) -> None:
         """Until it is stopped; a switch that dies takes the port along, and brings it again."""
         while True:
@@ -110,9 +118,6 @@ class Agent:
             case MarkerKind.SEND_MARKER:
                 self._nve.follow_rules_now()
                 self._send_marker(replace(order, kind=MarkerKind.MARKER))
-            case MarkerKind.SEND_LAST:
-                self._nve.take_in_what_has_come()
-                self._send_marker(replace(order, kind=MarkerKind.LAST))
             case MarkerKind.EXPECT_MARKERS:
                 self._expect(order)
 

@@ -25,8 +25,9 @@ follows.  Then it is known, until the switch empties its cache, which it does at
 than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.  An
 edge sends `COPIES`, so that several may be lost.
 
-What the VM itself has sent last needs a marker as well (`controller.core.last_packets`).  Its
-source NVE sends that to `EVERYBODY`, and the switches that it comes to report it.
+What the VM itself has sent last needs a marker as well (`controller.core.last_packets`).  When the
+VM stands still, its hypervisor has the agent of the source NVE send it to `EVERYBODY`, and the
+switches that it comes to report it.
 
 A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
 """
@@ -69,9 +70,7 @@ class MarkerKind(enum.IntEnum):
     """Destination to NVA: from now on I hold."""
     RELEASED = 5
     """Destination to NVA: I hold no longer; the edges are those whose marker did not come."""
-    SEND_LAST = 6
-    """NVA to the source: the VM stands still, send a marker behind what it has sent."""
-    LAST = 7
+    LAST = 6
     """Source to all NVEs, on the paths of the VM's packets: nothing from there comes after this."""
 
 

@@ -77,7 +77,7 @@ class FakeNva:
         line = {"vm": body["vm"], "to": body["to"], "phase": Phase.PREPARED}
         self.moves.setdefault(path.removeprefix("moves/"), line)
 
-    def _changed(self, path: str) -> None:
+    def _changed(self, path: str) -> dict[str, Any]:
         self.heard.append(path)
         _, which, verb = path.split("/")
         phases = {
@@ -86,6 +86,7 @@ class FakeNva:
             "roll-back": Phase.ROLLED_BACK,
         }
         self.moves[which]["phase"] = phases[verb]
+        return self.moves[which]
 
 
 class FakeSwitch(OvsInstance):

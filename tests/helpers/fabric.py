@@ -432,8 +432,6 @@ class Fabric:
         match order.kind:
             case MarkerKind.SEND_MARKER:
                 self.markers.add((order.handover, nve))
-            case MarkerKind.SEND_LAST:
-                self._mark_last(nve, replace(order, kind=MarkerKind.LAST, edges=(nve,)))
             case _:
                 self.expecting[nve, order.system] = order
                 self.say(nve, replace(order, kind=MarkerKind.EXPECTING, edges=()))
@@ -441,8 +439,9 @@ class Fabric:
             if all((expected.handover, edge) in self.markers for edge in expected.edges):
                 self.release(destination, expected)
 
-    def _mark_last(self, source: str, marker: Signal) -> None:
-        """The copies of a marker go wherever the source's rules send them."""
+    def mark_last(self, source: str, system: TenantSystem, number: int) -> None:
+        """A VM stands still: the copies of a marker go wherever the source's rules send them."""
+        marker = Signal(MarkerKind.LAST, number, system, (source,))
         frame: Frame = {
             "in_port": AGENT_PORT,
             "eth_type": ETHERTYPE,

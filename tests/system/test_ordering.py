@@ -60,8 +60,8 @@ def test_with_markers_nothing_is_overtaken(tmp_path: Path, update: dict[str, Any
 
 
 def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> None:
-    """It stands still for no longer than its last packets need, 60 ms between the sites: without
-    them, the first that it sends behind nve3 would be at vm3, vm5 before the last from nve1."""
+    """What it sends behind nve3 is held there for as long as its last packets from nve1 need, 60 ms
+    between the sites; else the first would be at vm3, vm5 before those.  It runs meanwhile."""
     ends = [("vm2", "ipv4"), ("vm3", "ipv6"), ("vm4", "ipv4"), ("vm5", "ipv4")]
     flows = [probe("vm1", family, to) for to, family in ends]
     moves = [{"at_s": 1, "vm": "vm1", "to": "nve3", "pause_ms": 0}]
@@ -71,10 +71,16 @@ def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> 
     assert hurt(result) == UNHURT
     (passed,) = [each for each in result.events if each.name == "last-packets-passed"]
     assert passed.details["nves"] == ["nve2", "nve3", "nve4"]
+    (released,) = [each for each in result.events if each.name == "outbound-released"]
+    assert released.details["held_ms"] > 60
+    assert released.details["packets"] > 0
+    assert released.details["overflow"] == 0
+    assert result.moves["pause_ms"].max() < released.details["held_ms"]
     not_awaited = two_sites(**MARKED, overlay__await_last_packets=False, **sent)
     _, hurried = recorded(not_awaited, tmp_path / "hurried")
     assert {**hurt(hurried), "reordered": 0} == UNHURT
     assert hurt(hurried)["reordered"] > 0
+    assert [each for each in hurried.events if each.name == "outbound-released"] == []
 
 
 def test_a_move_and_back_with_markers(tmp_path: Path) -> None:
@@ -91,10 +97,13 @@ def test_a_move_and_back_with_markers(tmp_path: Path) -> None:
 
 
 def test_a_marker_that_cannot_come_costs_order_and_no_packet(tmp_path: Path) -> None:
-    """The time-out is shorter than the way of the markers of the far site."""
-    wanted = two_sites(**MARKED, overlay__end_marker_s=0.005)
+    """The time-out is shorter than the way of the markers between the sites, in both directions."""
+    flows = [probe("vm4", "ipv4"), probe("vm5", "ipv6"), probe("vm1", "ipv4", "vm2")]
+    wanted = two_sites(**MARKED, overlay__end_marker_s=0.005, traffic=flows)
     outcome, result = recorded(wanted, tmp_path / "result")
     assert outcome.problems == []
+    (not_awaited,) = [each for each in result.events if each.name == "last-packets-not-awaited"]
+    assert "nve3" in not_awaited.details["nves"]
     (changed,) = markers(result)
     assert changed["without_marker"] != []
     assert {**hurt(result), "reordered": 0} == UNHURT

@@ -177,10 +177,15 @@ class NvaProcess:
         return self._ask("GET", path, parameters)
 
     def post(
-        self, path: str, body: Mapping[str, object] | None = None, **parameters: object
+        self,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        answered_within_s: float = ANSWER_TIMEOUT_S,
+        **parameters: object,
     ) -> Any:
         """Raises NvaError."""
-        return self._ask("POST", path, parameters, body or {})
+        return self._ask("POST", path, parameters, body or {}, answered_within_s)
 
     def put(self, path: str, body: Mapping[str, object], **parameters: object) -> Any:
         """Raises NvaError."""
@@ -219,10 +224,13 @@ class NvaProcess:
         path: str,
         parameters: Mapping[str, object],
         body: Mapping[str, object] | None = None,
+        timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> Any:
         wanted = {name: str(value) for name, value in parameters.items()}
         try:
-            response = self._client.request(method, path, params=wanted, json=body)
+            response = self._client.request(
+                method, path, params=wanted, json=body, timeout=timeout_s
+            )
         except httpx.HTTPError as error:
             raise NvaAway(f"the NVA does not answer ({error}); it said: {self.log()}") from None
         if response.is_error:

@@ -6,7 +6,7 @@ request for it under the same key is the same move, and how far it is, its phase
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 
@@ -28,6 +28,8 @@ Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
 AGAIN_S = 0.1
 """Between two requests to an NVA that does not answer."""
+ANSWER_S = 0.2
+"""For an answer to come, of an NVA that has waited as long as it was told to."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
 RETURN_S = 5.0
@@ -44,11 +46,11 @@ class Nvo3:
         self._progress = ground.progress
         self._settings = settings
         self.nva = NvaProcess(ground.data_centre, settings)
-        self._agents = [
-            Agent(self._switch(nve), ground.reorder_buffer)
+        self._agents = {
+            nve: Agent(self._switch(nve), ground.reorder_buffer)
             for nve in ground.data_centre.nves
             if settings.end_marker
-        ]
+        }
         awaits = settings.end_marker and settings.await_last_packets
         self.can = Capabilities(
             hold=settings.bounds,
@@ -78,7 +80,7 @@ class Nvo3:
     def start(self) -> None:
         self._progress(f"starting the NVA ({self._settings.framework})")
         self.nva.start()
-        for agent in self._agents:
+        for agent in self._agents.values():
             agent.start()
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
@@ -119,16 +121,21 @@ class Nvo3:
         switch = self._switch(move.source)
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
-        self._tell(move, "redirect", Phase.REDIRECTING, patience_s)
-        self._await_patiently(move, Phase.REDIRECTED, patience_s)
+        self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
         # What a flow that was left brings to a VM that has gone is lost.
         switch.follow_rules_now(thoroughly=True)
 
     def _await_last_packets(self, move: OverlayMove) -> list[str]:
-        timeout_s = self._settings.end_marker_s
+        timeout_s, number = self._settings.end_marker_s, move.number
         try:
-            answer = self.nva.post(f"{_path(move)}/last-packets", timeout_s=timeout_s)
-        except NvaError:  # it is away: then order may suffer
+            self._agents[move.source].mark_last(move.vm.tenant_system, number)
+            answer = self.nva.post(
+                f"{_path(move)}/last-packets",
+                {"number": number},
+                answered_within_s=timeout_s + ANSWER_S,
+                timeout_s=timeout_s,
+            )
+        except (NvaError, OSError, RuntimeError):  # the NVA, or the NVE, is away: order may suffer
             return list(self._data_centre.nves)
         return list(answer["missing"])
 
@@ -138,7 +145,7 @@ class Nvo3:
         if announced:
             with suppress(NvaError):  # not heard in time
                 self._await(move, Phase.ACTIVATED, ANNOUNCEMENT_TIMEOUT_S)
-        self._tell(move, "activate", Phase.ACTIVATED, patience_s)
+        self._tell(move, "activate", Phase.ACTIVATED, Phase.ACTIVATED, patience_s)
         self._arrived[move.number] = move
 
     def converge(self, move: OverlayMove, timeout_s: float) -> None:
@@ -240,7 +247,7 @@ class Nvo3:
         return rows
 
     def stop(self) -> None:
-        for agent in self._agents:
+        for agent in self._agents.values():
             agent.stop()
         self.nva.stop()
 
@@ -280,12 +287,20 @@ class Nvo3:
     def _phase(self, move: OverlayMove) -> Phase:
         return Phase(self.nva.get(_path(move))["phase"])
 
-    def _tell(self, move: OverlayMove, verb: str, until: Phase, patience_s: float) -> None:
-        """Have the NVA take a move on to a phase.  Raises NvaError where it cannot go there."""
+    def _tell(
+        self, move: OverlayMove, verb: str, heard: Phase, until: Phase, patience_s: float
+    ) -> None:
+        """Have the NVA take a move on to a phase, `until`, in one turn: a VM may be standing still.
 
-        def ask(_left_s: float, *, again: bool) -> None:
-            if not again or not _is_there(self._phase(move), until):
-                self.nva.post(f"{_path(move)}/{verb}")
+        Once the NVA has heard it, the move is `heard`.  Raises NvaError where it cannot go there.
+        """
+
+        def ask(left_s: float, *, again: bool) -> None:
+            if again and _is_there(self._phase(move), heard):
+                self._await(move, until, left_s)
+            else:
+                line = self.nva.post(f"{_path(move)}/{verb}", until=until, timeout_s=left_s)
+                _raise_if_rolled_back(move, line)
 
         self._insist(patience_s, ask)
 
@@ -296,10 +311,8 @@ class Nvo3:
         """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
         reached in time, or never, because the NVA has rolled the move back."""
         line = self.nva.get(_path(move), until=until, timeout_s=timeout_s)
-        phase = Phase(line["phase"])
-        if phase is Phase.ROLLED_BACK:
-            raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
-        return phase
+        _raise_if_rolled_back(move, line)
+        return Phase(line["phase"])
 
     def _note(self, event: str, move: OverlayMove, **details: object) -> None:
         told = {"move": move.number, **details}
@@ -334,6 +347,11 @@ class Nvo3:
 def _path(move: OverlayMove) -> str:
     """Of a move in the northbound interface; its key is its number in the run."""
     return f"moves/{move.number}"
+
+
+def _raise_if_rolled_back(move: OverlayMove, line: Mapping[str, Any]) -> None:
+    if line["phase"] == Phase.ROLLED_BACK:
+        raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
 
 
 def _is_there(phase: Phase, wanted: Phase) -> bool:

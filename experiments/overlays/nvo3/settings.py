@@ -28,7 +28,8 @@ class Settings(OverlaySettings):
     end_marker: bool = False
     end_marker_s: float = Field(1, gt=0, le=60)
     await_last_packets: bool = True
-    """With `end_marker`: the VM goes on only when what it has sent last has arrived."""
+    """With `end_marker`: what the VM sends at its destination is held there until what it has sent
+    last at the source has arrived.  The VM runs meanwhile."""
     on_expiry: Literal["forget", "keep"] = "forget"
     report_rate_pps: int = Field(Limits.report_rate_pps, ge=1, le=100_000)
     report_burst: int = Field(Limits.report_burst, ge=1, le=100_000)
