@@ -22,6 +22,9 @@ from controller.nva import Nva
 from controller.settings import Settings
 
 ECHO_INTERVAL_S = 1.0
+SWITCH_INTERVAL_S = 5e-4
+"""How long one thread may keep the interpreter from another: a VM may stand still for an answer,
+while another thread reads what NVEs report."""
 UNREPLIED_ECHOES = 10
 """So many unanswered ones end a connection."""
 
@@ -36,6 +39,7 @@ def main() -> None:
     except (OSError, ValidationError, ValueError) as error:
         raise SystemExit(f"{sys.argv[1]}: {error}") from None
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     NvaApplication.nva = nva
     configuration = framework.settings()
     configuration(args=[], project="vmmlab-nva")

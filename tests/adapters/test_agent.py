@@ -1,13 +1,14 @@
 """An NVE's agent at a port that is a pair of sockets: what it is told, and what it says."""
 
 import socket
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
 from nve.hypervisor.reorder_buffer import Released, ReorderBuffer
 from nve.ovs.agent import Agent
 from nve.ovs.bridge import OvsInstance
-from nve.wire.end_marker import MarkerKind, Signal, frame, read
+from nve.wire.end_marker import COPIES, MarkerKind, Signal, frame, read
 from tests.helpers.tenants import vm
 
 ORDER = Signal(MarkerKind.EXPECT_MARKERS, 7, vm("vm1", 1, "nve1").tenant_system, ("nve3",))
@@ -38,7 +39,11 @@ class FakeReorderBuffer:
 
 
 def started(reorder_buffer: FakeReorderBuffer | None) -> AtAPair:
-    nve = SimpleNamespace(name="nve2", add_internal_port=lambda name, port: None)
+    nve = SimpleNamespace(
+        name="nve2",
+        add_internal_port=lambda name, port: None,
+        take_in_what_has_come=lambda: None,
+    )
     agent = AtAPair(
         cast(OvsInstance, nve), lambda system, at: cast(ReorderBuffer | None, reorder_buffer)
     )
@@ -70,3 +75,14 @@ def test_whose_markers_are_over_when_its_port_is_gone_is_not_disturbed() -> None
     assert agent.said().kind is MarkerKind.EXPECTING
     agent.stop()
     reorder_buffer.released(("nve3",))
+
+
+def test_what_a_vm_has_sent_last_is_marked_at_the_word_of_its_hypervisor() -> None:
+    agent = started(None)
+    agent.said()
+    agent.mark_last(ORDER.system, 9)
+    wanted = Signal(MarkerKind.LAST, 9, ORDER.system, ("nve2",))
+    assert [agent.said() for _ in range(COPIES)] == [
+        replace(wanted, copy=copy) for copy in range(COPIES)
+    ]
+    agent.stop()

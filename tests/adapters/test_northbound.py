@@ -1,5 +1,6 @@
 """The northbound interface as its callers see it: status, sentence, and no half-done work."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -23,6 +24,13 @@ ASSOCIATION = {
     "addresses": sorted(map(str, VM1.addresses)),
     "nve": "nve1",
     "port": 10,
+}
+OTHER = {
+    **ASSOCIATION,
+    "vm": "vm2",
+    "mac": VM2.mac,
+    "addresses": sorted(map(str, VM2.addresses)),
+    "nve": "nve2",
 }
 MOVE = {"vm": "vm1", "to": "nve3", "port": 10, "idle_s": 2}
 
@@ -348,6 +356,27 @@ def test_what_cannot_be_now_is_a_conflict_and_changes_nothing(
     assert response.status_code == 409
     assert complaint in error(response)
     assert everything(nva) == before
+
+
+def test_last_packets_are_awaited_for_as_long_as_one_wants(
+    client: Client, nva: Nva, wires: dict[str, Wire]
+) -> None:
+    """Of a VM that has been redirected; nobody else is in its network."""
+    ask(client, "POST", "associations", json=ASSOCIATION)
+    confirm(nva, *wires.values())
+    ask(client, "PUT", "moves/1", json=MOVE)
+    awaiting = partial(ask, client, "POST", "moves/1/last-packets?timeout_s=0")
+    early = awaiting(json={"number": 1})
+    assert early.status_code == 409
+    assert error(early) == "move 1 of vm1 is preparing: its VM is at nve1"
+    confirm(nva, *wires.values())
+    ask(client, "POST", "moves/1/redirect")
+    confirm(nva, *wires.values())
+    assert awaiting(json={"number": 1}).get_json() == {"missing": []}
+    ask(client, "POST", "associations", json=OTHER)
+    assert awaiting(json={"number": 2}).get_json() == {"missing": ["nve2"]}
+    for wrong in ({}, {"number": -1}, {"number": 2**32}):
+        assert awaiting(json=wrong).status_code == 400
 
 
 def test_a_step_out_of_turn_is_a_conflict(client: Client) -> None:
