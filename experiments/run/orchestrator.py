@@ -184,7 +184,9 @@ class Orchestrator:
                 self.reached(Moment.REQUESTED, relocation)
                 self._require_server(destination)
                 hypervisor.pre_associate(
-                    place, move.announcement, hold_outbound=self._overlay.can.last_packets is not None
+                    place,
+                    move.announcement,
+                    hold_outbound=self._overlay.can.last_packets is not None,
                 )
                 undo.append(partial(hypervisor.de_associate, destination))
                 self._require_server(source)

@@ -23,6 +23,7 @@ from nve.model import VmSpec
 from nve.wire import announcement
 from nve.wire.announcement import Announcement
 
+_SOL_PACKET, _PACKET_QDISC_BYPASS = 263, 20  # linux/socket.h, linux/if_packet.h
 _LOST = 0x6C6F7374
 _MARK_OF_FRAME = 0xFFFFF014  # linux/filter.h, SKF_AD_OFF + SKF_AD_MARK
 _TAKEN, _PASSED = 4, 0xFFFFFFFF  # linux/pkt_cls.h, TC_ACT_STOLEN and TC_ACT_UNSPEC
@@ -60,6 +61,14 @@ class Announcer:
         self._frames = announcement.frames(self._vm, said.form)
         if said.lost:
             self.lay_filter()
+
+    def pass_by(self, plug: str) -> None:
+        """Say what is to be heard straight out of this plug, past what the VM sends by it, which
+        may be held: an NVE reports announcements and does not forward them, so that they need no
+        order with other packets."""
+        self._heard.close()
+        self._heard = self._socket(mark=0, interface=plug)
+        self._heard.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
 
     def lay_filter(self) -> None:
         """Have announcements that are to be lost taken away, from now on.
@@ -117,9 +126,9 @@ class Announcer:
         if self._said.lost:
             self._record("announcement-lost", **details)
 
-    def _socket(self, mark: int) -> socket.socket:
+    def _socket(self, mark: int, interface: str = NIC) -> socket.socket:
         with inside(self._pid):
             raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-            raw.bind((NIC, 0))
+            raw.bind((interface, 0))
         return raw

@@ -163,6 +163,7 @@ class Hypervisor:
             place.patience.start()
         if hold_outbound and place.outbound:
             place.outbound.close()
+            self._announcer.pass_by(place.plug.vm_interface)
         self._record("pre-associated", nve=nve.name, hold=self._bounds is not None)
 
     def pause(self) -> None:

@@ -15,8 +15,10 @@ import pytest
 from experiments.measure.results import Result
 from experiments.measure.trace import MoveTrace, moves_of
 from nve.hypervisor.announcer import Announcer
-from nve.hypervisor.plug import NIC, Plug
+from nve.hypervisor.outbound_gate import OutboundGate
+from nve.hypervisor.plug import NIC, Plug, vm_interface
 from nve.linux.namespace import inside
+from nve.model import Bounds
 from nve.wire import announcement
 from nve.wire.announcement import Announcement
 from tests.helpers.lab import data_centre, vm_spec
@@ -144,7 +146,7 @@ class Voice:
 
     def __init__(self, running: DataCentre, plug: Plug) -> None:
         vm = running.vms["vm1"]
-        self.vm = vm.spec
+        self.vm, self.pid = vm.spec, vm.pid
         self.noted: list[str] = []
         self.announcer = Announcer(vm.spec, vm.pid, lambda event, **_: self.noted.append(event))
         with inside(plug.nve_pid):
@@ -220,3 +222,17 @@ def test_nobody_waits_for_the_repetitions_and_a_vm_that_stops_says_no_more(
     voice.announcer.prepare(Announcement("na"))
     voice.announcer.announce()
     assert voice.hears() == announcement.frames(voice.vm, "na")
+
+
+def test_what_is_said_passes_by_what_is_held(voice: Voice) -> None:
+    bounds = Bounds(packets=9, octets=1 << 20, time_s=60)
+    gate = OutboundGate(voice.pid, vm_interface("nve1"), bounds)
+    gate.close()
+    voice.announcer.prepare(Announcement("garp"))
+    voice.announcer.pass_by(vm_interface("nve1"))
+    voice.mouth.send(b"\xff" * 6 + bytes(54))
+    voice.announcer.announce()
+    said = announcement.frames(voice.vm, "garp")
+    assert [voice.ear.recv(2048) for _ in said] == list(said)
+    assert gate.open() == 1
+    gate.end()

@@ -99,7 +99,8 @@ def test_a_move_and_back_with_markers(tmp_path: Path) -> None:
 def test_a_marker_that_cannot_come_costs_order_and_no_packet(tmp_path: Path) -> None:
     """The time-out is shorter than the way of the markers between the sites, in both directions."""
     flows = [probe("vm4", "ipv4"), probe("vm5", "ipv6"), probe("vm1", "ipv4", "vm2")]
-    wanted = two_sites(**MARKED, overlay__end_marker_s=0.005, traffic=flows)
+    slow = {"overlay__end_marker_s": 0.005, "topology__wan__delay_ms": 200}
+    wanted = two_sites(**MARKED, **slow, traffic=flows)
     outcome, result = recorded(wanted, tmp_path / "result")
     assert outcome.problems == []
     (not_awaited,) = [each for each in result.events if each.name == "last-packets-not-awaited"]
