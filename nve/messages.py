@@ -15,9 +15,6 @@ from nve.model import Mac, Vni
 from nve.pipeline.rules import Output, Rule, RuleChange, Tunnel
 from nve.wire.end_marker import Signal
 
-ARP_REQUEST, ARP_REPLY = 1, 2
-RARP_REQUEST, RARP_REPLY = 3, 4
-
 
 @dataclass(frozen=True)
 class ArpSent:

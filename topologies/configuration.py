@@ -163,7 +163,9 @@ class Configuration:
             f"link set {NIC} mtu {self.mtu(vm)} addrgenmode eui64",
             f"link add {keeper} type veth peer name {end}",
             f"link set {keeper} addrgenmode none",
-            f"link set {end} addrgenmode none up",
+            # What the VM sends to everybody comes to the keeper as well: its other end must not
+            # answer for the VM's address (RFC 5227: the VM would take it for a duplicate).
+            f"link set {end} addrgenmode none arp off up",
             f"link set {keeper} master {NIC} up",
             f"link set {keeper} type bridge_slave "
             "learning off flood off mcast_flood off bcast_flood off",

@@ -13,10 +13,6 @@ from typing import TypeAlias
 
 from controller.core.directory import Directory
 from nve.messages import (
-    ARP_REPLY,
-    ARP_REQUEST,
-    RARP_REPLY,
-    RARP_REQUEST,
     ArpSent,
     NeighbourAdvertised,
     NeighbourSolicited,
@@ -24,7 +20,14 @@ from nve.messages import (
 )
 from nve.model import Binding, IPAddress, TenantSystem
 from nve.pipeline.state import Association
-from nve.wire.announcement import ALL_NODES, solicited_node
+from nve.wire.frames import (
+    ALL_NODES,
+    ARP_REPLY,
+    ARP_REQUEST,
+    RARP_REPLY,
+    RARP_REQUEST,
+    solicited_node,
+)
 
 Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
 

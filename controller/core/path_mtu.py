@@ -29,18 +29,16 @@ from nve.model import NVE_MAC, IPAddress, Mac, TenantSystem, Vni, link_local, ma
 from nve.pipeline.mtu_check import ETHERNET_OCTETS, QUOTED_OCTETS
 from nve.pipeline.rules import VXLAN_PORT, Output, Tunnel
 from nve.wire import frames
+from nve.wire.frames import ICMP, ICMPV6, IPV4, IPV6, IPV6_OCTETS, PACKET_TOO_BIG
 
 IPV4_SENDER = IPv4Address("192.0.0.8")
 IPV6_SENDER = link_local(NVE_MAC)
-IPV4, IPV6 = 0x0800, 0x86DD
-ICMP, ICMPV6 = 1, 58
 ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
 """Types of ICMP messages that report an error (RFC 1122 section 3.2.2)."""
 ICMPV6_INFORMATIONAL = 128
 """Types of ICMPv6 messages below this one report an error (RFC 4443 section 2.1)."""
 UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
-PACKET_TOO_BIG = 2
-IPV4_OCTETS, IPV6_OCTETS, ICMP_OCTETS = 20, 40, 8
+IPV4_OCTETS, ICMP_OCTETS = 20, 8
 IPV4_QUOTED_OCTETS = 576 - IPV4_OCTETS - ICMP_OCTETS
 
 

@@ -29,11 +29,13 @@ from pyroute2 import IPRoute
 from nve.linux.namespace import inside, ip, tc
 from nve.linux.netlink import ACK, REQUEST, Netlink, attribute
 from nve.model import Bounds
+from nve.wire.end_marker import NOBODY
+from nve.wire.frames import EXPERIMENTAL, ethernet
 
 _CLOSED_BYTES_PER_S, _CLOSED_BURST = 8, 1600
 _OPEN_BYTES_PER_S, _OPEN_BURST = 10**10 // 8, 1 << 20
-_NOWHERE = bytes.fromhex("020202020202" * 2 + "88b5")
-"""A header with the EtherType for local experiments; an ifb drops what was not redirected to it."""
+_NOWHERE = ethernet(NOBODY, NOBODY, EXPERIMENTAL, b"")
+"""An ifb drops what was not redirected to it."""
 _STOPPER_BYTES, _KICK_BYTES = 1500, 60
 _STOPPERS = 8
 """Each holds for as long as its size takes to refill: together, for 25 minutes."""

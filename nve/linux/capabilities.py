@@ -52,7 +52,7 @@ def ifb_available() -> bool:
 @cache
 def vxlan_available() -> bool:
     """Whether the kernel can carry VXLAN, which the kernel datapath needs."""
-    return _works_in_throwaway_namespace("ip link add probe type vxlan external dstport 4789")
+    return _works_in_throwaway_namespace("ip link add probe type vxlan external dstport 8472")
 
 
 @cache

@@ -55,10 +55,16 @@ from nve.pipeline.rules import (
 )
 from nve.pipeline.state import Association, AssociationRole, NveState, Redirect
 from nve.wire import end_marker
+from nve.wire.frames import (
+    ARP,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SOLICITATION,
+    RARP,
+)
 
-ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
-ICMPV6 = 58
-NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 135, 136
 NO_MAC = "00:00:00:00:00:00"
 """What a switch reads where an advertisement carries no link-layer address option."""
 REMEMBERED = 4096

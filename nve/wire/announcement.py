@@ -14,23 +14,29 @@
 To the NVA each is as good as another.  They differ in what else on the network would act on them,
 and in what a VM can send: a silent one nothing, a diskless one only the last.
 
-Frames are built by hand: they are few, of fixed length, and have to be ready before the VM is
-resumed.
+They have to be ready before the VM is resumed.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address
 from typing import Final
 
-from nve.model import BROADCAST, Mac, VmSpec
-from nve.wire.frames import ARP, IPV6, RARP
+from nve.model import Mac, VmSpec
+from nve.wire.frames import (
+    ALL_NODES,
+    ARP_REPLY,
+    ARP_REQUEST,
+    RARP_REQUEST,
+    advertisement,
+    broadcast_arp,
+    solicited_node,
+)
 
-ALL_NODES = IPv6Address("ff02::1")
 INTERVAL_S = 0.05
 """Between the announcements of a VM that repeats itself."""
 NOTHING: Final = "none"
-_SOLICITED_NODE = IPv6Address("ff02::1:ff00:0")
+_NO_MAC: Final = "00:00:00:00:00:00"
 _COMBINED = {"both": ("garp", "na"), NOTHING: ()}
 
 
@@ -50,35 +56,30 @@ def frames(vm: VmSpec, form: str) -> list[bytes]:
 
 def gratuitous_arp(vm: VmSpec) -> bytes:
     """An ARP request for the VM's own address, from it, to everybody."""
-    own = vm.ipv4.packed
-    return _broadcast(vm.mac, ARP) + _arp(1) + _octets(vm.mac) + own + bytes(6) + own
+    own = (vm.mac, vm.ipv4)
+    return broadcast_arp(ARP_REQUEST, own, (_NO_MAC, vm.ipv4))
 
 
 def gratuitous_arp_reply(vm: VmSpec) -> bytes:
     """An ARP reply that nobody has asked for; the target is the VM itself as well."""
-    own = _octets(vm.mac) + vm.ipv4.packed
-    return _broadcast(vm.mac, ARP) + _arp(2) + own + own
+    own = (vm.mac, vm.ipv4)
+    return broadcast_arp(ARP_REPLY, own, own)
 
 
 def reverse_arp(mac: Mac) -> bytes:
     """A reverse ARP request for one's own MAC address."""
-    own = _octets(mac) + bytes(4)
-    return _broadcast(mac, RARP) + _arp(3) + own + own
+    own = (mac, IPv4Address(0))
+    return broadcast_arp(RARP_REQUEST, own, own)
 
 
 def unsolicited_advertisement(vm: VmSpec) -> bytes:
     """A neighbour advertisement with the override flag, nobody having asked."""
-    return _advertisement(vm, ALL_NODES)
+    return advertisement((vm.mac, vm.ipv6), ALL_NODES, solicited=False)
 
 
 def advertisement_to_solicited_node(vm: VmSpec) -> bytes:
     """The same to those who would be asked for the VM's address."""
-    return _advertisement(vm, solicited_node(vm.ipv6))
-
-
-def solicited_node(address: IPv6Address) -> IPv6Address:
-    """The group that neighbour solicitations for an address go to (RFC 4291 section 2.7.1)."""
-    return IPv6Address(int(_SOLICITED_NODE) | int(address) & 0xFFFFFF)
+    return advertisement((vm.mac, vm.ipv6), solicited_node(vm.ipv6), solicited=False)
 
 
 _MAKERS: Mapping[str, Callable[[VmSpec], bytes]] = {
@@ -90,36 +91,3 @@ _MAKERS: Mapping[str, Callable[[VmSpec], bytes]] = {
 }
 FORMS = tuple(_MAKERS)
 """Those of one frame, by which the NVA names what it has heard."""
-
-
-def _advertisement(vm: VmSpec, group: IPv6Address) -> bytes:
-    option = bytes([2, 1]) + _octets(vm.mac)
-    body = bytes([0x20, 0, 0, 0]) + vm.ipv6.packed + option
-    length = (4 + len(body)).to_bytes(4, "big")
-    ends = vm.ipv6.packed + group.packed
-    pseudo_header = ends + length + bytes([0, 0, 0, 58])
-    message = bytes([136, 0]) + _checksum(pseudo_header + bytes([136, 0, 0, 0]) + body) + body
-    header = bytes([0x60, 0, 0, 0]) + len(message).to_bytes(2, "big") + bytes([58, 255])
-    ethernet = bytes([0x33, 0x33]) + group.packed[-4:] + _octets(vm.mac)  # RFC 2464 section 7
-    return ethernet + IPV6.to_bytes(2, "big") + header + ends + message
-
-
-def _broadcast(source: Mac, ethertype: int) -> bytes:
-    return _octets(BROADCAST) + _octets(source) + ethertype.to_bytes(2, "big")
-
-
-def _arp(operation: int) -> bytes:
-    """Ethernet and IPv4, and the operation."""
-    return bytes.fromhex("0001080006 04") + operation.to_bytes(2, "big")
-
-
-def _octets(mac: Mac) -> bytes:
-    return bytes.fromhex(mac.replace(":", ""))
-
-
-def _checksum(data: bytes) -> bytes:
-    """The Internet checksum (RFC 1071) of an even number of bytes."""
-    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return (~total & 0xFFFF).to_bytes(2, "big")

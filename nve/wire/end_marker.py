@@ -37,8 +37,9 @@ import struct
 from dataclasses import dataclass
 
 from nve.model import NAME, Mac, TenantSystem, Vni, mac, vni
+from nve.wire import frames
 
-ETHERTYPE = 0x88B5
+ETHERTYPE = frames.EXPERIMENTAL
 VERSION = 1
 COPIES, NEEDED = 8, 5
 """How many copies there are of a marker, numbered from 0, and how many of them have to come."""
@@ -47,10 +48,8 @@ EVERYBODY = Mac("07:00:00:00:00:00")
 NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 
-_ETHERNET = struct.Struct("!6s6sH")
 _FIXED = struct.Struct("!BBHII6sH")
 _EDGE = struct.Struct("!8s")
-_MINIMUM = 60
 
 
 class NotASignal(ValueError):
@@ -105,8 +104,9 @@ def frame(signal: Signal) -> bytes:
         len(signal.edges),
     )
     edges = b"".join(_EDGE.pack(edge.encode()) for edge in signal.edges)
-    header = _ETHERNET.pack(_octets(destination), _octets(agent_mac(signal.system.vni)), ETHERTYPE)
-    return (header + fixed + edges).ljust(_MINIMUM, b"\0")
+    agent = agent_mac(signal.system.vni)
+    whole = frames.ethernet(agent, destination, ETHERTYPE, fixed + edges)
+    return whole.ljust(frames.SHORTEST, b"\0")
 
 
 def read(octets: bytes) -> Signal:
@@ -118,13 +118,11 @@ def read(octets: bytes) -> Signal:
 
 
 def _read(octets: bytes) -> Signal:
-    _, _, ethertype = _ETHERNET.unpack_from(octets)
-    version, kind, copy, handover, network, address, count = _FIXED.unpack_from(
-        octets, _ETHERNET.size
-    )
+    ethertype, begin = frames.ethertype(octets), frames.ETHERNET_OCTETS
+    version, kind, copy, handover, network, address, count = _FIXED.unpack_from(octets, begin)
     if ethertype != ETHERTYPE or version != VERSION:
         raise ValueError(f"EtherType {ethertype:#06x}, version {version}: not a signal of ours")
-    begin = _ETHERNET.size + _FIXED.size
+    begin += _FIXED.size
     names = [_EDGE.unpack_from(octets, begin + number * _EDGE.size)[0] for number in range(count)]
     edges = tuple(name.rstrip(b"\0").decode("ascii") for name in names)
     if not all(NAME.fullmatch(edge) for edge in edges):

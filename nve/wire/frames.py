@@ -1,22 +1,78 @@
-"""Packets byte by byte, so that one can also build what no honest stack would send."""
+"""Frames octet by octet: the one place that builds and reads them and names what is in them.
 
-from ipaddress import IPv6Address
+Ethernet (IEEE 802.3), ARP (RFC 826) and reverse ARP (RFC 903), IPv4 and IPv6, UDP, VXLAN (RFC 7348)
+and neighbour discovery (RFC 4861).  Built by hand, so that one can also build what no honest stack
+would send; read with the checks that a receiver has to make, for what a tenant sends may be
+anything.
+"""
 
-from nve.model import IPAddress
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from nve.model import BROADCAST, IPAddress, Mac, mac
 
 ARP, RARP, IPV4, IPV6 = 0x0806, 0x8035, 0x0800, 0x86DD
-"""EtherTypes."""
+VLAN, EXPERIMENTAL = 0x8100, 0x88B5
+"""EtherTypes: of a VLAN tag (IEEE 802.1Q), and for local experiments (IEEE 802, clause 9)."""
+ICMP, UDP, ICMPV6 = 1, 17, 58
+"""Protocol numbers of IP."""
+PACKET_TOO_BIG, NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT = 2, 135, 136
+"""Types of ICMPv6 messages."""
+ARP_REQUEST, ARP_REPLY, RARP_REQUEST, RARP_REPLY = 1, 2, 3, 4
+"""Operations of ARP, and of reverse ARP."""
 VXLAN_UDP_PORT = 4789
+ALL_NODES = IPv6Address("ff02::1")
+ETHERNET_OCTETS, IPV6_OCTETS = 14, 40
+ND_HOP_LIMIT = 255
+"""A message with less has passed a router, and is none of a neighbour's (RFC 4861 section 7.1)."""
+SHORTEST = 60
+"""An Ethernet frame has at least so many octets, without its check sequence."""
+
+_ARP: Final = struct.Struct("!HHBBH6s4s6s4s")
+_ARP_ETHERNET_IPV4: Final = (1, IPV4, 6, 4)
+_SOLICITED_NODE: Final = IPv6Address("ff02::1:ff00:0")
+_SOLICITED, _OVERRIDE = 0x40, 0x20
+_LINK_LAYER_OPTIONS: Final = {NEIGHBOUR_SOLICITATION: 1, NEIGHBOUR_ADVERTISEMENT: 2}
+_ND_OCTETS: Final = 24
+
+
+class NotWellFormed(ValueError):
+    """The frame is not what its EtherType, or its protocol, says; the message says why."""
+
+
+@dataclass(frozen=True)
+class ArpPacket:
+    """What an ARP packet says, or a reverse one, for Ethernet and IPv4."""
+
+    operation: int
+    sender_mac: Mac
+    sender_ip: IPv4Address
+    target_mac: bytes
+    target_ip: IPv4Address
+
+
+@dataclass(frozen=True)
+class NeighbourMessage:
+    """A neighbour solicitation or advertisement: its ICMPv6 type, from whom, to whom, of whom."""
+
+    kind: int
+    source: IPv6Address
+    to: IPv6Address
+    target: IPv6Address
 
 
 def ethernet(sender: str, to: str, ethertype: int, body: bytes) -> bytes:
+    """A frame, as it is: not padded."""
     return _mac(to) + _mac(sender) + ethertype.to_bytes(2, "big") + body
 
 
 def arp(operation: int, sender: tuple[str, IPAddress], target: tuple[str, IPAddress]) -> bytes:
     """The body of an ARP packet (RFC 826), or of a reverse one (RFC 903)."""
-    ends = b"".join(_mac(mac) + address.packed for mac, address in (sender, target))
-    return bytes.fromhex("0001 0800 06 04") + operation.to_bytes(2, "big") + ends
+    (sender_mac, sender_ip), (target_mac, target_ip) = sender, target
+    ends = (_mac(sender_mac), sender_ip.packed, _mac(target_mac), target_ip.packed)
+    return _ARP.pack(*_ARP_ETHERNET_IPV4, operation, *ends)
 
 
 def ip(source: IPAddress, to: IPAddress, protocol: int, body: bytes, hop_limit: int = 64) -> bytes:
@@ -47,9 +103,138 @@ def icmpv6(source: IPv6Address, to: IPv6Address, kind: int, body: bytes) -> byte
     """A message of code 0."""
     message = bytes([kind, 0, 0, 0]) + body
     pseudo_header = (
-        source.packed + to.packed + len(message).to_bytes(4, "big") + bytes([0, 0, 0, 58])
+        source.packed + to.packed + len(message).to_bytes(4, "big") + bytes([0, 0, 0, ICMPV6])
     )
     return message[:2] + checksum(pseudo_header + message) + body
+
+
+def solicited_node(address: IPv6Address) -> IPv6Address:
+    """The group that neighbour solicitations for an address go to (RFC 4291 section 2.7.1)."""
+    return IPv6Address(int(_SOLICITED_NODE) | int(address) & 0xFFFFFF)
+
+
+def group_mac(group: IPv6Address) -> str:
+    """The MAC address of an IPv6 group (RFC 2464 section 7)."""
+    return "33:33:" + group.packed[-4:].hex(":")
+
+
+def solicitation(
+    sender: tuple[str, IPv6Address], target: IPv6Address, hop_limit: int = ND_HOP_LIMIT
+) -> bytes:
+    """The frame of a neighbour solicitation (RFC 4861 section 4.3), to the target's group.
+
+    From `::` it is a probe of duplicate address detection (RFC 4862 section 5.4.2), which has no
+    link-layer address option.
+    """
+    own_mac, source = sender
+    option = b"" if source.is_unspecified else bytes([1, 1]) + _mac(own_mac)
+    body = bytes(4) + target.packed + option
+    return _neighbour_discovery(
+        own_mac, source, solicited_node(target), NEIGHBOUR_SOLICITATION, body, hop_limit=hop_limit
+    )
+
+
+def advertisement(
+    owner: tuple[str, IPv6Address], to: IPv6Address, to_mac: str = "", *, solicited: bool
+) -> bytes:
+    """The frame of a neighbour advertisement with the override flag (RFC 4861 section 4.4).
+
+    `solicited` says that it answers one host's question; what is sent to a group never does.
+    The router flag is not set: a VM is none.
+    """
+    own_mac, target = owner
+    flags = _OVERRIDE | (_SOLICITED if solicited else 0)
+    body = bytes([flags, 0, 0, 0]) + target.packed + bytes([2, 1]) + _mac(own_mac)
+    return _neighbour_discovery(own_mac, target, to, NEIGHBOUR_ADVERTISEMENT, body, to_mac)
+
+
+def _neighbour_discovery(
+    own_mac: str,
+    source: IPv6Address,
+    to: IPv6Address,
+    kind: int,
+    body: bytes,
+    to_mac: str = "",
+    hop_limit: int = ND_HOP_LIMIT,
+) -> bytes:
+    packet = ip(source, to, ICMPV6, icmpv6(source, to, kind, body), hop_limit)
+    return ethernet(own_mac, to_mac or group_mac(to), IPV6, packet)
+
+
+def broadcast_arp(
+    operation: int, sender: tuple[str, IPAddress], target: tuple[str, IPAddress]
+) -> bytes:
+    """The frame of an ARP packet, or of a reverse one, to everybody."""
+    reverse = operation in (RARP_REQUEST, RARP_REPLY)
+    return ethernet(sender[0], BROADCAST, RARP if reverse else ARP, arp(operation, sender, target))
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+
+def ethertype(frame: bytes) -> int:
+    """Raises NotWellFormed."""
+    if len(frame) < ETHERNET_OCTETS:
+        raise NotWellFormed(f"{len(frame)} octets are no Ethernet frame")
+    return int.from_bytes(frame[12:ETHERNET_OCTETS], "big")
+
+
+def source_mac(frame: bytes) -> Mac:
+    """Raises ValueError where a group is said to have sent it."""
+    return mac(frame[6:12].hex(":"))
+
+
+def read_arp(frame: bytes) -> ArpPacket:
+    """What a frame with the EtherType of ARP or reverse ARP says.  Raises ValueError."""
+    body = frame[ETHERNET_OCTETS:]
+    if len(body) < _ARP.size:
+        raise NotWellFormed("not an ARP packet for Ethernet and IPv4: it is too short")
+    *kinds, operation, sha, spa, tha, tpa = _ARP.unpack_from(body)
+    if tuple(kinds) != _ARP_ETHERNET_IPV4:
+        raise NotWellFormed("not an ARP packet for Ethernet and IPv4")
+    return ArpPacket(operation, mac(sha.hex(":")), IPv4Address(spa), tha, IPv4Address(tpa))
+
+
+def read_neighbour_message(frame: bytes) -> NeighbourMessage:
+    """What a frame with the EtherType of IPv6 says, if it is neighbour discovery and a receiver may
+    believe it (RFC 4861 sections 7.1.1, 7.1.2).  Raises NotWellFormed."""
+    packet = frame[ETHERNET_OCTETS:]
+    if len(packet) < IPV6_OCTETS + _ND_OCTETS or packet[0] >> 4 != 6 or packet[6] != ICMPV6:
+        raise NotWellFormed("not neighbour discovery: no whole message behind an IPv6 header")
+    octets, hop_limit = int.from_bytes(packet[4:6], "big"), packet[7]
+    message = packet[IPV6_OCTETS:][:octets]
+    kind, code = message[:2]
+    source, to = IPv6Address(packet[8:24]), IPv6Address(packet[24:40])
+    target = IPv6Address(message[8:24])
+    if kind not in _LINK_LAYER_OPTIONS or code:
+        raise NotWellFormed(f"not neighbour discovery: ICMPv6 type {kind}, code {code}")
+    if hop_limit != ND_HOP_LIMIT:
+        raise NotWellFormed(f"hop limit {hop_limit}, not {ND_HOP_LIMIT} (RFC 4861 7.1)")
+    if len(message) < max(octets, _ND_OCTETS):
+        raise NotWellFormed(f"{len(message)} octets of neighbour discovery, and not {octets}")
+    if icmpv6(source, to, kind, message[4:]) != message:
+        raise NotWellFormed("neighbour discovery with a wrong checksum")
+    if target.is_multicast:
+        raise NotWellFormed(f"neighbour discovery about the group {target}")
+    options = _options(message[_ND_OCTETS:])
+    if (
+        kind == NEIGHBOUR_SOLICITATION
+        and source.is_unspecified
+        and (to != solicited_node(target) or _LINK_LAYER_OPTIONS[kind] in options)
+    ):
+        raise NotWellFormed("a probe for a duplicate address that is none (RFC 4861 7.1.1)")
+    return NeighbourMessage(kind, source, to, target)
+
+
+def _options(octets: bytes) -> set[int]:
+    """The types of the options of neighbour discovery, of which each has a length."""
+    found = set()
+    while octets:
+        if len(octets) < 8 or not octets[1] or len(octets) < 8 * octets[1]:
+            raise NotWellFormed("neighbour discovery with an option that has no length or no end")
+        found.add(octets[0])
+        octets = octets[8 * octets[1] :]
+    return found
 
 
 def checksum(octets: bytes) -> bytes:

@@ -3,28 +3,17 @@
 They are the NVA's outer skin: what a tenant sends is read here, with the NVA's lock not yet taken.
 """
 
-from ipaddress import IPv6Address
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.southbound import packets
 from nve.messages import Malformed, Missed
-from nve.model import BROADCAST
 from nve.wire import announcement, frames
 from tests.helpers.tenants import vm
 
 VM1 = vm("vm1", 1, "nve1")
-GROUP = IPv6Address("ff02::1")
-SOLICITATION = frames.ethernet(
-    VM1.mac,
-    BROADCAST,
-    0x86DD,
-    frames.ip(
-        VM1.ipv6, GROUP, 58, frames.icmpv6(VM1.ipv6, GROUP, 135, bytes(4) + GROUP.packed), 255
-    ),
-)
+SOLICITATION = frames.solicitation((VM1.mac, VM1.ipv6), VM1.ipv6 + 1)
 HONEST = [*(announcement.frames(VM1, form)[0] for form in announcement.FORMS), SOLICITATION]
 READERS = [packets.reported, packets.missed]
 

@@ -40,7 +40,6 @@ from nve.messages import (
     TraceRecord,
 )
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
-from nve.pipeline.compiler import ARP, NEIGHBOUR_SOLICITATION, RARP
 from nve.pipeline.evaluator import (
     MAX_TUNNELS,
     ForwardingLoop,
@@ -60,6 +59,7 @@ from nve.pipeline.rules import (
     Rule,
 )
 from nve.wire.end_marker import COPIES, ETHERTYPE, EVERYBODY, MarkerKind, Signal, agent_mac
+from nve.wire.frames import ARP, NEIGHBOUR_SOLICITATION, RARP
 from tests.helpers.frames import encapsulated, entering
 
 SECOND_NS = 1_000_000_000

@@ -4,11 +4,19 @@ Every function takes `forged` fields that replace the honest ones.  Where a fram
 the caller to say, with `entering`.
 """
 
-from nve.messages import ARP_REQUEST, RARP_REQUEST
 from nve.model import BROADCAST, IPAddress, Mac, VmSpec, Vtep
-from nve.pipeline.compiler import ARP, ICMPV6, IPV4, IPV6, NEIGHBOUR_ADVERTISEMENT, RARP
 from nve.pipeline.evaluator import Frame
 from nve.pipeline.rules import VXLAN_PORT, FieldValue
+from nve.wire.frames import (
+    ARP,
+    ARP_REQUEST,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    NEIGHBOUR_ADVERTISEMENT,
+    RARP,
+    RARP_REQUEST,
+)
 
 UDP = 17
 

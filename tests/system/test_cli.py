@@ -16,6 +16,7 @@ import yaml
 from experiments.machine import ROOT
 from experiments.measure import results
 from nve.linux.capabilities import cgroup2_mount
+from nve.wire.frames import VXLAN_UDP_PORT
 from tests.helpers.command import NOBODY, TINY, VMMLAB, as_nobody, complaint, vmmlab
 from tests.helpers.footprint import footprint
 from tests.helpers.lab import running_processes
@@ -132,7 +133,7 @@ def test_captures_hold_the_overlay_packets(result: Path) -> None:
 
     assert [file.name for file in captures] == ["nve1.pcap", "nve2.pcap"]
     for file in captures:
-        read = ["tcpdump", "-n", "-r", str(file), "udp port 4789"]
+        read = ["tcpdump", "-n", "-r", str(file), f"udp port {VXLAN_UDP_PORT}"]
         assert "VXLAN" in subprocess.run(read, capture_output=True, text=True, check=True).stdout
 
 

@@ -19,16 +19,18 @@ from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside, run_in
 from nve.model import BROADCAST, VmSpec
-from nve.pipeline.compiler import (
+from nve.pipeline.rules import Purpose
+from nve.wire import announcement, frames
+from nve.wire.frames import (
+    ALL_NODES,
     ARP,
+    EXPERIMENTAL,
     IPV4,
     IPV6,
     NEIGHBOUR_ADVERTISEMENT,
     NEIGHBOUR_SOLICITATION,
     RARP,
 )
-from nve.pipeline.rules import Purpose
-from nve.wire import announcement, frames
 from tests.helpers.lab import round_trips_ms
 from tests.helpers.nvo3 import nvo3
 from tests.helpers.runs import scenario
@@ -113,15 +115,15 @@ class Counted:
 
 def solicitation(source: IPv6Address, target: IPv6Address, hop_limit: int, option: bytes) -> bytes:
     said = bytes(4) + target.packed + option
-    message = frames.icmpv6(source, announcement.ALL_NODES, NEIGHBOUR_SOLICITATION, said)
-    return frames.ip(source, announcement.ALL_NODES, ICMPV6, message, hop_limit)
+    message = frames.icmpv6(source, ALL_NODES, NEIGHBOUR_SOLICITATION, said)
+    return frames.ip(source, ALL_NODES, ICMPV6, message, hop_limit)
 
 
 def advertisement(source: IPv6Address, target: IPv6Address, target_mac: str) -> bytes:
     option = bytes([2, 1]) + bytes.fromhex(target_mac.replace(":", ""))
     said = bytes([0x20, 0, 0, 0]) + target.packed + option
-    message = frames.icmpv6(source, announcement.ALL_NODES, NEIGHBOUR_ADVERTISEMENT, said)
-    return frames.ip(source, announcement.ALL_NODES, ICMPV6, message, hop_limit=255)
+    message = frames.icmpv6(source, ALL_NODES, NEIGHBOUR_ADVERTISEMENT, said)
+    return frames.ip(source, ALL_NODES, ICMPV6, message, hop_limit=255)
 
 
 def arp(me: VmSpec, operation: int, sender: tuple[str, Any], target: tuple[str, Any]) -> bytes:
@@ -175,7 +177,7 @@ FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
         me.mac, you.mac, IPV6, frames.ip(you.ipv6, me.ipv6, UDP, DISCARD)
     ),
     "a packet of a protocol without addresses": lambda me, you: frames.ethernet(
-        me.mac, you.mac, 0x88B5, bytes(46)
+        me.mac, you.mac, EXPERIMENTAL, bytes(46)
     ),
 }
 
@@ -227,9 +229,9 @@ MALFORMED: dict[str, Callable[[VmSpec], bytes]] = {
     ),
     "a solicitation that is cut off": lambda me: frames.ip(
         me.ipv6,
-        announcement.ALL_NODES,
+        ALL_NODES,
         ICMPV6,
-        frames.icmpv6(me.ipv6, announcement.ALL_NODES, NEIGHBOUR_SOLICITATION, bytes(4)),
+        frames.icmpv6(me.ipv6, ALL_NODES, NEIGHBOUR_SOLICITATION, bytes(4)),
         hop_limit=255,
     ),
 }

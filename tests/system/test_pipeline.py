@@ -15,9 +15,9 @@ from controller.core.dissemination import strategy
 from controller.core.move import InFlight
 from experiments.run.lab import Lab
 from nve.model import BROADCAST, VmSpec, mac
-from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION
 from nve.pipeline.evaluator import Frame
 from nve.pipeline.flow_dump import Row
+from nve.wire.frames import EXPERIMENTAL, ICMPV6, NEIGHBOUR_SOLICITATION
 from tests.helpers import frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import encapsulated, entering
@@ -208,7 +208,7 @@ def sent_by(vm: VmSpec, vms: dict[str, VmSpec]) -> Iterator[tuple[str, Frame]]:
     yield "an advertisement of another's", frames.advertisement(vm, ipv6_nd_target=str(victim.ipv6))
     yield "an advertisement with another's MAC", frames.advertisement(vm, ipv6_nd_tll=victim.mac)
     yield "a protocol of its own", {
-        "eth_src": vm.mac, "eth_dst": victim.mac, "eth_type": 0x88B5
+        "eth_src": vm.mac, "eth_dst": victim.mac, "eth_type": EXPERIMENTAL
     }  # fmt: skip
 
 

@@ -118,6 +118,15 @@ IMPURE = frozenset(
     }
 )
 
+WIRE_NUMBERS = re.compile(
+    r"\b0x(?:0?806|0?800|8035|86dd|8100|88b5)\b|\b4789\b|\bNEIGHBOUR_\w+(?:, \w+)* = \d",
+    re.IGNORECASE,
+)
+"""EtherTypes, the VXLAN port, and the types of neighbour discovery, as one writes them down."""
+
+OCTETS_ARE_JUDGED = ("tests/unit/nve/wire", "tests/adapters/test_packets.py")
+"""Tests that compare octets with an RFC write the numbers down anew."""
+
 CONTRACTS = frozenset({"Parameters", "Settings", "Strategy"})
 """Names of classes that every plug-in of a kind has: topologies, the NVA, strategies."""
 
@@ -321,6 +330,20 @@ def test_the_checker_sees_what_is_forbidden(module: str, source: str, reason: st
 def test_the_checker_lets_an_allowed_import_pass(module: str, source: str) -> None:
     others = dict.fromkeys(["nve.model", "controller.core.directory"], "")
     assert violations({**others, module: source}) == []
+
+
+def test_what_is_on_the_wire_is_named_in_one_place() -> None:
+    """In `nve.wire.frames`; whoever needs an EtherType imports it from there."""
+    home = "nve/wire/frames.py"
+    folders = [*ARROWS, "benchmarks", "tests"]
+    sources = {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    named = {name for name, source in sources.items() if WIRE_NUMBERS.search(source)}
+    assert home in named
+    assert [name for name in named - {home} if not name.startswith(OCTETS_ARE_JUDGED)] == []
 
 
 def test_a_class_name_is_defined_once() -> None:

@@ -3,13 +3,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 
 from nve.model import BROADCAST, MAX_VNI, IPAddress, Mac, VmSpec, Vtep
 from nve.wire import announcement, frames
-from nve.wire.frames import ARP, IPV4, IPV6, RARP
+from nve.wire.frames import ARP, ARP_REQUEST, IPV4, IPV6, RARP, RARP_REQUEST, UDP
 
-UDP, ICMPV6, NEIGHBOUR_SOLICITATION = 17, 58, 135
 DISTINCT = 200
 """A flood has so many different frames."""
 _DISCARD = frames.udp(9, 9, b"vmmlab: this is forged")
@@ -65,8 +64,7 @@ def _vxlan(wire: Wire, source: Vtep, vni: int, inner: bytes) -> bytes:
 
 
 def _arp(me: VmSpec, target: IPv4Address) -> bytes:
-    body = frames.arp(1, (me.mac, me.ipv4), (_NO_MAC, target))
-    return frames.ethernet(me.mac, BROADCAST, ARP, body)
+    return frames.broadcast_arp(ARP_REQUEST, (me.mac, me.ipv4), (_NO_MAC, target))
 
 
 def _malformed(me: VmSpec, victim: VmSpec) -> list[bytes]:
@@ -77,21 +75,12 @@ def _malformed(me: VmSpec, victim: VmSpec) -> list[bytes]:
         (RARP, frames.arp(_NO_OPERATION, nobody, nobody)),
     )
     malformed = [frames.ethernet(me.mac, BROADCAST, ethertype, body) for ethertype, body in bodies]
-    return [*malformed, _solicitation(me, victim.ipv6, hop_limit=64)]
-
-
-def _solicitation(me: VmSpec, target: IPv6Address, hop_limit: int = 255) -> bytes:
-    group = announcement.solicited_node(target)
-    said = bytes(4) + target.packed
-    message = frames.icmpv6(me.ipv6, group, NEIGHBOUR_SOLICITATION, said)
-    to = "33:33:" + group.packed[-4:].hex(":")
-    return frames.ethernet(me.mac, to, IPV6, frames.ip(me.ipv6, group, ICMPV6, message, hop_limit))
+    return [*malformed, frames.solicitation((me.mac, me.ipv6), victim.ipv6, hop_limit=64)]
 
 
 def _reverse_arp_for(me: VmSpec, victim: VmSpec) -> bytes:
     """In its own name, but asking about another: no switch compares that."""
-    body = frames.arp(3, (me.mac, _NOBODY), (victim.mac, _NOBODY))
-    return frames.ethernet(me.mac, BROADCAST, RARP, body)
+    return frames.broadcast_arp(RARP_REQUEST, (me.mac, _NOBODY), (victim.mac, _NOBODY))
 
 
 def _ipv4(source_mac: str, to_mac: str, source: IPAddress, to: IPAddress) -> bytes:
@@ -115,7 +104,9 @@ _MAKERS: Mapping[str, Callable[[VmSpec, VmSpec], list[bytes]]] = {
     ],
     "malformed": _malformed,
     "arp-flood": lambda me, you: [_arp(me, you.ipv4 + n) for n in range(DISTINCT)],
-    "nd-flood": lambda me, you: [_solicitation(me, you.ipv6 + n) for n in range(DISTINCT)],
+    "nd-flood": lambda me, you: [
+        frames.solicitation((me.mac, me.ipv6), you.ipv6 + n) for n in range(DISTINCT)
+    ],
     "rarp-flood": lambda me, you: [announcement.reverse_arp(me.mac)],
     "miss-flood": lambda me, you: [
         _ipv4(me.mac, f"02:dd:00:00:00:{n:02x}", me.ipv4, you.ipv4) for n in range(DISTINCT)

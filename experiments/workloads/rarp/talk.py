@@ -12,11 +12,9 @@ from ipaddress import IPv4Address
 
 from nve.model import Mac
 from nve.wire.announcement import reverse_arp
-from nve.wire.frames import RARP
+from nve.wire.frames import RARP, RARP_REPLY, ethertype, read_arp
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
-_HEADER = RARP.to_bytes(2, "big") + bytes.fromhex("0001 0800 06 04 0004")
-"""The EtherType, and a reverse ARP reply for Ethernet and IPv4."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,14 @@ def request(mac: Mac) -> bytes:
 
 def answer(frame: bytes, mac: Mac) -> IPv4Address | None:
     """The address that a frame tells the client with this MAC; None if it is no such reply."""
-    own = bytes.fromhex(mac.replace(":", ""))
-    if len(frame) < 42 or not frame.startswith(_HEADER, 12) or frame[32:38] != own:
+    try:
+        if ethertype(frame) != RARP:
+            return None
+        told = read_arp(frame)
+    except ValueError:
         return None
-    return IPv4Address(frame[38:42])
+    for_us = (told.operation, told.target_mac.hex(":")) == (RARP_REPLY, mac)
+    return told.target_ip if for_us else None
 
 
 def waits_s() -> Iterator[float]:

@@ -7,19 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nve.model import TenantSystem
-from nve.pipeline.compiler import (
-    ARP,
-    ICMPV6,
-    IPV4,
-    IPV6,
-    NEIGHBOUR_ADVERTISEMENT,
-    NEIGHBOUR_SOLICITATION,
-    NO_MAC,
-    RARP,
-    compile_network,
-    compile_nve,
-    compile_system,
-)
+from nve.pipeline.compiler import NO_MAC, compile_network, compile_nve, compile_system
 from nve.pipeline.evaluator import Frame, evaluate
 from nve.pipeline.rules import (
     FIRST_VM_PORT,
@@ -33,6 +21,15 @@ from nve.pipeline.rules import (
     Tunnel,
 )
 from nve.pipeline.state import Association, AssociationRole, NveState, Redirect, RemoteEntry
+from nve.wire.frames import (
+    ARP,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    NEIGHBOUR_ADVERTISEMENT,
+    NEIGHBOUR_SOLICITATION,
+    RARP,
+)
 from tests.helpers.one_nve import GROUPS, HERE, OTHER_PEER, PEER, STRANGER, purpose
 from tests.helpers.tenants import BLUE, RED, vm
 

@@ -12,7 +12,7 @@ from controller.core.directory import Directory
 from nve.messages import ArpSent, NeighbourAdvertised, NeighbourSolicited, RarpSent
 from nve.model import VmSpec, link_local
 from nve.pipeline.state import Association, AssociationRole
-from nve.wire.announcement import ALL_NODES, solicited_node
+from nve.wire.frames import ALL_NODES, solicited_node
 from tests.helpers.tenants import BLUE, vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")

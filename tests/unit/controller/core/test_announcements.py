@@ -7,12 +7,8 @@ import pytest
 
 from controller.core.dissemination import strategy
 from controller.core.move_fsm import Phase
-from nve.messages import (
-    ARP_REPLY,
-    RARP_REQUEST,
-    AnswerRarp,
-    RarpSent,
-)
+from nve.messages import AnswerRarp, RarpSent
+from nve.wire.frames import ARP_REPLY, RARP_REQUEST
 from tests.helpers import frames
 from tests.helpers.authority import (
     NAMESAKE,

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from controller.core import path_mtu
 from controller.core.authority import Authority
 from controller.core.dissemination import strategy
-from controller.core.path_mtu import ICMP, ICMPV6
 from nve.messages import Emit, Malformed, Missed, Tell, TooBig, TraceRecord
 from nve.model import NVE_MAC, VmSpec, link_local
 from nve.pipeline.mtu_check import ETHERNET_OCTETS, REPORTED_OCTETS
 from nve.pipeline.rules import FIRST_VM_PORT, VXLAN_PORT, CheckLarger, Output, Rule, Tunnel
 from nve.pipeline.state import Redirect
+from nve.wire.frames import EXPERIMENTAL, ICMP, ICMPV6, IPV4, IPV6
 from tests.helpers.tenants import RED, vm, vteps
 
 SENDER, RECEIVER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
@@ -40,7 +40,7 @@ def ipv4(
 ) -> bytes:
     header = struct.pack("!BBHHHBBH", 0x45, 0, BIG, 7, flags, 64, protocol, 0)
     packet = header + source.packed + destination.packed + start
-    return ethernet(0x0800, packet + bytes(range(256)) * 6)[: ETHERNET_OCTETS + BIG]
+    return ethernet(IPV4, packet + bytes(range(256)) * 6)[: ETHERNET_OCTETS + BIG]
 
 
 def ipv6(
@@ -51,7 +51,7 @@ def ipv6(
 ) -> bytes:
     header = struct.pack("!IHBB", 6 << 28, BIG - 40, protocol, 64)
     packet = header + source.packed + destination.packed + start
-    return ethernet(0x86DD, packet + bytes(range(256)) * 6)[: ETHERNET_OCTETS + BIG]
+    return ethernet(IPV6, packet + bytes(range(256)) * 6)[: ETHERNET_OCTETS + BIG]
 
 
 def told(frame: bytes) -> bytes | None:
@@ -146,7 +146,7 @@ def test_the_same_in_ipv6(address: str) -> None:
 
 
 def test_no_other_protocol_is_answered() -> None:
-    assert told(ethernet(0x88B5, bytes(1400))) is None
+    assert told(ethernet(EXPERIMENTAL, bytes(1400))) is None
 
 
 def test_a_frame_from_a_group_is_malformed() -> None:
@@ -156,7 +156,7 @@ def test_a_frame_from_a_group_is_malformed() -> None:
     assert isinstance(path_mtu.reported(PORT, RED, 1500, b"short"), Malformed)
 
 
-@given(st.sampled_from([0x0800, 0x86DD, 0x88B5]), st.binary(max_size=80))
+@given(st.sampled_from([IPV4, IPV6, EXPERIMENTAL]), st.binary(max_size=80))
 def test_whatever_a_vm_sends_nothing_breaks(ethertype: int, packet: bytes) -> None:
     told(ethernet(ethertype, packet))
 

@@ -3,18 +3,10 @@
 import pytest
 
 from controller.core.move import InFlight
-from nve.messages import (
-    ARP_REPLY,
-    AnswerArp,
-    AnswerSolicitation,
-    Malformed,
-    Missed,
-    RarpSent,
-    RuleEnded,
-)
+from nve.messages import AnswerArp, AnswerSolicitation, Malformed, Missed, RarpSent, RuleEnded
 from nve.model import BROADCAST, Mac
-from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION
 from nve.pipeline.rules import Output, Purpose, Tunnel
+from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION
 from tests.helpers import frames, promises
 from tests.helpers.authority import (
     GHOST,
@@ -66,7 +58,9 @@ def test_neighbour_solicitations_are_answered_by_the_nva_alone(pulling: Fabric) 
 def test_a_vm_that_checks_its_own_address_hears_nothing(pulling: Fabric) -> None:
     """RFC 5227 probe, RFC 4862 duplicate address detection: an answer would mean a duplicate."""
     pulling.send("vm1", frames.arp(VM1, VM1.ipv4, arp_spa="0.0.0.0"))
-    detection = frames.ipv6(VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=135)
+    detection = frames.ipv6(
+        VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=NEIGHBOUR_SOLICITATION
+    )
     pulling.send("vm1", {**detection, "ipv6_nd_target": str(VM1.ipv6)})
     pulling.settle()
 

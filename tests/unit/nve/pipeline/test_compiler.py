@@ -5,12 +5,12 @@ from ipaddress import IPv6Address
 
 import pytest
 
-from nve.messages import ARP_REPLY
 from nve.model import BROADCAST, Mac, Vtep, link_local
-from nve.pipeline.compiler import ICMPV6, NEIGHBOUR_SOLICITATION, NO_MAC, compile_nve
+from nve.pipeline.compiler import NO_MAC, compile_nve
 from nve.pipeline.evaluator import Frame, evaluate
 from nve.pipeline.rules import AGENT_PORT, Purpose
 from nve.wire import end_marker
+from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION, VLAN
 from tests.helpers import frames
 from tests.helpers.frames import entering
 from tests.helpers.one_nve import (
@@ -128,7 +128,9 @@ def test_nobody_else_can_send_such_a_marker() -> None:
             ipv6_nd_target=str(link_local(VM1.mac)),
         ),
         frames.ipv6(VM1, BROADCAST, ip_proto=ICMPV6, icmpv6_type=NEIGHBOUR_SOLICITATION),
-        frames.ipv6(VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=135),
+        frames.ipv6(
+            VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=NEIGHBOUR_SOLICITATION
+        ),
     ],
     ids=["arp", "garp", "garp-reply", "probe", "rarp", "na", "na-solicited", "na-bare",
          "na-link-local", "ns", "dad"],
@@ -149,7 +151,7 @@ FORGED = {
     "neighbours-mac": frames.ipv4(VM1, FAR.mac, eth_src=VM2.mac),
     "ipv4": frames.ipv4(VM1, VM2.mac, ipv4_src=str(VM2.ipv4)),
     "ipv6": frames.ipv6(VM1, VM2.mac, ipv6_src=str(VM2.ipv6)),
-    "other-ethertype": frames.ipv4(VM1, VM2.mac, eth_type=0x8100),
+    "other-ethertype": frames.ipv4(VM1, VM2.mac, eth_type=VLAN),
     "broadcast": frames.ipv4(VM1, BROADCAST, ipv4_src=str(VM2.ipv4)),
     "arp-ip": frames.arp(VM1, VM2.ipv4, arp_spa=str(VM2.ipv4)),
     "arp-mac": frames.arp(VM1, VM1.ipv4, arp_sha=VM2.mac),

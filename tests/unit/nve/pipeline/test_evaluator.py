@@ -20,6 +20,7 @@ from nve.pipeline.rules import (
     Tunnel,
     match,
 )
+from nve.wire.frames import ICMPV6
 
 HERE, THERE = IPv4Address("10.1.0.1"), IPv4Address("10.1.0.2")
 RED = Vni(5000)
@@ -78,7 +79,7 @@ def test_the_virtual_network_is_remembered_for_later_tables() -> None:
 
 def test_an_absent_field_does_not_match() -> None:
     assert evaluate(
-        [rule(PipelineTable.CLASSIFY, 1, match(ip_proto=58), Output(11))], FRAME
+        [rule(PipelineTable.CLASSIFY, 1, match(ip_proto=ICMPV6), Output(11))], FRAME
     ).dropped
 
 

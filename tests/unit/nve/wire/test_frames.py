@@ -3,6 +3,7 @@
 from ipaddress import IPv4Address
 
 from nve.wire import announcement, frames
+from nve.wire.frames import ALL_NODES
 from tests.helpers.tenants import vm
 
 VM1 = vm("vm1", 1, "nve1")
@@ -16,7 +17,7 @@ def test_a_gratuitous_arp() -> None:
 
 
 def test_an_unsolicited_advertisement() -> None:
-    to = announcement.ALL_NODES
+    to = ALL_NODES
     said = bytes([0x20, 0, 0, 0]) + VM1.ipv6.packed + bytes.fromhex("0201020000000001")
     packet = frames.ip(VM1.ipv6, to, 58, frames.icmpv6(VM1.ipv6, to, 136, said), hop_limit=255)
 

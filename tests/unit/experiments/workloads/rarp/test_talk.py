@@ -11,6 +11,7 @@ from experiments.workloads.rarp import talk
 from experiments.workloads.rarp.talk import Request
 from nve.model import NVE_MAC
 from nve.wire import announcement, frames
+from nve.wire.frames import ARP
 from tests.helpers.tenants import vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve1")
@@ -42,7 +43,7 @@ def test_a_reply_to_its_mac_tells_it_an_address() -> None:
         frame(operation=3),
         frame(operation=2),
         frame(mac=VM2.mac),
-        frame(ethertype=0x0806),
+        frame(ethertype=ARP),
     ],
     ids=["nothing", "cut off", "a request", "ARP's reply", "for another", "no reverse ARP"],
 )

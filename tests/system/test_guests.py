@@ -1,0 +1,112 @@
+"""What guests make of their network: kernels and clients that are not ours, and know the RFCs.
+
+Before a guest uses an address it asks whether somebody has it (RFC 5227, RFC 4862 section 5.4).  It
+has to be told if somebody has, and by nobody if it is its own; before and after a move.
+"""
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from experiments.run.lab import Lab
+from experiments.scenario.moves import MoveSpec
+from nve.hypervisor.plug import NIC
+from nve.linux.namespace import set_sysctls
+from nve.model import VmSpec
+from tests.helpers.runs import scenario
+from tests.helpers.wait import wait_until
+
+
+class Guests:
+    """The VMs of a lab, asked what their kernels say."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self._moves = 0
+
+    def spec(self, vm: str) -> VmSpec:
+        return self.lab.data_centre.vms[vm].spec
+
+    def run(self, vm: str, *argv: str) -> tuple[int, str]:
+        """The exit status of a command in a VM, and what it has said."""
+        process = self.lab.data_centre.in_vm(
+            vm, argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        said, _ = process.communicate(timeout=60)
+        return process.returncode, said
+
+    def probe(self, vm: str, address: object) -> tuple[int, str]:
+        """Ask from 0.0.0.0 whether somebody has an address; status 0: nobody has (RFC 5227)."""
+        return self.run(vm, "arping", "-D", "-c", "2", "-w", "3", "-I", NIC, str(address))
+
+    def add(self, vm: str, address: object) -> str:
+        """Give a VM an IPv6 address, with duplicate address detection; what the kernel thinks."""
+        conf = {f"ipv6/conf/{NIC}/{name}": 1 for name in ("accept_dad", "dad_transmits")}
+        set_sysctls(self.lab.data_centre.vms[vm].pid, conf)
+        self.run(vm, "ip", "-6", "addr", "add", f"{address}/64", "dev", NIC)
+
+        def undecided() -> str | None:
+            found = self._shown(vm, address)
+            return found if "tentative" in found and "dadfailed" not in found else None
+
+        wait_until(undecided)
+        found = self._shown(vm, address)
+        self.run(vm, "ip", "-6", "addr", "del", f"{address}/64", "dev", NIC)
+        return found
+
+    def _shown(self, vm: str, address: object) -> str:
+        _, said = self.run(vm, "ip", "-6", "-o", "addr", "show", "dev", NIC, "to", str(address))
+        return said
+
+    def move(self, vm: str, to: str) -> None:
+        self._moves += 1
+        self.lab.orchestrator.move(self._moves, MoveSpec(at_s=0, vm=vm, to=to, pause_ms=1)).result(
+            60
+        )
+
+
+@pytest.fixture(scope="module")
+def guests() -> Iterator[Guests]:
+    with Lab(scenario(traffic=[], moves=[], duration_s=1)) as running:
+        yield Guests(running)
+
+
+@pytest.mark.shows("R4.1.8")
+def test_nobody_answers_for_an_address_but_its_owner_once(guests: Guests) -> None:
+    """Its own address is free to a VM wherever it is; its neighbour's is not."""
+    own, other = guests.spec("vm1"), guests.spec("vm3")
+    for place in ("nve1", "nve2"):
+        if place != "nve1":
+            guests.move("vm1", place)
+        status, said = guests.probe("vm1", own.ipv4)
+        assert (status, said.count("reply from")) == (0, 0), said
+        status, said = guests.probe("vm1", other.ipv4)
+        assert status == 1, said
+        assert f"[{other.mac.upper()}]" in said
+        # asked by an owner, who gets one answer to each question
+        _, said = guests.run("vm1", "arping", "-c", "3", "-w", "5", "-I", NIC, str(other.ipv4))
+        assert said.count("reply from") == 3, said
+    guests.move("vm1", "nve1")
+
+
+@pytest.mark.shows("R4.1.8")
+def test_a_kernel_finds_that_an_address_is_taken(guests: Guests) -> None:
+    """RFC 4862 section 5.4.4; an address that nobody has it may use."""
+    assert "dadfailed" in guests.add("vm3", guests.spec("vm1").ipv6)
+    assert "dadfailed" in guests.add("vm2", guests.spec("vm1").ipv6)
+    free = guests.add("vm3", guests.spec("vm1").ipv6 + 0x77)
+    assert "tentative" not in free
+    assert "inet6" in free
+
+
+@pytest.mark.shows("R4.1.8")
+def test_no_vm_is_taken_for_a_router(guests: Guests) -> None:
+    """And each is reached: the kernel has believed the answer (RFC 4861 section 7.2.5)."""
+    for target in ("vm2", "vm1", "vm4"):
+        address = str(guests.spec(target).ipv6)
+        status, said = guests.run("vm3", "ping", "-6", "-n", "-c", "2", "-W", "2", address)
+        assert status == 0, said
+        _, known = guests.run("vm3", "ip", "-6", "neigh", "show", "dev", NIC, "to", address)
+        assert guests.spec(target).mac in known
+        assert "router" not in known
