@@ -70,7 +70,9 @@ class SideBySide:
         with _pinned(controllers):
             self.nva.start()
             self._bare = self._start_bare(stack)
-        self._trace = stack.enter_context((session.directory / "nva-trace.jsonl").open())
+        self._trace = stack.enter_context(
+            (session.directory / "nva-trace.jsonl").open(encoding="utf-8")
+        )
         self._ends = {name: self._tenants_end(stack, name) for name in self.nves}
 
     def _tenants_end(self, stack: ExitStack, nve: str) -> socket.socket:
@@ -157,7 +159,7 @@ class SideBySide:
 
     def nva_cpu_s(self) -> float:
         """CPU time of the NVA's process since its start."""
-        with open(f"/proc/{self.nva.pid}/stat") as file:
+        with open(f"/proc/{self.nva.pid}/stat", encoding="utf-8") as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 

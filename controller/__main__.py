@@ -34,7 +34,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m controller SETTINGS.json")
     try:
-        settings = Settings.model_validate_json(Path(sys.argv[1]).read_text())
+        settings = Settings.model_validate_json(Path(sys.argv[1]).read_text(encoding="utf-8"))
         nva = Nva(settings)
     except (OSError, ValidationError, ValueError) as error:
         raise SystemExit(f"{sys.argv[1]}: {error}") from None

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from experiments.terminal import Terminal, be_robust
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -40,8 +41,8 @@ traffic felt.
 [bold]vmmlab run demo[/bold] is the place to start; [bold]vmmlab list[/bold] names the scenarios and
 topologies there are; [bold]vmmlab doctor[/bold] says what this machine can do.""",
 )
-out = Console()
-err = Console(stderr=True)
+out = Terminal()
+err = Terminal(stderr=True)
 
 ScenarioName = Annotated[
     str, typer.Argument(metavar="SCENARIO", help="A scenario's name (see `list`) or a YAML file.")
@@ -148,46 +149,89 @@ def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenari
 def _run_all(
     whole: "Scenario", runs: "dict[str, Scenario]", directory: Path | None, options: "Options"
 ) -> None:
-    from experiments.measure import results
-    from experiments.report import html, narrative, tables
+    from experiments.report.html import write_report
     from experiments.report.plots import draw_all
     from experiments.run import run as running
 
-    place = directory or running.default_place(whole.name)
-    problems = _record_all(whole, runs, place, options)
-    with out.status("drawing plots"):
+    place, problems = _record_all(
+        whole, runs, directory or running.default_place(whole.name), options
+    )
+    # From here on all that was measured is on the disk; what fails now costs only itself.
+    failures: list[str] = []
+    page = None
+    with _attempt("the plots could not be drawn", failures), out.status("drawing plots"):
         draw_all(place)
-        page = html.write_report(place)
+    with _attempt("the report could not be written", failures):
+        page = write_report(place)
+    with _attempt("the tables could not be printed", failures):
+        _show_result(place)
+    if out.lost:
+        failures.append(f"not everything could be printed ({out.lost.strerror})")
+    for failure in failures:
+        said = f"{failure}; {place} has what was measured"
+        err.print(f"[red]vmmlab:[/red] {escape(said)}", soft_wrap=True, highlight=False)
+    if page:
+        out.print(f"report  {page}", markup=False, soft_wrap=True)
+    _tell(problems)
+    if failures:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _show_result(place: Path) -> None:
+    from experiments.measure import results
+    from experiments.report import narrative, tables
+
     result = results.load(place)
-    out.print(tables.drawn(tables.tables(result)))
+    out.print_whole(tables.drawn(tables.tables(result), out.room))
     for sentence in narrative.headlines(result):
         out.print(sentence, markup=False, highlight=False)
-    out.print(f"report  {page}", markup=False, soft_wrap=True)
-    _tell(problems)
+
+
+@contextmanager
+def _attempt(failure: str, failures: list[str]) -> Iterator[None]:
+    """What goes wrong is one of the `failures`, and costs nothing else."""
+    try:
+        yield
+    except Exception as error:
+        failures.append(f"{failure} ({type(error).__name__}: {error})")
 
 
 def _record_all(
-    whole: "Scenario", runs: "dict[str, Scenario]", place: Path, options: "Options"
-) -> list[str]:
-    """A result with these runs at `place`; what makes it not valid, in sentences."""
+    whole: "Scenario",
+    runs: "dict[str, Scenario]",
+    place: Path,
+    options: "Options",
+    *,
+    keep_part: bool = True,
+) -> tuple[Path, list[str]]:
+    """A result with these runs at `place`, or beside it if that has been taken meanwhile; and what
+    makes it not valid, in sentences."""
     from experiments.measure import results
     from experiments.run import run as running
     from experiments.scenario.load import as_mapping
 
     problems: list[str] = []
     names = list(runs) if list(runs) != [""] else None
-    with results.Recorder.create(place, variants=names) as recorder:
-        if names:
-            recorder.overall(as_mapping(whole), {"name": whole.name, "command": sys.argv})
-        for name, each in runs.items():
-            title = f"{whole.name} {name}".strip()
-            with out.status(title) as status:
-                outcome = running.run(
-                    each, recorder.run(name or None), options, partial(_show, status, title)
-                )
-            out.print(f"[green]✓[/green] {title}")
-            problems += [f"{title}: {problem}" for problem in outcome.problems]
-    return problems
+    recorder = results.Recorder.create(place, variants=names, keep_part=keep_part)
+    try:
+        with recorder:
+            if names:
+                recorder.overall(as_mapping(whole), {"name": whole.name, "command": sys.argv})
+            for name, each in runs.items():
+                title = f"{whole.name} {name}".strip()
+                with out.status(title) as status:
+                    outcome = running.run(
+                        each, recorder.run(name or None), options, partial(_show, status, title)
+                    )
+                out.print(f"[green]✓[/green] {title}")
+                problems += [f"{title}: {problem}" for problem in outcome.problems]
+    finally:
+        if recorder.kept:
+            err.print(f"kept: {recorder.kept}", markup=False, highlight=False, soft_wrap=True)
+    if recorder.place != place:
+        told = f"{place} has been taken meanwhile; this result is {recorder.place}"
+        err.print(told, markup=False, highlight=False, soft_wrap=True)
+    return recorder.place, problems
 
 
 def _tell(problems: list[str]) -> None:
@@ -262,14 +306,15 @@ def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Sce
         else:
             out.print(title, markup=False, soft_wrap=True)
             try:
-                _record_all(*planned[cell.name], swept.place_of(cell), Options())
+                # A part would be taken for the whole: the same command runs the cell again.
+                _record_all(*planned[cell.name], swept.place_of(cell), Options(), keep_part=False)
             except RunError as error:  # the other cells are worth having
                 problems.append(f"{cell.name}: {error}; the same command runs this cell again")
                 continue
         problems += [f"{cell.name}: {problem}" for problem in swept.problems(cell)]
     with out.status("adding up"):
         summary = swept.aggregate()
-    out.print(drawn([table(summary, swept.cells[0].settings)]))
+    out.print_whole(drawn([table(summary, swept.cells[0].settings)], out.room))
     out.print(f"summary  {swept.path / SUMMARY}", markup=False, soft_wrap=True)
     _tell(problems)
 
@@ -364,6 +409,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 def main() -> None:
     """The console script."""
+    be_robust()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _terminate)
     app()

@@ -101,7 +101,7 @@ class Sweep:
             _replace(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
         elif not file.is_file():
             raise ResultError(f"{path} exists and is no sweep; name another directory with --out")
-        elif json.loads(file.read_text()) != wanted:
+        elif json.loads(file.read_text(encoding="utf-8")) != wanted:
             raise ResultError(
                 f"{path} holds a sweep of something else; to go on with it, give the scenario and "
                 "the options that it was begun with, or name another directory with --out"
@@ -189,5 +189,5 @@ def _labelled(frame: "pd.DataFrame", words: Mapping[str, Any]) -> "pd.DataFrame"
 def _replace(file: Path, text: str) -> None:
     """Nobody ever reads half of it."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.partial")
-    unfinished.write_text(text)
+    unfinished.write_text(text, encoding="utf-8")
     unfinished.rename(file)

@@ -107,6 +107,8 @@ class FlowMetrics:
 
 COLUMNS = [field.name for field in (*fields(MoveMetrics), *fields(FlowMetrics))]
 """The columns of moves.csv."""
+NO_FLOW = dict.fromkeys(("sent", "lost", "late", "duplicated", "reordered"), 0)
+"""Of a move that concerns no flow; what else a flow would have felt is missing."""
 
 
 def table(
@@ -115,14 +117,18 @@ def table(
     homes: Mapping[str, str],
     waiting_time_s: float = WAITING_TIME_S,
 ) -> pd.DataFrame:
-    """moves.csv: one row per move and flow.  `homes`: the NVE of every VM before the first move."""
+    """moves.csv: one row per move and flow; a move that concerns no flow has one without a flow.
+
+    `homes`: the NVE of every VM before the first move.
+    """
     moves = moves_of(events)
-    rows = [
-        asdict(of_move(move)) | asdict(flow_metrics)
-        for move, flow_metrics in _per_move_and_flow(
-            flows_of(packets), moves, homes, round(waiting_time_s * _NS_PER_S)
-        )
-    ]
+    felt = list(
+        _per_move_and_flow(flows_of(packets), moves, homes, round(waiting_time_s * _NS_PER_S))
+    )
+    rows = [asdict(of_move(move)) | asdict(flow_metrics) for move, flow_metrics in felt]
+    concerned = {move.number for move, _ in felt}
+    rows += [asdict(of_move(move)) | NO_FLOW for move in moves if move.number not in concerned]
+    rows.sort(key=lambda row: row["move"])
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

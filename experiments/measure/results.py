@@ -1,8 +1,12 @@
-"""Result directories: written whole or not at all, read with care.
+"""Result directories: nothing that was measured is lost, and nothing half passes for whole.
 
 A run is recorded under a hidden name beside its destination and renamed when it is complete, so
 that whatever carries a result's name is a whole result.  A crashed run leaves only a hidden
-`.<name>.<pid>.partial`.
+`.<name>.<pid>.partial`.  Of several runs, those that were finished before another failed are a
+result of their own, whose manifest names the others (`not_finished`).  Where the disk is full, what
+has been written is kept under the result's name, with a manifest that says that it is not complete.
+
+All text is UTF-8, whatever the user's locale.
 
 A result holds one run, or several runs *side by side* (variants of one scenario): then each variant
 is a directory inside it with the files of a run, and the top level holds the scenario as given and
@@ -10,10 +14,14 @@ a manifest that names the variants.  results/README.md describes every file.
 """
 
 import csv
+import errno
+import glob
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Self
 import yaml
 
 from experiments.catalogue import WORKLOADS
-from experiments.errors import UsageError
+from experiments.errors import RunError, UsageError
 from experiments.measure.rows import PACKETS, RowSchema
 from experiments.measure.trace import OLD_NAMES, TraceEvent
 
@@ -40,6 +48,7 @@ EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
 REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
 
 _REQUIRED = (SCENARIO, MANIFEST, EVENTS, PACKETS.file, MOVES)
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ResultError(UsageError):
@@ -52,6 +61,10 @@ class RunRecorder:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         """For captures and logs, which are kept beside the files below."""
+        self.samples = directory / "samples"
+        """For what probes have measured, until `packets` has it: not in memory, and kept where the
+        disk is full."""
+        self._has_manifest = False
         directory.mkdir(exist_ok=True)
 
     def scenario(self, scenario: Mapping[str, Any]) -> None:
@@ -61,9 +74,10 @@ class RunRecorder:
     def manifest(self, manifest: Mapping[str, Any]) -> None:
         """`schema` and `complete` are added here."""
         _write_json(self.directory / MANIFEST, {**_COMMON, **manifest})
+        self._has_manifest = True
 
     def events(self, events: Iterable[TraceEvent]) -> None:
-        with (self.directory / EVENTS).open("w", newline="") as file:
+        with (self.directory / EVENTS).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(EVENT_COLUMNS)
             for event in sorted(events, key=lambda event: event.t_ns):
@@ -72,6 +86,7 @@ class RunRecorder:
 
     def packets(self, packets: "pd.DataFrame") -> None:
         self._write(PACKETS, packets)
+        shutil.rmtree(self.samples, ignore_errors=True)
 
     def moves(self, moves: "pd.DataFrame") -> None:
         moves.to_csv(self.directory / MOVES, index=False)
@@ -88,7 +103,7 @@ class RunRecorder:
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """What NVEs dropped and the NVA refused: rows with the columns of REFUSED_COLUMNS."""
-        with (self.directory / REFUSED).open("w", newline="") as file:
+        with (self.directory / REFUSED).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, REFUSED_COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
@@ -96,14 +111,19 @@ class RunRecorder:
     def _write(self, written: RowSchema, measured: "pd.DataFrame") -> None:
         _require_columns(written.file, measured, written)
         place = self.directory / written.file
+        unfinished = place.with_name(f"{place.name}.partial")
         if place.suffix == ".parquet":
-            measured.to_parquet(place, index=False, compression="zstd")
+            measured.to_parquet(unfinished, index=False, compression="zstd")
         else:
-            measured.to_csv(place, index=False)
+            measured.to_csv(unfinished, index=False)
+        unfinished.rename(place)
 
     @property
     def missing(self) -> list[str]:
-        return [name for name in _REQUIRED if not (self.directory / name).exists()]
+        there = {name for name in _REQUIRED if (self.directory / name).exists()}
+        if not self._has_manifest:  # one that says "not complete" is there from the beginning
+            there.discard(MANIFEST)
+        return [name for name in _REQUIRED if name not in there]
 
 
 class Recorder:
@@ -114,35 +134,50 @@ class Recorder:
             run = recorder.run("drop")                 # run() without variants
             run.scenario(…); run.manifest(…); run.events(…); run.packets(…); run.moves(…)
 
-    If the block is left by an exception, or a file is missing, no result appears.
+    If the block is left by an exception, or a file is missing, the variants that are whole are the
+    result; where there is none, no result appears.  `place` is where it is; `kept` says in a
+    sentence what is there although not all of it is.
     """
 
-    def __init__(self, out: Path, partial: Path, variants: Sequence[str]) -> None:
-        self._out = out
+    def __init__(self, out: Path, partial: Path, variants: Sequence[str], keep_part: bool) -> None:
+        self.place = out
+        self.kept: str | None = None
+        self._overall: dict[str, Any] | None = None
         self._partial = partial
+        self._keep_part = keep_part
         self._variants = list(variants)
         self._runs: dict[str, RunRecorder] = {}
 
     @classmethod
-    def create(cls, out: Path, variants: Sequence[str] | None = None) -> Self:
-        """Raises ResultError if there is something at `out` already, or nothing can be there."""
+    def create(
+        cls, out: Path, variants: Sequence[str] | None = None, *, keep_part: bool = True
+    ) -> Self:
+        """`keep_part`: what was measured is worth having although not all of it was.
+
+        Raises ResultError if there is something at `out` already, or will be, or nothing can be.
+        """
         if out.exists():
             raise ResultError(f"{out} exists already; name another directory with --out")
+        if others := _written_by_others(out):
+            raise ResultError(
+                f"process {others[0]} is writing {out}; name another directory with --out"
+            )
         partial = out.parent / f".{out.name}.{os.getpid()}.partial"
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
+            _write_json(partial / MANIFEST, {**_COMMON, "complete": False})
         except OSError as error:
             raise ResultError(
                 f"{out} cannot be written ({error.strerror}); name another directory with --out"
             ) from None
-        return cls(out, partial, variants or [])
+        return cls(out, partial, variants or [], keep_part)
 
     def overall(self, scenario: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
         """What the variants have in common: the scenario as given, and what was run."""
+        self._overall = {**_COMMON, **manifest}
         _write_yaml(self._partial / SCENARIO, scenario)
-        _write_json(self._partial / MANIFEST, {**_COMMON, **manifest, "variants": self._variants})
 
     def run(self, variant: str | None = None) -> RunRecorder:
         """The recorder of one run: of a variant declared at creation, or of the only run."""
@@ -162,13 +197,29 @@ class Recorder:
         trace: TracebackType | None,
     ) -> None:
         try:
-            if kind is None:
-                self._require_whole()
-                os.rename(self._partial, self._out)
+            self._end(error)
         finally:
             shutil.rmtree(self._partial, ignore_errors=True)
 
-    def _require_whole(self) -> None:
+    def _end(self, error: BaseException | None) -> None:
+        missing = self._missing()
+        try:
+            if error is None and not missing:
+                self._appear(self._variants)
+            elif self._keep_part and not is_disk_full(error):
+                self._keep_finished(str(error or f"{missing[0]} is missing") or "interrupted")
+        except OSError as failure:
+            if not is_disk_full(failure):
+                raise
+            self._keep_unfinished(failure)
+            raise RunError(f"{failure.filename} cannot be written: the disk is full") from failure
+        if is_disk_full(error):
+            self._keep_unfinished(error)
+        elif error is None and missing:
+            kept = self.kept or "nothing was kept"
+            raise ResultError(f"the run did not record {', '.join(missing)}; {kept}")
+
+    def _missing(self) -> list[str]:
         missing = []
         for variant in self._variants or [""]:
             run = self._runs.get(variant)
@@ -176,10 +227,42 @@ class Recorder:
                 missing.append(f"the run {variant}".rstrip())
             else:
                 missing += [f"{variant}/{name}".lstrip("/") for name in run.missing]
-        if self._variants and not (self._partial / MANIFEST).exists():
+        if self._variants and self._overall is None:
             missing.append(MANIFEST)
-        if missing:
-            raise ResultError(f"the run did not record {', '.join(missing)}; nothing was kept")
+        return missing
+
+    def _appear(self, finished: Sequence[str], **more: Any) -> None:
+        """What was recorded gets its name; the next one that is free, if it has been taken
+        meanwhile."""
+        if self._overall is not None:
+            told = {**self._overall, "variants": list(finished), **more}
+            _write_json(self._partial / MANIFEST, told)
+        names = itertools.chain(
+            [self.place],
+            (self.place.with_name(f"{self.place.name}-{n}") for n in itertools.count(2)),
+        )
+        self.place = next(place for place in names if _renamed(self._partial, place))
+
+    def _keep_finished(self, why: str) -> None:
+        """The variants that are whole, if there is one."""
+        finished = [name for name, run in self._runs.items() if name and not run.missing]
+        if finished and self._overall is not None:
+            others = [name for name in self._variants if name not in finished]
+            for name in others:
+                shutil.rmtree(self._partial / name, ignore_errors=True)
+            self._appear(finished, not_finished=dict.fromkeys(others, why))
+            self.kept = f"{', '.join(finished)} had been finished and can be found in {self.place}"
+
+    def _keep_unfinished(self, error: BaseException | None) -> None:
+        """There may be no room for anything, but a manifest is there since the beginning."""
+        if not self._keep_part:
+            return
+        unfinished = {**_COMMON, "complete": False, "problems": [str(error)]}
+        with suppress(OSError):
+            _write_json(self._partial / MANIFEST, unfinished)
+        self._overall = None
+        self._appear([])
+        self.kept = f"what was written until then is in {self.place}, marked as not complete"
 
 
 def partials(directory: Path) -> list[Path]:
@@ -215,7 +298,9 @@ class Result:
 
     @cached_property
     def scenario(self) -> dict[str, Any]:
-        scenario: dict[str, Any] = yaml.safe_load((self.path / SCENARIO).read_text())
+        scenario: dict[str, Any] = yaml.safe_load(
+            (self.path / SCENARIO).read_text(encoding="utf-8")
+        )
         return scenario
 
     @property
@@ -238,7 +323,7 @@ class Result:
 
     @cached_property
     def events(self) -> list[TraceEvent]:
-        with (self.path / EVENTS).open(newline="") as file:
+        with (self.path / EVENTS).open(newline="", encoding="utf-8") as file:
             return [
                 TraceEvent(
                     t_ns=int(row["t_ns"]),
@@ -292,7 +377,7 @@ class Result:
         path = self.path / REFUSED
         if not path.exists():
             return []
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
     def _read(self, written: RowSchema) -> "pd.DataFrame | None":
@@ -315,7 +400,7 @@ def load(path: Path) -> Result:
     if not manifest_path.is_file():
         raise ResultError(f"{path} is no result directory: there is no {MANIFEST} in it")
     try:
-        manifest = json.loads(manifest_path.read_text())
+        manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         schema = int(manifest["schema"])
     except (ValueError, KeyError, TypeError) as error:
         raise ResultError(f"{manifest_path} cannot be read as a manifest: {error!r}") from error
@@ -325,12 +410,55 @@ def load(path: Path) -> Result:
             "read it with the vmmlab that wrote it, or a newer one"
         )
     if manifest.get("complete") is not True:
-        raise ResultError(f"{path} says that it is not complete; run the scenario again")
+        why = "".join(f" ({problem})" for problem in manifest.get("problems", ()))
+        raise ResultError(f"{path} says that it is not complete{why}; run the scenario again")
     required = (SCENARIO, MANIFEST) if manifest.get("variants") else _REQUIRED
     missing = [name for name in required if not (path / name).is_file()]
     if missing:
         raise ResultError(f"{path} lacks {', '.join(missing)}; it is no whole result")
     return Result(path, manifest)
+
+
+@contextmanager
+def written_into(path: Path) -> Iterator[None]:
+    """What is written in the block goes into the result at `path`, which may be another user's.
+
+    Raises ResultError where that is not possible.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResultError(
+            f"{error.filename or path} cannot be written ({error.strerror}); copy the result to a "
+            f"directory of yours and name that: cp -r {path} ."
+        ) from None
+
+
+def _written_by_others(out: Path) -> list[str]:
+    """The processes that are recording a result of this name."""
+    found = (
+        path.name.split(".")[-2] for path in out.parent.glob(f".{glob.escape(out.name)}.*.partial")
+    )
+    return [pid for pid in found if pid != str(os.getpid()) and Path("/proc", pid).exists()]
+
+
+def _renamed(partial: Path, place: Path) -> bool:
+    """False if something is there already."""
+    try:
+        place.mkdir()  # an empty directory is replaced by a rename, in one step
+    except FileExistsError:
+        return False
+    partial.rename(place)
+    return True
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether that, or what it was raised from, is the disk's doing."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            return True
+        error = error.__cause__
+    return False
 
 
 _COMMON = {"schema": SCHEMA_VERSION, "complete": True}
@@ -342,8 +470,15 @@ def _require_columns(place: str, frame: "pd.DataFrame", written: RowSchema) -> N
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    _replace(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
-    path.write_text(yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+    _replace(path, yaml.safe_dump(dict(value), sort_keys=False, allow_unicode=True))
+
+
+def _replace(path: Path, text: str) -> None:
+    """Nobody ever reads half of it, and where there is no room what was there stays."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.rename(path)

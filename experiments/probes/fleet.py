@@ -5,7 +5,9 @@ table of packets, is here.  In order: `launch()` (returns when every process is 
 then the experiment, then `collect()`.  `stop()` is safe at any time and leaves no process.
 """
 
+import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -66,7 +68,7 @@ class ProbeFleet:
         """Starts all processes and returns when each has said that it is ready."""
         self._directory.mkdir(parents=True, exist_ok=True)
         plan_path = self._directory / "plan.json"
-        plan_path.write_text(self._plan.to_json())
+        plan_path.write_text(self._plan.to_json(), encoding="utf-8")
         for vm in self._plan.destinations:
             self._receivers[vm] = self._start("receiver", vm, plan_path)
         for vm in self._plan.sources:
@@ -87,14 +89,20 @@ class ProbeFleet:
         return start_ns
 
     def collect(self, timeout_s: float, waiting_time_s: float = WAITING_TIME_S) -> Probed:
-        """Waits for the senders, then the waiting time, and returns what was measured."""
+        """Waits for the senders, then the waiting time, and returns what was measured.
+
+        Raises ProbeError, and OSError where samples found no room on the disk.
+        """
         deadline = time.monotonic() + timeout_s
+        unwritten: list[OSError] = []
         for vm, process in self._senders.items():
-            self._finish("sender", vm, process, deadline - time.monotonic())
+            unwritten += self._finish("sender", vm, process, deadline - time.monotonic())
         time.sleep(waiting_time_s)
         for vm, process in self._receivers.items():
             process.terminate()
-            self._finish("receiver", vm, process, _STOP_TIMEOUT_S)
+            unwritten += self._finish("receiver", vm, process, _STOP_TIMEOUT_S)
+        if unwritten:  # the others have written theirs
+            raise unwritten[0]
         sent_summaries, sent = self._read("sender", self._senders, len(SENT_COLUMNS))
         received_summaries, received = self._read(
             "receiver", self._receivers, len(RECEIVED_COLUMNS)
@@ -119,7 +127,7 @@ class ProbeFleet:
     def _start(self, role: str, vm: str, plan_path: Path, *more: str) -> "subprocess.Popen[str]":
         argv = [sys.executable, "-m", f"experiments.probes.{role}", "--plan", str(plan_path)]
         argv += ["--out", str(self._samples_path(role, vm)), *more]
-        with self._complaints_path(role, vm).open("w") as complaints:
+        with self._complaints_path(role, vm).open("w", encoding="utf-8") as complaints:
             return self._spawn(
                 vm,
                 argv,
@@ -136,16 +144,20 @@ class ProbeFleet:
 
     def _finish(
         self, role: str, vm: str, process: "subprocess.Popen[str]", timeout_s: float
-    ) -> None:
+    ) -> list[OSError]:
+        """What kept it from writing its samples: a disk that is full."""
         try:
             status = process.wait(max(timeout_s, 0))
         except subprocess.TimeoutExpired:
             raise ProbeError(self._failure(role, vm, "did not end in time")) from None
+        if status in (errno.ENOSPC, errno.EDQUOT):
+            return [OSError(status, os.strerror(status), str(self._samples_path(role, vm)))]
         if status != 0:
             raise ProbeError(self._failure(role, vm, f"ended with status {status}"))
+        return []
 
     def _failure(self, role: str, vm: str, what: str) -> str:
-        said = self._complaints_path(role, vm).read_text().strip()
+        said = self._complaints_path(role, vm).read_text(encoding="utf-8").strip()
         return f"the probe {role} in {vm} {what}" + (f"; it said: {said}" if said else "")
 
     def _read(self, role: str, vms: Iterable[str], columns: int) -> tuple[dict[str, Any], Int64s]:

@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, required=True, help="the run's plan, as JSON")
     parser.add_argument("--out", type=Path, required=True, help="where the samples are written")
     arguments = parser.parse_args()
-    plan = Plan.from_json(arguments.plan.read_text())
+    plan = Plan.from_json(arguments.plan.read_text(encoding="utf-8"))
     stop = StopFlag()
     try:
         receiver = open_socket(plan.port)

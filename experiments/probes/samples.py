@@ -1,11 +1,13 @@
 """The file a probe process leaves behind: one line of JSON, then 64-bit integers.
 
 Written under another name and renamed, so that a process killed while it writes leaves nothing that
-could be taken for its samples.  Only the standard library: the probe processes have to start
-quickly.
+could be taken for its samples.  A process that cannot write them, because the disk is full, ends
+with the number of that error as its status.  Only the standard library: the probe processes have to
+start quickly.
 """
 
 import json
+import sys
 from array import array
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,14 @@ from typing import Any
 
 def write(path: Path, summary: dict[str, Any], values: "array[int]") -> None:
     unfinished = path.with_name(path.name + ".partial")
-    with unfinished.open("wb") as file:
-        file.write(json.dumps(summary).encode() + b"\n")
-        values.tofile(file)
-    unfinished.rename(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(json.dumps(summary).encode() + b"\n")
+            values.tofile(file)
+        unfinished.rename(path)
+    except OSError as error:
+        print(f"{path} cannot be written: {error}", file=sys.stderr)
+        sys.exit(error.errno)
 
 
 def read(path: Path) -> tuple[dict[str, Any], "array[int]"]:

@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--vm", required=True, help="the VM whose flows are sent")
     parser.add_argument("--out", type=Path, required=True, help="where the samples are written")
     arguments = parser.parse_args()
-    plan = Plan.from_json(arguments.plan.read_text())
+    plan = Plan.from_json(arguments.plan.read_text(encoding="utf-8"))
     mine = plan.flows_from(arguments.vm)
     stop = StopFlag()
     say(ready=True)

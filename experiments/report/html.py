@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from experiments.measure import totals
-from experiments.measure.results import Result, load
+from experiments.measure.results import Result, load, written_into
 from experiments.measure.trace import KNOWN, MoveTrace, moves_of
 from experiments.report import narrative, plots, tables
 
@@ -80,17 +80,19 @@ def write_report(path: Path) -> Path:
         notes=narrative.honest_notes(result),
         facts=_facts(result),
         runs=list(result.runs),
-        scenario=(result.path / "scenario.yaml").read_text(),
+        scenario=(result.path / "scenario.yaml").read_text(encoding="utf-8"),
     )
     report = path / REPORT
-    report.write_text(page)
+    with written_into(path):
+        report.write_text(page, encoding="utf-8")
     return report
 
 
 def _tables(result: Result) -> list[tables.ReportTable]:
     """What the terminal shows; and the totals, which it leaves out where there are few moves."""
     shown = tables.tables(result)
-    return [tables.of_totals(result), *shown] if tables.has_few_moves(result) else shown
+    few = tables.has_moves(result) and tables.has_few_moves(result)
+    return [tables.of_totals(result), *shown] if few else shown
 
 
 def _drawn(result: Result) -> Iterator[DrawnPlot]:

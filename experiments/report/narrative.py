@@ -30,11 +30,16 @@ def headlines(result: Result) -> list[str]:
         + _about_run(of_run(run.totals, run.metrics))
         + _about_tables(run.manifest)
         for run_name, run in result.runs.items()
-        if len(run.packets) and len(run.metrics)
+        if len(run.packets) or len(run.metrics)
     ]
 
 
 def _about_run(run: RunTotals) -> str:
+    if not run.flows:
+        return (
+            f"{things(run.moves, 'move')}, {count(run.completed)} completed; without probes, what "
+            "traffic felt of them was not measured."
+        )
     harm = [
         f"{count(getattr(run, what))} {word}"
         for what, word in zip(DAMAGE, ("lost", "duplicated", "out of order"), strict=True)
@@ -57,6 +62,8 @@ def _about_run(run: RunTotals) -> str:
             f"{duration(run.recovery_excess_p99_ms)} (99 %), "
             f"{duration(run.recovery_excess_max_ms)} (worst)."
         )
+    if not run.moves:
+        return sentence
     via_source = count(run.packets_via_source_after_convergence)
     counted = f"counted in {count(run.via_source_counted)} of {things(run.moves, 'move')}"
     return f"{sentence} Packets via source NVEs after convergence: {via_source} ({counted})."
@@ -123,12 +130,12 @@ def _about_move(rows: "pd.DataFrame", number: Any, of_moves: int) -> str:
     if first["outcome"] == "refused":
         return f"{first['vm']} was not moved to {first['to_nve']}: the move was refused."
     paused = f" and stood still for {duration(first['pause_ms'])}"
-    concerned = rows[rows["role"] != "reference"]
+    concerned = rows[rows["role"].isin(("to", "from"))]
     parts = [
         _about_group(str(nve), str(role), group)
         for (nve, role), group in concerned.groupby(["correspondent_nve", "role"], dropna=False)
     ]
-    return f"{route}{paused}. " + " ".join(parts)
+    return " ".join([f"{route}{paused}.", *parts])
 
 
 def _about_group(nve: str, role: str, rows: "pd.DataFrame") -> str:
@@ -146,7 +153,10 @@ def _about_group(nve: str, role: str, rows: "pd.DataFrame") -> str:
 
 def honest_notes(result: Result) -> list[str]:
     """What has to be known before the figures are trusted."""
-    notes = []
+    notes = [
+        f"{variant} was not finished: {why}"
+        for variant, why in result.manifest.get("not_finished", {}).items()
+    ]
     for run_name, run in result.runs.items():
         notes += [_prefix(result, run_name) + note for note in _notes_of_run(run)]
     return notes

@@ -8,7 +8,7 @@ All cells are text, so that the terminal and the report show the same.
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from experiments.measure import totals
 from experiments.measure.results import Result
@@ -88,12 +88,19 @@ _SPREAD_OF_MOVES = {
 
 
 def tables(result: Result) -> list[ReportTable]:
-    """What the terminal shows."""
-    if has_few_moves(result):
+    """What the terminal shows; a table that would be empty is left out."""
+    if not has_moves(result):
+        shown = [of_totals(result)]
+    elif has_few_moves(result):
         shown = [*of_flows(result), of_moves(result)]
-        return [*shown, *of_failures(result), *of_refused(result)]
-    many = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    return [*many, *of_failures(result), *of_refused(result)]
+    else:
+        shown = [of_totals(result), of_the_worst(result), of_many_moves(result)]
+    shown += [*of_failures(result), *of_refused(result)]
+    return [table for table in shown if table.rows]
+
+
+def has_moves(result: Result) -> bool:
+    return any(len(run.metrics) for run in result.runs.values())
 
 
 def of_failures(result: Result) -> list[ReportTable]:
@@ -205,7 +212,7 @@ def of_flows(result: Result) -> list[ReportTable]:
     """One table per move, one row per flow and run; the runs of one flow are neighbours."""
     by_move: dict[int, list[tuple[str, dict[Any, Any]]]] = {}
     for run_name, run in result.runs.items():
-        for row in run.metrics.to_dict("records"):
+        for row in run.metrics.dropna(subset=["flow"]).to_dict("records"):
             by_move.setdefault(row["move"], []).append((run_name, row))
     return [_of_one_move(rows) for _, rows in sorted(by_move.items())]
 
@@ -239,14 +246,24 @@ def move_title(row: Mapping[Any, Any]) -> str:
     return f"{row['move']}: {row['vm']} {row['from_nve']}→{row['to_nve']}"
 
 
-def drawn(tables: Iterable[ReportTable]) -> "Group":
-    """Tables for the terminal, as something rich can print."""
+LEAST_WORDS = 8
+"""A column of words is not made narrower than this, in characters, or than its heading."""
+
+
+def drawn(tables: Iterable[ReportTable], room: int | None = None) -> "Group":
+    """Tables for the terminal, as something rich can print, `room` characters wide or less.
+
+    Where they do not fit: words are broken, in the widest column first; then columns of numbers are
+    left out, from the right, and named below.  No number and no heading is ever cut.
+    """
     from rich import box
     from rich.console import Group
     from rich.table import Table as RichTable
+    from rich.text import Text
 
-    shown = []
+    shown: list[RichTable | Text] = []
     for table in tables:
+        widths = fitted(table, room)
         grid = RichTable(
             title=table.title,
             title_justify="left",
@@ -254,13 +271,57 @@ def drawn(tables: Iterable[ReportTable]) -> "Group":
             pad_edge=False,
             padding=0,  # the box has a space between columns; an 80-column screen holds all of it
         )
-        for place, heading in enumerate(table.headings):
+        for place, (heading, width) in enumerate(zip(table.headings, widths, strict=False)):
             words = place < table.text_columns
-            grid.add_column(heading, justify="left" if words else "right", no_wrap=True)
+            justify: Literal["left", "right"] = "left" if words else "right"
+            grid.add_column(
+                heading, justify=justify, width=width, overflow="fold", no_wrap=not words
+            )
         for row in table.rows:
-            grid.add_row(*row)
+            grid.add_row(
+                *(_breakable(cell, width) for cell, width in zip(row, widths, strict=False))
+            )
         shown.append(grid)
+        if left_out := table.headings[len(widths) :]:
+            names = ", ".join(heading.replace("-\n", "").replace("\n", " ") for heading in left_out)
+            shown.append(Text(f"no room for: {names}"))
     return Group(*shown)
+
+
+def fitted(table: ReportTable, room: int | None) -> list[int]:
+    """The widths of a table's columns; fewer than it has, if there is no room for all."""
+    cells = [*zip(*table.rows, strict=True)] or [()] * len(table.headings)
+    heads = [max(map(len, heading.split("\n"))) for heading in table.headings]
+    widths = [max([head, *map(len, column)]) for head, column in zip(heads, cells, strict=True)]
+    if room is None:
+        return widths
+    words = range(table.text_columns)
+    least = [min(widths[place], max(heads[place], LEAST_WORDS)) for place in words]
+    while _total(widths) > room:
+        widest = max(words, key=lambda place: widths[place] - least[place], default=None)
+        if widest is not None and widths[widest] > least[widest]:
+            widths[widest] -= 1
+        elif len(widths) > table.text_columns:
+            del widths[-1]
+        else:
+            break
+    return widths
+
+
+def _total(widths: list[int]) -> int:
+    """With the spaces between columns, and at both ends."""
+    return sum(widths) + len(widths) + 1
+
+
+def _breakable(cell: str, width: int) -> str:
+    """Names are broken after a mark that they have, if that is near the end of a line."""
+    lines = []
+    while len(cell) > width:
+        marks = [place for place in range(width // 2, width) if cell[place] in " -/>→:,"]
+        end = marks[-1] + 1 if marks else width
+        lines.append(cell[:end].rstrip())
+        cell = cell[end:].lstrip()
+    return "\n".join([*lines, cell])
 
 
 def _flow_cells(run_name: str, row: Mapping[Any, Any]) -> tuple[str, ...]:

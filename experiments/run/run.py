@@ -10,7 +10,8 @@ import os
 import shutil
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
 from experiments.measure import totals
 from experiments.measure.metrics import table
-from experiments.measure.results import RunRecorder
+from experiments.measure.results import RunRecorder, is_disk_full
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import Overlay, OverlayError
 from experiments.probes.fleet import ProbeError
@@ -104,7 +105,14 @@ def run(
     try:
         return Run(scenario, recorder, options, progress).carry_out()
     except FAILURES as error:
-        raise RunError(f"the run failed: {error}") from error
+        raise RunError(f"the run failed: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and is_disk_full(error):
+        place = error.filename or "that the result is written to"
+        return f"the disk is full ({place}); make room there, or name another place with --out"
+    return str(error)
 
 
 class Run:
@@ -124,9 +132,11 @@ class Run:
         self._outcome = RunOutcome()
 
     def carry_out(self) -> RunOutcome:
+        self._recorder.scenario(as_mapping(self._scenario))
         load_before, clock = machine.load(), Clock()
         with Lab(self._scenario, self._progress) as lab:
-            measured = self._experiment(lab)
+            with self._events_kept(lab):
+                measured = self._experiment(lab)
             facts, can = lab.facts(), lab.overlay.can
             if can.refused:
                 self._recorder.refused(can.refused())
@@ -139,7 +149,6 @@ class Run:
                 f"the wall clock was set by {stepped_ms} ms while the run went on; "
                 "the delays are wrong"
             )
-        self._recorder.scenario(as_mapping(self._scenario))
         self._recorder.events(events)
         self._recorder.packets(measured.packets)
         for kind, rows in measured.tables.items():
@@ -173,7 +182,10 @@ class Run:
     def _experiment(self, lab: Lab) -> Measured:
         """Traffic and moves on a lab that stands; what was measured."""
         with ExitStack() as stack:
-            traffic = RunTraffic(lab.data_centre, self._scenario, lab.session.directory, lab.log)
+            self._recorder.samples.mkdir()
+            traffic = RunTraffic(
+                lab.data_centre, self._scenario, self._recorder.samples.absolute(), lab.log
+            )
             stack.callback(traffic.stop)
             fault_injector = FaultInjector(
                 lab.data_centre, lab.overlay.can.faults, self._scenario.failures, lab.log
@@ -217,6 +229,16 @@ class Run:
             self._check_tables(lab.overlay)
             lab.log.note("runner", "run-ended")
         return measured
+
+    @contextmanager
+    def _events_kept(self, lab: Lab) -> Iterator[None]:
+        """What happened until an experiment failed is written down as far as there is room."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                self._recorder.events(lab.log.after())
+            raise
 
     def _on_the_way_s(self) -> float:
         """How long messages to and from NVEs may take; lost ones are sent again, ever later."""

@@ -31,7 +31,7 @@ def thaw(cgroup: Path) -> None:
 
 def is_frozen(cgroup: Path) -> bool:
     """Whether the processes of the cgroup are stopped."""
-    return "frozen 1" in (cgroup / "cgroup.events").read_text()
+    return "frozen 1" in (cgroup / "cgroup.events").read_text(encoding="utf-8")
 
 
 def _set_frozen(cgroup: Path, frozen: bool) -> None:

@@ -90,7 +90,7 @@ def set_sysctls(pid: int, values: Mapping[str, int]) -> None:
     """Sets network sysctls of a namespace, named by their path below /proc/sys/net."""
     with inside(pid):
         for name, value in values.items():
-            Path("/proc/sys/net", name).write_text(str(value))
+            Path("/proc/sys/net", name).write_text(str(value), encoding="utf-8")
 
 
 def _set_namespace(descriptor: int) -> None:

@@ -345,7 +345,7 @@ class OvsInstance:
 
     def _database_missing(self) -> str | None:
         if self._processes[0].poll() is not None:
-            said = (self.directory / "ovsdb-server.out").read_text().strip()
+            said = (self.directory / "ovsdb-server.out").read_text(encoding="utf-8").strip()
             raise RuntimeError(f"{self.name}: ovsdb-server ended at once: {said}")
         with socket.socket(socket.AF_UNIX) as client:
             try:
@@ -386,7 +386,7 @@ def version() -> str:
 
 
 def _rss_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0

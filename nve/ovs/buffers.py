@@ -51,7 +51,7 @@ def _enlarge(process: int, descriptor: int) -> None:
 
 def _packet_socket_inodes(pid: int) -> set[str]:
     """The inodes of all packet sockets in the process's network namespace."""
-    lines = Path(f"/proc/{pid}/net/packet").read_text().splitlines()[1:]
+    lines = Path(f"/proc/{pid}/net/packet").read_text(encoding="utf-8").splitlines()[1:]
     return {line.split()[-1] for line in lines}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments.measure import metrics
 from experiments.measure.packets import NEVER
-from experiments.measure.results import Recorder
+from experiments.measure.results import Recorder, RunRecorder
 from experiments.measure.trace import TraceEvent
 from experiments.probes.pacing import NS_PER_S
 
@@ -34,16 +34,32 @@ def write_result(out: Path, rate_pps: int = 1000) -> Path:
     with Recorder.create(out, variants=["drop", "tunnel"]) as recorder:
         recorder.overall(scenario("drop", rate_pps), {"name": "synthetic", "command": ["made up"]})
         for seed, variant in enumerate(("drop", "tunnel")):
-            packets = make_packets(variant, rate_pps, seed)
-            events = list(make_events(variant, rate_pps))
-            run = recorder.run(variant)
-            run.scenario(scenario(variant, rate_pps))
-            run.events(events)
-            run.packets(packets)
-            run.rows("tcp-bulk", make_throughput(variant, seed))
-            run.moves(metrics.table(packets, events, HOMES))
-            run.manifest(make_manifest(variant, packets))
+            record(recorder.run(variant), variant, rate_pps, seed)
     return out
+
+
+def record(
+    run: RunRecorder,
+    variant: str,
+    rate_pps: int,
+    seed: int = 0,
+    *,
+    probed: bool = True,
+    moved: bool = True,
+) -> None:
+    """All files of a run; without packets unless `probed`, without moves unless `moved`."""
+    packets = make_packets(variant, rate_pps, seed)
+    events = list(make_events(variant, rate_pps))
+    if not probed:
+        packets = packets.iloc[:0]
+    if not moved:
+        events = [event for event in events if not event.subject]
+    run.scenario(scenario(variant, rate_pps))
+    run.events(events)
+    run.packets(packets)
+    run.rows("tcp-bulk", make_throughput(variant, seed))
+    run.moves(metrics.table(packets, events, HOMES))
+    run.manifest(make_manifest(variant, packets))
 
 
 def scenario(variant: str, rate_pps: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import signal
 import subprocess
 import termios
 from collections.abc import Sequence
@@ -15,6 +16,12 @@ CTRL_C, CTRL_D = b"\x03", b"\x04"
 # Wide, so that no text is broken in two; without a prompt to beautify.
 SCREEN = {"TERM": "xterm", "COLUMNS": "200"}
 TAIL_CHARACTERS = 2000
+
+
+def _hear_ctrl_c() -> None:
+    """It becomes a signal by a controlling terminal; a background job's children ignore that."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminal:
@@ -32,8 +39,7 @@ class Terminal:
             stderr=theirs,
             env=os.environ | SCREEN,
             start_new_session=True,
-            # Its own session needs a controlling terminal for Ctrl-C to become a signal.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=_hear_ctrl_c,
         )
         os.close(theirs)
 

@@ -12,11 +12,13 @@ from tests.helpers.lab import data_centre, machine_interfaces, running_processes
 from topologies.emulation.session import Leftover, Session, leftovers
 
 RUN = """
+import signal
 import time
 from tests.helpers.lab import data_centre, vm_spec
 from nve.hypervisor.freezer import freeze
 from nve.hypervisor.plug import Plug
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 vms = tuple(vm_spec(number, "nve1") for number in (1, 2))
 with data_centre(vms=vms, link={"delay_ms": 1}) as running:
     for vm in running.vms.values():

@@ -92,7 +92,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     ),
     "experiments": frozenset(
         {
-            *("cli", "doctor", "machine", "shell", "sweep"),
+            *("cli", "doctor", "machine", "shell", "sweep", "terminal"),
             *("measure.event_log", "measure.results", "scenario.load", "scenario.yaml_source"),
             *("report.html", "report.narrative", "report.plots", "report.tables"),
             *("run", "overlays.nvo3"),
@@ -160,6 +160,31 @@ def opens_a_file(source: str) -> bool:
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
         for node in ast.walk(ast.parse(source))
     )
+
+
+NOT_FILES = frozenset({"os", "_first_gate", "_plug_gate", "reorder_buffer"})
+"""What else can be opened: descriptors, and what holds a VM's frames."""
+
+
+def texts_in_the_locale(source: str) -> Iterator[int]:
+    """The lines in which a text file is opened in whatever encoding the user's locale has."""
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or "encoding" in {each.arg for each in call.keywords}:
+            continue
+        match call.func:
+            case ast.Attribute(attr="read_text" | "write_text"):
+                yield call.lineno
+            case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr="open"):
+                if owner not in NOT_FILES and not _is_binary(call.args):
+                    yield call.lineno
+            case ast.Attribute(attr="open") if not _is_binary(call.args):
+                yield call.lineno
+            case ast.Name(id="open") if not _is_binary(call.args[1:]):
+                yield call.lineno
+
+
+def _is_binary(arguments: list[ast.expr]) -> bool:
+    return any(isinstance(each, ast.Constant) and "b" in str(each.value) for each in arguments)
 
 
 def room_of(module: str) -> str:
@@ -344,6 +369,31 @@ def test_what_is_on_the_wire_is_named_in_one_place() -> None:
     named = {name for name, source in sources.items() if WIRE_NUMBERS.search(source)}
     assert home in named
     assert [name for name in named - {home} if not name.startswith(OCTETS_ARE_JUDGED)] == []
+
+
+def test_files_are_utf_8_whatever_the_locale() -> None:
+    outside = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").rglob("*.py")]
+    sources = read_packages() | {
+        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in outside
+    }
+    found = {name: list(texts_in_the_locale(source)) for name, source in sources.items()}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("path.read_text()", [1]),
+        ("(a / b).write_text(text)", [1]),
+        ("(a / b).open('a')", [1]),
+        ("self._file.open()", [1]),
+        ("open(file)", [1]),
+        ("open(file, 'rb'); (a / b).open('wb'); path.read_text(encoding='utf-8')", []),
+        ("os.open(path, flags); place.reorder_buffer.open()", []),
+    ],
+)
+def test_the_checker_sees_a_text_in_the_locale(source: str, found: list[int]) -> None:
+    assert list(texts_in_the_locale(source)) == found
 
 
 def test_a_class_name_is_defined_once() -> None:

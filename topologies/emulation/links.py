@@ -206,7 +206,7 @@ class Cabling:
             }
             for number, cable in self._delayed()
         ]
-        self._links_file.write_text(json.dumps(links, indent=1) + "\n")
+        self._links_file.write_text(json.dumps(links, indent=1) + "\n", encoding="utf-8")
 
     def _delayed(self) -> list[tuple[int, Cable]]:
         """The links that the delay line serves, numbered as their halves in `wire` are."""
@@ -267,7 +267,7 @@ class Cabling:
             wait_until(self._statistics_missing, STOP_TIMEOUT_S)
         if not self._statistics_file.exists():
             return []
-        rows: list[dict[str, Any]] = json.loads(self._statistics_file.read_text())
+        rows: list[dict[str, Any]] = json.loads(self._statistics_file.read_text(encoding="utf-8"))
         return rows
 
     def _statistics_missing(self) -> str | None:

@@ -53,7 +53,7 @@ class Session:
             "start_ticks": _start_ticks(os.getpid()),
             "command": sys.argv,
         }
-        (directory / "owner.json").write_text(json.dumps(owner) + "\n")
+        (directory / "owner.json").write_text(json.dumps(owner) + "\n", encoding="utf-8")
         (cgroup / "runner").mkdir(parents=True)
         return cls(name, directory, cgroup)
 
@@ -128,7 +128,7 @@ def _owner_lives(identifier: str) -> bool:
     if start_ticks is None:
         return False
     try:
-        owner = json.loads((RUN_DIRECTORY / identifier / "owner.json").read_text())
+        owner = json.loads((RUN_DIRECTORY / identifier / "owner.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
         return True  # killed while creating, or creating right now: only the pid can tell
     return bool(owner["start_ticks"] == start_ticks)
@@ -141,7 +141,7 @@ def _start_ticks(pid: int) -> int | None:
     them is in brackets and may hold anything.
     """
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return None
     state, *fields = stat[stat.rindex(")") + 2 :].split()
@@ -159,14 +159,14 @@ def _cgroup_root() -> Path:
 
 
 def _cgroup_of_this_process() -> Path:
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
         if line.startswith("0::"):
             return _cgroup_root().parent / line.removeprefix("0::").lstrip("/")
     raise RuntimeError("/proc/self/cgroup names no cgroup v2; is the kernel older than 4.5?")
 
 
 def _move(pid: int, cgroup: Path) -> None:
-    (cgroup / "cgroup.procs").write_text(str(pid))
+    (cgroup / "cgroup.procs").write_text(str(pid), encoding="utf-8")
 
 
 def _remove_cgroup(cgroup: Path) -> int:
@@ -184,7 +184,7 @@ def _kill(cgroup: Path) -> int:
     processes = _processes(cgroup)
     kill_switch = cgroup / "cgroup.kill"
     if kill_switch.exists():
-        kill_switch.write_text("1")
+        kill_switch.write_text("1", encoding="utf-8")
     else:  # Linux before 5.14
         for pid in processes:
             os.kill(pid, signal.SIGKILL)
@@ -194,12 +194,14 @@ def _kill(cgroup: Path) -> int:
 
 def _processes(cgroup: Path) -> list[int]:
     return [
-        int(pid) for procs in cgroup.glob("**/cgroup.procs") for pid in procs.read_text().split()
+        int(pid)
+        for procs in cgroup.glob("**/cgroup.procs")
+        for pid in procs.read_text(encoding="utf-8").split()
     ]
 
 
 def _still_running(cgroup: Path) -> str | None:
     """A process that is dying counts, though cgroup.procs does not list it any more."""
-    if "populated 0" in (cgroup / "cgroup.events").read_text():
+    if "populated 0" in (cgroup / "cgroup.events").read_text(encoding="utf-8"):
         return None
     return f"{cgroup} still holds processes {_processes(cgroup)}"

@@ -75,9 +75,9 @@ class NvaProcess:
 
     def start(self) -> None:
         """Raises NvaError when the NVA does not come up or an NVE does not connect."""
-        self._settings_file.write_text(json.dumps(self._settings()))
+        self._settings_file.write_text(json.dumps(self._settings()), encoding="utf-8")
         self._settings_file.chmod(0o600)
-        (self._directory / "token").write_text(self._token)
+        (self._directory / "token").write_text(self._token, encoding="utf-8")
         (self._directory / "token").chmod(0o600)
         self._launch()
         for nve in self._data_centre.nves.values():
@@ -109,7 +109,7 @@ class NvaProcess:
 
     def _launch(self) -> None:
         environment = {**os.environ, "VMMLAB_FRAMEWORK": self._framework, "PYTHONPATH": str(ROOT)}
-        with (self._directory / "nva.log").open("a") as log:
+        with (self._directory / "nva.log").open("a", encoding="utf-8") as log:
             self._process = self._data_centre.in_node(
                 self._place.name,
                 [str(PYTHONS[self._framework]), "-m", "controller", str(self._settings_file)],
@@ -152,7 +152,8 @@ class NvaProcess:
 
     def _not_listening(self) -> str | None:
         """Asks the kernel, not the NVA: a connection would be a switch that says nothing."""
-        sockets = Path(f"/proc/{self._place.pid}/net/tcp").read_text().splitlines()[1:]
+        listing = Path(f"/proc/{self._place.pid}/net/tcp").read_text(encoding="utf-8")
+        sockets = listing.splitlines()[1:]
         for local_address, _, state in (line.split()[1:4] for line in sockets):
             if state == LISTENING and local_address.endswith(f":{OPENFLOW_PORT:04X}"):
                 return None
@@ -168,7 +169,7 @@ class NvaProcess:
 
     def log(self) -> str:
         """What the process said on its standard error."""
-        return (self._directory / "nva.log").read_text().strip()
+        return (self._directory / "nva.log").read_text(encoding="utf-8").strip()
 
     # -- northbound ------------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class NvaProcess:
 
         A move's key, which a caller has chosen, is the number of a move where it can be one.
         """
-        with self._trace_file.open() as file:
+        with self._trace_file.open(encoding="utf-8") as file:
             lines = [whole for line in file if (whole := _read(line))]
         return [
             TraceEvent(line["t_ns"], "nva", line["event"], line["subject"], _numbered(line))

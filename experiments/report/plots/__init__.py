@@ -15,7 +15,7 @@ import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from experiments.measure.results import Result, load
+from experiments.measure.results import Result, load, written_into
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def draw(result: Result, name: str) -> list[Path]:
     from experiments.report.plots import _style
 
     files = [image_of(result, name, suffix) for suffix in FORMATS]
-    with _style.applied():
+    with _style.applied(), written_into(result.path):
         figure = get(name).draw(result)
         for file in files:
             file.parent.mkdir(exist_ok=True)

@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     nic = Nic()
-    with given.out.open("w") as notes:
+    with given.out.open("w", encoding="utf-8") as notes:
         client = Client(nic, given.mac, given.prefix_length, notes)
         client.obtain()
         say(ready=True)

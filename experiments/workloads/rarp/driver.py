@@ -42,7 +42,7 @@ class Diskless:
         """Raises WorkloadError when the client is not told its address in time."""
         argv = [sys.executable, "-m", "experiments.workloads.rarp.client", "--mac", self._vm.mac]
         argv += ["--prefix-length", str(self._prefix_length), "--out", str(self._notes)]
-        with self._complaints.open("w") as complaints:
+        with self._complaints.open("w", encoding="utf-8") as complaints:
             self._process = self._start(
                 self._vm.name,
                 argv,
@@ -62,7 +62,8 @@ class Diskless:
             asked.problems.append(self._failure("ended before the run did"))
         self.stop()
         if self._notes.exists():
-            made = talk.requests(self._notes.read_text().splitlines(keepends=True))
+            noted = self._notes.read_text(encoding="utf-8")
+            made = talk.requests(noted.splitlines(keepends=True))
             asked.rows = talk.rows(self._vm.name, made)
             asked.events = [self._restored(request) for request in made if request.used]
             wrong = sorted({r.answer for r in made if r.answer} - {str(self._vm.ipv4)})
@@ -93,6 +94,10 @@ class Diskless:
         return TraceEvent(request.answered_ns, name, "address-restored", name, details)
 
     def _failure(self, what: str) -> str:
-        said = self._complaints.read_text().strip() if self._complaints.exists() else ""
+        said = (
+            self._complaints.read_text(encoding="utf-8").strip()
+            if self._complaints.exists()
+            else ""
+        )
         failure = f"the diskless client in {self._vm.name} {what}"
         return f"{failure}; it said: {said}" if said else failure

@@ -1,6 +1,7 @@
 """A result is there whole or not at all, and is read only if it can be understood."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from experiments.measure.results import (
     load,
     partials,
 )
+from experiments.report import narrative
 from experiments.workloads import diskless_client
 from tests.helpers import synthetic
 from tests.helpers.data import RECORDED
@@ -35,8 +37,8 @@ def record_one(recorder, variant=None):
     packets = synthetic.make_packets("drop", rate_pps=10, seed=1)
     run = recorder.run(variant)
     run.scenario(synthetic.scenario("drop", 10))
-    run.manifest({"name": "test"})
     run.events(synthetic.make_events("drop", 10))
+    run.manifest({"name": "test"})
     run.packets(packets)
     run.moves(pd.DataFrame({"move": [1]}))
 
@@ -95,13 +97,85 @@ def test_a_run_that_fails_leaves_nothing(tmp_path):
 
 def test_a_run_that_did_not_record_everything_leaves_nothing(tmp_path):
     def half_done():
-        with Recorder.create(tmp_path / "r", variants=["drop", "tunnel"]) as recorder:
-            recorder.overall({}, {})
-            record_one(recorder, "drop")
+        with Recorder.create(tmp_path / "r") as recorder:
+            recorder.run().scenario({})
 
-    with pytest.raises(ResultError, match=r"did not record the run tunnel; nothing was kept"):
+    with pytest.raises(ResultError, match=r"did not record .*packets\.parquet.*nothing was kept"):
         half_done()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), RuntimeError("the NVA has died")])
+def test_a_run_that_fails_leaves_those_that_were_finished(tmp_path, ending):
+    recorder = Recorder.create(tmp_path / "r", variants=["drop", "tunnel", "hold"])
+
+    def second_fails():
+        with recorder:
+            recorder.overall({}, {"name": "three"})
+            record_one(recorder, "drop")
+            recorder.run("tunnel").scenario({})
+            raise ending
+
+    with pytest.raises(type(ending)):
+        second_fails()
+    assert recorder.kept == f"drop had been finished and can be found in {tmp_path}/r"
+    result = load(tmp_path / "r")
+    assert (result.name, list(result.runs)) == ("three", ["drop"])
+    why = str(ending) or "interrupted"
+    assert result.manifest["not_finished"] == {"tunnel": why, "hold": why}
+    assert sorted(path.name for path in tmp_path.glob("r/*")) == [
+        *("drop", "manifest.json", "scenario.yaml"),
+    ]
+    assert f"hold was not finished: {why}" in narrative.honest_notes(result)
+
+
+def test_a_part_is_not_kept_where_only_the_whole_is_worth_having(tmp_path):
+    def second_fails():
+        variants = ["drop", "tunnel"]
+        with Recorder.create(tmp_path / "r", variants=variants, keep_part=False) as recorder:
+            recorder.overall({}, {})
+            record_one(recorder, "drop")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        second_fails()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("full", ["packets.parquet.partial", ".manifest.json.{pid}.partial"])
+@pytest.mark.parametrize("variants", [None, ["drop", "tunnel"]])
+def test_on_a_full_disk_what_was_written_is_kept_and_marked(tmp_path, full, variants):
+    recorder = Recorder.create(tmp_path / "r", variants=variants)
+    run = recorder.run(variants and variants[0])
+    run.samples.mkdir()
+    (run.samples / "vm1.receiver.samples").write_bytes(b"what a probe has measured")
+    (run.directory / full.format(pid=os.getpid())).symlink_to("/dev/full")
+
+    def overflow():
+        with recorder:
+            if variants:
+                recorder.overall({}, {"name": "two"})
+            record_one(recorder, variants and variants[0])
+
+    with pytest.raises(OSError, match="No space left on device"):
+        overflow()
+    assert (
+        recorder.kept == f"what was written until then is in {tmp_path}/r, marked as not complete"
+    )
+    assert list(tmp_path.rglob("events.csv"))
+    if "packets" in full:
+        assert list(tmp_path.rglob("vm1.receiver.samples"))
+    with pytest.raises(ResultError, match="says that it is not complete"):
+        load(tmp_path / "r")
+
+
+def test_two_runs_do_not_write_one_result(tmp_path):
+    living = tmp_path / f".r.{os.getppid()}.partial"
+    living.mkdir()
+    with pytest.raises(ResultError, match=rf"process {os.getppid()} is writing .*/r; name another"):
+        Recorder.create(tmp_path / "r")
+    living.rename(tmp_path / f".r.{2**22 + 1}.partial")  # no such process
+    Recorder.create(tmp_path / "r")
 
 
 def test_a_variant_that_was_not_declared_is_a_mistake(tmp_path):

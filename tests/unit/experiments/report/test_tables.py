@@ -1,16 +1,19 @@
 """Tables and sentences say what the numbers say."""
 
 import io
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from experiments.measure.results import load
+from experiments.measure import metrics
+from experiments.measure.results import Recorder, load
 from experiments.measure.trace import TraceEvent
 from experiments.report import format as formats
 from experiments.report import narrative, tables
+from tests.helpers import synthetic
 from tests.helpers.data import RECORDED
 
 
@@ -32,6 +35,76 @@ def test_the_runs_of_a_flow_are_neighbours(result):
 def test_every_row_fits_its_headings(result):
     for table in (*tables.of_flows(result), tables.of_moves(result)):
         assert {len(row) for row in table.rows} == {len(table.headings)}
+
+
+@pytest.mark.parametrize(("probed", "moved"), [(False, True), (True, False), (False, False)])
+def test_runs_without_probes_or_without_moves(tmp_path, probed, moved):
+    with Recorder.create(tmp_path / "r") as recorder:
+        synthetic.record(recorder.run(), "drop", 10, probed=probed, moved=moved)
+    result = load(tmp_path / "r")
+    titles = [table.title.split(" (")[0] for table in tables.tables(result)]
+    told = " ".join([*narrative.headlines(result), *narrative.what_happened(result)])
+
+    assert result.moves["outcome"].tolist() == ["completed"] * 2 * moved * (6 if probed else 1)
+    if moved:
+        assert titles == ["What each move took"]
+        assert "2 moves, 2 completed; without probes, " in told
+        assert "vm1 moved from nve1 to nve2 and stood still for 50.0 ms." in told
+        assert result.moves[["flow", "role"]].isna().all(axis=None)
+        assert result.moves["lost"].tolist() == [0, 0]
+    elif probed:
+        assert titles == ["What became of all packets"]
+        assert told == "0 moves, 660 packets in 6 flows: 112 lost, 0 duplicated, 0 out of order."
+    else:
+        assert (titles, told) == ([], "")
+
+
+def test_a_move_that_no_flow_feels_has_a_row(result):
+    run = result.runs["drop"]
+    other = [
+        replace(event, subject="vm9", details={**event.details, "move": 9})
+        for event in run.events
+        if event.details.get("move") == 1
+    ]
+    flows = metrics.table(run.packets, [*run.events, *other], run.homes)
+    assert flows[flows["move"] == 9]["vm"].tolist() == ["vm9"]
+    assert flows["lost"].dtype.kind == "i"
+
+
+WIDE = tables.ReportTable(
+    "A table",
+    ("flow", "run", "lost", "blackout\nms", "via source\nlater"),
+    [("vm2>vm1/ipv4", "a-name-of-a-variant-that-is-long", "1,234", "1,871", "0")],
+    text_columns=2,
+)
+
+
+@pytest.mark.parametrize(
+    ("room", "widths"),
+    [
+        (None, [12, 32, 5, 8, 10]),
+        (80, [12, 32, 5, 8, 10]),
+        (73, [12, 32, 5, 8, 10]),
+        (60, [12, 19, 5, 8, 10]),
+        (45, [8, 8, 5, 8, 10]),
+        (44, [8, 8, 5, 8]),
+        (26, [8, 8, 5]),
+        (10, [8, 8]),
+    ],
+)
+def test_words_are_broken_before_numbers_are_left_out(room, widths):
+    assert tables.fitted(WIDE, room) == widths
+
+
+def test_what_is_left_out_is_named_and_nothing_is_cut():
+    console = Console(width=30, record=True, file=io.StringIO())
+    console.print(tables.drawn([WIDE], 30))
+    shown = console.export_text()
+    assert "no room for: blackout ms, via" in shown
+    assert "1,234" in shown
+    assert "…" not in shown
+    words = "".join(line[10:18].strip() for line in shown.splitlines()[4:-3])
+    assert words == "a-name-of-a-variant-that-is-long"
 
 
 def test_failures_are_listed_with_the_end_of_their_move(result):

@@ -1,0 +1,78 @@
+"""Standard output and error as they are: a screen, a pipe that nobody reads any more, a locale that
+has no arrows.
+
+Whatever becomes of what is printed, nothing else suffers from it: `head` may close the pipe after
+a line, and a character that the locale lacks is replaced by one that reads like it.
+"""
+
+import codecs
+import os
+import sys
+from typing import IO
+
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+
+READS_LIKE = str.maketrans(
+    {"→": "->", "–": "-", "−": "-", "…": "...", "✓": "ok", "×": "x", "µ": "u", "─": "-", "━": "-"}
+)
+_HANDLER = "vmmlab.reads-like"
+
+
+class Terminal(Console):
+    """A console to which printing never fails because of its reader."""
+
+    lost: OSError | None = None
+    """Why not everything could be printed, unless somebody just did not want to read on."""
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads on: say nothing more, and go on with the work."""
+        self.quiet = True
+        _discard(self.file)
+
+    def _check_buffer(self) -> None:
+        try:
+            super()._check_buffer()
+        except OSError as error:  # the file that it is redirected to is on a full disk
+            self.lost = error
+            self.on_broken_pipe()
+
+    @property
+    def room(self) -> int | None:
+        """How wide a table may be; None where nothing limits it."""
+        return self.width if self.is_terminal or "COLUMNS" in os.environ else None
+
+    def print_whole(self, what: RenderableType) -> None:
+        """Tables, say: as wide as they need where there is no screen to fit them to."""
+        before = self.width
+        if self.room is None:
+            natural = Measurement.get(self, self.options.update(max_width=10_000), what).maximum
+            self.width = max(before, natural)
+        self.print(what)
+        self.width = before
+
+
+def be_robust() -> None:
+    """Standard output and error replace what their encoding lacks.  Call once, at the start."""
+    codecs.register_error(_HANDLER, _replace)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors=_HANDLER)  # type: ignore[union-attr]
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_plain(character) for character in lacking), error.end
+
+
+def _plain(character: str) -> str:
+    reads_like = character.translate(READS_LIKE)
+    return reads_like if reads_like.isascii() else "?"
+
+
+def _discard(stream: IO[str]) -> None:
+    """What is written to it goes nowhere, also what Python flushes at the end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
