@@ -10,9 +10,9 @@ import json
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from experiments.scenario.schema import Scenario
     from experiments.sweep import Sweep
 
+SELDOM_S = 10.0
+"""Between two lines about a run's progress, where they are not rewritten."""
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
@@ -221,7 +223,7 @@ def _record_all(
                 title = f"{whole.name} {name}".strip()
                 with out.status(title) as status:
                     outcome = running.run(
-                        each, recorder.run(name or None), options, partial(_show, status, title)
+                        each, recorder.run(name or None), options, _Progress(status, title)
                     )
                 out.print(f"[green]✓[/green] {title}")
                 problems += [f"{title}: {problem}" for problem in outcome.problems]
@@ -319,8 +321,22 @@ def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Sce
     _tell(problems)
 
 
-def _show(status: "Status", title: str, what: str) -> None:
-    status.update(f"{title}: {what}")
+class _Progress:
+    """How far a run is: one line that is rewritten; where there is no screen, now and then a new
+    one."""
+
+    def __init__(self, status: "Status", title: str) -> None:
+        self._status = status
+        self._title = title
+        self._said_s = time.monotonic()
+
+    def __call__(self, what: str) -> None:
+        said = f"{self._title}: {what}"
+        if out.is_terminal:
+            self._status.update(said)
+        elif time.monotonic() - self._said_s >= SELDOM_S:
+            self._said_s = time.monotonic()
+            out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -8,6 +8,7 @@ then the experiment, then `collect()`.  `stop()` is safe at any time and leaves 
 import errno
 import json
 import os
+import selectors
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ import pandas as pd
 
 from experiments.probes import samples
 from experiments.probes.accounting import RECEIVED_COLUMNS, SENT_COLUMNS, Int64s, account
+from experiments.probes.progress import ProbeProgress, SoFar
 from experiments.probes.udp import Plan
 from nve.linux.wait import readable
 
@@ -63,6 +65,10 @@ class ProbeFleet:
         self._spawn = spawn
         self._senders: dict[str, subprocess.Popen[str]] = {}
         self._receivers: dict[str, subprocess.Popen[str]] = {}
+        self._progress = ProbeProgress(WAITING_TIME_S)
+        self._pipes = selectors.DefaultSelector()
+        self._heard: dict[int, bytes] = {}
+        """What each pipe has brought of a line."""
 
     def launch(self) -> None:
         """Starts all processes and returns when each has said that it is ready."""
@@ -76,6 +82,8 @@ class ProbeFleet:
         for role, processes in (("receiver", self._receivers), ("sender", self._senders)):
             for vm, process in processes.items():
                 self._await_ready(role, vm, process)
+                assert process.stdout is not None
+                self._pipes.register(process.stdout, selectors.EVENT_READ, vm)
 
     def begin(self, start_ns: int | None = None) -> int:
         """Tells every sender when to start, soon if not said; returns the first start in ns since
@@ -87,6 +95,25 @@ class ProbeFleet:
             process.stdin.write(json.dumps({"start_ns": own_start_ns}) + "\n")
             process.stdin.flush()
         return start_ns
+
+    def so_far(self) -> SoFar | None:
+        """What is known while packets flow; to be asked about once a second.  None before that."""
+        for key, _ in self._pipes.select(timeout=0):
+            self._hear(key.fd, key.data)
+        return self._progress.so_far(time.time())
+
+    def _hear(self, pipe: int, vm: str) -> None:
+        try:
+            octets = os.read(pipe, 1 << 16)
+        except BlockingIOError:
+            return
+        if not octets:
+            self._pipes.unregister(pipe)
+        *lines, self._heard[pipe] = (self._heard.get(pipe, b"") + octets).split(b"\n")
+        for message in map(json.loads, lines):
+            take = {"sent": self._progress.sent, "received": self._progress.received}
+            if message.get("told") in take:
+                take[message["told"]](vm, message["flows"], message["at_s"])
 
     def collect(self, timeout_s: float, waiting_time_s: float = WAITING_TIME_S) -> Probed:
         """Waits for the senders, then the waiting time, and returns what was measured.
@@ -116,6 +143,7 @@ class ProbeFleet:
         return Probed(accounted.packets, summary, problems(summary, accounted.unmatched))
 
     def stop(self) -> None:
+        self._pipes.close()
         for process in (*self._senders.values(), *self._receivers.values()):
             if process.poll() is None:
                 process.kill()

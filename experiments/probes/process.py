@@ -6,7 +6,8 @@
 * no garbage collection and no page faults while it measures.
 
 A process says `{"ready": true}` on its standard output when it can begin.  SIGTERM and SIGINT ask
-it to stop; it then writes what it has measured.
+it to stop; it then writes what it has measured.  Meanwhile it says about once a second how far it
+is (`progress`).
 """
 
 import ctypes
@@ -14,6 +15,8 @@ import gc
 import json
 import os
 import signal
+import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -56,3 +59,20 @@ def be_first_in_line() -> str:
 
 def say(**message: Any) -> None:
     print(json.dumps(message), flush=True)
+
+
+class Teller:
+    """Says something about once a second while the process measures, and never waits for a reader:
+    what finds no room in the pipe is not said."""
+
+    def __init__(self) -> None:
+        self._descriptor = sys.stdout.fileno()
+        os.set_blocking(self._descriptor, False)
+
+    def tell(self, **message: Any) -> None:
+        with suppress(BlockingIOError):
+            os.write(self._descriptor, json.dumps(message).encode() + b"\n")
+
+    def end(self) -> None:
+        """What is said from now on is heard."""
+        os.set_blocking(self._descriptor, True)

@@ -7,6 +7,8 @@ ns since the epoch, one line on its standard input) so that all senders start in
 A packet that the kernel refuses (no route, no address, a full queue) was not sent: it is counted by
 the name of the error and has no row.  Sockets are not connected, so that an ICMP error that answers
 one packet never swallows the next one.
+
+About once a second, where there is time until the next packet, it tells how far it is.
 """
 
 import argparse
@@ -24,11 +26,15 @@ from typing import Any
 
 from experiments.probes import samples
 from experiments.probes.pacing import NS_PER_S, Pacing, phases_ns
-from experiments.probes.process import StopFlag, be_first_in_line, be_punctual, say
+from experiments.probes.process import StopFlag, Teller, be_first_in_line, be_punctual, say
 from experiments.probes.udp import FlowPlan, Packet, Plan
 
 _LONGEST_SLEEP_NS = NS_PER_S // 10
 """So that a request to stop is noticed however long the wait for the next packet is."""
+_TELL_EVERY_NS = NS_PER_S
+_TIME_TO_TELL_NS = NS_PER_S // 5000
+"""It takes some 20 us; a packet that is due sooner than that many times over is not to wait for it.
+"""
 _SLOW_SEND_NS = NS_PER_S // 1000
 """A send call that takes longer was interrupted: its packet left that much after its stamp."""
 
@@ -82,14 +88,20 @@ class Rows:
         return self._values[: self._used]
 
 
-def send_until_done(flows: list[OutgoingFlow], rows: Rows, stop: StopFlag) -> None:
+def send_until_done(flows: list[OutgoingFlow], rows: Rows, stop: StopFlag, teller: Teller) -> None:
     """Sends every packet when it is due; returns after the last one or when asked to stop."""
+    tell_at_ns = time.monotonic_ns() + _TELL_EVERY_NS
     due = [(flow.schedule.due_ns(0), place) for place, flow in enumerate(flows)]
     heapq.heapify(due)
     while due and not stop:
         due_ns, place = due[0]
         now_ns = time.monotonic_ns()
         if now_ns < due_ns:
+            if now_ns >= tell_at_ns and due_ns - now_ns > _TIME_TO_TELL_NS:
+                tell_at_ns = now_ns + _TELL_EVERY_NS
+                told = {flow.number: (flow.next_seq, flow.next_seq - flow.sent) for flow in flows}
+                teller.tell(told="sent", at_s=time.time(), flows=told)
+                continue
             time.sleep(min(due_ns - now_ns, _LONGEST_SLEEP_NS) / NS_PER_S)
             continue
         flow = flows[place]
@@ -153,7 +165,9 @@ def main() -> None:
     rows = Rows(sum(flow.schedule.packets for flow in flows))
     be_punctual()
     scheduling = be_first_in_line()
-    send_until_done(flows, rows, stop)
+    teller = Teller()
+    send_until_done(flows, rows, stop, teller)
+    teller.end()
     summary = {
         "scheduling": scheduling,
         "stopped_early": bool(stop),

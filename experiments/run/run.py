@@ -215,7 +215,7 @@ class Run:
             lab.log.append(TraceEvent(start_ns, "runner", "traffic-started"))
             fault_injector.begin(start_ns)
             schedule.start(start_ns)
-            self._watch(start_ns)
+            self._watch(start_ns, traffic)
             measured = traffic.collect()
             lab.log.note("runner", "traffic-stopped")
             self._progress("waiting for the last move to be completed")
@@ -247,12 +247,13 @@ class Run:
             return TABLES_TIMEOUT_S
         return ON_THE_WAY_S + 10 * (control.delay_ms + control.jitter_ms) / 1000
 
-    def _watch(self, start_ns: int) -> None:
+    def _watch(self, start_ns: int, traffic: RunTraffic) -> None:
         """Say how far the run is, until the traffic ends."""
         end_ns = start_ns + int(self._scenario.duration_s * 1e9)
         while (left_s := (end_ns - time.time_ns()) / 1e9) > 0:
             done_s = self._scenario.duration_s - left_s
-            self._progress(f"running: {done_s:.0f} of {self._scenario.duration_s:g} s")
+            said = f"running: {done_s:.0f} of {self._scenario.duration_s:g} s"
+            self._progress(", ".join([said, *traffic.so_far()]))
             time.sleep(min(1.0, left_s))
         self._progress("collecting")
 

@@ -17,7 +17,7 @@ from experiments.measure.event_log import EventLog
 from experiments.measure.rows import PACKETS
 from experiments.scenario.schema import Scenario
 from experiments.scenario.traffic import FlowSpec
-from experiments.workloads import Stage, Workload
+from experiments.workloads import Stage, TellsProgress, Workload
 from nve.linux.wait import sleep_until, wait_until
 from topologies.emulation.data_centre import DataCentre
 
@@ -98,6 +98,11 @@ class RunTraffic:
                 begun.result()
         sleep_until(start_ns)
         return start_ns
+
+    def so_far(self) -> list[str]:
+        """What is known of the traffic while it flows, in a few words for each kind."""
+        telling = (each for each in self._workloads.values() if isinstance(each, TellsProgress))
+        return [words for each in telling if (words := each.so_far())]
 
     def collect(self) -> Measured:
         """Waits for the end: of those that end by themselves first, so that the others go on as

@@ -13,7 +13,7 @@ kind.  A run drives that in this order:
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from experiments.measure.trace import TraceEvent
 from nve.model import VmSpec
@@ -78,3 +78,11 @@ class Workload(Protocol):
     def collect(self) -> Collected: ...
 
     def stop(self) -> None: ...
+
+
+@runtime_checkable
+class TellsProgress(Protocol):
+    """A workload that knows something of its traffic while that goes on."""
+
+    def so_far(self) -> str:
+        """A few words, to be asked for about once a second; none while nothing is known."""

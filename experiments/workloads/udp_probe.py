@@ -57,6 +57,11 @@ class UdpProbes:
     def begin(self, start_ns: int) -> None:
         self._fleet.begin(start_ns)
 
+    def so_far(self) -> str:
+        if (so_far := self._fleet.so_far()) is None:
+            return ""
+        return f"{so_far.packets_per_s:,.0f} packets/s, {so_far.missing:,} lost so far"
+
     def collect(self) -> Collected:
         probed = self._fleet.collect(self._timeout_s)
         return Collected(probed.packets, [], probed.problems, {"probes": probed.summary})

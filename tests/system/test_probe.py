@@ -78,8 +78,10 @@ def test_injected_loss_is_counted_to_the_packet(vms, tmp_path):
     lose = ("bpf", "da", "bytecode", LOSE_EVERY_16TH)
     vms["vm1"].run("tc", "filter", "add", "dev", "eth0", "egress", *lose)
     try:
-        with Probing(vms, tmp_path, flow("ipv4")) as probing:
-            probing.fleet.begin()
+        with Probing(vms, tmp_path, flow("ipv4"), duration_s=3) as probing:
+            start_ns = probing.fleet.begin()
+            wait_until(lambda: None if time.time_ns() > start_ns + 25 * 10**8 else "half done")
+            so_far = probing.fleet.so_far()
             probed = probing.measure()
     finally:
         vms["vm1"].run("tc", "qdisc", "del", "dev", "eth0", "clsact")
@@ -87,6 +89,10 @@ def test_injected_loss_is_counted_to_the_packet(vms, tmp_path):
     lost = samples.seq[lost_mask(samples, waiting_time_ns=10**9)]
     assert lost.tolist() == [seq for seq in samples.seq.tolist() if seq % 16 == 3]
     assert len(lost) > 100
+    # Told while it went on: what came in, and no more losses than there were.
+    assert so_far is not None
+    assert 0 < so_far.packets_per_s < 1000
+    assert 0 < so_far.missing < len(lost)
 
 
 def test_a_sender_that_was_frozen_skips_and_loses_nothing(vms, tmp_path):

@@ -1,0 +1,90 @@
+"""What is known of a run's packets while it goes on: how many come in, how many are missing.
+
+Senders and receivers tell once a second, on the pipes that they have:
+
+    sender      {"told": "sent", "at_s": …, "flows": {flow: [next sequence number, not sent]}}
+    receiver    {"told": "received", "at_s": …, "flows": {flow: [packets, last sequence number]}}
+
+A packet is missing here if one that was sent after it has come in, or if it was sent longer ago
+than the waiting time.  That is as far as one can know; what counts is made of all samples, at the
+end.  A copy that came twice hides a loss, a packet that is late is missing until it comes.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+SILENT_S = 2.5
+"""Somebody who has told nothing for so long gets nothing."""
+Counts = Mapping[str, tuple[int, int]]
+"""By the flow's number in the plan, as a text: JSON has no other keys."""
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """`packets_per_s` came in during the last second that was told about; `missing` since the
+    beginning."""
+
+    packets_per_s: float
+    missing: int
+
+
+@dataclass(frozen=True)
+class _Told:
+    at_s: float
+    flows: Counts
+
+
+class ProbeProgress:
+    """`sent` and `received` take what each process tells; the clock is an argument."""
+
+    def __init__(self, waiting_time_s: float) -> None:
+        self._waiting_time_s = waiting_time_s
+        self._sent: dict[str, deque[_Told]] = {}
+        self._received: dict[str, deque[_Told]] = {}
+
+    def sent(self, vm: str, flows: Counts, at_s: float) -> None:
+        told = self._sent.setdefault(vm, deque())
+        told.append(_Told(at_s, flows))
+        while len(told) > 1 and told[1].at_s <= at_s - self._waiting_time_s:
+            told.popleft()  # the first one left is as old as the waiting time, if there is one
+
+    def received(self, vm: str, flows: Counts, at_s: float) -> None:
+        self._received.setdefault(vm, deque(maxlen=2)).append(_Told(at_s, flows))
+
+    def so_far(self, now_s: float) -> SoFar | None:
+        """None before anything has been told."""
+        if not self._sent and not self._received:
+            return None
+        return SoFar(self._packets_per_s(now_s), self._missing(now_s))
+
+    def _packets_per_s(self, now_s: float) -> float:
+        rate = 0.0
+        for told in self._received.values():
+            if len(told) == 2 and told[1].at_s > now_s - SILENT_S:
+                packets = sum(each for each, _ in told[1].flows.values())
+                before = sum(each for each, _ in told[0].flows.values())
+                rate += (packets - before) / (told[1].at_s - told[0].at_s)
+        return rate
+
+    def _missing(self, now_s: float) -> int:
+        # Of receivers, what they told before the last time: their senders have spoken since.
+        earlier = {
+            flow: it for told in self._received.values() for flow, it in told[0].flows.items()
+        }
+        latest = {
+            flow: it for told in self._received.values() for flow, it in told[-1].flows.items()
+        }
+        missing = 0
+        for told in self._sent.values():
+            oldest = told[0] if told[0].at_s <= now_s - self._waiting_time_s else None
+            for flow, (_, not_sent) in told[-1].flows.items():
+                packets, last = earlier.get(flow, (0, -1))
+                gaps = last + 1 - packets - not_sent
+                if oldest:
+                    due, not_sent_by_then = oldest.flows[flow]
+                    packets, last = latest.get(flow, (0, -1))
+                    if due > last + 1:  # nothing has come in of what was sent last
+                        gaps = due - packets - not_sent_by_then
+                missing += max(0, gaps)
+        return missing
