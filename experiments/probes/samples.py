@@ -9,6 +9,7 @@ start quickly.
 import json
 import sys
 from array import array
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def write(path: Path, summary: dict[str, Any], values: "array[int]") -> None:
             values.tofile(file)
         unfinished.rename(path)
     except OSError as error:
-        print(f"{path} cannot be written: {error}", file=sys.stderr)
+        with suppress(OSError):  # what it says may go to the same disk
+            print(f"{path} cannot be written: {error}", file=sys.stderr, flush=True)
         sys.exit(error.errno)
 
 
