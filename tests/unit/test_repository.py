@@ -162,10 +162,6 @@ def opens_a_file(source: str) -> bool:
     )
 
 
-NOT_FILES = frozenset({"os", "_first_gate", "_plug_gate", "reorder_buffer"})
-"""What else can be opened: descriptors, and what holds a VM's frames."""
-
-
 def texts_in_the_locale(source: str) -> Iterator[int]:
     """The lines in which a text file is opened in whatever encoding the user's locale has."""
     for call in ast.walk(ast.parse(source)):
@@ -175,7 +171,9 @@ def texts_in_the_locale(source: str) -> Iterator[int]:
             case ast.Attribute(attr="read_text" | "write_text"):
                 yield call.lineno
             case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr="open"):
-                if owner not in NOT_FILES and not _is_binary(call.args):
+                # `os.open` is about descriptors, and a gate can be opened, too.
+                is_file = bool(call.args or call.keywords) or "file" in owner or "path" in owner
+                if owner != "os" and is_file and not _is_binary(call.args):
                     yield call.lineno
             case ast.Attribute(attr="open") if not _is_binary(call.args):
                 yield call.lineno
