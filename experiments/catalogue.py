@@ -59,6 +59,8 @@ class WorkloadKind(Protocol):
     """Its keys in a scenario's `traffic`."""
     ROWS: RowSchema | None
     """The file that it writes into a result."""
+    PROGRAMS: tuple[str, ...]
+    """What it starts, beside Python (`experiments.needs` knows the packages)."""
 
     def prepare(self, sent: Sequence[Any], stage: Any) -> Any:
         """A `Workload` that sends what the Settings in `sent` ask for, on a `Stage` (both are in

@@ -133,7 +133,7 @@ def run(
         whole = load.resolve(content, str(file), changes)
         variants = load.variants(content, str(file), changes)
         options = Options(pcap=pcap)
-        require_machine(*variants.values())
+        require_machine(*variants.values(), pcap=pcap)
         _run_all(whole, _repeated(variants, repeat), out_directory, options)
 
 

@@ -24,6 +24,8 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
+from experiments import needs, overlays
+from experiments.scenario.schema import Scenario
 from nve.linux import capabilities
 
 State = Literal["ok", "missing", "optional"]
@@ -43,28 +45,13 @@ class Finding:
     remedy: str = ""
 
 
-@dataclass(frozen=True)
-class Tool:
-    """A program, the Debian package it comes in, and what goes without it (empty: nothing does)."""
-
-    program: str
-    package: str
-    version_option: str = "--version"
-    only_for: str = ""
-
-
-TOOLS = (
-    Tool("ovs-vswitchd", "openvswitch-switch"),
-    Tool("ovsdb-server", "openvswitch-switch"),
-    Tool("ip", "iproute2", version_option="-Version"),
-    Tool("tc", "iproute2", version_option="-Version"),
-    Tool("ethtool", "ethtool"),
-    Tool("brctl", "bridge-utils"),
-    Tool("iperf3", "iperf3", only_for="TCP workloads"),
-    Tool("tcpdump", "tcpdump", only_for="`vmmlab run --pcap`"),
-    Tool("criu", "criu", only_for="moving a whole process; no scenario depends on it"),
-)
-
+VERSION_OPTIONS = {
+    **dict.fromkeys(("ip", "tc", "bridge"), "-Version"),
+    "ping": "-V",
+    "arping": "-V",
+    "mnexec": "-v",
+}
+"""Of programs that do not take --version."""
 LIBRARIES = ("mininet", "os-ken", "pyroute2", "pandas", "pyarrow", "matplotlib")
 
 
@@ -76,7 +63,7 @@ class Machine:
     kernel: str
     python: tuple[int, int, int]
     cpus: int
-    tools: Mapping[str, str | None]
+    programs: Mapping[str, str | None]
     libraries: Mapping[str, str | None]
     kernel_datapath: bool
     userspace_datapath: bool
@@ -104,7 +91,7 @@ def judge(machine: Machine) -> list[Finding]:
         Finding("kernel", machine.kernel, "ok"),
         _python(machine),
         _cpus(machine),
-        *(_tool(tool, machine.tools.get(tool.program)) for tool in TOOLS),
+        *(_program(name, who, machine.programs.get(name)) for name, who in needs.users().items()),
         *(_library(name, machine.libraries.get(name)) for name in LIBRARIES),
         _datapath(machine),
         _link_emulator(machine),
@@ -139,13 +126,13 @@ def _cpus(machine: Machine) -> Finding:
     )
 
 
-def _tool(tool: Tool, version: str | None) -> Finding:
+def _program(name: str, users: Sequence[str], version: str | None) -> Finding:
     if version is not None:
-        return Finding(tool.program, version, "ok")
-    remedy = f"apt-get install {tool.package}"
-    if tool.only_for:
-        return Finding(tool.program, f"not there; only for {tool.only_for}", "optional", remedy)
-    return Finding(tool.program, "not there", "missing", remedy)
+        return Finding(name, version, "ok")
+    if users:
+        found = f"not there; only for {', '.join(users)}"
+        return Finding(name, found, "optional", needs.remedy(name))
+    return Finding(name, "not there", "missing", needs.remedy(name))
 
 
 def _library(name: str, version: str | None) -> Finding:
@@ -155,7 +142,7 @@ def _library(name: str, version: str | None) -> Finding:
 
 
 def _datapath(machine: Machine) -> Finding:
-    what = "Open vSwitch datapath"
+    what = needs.KERNEL_DATAPATH.what
     if machine.kernel_datapath and machine.vxlan:
         return Finding(what, "kernel", "ok")
     if machine.userspace_datapath:
@@ -164,31 +151,22 @@ def _datapath(machine: Machine) -> Finding:
             what,
             f"userspace, which is slower: the kernel has no usable {lacking}",
             "optional",
-            "use Debian's kernel: apt-get install linux-image-amd64 and reboot, or vagrant up",
+            needs.KERNEL_DATAPATH.remedy,
         )
     return Finding(what, "neither the kernel's nor userspace (no taps)", "missing", "modprobe tun")
 
 
 def _link_emulator(machine: Machine) -> Finding:
     if machine.netem:
-        return Finding("link delay, jitter, loss", "netem", "ok")
-    return Finding(
-        "link delay, jitter, loss",
-        "delay line in userspace, up to ~60,000 packets/s: the kernel has no netem",
-        "optional",
-        "modprobe sch_netem, or use Debian's kernel: apt-get install linux-image-amd64 and reboot",
-    )
+        return Finding(needs.NETEM.what, "netem", "ok")
+    found = f"delay line in userspace, up to ~60,000 packets/s: {needs.NETEM.lacking}"
+    return Finding(needs.NETEM.what, found, "optional", needs.NETEM.remedy)
 
 
 def _hold(machine: Machine) -> Finding:
     if machine.ifb:
-        return Finding("hold packets for a moving VM", "ifb", "ok")
-    return Finding(
-        "hold packets for a moving VM",
-        "no ifb: scenarios with `hold: true` cannot run",
-        "optional",
-        "modprobe ifb",
-    )
+        return Finding(needs.IFB.what, "ifb", "ok")
+    return Finding(needs.IFB.what, needs.IFB.lacking, "optional", needs.IFB.remedy)
 
 
 def _freezer(machine: Machine) -> Finding:
@@ -209,7 +187,7 @@ def observe() -> Machine:
         kernel=platform.release(),
         python=sys.version_info[:3],
         cpus=len(os.sched_getaffinity(0)),
-        tools={tool.program: tool_version(tool) for tool in TOOLS},
+        programs={name: program_version(name) for name in needs.PACKAGES},
         libraries={name: library_version(name) for name in LIBRARIES},
         kernel_datapath=capabilities.kernel_datapath_available(),
         userspace_datapath=capabilities.userspace_datapath_available(),
@@ -221,15 +199,15 @@ def observe() -> Machine:
     )
 
 
-def tool_version(tool: Tool) -> str | None:
+def program_version(name: str) -> str | None:
     """The version a program prints, "there" if it prints none, None if it cannot be run."""
     path = f"{os.environ.get('PATH', os.defpath)}:{capabilities.SYSTEM_FOLDERS}"
-    program = shutil.which(tool.program, path=path)
+    program = shutil.which(name, path=path)
     if program is None:
         return None
     try:
         said = subprocess.run(
-            [program, tool.version_option],
+            [program, VERSION_OPTIONS.get(name, "--version")],
             check=False,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -248,6 +226,33 @@ def library_version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
+
+
+def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
+    """What these scenarios need and this machine has not, in sentences with the remedy."""
+    wanted = dict.fromkeys(needs.CAPTURES if pcap else (), "--pcap")
+    for scenario in scenarios:
+        wanted = {**needs.of_scenario(scenario), **wanted}
+    missing = {program: who for program, who in wanted.items() if shutil.which(program) is None}
+    said = _not_installed(missing)
+    for scenario in scenarios:
+        said += overlays.get(scenario.overlay.kind).lacking(scenario.overlay.settings)
+        if scenario.link_emulator == "netem" and not capabilities.netem_available():
+            said.append(needs.NETEM.refusal("link_emulator: netem"))
+        if scenario.datapath == "system" and not capabilities.kernel_datapath_available():
+            said.append(needs.KERNEL_DATAPATH.refusal("datapath: system"))
+    return list(dict.fromkeys(said))
+
+
+def _not_installed(missing: Mapping[str, str]) -> list[str]:
+    if not missing:
+        return []
+    by_user: dict[str, list[str]] = {}
+    for program, who in missing.items():
+        by_user.setdefault(who, []).append(program)
+    named = ", ".join(f"{', '.join(those)} (for {who})" for who, those in by_user.items())
+    packages = dict.fromkeys(needs.PACKAGES[program] for program in missing)
+    return [f"not installed: {named}; `make setup`, or: apt-get install {' '.join(packages)}"]
 
 
 _STYLES: Mapping[State, str] = {"ok": "green", "optional": "yellow", "missing": "red"}

@@ -7,7 +7,6 @@ Building and taking down is `experiments.run.lab`'s; here is what happens in bet
 """
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from experiments import machine, overlays
+from experiments import doctor, machine
 from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
 from experiments.measure import totals
@@ -37,8 +36,6 @@ from experiments.workloads import WorkloadError
 from nve.hypervisor import freezer
 from nve.linux.wait import wait_until
 
-NEEDED = ("mnexec", "ip", "tc", "ethtool", "iperf3")
-"""Programs, beside those of the overlay."""
 CLOCK_STEP_LIMIT_MS = 1.0
 ON_THE_WAY_S = 0.3
 """For what an NVE and its control plane tell each other, beside the delay between them."""
@@ -75,19 +72,11 @@ def require_root() -> None:
         )
 
 
-def require_machine(*scenarios: Scenario) -> None:
+def require_machine(*scenarios: Scenario, pcap: bool = False) -> None:
     """Raises UsageError with the remedy when this machine or user cannot run one of them."""
     require_root()
-    for scenario in scenarios:
-        kind = overlays.get(scenario.overlay.kind)
-        programs = (*NEEDED, *kind.programs)
-        if missing := [program for program in programs if shutil.which(program) is None]:
-            raise UsageError(
-                f"not installed: {', '.join(missing)}; `make setup` installs what is needed "
-                "(`vmmlab doctor` says which package has what)"
-            )
-        for complaint in kind.lacking(scenario.overlay.settings):
-            raise UsageError(complaint)
+    if lacking := doctor.lacking(scenarios, pcap=pcap):
+        raise UsageError("; ".join(lacking))
 
 
 def default_place(name: str) -> Path:

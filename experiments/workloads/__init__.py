@@ -1,8 +1,8 @@
 """Traffic, one kind a file, found by scanning this folder (`experiments.catalogue`).
 
 A file `tcp_bulk.py` is the kind `tcp-bulk` of a scenario's `traffic` and has what `WorkloadKind`
-lists: `SAYS`, `Settings`, `ROWS`, and `prepare`, which makes a `Workload` for all entries of its
-kind.  A run drives that in this order:
+lists: `SAYS`, `Settings`, `ROWS`, `PROGRAMS`, and `prepare`, which makes a `Workload` for all
+entries of its kind.  A run drives that in this order:
 
     launch()         returns when it is ready to send
     begin(start_ns)  called a moment before `start_ns`; returns when it sends, or will by itself

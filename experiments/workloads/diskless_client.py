@@ -28,6 +28,7 @@ ROWS = RowSchema(
     },
     {"answered_ns": "Int64"},
 )
+PROGRAMS = ()
 
 
 class Settings(TrafficSpec):

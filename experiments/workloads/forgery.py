@@ -24,6 +24,7 @@ from topologies.spec import Port
 
 SAYS = "An attack: forged announcements and sources, floods, VXLAN from strangers."
 ROWS = None
+PROGRAMS = ()
 
 BY_VM = {
     "garp": "a gratuitous ARP request that claims the victim's IPv4 address (R9.2)",

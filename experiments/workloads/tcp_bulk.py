@@ -24,6 +24,7 @@ ROWS = RowSchema(
         "retransmits": "TCP segments that the sender retransmitted in the interval",
     },
 )
+PROGRAMS = ("iperf3",)
 
 FINISH_SLACK_S = 15.0
 """How long a client may take beyond the run's duration before its connection counts as dead."""

@@ -15,6 +15,7 @@ from experiments.workloads import Collected, Stage
 
 SAYS = "Numbered, time-stamped UDP packets at a steady rate: what is lost, late or out of order."
 ROWS = PACKETS
+PROGRAMS = ()
 
 FINISH_SLACK_S = 30.0
 """How long a sender may take beyond the run's duration."""

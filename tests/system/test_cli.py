@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from experiments import needs
 from experiments.machine import ROOT
 from experiments.measure import results
 from nve.linux.capabilities import cgroup2_mount
@@ -25,7 +26,7 @@ from tests.helpers.wait import wait_until
 from topologies.emulation.session import RUN_DIRECTORY
 
 COMMANDS = ("doctor", "list", "run", "sweep", "plot", "report", "shell", "clean")
-NEEDED_BESIDES_OVS = ("mnexec", "ip", "tc", "ethtool", "iperf3")
+NEEDED_BESIDES_OVS = needs.EVERY_RUN
 FILES = {"scenario.yaml", "manifest.json", "events.csv", "packets.parquet", "moves.csv"}
 NEW_FILES = {"flows.csv", "refused.csv"}
 """Those that a result of an older version does not have."""
@@ -278,7 +279,8 @@ def test_missing_programs_are_named(tmp_path: Path) -> None:
 
     assert done.returncode == 2
     said = complaint(done)
-    assert "ovs-vswitchd, ovsdb-server, ovs-vsctl" in said
+    assert "not installed: ovs-vswitchd, ovsdb-server, " in said
+    assert "(for overlay: nvo3), iperf3 (for traffic: tcp-bulk)" in said
     assert "make setup" in said
 
 

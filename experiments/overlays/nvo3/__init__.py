@@ -6,7 +6,10 @@ from nve.edge import EdgeFactory
 
 SAYS = "The draft's: an NVA tells NVEs, which are Open vSwitch, where VMs are."
 CONTROL_NODE = "nva"
-PROGRAMS = ("ovs-vswitchd", "ovsdb-server", "ovs-vsctl")
+PROGRAMS = (
+    *("ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
+    *("ovs-vsctl", "ovs-ofctl", "ovs-appctl", "ovs-dpctl"),
+)
 
 
 def edges(_settings: Settings, datapath: str) -> EdgeFactory:
@@ -17,12 +20,20 @@ def edges(_settings: Settings, datapath: str) -> EdgeFactory:
 
 
 def lacking(settings: Settings) -> list[str]:
-    """The framework that the NVA is to run on may not be installed."""
+    """The framework that the NVA is to run on may not be installed, and the kernel may lack what
+    holds packets."""
+    from experiments import needs
     from experiments.overlays.nvo3.nva import PYTHONS
+    from nve.linux import capabilities
 
-    if PYTHONS[settings.framework].exists():
-        return []
-    return [f"{settings.framework} is not installed; `make test-ryu` prepares it in .venv-ryu"]
+    said = []
+    if not PYTHONS[settings.framework].exists():
+        said.append(
+            f"{settings.framework} is not installed; `make test-ryu` prepares it in .venv-ryu"
+        )
+    if settings.hold and not capabilities.ifb_available():
+        said.append(needs.IFB.refusal("overlay.hold"))
+    return said
 
 
 def build(ground: Ground, settings: Settings) -> Overlay:

@@ -2,22 +2,27 @@
 
 import io
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from experiments import doctor
-from experiments.doctor import LIBRARIES, TOOLS, Finding, Machine, Tool
+from experiments import doctor, needs
+from experiments.doctor import LIBRARIES, Finding, Machine
+from nve.linux import capabilities
+from tests.helpers.scenarios import GOOD, resolved
 
 ABLE = Machine(
     is_root=True,
     kernel="6.1.0-37-amd64",
     python=(3, 11, 2),
     cpus=2,
-    tools={tool.program: "1.0" for tool in TOOLS},
+    programs=dict.fromkeys(needs.PACKAGES, "1.0"),
     libraries=dict.fromkeys(LIBRARIES, "1.0"),
     kernel_datapath=True,
     userspace_datapath=True,
@@ -65,12 +70,14 @@ def test_a_shortcoming_is_named_with_its_remedy(
     assert remedy in finding.remedy
 
 
-@pytest.mark.parametrize("tool", TOOLS, ids=lambda tool: tool.program)
-def test_a_tool_that_is_not_there_is_named_with_its_package(tool: Tool) -> None:
-    (finding,) = not_ok(replace(ABLE, tools={**ABLE.tools, tool.program: None}))
-    assert finding.what == tool.program
-    assert finding.state == ("optional" if tool.only_for else "missing")
-    assert finding.remedy == f"apt-get install {tool.package}"
+@pytest.mark.parametrize("program", needs.PACKAGES)
+def test_a_program_that_is_not_there_is_named_with_its_package_and_its_users(program: str) -> None:
+    (finding,) = not_ok(replace(ABLE, programs={**ABLE.programs, program: None}))
+    assert finding.what == program
+    optional = needs.users()[program]
+    assert finding.state == ("optional" if optional else "missing")
+    assert finding.remedy == f"apt-get install {needs.PACKAGES[program]}"
+    assert all(user in finding.found for user in optional)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -95,8 +102,8 @@ def test_this_machine_can_be_examined_whatever_it_lacks() -> None:
 
 
 def test_versions_are_read_from_what_programs_print() -> None:
-    assert doctor.tool_version(Tool("bash", "bash")) is not None
-    assert doctor.tool_version(Tool("no-such-program", "none")) is None
+    assert doctor.program_version("bash") is not None
+    assert doctor.program_version("no-such-program") is None
     assert doctor.library_version("pytest") == pytest.__version__
     assert doctor.library_version("no-such-library") is None
 
@@ -115,4 +122,69 @@ def test_json_is_for_scripts() -> None:
     assert document == {
         "run_possible": False,
         "findings": [{"what": "ip", "found": "no", "state": "missing", "remedy": "fix it"}],
+    }
+
+
+# -- what a scenario needs -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lacks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes a machine that has everything, except ..."""
+
+    def lacks(*names: str) -> None:
+        there = {"ifb", "netem", "kernel_datapath"} - set(names)
+        monkeypatch.setattr(shutil, "which", lambda name: None if name in names else name)
+        for feature in ("ifb", "netem", "kernel_datapath"):
+            answer = partial(there.__contains__, feature)
+            monkeypatch.setattr(capabilities, f"{feature}_available", answer)
+
+    return lacks
+
+
+SCENARIOS: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
+    # what: (what is not there, a scenario without need of it, one with it, the sentence)
+    "iperf3": (
+        "iperf3",
+        {"traffic": GOOD["traffic"][:1]},
+        {},
+        "not installed: iperf3 (for traffic: tcp-bulk); `make setup`, or: apt-get install iperf3",
+    ),
+    "ifb": (
+        "ifb",
+        {},
+        {"overlay__hold": True},
+        "overlay.hold: no ifb: scenarios with `hold: true` cannot run; modprobe ifb",
+    ),
+    "netem": ("netem", {}, {"link_emulator": "netem"}, "link_emulator: netem: the kernel has no"),
+    "datapath": ("kernel_datapath", {}, {"datapath": "system"}, "datapath: system: the kernel has"),
+}
+
+
+@pytest.mark.parametrize(("absent", "without", "having", "said"), SCENARIOS.values(), ids=SCENARIOS)
+def test_only_a_scenario_that_needs_what_is_not_there_is_refused(
+    lacks: Callable[..., None],
+    absent: str,
+    without: dict[str, Any],
+    having: dict[str, Any],
+    said: str,
+) -> None:
+    lacks()
+    assert doctor.lacking([resolved(**having)], pcap=True) == []
+    lacks(absent)
+    assert doctor.lacking([resolved(**without)]) == []
+    (sentence,) = doctor.lacking([resolved(**without), resolved(**having)])
+    assert sentence.startswith(said)
+
+
+def test_what_every_run_needs_and_a_capture_is_named_with_its_package(
+    lacks: Callable[..., None],
+) -> None:
+    lacks("mnexec", "tcpdump", "ovs-ofctl")
+    (sentence,) = doctor.lacking([resolved()])
+    assert "mnexec (for every run), ovs-ofctl (for overlay: nvo3)" in sentence
+    (sentence,) = doctor.lacking([resolved()], pcap=True)
+    assert "tcpdump (for --pcap)" in sentence
+    assert set(sentence.partition("apt-get install ")[2].split()) == {
+        *("mininet", "openvswitch-switch", "tcpdump"),
     }

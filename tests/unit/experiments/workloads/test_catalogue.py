@@ -31,6 +31,7 @@ from experiments.workloads import Collected
 
 SAYS = "Nothing at all."
 ROWS = RowSchema("nothing.csv", {"t_ns": "when nothing happened"}, {"t_ns": "Int64"})
+PROGRAMS = ()
 
 
 class Settings(TrafficSpec):

@@ -1,0 +1,114 @@
+"""What vmmlab needs of a machine, who needs it, and the remedy: one table.
+
+`vmmlab doctor` shows all of it.  A run is refused before anything is built when something that it
+needs is not there.  scripts/install-debian-packages installs the packages, which a test compares.
+
+A program stands here with its package, and is named by who starts it: every run, a kind of traffic
+or an overlay (`PROGRAMS` in its file), or something that is no run.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from experiments import overlays
+from experiments.catalogue import WORKLOADS
+from experiments.scenario.schema import Scenario
+
+OPEN_VSWITCH = (
+    *("ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
+    *("ovs-vsctl", "ovs-ofctl", "ovs-appctl", "ovs-dpctl"),
+)
+
+PACKAGES: Mapping[str, str] = {
+    # program: the Debian package that it comes in
+    **dict.fromkeys(OPEN_VSWITCH, "openvswitch-switch"),
+    "mnexec": "mininet",
+    **dict.fromkeys(("ip", "tc", "bridge"), "iproute2"),
+    "ethtool": "ethtool",
+    "ping": "iputils-ping",
+    "iperf3": "iperf3",
+    "tcpdump": "tcpdump",
+    "brctl": "bridge-utils",
+    "arping": "iputils-arping",
+}
+
+EVERY_RUN = ("mnexec", "ip", "tc", "bridge", "ethtool", "ping")
+"""What the overlay and the traffic need comes on top."""
+
+CAPTURES = ("tcpdump",)
+"""Of `vmmlab run --pcap`."""
+
+OTHERWISE: Mapping[str, tuple[str, ...]] = {
+    # what is no run: the programs that it needs
+    "`vmmlab run --pcap`": CAPTURES,
+    "`make bench`": ("brctl",),
+    "`make test`": ("arping",),
+}
+
+OTHER_PACKAGES = (
+    # what has no program that one could look for
+    *("ca-certificates", "git", "kmod", "procps", "python3-openvswitch", "python3-venv"),
+)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """Something that a kernel has or has not."""
+
+    what: str
+    lacking: str
+    """What does not work without it."""
+    remedy: str
+
+    def refusal(self, place: str) -> str:
+        """What is said of a scenario that asks for it with this key."""
+        return f"{place}: {self.lacking}; {self.remedy}"
+
+
+IFB = Feature(
+    "hold packets for a moving VM", "no ifb: scenarios with `hold: true` cannot run", "modprobe ifb"
+)
+NETEM = Feature(
+    "link delay, jitter, loss",
+    "the kernel has no netem",
+    "modprobe sch_netem, or use Debian's kernel: apt-get install linux-image-amd64 and reboot",
+)
+KERNEL_DATAPATH = Feature(
+    "Open vSwitch datapath",
+    "the kernel has no usable openvswitch module",
+    "use Debian's kernel: apt-get install linux-image-amd64 and reboot, or vagrant up",
+)
+
+
+def remedy(program: str) -> str:
+    """The command that installs a program."""
+    return f"apt-get install {PACKAGES[program]}"
+
+
+def users() -> Mapping[str, tuple[str, ...]]:
+    """Who needs each program; nobody in particular is every run that names no other overlay than
+    the usual one."""
+    found: dict[str, list[str]] = {program: [] for program in PACKAGES}
+    for user, programs in _users():
+        for program in programs:
+            found[program].append(user)
+    usual = {*EVERY_RUN, *overlays.get(overlays.DEFAULT).programs}
+    return {program: () if program in usual else tuple(who) for program, who in found.items()}
+
+
+def _users() -> Iterable[tuple[str, tuple[str, ...]]]:
+    for kind, workload in WORKLOADS.all().items():
+        yield f"traffic: {kind}", workload.PROGRAMS
+    for kind in overlays.names():
+        yield f"overlay: {kind}", overlays.get(kind).programs
+    yield from OTHERWISE.items()
+
+
+def of_scenario(scenario: Scenario) -> Mapping[str, str]:
+    """The programs that a scenario needs: for each, who starts it."""
+    overlay = scenario.overlay.kind
+    found = dict.fromkeys(EVERY_RUN, "every run")
+    found |= dict.fromkeys(overlays.get(overlay).programs, f"overlay: {overlay}")
+    for sent in scenario.traffic:
+        found |= dict.fromkeys(WORKLOADS.get(sent.kind).PROGRAMS, f"traffic: {sent.kind}")
+    return found
