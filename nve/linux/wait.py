@@ -1,8 +1,8 @@
 """Waiting for facts, never for time.
 
 A check returns None when it is satisfied and a printable difference otherwise; the waiter asks
-again until then, and the last difference is what a time-out says.  This is the only place outside
-the tests that sleeps while waiting for something.
+again until then, and the last difference is what a time-out says.  What else sleeps, and until
+when, is listed in tests/unit/test_rules.py.
 """
 
 import select
