@@ -30,6 +30,8 @@ PACKAGES: Mapping[str, str] = {
     "tcpdump": "tcpdump",
     "brctl": "bridge-utils",
     "arping": "iputils-arping",
+    "busybox": "busybox-static",
+    "dnsmasq": "dnsmasq-base",
 }
 
 EVERY_RUN = ("mnexec", "ip", "tc", "bridge", "ethtool", "ping")
@@ -42,7 +44,7 @@ OTHERWISE: Mapping[str, tuple[str, ...]] = {
     # what is no run: the programs that it needs
     "`vmmlab run --pcap`": CAPTURES,
     "`make bench`": ("brctl",),
-    "`make test`": ("arping",),
+    "`make test`": ("arping", "busybox", "dnsmasq"),
 }
 
 OTHER_PACKAGES = (

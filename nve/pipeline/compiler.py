@@ -32,7 +32,7 @@ from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-from nve.model import IPAddress, Mac, TenantSystem, Vni, Vtep
+from nve.model import BROADCAST, IPAddress, Mac, TenantSystem, Vni, Vtep
 from nve.pipeline import mtu_check
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
@@ -57,12 +57,20 @@ from nve.pipeline.state import Association, AssociationRole, NveState, Redirect
 from nve.wire import end_marker
 from nve.wire.frames import (
     ARP,
+    DHCP_CLIENT,
+    DHCP_SERVER,
     ICMPV6,
+    IGMP,
     IPV4,
     IPV6,
+    MLD_DONE,
+    MLD_REPORT,
+    MLD_V2_REPORT,
     NEIGHBOUR_ADVERTISEMENT,
     NEIGHBOUR_SOLICITATION,
     RARP,
+    ROUTER_SOLICITATION,
+    UDP,
 )
 
 NO_MAC = "00:00:00:00:00:00"
@@ -186,6 +194,10 @@ def _fixed(state: NveState) -> Iterator[Rule]:
 
 
 _ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
+_FROM_NOBODY = (
+    *(NEIGHBOUR_SOLICITATION, ROUTER_SOLICITATION),
+    *(MLD_REPORT, MLD_DONE, MLD_V2_REPORT),
+)
 
 
 @lru_cache(REMEMBERED)
@@ -261,10 +273,25 @@ def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str,
             yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": text}
         else:
             yield {"eth_type": IPV6, "ipv6_src": text}
-    # Address probes before an address is used: ARP probe (RFC 5227), DAD and MLD (RFC 4862, 3810).
-    yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": "0.0.0.0"}
-    yield {"eth_type": IPV6, "ipv6_src": str(IPv6Address(0)), "ip_proto": ICMPV6}
     yield {"eth_type": RARP, "arp_sha": mac}
+    yield from _without_address(mac)
+
+
+def _without_address(mac: Mac) -> Iterator[dict[str, FieldValue]]:
+    """What a guest sends before it has an address, or to find out whether it may have it.
+
+    An ARP probe (RFC 5227), DHCP to everybody (RFC 2131 section 4.1), IGMP (RFC 3376 section
+    4.2.13); duplicate address detection (RFC 4862), router solicitations (RFC 4861 section 4.1) and
+    MLD (RFC 3590).  For nothing else is the unspecified address a sender.
+    """
+    nobody, everybody = str(IPv4Address(0)), "255.255.255.255"
+    yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": nobody}
+    ipv4: dict[str, FieldValue] = {"eth_type": IPV4, "ipv4_src": nobody}
+    dhcp: dict[str, FieldValue] = {"udp_src": DHCP_CLIENT, "udp_dst": DHCP_SERVER}
+    yield {**ipv4, "eth_dst": BROADCAST, "ipv4_dst": everybody, "ip_proto": UDP, **dhcp}
+    yield {**ipv4, "eth_dst": GROUP, "ip_proto": IGMP}
+    for kind in _FROM_NOBODY:
+        yield {**dict(_nd(kind)), "eth_dst": GROUP, "ipv6_src": str(IPv6Address(0))}
 
 
 @lru_cache(REMEMBERED)

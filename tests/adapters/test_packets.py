@@ -134,7 +134,6 @@ def test_an_arp_reply_says_who_has_it() -> None:
     assert (said.dst_mac, said.dst_ip) == (VM1.mac, str(VM1.ipv4))
 
 
-@pytest.mark.shows("R4.1.8")
 def test_an_advertisement_answers_a_solicitation() -> None:
     """Octet by octet: RFC 4861 sections 4.4 and 7.2.4; the flags are R=0, S=1, O=1."""
     asked = NeighbourSolicited(10, VM1.mac, VM1.ipv6, VM2.ipv6)
@@ -149,7 +148,6 @@ def test_an_advertisement_answers_a_solicitation() -> None:
     assert _checksum_is_right(frame)
 
 
-@pytest.mark.shows("R4.1.8")
 def test_an_advertisement_answers_a_probe_for_duplicates() -> None:
     """To all nodes, for there is nobody to answer to yet; R=0, S=0, O=1 (RFC 4861 7.2.4: the
     solicited flag of what goes to a group is 0, or hosts have to ignore it, 7.1.2)."""

@@ -8,7 +8,7 @@ import pytest
 from nve.model import BROADCAST, Mac, Vtep, link_local
 from nve.pipeline.compiler import NO_MAC, compile_nve
 from nve.pipeline.evaluator import Frame, evaluate
-from nve.pipeline.rules import AGENT_PORT, Purpose
+from nve.pipeline.rules import AGENT_PORT, FieldValue, Purpose
 from nve.wire import end_marker
 from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION, VLAN
 from tests.helpers import frames
@@ -144,6 +144,35 @@ def test_address_resolution_goes_to_the_nva_alone(frame: Frame) -> None:
     assert purpose(verdict) is Purpose.REPORT
 
 
+ALL_ROUTERS = Mac("33:33:00:00:00:02")
+DHCP: dict[str, FieldValue] = {
+    "ipv4_src": "0.0.0.0",
+    "ipv4_dst": "255.255.255.255",
+    "udp_src": 68,
+    "udp_dst": 67,
+}
+BOOTING = {
+    "dhcp": frames.ipv4(VM1, BROADCAST, **DHCP),
+    "igmp": frames.ipv4(VM1, Mac("01:00:5e:00:00:16"), ipv4_src="0.0.0.0", ip_proto=2),
+    **{
+        f"icmpv6-{kind}": frames.ipv6(
+            VM1, ALL_ROUTERS, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=kind
+        )
+        for kind in (131, 132, 133, 143)
+    },
+}
+
+
+@pytest.mark.shows("R9.4")
+@pytest.mark.parametrize("frame", BOOTING.values(), ids=BOOTING)
+def test_a_guest_without_an_address_reaches_who_can_give_it_one(frame: Frame) -> None:
+    """RFC 2131, 3376, 4861, 2710, 3810: to a group, like anything else that is sent to it."""
+    verdict = from_vm(frame)
+
+    assert purpose(verdict) is Purpose.FLOOD
+    assert verdict.ports or verdict.tunnels
+
+
 # -- what is dropped, and by which name ------------------------------------------------------------
 
 FORGED = {
@@ -166,6 +195,17 @@ FORGED = {
     "na-frame-mac": frames.advertisement(VM1, eth_src=VM2.mac),
     "na-all-of-vm2": frames.advertisement(VM2),
     "na-solicited-of-vm2": frames.advertisement(VM2, **TO_OWN_GROUP),
+    "no-address": frames.ipv4(VM1, VM2.mac, ipv4_src="0.0.0.0"),
+    "no-address-to-all": frames.ipv4(VM1, BROADCAST, ipv4_src="0.0.0.0"),
+    "dhcp-to-one": frames.ipv4(VM1, VM2.mac, **DHCP),
+    "dhcp-as-server": frames.ipv4(VM1, BROADCAST, **{**DHCP, "udp_src": 67, "udp_dst": 68}),
+    "dhcp-of-vm2": frames.ipv4(VM2, BROADCAST, **DHCP),
+    "igmp-to-one": frames.ipv4(VM1, VM2.mac, ipv4_src="0.0.0.0", ip_proto=2),
+    "no-ipv6-address": frames.ipv6(VM1, BROADCAST, ipv6_src="::"),
+    "echo-without-address": frames.ipv6(
+        VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=128
+    ),
+    "router": frames.ipv6(VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=134),
     "nothing-but-mac": {"eth_src": VM1.mac, "eth_dst": VM2.mac},
 }
 
