@@ -80,6 +80,7 @@ class VmSpec:
     ipv6: IPv6Address
     nve: str
     mtu: int | None = None
+    secondary: tuple[IPAddress, ...] = ()
 
     @property
     def tenant_system(self) -> TenantSystem:
@@ -87,8 +88,8 @@ class VmSpec:
 
     @property
     def addresses(self) -> frozenset[IPAddress]:
-        """All addresses the VM may use: IPv4, IPv6 and the IPv6 link-local one."""
-        return frozenset({self.ipv4, self.ipv6, link_local(self.mac)})
+        """All addresses the VM may use: IPv4, IPv6, the IPv6 link-local one, secondary ones."""
+        return frozenset({self.ipv4, self.ipv6, link_local(self.mac), *self.secondary})
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,11 @@ class Configuration:
             f"link set {NIC} up",
             f"addr add {vm.ipv4}/{TENANT_PREFIX_LENGTH[4]} dev {NIC}",
             f"addr add {vm.ipv6}/{TENANT_PREFIX_LENGTH[6]} dev {NIC} nodad",
+            *(
+                f"addr add {address}/{TENANT_PREFIX_LENGTH[address.version]} dev {NIC}"
+                f"{' nodad' if address.version == 6 else ''}"
+                for address in vm.secondary
+            ),
         ]
 
     def _underlay(self, name: str) -> Sequence[str]:

@@ -18,10 +18,10 @@ that they do not mix (R4.1.8).
 """
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from experiments import overlays
@@ -31,22 +31,40 @@ from experiments.scenario.failures import Failure
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
-from nve.model import VmSpec, mac, vni
+from nve.model import IPAddress, VmSpec, mac, vni
 from topologies import catalogue
-from topologies.configuration import RESERVED
+from topologies.configuration import RESERVED, TENANT_PREFIX_LENGTH
 from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
 from topologies.spec import USUAL_MTU, Fabric, LinkSpec, UnderlayParameters
 
 TENANT_IPV4 = IPv4Address("192.168.0.0")
 TENANT_IPV6 = IPv6Address("fd77::")
+_TENANT_NETWORKS = (
+    IPv4Network((TENANT_IPV4, TENANT_PREFIX_LENGTH[4])),
+    IPv6Network((TENANT_IPV6, TENANT_PREFIX_LENGTH[6])),
+)
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+
+
+class VmPlace(Part):
+    """Where a VM starts, and the addresses that it has besides the two that every VM has."""
+
+    nve: Name
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field((), max_length=8)
+
+
+def _place(given: object) -> object:
+    """Most VMs need no more said than their NVE's name."""
+    return {"nve": given} if isinstance(given, str) else given
 
 
 class Tenant(Part):
     """A virtual network and where its VMs start."""
 
     vni: int = Field(ge=1, le=2**24 - 1)
-    vms: dict[Name, Name] = Field(min_length=1, max_length=1000)
+    vms: dict[Name, Annotated[VmPlace, BeforeValidator(_place)]] = Field(
+        min_length=1, max_length=1000
+    )
     mtu: int | None = Field(None, ge=LEAST_VM_MTU, le=LARGEST_VM_MTU)
     """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
 
@@ -126,11 +144,12 @@ class Scenario(Part):
                 mac(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
                 TENANT_IPV4 + number,
                 TENANT_IPV6 + number,
-                nve,
+                place.nve,
                 tenant.mtu,
+                place.addresses,
             )
             for tenant in self.tenants
-            for number, (name, nve) in enumerate(tenant.vms.items(), start=1)
+            for number, (name, place) in enumerate(tenant.vms.items(), start=1)
         ]
 
     @property
@@ -173,7 +192,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
     for number, tenant in enumerate(scenario.tenants):
         if tenant.vni in network.values():
             yield f"tenants.{number}.vni", f"VNI {tenant.vni} is there twice"
-        for vm, nve in tenant.vms.items():
+        for vm, nve in ((vm, place.nve) for vm, place in tenant.vms.items()):
             if vm in where:
                 yield f"tenants.{number}.vms.{vm}", "this VM is there twice; names are unique"
             if vm in taken:
@@ -181,6 +200,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
             if nve not in nves:
                 yield f"tenants.{number}.vms.{vm}", no_such("NVE", nve, nves)
             where[vm], network[vm] = nve, tenant.vni
+    yield from _contradicting_addresses(scenario)
     for number, sent in enumerate(scenario.traffic):
         for key, complaint in sent.contradictions(network, scenario.traffic[:number]):
             yield f"traffic.{number}.{key}".rstrip("."), complaint
@@ -192,3 +212,28 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         duration_s=scenario.duration_s,
         control_delays=scenario.control.delays,
     )
+
+
+def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """An address belongs to one VM of its network, and is one of a host there."""
+    vms = {vm.name: vm for vm in scenario.vms()}
+    for number, tenant in enumerate(scenario.tenants):
+        owner = {
+            address: vm
+            for vm in tenant.vms
+            for address in vms[vm].addresses - set(vms[vm].secondary)
+        }
+        for vm, place in tenant.vms.items():
+            for index, address in enumerate(place.addresses):
+                key = f"tenants.{number}.vms.{vm}.addresses.{index}"
+                if address in owner:
+                    yield key, f"{owner[address]} has {address} already; choose another"
+                if not _is_host(address):
+                    subnets = " or ".join(map(str, _TENANT_NETWORKS))
+                    yield key, f"{address} is not the address of a host in {subnets}"
+                owner[address] = vm
+
+
+def _is_host(address: IPAddress) -> bool:
+    ends = {end for each in _TENANT_NETWORKS for end in (each[0], each[-1])}
+    return address not in ends and any(address in network for network in _TENANT_NETWORKS)

@@ -4,8 +4,13 @@ Before a guest uses an address it asks whether somebody has it (RFC 5227, RFC 48
 has to be told if somebody has, and by nobody if it is its own; before and after a move.
 """
 
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -14,8 +19,29 @@ from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import set_sysctls
 from nve.model import VmSpec
-from tests.helpers.runs import scenario
+from tests.helpers.runs import WHERE, scenario
 from tests.helpers.wait import wait_until
+
+SECONDARY = ["192.168.9.9", "fd77::99"]
+"""Of vm1."""
+
+
+class Started:
+    """A command that goes on."""
+
+    def __init__(self, process: "subprocess.Popen[str]", said: IO[str]) -> None:
+        self.process = process
+        self._said = said
+
+    def says(self, what: str, times: int) -> None:
+        """Wait until it has said something so often."""
+
+        def lacking() -> str | None:
+            self._said.seek(0)
+            found = self._said.read()
+            return None if found.count(what) >= times else found or "nothing"
+
+        wait_until(lacking, 20)
 
 
 class Guests:
@@ -35,6 +61,19 @@ class Guests:
         )
         said, _ = process.communicate(timeout=60)
         return process.returncode, said
+
+    @contextmanager
+    def running(self, vm: str, *argv: str) -> Iterator["Started"]:
+        """A command that goes on in a VM while the block does."""
+        with tempfile.TemporaryFile("w+") as said:
+            process = self.lab.data_centre.in_vm(
+                vm, argv, stdout=said, stderr=subprocess.STDOUT, text=True
+            )
+            try:
+                yield Started(process, said)
+            finally:
+                process.kill()
+                process.wait()
 
     def probe(self, vm: str, address: object) -> tuple[int, str]:
         """Ask from 0.0.0.0 whether somebody has an address; status 0: nobody has (RFC 5227)."""
@@ -68,11 +107,12 @@ class Guests:
 
 @pytest.fixture(scope="module")
 def guests() -> Iterator[Guests]:
-    with Lab(scenario(traffic=[], moves=[], duration_s=1)) as running:
+    vm1 = {"nve": WHERE["vm1"], "addresses": SECONDARY}
+    tenants = [{"vni": 5000, "vms": {**WHERE, "vm1": vm1}}]
+    with Lab(scenario(traffic=[], moves=[], tenants=tenants, duration_s=1)) as running:
         yield Guests(running)
 
 
-@pytest.mark.shows("R4.1.8")
 def test_nobody_answers_for_an_address_but_its_owner_once(guests: Guests) -> None:
     """Its own address is free to a VM wherever it is; its neighbour's is not."""
     own, other = guests.spec("vm1"), guests.spec("vm3")
@@ -90,7 +130,6 @@ def test_nobody_answers_for_an_address_but_its_owner_once(guests: Guests) -> Non
     guests.move("vm1", "nve1")
 
 
-@pytest.mark.shows("R4.1.8")
 def test_a_kernel_finds_that_an_address_is_taken(guests: Guests) -> None:
     """RFC 4862 section 5.4.4; an address that nobody has it may use."""
     assert "dadfailed" in guests.add("vm3", guests.spec("vm1").ipv6)
@@ -100,7 +139,45 @@ def test_a_kernel_finds_that_an_address_is_taken(guests: Guests) -> None:
     assert "inet6" in free
 
 
-@pytest.mark.shows("R4.1.8")
+@pytest.mark.shows("R9.4")
+def test_a_guest_gets_its_address_by_dhcp_moves_and_renews(guests: Guests, tmp_path: Path) -> None:
+    """Server and client are not ours (dnsmasq, udhcpc); RFC 2131: before it has an address, the
+    client sends from 0.0.0.0 to everybody."""
+    own = guests.spec("vm1")
+    pool = f"--dhcp-range={guests.spec('vm3').ipv4},static,255.255.0.0,2m"
+    host = f"--dhcp-host={own.mac},{own.ipv4}"
+    leases = f"--dhcp-leasefile={tmp_path / 'leases'}"
+    quiet = (
+        "--conf-file=/dev/null",
+        "--pid-file=",
+        "--user=root",
+        "--port=0",
+        "-k",
+    )
+    with guests.running("vm3", "dnsmasq", *quiet, f"--interface={NIC}", pool, host, leases):
+        client = ("busybox", "udhcpc", "-f", "-i", NIC, "-s", "/bin/true", "-t", "10", "-T", "1")
+        with guests.running("vm1", *client) as started:
+            started.says(f"lease of {own.ipv4} obtained", times=1)
+            guests.move("vm1", "nve2")
+            started.process.send_signal(signal.SIGUSR1)  # renew
+            started.says(f"lease of {own.ipv4} obtained", times=2)
+    guests.move("vm1", "nve1")
+
+
+@pytest.mark.shows("R9.4")
+@pytest.mark.parametrize("address", SECONDARY)
+def test_a_secondary_address_is_reached_wherever_its_vm_is(guests: Guests, address: str) -> None:
+    for place in ("nve2", "nve1"):
+        guests.move("vm1", place)
+        for vm in ("vm2", "vm3"):
+            status, said = guests.run(vm, "ping", "-n", "-c", "2", "-W", "2", address)
+            assert status == 0, said
+    status, said = guests.run("vm1", "ping", "-n", "-c", "1", "-W", "2", "-I", address,
+                              str(guests.spec("vm4").ipv4 if "." in address
+                                  else guests.spec("vm4").ipv6))  # fmt: skip
+    assert status == 0, said
+
+
 def test_no_vm_is_taken_for_a_router(guests: Guests) -> None:
     """And each is reached: the kernel has believed the answer (RFC 4861 section 7.2.5)."""
     for target in ("vm2", "vm1", "vm4"):

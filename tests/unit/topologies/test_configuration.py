@@ -8,7 +8,7 @@ import pytest
 from nve.model import VmSpec, mac, vni
 from nve.ovs.bridge import PHYSICAL
 from topologies import leaf_spine, star
-from topologies.configuration import Configuration
+from topologies.configuration import NIC, Configuration
 
 VM = VmSpec(
     "vm1",
@@ -112,3 +112,11 @@ def test_a_vm_may_have_an_mtu_that_does_not_fit_everywhere() -> None:
 
 def test_a_vm_does_not_take_an_icmp_error_for_forged() -> None:
     assert Configuration(STAR, (VM,), None).sysctls("vm1")["ipv4/conf/all/rp_filter"] == 0
+
+
+def test_a_vm_gets_its_secondary_addresses() -> None:
+    more = (IPv4Address("10.0.9.9"), IPv6Address("fd00::99"))
+    commands = Configuration(STAR, (replace(VM, secondary=more),), None, "nva").bring_up("vm1")
+
+    assert f"addr add 10.0.9.9/16 dev {NIC}" in commands
+    assert f"addr add fd00::99/64 dev {NIC} nodad" in commands

@@ -49,6 +49,36 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
         "tenants.0.vms.vm1",
         "there are nve1, nve2, nve3",
     ),
+    "another VM's address": (
+        "tenants.0.vms.vm1",
+        {"nve": "nve1", "addresses": ["192.168.0.2"]},
+        "tenants.0.vms.vm1.addresses.0",
+        "vm2 has 192.168.0.2 already; choose another",
+    ),
+    "an address elsewhere": (
+        "tenants.0.vms.vm1",
+        {"nve": "nve1", "addresses": ["fd78::1"]},
+        "tenants.0.vms.vm1.addresses.0",
+        "is not the address of a host in 192.168.0.0/16 or fd77::/64",
+    ),
+    "a network's address": (
+        "tenants.0.vms.vm1",
+        {"nve": "nve1", "addresses": ["192.168.255.255"]},
+        "tenants.0.vms.vm1.addresses.0",
+        "is not the address of a host",
+    ),
+    "an address of words": (
+        "tenants.0.vms.vm1",
+        {"nve": "nve1", "addresses": ["here"]},
+        "tenants.0.vms.vm1.addresses.0",
+        "address",
+    ),
+    "a VM without its NVE": (
+        "tenants.0.vms.vm1",
+        {"addresses": []},
+        "tenants.0.vms.vm1.nve",
+        "this is missing; add it",
+    ),
     "overlay kind": ("overlay.kind", "evpn", "overlay.kind", f"there are {OVERLAYS}"),
     "mapping": ("overlay.mapping_update", "gossip", "overlay", f"none of {STRATEGIES}"),
     "in flight": ("overlay.in_flight", "bounce", "overlay.in_flight", "'tunnel' or 'drop'"),
@@ -123,3 +153,14 @@ def test_vms_have_the_mtu_of_their_tenant() -> None:
     wanted = resolved(**{"tenants.0.mtu": 1400})
 
     assert {vm.vni: vm.mtu for vm in wanted.vms()} == {5000: 1400, 6000: None}
+
+
+def test_a_vm_has_two_addresses_and_as_many_more_as_it_is_given() -> None:
+    more = ["192.168.9.9", "fd77::99"]
+    vm1, vm2 = resolved(
+        tenants__0__vms={"vm1": {"nve": "nve1", "addresses": more}, "vm2": "nve2"}
+    ).vms()[:2]
+
+    assert [str(address) for address in vm1.secondary] == more
+    assert vm1.addresses >= {vm1.ipv4, vm1.ipv6, *vm1.secondary}
+    assert (vm1.nve, vm2.nve, vm2.secondary) == ("nve1", "nve2", ())
