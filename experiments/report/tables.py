@@ -95,12 +95,29 @@ def tables(result: Result) -> list[ReportTable]:
         shown = [*of_flows(result), of_moves(result)]
     else:
         shown = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    shown += [*of_failures(result), *of_refused(result)]
+    shown += [*of_unlike_runs(result), *of_failures(result), *of_refused(result)]
     return [table for table in shown if table.rows]
 
 
 def has_moves(result: Result) -> bool:
     return any(len(run.metrics) for run in result.runs.values())
+
+
+def of_unlike_runs(result: Result) -> list[ReportTable]:
+    """What else is different between runs side by side, if anything is: who forwards packets, and
+    who delays them.  A difference between their figures may be due to that."""
+    kinds = {run_name: _kind_of(run) for run_name, run in result.runs.items()}
+    if len(set(kinds.values())) < 2:
+        return []
+    headings = ("run", "overlay", "datapath", "links")
+    title = "Not the same in all runs (delays and losses may be due to that)"
+    return [ReportTable(title, headings, [(name, *kind) for name, kind in kinds.items()], 4)]
+
+
+def _kind_of(run: Result) -> tuple[str, str, str]:
+    overlay = run.scenario.get("overlay", {}).get("kind", MISSING)
+    datapath, links = (str(run.manifest.get(key, MISSING)) for key in ("datapath", "link_emulator"))
+    return str(overlay), datapath, links
 
 
 def of_failures(result: Result) -> list[ReportTable]:

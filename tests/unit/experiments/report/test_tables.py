@@ -107,6 +107,26 @@ def test_what_is_left_out_is_named_and_nothing_is_cut():
     assert words == "a-name-of-a-variant-that-is-long"
 
 
+def test_runs_that_differ_in_who_forwards_say_so(result):
+    assert tables.of_unlike_runs(result) == []
+
+    def run(overlay: str, datapath: str) -> SimpleNamespace:
+        manifest = {"datapath": datapath, "link_emulator": "netem"}
+        return SimpleNamespace(scenario={"overlay": {"kind": overlay}}, manifest=manifest)
+
+    alike: Any = SimpleNamespace(runs={"a": run("nvo3", "netdev"), "b": run("nvo3", "netdev")})
+    assert tables.of_unlike_runs(alike) == []
+    unlike: Any = SimpleNamespace(
+        runs={"a": run("nvo3", "netdev"), "b": run("flood-and-learn", "linux-bridge")}
+    )
+    (table,) = tables.of_unlike_runs(unlike)
+
+    assert table.rows == [
+        ("a", "nvo3", "netdev", "netem"),
+        ("b", "flood-and-learn", "linux-bridge", "netem"),
+    ]
+
+
 def test_failures_are_listed_with_the_end_of_their_move(result):
     assert tables.of_failures(result) == []
 
