@@ -29,7 +29,7 @@ from functools import partial
 from typing import Self
 
 from nve.linux.namespace import inside, ip, tc, without_carrier
-from nve.linux.netlink import ACK, ATTRIBUTE, REQUEST, Netlink, attribute
+from nve.linux.netlink import ACK, REQUEST, Netlink, attribute, attributes
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.wait import wait_until
 
@@ -139,13 +139,10 @@ class Plug:
 
     def _operational_state(self) -> int:
         reply = self._ask(_RTM_GETLINK, REQUEST, _link_header(socket.AF_UNSPEC, self._index))
-        place = _LINK_HEADER.size
-        while place < len(reply):
-            length, kind = ATTRIBUTE.unpack_from(reply, place)
-            if kind == _IFLA_OPERSTATE:
-                return reply[place + ATTRIBUTE.size]
-            place += (length + 3) & ~3
-        raise RuntimeError(f"the kernel does not tell the state of {self.vm_interface}")
+        told = attributes(reply[_LINK_HEADER.size :])
+        if _IFLA_OPERSTATE not in told:
+            raise RuntimeError(f"the kernel does not tell the state of {self.vm_interface}")
+        return told[_IFLA_OPERSTATE][0]
 
     def _set_state(self, state: int) -> None:
         port = attribute(_IFLA_BRPORT_STATE, bytes([state]))

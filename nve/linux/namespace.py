@@ -65,6 +65,11 @@ def tc(pid: int, commands: Sequence[str]) -> None:
     _batch(pid, "tc", commands)
 
 
+def bridge(pid: int, commands: Sequence[str]) -> None:
+    """The same for `bridge`."""
+    _batch(pid, "bridge", commands)
+
+
 def _batch(pid: int, tool: str, commands: Sequence[str]) -> None:
     try:
         run_in(pid, [tool, "-batch", "-"], "\n".join(commands) + "\n")
