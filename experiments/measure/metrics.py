@@ -33,7 +33,7 @@ WAITING_TIME_S = 2.0
 """Tmax unless the run says otherwise."""
 
 _NS_PER_S = 1_000_000_000
-_RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed")
+_RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed", "entry-forgotten")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class MoveMetrics:
     pause_ms: float | None
     """Guest blackout: the VM did not run."""
     convergence_ms: float | None
-    """From resume until no NVE holds an old entry."""
+    """From resume until no NVE holds an old entry; 0 where the announcement was quicker."""
     tunnelled_packets: int | None
     tunnelled_bytes: int | None
     """What the source NVE forwarded in flight (R4.1.4)."""
@@ -148,7 +148,7 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         pause_asked_ms=move.events[0].details.get("pause_ms"),
         request_to_completion_ms=_between_ms(move.requested_ns, move.time_of("move-completed")),
         pause_ms=_between_ms(move.time_of("vm-paused"), move.time_of("vm-resumed")),
-        convergence_ms=_between_ms(move.time_of("vm-resumed"), move.time_of("move-converged")),
+        convergence_ms=_convergence_ms(move),
         tunnelled_packets=0 if dropped else packets,
         tunnelled_bytes=0 if dropped else octets,
         dropped_at_source_packets=packets if dropped else 0 if ended else None,
@@ -157,6 +157,12 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         outbound_held_ms=released.details.get("held_ms") if released else None,
         outbound_held_packets=released.details.get("packets") if released else None,
     )
+
+
+def _convergence_ms(move: MoveTrace) -> float | None:
+    """A VM announces itself an instant before its guest runs."""
+    elapsed_ms = _between_ms(move.time_of("vm-resumed"), move.time_of("move-converged"))
+    return None if elapsed_ms is None else max(0.0, elapsed_ms)
 
 
 def _per_move_and_flow(
@@ -280,7 +286,8 @@ def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
 def _stale_ms(move: MoveTrace, nve: str | None) -> float | None:
     """From the resume until the NVE lost its old entry or got the new one, whichever was first.
 
-    What an NVE pulls before the NVA has recorded the move is still the old entry.
+    What an NVE pulls before the NVA has recorded the move is still the old entry; what it learns
+    from the VM at its new place is the new one, whenever that is.
     """
     resumed_ns = move.time_of("vm-resumed")
     recorded_ns = move.time_of("mapping-updated") or resumed_ns
@@ -289,9 +296,9 @@ def _stale_ms(move: MoveTrace, nve: str | None) -> float | None:
     renewed_ns = [
         event.t_ns
         for event in move.events
-        if event.name in _RENEWALS
-        and event.t_ns >= recorded_ns
-        and (event.details.get("nve") == nve or nve in event.details.get("nves", ()))
+        if (event.name in _RENEWALS and event.t_ns >= recorded_ns)
+        or (event.name == "entry-learned" and event.details.get("at") == move.destination_nve)
+        if event.details.get("nve") == nve or nve in event.details.get("nves", ())
     ]
     return _above_ms(renewed_ns[0] - resumed_ns, 0.0) if renewed_ns else None
 

@@ -56,6 +56,8 @@ KNOWN = {
     "markers-not-asked-for": "the NVA has not said in time whose end markers to expect: order may "
     "have suffered",
     "hold-given-up": "what waited for the VM has waited too long and is dropped",
+    "entry-learned": "an NVE has heard the VM, and sends to where that was from now on",
+    "entry-forgotten": "an NVE does not know where the VM is any more, and floods what is for it",
     "entry-expired": "an NVE's entry has reached the end of its lifetime",
     "entry-pulled": "an NVE has asked the NVA and holds the new entry",
     "entry-told-again": "an NVE had lost an entry that it should hold, and has been given it anew",

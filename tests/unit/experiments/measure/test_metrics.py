@@ -189,6 +189,34 @@ def test_an_nve_that_is_told_is_not_stale_after_that():
     assert felt["stale_ms"] == pytest.approx(5)
 
 
+def learned(at_ms, nve, at):
+    return event(at_ms, "entry-learned", nve=nve, at=at)
+
+
+def test_an_nve_that_learns_the_new_place_is_stale_until_then():
+    """Also where it has heard the announcement before the guest runs; and what it learns of the old
+    place does not count."""
+    quiet = [each for each in a_move(100) if each.name not in ("entry-pulled", "move-converged")]
+    later = [*quiet, learned(105, "nve3", "nve1"), learned(117, "nve3", "nve2")]
+    felt = row(table(packets([1.0] * 200), later, HOMES), 1, TO)
+    assert felt["stale_ms"] == pytest.approx(5)
+
+    before = [*quiet, learned(111.9, "nve3", "nve2"), event(111.95, "move-converged", move=1)]
+    felt = row(table(packets([1.0] * 200), before, HOMES), 1, TO)
+    assert (felt["stale_ms"], felt["convergence_ms"]) == (0, 0)
+
+
+def test_an_nve_that_has_forgotten_the_old_place_is_not_stale():
+    quiet = [each for each in a_move(100) if each.name not in ("entry-pulled", "move-converged")]
+    felt = row(
+        table(packets([1.0] * 200), [*quiet, event(142, "entry-forgotten", nve="nve3")], HOMES),
+        1,
+        TO,
+    )
+    assert felt["stale_ms"] == pytest.approx(30)
+    assert pd.isna(felt["convergence_ms"])
+
+
 def test_entries_that_are_pulled_again_later_do_not_prolong_the_move():
     events = [*a_move(100), event(190, "entry-pulled", nve="nve3")]
     [move] = moves_of(events)
