@@ -179,7 +179,7 @@ class Orchestrator:
         source, destination = relocation.source, relocation.destination
         place = self._data_centre.nves[destination].edge
         undo: list[Callable[[], None]] = []
-        with ExitStack() as while_it_stands_still:
+        with ExitStack() as without_delay:
             try:
                 self.reached(Moment.REQUESTED, relocation)
                 self._require_server(destination)
@@ -193,12 +193,13 @@ class Orchestrator:
                 undo.append(partial(self._overlay.roll_back, relocation, self.patience_s))
                 self._overlay.prepare(relocation, self.patience_s)
                 self.reached(Moment.PREPARED, relocation)
+                undo.append(without_delay.close)
+                without_delay.enter_context(realtime_priority())
                 if self._hold:
                     # Nothing that comes for the VM may meet a paused one: what is not in flight by
                     # now is delivered to it, and what is waits at the destination.
                     self._redirect(relocation, self.patience_s)
-                undo += [while_it_stands_still.close, hypervisor.resume]
-                while_it_stands_still.enter_context(realtime_priority())
+                undo.append(hypervisor.resume)
                 hypervisor.pause()
                 resume_at_s = time.monotonic() + move.pause_ms / 1000
                 self.reached(Moment.PAUSED, relocation)

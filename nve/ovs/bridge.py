@@ -200,30 +200,29 @@ class OvsInstance:
         Open vSwitch 3.1 does not always take everything: on a busy machine, one flow to the VM was
         left in 4 moves of 100, and in none when it was done again: `thoroughly` is twice.
         """
-        for _ in range(2 if thoroughly else 1):
-            self._tell_switch("revalidator/purge")
+        self._tell_switch("revalidator/purge", times=2 if thoroughly else 1)
 
     def take_in_what_has_come(self) -> None:
         """Returns when the switch has looked at each of its ports for packets, and taken them in.
 
         A userspace datapath does so between two commands, by the same thread.
         """
-        for _ in range(2):
-            self._tell_switch("version")
+        self._tell_switch("version", times=2)
 
-    def _tell_switch(self, command: str) -> None:
+    def _tell_switch(self, command: str, times: int) -> None:
         """Without a process in between: packets may be waiting for the answer."""
         path = self.directory / f"ovs-vswitchd.{self._switch.pid}.ctl"
         error, client = UnixctlClient.create(str(path))
         if error:
             raise RuntimeError(f"{self.name}: ovs-vswitchd does not answer: {os.strerror(error)}")
         try:
-            failed, complaint, _ = client.transact(command, [])
+            for _ in range(times):
+                failed, complaint, _ = client.transact(command, [])
+                if failed or complaint:
+                    reason = complaint or os.strerror(failed)
+                    raise RuntimeError(f"{self.name}: {command}: {reason}")
         finally:
             client.close()
-        if failed or complaint:
-            reason = complaint or os.strerror(failed)
-            raise RuntimeError(f"{self.name}: {command}: {reason}")
 
     def enlarge_buffers(self) -> None:
         """Gives a userspace datapath room for what waits (see `nve.ovs.buffers`)."""
