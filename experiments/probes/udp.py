@@ -29,7 +29,8 @@ MIN_SIZE_BYTES = _HEADER.size
 MAX_SIZE_BYTES = 65_000
 MAX_RATE_PPS = 20_000
 DEFAULT_SIZE_BYTES = 100
-DEFAULT_PORT = 7000
+DEFAULT_PORT = 62001
+"""Nobody's: no protocol that Wireshark knows, and above the ports that Linux gives to clients."""
 
 
 class Stamp(NamedTuple):

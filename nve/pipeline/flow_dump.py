@@ -88,7 +88,7 @@ def _words(action: Action) -> list[str]:
             destination = "tun_dst" if to.version == 4 else "tun_ipv6_dst"
             return [f"set_field:{vni:#x}->tun_id", f"set_field:{to}->{destination}"]
         case CheckLarger(mtu):
-            return [f"check_pkt_larger({mtu + ETHERNET_OCTETS})->reg0[0]"]
+            return [f"check_pkt_larger({mtu + ETHERNET_OCTETS})->NXM_NX_REG0[0]"]
         case Encapsulate(hairpin):
             return ["IN_PORT" if hairpin else f"output:{VXLAN_PORT}"]
         case Tunnel(vni, to, hairpin):

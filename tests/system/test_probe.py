@@ -138,7 +138,7 @@ def test_packets_that_the_kernel_refuses_are_errors_and_not_losses(vms, tmp_path
 def test_packets_of_others_are_foreign(vms, tmp_path):
     with Probing(vms, tmp_path, flow("ipv4", rate_pps=10), duration_s=0.5) as probing:
         probing.fleet.begin()
-        stranger = ["bash", "-c", "echo hello > /dev/udp/10.0.0.2/7000"]
+        stranger = ["bash", "-c", "echo hello > /dev/udp/10.0.0.2/62001"]
         assert vms["vm1"].popen(stranger).wait() == 0
         probed = probing.measure()
     assert probed.summary["receivers"]["vm2"]["foreign"] == 1
@@ -147,7 +147,7 @@ def test_packets_of_others_are_foreign(vms, tmp_path):
 def test_a_receiver_that_cannot_listen_says_so(vms, tmp_path):
     with (
         Probing(vms, tmp_path / "first", flow("ipv4")),
-        pytest.raises(ProbeError, match=r"receiver in vm2 did not become ready.*UDP port 7000"),
+        pytest.raises(ProbeError, match=r"receiver in vm2 did not become ready.*UDP port 62001"),
         Probing(vms, tmp_path / "second", flow("ipv4")),
     ):
         pass

@@ -94,7 +94,7 @@ def test_rows_that_differ_are_read_as_different(before: str, after: str) -> None
         (
             (Aim(RED, IPv6Address("fd00::3")), CheckLarger(1400), GoTo(PipelineTable.FIT)),
             "set_field:0x1388->tun_id,set_field:fd00::3->tun_ipv6_dst,"
-            "check_pkt_larger(1414)->reg0[0],goto_table:7",
+            "check_pkt_larger(1414)->NXM_NX_REG0[0],goto_table:7",
         ),
         ((Encapsulate(),), "output:1"),
         ((Encapsulate(hairpin=True),), "IN_PORT"),
