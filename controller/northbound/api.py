@@ -7,7 +7,8 @@
     GET    /v1/refused                         what NVEs dropped and the NVA refused, and whose
     GET    /v1/events?after=N                  the trace from record N on
     GET    /v1/nves/NVE/meters                 what its VMs had it report, and what was too much
-    POST   /v1/associations                    a VM starts behind an NVE
+    POST   /v1/associations                    a VM starts behind an NVE; with `timeout_s`, answers
+                                               when that has the rules of the VM's port
     DELETE /v1/associations/NVE/VM             its port there is gone
     PUT    /v1/moves/KEY                       prepare a move; KEY is the caller's name for it, and
                                                the same body again asks for nothing new
@@ -32,6 +33,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -259,7 +261,9 @@ class Northbound:
     # -- changing --------------------------------------------------------------------------------
 
     def _associate(self, request: Request) -> Response:
+        """Answers with `timeout_s` once the NVE has confirmed the rules of the VM's port."""
         body = AssociationBody.model_validate(_body(request))
+        timeout_s = _timeout_s(request) if "timeout_s" in request.args else None
         system = TenantSystem(vni(body.vni), mac(body.mac))
         addresses = frozenset(body.addresses)
         self._nva.decide(
@@ -267,7 +271,16 @@ class Northbound:
                 body.vm, system, addresses, body.nve, body.port, now_ns, mtu=body.mtu
             )
         )
+        if timeout_s is not None:
+            self._await_confirmation(body.nve, timeout_s)
         return _json({"vm": body.vm, "nve": body.nve}, 201)
+
+    def _await_confirmation(self, nve: str, timeout_s: float) -> None:
+        """Returns when an NVE has confirmed all that it was told.  Raises TimeoutError."""
+        with self._nva.changed:
+            pending = partial(self._authority.desired.pending, [nve])
+            if not self._nva.changed.wait_for(lambda: not pending(), timeout_s):
+                raise TimeoutError(f"{nve} has not confirmed its rules after {timeout_s:g} s")
 
     def _dissociate(self, request: Request, nve: str, vm: str) -> Response:
         self._nva.decide(lambda now_ns: self._authority.de_associate(vm, nve, now_ns))

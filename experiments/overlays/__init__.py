@@ -172,7 +172,8 @@ class Overlay(Protocol):
         """Make the NVEs an overlay."""
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """A VM starts behind an NVE."""
+        """A VM is about to start behind an NVE, whose port it has; returns when the NVE takes its
+        frames."""
 
     def begin(self) -> None:
         """The experiment begins now: forget what warming up has taught."""

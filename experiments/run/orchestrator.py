@@ -116,9 +116,12 @@ class Orchestrator:
             if move.announcement.lost:
                 self._hypervisors[move.vm].expect_to_lose_announcements()
         for name, vm in self._data_centre.vms.items():
-            hypervisor = self._hypervisors[name]
-            hypervisor.associate(self._data_centre.nves[vm.spec.nve].edge)
+            hypervisor, nve = self._hypervisors[name], self._data_centre.nves[vm.spec.nve].edge
+            hypervisor.lay_cable(nve)
+            # First the NVE, then the VM: its kernel has something to say at once (MLD reports),
+            # which would come from a port that the NVE does not know.
             self._overlay.associate(vm.spec, vm.spec.nve, hypervisor.port)
+            hypervisor.associate(nve)
             self.where[name] = vm.spec.nve
 
     def move(self, number: int, move: MoveSpec) -> "Future[None]":

@@ -133,7 +133,7 @@ class Hypervisor:
         self._announcer.lay_filter()
 
     def associate(self, nve: Edge) -> None:
-        """Start at an NVE."""
+        """Start at an NVE, which knows the VM's port: the VM may speak at once."""
         self.lay_cable(nve)
         self._places[nve.name].set_forwarding(True)
         self._active = nve.name

@@ -1,5 +1,6 @@
 """The northbound interface as its callers see it: status, sentence, and no half-done work."""
 
+import threading
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from nve.pipeline.rules import PipelineTable
 from nve.wire import announcement
 from tests.helpers.nva import TOKEN, confirm
 from tests.helpers.tenants import vm
+from tests.helpers.wait import wait_until
 from tests.helpers.wire import Wire
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
@@ -58,6 +60,10 @@ def error(response: TestResponse) -> str:
     return sentence
 
 
+def is_barrier(message: object) -> bool:
+    return isinstance(message, parser.OFPBarrierRequest)
+
+
 def everything(nva: Nva) -> object:
     """What a refused request must not change."""
     authority = nva.authority
@@ -96,6 +102,27 @@ def test_an_association_is_in_the_mapping(client: Client) -> None:
             "sequence": 1,
         }
     ]
+
+
+def test_an_association_is_answered_when_the_nve_has_confirmed_it(
+    client: Client, nva: Nva, wires: dict[str, Wire]
+) -> None:
+    """Before that, the NVE would take the VM for a stranger."""
+    response = ask(client, "POST", "associations?timeout_s=0", json=ASSOCIATION)
+
+    assert response.status_code == 504
+    assert error(response) == "nve1 has not confirmed its rules after 0 s"
+
+    def confirm_when_asked() -> None:
+        wait_until(lambda: None if any(map(is_barrier, wires["nve2"].sent)) else "not asked")
+        confirm(nva, wires["nve2"])
+
+    confirming = threading.Thread(target=confirm_when_asked)
+    confirming.start()
+    second = {**ASSOCIATION, "vm": "vm2", "mac": VM2.mac, "nve": "nve2"}
+    second["addresses"] = sorted(map(str, VM2.addresses))
+    assert ask(client, "POST", "associations?timeout_s=60", json=second).status_code == 201
+    confirming.join()
 
 
 @pytest.mark.shows("R6.1")

@@ -7,16 +7,24 @@ from subprocess import PIPE
 
 import pytest
 
+from experiments.run.lab import Lab
 from nve.hypervisor.freezer import freeze, thaw
+from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside, run_in
 from nve.model import Mac
+from nve.edge import Edge
+from nve.wire import frames
+from nve.wire.announcement import ALL_NODES
 from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
 from tests.helpers.nvo3 import ovs
+from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 from topologies.emulation.data_centre import DataCentre
 
 PORT = 10
+UDP, DISCARD = 17, 9
+ALL_NODES_MAC = "33:33:00:00:00:01"
 
 
 @pytest.fixture(scope="module", params=["ipv4", "ipv6"])
@@ -236,3 +244,28 @@ def test_a_namespace_is_left_again_also_after_an_error(running: DataCentre) -> N
     with pytest.raises(ZeroDivisionError):
         fail_inside()
     assert socket.if_nameindex() == here
+
+
+def test_a_vm_that_speaks_as_soon_as_it_is_plugged_in_is_no_stranger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its NVE knows its port before the NIC is plugged in, however slow the control network is:
+    what a guest's kernel says by itself at once (MLD reports) is not refused."""
+    associate = Hypervisor.associate
+
+    def associate_and_speak(hypervisor: Hypervisor, nve: Edge) -> None:
+        associate(hypervisor, nve)
+        me = hypervisor.vm
+        packet = frames.ip(me.ipv6, ALL_NODES, UDP, frames.udp(DISCARD, DISCARD, b"here I am"))
+        frame = frames.ethernet(me.mac, ALL_NODES_MAC, frames.IPV6, packet)
+        with (
+            inside(lab.data_centre.vms[me.name].pid),
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw,
+        ):
+            raw.bind((NIC, 0))
+            raw.send(frame)
+
+    monkeypatch.setattr(Hypervisor, "associate", associate_and_speak)
+    lab = Lab(scenario(traffic=[], moves=[], duration_s=1, control__delay_ms=100))
+    with lab:
+        assert lab.overlay.refused() == []

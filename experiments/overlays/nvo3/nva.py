@@ -32,6 +32,7 @@ LISTENING = "0A"
 """TCP_LISTEN in /proc/net/tcp."""
 READY_TIMEOUT_S = 60.0
 ANSWER_TIMEOUT_S = 130.0
+CONFIRMATION_TIMEOUT_S = 60.0
 PYTHONS = {"os-ken": Path(sys.executable), "ryu": ROOT / ".venv-ryu/bin/python"}
 """The interpreter that has each framework."""
 
@@ -197,11 +198,12 @@ class NvaProcess:
         return self._ask("DELETE", path, {})
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """Tell the NVA that a VM starts behind an NVE."""
+        """Tell the NVA that a VM starts behind an NVE; returns when that has its port's rules."""
         addresses = sorted(map(str, vm.addresses))
         body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
         mtu = self._data_centre.vms[vm.name].mtu
-        self.post("associations", {**body, "nve": nve, "port": port, "mtu": mtu})
+        asked = {**body, "nve": nve, "port": port, "mtu": mtu}
+        self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
 
     def framework(self) -> str:
         """Name and version."""
