@@ -52,8 +52,14 @@ _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _VSWITCHD = "/usr/sbin/ovs-vswitchd"
 
 # An NVE of ours serves a handful of ports: one thread of each kind does, and saves memory.
-# A flow that times out is noticed by the revalidator, which by default comes by twice a second.
-_TUNING = ("n-handler-threads=1", "n-revalidator-threads=1", "max-revalidator=25")
+# A flow that times out is noticed by the revalidator, which by default comes by twice a second; ten
+# times is the most there is: of a number below 100 ms, Open vSwitch says nothing and takes 500.
+# Where that is slow, it drops flows instead of looking at them, unless they are used so many times
+# a second: those of a slow probe are to stay.
+_TUNING = (
+    *("n-handler-threads=1", "n-revalidator-threads=1"),
+    *("max-revalidator=100", "min-revalidate-pps=1"),
+)
 _OTHER_CONFIG = tuple(f"other_config:{option}" for option in _TUNING)
 
 
@@ -201,6 +207,22 @@ class OvsInstance:
         left in 4 moves of 100, and in none when it was done again: `thoroughly` is twice.
         """
         self._tell_switch("revalidator/purge", times=2 if thoroughly else 1)
+
+    def have_counted(self) -> None:
+        """Returns when the rules have counted every packet that was treated by them before.
+
+        The kernel's datapath keeps its cache meanwhile: a packet that is not found there goes
+        through ovs-vswitchd, and the next may overtake it.  Waiting takes two rounds of the
+        revalidator; the first may have begun before the last packet.
+        """
+        if self.datapath == "netdev":
+            self.follow_rules_now()
+        else:
+            self._await_revalidator()
+
+    def _await_revalidator(self) -> None:
+        for _ in range(2):
+            self._tell_switch("revalidator/wait")
 
     def take_in_what_has_come(self) -> None:
         """Returns when the switch has looked at each of its ports for packets, and taken them in.

@@ -61,7 +61,7 @@ class Commands:
 
     def _counters(self, line: str) -> ShellTable:
         if nve := self._data_centre.nves.get(line.strip()):
-            OvsInstance.of(nve.edge).follow_rules_now()  # so that all is counted
+            OvsInstance.of(nve.edge).have_counted()
         keys = ("table", "purpose", "about", "packets", "bytes")
         counted = (row for row in self._ask(line, "counters") if row["packets"])
         headings = ("table", "why", "about", "packets", "bytes")

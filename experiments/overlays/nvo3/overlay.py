@@ -242,7 +242,7 @@ class Nvo3:
         """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
         for nve in self._data_centre.nves:
             with suppress(RuntimeError):  # one that is dead counts no more
-                self._switch(nve).follow_rules_now()  # so that all is counted
+                self._switch(nve).have_counted()
         rows: list[dict[str, Any]] = self.nva.get("refused")
         return rows
 
@@ -338,7 +338,7 @@ class Nvo3:
         None where the NVE, or the NVA, does not answer.
         """
         try:
-            self._switch(move.source).follow_rules_now()  # so that all is counted
+            self._switch(move.source).have_counted()
             return int(self.nva.get(f"{_path(move)}/astray")["packets"])
         except (NvaError, RuntimeError):
             return None
