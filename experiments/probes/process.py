@@ -3,6 +3,8 @@
 * timer slack 1 ns (the kernel's default of 50 us is added to every sleep),
 * a real-time priority if it may have one: the sender sleeps nearly always, and a sender that queues
   for a CPU behind the very switches it measures would measure itself,
+* one processor for a sender: each processor has a queue of its own for packets that come out of a
+  virtual cable, so that a sender that changes the processor may overtake itself,
 * no garbage collection and no page faults while it measures.
 
 A process says `{"ready": true}` on its standard output when it can begin.  SIGTERM and SIGINT ask
@@ -55,6 +57,12 @@ def be_first_in_line() -> str:
     except PermissionError:
         return "other"
     return "fifo"
+
+
+def stay_on_one_processor(place: int) -> None:
+    """Senders with different places share the processors that they may use evenly."""
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {processors[place % len(processors)]})
 
 
 def say(**message: Any) -> None:

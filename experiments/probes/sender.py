@@ -26,7 +26,14 @@ from typing import Any
 
 from experiments.probes import samples
 from experiments.probes.pacing import NS_PER_S, Pacing, phases_ns
-from experiments.probes.process import StopFlag, Teller, be_first_in_line, be_punctual, say
+from experiments.probes.process import (
+    StopFlag,
+    Teller,
+    be_first_in_line,
+    be_punctual,
+    say,
+    stay_on_one_processor,
+)
 from experiments.probes.udp import FlowPlan, Packet, Plan
 
 _LONGEST_SLEEP_NS = NS_PER_S // 10
@@ -164,6 +171,7 @@ def main() -> None:
     ]
     rows = Rows(sum(flow.schedule.packets for flow in flows))
     be_punctual()
+    stay_on_one_processor(plan.sources.index(arguments.vm))
     scheduling = be_first_in_line()
     teller = Teller()
     send_until_done(flows, rows, stop, teller)

@@ -173,12 +173,25 @@ def _notes_of_run(run: Result) -> Iterator[str]:
             f"{duration(p99)} (p99), {duration(float(late_ms.max()))} at most"
             + ("; that is more than this machine should need" if p99 > LATE_SENDER_MS else "")
         )
+    yield from _notes_of_order(run)
     probes = run.manifest.get("probes", {})
     yield from _notes_of_senders(probes.get("senders", {}))
     overflow = sum(receiver["overflow"] for receiver in probes.get("receivers", {}).values())
     yield f"receivers dropped {count(overflow)} packets themselves"
     if "waiting_time_s" in probes:
         yield f"a packet that took longer than {probes['waiting_time_s']:g} s counts as lost"
+
+
+def _notes_of_order(run: Result) -> Iterator[str]:
+    """No move has overtaken what was sent before it, or to somebody who does not move."""
+    moved = run.metrics[run.metrics["role"] != "reference"]
+    unmoved = int(run.totals["reordered"].sum()) - int(moved["reordered"].sum())
+    if unmoved > 0:
+        yield (
+            f"{things(unmoved, 'packet')} came out of order in flows before any move concerned "
+            "them: that is the machine's doing, which is too slow for this run, and others may be "
+            "(docs/how-it-works/README.md, Order on a busy machine)"
+        )
 
 
 def _notes_of_senders(senders: dict[str, Any]) -> Iterator[str]:

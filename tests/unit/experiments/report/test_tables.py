@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
@@ -182,6 +183,18 @@ def test_notes_tell_of_what_the_senders_could_not_do():
         "2 send calls in vm2 took over 1 ms: those delays are too long",
         "the kernel in vm2 refused 3 packets (ENETUNREACH)",
     ]
+
+
+@pytest.mark.parametrize(("in_the_move", "outside"), [(3, 4), (7, 0)])
+def test_notes_tell_of_what_changed_order_without_a_move(in_the_move, outside):
+    run: Any = SimpleNamespace(
+        totals=pd.DataFrame({"flow": ["f", "other"], "reordered": [5, 2]}),
+        metrics=pd.DataFrame(
+            {"role": ["to", "reference"], "flow": ["f", "other"], "reordered": [in_the_move, 2]}
+        ),
+    )
+    notes = [note.partition(" came")[0] for note in narrative._notes_of_order(run)]
+    assert notes == ([f"{outside} packets"] if outside else [])
 
 
 @pytest.mark.parametrize(
