@@ -16,7 +16,6 @@ from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside, run_in
 from nve.model import Mac
 from nve.wire import frames
-from nve.wire.announcement import ALL_NODES
 from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
 from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.runs import scenario
@@ -24,8 +23,7 @@ from tests.helpers.wait import wait_until
 from topologies.emulation.data_centre import DataCentre
 
 PORT = 10
-UDP, DISCARD = 17, 9
-ALL_NODES_MAC = "33:33:00:00:00:01"
+DISCARD = 9
 
 
 @pytest.fixture(scope="module", params=["ipv4", "ipv6"])
@@ -275,8 +273,10 @@ def test_a_vm_that_speaks_as_soon_as_it_is_plugged_in_is_no_stranger(
     def associate_and_speak(hypervisor: Hypervisor, nve: Edge) -> None:
         associate(hypervisor, nve)
         me = hypervisor.vm
-        packet = frames.ip(me.ipv6, ALL_NODES, UDP, frames.udp(DISCARD, DISCARD, b"here I am"))
-        frame = frames.ethernet(me.mac, ALL_NODES_MAC, frames.IPV6, packet)
+        packet = frames.ip(
+            me.ipv6, frames.ALL_NODES, frames.UDP, frames.udp(DISCARD, DISCARD, b"here I am")
+        )
+        frame = frames.ethernet(me.mac, frames.group_mac(frames.ALL_NODES), frames.IPV6, packet)
         with (
             inside(lab.data_centre.vms[me.name].pid),
             socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw,
