@@ -19,6 +19,16 @@ from experiments.report.tables import FEW_MOVES
 if TYPE_CHECKING:
     import pandas as pd
 
+GIVEN_UP = {
+    "not-run-dry": "the VM's cable was shut before it had run empty: what was in it is lost",
+    "hold-given-up": "what waited for the VM waited too long and was dropped",
+    "last-packets-not-awaited": "what the VM had sent last was not waited for: order may suffer",
+    "markers-not-asked-for": "the destination was not told whose end markers to wait for: order "
+    "may suffer",
+    "paths-changed": "not all end markers came in time: order may suffer",
+}
+"""Events that say that a move has given up a part of what it promises; `paths-changed` does where
+it names somebody `without_marker`."""
 LATE_SENDER_MS = 1.0
 """p99 of the sender's lateness above which the report warns."""
 
@@ -173,6 +183,7 @@ def _notes_of_run(run: Result) -> Iterator[str]:
             f"{duration(p99)} (p99), {duration(float(late_ms.max()))} at most"
             + ("; that is more than this machine should need" if p99 > LATE_SENDER_MS else "")
         )
+    yield from _notes_of_patience(run.events)
     yield from _notes_of_order(run)
     probes = run.manifest.get("probes", {})
     yield from _notes_of_senders(probes.get("senders", {}))
@@ -180,6 +191,17 @@ def _notes_of_run(run: Result) -> Iterator[str]:
     yield f"receivers dropped {count(overflow)} packets themselves"
     if "waiting_time_s" in probes:
         yield f"a packet that took longer than {probes['waiting_time_s']:g} s counts as lost"
+
+
+def _notes_of_patience(events: Iterable[TraceEvent]) -> Iterator[str]:
+    """A wait that has come to its time-out: on a machine that keeps up, none does without a failure
+    that the scenario asks for."""
+    times = Counter(
+        event.name for event in events if event.details.get("without_marker", True) != []
+    )
+    for name, consequence in GIVEN_UP.items():
+        if times[name]:
+            yield f"{consequence} ({things(times[name], 'time')}, `{name}` in events.csv)"
 
 
 def _notes_of_order(run: Result) -> Iterator[str]:

@@ -185,6 +185,23 @@ def test_notes_tell_of_what_the_senders_could_not_do():
     ]
 
 
+def test_notes_tell_of_waits_that_were_given_up():
+    def event(name: str, **details: object) -> TraceEvent:
+        return TraceEvent(1, "nva", name, "vm1", details)
+
+    events = [
+        event("not-run-dry", nve="nve1"),
+        event("paths-changed", nves=["nve3"], without_marker=[]),
+        event("paths-changed", nves=["nve3"], without_marker=["nve3"]),
+        event("vm-paused"),
+    ]
+    notes = list(narrative._notes_of_patience(events))
+    assert [note[note.index("(") :] for note in notes] == [
+        "(1 time, `not-run-dry` in events.csv)",
+        "(1 time, `paths-changed` in events.csv)",
+    ]
+
+
 @pytest.mark.parametrize(("in_the_move", "outside"), [(3, 4), (7, 0)])
 def test_notes_tell_of_what_changed_order_without_a_move(in_the_move, outside):
     run: Any = SimpleNamespace(
