@@ -218,11 +218,7 @@ class OvsInstance:
         if self.datapath == "netdev":
             self.follow_rules_now()
         else:
-            self._await_revalidator()
-
-    def _await_revalidator(self) -> None:
-        for _ in range(2):
-            self._tell_switch("revalidator/wait")
+            self._tell_switch("revalidator/wait", times=2)
 
     def take_in_what_has_come(self) -> None:
         """Returns when the switch has looked at each of its ports for packets, and taken them in.
