@@ -7,20 +7,19 @@ import json
 import os
 import secrets
 import select
-import ssl
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from experiments.machine import ROOT
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import OverlayError
+from experiments.overlays.nvo3.http import HttpClient, NoAnswer
 from experiments.overlays.nvo3.settings import Settings
 from nve.linux.wait import wait_until
 from nve.model import VmSpec
@@ -63,16 +62,7 @@ class NvaProcess:
         self._trace_file = self._directory / "nva-trace.jsonl"
         self._token = secrets.token_hex(16)
         self.socket = self._directory / "nva.sock"
-        self._client = httpx.Client(
-            # Nothing is encrypted here.  Without a context of ours, httpx would make one of all
-            # authorities that it knows, which takes 30 ms.
-            transport=httpx.HTTPTransport(
-                uds=str(self.socket), verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            ),
-            base_url="http://nva/v1",
-            headers={"Authorization": f"Bearer {self._token}"},
-            timeout=ANSWER_TIMEOUT_S,
-        )
+        self._client = HttpClient(self.socket, {"Authorization": f"Bearer {self._token}"})
 
     def start(self) -> None:
         """Raises NvaError when the NVA does not come up or an NVE does not connect."""
@@ -229,19 +219,14 @@ class NvaProcess:
         body: Mapping[str, object] | None = None,
         timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> Any:
-        wanted = {name: str(value) for name, value in parameters.items()}
         try:
-            response = self._client.request(
-                method, path, params=wanted, json=body, timeout=timeout_s
-            )
-        except httpx.HTTPError as error:
+            answer = self._client.ask(method, f"/v1/{path}", parameters, body, timeout_s)
+        except NoAnswer as error:
             raise NvaAway(f"the NVA does not answer ({error}); it said: {self.log()}") from None
-        if response.is_error:
-            try:
-                raise NvaError(response.json()["error"])
-            except ValueError:
-                raise NvaError(f"{method} {path}: {response.status_code}") from None
-        return response.json()
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            said = answer.content or {"error": f"{method} {path}: {answer.status}"}
+            raise NvaError(said["error"])
+        return answer.content
 
 
 def _numbered(line: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""HTTP over a unix socket, in little time: a VM may be standing still for the answer.
+
+Connections are kept and used again; one that the server has hung up on meanwhile is not.  Threads
+may ask at the same time.
+"""
+
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from nve.linux.wait import readable
+
+
+class NoAnswer(Exception):
+    """Nobody has answered, or not in time; the message says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`content` is what its JSON says; None where it is none."""
+
+    status: int
+    content: Any
+
+
+class HttpClient:
+    """A client of the server at a unix socket, which may be there later, or anew."""
+
+    def __init__(self, path: Path, headers: Mapping[str, str]) -> None:
+        self._path = path
+        self._headers = {**headers, "Content-Type": "application/json"}
+        self._idle: list[_Connection] = []
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        parameters: Mapping[str, object],
+        body: Mapping[str, object] | None,
+        timeout_s: float,
+    ) -> Answer:
+        """Raises NoAnswer."""
+        query = f"?{urlencode(parameters)}" if parameters else ""
+        content = None if body is None else json.dumps(body)
+        connection = self._connection()
+        try:
+            connection.wait_for(timeout_s)
+            connection.request(method, f"{target}{query}", content, self._headers)
+            response = connection.getresponse()
+            answer = Answer(response.status, _read(response.read()))
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise NoAnswer(str(error) or type(error).__name__) from None
+        self._idle.append(connection)
+        return answer
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def _connection(self) -> "_Connection":
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_open():
+                return connection
+            connection.close()
+        return _Connection(self._path)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("nva")
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+    def wait_for(self, timeout_s: float) -> None:
+        """So long for each part of an answer."""
+        self.timeout = timeout_s
+        if self.sock:
+            self.sock.settimeout(timeout_s)
+
+    def is_open(self) -> bool:
+        """Whether the server has not hung up: unasked, it says nothing."""
+        return self.sock is not None and not readable(self.sock, 0)
+
+
+def _read(octets: bytes) -> Any:
+    try:
+        return json.loads(octets)
+    except ValueError:
+        return None
