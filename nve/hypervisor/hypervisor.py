@@ -215,9 +215,9 @@ class Hypervisor:
         freezer.thaw(self._cgroup)
         self._resumed_ns = parts.ends("thaw")
         if place.reorder_buffer and place.patience:
-            place.patience.cancel()
             place.reorder_buffer.open()
             parts.ends("open")
+            place.patience.cancel()
         self._announcer.repeat()
         self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
         self._note(self._resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
