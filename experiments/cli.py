@@ -83,10 +83,7 @@ def list_everything(as_json: Json = False) -> None:
     from experiments.scenario import yaml_source as contents
     from topologies import catalogue
 
-    found = {
-        path.stem: str(contents.read(path).get("says", ""))
-        for path in sorted(load.FOLDER.glob("*.yaml"))
-    }
+    found = {path.stem: contents.says(path) for path in sorted(load.FOLDER.glob("*.yaml"))}
     topologies = {kind: catalogue.get(kind).says for kind in catalogue.names()}
     kinds = {kind: overlays.get(kind).says for kind in overlays.names()}
     traffic = {kind: workload.SAYS for kind, workload in WORKLOADS.all().items()}
@@ -98,7 +95,7 @@ def list_everything(as_json: Json = False) -> None:
     for title, entries in zip(titles, listed.values(), strict=True):
         table = Table(title, "what it is", box=None, pad_edge=False)
         for name, says in entries.items():
-            table.add_row(f"[bold]{name}[/bold]", says)
+            table.add_row(f"[bold]{name}[/bold]", escape(says))
         out.print(table, "")
 
 

@@ -4,15 +4,20 @@ The schema's own words are pydantic's; what they lack is said here.  A place is 
 the author did not write: the number that a move has only since its series was spelt out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from pydantic import ValidationError
 
 
-def complaints(error: ValidationError, written_at: Sequence[str] = ()) -> str:
+def complaints(
+    error: ValidationError,
+    written_at: Sequence[str] = (),
+    position: Callable[[str], str] = lambda _: "",
+) -> str:
     """pydantic's findings as sentences: field, what is wrong.
 
     `written_at`: where the n-th move was written, if that is not the n-th entry of `moves`.
+    `position`: what to say of where in its file a place is.
     """
     sentences = []
     for found in error.errors():
@@ -24,12 +29,12 @@ def complaints(error: ValidationError, written_at: Sequence[str] = ()) -> str:
             message = "this is missing; add it"
         if found["type"] == "contradiction":
             place, message = found["ctx"]["place"], found["ctx"]["complaint"]
-        place = _as_written(place, written_at)
-        sentences.append(f"{place}: {message}" if place else message)
+        place = as_written(place, written_at)
+        sentences.append(f"{place}{position(place)}: {message}" if place else message)
     return "; ".join(dict.fromkeys(sentences))  # all moves of a series have the same mistake
 
 
-def _as_written(place: str, written_at: Sequence[str]) -> str:
+def as_written(place: str, written_at: Sequence[str]) -> str:
     """The place in the file: a move of a series stands where the series does."""
     part, _, rest = place.partition(".")
     number, _, field = rest.partition(".")

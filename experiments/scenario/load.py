@@ -9,18 +9,20 @@ A file with variants stands for several scenarios, each the content with some ke
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from experiments.errors import ScenarioError
-from experiments.scenario.errors import complaints
+from experiments.scenario.errors import as_written, complaints
 from experiments.scenario.schema import Scenario
 from experiments.scenario.series import spelt_out
-from experiments.scenario.yaml_source import changed
+from experiments.scenario.yaml_source import Source, changed
 
+SHARED = "x-"
+"""Keys that begin so hold what others refer to (`<<: *shared`), and mean nothing themselves."""
 FOLDER = Path(__file__).parents[1] / "scenarios"
 
 
@@ -28,7 +30,7 @@ def find(name: str) -> Path:
     """The file of a scenario that is named, or given as a path.  Raises ScenarioError."""
     given = Path(name)
     if given.suffix in (".yaml", ".yml") or "/" in name:
-        if not given.is_file():
+        if not given.exists() or given.is_dir():  # /dev/stdin and <(…) are pipes
             raise ScenarioError(f"{name}: there is no such file")
         return given
     file = FOLDER / f"{name}.yaml"
@@ -44,14 +46,36 @@ def resolve(
     content: dict[str, Any], origin: str, settings: Mapping[str, Any] | None = None
 ) -> Scenario:
     """The scenario, with `settings` (dotted key -> value) in place.  Raises ScenarioError."""
-    edited = content
+    edited = {key: value for key, value in content.items() if not str(key).startswith(SHARED)}
     for key, value in (settings or {}).items():
         edited = changed(edited, key.split("."), value, f"--set {key}")
     listed, written_at = spelt_out(edited, origin)
+
+    def position(place: str) -> str:
+        if not isinstance(content, Source) or any(place.startswith(key) for key in settings or ()):
+            return ""
+        return content.position(place)
+
     try:
-        return Scenario.model_validate(listed)
+        scenario = Scenario.model_validate(listed)
     except ValidationError as error:
-        raise ScenarioError(f"{origin}: {complaints(error, written_at)}") from None
+        raise ScenarioError(f"{origin}: {complaints(error, written_at, position)}") from None
+    for place, value in _truths_as_numbers(listed, as_mapping(scenario)):
+        told = as_written(place, written_at)
+        raise ScenarioError(f"{origin}: {told}{position(told)}: {value} is no number; write one")
+    return scenario
+
+
+def _truths_as_numbers(given: Any, understood: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Where `true` or `false` was taken for 1 or 0."""
+    if isinstance(given, bool) and type(understood) in (int, float):
+        yield place, str(given).lower()
+    elif isinstance(given, dict) and isinstance(understood, dict):
+        for key, value in given.items():
+            yield from _truths_as_numbers(value, understood.get(key), f"{place}.{key}".lstrip("."))
+    elif isinstance(given, list) and isinstance(understood, list):
+        for number, (value, its) in enumerate(zip(given, understood, strict=False)):
+            yield from _truths_as_numbers(value, its, f"{place}.{number}")
 
 
 def variants(
@@ -60,6 +84,8 @@ def variants(
     """The scenarios of a file by variant name; a file without variants has one, named ''."""
     whole = resolve(content, origin, settings)
     plain = changed(content, ["variants"], {}, "variants")
+    if isinstance(content, Source):
+        plain = Source(plain, content.node)
     if not whole.variants:
         return {"": whole}
     return {

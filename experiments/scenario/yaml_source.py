@@ -4,6 +4,7 @@ Nothing here knows what a scenario may say; that is `scenario`'s.  What is wrong
 itself is a sentence that names the file, or the option, and the place.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,30 +16,108 @@ from experiments.errors import ScenarioError
 # -- text ------------------------------------------------------------------------------------------
 
 
-class _EachKeyOnce(yaml.SafeLoader):
-    """YAML that does not let the second of two equal keys win without a word."""
+class _Yaml12(yaml.SafeLoader):
+    """YAML with the types of version 1.2 (its core schema): `010` is ten, and `yes`, `no`, `on` and
+    `1:30` are texts.  Merge keys (`<<: *shared`) are known, and a key is there once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"this key is there twice: {', '.join(twice)}", node.start_mark
-            )
+        own = [key for key, _ in node.value if key.tag != _MERGE]
+        keys = [self.construct_object(key, deep=True) for key in own]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"this key is there twice: {key}", own[number].start_mark
+                )
         return super().construct_mapping(node, deep)
 
 
-def read(file: Path) -> dict[str, Any]:
+_MERGE = "tag:yaml.org,2002:merge"
+_Yaml12.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+):
+    _Yaml12.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first
+    )
+
+
+def _integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    base = {"0o": 8, "0x": 16}.get(text[:2], 10)
+    return int(text[2:] if base != 10 else text, base)
+
+
+_Yaml12.add_constructor("tag:yaml.org,2002:int", _integer)
+
+
+class Source(dict[str, Any]):
+    """A file's content, and where in it each part stands."""
+
+    def __init__(self, content: dict[str, Any], node: yaml.Node | None) -> None:
+        super().__init__(content)
+        self.node = node
+
+    def position(self, place: str) -> str:
+        """` (line 3, column 9)` of a dotted place, or of as much of it as the file has."""
+        node = self.node
+        for part in place.split(".") if place else ():
+            inner = _inner(node, part)
+            if inner is None:
+                break
+            node = inner
+        if node is None or node is self.node:
+            return ""
+        return f" (line {node.start_mark.line + 1}, column {node.start_mark.column + 1})"
+
+
+def _inner(node: yaml.Node | None, part: str) -> yaml.Node | None:
+    if isinstance(node, yaml.SequenceNode):
+        entries: list[yaml.Node] = node.value
+        return entries[int(part)] if part.isdigit() and int(part) < len(entries) else None
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    pairs: list[tuple[yaml.Node, yaml.Node]] = node.value
+    for key, value in pairs:
+        if key.tag != _MERGE and key.value == part:
+            return value
+    for key, value in pairs:
+        if key.tag == _MERGE:
+            merged = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for each in merged:
+                if found := _inner(each, part):
+                    return found
+    return None
+
+
+def read(file: Path) -> Source:
     """A scenario file's content, not yet validated.  Raises ScenarioError."""
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), _EachKeyOnce)
+        text = file.read_text(encoding="utf-8")
+        content = yaml.load(text, _Yaml12)
+        node = yaml.compose(text, _Yaml12)
     except yaml.YAMLError as error:
         raise ScenarioError(f"{file}: this is not YAML: {_on_one_line(error)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ScenarioError(f"{file}: {error}") from None
     if not isinstance(content, dict):
         raise ScenarioError(f"{file}: a scenario is a mapping of keys such as name and topology")
-    return content
+    return Source(content, node)
+
+
+def says(file: Path) -> str:
+    """What a scenario says of itself; of one that cannot be read, why."""
+    try:
+        return str(read(file).get("says", ""))
+    except ScenarioError as error:
+        return str(error)
 
 
 def _on_one_line(error: yaml.YAMLError) -> str:
@@ -58,7 +137,7 @@ def setting(text: str) -> tuple[str, Any]:
     if not key or not equals:
         raise ScenarioError(f"--set {text}: write it as key=value, such as overlay.in_flight=drop")
     try:
-        return key, yaml.safe_load(value)
+        return key, yaml.load(value, _Yaml12)
     except yaml.YAMLError:
         raise ScenarioError(f"--set {text}: {value!r} is not a YAML value") from None
 
@@ -69,7 +148,7 @@ def varied(text: str) -> tuple[str, list[Any]]:
     if not key or not equals or not values:
         raise ScenarioError(f"--vary {text}: write it as key=value,value…, such as seed=1,2,3")
     try:
-        listed = yaml.safe_load(f"[{values}]")
+        listed = yaml.load(f"[{values}]", _Yaml12)
     except yaml.YAMLError:
         listed = None
     if not isinstance(listed, list) or not listed:

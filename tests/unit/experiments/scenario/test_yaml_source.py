@@ -1,5 +1,6 @@
 """What a scenario is made from: a YAML mapping, and values to change in it (--set, --vary)."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,113 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     file.write_text("name: one\nname: two\n")
     with pytest.raises(ScenarioError):
         contents.read(file)
+
+
+TYPES = {
+    # as it is written: what it is by the core schema of YAML 1.2
+    "010": 10, "0o10": 8, "0x1F": 31, "-3": -3, "1_000": "1_000", "1:30": "1:30",
+    "yes": "yes", "no": "no", "on": "on", "off": "off", "true": True, "FALSE": False, "y": "y",
+    "1e3": 1000.0, ".5": 0.5, "1.": 1.0, "-.inf": float("-inf"), "2026-11-25": "2026-11-25",
+    "~": None, "null": None, "": None, "'3'": "3",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TYPES)
+def test_what_a_value_is_says_yaml_1_2(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"key: {text}\n", encoding="utf-8")
+
+    assert contents.read(file) == {"key": TYPES[text]}
+    assert contents.setting(f"a={text}") == ("a", TYPES[text])
+    assert type(contents.setting(f"a={text}")[1]) is type(TYPES[text])
+
+
+def test_values_that_are_varied_are_what_they_are_in_a_file() -> None:
+    assert contents.varied("moves.0.pause_ms=010,050,100") == ("moves.0.pause_ms", [10, 50, 100])
+
+
+def test_shared_parts_are_merged_and_own_keys_win(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "x-move: &move {pause_ms: 50, to: nve2}\nmoves:\n- {<<: *move, to: nve3}\n", "utf-8"
+    )
+    assert contents.read(file)["moves"] == [{"pause_ms": 50, "to": "nve3"}]
+
+
+SCENARIO = """\
+name: mine
+x-shared: &probe {kind: udp-probe, to: no}
+topology: {kind: star, nves: 2}
+tenants:
+  - {vni: 5000, vms: {no: nve1, vm2: nve1}}
+traffic:
+  - {<<: *probe, from: vm2, rate_pps: 010}
+moves:
+  - {at_s: 1, vm: no, to: nve2}
+duration_s: 3
+"""
+
+
+def test_a_vm_may_be_called_no_and_shared_parts_have_no_meaning(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(SCENARIO, encoding="utf-8")
+    scenario = load.resolve(contents.read(file), str(file))
+
+    assert [vm.name for vm in scenario.vms()] == ["no", "vm2"]
+    assert scenario.flows[0].destination == "no"
+    assert scenario.traffic[0].model_dump()["rate_pps"] == 10
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place", "what"),
+    [
+        (("vni: 5000", "vni: yes"), "tenants.0.vni (line 5, column 11)", "valid integer"),
+        (("at_s: 1,", "at_s: true,"), "moves.0.at_s (line 9, column 12)", "true is no number"),
+        (("at_s: 1,", "at_s: 1:30,"), "moves.0.at_s (line 9, column 12)", "valid number"),
+        (("at_s: 1,", "at_s: 1, a: 1,"), "moves.0.a (line 9, column 18)", "no such key"),
+        (("duration_s: 3", "duration_s: false"), "duration_s (line 10, column 13)", "greater than"),
+        (("rate_pps: 010", "size_bytes: 1"), "traffic.0", "greater than"),
+        (("to: no}", "to: vm9}"), "traffic.0.to (line 2, column 40)", "no VM 'vm9'"),
+    ],
+)
+def test_what_is_wrong_is_told_with_line_and_column(
+    tmp_path: Path, wrong: tuple[str, str], place: str, what: str
+) -> None:
+    file = tmp_path / "mine.yaml"
+    assert wrong[0] in SCENARIO
+    file.write_text(SCENARIO.replace(*wrong), encoding="utf-8")
+    with pytest.raises(ScenarioError) as refused:
+        load.resolve(contents.read(file), str(file))
+
+    assert str(refused.value).startswith(f"{file}: {place}")
+    assert what in str(refused.value)
+
+
+def test_what_was_set_is_not_sought_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(SCENARIO, encoding="utf-8")
+    with pytest.raises(ScenarioError, match=r": moves\.0\.at_s: true is no number"):
+        load.resolve(contents.read(file), str(file), {"moves.0.at_s": True})
+
+
+def test_a_pipe_is_a_file(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, SCENARIO.encode())
+    os.close(writing)
+    file = load.find(f"/dev/fd/{reading}")
+
+    assert contents.read(file)["name"] == "mine"
+    os.close(reading)
+    with pytest.raises(ScenarioError, match="there is no such file"):
+        load.find(f"{tmp_path}/")
+
+
+def test_a_broken_file_says_why_where_others_say_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("says: '[pps]'", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text("says: [", encoding="utf-8")
+
+    assert contents.says(tmp_path / "a.yaml") == "[pps]"
+    assert "this is not YAML" in contents.says(tmp_path / "b.yaml")
 
 
 # -- --set -----------------------------------------------------------------------------------------
