@@ -11,6 +11,8 @@ from pathlib import Path
 
 from controller.core import move_fsm
 from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, MoveAction
+from experiments.run import move_steps
+from experiments.run.move_steps import HOLDING, PLAIN, MoveTable
 from experiments.scenario import failures
 from experiments.scenario.failures import OUTCOMES, Moment
 
@@ -26,6 +28,7 @@ def pages() -> Mapping[Path, str]:
     """Every generated page: where it is, and its text."""
     return {
         FOLDER / "how-it-works/mobility.md": _mobility(),
+        FOLDER / "how-it-works/move-steps.md": _move_steps(),
         FOLDER / "conformance.md": _conformance(),
         FOLDER / "failures.md": _failures(),
     }
@@ -70,6 +73,30 @@ def _failures() -> str:
         "`make test-failures` all of them.\n"
     ]
     return "\n".join(lines)
+
+
+def _move_steps() -> str:
+    """A table for each order of the steps."""
+    return (
+        f"<!-- Written by `{COMMAND}` from `experiments/run/move_steps.py`; change that. -->\n"
+        f"# {_as_page(move_steps.__doc__ or '')}\n"
+        "A failure `during` a moment begins when the move has reached it, before the next step.\n\n"
+        "## With `hold`\n\n" + _steps(HOLDING) + "\n## Without\n\n" + _steps(PLAIN)
+    )
+
+
+def _steps(table: MoveTable) -> str:
+    lines = [
+        "| part | step | what is done | moment | undone | patience with the overlay |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    parts = {"revocable": table.revocable, "final": table.final, "background": table.background}
+    for part, steps in parts.items():
+        for step in steps:
+            undone = " ".join((step.undo.__doc__ or "").split()) if step.undo else ""
+            cells = (step.name, step.says, step.moment or "", undone, step.patience or "")
+            lines.append(f"| {part} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def _mobility() -> str:

@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from functools import partial
 
 from experiments.overlays import MoveRefused
-from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, MoveUndone, Orchestrator
+from experiments.run.interpreter import MoveUndone
+from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
 from experiments.run.table_checks import TableChecks
 from experiments.scenario.moves import MoveSpec
 

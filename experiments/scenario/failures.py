@@ -5,7 +5,7 @@ is active at exactly one NVE; the move is completed, or rolled back with the VM 
 source; NVEs forward what they were told while nobody tells them anything new; and what comes back
 is brought up to date without disturbing others.
 
-Two steps of a move are final (`experiments.run.orchestrator`):
+Two steps of a move are final (`experiments.run.move_steps`):
 
     switch-over    the source NVE has been told where packets in flight go: it is not needed any
                    more.  If it dies earlier, the VM stays with it.

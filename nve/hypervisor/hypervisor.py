@@ -4,8 +4,10 @@
     associate       the VM starts at an NVE                    plug forwards
     pre_associate   a place for it at another NVE              gates; nothing forwarded yet
     pause           it stops: neither computes nor answers     plug shut, processes frozen
-    activate        it goes on, at the other NVE               plug flipped, announcement sent,
-                                                               processes thawed, gate opened
+    flip            it is the other NVE's                      plug flipped
+    announce        it is announced there                      announcement sent
+    thaw            it goes on there                           processes thawed
+    open            what waited there reaches it               gate opened
     release         what it has sent there since, goes out     outbound gate opened
     resume          it goes on where it was                    (a move that was given up)
     de_associate    its old place is taken away                gates removed, plug shut
@@ -108,6 +110,12 @@ class Hypervisor:
         self._parts = PartsOfPause()
         self._announcer = Announcer(vm, pid, self._record)
 
+    @property
+    def at(self) -> str:
+        """The NVE where the VM is."""
+        assert self._active is not None, f"{self.vm.name} has not started"
+        return self._active
+
     def lay_cable(self, nve: Edge) -> None:
         """Wire the VM to an NVE, unless it is; nothing is forwarded."""
         if nve.name in self._places:
@@ -172,8 +180,7 @@ class Hypervisor:
         Its processes first: what they said to a NIC that is shut would be lost.  And what its NVE
         has delivered to it is with it before that.
         """
-        assert self._active is not None
-        place = self._places[self._active]
+        place = self._places[self.at]
         self._announcer.stop()
         self._parts = PartsOfPause()
         freezer.freeze(self._cgroup)
@@ -182,67 +189,72 @@ class Hypervisor:
         self._parts.ends("drain")
         place.set_forwarding(False)
         self._parts.ends("shut")
-        self._note(self._parts.began_ns, "vm-paused", self.vm.name, {"nve": self._active})
+        self._note(self._parts.began_ns, "vm-paused", self.vm.name, {"nve": self.at})
         if not dry:
-            self._record("not-run-dry", nve=self._active)
+            self._record("not-run-dry", nve=self.at)
 
     def resume(self) -> None:
         """Let the VM go on where it was."""
-        assert self._active is not None
-        self._places[self._active].set_forwarding(True)
-        freezer.thaw(self._cgroup)
-        self._record("vm-resumed", nve=self._active)
+        self._places[self.at].set_forwarding(True)
+        self.thaw()
 
     def lose_ipv4_address(self) -> None:
         """A diskless VM has nowhere to keep it: it has to ask for it when it goes on (R4.1.5)."""
         run_in(self._pid, ["ip", "-4", "address", "flush", "dev", NIC])
         self._record("address-lost", address=str(self.vm.ipv4))
 
-    def activate(self, nve: str) -> None:
-        """Let the VM go on at another NVE, and announce itself there."""
-        assert self._active is not None
-        place, parts = self._places[nve], self._parts
-        parts.ends("away")
-        # Usually shut by `pause`; at no time may two plugs forward.
-        if self._places[self._active].plug.forwarding:
-            self._places[self._active].set_forwarding(False)
-        place.set_forwarding(True)
+    def flip(self, nve: str) -> None:
+        """Plug the VM into another NVE."""
+        self._parts.ends("away")
+        # The old plug is usually shut by `pause`; at no time may two forward.
+        if self._places[self.at].plug.forwarding:
+            self._places[self.at].set_forwarding(False)
+        self._places[nve].set_forwarding(True)
         self._active = nve
-        flipped_ns = parts.ends("flip")
-        # First of all, as hypervisors do it: nothing of the VM is to be heard before this.
+        self._note(self._parts.ends("flip"), "nic-flipped", self.vm.name, {"nve": nve})
+
+    def announce(self) -> None:
+        """Announce the VM where it is, before anything else is heard of it there."""
         self._announcer.announce()
-        parts.ends("announce")
+        self._parts.ends("announce")
+
+    def thaw(self) -> None:
+        """Let the VM go on."""
         freezer.thaw(self._cgroup)
-        self._resumed_ns = parts.ends("thaw")
+        self._resumed_ns = self._parts.ends("thaw")
+        self._note(self._resumed_ns, "vm-resumed", self.vm.name, {"nve": self.at})
+
+    def open(self) -> None:
+        """Let through what waited for the VM where it is."""
+        place = self._places[self.at]
         if place.reorder_buffer and place.patience:
             place.reorder_buffer.open()
-            parts.ends("open")
+            self._parts.ends("open")
             place.patience.cancel()
         self._announcer.repeat()
-        self._note(flipped_ns, "nic-flipped", self.vm.name, {"nve": nve})
-        self._note(self._resumed_ns, "vm-resumed", self.vm.name, {"nve": nve})
-        self._record("parts-of-pause", nve=nve, **parts.ms)
+        self._record("parts-of-pause", nve=self.at, **self._parts.ms)
 
     def release(self) -> None:
         """Let out what the VM has sent since it runs here; what it sent elsewhere has arrived.
 
         How long that took is no part of the pause, and no delay of the network.
         """
-        assert self._active is not None
-        outbound = self._places[self._active].outbound
+        outbound = self._places[self.at].outbound
         if outbound and outbound.closed:
             packets = outbound.open()
             held_ms = (time.time_ns() - self._resumed_ns) / 1e6
             details = {"packets": packets, "held_ms": held_ms, "overflow": outbound.dropped()}
-            self._record("outbound-released", nve=self._active, **details)
+            self._record("outbound-released", nve=self.at, **details)
 
     def de_associate(self, nve: str) -> None:
-        """Take the VM's place at an NVE away, where it does not run.
+        """Take the VM's place at an NVE away, where it does not run; nothing, if it has none.
 
         The record says what found no room in the gates that the VM has come through.
         """
-        assert self._active not in (None, nve), f"{self.vm.name} runs at {nve}"
-        place, active = self._places[nve], self._places[self._active]
+        assert self.at != nve, f"{self.vm.name} runs at {nve}"
+        if nve not in self._places:
+            return
+        place, active = self._places[nve], self._places[self.at]
         place.set_forwarding(False)
         self._take_gates_away(place)
         overflow = active.reorder_buffer.dropped() if active.reorder_buffer else 0

@@ -17,8 +17,8 @@ from experiments.measure import metrics, results
 from experiments.measure.results import Recorder, Result
 from experiments.overlays import OverlayMove
 from experiments.overlays.nvo3.overlay import Nvo3
+from experiments.run.interpreter import MoveUndone
 from experiments.run.lab import Lab
-from experiments.run.orchestrator import MoveUndone
 from experiments.run.run import Run
 from experiments.scenario.failures import (
     ALL,

@@ -1,0 +1,94 @@
+"""Carries out a table of steps, and undoes what has failed.
+
+Before a step it asks whether the servers that the step needs are alive; a server that is dead does
+not get the VM (`experiments.scenario.failures`).  A step that fails before the destination has the
+VM is undone, for it may be half done, with all before it, last to first.
+"""
+
+from collections.abc import Callable, Sequence
+
+from experiments.overlays import MoveRefused, OverlayMove
+from experiments.run.move_steps import MoveTable, MoveUnderWay, Patience, Step
+from experiments.scenario.failures import Moment
+
+Reached = Callable[[Moment, OverlayMove], None]
+"""reached(moment, move): called when a move has come so far, before its next step."""
+
+
+class MoveUndone(RuntimeError):
+    """A move has failed, and all it had done is undone; the message says why it failed."""
+
+
+class ServerGone(RuntimeError):
+    """A server that the next step of a move needs does not answer."""
+
+
+class Interpreter:
+    """Of one table, for any number of moves at a time."""
+
+    def __init__(
+        self, table: MoveTable, patience_s: Callable[[Patience], float], reached: Reached
+    ) -> None:
+        self._table = table
+        self._patience_s = patience_s
+        self._reached = reached
+
+    def bring_over(self, move: MoveUnderWay) -> None:
+        """Everything until the VM has arrived.
+
+        Raises MoveRefused when the overlay does not accept the move, MoveUndone when it had to be
+        given up, and what a failing step raised where not even that was possible.
+        """
+        begun: list[Step] = []
+        with move.without_delay:
+            try:
+                self._reached(Moment.REQUESTED, move.told)
+                for step in (*self._table.revocable, *self._table.final):
+                    _require_servers(move, step)
+                    begun.append(step)
+                    self._do(step, move)
+            except MoveRefused:
+                self._undo(move, begun)
+                move.note("move-refused")
+                raise
+            except Exception as cause:
+                move.note("move-failed", why=str(cause))
+                if begun and begun[-1] in self._table.final:
+                    raise
+                if self._undo(move, begun):
+                    raise MoveUndone(str(cause)) from cause
+                raise
+
+    def clear_away(self, move: MoveUnderWay) -> None:
+        """What is left to do when the VM has arrived; returns when nothing is left of the move."""
+        for step in self._table.background:
+            self._do(step, move)
+
+    def _do(self, step: Step, move: MoveUnderWay) -> None:
+        step.do(move, self._patience_of(step))
+        if step.moment:
+            self._reached(step.moment, move.told)
+
+    def _patience_of(self, step: Step) -> float:
+        return self._patience_s(step.patience) if step.patience else 0.0
+
+    def _undo(self, move: MoveUnderWay, begun: Sequence[Step]) -> bool:
+        """Returns whether all of it is undone.  What cannot be undone does not keep the rest."""
+        failed = False
+        for step in reversed(begun):
+            try:
+                if step.undo:
+                    step.undo(move, self._patience_of(step))
+            except Exception as error:
+                move.note("not-undone", why=str(error))
+                failed = True
+        if failed:
+            return False
+        move.note("move-undone")
+        return True
+
+
+def _require_servers(move: MoveUnderWay, step: Step) -> None:
+    for end in step.needs:
+        if not move.edges[end].alive:
+            raise ServerGone(f"the server of {move.edges[end].name} does not answer")

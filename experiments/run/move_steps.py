@@ -1,0 +1,305 @@
+"""A move as a table of steps.  It follows sections 4, 5 and 7 of the draft.
+
+The table has three parts.  What fails in the first is undone: the failing step itself, which may be
+half done, and those before it, last to first; the VM goes on at the source.  With the second the
+destination has the VM: nothing is undone any more.  The third is done in the background, and the
+VM's next move may begin meanwhile.
+
+With `hold`, the overlay redirects while the VM runs at the source.  What is on its way to the VM by
+then is delivered to it, and what comes later waits at the destination, so nothing meets a VM that
+stands still.  Without `hold`, the overlay redirects when the VM has stopped: what came between the
+two would be lost for nothing.
+
+`experiments.run.interpreter` carries a table out.
+"""
+
+import enum
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from experiments.overlays import Overlay, OverlayMove, TraceWriter
+from experiments.scenario.failures import DESTINATION, SOURCE, Moment
+from experiments.scenario.moves import MoveSpec
+from nve.edge import Edge
+from nve.hypervisor.hypervisor import Hypervisor
+from nve.hypervisor.realtime import realtime_priority
+from nve.wire.announcement import NOTHING
+
+
+class Transfer(Protocol):
+    """How a VM's state comes to the destination."""
+
+    def rounds(self, move: "MoveUnderWay") -> None:
+        """The VM runs: bring over what can go ahead."""
+
+    def final(self, move: "MoveUnderWay") -> None:
+        """The VM stands still: bring over the rest."""
+
+
+class PauseOnly:
+    """There is no state; the rest of it is taken to need the `pause_ms` of the scenario."""
+
+    def rounds(self, move: "MoveUnderWay") -> None:
+        """Nothing goes ahead."""
+
+    def final(self, move: "MoveUnderWay") -> None:
+        until_s = move.paused_at_s + move.asked.pause_ms / 1000
+        time.sleep(max(0.0, until_s - time.monotonic()))
+
+
+@dataclass
+class MoveUnderWay:
+    """One move and who takes part in it."""
+
+    asked: MoveSpec
+    told: OverlayMove
+    """The move as the overlay knows it."""
+    hypervisor: Hypervisor
+    overlay: Overlay
+    edges: dict[str, Edge]
+    """By SOURCE and DESTINATION."""
+    log: TraceWriter
+    leaving: Callable[[], AbstractContextManager[bool]]
+    """Keeps the VM's next move from beginning; says whether its place at the source is free."""
+    diskless: bool = False
+    """The VM has nowhere to keep its IPv4 address."""
+    transfer: Transfer = field(default_factory=PauseOnly)
+    paused_at_s: float = 0.0
+    without_delay: ExitStack = field(default_factory=ExitStack)
+    """Ends what is there only while the VM is being switched over."""
+
+    def note(self, event: str, **details: object) -> None:
+        """A line of the trace about this move."""
+        self.log.note("runner", event, self.told.vm.name, move=self.told.number, **details)
+
+
+class Patience(enum.StrEnum):
+    """How long a request to an overlay that does not answer is repeated."""
+
+    RUNNING = "long: the VM runs at the source"
+    PAUSED = "short: the VM stands still"
+    AFTERWARDS = "very long: the VM has arrived"
+
+
+Do = Callable[[MoveUnderWay, float], None]
+"""do(move, patience_s): carries a step out, or undoes it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.  `moment` is what the move has reached with it, before the next step begins."""
+
+    name: str
+    do: Do
+    undo: Do | None = None
+    moment: Moment | None = None
+    patience: Patience | None = None
+    """None: it asks the overlay for nothing."""
+    needs: tuple[str, ...] = ()
+    """Whose server has to be alive."""
+
+    @property
+    def says(self) -> str:
+        """What it does, in a sentence."""
+        return " ".join((self.do.__doc__ or "").split())
+
+
+@dataclass(frozen=True)
+class MoveTable:
+    """All steps of a move, in order."""
+
+    revocable: tuple[Step, ...]
+    final: tuple[Step, ...]
+    background: tuple[Step, ...]
+
+    def __iter__(self) -> Iterator[Step]:
+        yield from (*self.revocable, *self.final, *self.background)
+
+
+# -- what each step does ---------------------------------------------------------------------------
+
+
+def _pre_associate(move: MoveUnderWay, _patience_s: float) -> None:
+    """The destination's hypervisor makes a place for the VM (RFC 8394)."""
+    move.hypervisor.pre_associate(
+        move.edges[DESTINATION],
+        move.asked.announcement,
+        hold_outbound=move.overlay.can.last_packets is not None,
+    )
+
+
+def _take_place_away(move: MoveUnderWay, _patience_s: float) -> None:
+    """The place is taken away."""
+    move.hypervisor.de_associate(move.told.destination)
+
+
+def _prepare(move: MoveUnderWay, patience_s: float) -> None:
+    """The overlay makes the destination ready (R5.1)."""
+    move.overlay.prepare(move.told, patience_s)
+
+
+def _roll_back(move: MoveUnderWay, patience_s: float) -> None:
+    """The overlay rolls the move back."""
+    move.overlay.roll_back(move.told, patience_s)
+
+
+def _pre_copy(move: MoveUnderWay, _patience_s: float) -> None:
+    """State that can go ahead of the VM is brought over."""
+    move.transfer.rounds(move)
+
+
+def _hurry(move: MoveUnderWay, _patience_s: float) -> None:
+    """From here on the move does not queue for a CPU."""
+    move.without_delay.enter_context(realtime_priority())
+
+
+def _take_time(move: MoveUnderWay, _patience_s: float) -> None:
+    """It does again."""
+    move.without_delay.close()
+
+
+def _redirect(move: MoveUnderWay, patience_s: float) -> None:
+    """The overlay sends on what still comes for the VM at the source (R4.1.4)."""
+    move.overlay.redirect(move.told, patience_s)
+
+
+def _redirect_in_pause(move: MoveUnderWay, patience_s: float) -> None:
+    """The overlay sends on what still comes for the VM at the source (R4.1.4)."""
+    began_s = time.monotonic()
+    _redirect(move, patience_s)
+    move.note("redirect-in-pause", took_ms=(time.monotonic() - began_s) * 1e3)
+
+
+def _pause(move: MoveUnderWay, _patience_s: float) -> None:
+    """The VM stops: its blackout begins."""
+    move.hypervisor.pause()
+    move.paused_at_s = time.monotonic()
+
+
+def _resume(move: MoveUnderWay, _patience_s: float) -> None:
+    """The VM goes on at the source."""
+    move.hypervisor.resume()
+
+
+def _lose_address(move: MoveUnderWay, _patience_s: float) -> None:
+    """A VM without a disk loses its IPv4 address (R4.1.5)."""
+    if move.diskless:
+        move.hypervisor.lose_ipv4_address()
+
+
+def _stop_and_copy(move: MoveUnderWay, _patience_s: float) -> None:
+    """The rest of its state is brought over."""
+    move.transfer.final(move)
+
+
+def _flip(move: MoveUnderWay, _patience_s: float) -> None:
+    """The VM's NIC is plugged into the destination."""
+    move.hypervisor.flip(move.told.destination)
+
+
+def _announce(move: MoveUnderWay, _patience_s: float) -> None:
+    """The VM is announced there (R4.1.2, R4.1.6)."""
+    move.hypervisor.announce()
+
+
+def _thaw(move: MoveUnderWay, _patience_s: float) -> None:
+    """The VM goes on: its blackout ends."""
+    move.hypervisor.thaw()
+
+
+def _open(move: MoveUnderWay, _patience_s: float) -> None:
+    """What waited for the VM is let through to it."""
+    move.hypervisor.open()
+
+
+def _release(move: MoveUnderWay, _patience_s: float) -> None:
+    """What the VM sends goes out as soon as what it has sent at the source has arrived."""
+    # What it sends at the destination may have a shorter way, and is held there meanwhile.  That
+    # costs order at most, so it is not held for long.
+    await_last_packets, missing = move.overlay.can.last_packets, []
+    try:
+        if await_last_packets:
+            missing = await_last_packets(move.told)
+    finally:
+        move.hypervisor.release()
+        move.without_delay.close()
+    if missing:
+        move.note("last-packets-not-awaited", nves=missing)
+
+
+def _activate(move: MoveUnderWay, patience_s: float) -> None:
+    """The overlay is told that the VM has arrived (RFC 8394)."""
+    announced = move.asked.announce != NOTHING or move.diskless
+    move.overlay.activate(move.told, patience_s, announced=announced)
+
+
+def _converge(move: MoveUnderWay, patience_s: float) -> None:
+    """Nobody knows the VM's old place any more (R3.4)."""
+    move.overlay.converge(move.told, patience_s)
+
+
+def _complete(move: MoveUnderWay, patience_s: float) -> None:
+    """Nothing is in flight any more (R3.5, R5.5)."""
+    move.overlay.complete(move.told, patience_s)
+
+
+def _de_associate(move: MoveUnderWay, patience_s: float) -> None:
+    """The VM's place at the source is taken away, unless it is needed again."""
+    with move.leaving() as free:
+        if free:
+            move.overlay.de_associate(move.told, patience_s)
+            move.hypervisor.de_associate(move.told.source)
+
+
+# -- the tables ------------------------------------------------------------------------------------
+
+_PRE_ASSOCIATE = Step("pre-associate", _pre_associate, _take_place_away, needs=(DESTINATION,))
+_PREPARE = Step("prepare", _prepare, _roll_back, Moment.PREPARED, Patience.RUNNING, (SOURCE,))
+_PRE_COPY = Step("pre-copy", _pre_copy)
+_HURRY = Step("hurry", _hurry, _take_time)
+_REDIRECT = Step(
+    "redirect", _redirect, None, Moment.REDIRECTED, Patience.RUNNING, (DESTINATION, SOURCE)
+)
+_REDIRECT_IN_PAUSE = replace(_REDIRECT, do=_redirect_in_pause, patience=Patience.PAUSED)
+_PAUSE = Step("pause", _pause, _resume, Moment.PAUSED)
+_LOSE_ADDRESS = Step("lose address", _lose_address)
+_STOP_AND_COPY = Step("stop-and-copy", _stop_and_copy)
+
+_FINAL = (
+    Step("flip", _flip, needs=(DESTINATION,)),
+    Step("announce", _announce),
+    Step("thaw", _thaw),
+    Step("open", _open),
+    Step("release", _release, moment=Moment.RESUMED),
+    Step("activate", _activate, moment=Moment.ACTIVATED, patience=Patience.AFTERWARDS),
+)
+_BACKGROUND = (
+    Step("converge", _converge, moment=Moment.CONVERGED, patience=Patience.AFTERWARDS),
+    Step("complete", _complete, patience=Patience.AFTERWARDS),
+    Step("de-associate", _de_associate, patience=Patience.AFTERWARDS),
+)
+
+HOLDING = MoveTable(
+    revocable=(
+        *(_PRE_ASSOCIATE, _PREPARE, _PRE_COPY, _HURRY, _REDIRECT),
+        *(_PAUSE, _LOSE_ADDRESS, _STOP_AND_COPY),
+    ),
+    final=_FINAL,
+    background=_BACKGROUND,
+)
+PLAIN = MoveTable(
+    revocable=(
+        *(_PRE_ASSOCIATE, _PREPARE, _PRE_COPY, _HURRY),
+        *(_PAUSE, _LOSE_ADDRESS, _REDIRECT_IN_PAUSE, _STOP_AND_COPY),
+    ),
+    final=_FINAL,
+    background=_BACKGROUND,
+)
+
+
+def table_of(overlay: Overlay) -> MoveTable:
+    """How a VM moves in this overlay."""
+    return PLAIN if overlay.can.hold is None else HOLDING

@@ -1,0 +1,201 @@
+"""A table of steps carried out and undone; and the tables that there are.
+
+A step that fails is undone with all before it, last to first, until the destination has the VM.
+"""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from experiments.overlays import Capabilities, MoveRefused, OverlayMove
+from experiments.run.interpreter import Interpreter, MoveUndone
+from experiments.run.move_steps import (
+    HOLDING,
+    PLAIN,
+    MoveTable,
+    MoveUnderWay,
+    Patience,
+    PauseOnly,
+    Step,
+    table_of,
+)
+from experiments.scenario.failures import DESTINATION, SOURCE, Moment
+from experiments.scenario.moves import MoveSpec
+from nve.model import Bounds
+from tests.helpers.lab import vm_spec
+
+PATIENCE_S = {Patience.RUNNING: 3.0, Patience.PAUSED: 2.0, Patience.AFTERWARDS: 9.0}
+TABLES = {"holding": HOLDING, "plain": PLAIN}
+
+
+class Story:
+    """What was done, undone, told and reached, in order."""
+
+    def __init__(self, breaks: str = "", error: Exception | None = None) -> None:
+        self.lines: list[str] = []
+        self._breaks = breaks
+        self._error = error or RuntimeError("no power")
+        self.edges: Any = {
+            end: SimpleNamespace(name=end, alive=True) for end in (SOURCE, DESTINATION)
+        }
+
+    def step(self, name: str, *, undone: bool = True, **more: Any) -> Step:
+        def do(_move: MoveUnderWay, patience_s: float) -> None:
+            self.lines.append(f"{name} {patience_s:g}")
+            if name == self._breaks:
+                raise self._error
+
+        def undo(_move: MoveUnderWay, _patience_s: float) -> None:
+            self.lines.append(f"undo {name}")
+            if f"undo {name}" == self._breaks.removeprefix("last, "):
+                raise self._error
+
+        return Step(name, do, undo if undone else None, **more)
+
+    def carry_out(self, table: MoveTable) -> None:
+        interpreter = Interpreter(
+            table, PATIENCE_S.__getitem__, lambda moment, _: self.lines.append(f"now {moment}")
+        )
+        move = self.move()
+        interpreter.bring_over(move)
+        interpreter.clear_away(move)
+
+    def move(self, **asked: Any) -> MoveUnderWay:
+        nobody: Any = None
+        log: Any = SimpleNamespace(note=lambda _source, event, *_, **__: self.lines.append(event))
+        spec = MoveSpec.model_validate({"at_s": 0, "vm": "vm1", "to": "nve2", **asked})
+        told = OverlayMove(1, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
+        return MoveUnderWay(spec, told, nobody, nobody, self.edges, log, lambda: nullcontext(True))
+
+
+def table(story: Story) -> MoveTable:
+    return MoveTable(
+        revocable=(
+            story.step("make", patience=Patience.RUNNING, needs=(DESTINATION,)),
+            story.step("turn", undone=False, moment=Moment.REDIRECTED),
+            story.step("stop", patience=Patience.PAUSED),
+        ),
+        final=(story.step("go", undone=False, needs=(DESTINATION,)),),
+        background=(story.step("clear", undone=False, patience=Patience.AFTERWARDS),),
+    )
+
+
+def test_steps_are_done_in_order_each_with_its_patience_and_moment() -> None:
+    story = Story()
+    story.carry_out(table(story))
+
+    assert story.lines == [
+        "now requested",
+        *("make 3", "turn 0", "now redirected", "stop 2"),
+        *("go 0", "clear 9"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "undone"),
+    [
+        ("make", ["undo make"]),
+        ("turn", ["undo make"]),
+        ("stop", ["undo stop", "undo make"]),
+    ],
+)
+def test_a_step_that_fails_is_undone_with_those_before_it(breaks: str, undone: list[str]) -> None:
+    story = Story(breaks)
+    with pytest.raises(MoveUndone, match="no power"):
+        story.carry_out(table(story))
+
+    failed = story.lines.index("move-failed")
+    assert story.lines[failed - 1].startswith(breaks)
+    assert story.lines[failed + 1 :] == [*undone, "move-undone"]
+
+
+def test_what_cannot_be_undone_does_not_keep_the_rest() -> None:
+    story = Story("stop")
+    breaking = table(story)
+    story._breaks = "undo stop"
+    (make, turn, stop) = breaking.revocable
+
+    def fail(move: MoveUnderWay, patience_s: float) -> None:
+        raise RuntimeError("no power")
+
+    broken = MoveTable((make, turn, stop, Step("fail", fail)), breaking.final, ())
+    with pytest.raises(RuntimeError, match="no power") as failed:
+        story.carry_out(broken)
+
+    assert not isinstance(failed.value, MoveUndone)
+    assert story.lines[-4:] == ["move-failed", "undo stop", "not-undone", "undo make"]
+
+
+def test_a_refusal_undoes_and_is_no_failure() -> None:
+    story = Story("turn", MoveRefused("busy"))
+    with pytest.raises(MoveRefused):
+        story.carry_out(table(story))
+
+    assert story.lines[-3:] == ["undo make", "move-undone", "move-refused"]
+    assert "move-failed" not in story.lines
+
+
+def test_nothing_is_undone_when_the_destination_has_the_vm() -> None:
+    story = Story("go")
+    with pytest.raises(RuntimeError, match="no power") as failed:
+        story.carry_out(table(story))
+
+    assert not isinstance(failed.value, MoveUndone)
+    assert story.lines[-2:] == ["go 0", "move-failed"]
+
+
+def test_a_destination_that_is_dead_does_not_get_the_vm() -> None:
+    story = Story()
+
+    def dies(_move: MoveUnderWay, _patience_s: float) -> None:
+        story.edges[DESTINATION].alive = False
+
+    whole = table(story)
+    dying = MoveTable((*whole.revocable, Step("dies", dies)), whole.final, ())
+    with pytest.raises(MoveUndone, match="the server of destination does not answer"):
+        story.carry_out(dying)
+
+    assert story.lines[-4:] == ["move-failed", "undo stop", "undo make", "move-undone"]
+
+
+# -- the tables ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", TABLES.values(), ids=TABLES)
+def test_every_moment_is_reached_once_and_every_step_says_what_it_does(which: MoveTable) -> None:
+    reached = [step.moment for step in which if step.moment]
+
+    assert sorted(reached) == sorted(set(Moment) - {Moment.REQUESTED})
+    assert all(step.says.endswith(".") for step in which)
+    assert len({step.name for step in which}) == len(list(which))
+    assert not any(step.undo for step in (*which.final, *which.background))
+
+
+@pytest.mark.parametrize("which", TABLES.values(), ids=TABLES)
+def test_whoever_gets_the_vm_is_asked_for_before_it(which: MoveTable) -> None:
+    assert DESTINATION in which.final[0].needs
+
+
+def test_who_may_hold_redirects_while_the_vm_runs() -> None:
+    names = {which: [step.name for step in TABLES[which].revocable] for which in TABLES}
+
+    assert names["holding"].index("redirect") < names["holding"].index("pause")
+    assert names["plain"].index("pause") < names["plain"].index("redirect")
+    holding: Any = SimpleNamespace(can=Capabilities(hold=Bounds(1, 1, 1)))
+    assert table_of(holding) is HOLDING
+    plain: Any = SimpleNamespace(can=Capabilities())
+    assert table_of(plain) is PLAIN
+
+
+def test_the_simplest_transfer_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("experiments.run.move_steps.time.monotonic", lambda: 100.01)
+    monkeypatch.setattr("experiments.run.move_steps.time.sleep", slept.append)
+    move = Story().move(pause_ms=50)
+    move.paused_at_s = 100.0
+    PauseOnly().rounds(move)
+    PauseOnly().final(move)
+
+    assert slept == [pytest.approx(0.04)]
