@@ -11,10 +11,11 @@ from pathlib import Path
 
 from controller.core import move_fsm
 from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, MoveAction
+from experiments.overlays.nvo3 import FAULTS
 from experiments.run import move_steps
 from experiments.run.move_steps import HOLDING, PLAIN, MoveTable
 from experiments.scenario import failures
-from experiments.scenario.failures import OUTCOMES, Moment
+from experiments.scenario.failures import Moment, outcomes_with
 
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER.parent))  # docs are no installed package
@@ -50,6 +51,7 @@ def _failures() -> str:
         "## The failures\n",
         *("| kind | what fails |", "| --- | --- |"),
         *(f"| `{kind}` | {says} |" for kind, says in failures.SAYS.items()),
+        *(f"| `{kind}` (`nvo3` only) | {fault.says} |" for kind, fault in FAULTS.items()),
         "\nA scenario says them like this (`vmmlab run failures` has one of each):\n",
         "```yaml",
         "failures:",
@@ -60,12 +62,12 @@ def _failures() -> str:
         "| failure | of | " + " | ".join(Moment) + " |",
         "| --- | --- |" + " --- |" * len(Moment),
     ]
-    for (kind, place), outcomes in OUTCOMES.items():
+    for (kind, place), outcomes in outcomes_with(FAULTS).items():
         endings = " | ".join(outcome.ending for outcome in outcomes.values())
         lines.append(f"| `{kind}` | {place} | {endings} |")
     lines += ["\n## What else is noticed\n", "| failure | of | where it ends | noticed |"]
     lines.append("| --- | --- | --- | --- |")
-    for (kind, place), outcomes in OUTCOMES.items():
+    for (kind, place), outcomes in outcomes_with(FAULTS).items():
         for outcome in dict.fromkeys(outcomes.values()):
             lines.append(f"| `{kind}` | {place} | {outcome.ending} | {outcome.felt} |")
     lines += [

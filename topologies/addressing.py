@@ -5,8 +5,8 @@ routers.  Segment number s has 10.s.0.0/16 and fd00:0:0:s::/64, and the h-th por
 number h in both, so that an address in a capture says where it belongs.  Switches have no address.
 
 Routes are the shortest paths, counted in hops; a router spreads its load over all that are equally
-short (ECMP).  An NVE always uses one gateway, the first: the userspace datapath of Open vSwitch
-does not read multipath routes.
+short (ECMP).  An NVE always uses one gateway, the first: a userspace edge does not read multipath
+routes.
 """
 
 from collections import deque

@@ -49,7 +49,7 @@ class MoveMetrics:
     """How the VM was to announce itself."""
     pause_asked_ms: float | None
     request_to_completion_ms: float | None
-    """From the request until the NVA calls the move completed."""
+    """From the request until the overlay calls the move completed."""
     pause_ms: float | None
     """Guest blackout: the VM did not run."""
     convergence_ms: float | None
@@ -286,8 +286,8 @@ def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
 def _stale_ms(move: MoveTrace, nve: str | None) -> float | None:
     """From the resume until the NVE lost its old entry or got the new one, whichever was first.
 
-    What an NVE pulls before the NVA has recorded the move is still the old entry; what it learns
-    from the VM at its new place is the new one, whenever that is.
+    What an NVE pulls before the overlay has recorded the move is still the old entry; what it
+    learns from the VM at its new place is the new one, whenever that is.
     """
     resumed_ns = move.time_of("vm-resumed")
     recorded_ns = move.time_of("mapping-updated") or resumed_ns

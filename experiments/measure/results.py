@@ -102,7 +102,7 @@ class RunRecorder:
         self._write(written, measured)
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """What NVEs dropped and the NVA refused: rows with the columns of REFUSED_COLUMNS."""
+        """What the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""
         with (self.directory / REFUSED).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, REFUSED_COLUMNS)
             writer.writeheader()
@@ -373,7 +373,7 @@ class Result:
 
     @cached_property
     def refused(self) -> list[dict[str, str]]:
-        """What NVEs dropped and the NVA refused; nothing is known of an older result."""
+        """What the overlay dropped or refused; nothing is known of an older result."""
         path = self.path / REFUSED
         if not path.exists():
             return []

@@ -104,7 +104,7 @@ class FaultInjector:
             parts = failure.concerned(list(self._data_centre.nves), source, destination)
         else:
             parts = [self._data_centre.control_node.name]
-        details = {**of_move, "failure": number, "kind": failure.kind.value}
+        details = {**of_move, "failure": number, "kind": failure.kind}
         subject = ", ".join(parts)
         acts = [self._acts(failure, number, part) for part in parts]
         self._do_and_note("failure-injected", subject, details, [fail for fail, _ in acts])
@@ -162,7 +162,7 @@ class FaultInjector:
         return impair, partial(cabling.repair, cable, number)
 
 
-_ACTS: dict[FailureKind, Callable[[FaultInjector, Failure, int, str], Acts]] = {
+_ACTS: dict[str, Callable[[FaultInjector, Failure, int, str], Acts]] = {
     FailureKind.NVE_DIES: FaultInjector._nve_dies,
     FailureKind.CONTROL_CUT: FaultInjector._control_loses,
     FailureKind.CONTROL_LOSSY: FaultInjector._control_loses,

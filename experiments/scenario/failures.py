@@ -26,6 +26,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from experiments.overlays import FaultKind, OverlayKind
 from experiments.scenario.parts import Part, no_such
 
 SOURCE, DESTINATION, OTHER, ALL = "source", "destination", "another", "all"
@@ -45,10 +46,9 @@ class Moment(enum.StrEnum):
 
 
 class FailureKind(enum.StrEnum):
-    """What fails."""
+    """What can fail in any data centre, and of any control network."""
 
     NVE_DIES = "nve-dies"
-    NVA_DIES = "nva-dies"
     CONTROL_CUT = "control-cut"
     CONTROL_SLOW = "control-slow"
     CONTROL_LOSSY = "control-lossy"
@@ -57,21 +57,25 @@ class FailureKind(enum.StrEnum):
 
 SAYS: Final[Mapping[FailureKind, str]] = {
     FailureKind.NVE_DIES: "an NVE's switch is killed; nothing passes it, nobody is told",
-    FailureKind.NVA_DIES: "the NVA is killed; what it had decided is on its disk",
-    FailureKind.CONTROL_CUT: "nothing passes between the NVA and an NVE, or all of them",
-    FailureKind.CONTROL_SLOW: "what passes between the NVA and the NVEs takes `delay_ms` longer",
-    FailureKind.CONTROL_LOSSY: "`loss_pct` of what passes between the NVA and an NVE, or all, "
-    "is lost",
+    FailureKind.CONTROL_CUT: "nothing passes between the control node and an NVE, or all",
+    FailureKind.CONTROL_SLOW: "what passes between the control node and the NVEs takes `delay_ms` "
+    "longer",
+    FailureKind.CONTROL_LOSSY: "`loss_pct` of what passes between the control node and an NVE, or "
+    "all, is lost",
     FailureKind.UNDERLAY_PARTITION: "nothing passes between an NVE and the underlay",
 }
 OF_ONE_NVE = frozenset({FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION})
 OF_ONE_NVE_OR_ALL = frozenset({FailureKind.CONTROL_CUT, FailureKind.CONTROL_LOSSY})
+OF_THE_CONTROL_NETWORK = frozenset(
+    {FailureKind.CONTROL_CUT, FailureKind.CONTROL_SLOW, FailureKind.CONTROL_LOSSY}
+)
 
 
 class Failure(Part):
     """One failure: of a part, `during` a move or `at_s` seconds after the traffic began."""
 
-    kind: FailureKind
+    kind: str
+    """A `FailureKind`, or one of the overlay's own."""
     nve: str | None = None
     during: Moment | None = None
     move: int = Field(1, ge=1)
@@ -89,7 +93,7 @@ class Failure(Part):
     def _complaints(self) -> Iterator[str]:
         if (self.during is None) == (self.at_s is None):
             yield "say when: either during: a moment of a move, or at_s"
-        if self.for_s is None and self.kind is not FailureKind.NVE_DIES:
+        if self.for_s is None and self.kind != FailureKind.NVE_DIES:
             yield (
                 f"say how long it lasts: for_s; only {FailureKind.NVE_DIES} may last until the end"
             )
@@ -103,9 +107,9 @@ class Failure(Part):
             ("delay_ms", self.delay_ms, FailureKind.CONTROL_SLOW),
             ("loss_pct", self.loss_pct, FailureKind.CONTROL_LOSSY),
         ):
-            if value is not None and self.kind is not kind:
+            if value is not None and self.kind != kind:
                 yield f"{key} is of {kind}; leave it out"
-            if value is None and self.kind is kind:
+            if value is None and self.kind == kind:
                 yield f"say how much: {key}"
 
     def concerned(self, nves: Sequence[str], source: str = "", destination: str = "") -> list[str]:
@@ -119,13 +123,19 @@ def contradictions(
     failures: Sequence[Failure],
     nves: Sequence[str],
     *,
+    overlay: OverlayKind,
     moves: int,
     duration_s: float,
     control_delays: bool,
 ) -> Iterator[tuple[str, str]]:
     """What failures say that does not fit the rest of their scenario: (field, complaint)."""
+    possible = set(FailureKind) - (OF_THE_CONTROL_NETWORK if not overlay.control_node else set())
+    known = sorted({*possible, *overlay.faults})
     for number, failure in enumerate(failures):
         place = f"failures.{number}"
+        if failure.kind not in known:
+            yield f"{place}.kind", no_such(f"failure of {overlay.kind}", failure.kind, known)
+            continue
         if failure.nve is not None and failure.nve not in (SOURCE, DESTINATION, ALL, *nves):
             yield f"{place}.nve", no_such("NVE", failure.nve, nves)
         if failure.during and failure.move > moves:
@@ -135,7 +145,7 @@ def contradictions(
                 f"{place}.at_s",
                 f"this is after the end; raise duration_s above {failure.at_s:g}",
             )
-        if failure.kind is FailureKind.CONTROL_SLOW and not control_delays:
+        if failure.kind == FailureKind.CONTROL_SLOW and not control_delays:
             yield (
                 f"{place}.kind",
                 "only a control network that delays can become slower; "
@@ -154,7 +164,7 @@ class FailureOutcome:
     felt: str
 
 
-Case = tuple[FailureKind, str]
+Case = tuple[str, str]
 """A failure and the NVE it concerns: of the move, another one, or all."""
 
 
@@ -186,7 +196,6 @@ OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
     (FailureKind.NVE_DIES, OTHER): _always(
         "correspondents behind that NVE are cut off until it is back"
     ),
-    (FailureKind.NVA_DIES, ALL): _always("nothing; the move goes on when the NVA is back"),
     (FailureKind.CONTROL_CUT, ALL): _always(
         "nothing; the move goes on when NVEs are back in reach"
     ),
@@ -205,3 +214,10 @@ OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
         "packets from and to the destination NVE are lost while it lasts"
     ),
 }
+
+
+def outcomes_with(
+    faults: Mapping[str, FaultKind],
+) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
+    """`OUTCOMES`, and those of an overlay's own failures: its moves are completed all the same."""
+    return {**OUTCOMES, **{(name, ALL): _always(fault.felt) for name, fault in faults.items()}}

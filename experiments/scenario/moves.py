@@ -17,7 +17,7 @@ from nve.wire.announcement import NOTHING, Announcement
 
 GAP_S = 0.5
 """From the end of a move's pause until the VM's next move may begin: by then it has arrived.  Old
-entries and the in-flight tunnel of the first may still be there; the NVA takes both moves' apart.
+entries and the in-flight tunnel of the first may still be there; the overlay knows whose they are.
 """
 
 

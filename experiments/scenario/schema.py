@@ -208,6 +208,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield from failures.contradictions(
         scenario.failures,
         nves,
+        overlay=overlays.get(scenario.overlay.kind),
         moves=len(scenario.moves),
         duration_s=scenario.duration_s,
         control_delays=scenario.control.delays,

@@ -6,7 +6,7 @@ be spent on it; `announce` sends the first announcement; `repeat` starts the oth
 (`stop`).
 
 One that cannot be sent is recorded and holds nothing up either: the VM runs at its destination, and
-the NVA hears of it from the destination's activation.
+the overlay hears of it from the destination's activation.
 
 An announcement that is to be lost leaves the VM as any other, marked, and a filter behind the NIC
 takes it away: it comes to no plug.  What else the VM sends passes.

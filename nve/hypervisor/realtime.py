@@ -1,8 +1,8 @@
 """Being served first while a VM stands still: its pause is to be what was asked for, not more.
 
 A hypervisor's switch-over does not queue for a CPU behind what else its server does.  Here it is
-one thread of one process, beside switches, probes and an NVA on few cores; without this, some
-pauses and recoveries are milliseconds longer, which is the machine's doing and no protocol's.
+one thread of one process, beside switches, probes and a control plane on few cores; without this,
+some pauses and recoveries are milliseconds longer, which is the machine's doing and no protocol's.
 """
 
 import gc

@@ -10,9 +10,9 @@ With them (`nve.wire.end_marker`), what comes from the source NVE comes by a lan
 lane's gate is opened when the VM runs, the plug's when the markers of all edges have come out of
 the lane: they pass the same queue as the packets they follow, and so say for certain that nothing
 more comes. Since a time-out must end even that, markers that do not come cost order, not packets.
-It begins when the VM runs: the NVA may be out of reach when it should say whose markers to expect.
+It begins when the VM runs: who says whose markers to expect may be out of reach then.
 
-A thread waits for the markers.  A marker may come before the NVA has said whose are expected.
+A thread waits for the markers.  A marker may come before it was said whose are expected.
 """
 
 import select
@@ -39,7 +39,7 @@ class _Expectation:
     deadline_s: float
     handover: int = 0
     edges: frozenset[str] | None = None
-    """None before the NVA has said whose markers to expect."""
+    """None before it was said whose markers to expect."""
     released: Released | None = None
 
 
@@ -56,7 +56,7 @@ class ReorderBuffer:
     ) -> None:
         """Both gates are closed; neither plug nor lane may forward yet.
 
-        `not_asked` is called when the time is over and the NVA has not said whose markers to
+        `not_asked` is called when the time is over and nobody has said whose markers to
         expect.
         """
         self._not_asked = not_asked

@@ -1,8 +1,8 @@
 """A failure at a moment of a move, on real parts, and what came of it.
 
-Each pair of `experiments.scenario.failures.OUTCOMES` is a run of its own: vm1 goes from nve1 to
-nve2, with a correspondent behind each of three NVEs.  Of *bystanders* only those flows are looked
-at whose NVEs have not failed: they must not notice anything.
+Each pair of OUTCOMES is a run of its own: vm1 goes from nve1 to nve2, with a correspondent behind
+each of three NVEs.  Of *bystanders* only those flows are looked at whose NVEs have not failed: they
+must not notice anything.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import Any
 from experiments.errors import RunError
 from experiments.measure import results
 from experiments.measure.results import Recorder, Result
+from experiments.overlays.nvo3 import FAULTS, NVA_DIES
 from experiments.run.run import Options, run
 from experiments.scenario.failures import (
     DESTINATION,
@@ -22,19 +23,22 @@ from experiments.scenario.failures import (
     Case,
     FailureKind,
     Moment,
+    outcomes_with,
 )
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
 
-FOR_S = {
+OUTCOMES = outcomes_with(FAULTS)
+KINDS = [*FailureKind, *FAULTS]
+FOR_S: dict[str, float] = {
     FailureKind.NVE_DIES: 2.0,
-    FailureKind.NVA_DIES: 3.0,
+    NVA_DIES: 3.0,
     FailureKind.CONTROL_CUT: 10.0,
     FailureKind.CONTROL_SLOW: 3.0,
     FailureKind.CONTROL_LOSSY: 3.0,
     FailureKind.UNDERLAY_PARTITION: 2.0,
 }
-EXTENT: dict[FailureKind, dict[str, float]] = {
+EXTENT: dict[str, dict[str, float]] = {
     FailureKind.CONTROL_SLOW: {"delay_ms": 100},
     FailureKind.CONTROL_LOSSY: {"loss_pct": 10},
 }
@@ -60,7 +64,7 @@ def trial(case: Case, moment: Moment, for_s: float | None = None, **changes: Any
     """One move with one failure."""
     kind, place = case
     lasts_s = for_s or FOR_S[kind]
-    failure = {"kind": kind.value, "during": moment.value, "for_s": lasts_s, **EXTENT.get(kind, {})}
+    failure = {"kind": kind, "during": moment.value, "for_s": lasts_s, **EXTENT.get(kind, {})}
     if place in PLACES:
         failure["nve"] = PLACES[place]
     content = {

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from experiments.scenario.failures import FailureKind, Moment
+from experiments.overlays.nvo3 import NVA_DIES
+from experiments.scenario.failures import Moment
 from tests.helpers.runs import recorded, scenario
 
 RATE_PPS = 100
@@ -42,7 +43,7 @@ def test_the_nva_dies_while_a_vm_is_on_its_way_back(
     tmp_path: Path, update: str, moment: Moment
 ) -> None:
     """The first move's tunnel (it would last for 3 s) and old entries are still there."""
-    death = {"kind": FailureKind.NVA_DIES.value, "during": moment.value, "move": 2, "for_s": 1}
+    death = {"kind": NVA_DIES, "during": moment.value, "move": 2, "for_s": 1}
     wanted = scenario(
         **UPDATE[update],
         overlay__hold=True,

@@ -9,8 +9,8 @@ either emulator, in each direction alike (shaping.py has the details):
 **delay-line**, elsewhere: a delayed link is cut in two and joined by a process in the namespace
 `wire` (delay_line.py); a link without delay is a plain cable.  Loss and rate are the kernel's, at
 the link's *forwarding end*, the switch or router.  They could not sit at an NVE: a drop at the
-sender's own egress is reported to it, and Open vSwitch then gives up the rest of the batch; and
-what its packet socket reads has not yet passed ingress filters.
+sender's own egress is reported to it, and a userspace switch then gives up the rest of the batch;
+and what its packet socket reads has not yet passed ingress filters.
 """
 
 import json

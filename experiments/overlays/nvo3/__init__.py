@@ -1,6 +1,6 @@
 """The draft's overlay (draft-ietf-nvo3-vmm-03): an NVA tells NVEs, Open vSwitch, where VMs are."""
 
-from experiments.overlays import Ground, Overlay
+from experiments.overlays import FaultKind, Ground, Overlay
 from experiments.overlays.nvo3.settings import Settings
 from nve.edge import EdgeFactory
 
@@ -10,6 +10,13 @@ PROGRAMS = (
     *("ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
     *("ovs-vsctl", "ovs-ofctl", "ovs-appctl", "ovs-dpctl"),
 )
+NVA_DIES = "nva-dies"
+FAULTS = {
+    NVA_DIES: FaultKind(
+        "the NVA is killed; what it had decided is on its disk",
+        "nothing; the move goes on when the NVA is back",
+    )
+}
 
 
 def edges(_settings: Settings, datapath: str) -> EdgeFactory:

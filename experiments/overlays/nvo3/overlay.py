@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from controller.core.move_fsm import FINISHED, Phase
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import Capabilities, Fault, Ground, MoveRefused, Overlay, OverlayMove
+from experiments.overlays.nvo3 import NVA_DIES
 from experiments.overlays.nvo3.commands import Commands
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
 from experiments.overlays.nvo3.settings import Settings
@@ -59,7 +60,7 @@ class Nvo3:
             refused=self.refused,
             events=self.events,
             facts=self._facts,
-            faults={"nva-dies": Fault(self.nva.kill, self.nva.restart)},
+            faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
             commands=Commands(ground.data_centre, self.nva).by_name,
         )
         self._events: list[TraceEvent] = []

@@ -1,24 +1,30 @@
 """What a scenario may say about failures, and that each of them has its outcome."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from experiments import overlays
+from experiments.overlays.nvo3 import FAULTS, NVA_DIES
 from experiments.scenario.failures import (
     OF_ONE_NVE,
-    OUTCOMES,
     SAYS,
     Failure,
     FailureKind,
     Moment,
     contradictions,
+    outcomes_with,
 )
 
 NVES = ("nve1", "nve2", "nve3")
-GOOD: dict[FailureKind, dict[str, Any]] = {
+OVERLAY = overlays.get("nvo3")
+ALL_OUTCOMES = outcomes_with(FAULTS)
+REMAINING = "there are nve-dies, underlay-partition"
+GOOD: dict[str, dict[str, Any]] = {
     FailureKind.NVE_DIES: {"nve": "source"},
-    FailureKind.NVA_DIES: {"for_s": 3},
+    NVA_DIES: {"for_s": 3},
     FailureKind.CONTROL_CUT: {"nve": "nve2", "for_s": 10},
     FailureKind.CONTROL_SLOW: {"for_s": 3, "delay_ms": 100},
     FailureKind.CONTROL_LOSSY: {"for_s": 3, "loss_pct": 10},
@@ -26,15 +32,15 @@ GOOD: dict[FailureKind, dict[str, Any]] = {
 }
 
 
-def failure(kind: FailureKind, **changes: Any) -> Failure:
-    content = {"kind": kind.value, "during": "prepared", **GOOD[kind], **changes}
+def failure(kind: str, **changes: Any) -> Failure:
+    content = {"kind": kind, "during": "prepared", **GOOD[kind], **changes}
     return Failure.model_validate(
         {key: value for key, value in content.items() if value is not None}
     )
 
 
-@pytest.mark.parametrize("kind", FailureKind)
-def test_each_kind_can_be_said_and_read_again(kind: FailureKind) -> None:
+@pytest.mark.parametrize("kind", GOOD)
+def test_each_kind_can_be_said_and_read_again(kind: str) -> None:
     said = failure(kind)
 
     assert Failure.model_validate(said.model_dump(mode="json")) == said
@@ -50,8 +56,8 @@ def test_each_kind_can_be_said_and_read_again(kind: FailureKind) -> None:
         (FailureKind.NVE_DIES, {"during": None, "at_s": 1}, "name the NVE"),
         (FailureKind.NVE_DIES, {"during": "soon"}, "'requested', 'prepared'"),
         (FailureKind.NVE_DIES, {"delay_ms": 5}, "delay_ms is of control-slow"),
-        (FailureKind.NVA_DIES, {"nve": "nve1"}, "leave nve out"),
-        (FailureKind.NVA_DIES, {"for_s": None}, "for_s"),
+        (NVA_DIES, {"nve": "nve1"}, "leave nve out"),
+        (NVA_DIES, {"for_s": None}, "for_s"),
         (FailureKind.CONTROL_SLOW, {"nve": "nve1"}, "leave nve out"),
         (FailureKind.CONTROL_SLOW, {"delay_ms": None}, "say how much: delay_ms"),
         (FailureKind.CONTROL_LOSSY, {"loss_pct": None}, "say how much: loss_pct"),
@@ -61,7 +67,7 @@ def test_each_kind_can_be_said_and_read_again(kind: FailureKind) -> None:
     ],
 )
 def test_a_mistake_is_a_sentence_with_the_remedy(
-    kind: FailureKind, changes: dict[str, Any], remedy: str
+    kind: str, changes: dict[str, Any], remedy: str
 ) -> None:
     with pytest.raises(ValidationError, match=remedy):
         failure(kind, **changes)
@@ -72,13 +78,13 @@ def test_a_mistake_is_a_sentence_with_the_remedy(
     [
         (failure(FailureKind.NVE_DIES, nve="nve9"), "failures.0.nve", "there are nve1, nve2, nve3"),
         (failure(FailureKind.NVE_DIES, move=2), "failures.0.move", "there are 1"),
-        (failure(FailureKind.NVA_DIES, during=None, at_s=9), "failures.0.at_s", "raise duration_s"),
+        (failure(NVA_DIES, during=None, at_s=9), "failures.0.at_s", "raise duration_s"),
         (failure(FailureKind.CONTROL_SLOW), "failures.0.kind", "control: {delay_ms: 1}"),
     ],
 )
 def test_what_does_not_fit_the_scenario_is_said(given: Failure, place: str, remedy: str) -> None:
     ((where, complaint),) = contradictions(
-        [given], NVES, moves=1, duration_s=5, control_delays=False
+        [given], NVES, overlay=OVERLAY, moves=1, duration_s=5, control_delays=False
     )
 
     assert where == place
@@ -86,9 +92,24 @@ def test_what_does_not_fit_the_scenario_is_said(given: Failure, place: str, reme
 
 
 def test_what_fits_is_not_complained_about() -> None:
-    given = [failure(kind) for kind in FailureKind]
+    given = [failure(kind) for kind in GOOD]
 
-    assert not list(contradictions(given, NVES, moves=1, duration_s=5, control_delays=True))
+    assert not list(
+        contradictions(given, NVES, overlay=OVERLAY, moves=1, duration_s=5, control_delays=True)
+    )
+
+
+def test_an_overlay_without_a_control_node_has_no_failures_of_one() -> None:
+    bare = replace(OVERLAY, kind="bare", control_node=None, faults={})
+    given = [failure(kind) for kind in (NVA_DIES, FailureKind.CONTROL_CUT, FailureKind.NVE_DIES)]
+    found = list(
+        contradictions(given, NVES, overlay=bare, moves=1, duration_s=5, control_delays=True)
+    )
+
+    assert found == [
+        ("failures.0.kind", f"there is no failure of bare 'nva-dies'; {REMAINING}"),
+        ("failures.1.kind", f"there is no failure of bare 'control-cut'; {REMAINING}"),
+    ]
 
 
 def test_the_source_and_the_destination_are_those_of_the_move() -> None:
@@ -99,15 +120,15 @@ def test_the_source_and_the_destination_are_those_of_the_move() -> None:
 
 
 def test_every_failure_has_an_outcome_at_every_moment() -> None:
-    assert {kind for kind, _ in OUTCOMES} == set(FailureKind) == set(SAYS)
-    assert all(list(outcomes) == list(Moment) for outcomes in OUTCOMES.values())
+    assert {kind for kind, _ in ALL_OUTCOMES} == {*FailureKind, NVA_DIES} == {*SAYS, *FAULTS}
+    assert all(list(outcomes) == list(Moment) for outcomes in ALL_OUTCOMES.values())
 
 
 def test_no_failure_of_the_control_plane_rolls_a_move_back() -> None:
     """Only the loss of a server does: a VM must not be where it cannot be reached."""
     rolled_back = {
         (kind, place)
-        for (kind, place), outcomes in OUTCOMES.items()
+        for (kind, place), outcomes in ALL_OUTCOMES.items()
         if any(outcome.ending == "rolled back" for outcome in outcomes.values())
     }
 
