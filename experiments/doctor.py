@@ -146,10 +146,10 @@ def _datapath(machine: Machine) -> Finding:
     if machine.kernel_datapath and machine.vxlan:
         return Finding(what, "kernel", "ok")
     if machine.userspace_datapath:
-        lacking = "openvswitch module" if not machine.kernel_datapath else "VXLAN"
+        lacking = needs.KERNEL_DATAPATH.lacking
         return Finding(
             what,
-            f"userspace, which is slower: the kernel has no usable {lacking}",
+            f"userspace, which is slower: {lacking if not machine.kernel_datapath else 'no VXLAN'}",
             "optional",
             needs.KERNEL_DATAPATH.remedy,
         )

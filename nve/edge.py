@@ -99,7 +99,7 @@ class EdgeFactory:
     """Makes the edges of one data centre."""
 
     says: str
-    """What they are, for who watches the bring-up: Open vSwitch, netdev datapath."""
+    """What they are, for who watches the bring-up."""
     make: Callable[[EdgePlace], Edge]
     vtep_device: str | None = None
     """The interface that holds the VTEP address, where that is not the underlay interface."""
