@@ -1,8 +1,9 @@
 """What plugs in as one file in a folder, and is found there by scanning it.
 
 The kind `tcp-bulk` is the file `tcp_bulk.py`.  Files whose name begins with an underscore, and
-folders, hold what such a file needs besides.  A file is imported when its kind is first asked for,
-so it must be quick to import: what takes long (pandas, Mininet) it imports when it is used.
+folders, hold what such a file needs besides; in a catalogue of folders, one may be a kind, too.  A
+file is imported when its kind is first asked for, so it must be quick to import: what takes long
+(pandas, Mininet) it imports when it is used.
 """
 
 import importlib
@@ -21,9 +22,10 @@ Plugin = TypeVar("Plugin")
 class Catalogue(Generic[Plugin]):
     """The plug-ins of one package; `what` says in messages what they are."""
 
-    def __init__(self, package: str, what: str) -> None:
+    def __init__(self, package: str, what: str, *, of_folders: bool = False) -> None:
         self._package = package
         self._what = what
+        self._of_folders = of_folders
 
     def names(self) -> tuple[str, ...]:
         """The kinds there are, in alphabetical order."""
@@ -32,7 +34,7 @@ class Catalogue(Generic[Plugin]):
             sorted(
                 entry.name.replace("_", "-")
                 for entry in pkgutil.iter_modules(path)
-                if not entry.ispkg and not entry.name.startswith("_")
+                if self._of_folders >= entry.ispkg and not entry.name.startswith("_")
             )
         )
 

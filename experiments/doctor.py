@@ -2,7 +2,7 @@
 
 Three steps, so that the judgement can be tested without the machine: `observe` collects facts
 (`Machine`), `judge` turns facts into findings (pure), `render` and `as_json` show them.  Nothing
-here needs root, Open vSwitch or Mininet: their absence is what the doctor is asked about.
+here needs root, a switch or Mininet: their absence is what the doctor is asked about.
 
 A finding is *ok*, *missing* (no run is possible without it) or *optional* (a run is possible, by
 another way or without one feature, which the finding names).  What is not ok comes with a remedy.

@@ -23,15 +23,13 @@ Orchestrator, probes and clock do not know which overlay carries the traffic.  W
 overlays can do is in `Capabilities`, which others ask by name.
 """
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from experiments.catalogue import Catalogue
 from experiments.measure.trace import TraceEvent
 from nve.edge import EdgeFactory
 from nve.model import Bounds, TenantSystem, VmSpec
@@ -228,22 +226,17 @@ class OverlayKind:
     lacking: Callable[[Any], list[str]]
 
 
+_FILES: Catalogue[Any] = Catalogue(__name__, "overlay", of_folders=True)
+
+
 def names() -> tuple[str, ...]:
     """The kinds of overlay, in alphabetical order."""
-    modules = (entry.name for entry in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name.replace("_", "-") for name in modules if not name.startswith("_")))
+    return _FILES.names()
 
 
 def get(kind: str) -> OverlayKind:
     """The overlay of that kind.  Raises ValueError if there is none."""
-    if kind not in names():
-        raise ValueError(f"there is no overlay {kind!r}; there are {', '.join(names())}")
-    return _read(kind)
-
-
-@cache
-def _read(kind: str) -> OverlayKind:
-    module = importlib.import_module(f"{__name__}.{kind.replace('-', '_')}")
+    module = _FILES.get(kind)
     return OverlayKind(
         kind,
         module.SAYS,

@@ -66,4 +66,3 @@ def added_overlay(folder: Path) -> Iterator[None]:
         yield
     finally:
         overlays.__path__.remove(str(folder))
-        overlays._read.cache_clear()

@@ -447,7 +447,7 @@ NO_OVERLAY_NAMED = ("experiments", "topologies", "nve.edge", "nve.hypervisor")
 MAY_NAME_OVERLAYS: Mapping[str, str] = {
     # module or room: why
     "experiments.overlays": "here they are",
-    "experiments.doctor": "the table of what may be missing on a machine, whoever needs it",
+    "experiments.needs": "the table that the doctor shows: programs by package, kernel features",
     "experiments.measure.trace": "the vocabulary of recorded traces, whoever has told an event",
 }
 
