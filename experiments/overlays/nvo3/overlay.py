@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 from controller.core.move_fsm import FINISHED, Phase
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import Capabilities, Fault, Ground, MoveRefused, Overlay, OverlayMove
-from experiments.overlays.nvo3 import NVA_DIES
+from experiments.overlays.nvo3 import NVA_DIES, tables
 from experiments.overlays.nvo3.commands import Commands
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
 from experiments.overlays.nvo3.settings import Settings
@@ -21,9 +21,6 @@ from nve.model import VmSpec
 from nve.ovs import bridge
 from nve.ovs.agent import Agent
 from nve.ovs.bridge import OvsInstance
-from nve.pipeline import flow_dump
-from nve.pipeline.flow_dump import Row
-from nve.pipeline.rules import PipelineTable
 
 Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
@@ -35,8 +32,6 @@ DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
 RETURN_S = 5.0
 """For an NVA and NVEs to find each other again, when counters are to be read."""
-READINGS = 5
-"""How often an NVE is read anew because what it should hold has changed meanwhile."""
 
 
 class Nvo3:
@@ -199,42 +194,7 @@ class Nvo3:
         return {vm: known.get(vm, "no NVE") for vm in self._data_centre.vms}
 
     def differences(self) -> list[str]:
-        """Of every row its place, time-outs and actions.  A dead NVE holds nothing, and is not
-        asked."""
-        connected = self.nva.get("health")["connected"]
-        differences = []
-        for name, nve in self._data_centre.nves.items():
-            if not nve.edge.alive:
-                continue
-            if not connected[name]:
-                differences.append(f"{name} is not connected to the NVA")
-                continue
-            differences += [f"{name} {each}" for each in self._differences(name)]
-        return differences
-
-    def _differences(self, nve: str) -> list[str]:
-        """What an NVE holds is compared with what it should hold at the same time."""
-        wanted = self._wanted(nve)
-        for _ in range(READINGS):
-            found = self._switch(nve).rows()
-            before, wanted = wanted, self._wanted(nve)
-            if wanted == before:
-                return flow_dump.differences(found, wanted)
-        return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
-
-    def _wanted(self, nve: str) -> list[Row]:
-        return [
-            Row(
-                int(PipelineTable[told["table"].upper()]),
-                told["priority"],
-                int(told["cookie"], 16),
-                told["idle_s"],
-                told["hard_s"],
-                told["reports_end"],
-                tuple(told["ovs"]),
-            )
-            for told in self.nva.get(f"nves/{nve}/rules")
-        ]
+        return tables.differences(self._data_centre, self.nva)
 
     def events(self) -> list[TraceEvent]:
         return [*self.nva.events(), *self._events]

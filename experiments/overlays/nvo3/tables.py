@@ -1,0 +1,51 @@
+"""What NVEs hold, compared with what the NVA says that they should hold (R3.4, R3.5)."""
+
+from experiments.overlays.nvo3.nva import NvaProcess
+from nve.ovs.bridge import OvsInstance
+from nve.pipeline import flow_dump
+from nve.pipeline.flow_dump import Row
+from nve.pipeline.rules import PipelineTable
+from topologies.emulation.data_centre import DataCentre
+
+READINGS = 5
+"""How often an NVE is read anew because what it should hold has changed meanwhile."""
+
+
+def differences(data_centre: DataCentre, nva: NvaProcess) -> list[str]:
+    """Where a row has another place, time-out or action.  A dead NVE is not asked."""
+    connected = nva.get("health")["connected"]
+    found = []
+    for name, nve in data_centre.nves.items():
+        if not nve.edge.alive:
+            continue
+        if not connected[name]:
+            found.append(f"{name} is not connected to the NVA")
+            continue
+        found += [f"{name} {each}" for each in _of_one(name, OvsInstance.of(nve.edge), nva)]
+    return found
+
+
+def _of_one(nve: str, switch: OvsInstance, nva: NvaProcess) -> list[str]:
+    """What an NVE holds is compared with what it should hold at the same time."""
+    wanted = _wanted(nve, nva)
+    for _ in range(READINGS):
+        held = switch.rows()
+        before, wanted = wanted, _wanted(nve, nva)
+        if wanted == before:
+            return flow_dump.differences(held, wanted)
+    return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
+
+
+def _wanted(nve: str, nva: NvaProcess) -> list[Row]:
+    return [
+        Row(
+            int(PipelineTable[told["table"].upper()]),
+            told["priority"],
+            int(told["cookie"], 16),
+            told["idle_s"],
+            told["hard_s"],
+            told["reports_end"],
+            tuple(told["ovs"]),
+        )
+        for told in nva.get(f"nves/{nve}/rules")
+    ]
