@@ -99,6 +99,8 @@ class Nva:
                 replace(durable.take(), traced=traced),
                 lambda: replace(durable.whole(), traced=self.trace.bytes),
             )
+            if records:
+                self.trace.confirm()
         except OSError as error:
             log.critical("the NVA ends, for it would forget what it tells: %s", error)
             os._exit(1)

@@ -141,10 +141,9 @@ class Shell(CommandLine):  # type: ignore[misc]
 
     def do_trace(self, _line: str) -> None:
         """trace: what happened since the last `trace`."""
-        told = self._overlay.can.events
-        events = sorted(
-            [*(told() if told else ()), *self._log.after()], key=lambda event: event.t_ns
-        )
+        if self._overlay.can.catch_up:
+            self._overlay.can.catch_up()
+        events = sorted(self._log.after(), key=lambda event: event.t_ns)
         for event in events[self._seen :]:
             since_s = (event.t_ns - events[0].t_ns) / 1e9
             details = " ".join(f"{key}={value}" for key, value in event.details.items())

@@ -4,6 +4,9 @@ A decision is recorded before the journal says that it was taken, and the journa
 trace was by then.  So what a killed process has left agrees with what the next one goes on with: a
 decision that is in the journal is in the trace, and one that is not will be taken, and recorded,
 again.
+
+Whoever follows the file while it grows has no journal.  Beside it is a file of 8 octets, little
+endian: so much of the trace is there for good.
 """
 
 import json
@@ -27,6 +30,9 @@ class Trace:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.bytes = path.stat().st_size
         """How long the file is."""
+        mark = path.with_name(f"{path.name}.taken")
+        self._mark = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.confirm()
 
     def write(self, records: Iterable[TraceRecord]) -> None:
         """Raises OSError; what is in the file then must not be added to."""
@@ -37,6 +43,10 @@ class Trace:
                 raise OSError(f"{self._path} has no room for another line")
             self.bytes += len(lines)
             self.records += new
+
+    def confirm(self) -> None:
+        """The journal has the decisions, too: what is in the trace stays there.  Raises OSError."""
+        os.pwrite(self._mark, self.bytes.to_bytes(8, "little"), 0)
 
 
 def _read(path: Path, before_bytes: int | None) -> list[TraceRecord]:

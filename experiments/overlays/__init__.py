@@ -145,8 +145,9 @@ class Capabilities:
     refused: Callable[[], list[dict[str, Any]]] | None = None
     """What was dropped or refused as forged, unknown or too much, and whose it was: rows with the
     columns of refused.csv (results/README.md)."""
-    events: Callable[[], list[TraceEvent]] | None = None
-    """What the overlay itself has to say about what happened."""
+    catch_up: Callable[[], None] | None = None
+    """What the overlay's own processes have said so far is in the log when it returns; it comes
+    there by itself, but some tenths of a second later."""
     facts: Callable[[], Mapping[str, Any]] | None = None
     """For the manifest: versions of what it is made of."""
     faults: Mapping[str, Fault] = field(default_factory=dict)

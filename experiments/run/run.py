@@ -129,8 +129,6 @@ class Run:
             facts, can = lab.facts(), lab.overlay.can
             if can.refused:
                 self._recorder.refused(can.refused())
-            for event in can.events() if can.events else ():
-                lab.log.append(event)
         events = lab.log.after()
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:

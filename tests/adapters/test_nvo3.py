@@ -1,6 +1,6 @@
 """The draft's overlay towards an NVA that dies before, or after, it has heard a request."""
 
-import json
+import itertools
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 
 from controller.core.move_fsm import Phase
+from controller.storage.trace import Trace
 from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, MoveRefused, OverlayMove
 from experiments.overlays.nvo3 import overlay as overlay_module
-from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
+from experiments.overlays.nvo3.nva import NvaAway, NvaError
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.overlays.nvo3.settings import Settings
+from experiments.overlays.nvo3.trace_feed import TraceFeed
+from nve.messages import TraceRecord
 from nve.model import vni
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline.flow_dump import Row, words
 from nve.pipeline.rules import PipelineTable, Purpose, Rule, Tunnel
 from tests.helpers.lab import vm_spec
+from tests.helpers.wait import wait_until
 
 MOVE = OverlayMove(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
 
@@ -185,15 +189,87 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
         made._await(MOVE, Phase.REDIRECTED, 1)
 
 
-def test_the_events_of_a_move_have_its_number_in_the_run(tmp_path: Path) -> None:
-    """Its key at the NVA; a key that somebody else has chosen is no number."""
-    centre: Any = SimpleNamespace(session=SimpleNamespace(directory=tmp_path), control_node=None)
-    details = [{"move": "7", "nve": "nve2"}, {"move": "by-hand"}, {"nve": "nve1"}]
-    lines = [{"t_ns": 1, "event": "e", "subject": "vm1", "details": each} for each in details]
-    (tmp_path / "nva-trace.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    events = NvaProcess(centre, Settings.model_validate({})).events()
+# -- what the NVA tells --------------------------------------------------------------------------
 
-    assert [dict(event.details) for event in events] == [{**details[0], "move": 7}, *details[1:]]
+
+def record(number: int) -> TraceRecord:
+    return TraceRecord(number, "entry-pulled", "vm1", {"move": "7", "nve": f"nve{number}"})
+
+
+def times_in(log: EventLog) -> list[int]:
+    return [event.t_ns for event in log.after()]
+
+
+def test_a_line_is_in_the_log_when_its_decision_was_taken(tmp_path: Path) -> None:
+    trace, log = Trace(tmp_path / "trace", None), EventLog()
+    feed = TraceFeed(tmp_path / "trace", log)
+    feed.start()
+    trace.write([record(1)])
+    feed.catch_up()
+    assert times_in(log) == []
+
+    trace.confirm()
+    wait_until(lambda: None if times_in(log) == [1] else f"it has {times_in(log)}")
+    feed.close()
+    assert times_in(log) == [1]
+
+
+@pytest.mark.parametrize("looks", [*itertools.product([False, True], repeat=3)])
+@pytest.mark.parametrize("dies_after", ["trace", "journal", "mark"])
+def test_no_line_is_lost_or_doubled_when_the_nva_dies(
+    tmp_path: Path, dies_after: str, looks: tuple[bool, ...]
+) -> None:
+    """Whenever it is looked at, and whatever of a decision was written when it died."""
+    path, log = tmp_path / "trace", EventLog()
+    feed = TraceFeed(path, log)
+
+    def may_look(step: int) -> None:
+        if looks[step]:
+            feed.catch_up()
+
+    before = Trace(path, None)
+    before.write([record(1)])
+    before.confirm()
+    in_journal = before.bytes
+    may_look(0)
+    before.write([record(2), record(3)])
+    may_look(1)
+    if dies_after != "trace":
+        in_journal = before.bytes
+    if dies_after == "mark":
+        before.confirm()
+    after = Trace(path, in_journal)
+    may_look(2)
+    if dies_after == "trace":  # the decision has not been taken: it is now, and differs a little
+        after.write([record(2)])
+    after.write([record(4)])
+    after.confirm()
+    feed.close()
+
+    assert times_in(log) == [line.t_ns for line in after.records]
+    assert times_in(log) == ([1, 2, 4] if dies_after == "trace" else [1, 2, 3, 4])
+
+
+def test_what_a_dead_nva_has_left_comes_at_the_end_without_a_torn_line(tmp_path: Path) -> None:
+    log = EventLog()
+    Trace(tmp_path / "trace", None).write([record(1)])
+    with (tmp_path / "trace").open("ab") as file:
+        file.write(b'{"t_ns": 2, "eve')
+    TraceFeed(tmp_path / "trace", log).close()
+
+    assert times_in(log) == [1]
+
+
+@pytest.mark.parametrize(("key", "number"), [("7", 7), ("by-hand", "by-hand")])
+def test_the_key_of_a_move_is_its_number_in_the_run(
+    tmp_path: Path, key: str, number: int | str
+) -> None:
+    """A key that somebody else has chosen is no number."""
+    log = EventLog()
+    Trace(tmp_path / "trace", None).write([TraceRecord(1, "entry-pulled", "vm1", {"move": key})])
+    TraceFeed(tmp_path / "trace", log).close()
+
+    assert [event.details["move"] for event in log.after()] == [number]
 
 
 # -- what NVEs hold --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """A lab of which a test knows that its overlay is the draft's, and its NVEs Open vSwitch."""
 
+from experiments.measure.trace import TraceEvent
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.overlays.nvo3.settings import Settings
 from experiments.run.lab import Lab
@@ -10,6 +11,13 @@ from topologies.emulation.data_centre import Nve
 
 def nvo3(lab: Lab) -> Nvo3:
     return Nvo3.of(lab.overlay)
+
+
+def told(lab: Lab) -> list[TraceEvent]:
+    """The trace so far, with all that the NVA has decided."""
+    assert lab.overlay.can.catch_up
+    lab.overlay.can.catch_up()
+    return lab.log.after()
 
 
 def nvo3_settings(scenario: Scenario) -> Settings:

@@ -32,7 +32,7 @@ from nve.wire.frames import (
     RARP,
 )
 from tests.helpers.lab import round_trips_ms
-from tests.helpers.nvo3 import nvo3
+from tests.helpers.nvo3 import nvo3, told
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
 from topologies.spec import Port
@@ -196,7 +196,7 @@ def test_its_own_announcement_passes_in_every_form(lab: Lab, form: str) -> None:
     def heard() -> int:
         return sum(
             event.name == "announcement-received" and event.details["form"] == form
-            for event in nvo3(lab).events()
+            for event in told(lab)
             if event.subject == "vm3"
         )
 

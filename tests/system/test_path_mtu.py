@@ -17,7 +17,7 @@ import pytest
 from experiments.measure.trace import TraceEvent
 from experiments.run.lab import Lab
 from experiments.scenario.moves import MoveSpec
-from tests.helpers.nvo3 import nvo3, ovs
+from tests.helpers.nvo3 import nvo3, ovs, told
 from tests.helpers.runs import scenario
 from tests.helpers.streams import (
     ALWAYS_DISCOVER,
@@ -83,7 +83,7 @@ class Narrow:
         """The events of packets that were too big, with these details."""
         return [
             event
-            for event in nvo3(self.lab).nva.events()
+            for event in told(self.lab)
             if event.name == "packet-too-big" and details.items() <= dict(event.details).items()
         ]
 
@@ -244,7 +244,7 @@ def test_the_packet_that_asks_for_an_entry_is_answered_as_well() -> None:
         said = asking.ping("vm2", "vm3", "ipv4", asking.narrow_mtu + 1)
 
         assert told_mtu(said) == asking.narrow_mtu
-        assert "entry-pulled" in [event.name for event in nvo3(asking.lab).nva.events()]
+        assert "entry-pulled" in [event.name for event in told(asking.lab)]
 
 
 @pytest.mark.shows("R5.3", "R4.1.7")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from experiments.machine import ROOT
-from experiments.measure.trace import TraceEvent
 from experiments.overlays import OverlayError
 from experiments.overlays.nvo3.http import HttpClient, NoAnswer
 from experiments.overlays.nvo3.settings import Settings
@@ -59,7 +58,7 @@ class NvaProcess:
         self._overlay = overlay
         self._process: subprocess.Popen[str] | None = None
         self._settings_file = self._directory / "nva.json"
-        self._trace_file = self._directory / "nva-trace.jsonl"
+        self.trace_file = self._directory / "nva-trace.jsonl"
         self._token = secrets.token_hex(16)
         self.socket = self._directory / "nva.sock"
         self._client = HttpClient(self.socket, {"Authorization": f"Bearer {self._token}"})
@@ -123,7 +122,7 @@ class NvaProcess:
             "address": self._place.address,
             "northbound": str(self.socket),
             "token": self._token,
-            "trace": str(self._trace_file),
+            "trace": str(self.trace_file),
             "state": str(self._directory / "nva-state"),
             "nves": {
                 nve.name: {
@@ -199,18 +198,6 @@ class NvaProcess:
         """Name and version."""
         return str(self.get("health")["framework"])
 
-    def events(self) -> list[TraceEvent]:
-        """The NVA's part of the trace: all it has written, also before it died.
-
-        A move's key, which a caller has chosen, is the number of a move where it can be one.
-        """
-        with self._trace_file.open(encoding="utf-8") as file:
-            lines = [whole for line in file if (whole := _read(line))]
-        return [
-            TraceEvent(line["t_ns"], "nva", line["event"], line["subject"], _numbered(line))
-            for line in lines
-        ]
-
     def _ask(
         self,
         method: str,
@@ -227,19 +214,3 @@ class NvaProcess:
             said = answer.content or {"error": f"{method} {path}: {answer.status}"}
             raise NvaError(said["error"])
         return answer.content
-
-
-def _numbered(line: Mapping[str, Any]) -> dict[str, Any]:
-    """The details of a line of the trace."""
-    details = dict(line["details"])
-    if str(details.get("move", "")).isdecimal():
-        details["move"] = int(details["move"])
-    return details
-
-
-def _read(line: str) -> dict[str, Any] | None:
-    """A line of the trace; None for one that the NVA did not finish before it died."""
-    try:
-        return dict(json.loads(line))
-    except ValueError:
-        return None

@@ -11,12 +11,12 @@ from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from controller.core.move_fsm import FINISHED, Phase
-from experiments.measure.trace import TraceEvent
 from experiments.overlays import Capabilities, Fault, Ground, MoveRefused, Overlay, OverlayMove
 from experiments.overlays.nvo3 import NVA_DIES, tables
 from experiments.overlays.nvo3.commands import Commands
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
 from experiments.overlays.nvo3.settings import Settings
+from experiments.overlays.nvo3.trace_feed import TraceFeed
 from nve.model import VmSpec
 from nve.ovs import bridge
 from nve.ovs.agent import Agent
@@ -42,6 +42,8 @@ class Nvo3:
         self._progress = ground.progress
         self._settings = settings
         self.nva = NvaProcess(ground.data_centre, settings)
+        self._log = ground.log
+        self._feed = TraceFeed(self.nva.trace_file, ground.log)
         self._agents = {
             nve: Agent(self._switch(nve), ground.reorder_buffer)
             for nve in ground.data_centre.nves
@@ -53,12 +55,11 @@ class Nvo3:
             last_packets=self._await_last_packets if awaits else None,
             differences=self.differences,
             refused=self.refused,
-            events=self.events,
+            catch_up=self._feed.catch_up,
             facts=self._facts,
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
             commands=Commands(ground.data_centre, self.nva).by_name,
         )
-        self._events: list[TraceEvent] = []
         self._arrived: dict[int, OverlayMove] = {}
         """The moves that something is left of, by their numbers."""
         self._astray_before: dict[int, int | None] = {}
@@ -75,6 +76,7 @@ class Nvo3:
 
     def start(self) -> None:
         self._progress(f"starting the NVA ({self._settings.framework})")
+        self._feed.start()
         self.nva.start()
         for agent in self._agents.values():
             agent.start()
@@ -196,9 +198,6 @@ class Nvo3:
     def differences(self) -> list[str]:
         return tables.differences(self._data_centre, self.nva)
 
-    def events(self) -> list[TraceEvent]:
-        return [*self.nva.events(), *self._events]
-
     def refused(self) -> list[dict[str, Any]]:
         """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
         for nve in self._data_centre.nves:
@@ -211,6 +210,7 @@ class Nvo3:
         for agent in self._agents.values():
             agent.stop()
         self.nva.stop()
+        self._feed.close()
 
     # -- asking an NVA that may be away ----------------------------------------------------------
 
@@ -276,8 +276,7 @@ class Nvo3:
         return Phase(line["phase"])
 
     def _note(self, event: str, move: OverlayMove, **details: object) -> None:
-        told = {"move": move.number, **details}
-        self._events.append(TraceEvent(time.time_ns(), "runner", event, move.vm.name, told))
+        self._log.note("runner", event, move.vm.name, move=move.number, **details)
 
     # -- counting --------------------------------------------------------------------------------
 
