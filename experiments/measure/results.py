@@ -480,5 +480,9 @@ def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 def _replace(path: Path, text: str) -> None:
     """Nobody ever reads half of it, and where there is no room what was there stays."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.rename(path)
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.rename(path)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

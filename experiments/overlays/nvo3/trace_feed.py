@@ -60,9 +60,10 @@ class TraceFeed:
             whole, newline, _torn = file.read(end - self._offset).rpartition(b"\n")
         self._offset += len(whole + newline)
         for line in map(json.loads, whole.splitlines()):
-            details = _numbered(line["details"])
             self._log.append(
-                TraceEvent(line["t_ns"], "nva", line["event"], line["subject"], details)
+                TraceEvent(
+                    line["t_ns"], "nva", line["event"], line["subject"], _numbered(line["details"])
+                )
             )
 
 

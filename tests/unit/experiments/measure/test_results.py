@@ -163,6 +163,7 @@ def test_on_a_full_disk_what_was_written_is_kept_and_marked(tmp_path, full, vari
         recorder.kept == f"what was written until then is in {tmp_path}/r, marked as not complete"
     )
     assert list(tmp_path.rglob("events.csv"))
+    assert not list(tmp_path.rglob(".manifest*"))
     if "packets" in full:
         assert list(tmp_path.rglob("vm1.receiver.samples"))
     with pytest.raises(ResultError, match="says that it is not complete"):
