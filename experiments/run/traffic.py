@@ -21,7 +21,7 @@ from experiments.workloads import Stage, TellsProgress, Workload
 from nve.linux.wait import sleep_until, wait_until
 from topologies.emulation.data_centre import DataCentre
 
-REACHABLE_TIMEOUT_S = 20.0
+REACHABLE_TIMEOUT_S = 60.0
 LEAD_S = 0.2
 """From telling the first workload when to begin until that time: enough to tell them all."""
 
