@@ -26,7 +26,8 @@ class SoFar:
     beginning."""
 
     packets_per_s: float
-    missing: int
+    missing: int | None
+    """None while senders have had no time to tell, which they have not at high rates."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class ProbeProgress:
         """None before anything has been told."""
         if not self._sent and not self._received:
             return None
-        return SoFar(self._packets_per_s(now_s), self._missing(now_s))
+        missing = self._missing(now_s) if self._sent else None
+        return SoFar(self._packets_per_s(now_s), missing)
 
     def _packets_per_s(self, now_s: float) -> float:
         rate = 0.0

@@ -61,7 +61,8 @@ class UdpProbes:
     def so_far(self) -> str:
         if (so_far := self._fleet.so_far()) is None:
             return ""
-        return f"{so_far.packets_per_s:,.0f} packets/s, {so_far.missing:,} lost so far"
+        said = f"{so_far.packets_per_s:,.0f} packets/s"
+        return said if so_far.missing is None else f"{said}, {so_far.missing:,} lost so far"
 
     def collect(self) -> Collected:
         probed = self._fleet.collect(self._timeout_s)

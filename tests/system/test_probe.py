@@ -91,6 +91,7 @@ def test_injected_loss_is_counted_to_the_packet(vms, tmp_path):
     assert len(lost) > 100
     # Told while it went on: what came in, and no more losses than there were.
     assert so_far is not None
+    assert so_far.missing is not None
     assert 0 < so_far.packets_per_s < 1000
     assert 0 < so_far.missing < len(lost)
 

@@ -60,6 +60,14 @@ def test_what_was_sent_into_the_void_is_lost_after_the_waiting_time() -> None:
     assert said[-1].packets_per_s == 0
 
 
+def test_nothing_is_said_of_losses_where_the_sender_has_no_time_to_tell() -> None:
+    progress = ProbeProgress(2.0)
+    for at_s in (1, 2):
+        progress.received("vm1", {"0": (10 * at_s, 10 * at_s)}, at_s)
+
+    assert progress.so_far(2.1) == SoFar(10.0, None)
+
+
 def test_flows_and_processes_are_added_up() -> None:
     progress = ProbeProgress(2.0)
     for at_s in (1, 2):
