@@ -307,9 +307,9 @@ class Result:
     def homes(self) -> dict[str, str]:
         """The NVE of every VM before the first move."""
         return {
-            vm: nve
+            vm: place["nve"] if isinstance(place, Mapping) else place
             for tenant in self.scenario.get("tenants", ())
-            for vm, nve in tenant.get("vms", {}).items()
+            for vm, place in tenant.get("vms", {}).items()
         }
 
     @property

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from experiments.measure.results import (
     SCHEMA_VERSION,
@@ -57,6 +58,14 @@ def test_what_is_written_is_read(tmp_path):
     assert result.rows("diskless-client") is None
     assert result.runs == {"test": result}
     assert result.manifest["schema"] == SCHEMA_VERSION
+
+
+def test_where_vms_begin_is_read_in_both_forms(tmp_path):
+    """A VM with addresses of its own is written as a mapping."""
+    vms = {"vm1": "nve1", "vm2": {"nve": "nve3", "addresses": ["10.0.0.9"]}}
+    (tmp_path / "scenario.yaml").write_text(yaml.safe_dump({"tenants": [{"vms": vms}]}))
+
+    assert Result(tmp_path, {}).homes == {"vm1": "nve1", "vm2": "nve3"}
 
 
 def test_requests_are_read_as_they_were_written(tmp_path):
