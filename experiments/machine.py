@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from topologies.emulation.nodes import MININET_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
+MOST_OPEN_FILES = 16_384
 PACKAGES = ("mininet", "pyroute2", "pandas", "pyarrow", "pydantic")
 
 
@@ -27,6 +29,17 @@ def facts() -> dict[str, Any]:
         "git_revision": _git("rev-parse", "HEAD"),
         "git_clean": _git("status", "--porcelain") == "",
     }
+
+
+def raise_open_files() -> None:
+    """As many open files as a run of a thousand VMs needs, if this process may have them.
+
+    Not as many as it may have: some programs close one after the other, up to the limit.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def load() -> list[float]:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from experiments import overlays
+from experiments import machine, overlays
 from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, Overlay
 from experiments.run.orchestrator import Orchestrator
@@ -52,6 +52,7 @@ class Lab:
 
     def _build(self, stack: ExitStack) -> None:
         scenario = self.scenario
+        machine.raise_open_files()
         self.session = stack.enter_context(Session.create(scenario.name))
         began_s = time.monotonic()
         settings = scenario.overlay.settings

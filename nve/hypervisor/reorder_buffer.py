@@ -15,7 +15,6 @@ It begins when the VM runs: who says whose markers to expect may be out of reach
 A thread waits for the markers.  A marker may come before it was said whose are expected.
 """
 
-import select
 import socket
 import threading
 import time
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from nve.hypervisor.gate import Gate
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside
+from nve.linux.wait import all_readable
 from nve.model import Bounds
 from nve.wire.end_marker import ETHERTYPE, NEEDED, MarkerKind, NotASignal, read
 
@@ -136,10 +136,10 @@ class ReorderBuffer:
     def _watch(self) -> None:
         """Notes markers, and releases what is held when all are there or the time is over."""
         while True:
-            readable, _, _ = select.select([self._markers, self._woken], [], [], self._left_s())
-            if self._woken in readable and not self._woken.recv(1):
+            ready = all_readable([self._markers, self._woken], self._left_s())
+            if self._woken in ready and not self._woken.recv(1):
                 return
-            if self._markers in readable:
+            if self._markers in ready:
                 self._note(self._markers.recv(_LONGEST_FRAME))
             self._release()
 

@@ -7,8 +7,8 @@ when, is listed in tests/unit/test_rules.py.
 
 import select
 import time
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 POLL_S = 0.002
 
@@ -17,6 +17,9 @@ class HasDescriptor(Protocol):
     """A file, a pipe or a socket."""
 
     def fileno(self) -> int: ...
+
+
+File = TypeVar("File", bound=HasDescriptor)
 
 
 def wait_until(check: Callable[[], str | None], timeout_s: float, poll_s: float = POLL_S) -> None:
@@ -29,13 +32,21 @@ def wait_until(check: Callable[[], str | None], timeout_s: float, poll_s: float 
 
 
 def readable(file: HasDescriptor, timeout_s: float) -> bool:
-    """Whether there is something to read, or the end of it, before the time is over.
+    """Whether there is something to read, or the end of it, before the time is over."""
+    return bool(all_readable([file], timeout_s))
 
-    By poll, not select, which cannot take descriptors beyond 1023.
+
+def all_readable(files: Sequence[File], timeout_s: float | None = None) -> list[File]:
+    """Those in which there is something to read, or their end; none if the time is over first.
+
+    By poll, not select, which cannot take descriptors beyond 1023: a run of many VMs has them.
     """
     waiting = select.poll()
-    waiting.register(file, select.POLLIN)
-    return bool(waiting.poll(max(0.0, timeout_s) * 1000))
+    for file in files:
+        waiting.register(file, select.POLLIN)
+    found = waiting.poll(None if timeout_s is None else max(0.0, timeout_s) * 1000)
+    ready = {descriptor for descriptor, _ in found}
+    return [file for file in files if file.fileno() in ready]
 
 
 def sleep_until(t_ns: int) -> None:

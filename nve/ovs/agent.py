@@ -13,7 +13,6 @@ word of its hypervisor, which knows when the VM stands still (`mark_last`).
 """
 
 import logging
-import select
 import socket
 import threading
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from dataclasses import replace
 
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import inside, ip, set_sysctls
+from nve.linux.wait import all_readable, readable
 from nve.model import TenantSystem
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline.rules import AGENT_PORT
@@ -93,8 +93,7 @@ class Agent:
     def _listen(self) -> None:
         """Returns when it is stopped.  Raises OSError when the port is gone."""
         while True:
-            readable, _, _ = select.select([self._socket, self._woken], [], [])
-            if self._woken in readable:
+            if self._woken in all_readable([self._socket, self._woken]):
                 return
             frame = self._socket.recv(_LONGEST_FRAME)
             try:
@@ -106,8 +105,7 @@ class Agent:
     def _opened_again(self) -> bool:
         """Waits for the port to come back; False when it is stopped meanwhile."""
         while True:
-            stopped, _, _ = select.select([self._woken], [], [], _RETRY_S)
-            if stopped:
+            if readable(self._woken, _RETRY_S):
                 return False
             with suppress(OSError, RuntimeError):
                 self._open()

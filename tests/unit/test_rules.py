@@ -77,6 +77,12 @@ def test_only_these_modules_sleep() -> None:
     assert {place for place, source in sources() if sleeps(source)} == SLEEPERS.keys()
 
 
+def test_nobody_selects() -> None:
+    """`select.select` ends at descriptor 1023; `nve.linux.wait` and `select.poll` do not."""
+    users = [place for place, source in sources() if re.search(r"\bselect\.select\(", source)]
+    assert users == []
+
+
 @pytest.mark.parametrize("source", ["time.sleep(1)", "hub.sleep(1)", "sleep(1)"])
 def test_a_sleep_is_seen(source: str) -> None:
     assert sleeps(f"def f():\n    {source}")

@@ -168,7 +168,9 @@ class DelayLine:
     def __init__(self, directions: Sequence[Direction]) -> None:
         self.directions = directions
         self._by_descriptor = {direction.receiver.fileno(): direction for direction in directions}
-        self._descriptors = list(self._by_descriptor)
+        self._arrivals = select.poll()  # prepared once: it is asked thousands of times a second
+        for descriptor in self._by_descriptor:
+            self._arrivals.register(descriptor, select.POLLIN)
         self._unseen_ns = self._longest_unseen_ns()
         self._look_ns = 0
 
@@ -210,7 +212,7 @@ class DelayLine:
 
     def look(self, wait_s: float = 0) -> None:
         """Takes in what has arrived.  Nothing that arrives later is due before it looks again."""
-        arrived, _, _ = select.select(self._descriptors, [], [], wait_s)
+        arrived = [descriptor for descriptor, _ in self._arrivals.poll(wait_s * 1000)]
         self._look_ns = time.time_ns() + self._unseen_ns
         for descriptor in arrived:
             if not self._by_descriptor[descriptor].receive():

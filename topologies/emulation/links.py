@@ -15,7 +15,6 @@ and what its packet socket reads has not yet passed ingress filters.
 
 import json
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from typing import Any, Literal, TypeAlias
 
 from nve.linux.capabilities import ifb_available
 from nve.linux.namespace import inside, ip, run, run_in, tc
-from nve.linux.wait import wait_until
+from nve.linux.wait import readable, wait_until
 from nve.model import Mac
 from topologies.emulation.delay_line import READY
 from topologies.shaping import both_directions, impaired, inbound_queue, netem, repaired
@@ -252,8 +251,8 @@ class Cabling:
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
-        readable, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
-        said = process.stdout.readline().decode().strip() if readable else "nothing"
+        there = readable(process.stdout, START_TIMEOUT_S)
+        said = process.stdout.readline().decode().strip() if there else "nothing"
         if said != READY:
             raise RuntimeError(
                 f"the delay line did not start within {START_TIMEOUT_S} s; its command was "

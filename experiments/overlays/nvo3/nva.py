@@ -6,7 +6,6 @@ The experiments never import the NVA's application; everything goes through HTTP
 import json
 import os
 import secrets
-import select
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from experiments.machine import ROOT
 from experiments.overlays import OverlayError
 from experiments.overlays.nvo3.http import HttpClient, NoAnswer
 from experiments.overlays.nvo3.settings import Settings
-from nve.linux.wait import wait_until
+from nve.linux.wait import readable, wait_until
 from nve.model import VmSpec
 from nve.ovs.bridge import OvsInstance
 from topologies.emulation.data_centre import DataCentre
@@ -110,8 +109,8 @@ class NvaProcess:
                 cwd=ROOT,
             )
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], READY_TIMEOUT_S)
-        if not readable or self._process.stdout.readline().strip() != "ready":
+        said = self._process.stdout
+        if not readable(said, READY_TIMEOUT_S) or said.readline().strip() != "ready":
             raise NvaError(f"the NVA did not start; it said: {self.log()}")
         # A switch that is refused once waits a second before it tries again.
         wait_until(self._not_listening, READY_TIMEOUT_S)
