@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -293,6 +294,7 @@ def sweep(
 
 def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Scenario]]]") -> None:
     from experiments.errors import RunError
+    from experiments.report.plots import draw_all
     from experiments.report.tables import drawn
     from experiments.run.run import Options
     from experiments.sweep import SUMMARY, table
@@ -311,10 +313,12 @@ def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Sce
                 problems.append(f"{cell.name}: {error}; the same command runs this cell again")
                 continue
         problems += [f"{cell.name}: {problem}" for problem in swept.problems(cell)]
-    with out.status("adding up"):
+    with out.status("adding up and drawing"):
         summary = swept.aggregate()
+        figures = draw_all(swept.path)
     out.print_whole(drawn([table(summary, swept.cells[0].settings)], out.room))
-    out.print(f"summary  {swept.path / SUMMARY}", markup=False, soft_wrap=True)
+    for kind, file in (("summary", swept.path / SUMMARY), *(("figure ", each) for each in figures)):
+        out.print(f"{kind}  {file}", markup=False, soft_wrap=True)
     _tell(problems)
 
 
@@ -336,14 +340,67 @@ class _Progress:
             out.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command()
-def plot(results: ResultPaths) -> None:
-    """Draw the plots of recorded results again.  Needs no root and no network."""
-    with _mistakes_are_sentences():
-        from experiments.report.plots import draw_all
+class Medium(StrEnum):
+    """Where a figure will be seen."""
 
+    COLUMN = "column"
+    PAGE = "page"
+    SLIDE = "slide"
+    SCREEN = "screen"
+
+
+class FigureFormat(StrEnum):
+    """A figure's file format."""
+
+    PDF = "pdf"
+    SVG = "svg"
+    PNG = "png"
+
+
+@app.command()
+def plot(
+    results: Annotated[
+        list[Path],
+        typer.Argument(metavar="RESULT|SWEEP...", help="Directories of results or of sweeps."),
+    ],
+    medium: Annotated[
+        Medium,
+        typer.Option(
+            "--for",
+            help="Where they will be seen: one column (3.5 inch) or the width of a page (7.2 inch) "
+            "of print, a 16:9 slide, a screen.",
+        ),
+    ] = Medium.SCREEN,
+    formats: Annotated[
+        list[FigureFormat] | None,
+        typer.Option("--format", help="May be given several times; without it, svg."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="This figure only; several times for several."),
+    ] = None,
+    data: Annotated[
+        bool, typer.Option("--data", help="Write what is drawn as CSV beside each figure, too.")
+    ] = False,
+) -> None:
+    """Draw the figures of recorded results again.  Needs no root and no network.
+
+    They go into the folder [bold]plots/[/bold] of each result: for a screen as
+    [bold]timeline.svg[/bold], for a column as [bold]timeline-column.pdf[/bold].
+
+    [bold]vmmlab plot results/sample --for column --format pdf --only timeline[/bold]
+    """
+    with _mistakes_are_sentences():
+        from experiments.report import plots
+
+        wanted = plots.chosen(only or [])
+        written = [each.value for each in formats or ()] or list(plots.USUAL_FORMATS)
         for result in results:
-            for file in draw_all(result):
+            for sentence in plots.missing(result, wanted):
+                err.print(sentence, markup=False, soft_wrap=True)
+            for file in plots.draw_all(
+                result, preset=medium.value, formats=written, only=wanted, data=data
+            ):
                 out.print(str(file), markup=False, soft_wrap=True)
 
 

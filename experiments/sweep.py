@@ -7,6 +7,7 @@ A sweep is a directory that grows:
     summary.csv     one row per cell and run: the whole run in one line
     flows.csv       one row per cell, run and flow
     moves.csv       one row per cell, run, move and flow
+    plots/          what depends on what was varied
 
 The three tables have the values of the cell in front.  They are made anew from the cells' recorded
 files, and replaced whole.  A cell that has a result is finished: whoever wants to run it again
@@ -41,6 +42,8 @@ _COLUMNS = {
     "out of\norder": ("reordered", count),
     "recov.\np99 ms": ("recovery_excess_p99_ms", milliseconds),
     "max\nms": ("recovery_excess_max_ms", milliseconds),
+    "silence\nmax ms": ("blackout_max_ms", milliseconds),
+    "conv.\nmax ms": ("convergence_max_ms", milliseconds),
 }
 
 

@@ -121,6 +121,8 @@ class RunTotals:
     recovery_excess_max_ms: float | None
     blackout_max_ms: float | None
     pause_max_ms: float | None
+    convergence_p50_ms: float | None
+    convergence_max_ms: float | None
     via_source_counted: int
     """Of how many moves it was counted what crossed the source NVE after convergence (R3.4)."""
     packets_via_source_after_convergence: int | None
@@ -132,6 +134,7 @@ def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
     each = moves.drop_duplicates("move")
     made = each[each["outcome"] != "refused"]
     recovery = Spread.of(moves["recovery_excess_ms"])
+    convergence = Spread.of(made["convergence_ms"])
     counts = {what: int(flows[what].sum()) for what in ("sent", "late", *DAMAGE)}
     via_source = pd.to_numeric(made["packets_via_source_after_convergence"]).dropna()
     return RunTotals(
@@ -144,6 +147,8 @@ def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
         recovery_excess_max_ms=recovery.max,
         blackout_max_ms=Spread.of(moves["blackout_ms"]).max,
         pause_max_ms=Spread.of(made["pause_ms"]).max,
+        convergence_p50_ms=convergence.p50,
+        convergence_max_ms=convergence.max,
         via_source_counted=len(via_source),
         packets_via_source_after_convergence=int(via_source.sum()) if len(via_source) else None,
     )

@@ -1,8 +1,12 @@
 """report.html: a result on one page that stands alone.
 
-Plots are inside it as data, nothing is fetched from anywhere, and everything in it comes from the
-result's files: it can be deleted and written again, copied to another machine, or mailed.  Plots
+Figures are inside it as data, nothing is fetched from anywhere, and everything in it comes from the
+result's files: it can be deleted and written again, copied to another machine, or mailed.  Figures
 that have been drawn are taken as they are (`vmmlab plot` draws them again), missing ones are drawn.
+Each is there twice: for a wide window, and for a phone.
+
+One sentence and one table come first, then the data centre, then a figure for each question; how it
+was measured, what to beware of, and all numbers are folded.
 """
 
 import base64
@@ -17,7 +21,7 @@ import jinja2
 from experiments.measure import totals
 from experiments.measure.results import Result, load, written_into
 from experiments.measure.trace import KNOWN, MoveTrace, moves_of
-from experiments.report import narrative, plots, tables
+from experiments.report import interactive, narrative, plots, summary, tables
 
 REPORT = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -34,12 +38,14 @@ _NOT_ENVIRONMENT = {
 
 
 @dataclass(frozen=True)
-class DrawnPlot:
-    """A plot as the page shows it."""
+class PageFigure:
+    """A figure as the page shows it."""
 
-    says: str
-    caption: str
-    data_uri: str
+    name: str
+    question: str
+    answer: str
+    wide_uri: str
+    narrow_uri: str
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,19 @@ def write_report(path: Path) -> Path:
     )
     page = environment.get_template("report.html.j2").render(
         name=result.name,
+        css=_template("report.css"),
+        uplot=_template("uPlot.iife.min.js"),
+        uplot_css=_template("uPlot.min.css"),
+        uplot_licence=_template("uPlot.LICENSE"),
+        script=_template("timeline.js"),
+        answer=summary.in_a_sentence(result),
+        summary=summary.table(result),
+        time_line=interactive.time_line(result),
         says=result.scenario.get("says", ""),
         valid=all(run.manifest.get("valid", True) for run in result.runs.values()),
         findings=[*narrative.headlines(result), *narrative.what_happened(result)],
         tables=_tables(result),
-        plots=list(_drawn(result)),
+        figures=list(_figures(result)),
         time_lines=list(_time_lines(result)),
         notes=narrative.honest_notes(result),
         facts=_facts(result),
@@ -95,13 +109,24 @@ def _tables(result: Result) -> list[tables.ReportTable]:
     return [tables.of_totals(result), *shown] if few else shown
 
 
-def _drawn(result: Result) -> Iterator[DrawnPlot]:
+def _template(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _figures(result: Result) -> Iterator[PageFigure]:
     for name, plot in plots.suiting(result).items():
-        image = plots.image_of(result, name)
+        image = plots.file_of(result.path, name)
         if not image.exists():
-            plots.draw(result, name)
-        data = base64.b64encode(image.read_bytes()).decode()
-        yield DrawnPlot(plot.SAYS, plot.caption(result), f"data:image/svg+xml;base64,{data}")
+            plots.draw(result, plot, plots.USUAL_PRESET, [image])
+        narrow = plots.as_svg(result, plot, "column")
+        answer = plot.caption(result)
+        yield PageFigure(
+            name, plot.QUESTION, answer, _data_uri(image.read_bytes()), _data_uri(narrow)
+        )
+
+
+def _data_uri(svg: bytes) -> str:
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
 
 
 def _time_lines(result: Result) -> Iterator[TimeLine]:

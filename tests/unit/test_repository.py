@@ -97,7 +97,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
         {
             *("cli", "doctor", "machine", "shell", "sweep", "terminal"),
             *("measure.event_log", "measure.results", "scenario.load", "scenario.yaml_source"),
-            *("report.html", "report.narrative", "report.plots", "report.tables"),
+            *("report.html", "report.interactive", "report.narrative", "report.plots"),
+            *("report.summary", "report.tables"),
             *("run", "overlays.*"),  # each overlay; what they have in common is pure
             *("probes.fleet", "probes.process", "probes.receiver", "probes.samples"),
             *("probes.sender", "workloads"),
@@ -449,6 +450,7 @@ MAY_NAME_OVERLAYS: Mapping[str, str] = {
     "experiments.overlays": "here they are",
     "experiments.needs": "the table that the doctor shows: programs by package, kernel features",
     "experiments.measure.trace": "the vocabulary of recorded traces, whoever has told an event",
+    "experiments.report.plots.sequence": "that vocabulary as messages: who told whom",
 }
 
 

@@ -1,80 +1,151 @@
-"""The catalogue of plots: one file per plot, found by scanning this folder.
+"""The catalogue of figures: one file per figure, found by scanning this folder.
 
-A plot is a module here whose name does not begin with an underscore, with
+A figure is a module here whose name does not begin with an underscore, with
 
-    SAYS                 a sentence: what the plot shows
-    suits(result)        whether the result has what it needs
-    draw(result)         -> Figure, of one run or of several side by side (`result.runs`)
-    caption(result)      a sentence or two, made from the numbers, that say what one sees
+    QUESTION               the question that it answers
+    PLACE                  a number: where it stands among the others
+    suits(result)          whether the result has what it needs
+    draw(result, preset)   -> Figure, of one run or of several side by side (`result.runs`)
+    caption(result)        the answer: a sentence or two, made from the numbers
+    data(result)           -> DataFrame: what is drawn, to be drawn by somebody else
 
-Plots are drawn from recorded files alone.
+One that is about a sweep has `OF = "sweep"` and gets a `SweepTables` in the place of a result.  A
+figure is drawn for a *preset*: a column or a page of print, a slide, a screen.  Figures are drawn
+from recorded files alone.
 """
 
 import importlib
+import io
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from experiments.measure.results import Result, load, written_into
+from experiments.measure.results import ResultError, load, written_into
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure
 
+    from experiments.report.plots._style import Preset
+
 FOLDER = "plots"
-FORMATS = ("svg", "png")
+FORMATS = ("svg", "png", "pdf")
+USUAL_FORMATS = ("svg",)
+USUAL_PRESET = "screen"
+PRESET_NAMES = ("column", "page", "slide", "screen")
 
 
 class Plot(Protocol):
     """What a module in this folder has to offer."""
 
-    SAYS: str
+    QUESTION: str
+    PLACE: int
 
-    def suits(self, result: Result) -> bool: ...
+    def suits(self, subject: Any) -> bool: ...
 
-    def draw(self, result: Result) -> "Figure": ...
+    def draw(self, subject: Any, preset: "Preset") -> "Figure": ...
 
-    def caption(self, result: Result) -> str: ...
+    def caption(self, subject: Any) -> str: ...
+
+    def data(self, subject: Any) -> "pd.DataFrame": ...
 
 
-def names() -> list[str]:
-    """All plots, in the order in which a reader should see them."""
+def names(of: str = "result") -> list[str]:
+    """The figures of results, or of sweeps, in the order in which a reader should see them."""
     found = [module.name for module in pkgutil.iter_modules(__path__)]
     plots = [name for name in found if not name.startswith("_")]
-    return sorted(plots, key=lambda name: (_place(name), name))
+    mine = [name for name in plots if getattr(get(name), "OF", "result") == of]
+    return sorted(mine, key=lambda name: (get(name).PLACE, name))
 
 
 def get(name: str) -> Plot:
     return cast(Plot, importlib.import_module(f"{__name__}.{name}"))
 
 
-def suiting(result: Result) -> dict[str, Plot]:
-    """The plots that can be drawn from this result."""
-    plots = {name: get(name) for name in names()}
-    return {name: plot for name, plot in plots.items() if plot.suits(result)}
+def suiting(subject: Any, of: str = "result") -> dict[str, Plot]:
+    """The figures that can be drawn from this result or sweep."""
+    plots = {name: get(name) for name in names(of)}
+    return {name: plot for name, plot in plots.items() if plot.suits(subject)}
 
 
-def draw_all(path: Path) -> list[Path]:
-    """Draws every plot of a result into its folder `plots`; returns the files."""
-    result = load(path)
-    return [file for name in suiting(result) for file in draw(result, name)]
+def chosen(only: Sequence[str]) -> list[str]:
+    """Names as given, if there are such figures.  Raises ResultError."""
+    known = [*names(), *names("sweep")]
+    for name in only:
+        if name not in known:
+            raise ResultError(f"there is no figure {name!r}; there are {', '.join(known)}")
+    return list(only)
 
 
-def draw(result: Result, name: str) -> list[Path]:
-    """Draws one plot into the result's folder `plots`, in all formats."""
+def draw_all(
+    path: Path,
+    *,
+    preset: str = USUAL_PRESET,
+    formats: Sequence[str] = USUAL_FORMATS,
+    only: Sequence[str] = (),
+    data: bool = False,
+) -> list[Path]:
+    """Draws the figures of the result or the sweep at `path` into its folder `plots`; returns the
+    files.  Raises ResultError."""
+    subject, of = _subject(path)
+    wanted, written = chosen(only), []
+    for name, plot in suiting(subject, of).items():
+        if not wanted or name in wanted:
+            files = [file_of(path, name, suffix, preset) for suffix in formats]
+            draw(subject, plot, preset, files)
+            written += files
+            if data:
+                table = file_of(path, name, "csv")
+                with written_into(path):
+                    plot.data(subject).to_csv(table, index=False)
+                written.append(table)
+    return written
+
+
+def missing(path: Path, only: Sequence[str]) -> list[str]:
+    """Of the figures asked for, those that this result has nothing for: a sentence each."""
+    subject, of = _subject(path)
+    there = suiting(subject, of)
+    return [
+        f"{path} has nothing to draw {name} from ({get(name).QUESTION})"
+        for name in only
+        if name not in there
+    ]
+
+
+def draw(subject: Any, plot: Plot, preset: str, files: Sequence[Path]) -> None:
+    """Draws one figure into these files, whose suffixes say the formats."""
     from experiments.report.plots import _style
 
-    files = [image_of(result, name, suffix) for suffix in FORMATS]
-    with _style.applied(), written_into(result.path):
-        figure = get(name).draw(result)
+    chosen_preset = _style.PRESETS[preset]
+    with _style.applied(chosen_preset), written_into(subject.path):
+        figure = plot.draw(subject, chosen_preset)
         for file in files:
             file.parent.mkdir(exist_ok=True)
-            _style.save(figure, file)
-    return files
+            with file.open("wb") as target:
+                _style.save(figure, target, file.suffix.removeprefix("."))
 
 
-def image_of(result: Result, name: str, suffix: str = "svg") -> Path:
-    return result.path / FOLDER / f"{name}.{suffix}"
+def as_svg(subject: Any, plot: Plot, preset: str) -> bytes:
+    """One figure as the text of an SVG file."""
+    from experiments.report.plots import _style
+
+    chosen_preset, target = _style.PRESETS[preset], io.BytesIO()
+    with _style.applied(chosen_preset):
+        _style.save(plot.draw(subject, chosen_preset), target, "svg")
+    return target.getvalue()
 
 
-def _place(name: str) -> int:
-    return int(getattr(get(name), "PLACE", 100))
+def file_of(path: Path, name: str, suffix: str = "svg", preset: str = USUAL_PRESET) -> Path:
+    """plots/timeline.svg for the screen, plots/timeline-column.pdf for others."""
+    whole = name if preset == USUAL_PRESET or suffix == "csv" else f"{name}-{preset}"
+    return path / FOLDER / f"{whole}.{suffix}"
+
+
+def _subject(path: Path) -> tuple[Any, str]:
+    from experiments.report.plots import _sweep
+
+    if _sweep.is_sweep(path):
+        return _sweep.SweepTables.read(path), "sweep"
+    return load(path), "result"

@@ -253,13 +253,13 @@ def test_the_tables_fit_an_80_column_screen(harmful):
     assert "…" not in screen.getvalue()
 
 
-def test_every_plot_and_the_report_can_show_many_moves(harmful):
+def test_the_report_can_show_many_moves(harmful, monkeypatch):
+    monkeypatch.setattr(plots, "as_svg", lambda *_: b"<svg/>")  # laying it out takes long
     (harmful.path / "plots").mkdir()
     for name, plot in plots.suiting(harmful).items():
         assert plot.caption(harmful)
-        assert plot.draw(harmful).axes
-        plots.image_of(harmful, name).write_text("<svg/>")  # laying it out takes long
+        plots.file_of(harmful.path, name).write_text("<svg/>")
     page = write_report(harmful.path).read_text()
     assert "5 lost" in page
     assert "move 7: vm1 nve1→nve2" in page
-    assert page.count("<details>") == tables.WORST_MOVES + 1, "the worst moves, and the scenario"
+    assert page.count("<details>") == tables.WORST_MOVES + 6, "the worst moves, and what is folded"

@@ -1,14 +1,20 @@
 """report.html stands alone and says what the numbers say."""
 
+import base64
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
+from experiments.measure.results import load
+from experiments.report import interactive, plots, summary
 from experiments.report.html import write_report
+from tests.helpers import kinds_of_results, synthetic
 
-EMPTY_ELEMENTS = {"meta", "img", "link", "br"}
+EMPTY_ELEMENTS = {"meta", "img", "link", "br", "source"}
 
 
 class Page(HTMLParser):
@@ -17,12 +23,12 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.references: list[str] = []
+        self.links: list[str] = []
         self.open: list[str] = []
 
     def handle_starttag(self, tag, attributes):
-        self.references += [
-            value for name, value in attributes if name in ("src", "href", "data", "srcset")
-        ]
+        found = [value for name, value in attributes if name in ("src", "href", "data", "srcset")]
+        (self.links if tag == "a" else self.references).extend(found)
         if tag not in EMPTY_ELEMENTS:
             self.open.append(tag)
 
@@ -31,13 +37,15 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
-def result(drawn_result, tmp_path):
+def result(drawn_result, tmp_path, monkeypatch):
+    """To be changed; laying out the figures for a phone takes long."""
+    monkeypatch.setattr(plots, "as_svg", lambda *_: b"<svg/>")
     return shutil.copytree(drawn_result, tmp_path / "result")
 
 
 @pytest.fixture
-def text(result) -> str:
-    return write_report(result).read_text()
+def text(drawn_result) -> str:
+    return (drawn_result / "report.html").read_text()
 
 
 def test_nothing_is_fetched_from_anywhere(text):
@@ -45,8 +53,39 @@ def test_nothing_is_fetched_from_anywhere(text):
     page.feed(text)
     assert page.open == []
     assert len(page.references) >= 5
-    assert all(reference.startswith("data:image/svg+xml;base64,") for reference in page.references)
-    assert not re.search(r"url\(|@import|<script", text)
+    assert all(reference.startswith("data:") for reference in page.references)
+    assert not re.search(r"url\(|@import|<script src|fetch\(|XMLHttpRequest", text)
+
+
+def test_each_figure_has_its_question_its_answer_and_a_link(text, drawn_result):
+    page = Page()
+    page.feed(text)
+    assert page.links == [f"plots/{name}.svg" for name in plots.names()]
+    for name in plots.names():
+        assert plots.get(name).QUESTION in text
+    assert all((drawn_result / link).exists() for link in page.links)
+
+
+def test_a_sentence_and_one_table_come_first(text):
+    head = text[text.index("<h1>") : text.index("<figure>")]
+    assert "In 2 runs, 4 moves cost" in head
+    assert head.count("<table>") == 1
+    folded = text[text.index("All the rest") :]
+    assert folded.count("<table>") == text.count("<table>") - 1
+
+
+def test_the_time_line_has_every_flow_and_event_and_the_licence_of_its_library(text):
+    data = re.search(r'id="timeline-data">(.*?)</script>', text)
+    assert data
+    drop, _ = json.loads(data.group(1))
+    assert [flow["name"] for flow in drop["flows"]] == sorted(synthetic.TO_VM1)
+    first = drop["flows"][0]
+    delays = np.frombuffer(base64.b64decode(first["delay"]), dtype="<f4")
+    lost = np.frombuffer(base64.b64decode(first["lost_at"]), dtype="<f4")
+    assert len(delays) + len(lost) == first["sent"]
+    assert len(lost) == first["lost"]
+    assert "vm-paused vm1" in {name for _, name, _ in drop["events"]}
+    assert "The MIT License" in text
 
 
 def test_it_shows_tables_time_lines_and_notes(text):
@@ -73,8 +112,25 @@ def test_text_from_a_scenario_is_not_markup(result):
     assert "&lt;b&gt;Made-up" in write_report(result).read_text()
 
 
-def test_plots_that_are_missing_are_drawn(result):
-    missing = result / "plots" / "tcp_throughput.svg"
+def test_figures_that_are_missing_are_drawn(result):
+    missing = result / "plots" / "data_centre.svg"
     missing.unlink()
     write_report(result)
     assert missing.exists()
+
+
+@pytest.mark.parametrize("kind", ["without_packets", "without_moves", "only_refused"])
+def test_a_result_that_lacks_something_has_a_sentence_and_a_page(kind, tmp_path):
+    kinds_of_results.RESULTS[kind](tmp_path / "r")
+    result = load(tmp_path / "r")
+    assert summary.in_a_sentence(result).endswith(".")
+    assert bool(interactive.time_line(result)) == (kind != "without_packets")
+    assert summary.table(result).rows
+
+
+def test_a_page_without_packets_has_no_time_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "as_svg", lambda *_: b"<svg/>")
+    kinds_of_results.without_packets(tmp_path / "r")
+    text = write_report(tmp_path / "r").read_text()
+    assert "timeline-data" not in text
+    assert "uPlot" not in text

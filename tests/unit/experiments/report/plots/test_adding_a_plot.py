@@ -14,16 +14,18 @@ from tests.helpers.data import RECORDED
 COUNT = '''
 """How many packets were sent."""
 
+import pandas as pd
 from matplotlib.figure import Figure
 
-SAYS = "How many packets were sent."
+QUESTION = "How many packets were sent?"
+PLACE = 100
 
 
 def suits(result):
     return True
 
 
-def draw(result):
+def draw(result, preset):
     figure = Figure()
     figure.subplots().bar(list(result.runs), [len(run.packets) for run in result.runs.values()])
     return figure
@@ -31,6 +33,10 @@ def draw(result):
 
 def caption(result):
     return "As many as are drawn."
+
+
+def data(result):
+    return pd.DataFrame({"sent": [len(run.packets) for run in result.runs.values()]})
 '''
 
 
@@ -41,10 +47,12 @@ def test_a_new_plot_is_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(plots, "__path__", [*plots.__path__, str(added)])
     importlib.invalidate_caches()
     try:
-        result = load(Path(shutil.copytree(RECORDED, tmp_path / "result")))
-        assert plots.suiting(result)["packets_sent"].SAYS == "How many packets were sent."
-        svg, png = plots.draw(result, "packets_sent")
+        copied = Path(shutil.copytree(RECORDED, tmp_path / "result"))
+        assert "packets_sent" in plots.suiting(load(copied))
+        only = ["packets_sent"]
+        svg, png, csv = plots.draw_all(copied, formats=["svg", "png"], only=only, data=True)
         assert (svg.name, png.name) == ("packets_sent.svg", "packets_sent.png")
         assert svg.stat().st_size > 0
+        assert csv.read_text().startswith("sent\n")
     finally:
         sys.modules.pop("experiments.report.plots.packets_sent", None)

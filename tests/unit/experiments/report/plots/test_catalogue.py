@@ -1,104 +1,222 @@
-"""Every plot can be drawn from every recorded schema version, and says what one sees."""
+"""Every figure can be drawn from every kind of result, without a fault, and says what one sees."""
 
+import shutil
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from experiments.measure.results import Recorder, Result, load
-from experiments.measure.trace import TraceEvent
+from experiments.measure.results import ResultError, load
 from experiments.report import plots
-from experiments.report.plots import _style, _timeline
-from tests.helpers import synthetic
+from experiments.report.plots import _moves, _style, _sweep, _throughput, sequence
+from experiments.report.plots._runs import groups_of, runs_of, title_of
+from experiments.report.plots._style import PRESETS
+from tests.helpers import kinds_of_results
 from tests.helpers.data import DATA
-from tests.helpers.packets import packets as make_packets
+from tests.helpers.figure_faults import faults, of_drawing
 
-RECORDED = sorted(DATA.glob("result-v*"))
-
-
-@pytest.fixture(params=RECORDED, ids=lambda path: path.name)
-def recorded(request) -> Result:
-    return load(request.param)
+OLD_SCHEMAS = sorted(DATA.glob("result-v*"))
+COLUMN = PRESETS["column"]
 
 
-@pytest.fixture
-def bare(tmp_path) -> Result:
-    """A run without moves, TCP, or a single packet that arrived."""
-    with Recorder.create(tmp_path / "bare") as recorder:
-        run = recorder.run()
-        run.scenario(synthetic.scenario("drop", 10))
-        run.manifest({"name": "bare"})
-        run.events([TraceEvent(1, "runner", "run-started")])
-        run.packets(make_packets([None] * 10))
-        run.moves(load(RECORDED[0]).runs["drop"].moves.head(0))
-    return load(tmp_path / "bare")
+def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple[str, str], list]:
+    """By figure and preset, whatever is wrong."""
+    return {
+        (name, preset): found
+        for name, plot in plots.suiting(subject, of).items()
+        for preset in presets
+        if (not names or name in names)
+        and (found := of_drawing(partial(plot.draw, subject), PRESETS[preset]))
+    }
 
 
-def test_there_is_a_recorded_result():
-    assert RECORDED
+@pytest.mark.parametrize(
+    ("preset", "names"),
+    [
+        ("column", []),
+        ("page", ["sequence", "tcp"]),
+        ("slide", ["timeline", "cut_off"]),
+        ("screen", ["closeup", "delay_distribution"]),
+    ],
+)
+@pytest.mark.parametrize("path", OLD_SCHEMAS, ids=lambda path: path.name)
+def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
+    """All figures for a column, which is the narrowest; two for each other medium."""
+    result = load(path)
+    assert list(plots.suiting(result)) == plots.names()
+    assert drawing_faults(result, [preset], names) == {}
 
 
-@pytest.mark.parametrize("name", plots.names())
-def test_every_plot_is_drawn_from_a_recorded_result(recorded, name):
-    plot = plots.get(name)
-    assert plot.suits(recorded)
-    assert plot.draw(recorded).axes
-    assert plot.SAYS.endswith(".")
-    assert "drop" in plot.caption(recorded)
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("without_moves", ["data_centre", "timeline"]),
+        ("without_packets", ["sequence"]),
+        ("of_one_packet", ["timeline", "closeup", "delay_distribution"]),
+        ("all_lost", ["closeup", "delay_distribution"]),
+        ("of_many_moves", ["data_centre", "timeline"]),
+        ("of_many_flows", ["data_centre", "timeline", "cut_off"]),
+        ("not_completed", ["closeup", "sequence"]),
+        ("only_refused", ["sequence", "cut_off"]),
+        ("without_an_nva", ["sequence"]),
+        ("repeated", ["timeline", "cut_off", "delay_distribution"]),
+        ("of_many_runs", ["timeline", "cut_off"]),
+    ],
+)
+def test_every_kind_of_result_is_drawn(kind, names, tmp_path):
+    kinds_of_results.RESULTS[kind](tmp_path / kind)
+    result = load(tmp_path / kind)
+    suiting = plots.suiting(result)
+    assert set(names) <= set(suiting)
+    assert drawing_faults(result, ["column"], names) == {}
+    for name, plot in suiting.items():
+        assert plot.caption(result).endswith("."), name
+        assert plot.data(result).columns.size, name
 
 
-def test_one_run_alone_is_drawn_too(recorded):
-    run = recorded.runs["tunnel"]
-    for plot in plots.suiting(run).values():
-        assert plot.draw(run).axes
-        assert plot.caption(run)
+@pytest.mark.parametrize("kind", kinds_of_results.SWEEPS)
+def test_every_kind_of_sweep_is_drawn(kind, tmp_path):
+    kinds_of_results.SWEEPS[kind](tmp_path / kind)
+    sweep = _sweep.SweepTables.read(tmp_path / kind)
+    assert drawing_faults(sweep, ["column"], of="sweep") == {}
+    for plot in plots.suiting(sweep, "sweep").values():
+        assert plot.caption(sweep).endswith(".")
+        plot.data(sweep)
+
+
+def test_a_sweep_of_which_nothing_is_there_is_a_sentence(tmp_path):
+    kinds_of_results.empty_sweep(tmp_path / "s")
+    (tmp_path / "s" / "summary.csv").unlink()
+    with pytest.raises(ResultError, match="no combination is finished"):
+        plots.draw_all(tmp_path / "s")
+
+
+def test_an_unknown_figure_is_a_sentence():
+    with pytest.raises(ResultError, match=r"no figure 'x'; there are data_centre, .*, knob"):
+        plots.chosen(["timeline", "x"])
+
+
+def test_a_figure_that_a_result_has_nothing_for_is_told(tmp_path):
+    kinds_of_results.without_moves(tmp_path / "r")
+    (said,) = plots.missing(tmp_path / "r", ["timeline", "closeup"])
+    assert "nothing to draw closeup from" in said
 
 
 @pytest.mark.shows("T5")
-def test_every_plot_is_a_file_in_both_formats(drawn_result):
-    files = sorted((drawn_result / "plots").iterdir())
-    assert len(files) == 2 * len(plots.names())
-    for file in files:
-        if file.suffix == ".svg":
-            ElementTree.fromstring(file.read_text())
-        else:
-            assert file.read_bytes().startswith(b"\x89PNG")
+def test_files_are_named_after_figure_and_medium(tmp_path):
+    result = Path(shutil.copytree(OLD_SCHEMAS[-1], tmp_path / "r"))
+    drawn = plots.draw_all(
+        result, preset="column", formats=["svg", "png", "pdf"], only=["cut_off"], data=True
+    )
+    files = {file.name: file.read_bytes() for file in drawn}
+    assert list(files) == [
+        *(f"cut_off-column.{each}" for each in ("svg", "png", "pdf")),
+        "cut_off.csv",
+    ]
+    assert "longest silence" in "".join(
+        ElementTree.fromstring(files["cut_off-column.svg"]).itertext()
+    )
+    assert files["cut_off-column.png"].startswith(b"\x89PNG")
+    assert b"/FontFile2" in files["cut_off-column.pdf"]  # TrueType, embedded
+    assert b"/Type3" not in files["cut_off-column.pdf"]
+    assert files["cut_off.csv"].startswith(b"move,vm,outcome")
 
 
-def test_the_same_plot_is_the_same_file(drawn_result, tmp_path):
-    with _style.applied():
-        _style.save(plots.get("tcp_throughput").draw(load(drawn_result)), tmp_path / "again.svg")
-    drawn = drawn_result / "plots" / "tcp_throughput.svg"
-    assert (tmp_path / "again.svg").read_bytes() == drawn.read_bytes()
-
-
-def test_the_worst_recovery_of_any_run_is_inside_its_axes(recorded):
-    metrics = recorded.runs["tunnel"].metrics
-    metrics["recovery_excess_ms"] = 10 * recorded.runs["drop"].metrics["recovery_excess_ms"].max()
-    for axes in plots.get("recovery").draw(recorded).axes:
-        bottom, top = axes.get_ylim()
-        shown = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.get_lines()])
-        assert bottom <= shown.min()
-        assert shown.max() <= top
-
-
-def test_a_run_without_moves_or_arrivals_has_the_plots_it_can_have(bare):
-    suiting = plots.suiting(bare)
-    assert list(suiting) == ["delay_over_time"]
-    for plot in suiting.values():
-        assert plot.draw(bare).axes
-        assert "10 of 10 packets were lost" in plot.caption(bare)
+def test_the_same_figure_is_the_same_file():
+    result, plot = load(OLD_SCHEMAS[-1]), plots.get("tcp")
+    assert plots.as_svg(result, plot, "screen") == plots.as_svg(result, plot, "screen")
 
 
 def test_the_catalogue_is_the_folder():
     folder = Path(plots.__file__).parent
     files = {file.stem for file in folder.glob("*.py") if not file.stem.startswith("_")}
-    assert set(plots.names()) == files
+    assert {*plots.names(), *plots.names("sweep")} == files
+    assert all(plots.get(name).QUESTION.endswith("?") for name in files)
+    assert set(plots.PRESET_NAMES) == set(PRESETS)
 
 
-def test_events_that_are_close_share_a_name():
-    shown = [(0.0, "requested"), (0.1, "paused"), (1.0, "converged")]
-    clusters = _timeline._clusters(shown, width_s=0.5)
-    assert clusters == [shown[:2], shown[2:]]
-    assert _timeline._stacked(["a", "b", "c", "d"]) == "a, b,\nc, d"
+def test_captions_answer_with_numbers():
+    result = load(OLD_SCHEMAS[-1])
+    for name, plot in plots.suiting(result).items():
+        assert "drop" in plot.caption(result), name
+    assert "lost, most of them" in plots.get("timeline").caption(result)
+
+
+def test_repeats_are_pooled_and_single_ones_named_by_their_seed(tmp_path):
+    kinds_of_results.repeated(tmp_path / "r")
+    result = load(tmp_path / "r")
+    (group,) = groups_of(result)
+    assert group.title == "repeated: 8 runs pooled"
+    assert title_of(result, runs_of(result)["7"]) == "run 7 (seed 7)"
+    assert "8 runs of" in plots.get("timeline").caption(result)
+
+
+def test_the_last_part_of_an_interval_is_no_spike(tmp_path):
+    result = load(OLD_SCHEMAS[-1]).runs["drop"]
+    told = result.throughput
+    assert told is not None
+    spike = told.tail(1).assign(t_ns=told["t_ns"].max() + 3_000_000, bits_per_second=9e9)
+    result.throughput = pd.concat([told, spike], ignore_index=True)
+    table = _throughput.of_run(runs_of(result)[result.name])
+    assert table is not None
+    assert table["mbit_per_s"].max() < 100
+    assert len(table) == len(told)
+
+
+def test_a_sequence_has_no_nva_where_none_took_part(tmp_path):
+    kinds_of_results.without_an_nva(tmp_path / "r")
+    _, move = sequence.chosen(load(tmp_path / "r"))
+    rows = list(sequence.messages(move))
+    assert "NVA" not in {name for row in rows for name in (row.sender, *row.receivers)}
+    assert "entry learnt from traffic" in [row.words for row in rows]
+
+
+def test_numbers_are_moved_apart_as_little_as_is_needed():
+    assert _moves.numbers_apart([0.1, 0.5], 0.05) == [0.1, 0.5]
+    assert _moves.numbers_apart([0.5, 0.51], 0.05) == pytest.approx([0.5, 0.55])
+    assert _moves.numbers_apart([0.98, 0.99, 1.0], 0.1) == pytest.approx([0.8, 0.9, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most", "ticks"),
+    [
+        (0.9, 11, 5, [1, 2, 5, 10]),
+        (0.9, 110, 5, [1, 3, 10, 30, 100]),
+        (0.9, 1.1e6, 4, [1, 100, 1e4, 1e6]),
+        (2.1, 2.4, 4, [2.1, 2.4]),
+    ],
+)
+def test_logarithmic_labels_are_as_dense_as_there_is_room_for(low, high, most, ticks):
+    assert _style.log_ticks(low, high, most) == pytest.approx(ticks)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda axes: axes.text(0.5, 0.5, "tiny", fontsize=6), "'tiny' has 6.0 pt"),
+        (lambda axes: axes.text(1.5, 0.5, "beyond"), "'beyond' is outside the figure"),
+        (lambda axes: axes.set_xticks([0.5, 0.51], ["ab", "cd"]), "'ab' covers 'cd'"),
+        (lambda axes: axes.figure.set_size_inches(5, 2), "is 5 by 2 inches"),
+        (lambda axes: axes.set_position((-0.1, 0.5, 0.5, 0.3)), "a panel is outside the figure"),
+    ],
+)
+def test_the_checker_sees_each_fault(spoil, fault):
+    with _style.applied(COLUMN):
+        figure = Figure(figsize=(3.5, 2))
+        figure.set_layout_engine("none")
+        axes = figure.subplots()
+        assert faults(figure, COLUMN) == []
+        spoil(axes)
+        assert fault in faults(figure, COLUMN)
+
+
+def test_the_checker_sees_a_warning():
+    def draw(preset):
+        figure = _style.figure(preset, 2)
+        figure.subplots().set_xlim(1, 1)
+        return figure
+
+    assert any(each.startswith("warns: ") for each in of_drawing(draw, COLUMN))

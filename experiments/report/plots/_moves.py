@@ -1,0 +1,159 @@
+"""Moves as figures draw them: their phases, their names, and which of many are shown."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from experiments.measure import totals
+from experiments.measure.attribution import settled_ns
+from experiments.measure.trace import MoveTrace
+from experiments.report.plots import _style
+from experiments.report.plots._runs import TracedRun
+from experiments.report.plots._style import FAINT, INK, Preset
+
+NAMES = {
+    "move-requested": "requested",
+    "move-refused": "refused",
+    "pre-associated": "pre-associated at {nve}",
+    "move-prepared": "destination prepared",
+    "move-redirected": "source redirects",
+    "vm-paused": "VM paused",
+    "last-packets-not-awaited": "last packets not awaited",
+    "nic-flipped": "NIC at {nve}",
+    "vm-resumed": "VM resumed",
+    "announced": "announced ({form})",
+    "announcement-lost": "announcement lost",
+    "mapping-updated": "mapping updated",
+    "mapping-confirmed": "mapping confirmed",
+    "entry-expired": "{nve}: entry expired",
+    "entry-pulled": "{nve}: entry pulled",
+    "paths-changed": "paths changed",
+    "hold-given-up": "holding given up",
+    "move-converged": "converged",
+    "in-flight-ended": "in-flight rule ended",
+    "move-rolled-back": "rolled back",
+    "move-failed": "failed",
+    "move-undone": "undone",
+    "move-completed": "completed",
+    "failure-injected": "{kind}",
+    "failure-ended": "failure over",
+}
+"""The events that a close-up numbers, and how its list calls them."""
+
+
+class _Details(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def named(move: MoveTrace, latest_ns: int | None = None) -> list[tuple[int, str]]:
+    """The time and the name of each event of a move that a close-up shows."""
+    return [
+        (event.t_ns, NAMES[event.name].format_map(_Details(event.details)))
+        for event in move.events
+        if event.name in NAMES and (latest_ns is None or event.t_ns <= latest_ns)
+    ]
+
+
+def route(move: MoveTrace) -> str:
+    ending = "" if move.outcome == "completed" else f" ({move.outcome})"
+    return f"{move.vm} {move.source_nve}→{move.destination_nve}{ending}"
+
+
+def shown(run: TracedRun, most: int) -> list[MoveTrace]:
+    """The moves of a run to be drawn from close by: all, or of many those that harmed most."""
+    if len(run.moves) <= most:
+        return run.moves
+    told = totals.worst(run.result.metrics, most)
+    chosen = [move for move in run.moves if move.number in told]
+    return chosen or run.moves[:most]
+
+
+def phases(move: MoveTrace) -> list[tuple[int, int, str]]:
+    """From when until when, and its colour: preparing, paused, settling.  A refused move has none;
+    one that was rolled back before it stopped the VM has no pause."""
+    if move.outcome == "refused":
+        return []
+    paused_ns = move.time_of("vm-paused")
+    ended_ns = move.time_of("vm-resumed", "move-rolled-back", "move-failed", "move-undone")
+    settled = settled_ns(move)
+    if paused_ns is None:
+        return [(move.requested_ns, max(ended_ns or settled, move.requested_ns), _style.PREPARING)]
+    resumed_ns = max(ended_ns or settled, paused_ns)
+    return [
+        (move.requested_ns, paused_ns, _style.PREPARING),
+        (paused_ns, resumed_ns, _style.PAUSED),
+        (resumed_ns, max(settled, resumed_ns), _style.SETTLING),
+    ]
+
+
+def phase_handles() -> list[Patch]:
+    """The legend's entries: each colour named once."""
+    return [
+        Patch(color=_style.PREPARING, label="being prepared"),
+        Patch(color=_style.PAUSED, label="VM paused"),
+        Patch(color=_style.SETTLING, label="until converged"),
+    ]
+
+
+def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float) -> None:
+    """The phases of moves behind what is drawn."""
+    for move in moves:
+        for start_ns, end_ns, colour in phases(move):
+            axes.axvspan(
+                (start_ns - origin_ns) / unit_ns,
+                (end_ns - origin_ns) / unit_ns,
+                color=colour,
+                linewidth=0,
+                zorder=-2 if colour != _style.PAUSED else -1,
+            )
+        if move.outcome == "refused":
+            at = (move.requested_ns - origin_ns) / unit_ns
+            axes.axvline(at, color=FAINT, linestyle=":", zorder=-1)
+
+
+def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
+    """What each move is, above its request; if there is no room for that, the numbers of as many as
+    there is room for.  `part`: of the width of the figure that the axes have."""
+    first_s, last_s = axes.get_xlim()
+    per_character_s = (last_s - first_s) / preset.characters(part)
+
+    def fitting(words: Callable[[MoveTrace], str]) -> list[tuple[float, str]]:
+        found, taken_s = [], first_s
+        for move in run.moves:
+            at_s, name = run.seconds(move.requested_ns), words(move)
+            end_s = at_s + per_character_s * (len(name) + 1)
+            if at_s >= taken_s and end_s <= last_s:
+                found.append((at_s, name))
+                taken_s = end_s
+        return found
+
+    named = fitting(route)
+    if len(named) < len(run.moves):
+        named = fitting(lambda move: str(move.number))
+    for at_s, words in named:
+        axes.annotate(
+            words,
+            (at_s, 1.0),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(1, 1),
+            textcoords="offset points",
+            fontsize=preset.small_pt,
+            color=INK,
+            va="bottom",
+        )
+
+
+def numbers_apart(places: Sequence[float], least: float) -> list[float]:
+    """Places within 0 to 1, in order, moved as little as is needed to be so far apart."""
+    least = min(least, 1 / max(len(places) - 1, 1))
+    moved = list(places)
+    for number in range(1, len(moved)):
+        moved[number] = max(moved[number], moved[number - 1] + least)
+    limit = 1.0
+    for number in range(len(moved) - 1, -1, -1):
+        moved[number] = min(moved[number], limit)
+        limit = moved[number] - least
+    return moved

@@ -1,0 +1,138 @@
+"""TCP as iperf3's receivers report it: what arrived in each interval, and what was sent again."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from experiments.report.plots import _style
+from experiments.report.plots._runs import Floats, RunGroup, TracedRun, binned
+from experiments.report.plots._style import Preset
+
+NS_PER_S = 1e9
+_WHOLE = 0.7
+"""An interval that is shorter than this part of the usual one is not a whole one."""
+
+
+def of_run(run: TracedRun) -> pd.DataFrame | None:
+    """The whole intervals of a run's TCP flows: `flow`, `at_s` (the interval's end), `mbit_per_s`,
+    `retransmits`.  None if the run had no TCP workload.
+
+    The last interval ends when the workload is stopped.  Its rate is that of a few packets in a few
+    milliseconds, which says nothing: it is left out.
+    """
+    table = run.result.throughput
+    if table is None or not len(table):
+        return None
+    parts = []
+    for flow, rows in table.sort_values("t_ns").groupby("flow", sort=True):
+        length_ns = rows["t_ns"].diff().to_numpy(dtype=float)
+        whole = np.ones(len(rows), dtype=bool)
+        if len(rows) > 2:
+            whole[-1] = length_ns[-1] >= _WHOLE * np.nanmedian(length_ns)
+        kept = rows[whole]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "flow": str(flow),
+                    "at_s": (kept["t_ns"] - run.start_ns) / NS_PER_S,
+                    "mbit_per_s": kept["bits_per_second"] / 1e6,
+                    "retransmits": kept["retransmits"],
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
+def flows_of_runs(runs: Iterable[TracedRun]) -> list[str]:
+    tables = (of_run(run) for run in runs)
+    return sorted({flow for table in tables if table is not None for flow in table["flow"]})
+
+
+def draw(axes: Axes, group: RunGroup, preset: Preset) -> None:
+    """A line for each flow; of repeats, and of many flows, the median and the range."""
+    tables = [table for run in group.runs if (table := of_run(run)) is not None]
+    flows = flows_of_runs(group.runs)
+    summed = len(flows) > _style.MOST_TOLD_APART
+    for number, flow in enumerate(["all"] if summed else flows):
+        mine = [table if summed else table[table["flow"] == flow] for table in tables]
+        if len(group.runs) > 1 or summed:
+            _draw_range(axes, mine, number)
+        else:
+            _draw_line(axes, mine[0], number, preset)
+    top = max((float(table["mbit_per_s"].max()) for table in tables), default=1.0)
+    axes.set_ylim(0, max(top, 0.1) * 1.15)
+    _style.linear(axes, "y", 4)
+
+
+def _draw_line(axes: Axes, table: pd.DataFrame, number: int, preset: Preset) -> None:
+    axes.plot(
+        table["at_s"],
+        table["mbit_per_s"],
+        color=_style.colour(number),
+        linestyle=_style.line(number),
+    )
+    again = table[table["retransmits"] > 0]
+    axes.plot(
+        again["at_s"],
+        again["mbit_per_s"],
+        linestyle="none",
+        marker="x",
+        markersize=preset.marker_pt * 2,
+        markeredgewidth=preset.line_pt,
+        color=_style.INK,
+        clip_on=False,
+        zorder=3,
+    )
+
+
+def _draw_range(axes: Axes, tables: Sequence[pd.DataFrame], number: int) -> None:
+    together = pd.concat(tables)
+    if not len(together):
+        return
+    interval_s = float(together["at_s"].sort_values().diff().max() or 0.1)
+    interval_s = max(interval_s, 0.1)
+    edges: Floats = np.arange(0, float(together["at_s"].max()) + 2 * interval_s, interval_s)
+    middle, low, high = binned(
+        together["at_s"].to_numpy(), together["mbit_per_s"].to_numpy(), edges
+    )
+    there = ~np.isnan(middle)
+    centre = edges[:-1] + interval_s / 2
+    colour = _style.colour(number)
+    axes.fill_between(centre[there], low[there], high[there], color=colour, alpha=0.25, linewidth=0)
+    axes.plot(centre[there], middle[there], color=colour)
+
+
+def handles(runs: Sequence[TracedRun], preset: Preset) -> list[Line2D]:
+    """The legend's entries: each flow, and what the crosses are, once."""
+    flows = flows_of_runs(runs)
+    if len(flows) > _style.MOST_TOLD_APART:
+        flows = ["all TCP flows"]
+    entries = [
+        Line2D(
+            [], [], color=_style.colour(number), linestyle=_style.line(number), label=f"TCP {flow}"
+        )
+        for number, flow in enumerate(flows)
+    ]
+    cross = Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker="x",
+        markersize=preset.marker_pt * 2,
+        color=_style.INK,
+        label="retransmissions",
+    )
+    return [*entries, cross]
+
+
+def longest_stall_s(table: pd.DataFrame) -> float:
+    """The longest row of intervals of a flow in which nothing arrived."""
+    rows = table.sort_values("at_s")
+    lengths_s = rows["at_s"].diff().fillna(0)
+    stalled = rows["mbit_per_s"] == 0
+    stall_number = (~stalled).cumsum()
+    longest_s = lengths_s[stalled].groupby(stall_number[stalled]).sum().max()
+    return 0.0 if pd.isna(longest_s) else float(longest_s)

@@ -1,0 +1,251 @@
+"""A move from close by: delay and loss around it, its events numbered and listed beside it."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import ConnectionPatch
+from matplotlib.transforms import ScaledTranslation
+
+from experiments.measure.attribution import settled_ns
+from experiments.measure.results import Result
+from experiments.measure.trace import MoveTrace
+from experiments.report.format import count
+from experiments.report.narrative import what_happened
+from experiments.report.plots import _moves, _packets, _style
+from experiments.report.plots._runs import (
+    NS_PER_S,
+    FlowLooks,
+    RunGroup,
+    TracedRun,
+    flow_looks,
+    groups_of,
+    runs_of,
+    title_of,
+)
+from experiments.report.plots._style import Preset
+
+QUESTION = "What did the move look like?"
+PLACE = 30
+MOST_EVENTS = 14
+_MARGIN = 0.12
+"""What is shown before and after a move, as a part of its length."""
+_LEAST_MARGIN_S = 0.05
+
+
+def suits(result: Result) -> bool:
+    return any(run.moves and run.flows for run in runs_of(result).values())
+
+
+def _chosen(result: Result, preset: Preset) -> list[tuple[TracedRun, MoveTrace]]:
+    """The moves that are drawn, as many as fit: of each thing that was run the one that harmed most
+    first, then more of them."""
+    most = {"column": 2, "slide": 1}.get(preset.name, 4)
+    first = [group.runs[0] for group in groups_of(result) if group.runs[0].moves]
+    each = [_moves.shown(run, most) for run in first]
+    chosen = [
+        (run, moves[turn])
+        for turn in range(most)
+        for run, moves in zip(first, each, strict=True)
+        if turn < len(moves)
+    ][:most]
+    while len(chosen) > 1 and _height_in(chosen, preset) > preset.most_height_in:
+        chosen.pop()
+    order = list(runs_of(result).values())
+    return sorted(chosen, key=lambda pair: (order.index(pair[0]), pair[1].number))
+
+
+def _heights_in(
+    chosen: Sequence[tuple[TracedRun, MoveTrace]], preset: Preset
+) -> list[tuple[float, float, float]]:
+    """Of each move: its panel of delays, its strip of losses, and its list."""
+    strip = max(
+        _packets.strip_in(flow_looks([run]), RunGroup("", (run,)), preset) for run, _ in chosen
+    )
+    panel = (11 if preset.narrow else 13) * preset.em_in
+    line = 1.42 * preset.small_pt / 72
+    lists = [line * (len(_listed(move)[0]) + 2.5) for _, move in chosen]
+    return [(panel, strip, tall) for tall in lists]
+
+
+def _block_in(heights: tuple[float, float, float], preset: Preset) -> float:
+    panel, strip, tall = heights
+    picture = panel + strip + 7.5 * preset.em_in
+    return picture + tall if preset.narrow else max(picture, tall)
+
+
+def _height_in(chosen: Sequence[tuple[TracedRun, MoveTrace]], preset: Preset) -> float:
+    blocks = [_block_in(heights, preset) for heights in _heights_in(chosen, preset)]
+    return sum(blocks) + 2.5 * preset.em_in
+
+
+def draw(result: Result, preset: Preset) -> Figure:
+    chosen = _chosen(result, preset)
+    heights = _heights_in(chosen, preset)
+    figure = _style.figure(preset, _height_in(chosen, preset))
+    blocks = [_block_in(each, preset) for each in heights]
+    parts = figure.subfigures(len(chosen), 1, height_ratios=blocks, squeeze=False)[:, 0]
+    for part, (run, move), (panel, strip, tall) in zip(parts, chosen, heights, strict=True):
+        if preset.narrow:
+            upper, lower, beside = part.subplots(3, 1, height_ratios=[panel, strip, tall])
+        else:
+            places = part.subplot_mosaic(
+                [["upper", "beside"], ["lower", "beside"]],
+                width_ratios=[1.9, 1],
+                height_ratios=[max(panel, tall - strip - 7 * preset.em_in), strip],
+            )
+            upper, lower, beside = places["upper"], places["lower"], places["beside"]
+        lower.sharex(upper)
+        _draw_move(upper, lower, run, move, flow_looks([run]), preset)
+        _number_events(upper, run, move, preset)
+        _list_events(beside, move, preset)
+        heading = f"{title_of(result, run)}: {move.number}. {_moves.route(move)}"
+        _style.title(upper, preset, heading, 0.6, pad=preset.small_pt * 2.3)
+        upper.tick_params(labelbottom=False)
+    _style.legend(figure, preset, _moves.phase_handles())
+    return figure
+
+
+def _origin(move: MoveTrace) -> tuple[int, str]:
+    """What time is counted from, and how that is called: a move that was rolled back was never
+    resumed at its destination."""
+    for name, words in {
+        "vm-resumed": "the VM was resumed",
+        "move-rolled-back": "it was rolled back",
+        "move-failed": "it failed",
+    }.items():
+        if (at_ns := move.time_of(name)) is not None:
+            return at_ns, words
+    return move.requested_ns, "it was requested"
+
+
+def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
+    """What is shown: from the request until it has settled.  Where that takes much longer than the
+    move itself, the time line shows the rest."""
+    begin_s, origin_s = run.seconds(move.requested_ns), run.seconds(_origin(move)[0])
+    settled_s = run.seconds(max(settled_ns(move), move.requested_ns))
+    end_s = max(min(settled_s, origin_s + max(2.5 * (origin_s - begin_s), 0.2)), origin_s)
+    margin_s = max(_MARGIN * (end_s - begin_s), _LEAST_MARGIN_S)
+    return begin_s - margin_s, end_s + margin_s
+
+
+def _listed(move: MoveTrace) -> tuple[list[tuple[int, str]], int]:
+    """The events that are numbered and listed, and how many more there are."""
+    events = _moves.named(move)
+    return events[:MOST_EVENTS], len(events[MOST_EVENTS:])
+
+
+def _draw_move(
+    upper: Axes, lower: Axes, run: TracedRun, move: MoveTrace, looks: FlowLooks, preset: Preset
+) -> None:
+    origin_ns, words = _origin(move)
+    window = _window(run, move)
+    origin_s = run.seconds(origin_ns)
+    unit_s, unit = (1e-3, "ms") if window[1] - window[0] < 5 else (1.0, "s")
+    group = RunGroup(run.name, (run,))
+    upper.set_xlim((window[0] - origin_s) / unit_s, (window[1] - origin_s) / unit_s)
+    for drawing, axes in ((_packets.draw_delays, upper), (_packets.draw_lost, lower)):
+        drawing(axes, group, looks, preset, window, origin_s=origin_s, unit_s=unit_s)
+        _moves.shade(axes, [move], origin_ns, unit_s * NS_PER_S)
+    low, high = _packets.delay_range_ms([run])
+    _style.log(upper, "y", low / 1.3, high * 1.3, 5)
+    upper.set_ylabel("delay (ms)")
+    _style.linear(lower, "x", 5 if preset.narrow else 8)
+    lower.set_xlabel(f"time since {words} ({unit})")
+
+
+def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) -> None:
+    """A line for each event within the window, and its number above it; numbers that would cover
+    each other are moved apart."""
+    first_s, last_s = _window(run, move)
+    events, _ = _listed(move)
+    inside = [
+        (number, (run.seconds(t_ns) - first_s) / (last_s - first_s))
+        for number, (t_ns, _) in enumerate(events, start=1)
+        if first_s <= run.seconds(t_ns) <= last_s
+    ]
+    raised = axes.transAxes + ScaledTranslation(
+        0, preset.small_pt * 0.8 / 72, axes.figure.dpi_scale_trans
+    )
+    width = 2.3 / preset.characters(0.8 if preset.narrow else 0.5)
+    apart = _moves.numbers_apart([place for _, place in inside], width)
+    for (number, place), at in zip(inside, apart, strict=True):
+        axes.plot(
+            [place, place],
+            [0, 1],
+            transform=axes.transAxes,
+            color=_style.FAINT,
+            linewidth=0.5,
+            zorder=0,
+        )
+        leader = ConnectionPatch(
+            (place, 1.0), (at, 1.0), axes.transAxes, raised, color=_style.FAINT, linewidth=0.5
+        )
+        leader.set_in_layout(False)
+        axes.add_artist(leader)
+        axes.text(
+            at,
+            1.0,
+            str(number),
+            transform=raised,
+            fontsize=preset.small_pt,
+            ha="center",
+            va="bottom",
+        )
+
+
+def _list_events(axes: Axes, move: MoveTrace, preset: Preset) -> None:
+    """The events by number, with the time of each as the panel counts it: three columns of text."""
+    axes.set_axis_off()
+    origin_ns, _ = _origin(move)
+    events, more = _listed(move)
+    room = preset.characters(0.75 if preset.narrow else 0.26)
+    columns = (
+        (1.6, "right", ("", *(str(number) for number in range(1, len(events) + 1)))),
+        (7.6, "right", ("ms", *(f"{(t_ns - origin_ns) / 1e6:+,.1f}" for t_ns, _ in events))),
+        (8.4, "left", ("event", *(_style.cut(words, room) for _, words in events))),
+    )
+    for at_em, alignment, lines in columns:
+        if more:
+            lines = (*lines, f"and {more} more" if alignment == "left" else "")
+        axes.text(
+            0.0,
+            1.0,
+            "\n".join(line or " " for line in lines),
+            transform=axes.transAxes
+            + ScaledTranslation(at_em * preset.small_pt / 72, 0, axes.figure.dpi_scale_trans),
+            fontsize=preset.small_pt,
+            va="top",
+            ha=alignment,
+            linespacing=1.35,
+        )
+
+
+def caption(result: Result) -> str:
+    """What happened in the moves that are drawn, and what the phases took."""
+    said = what_happened(result)
+    runs = runs_of(result).values()
+    moves = sum(len(run.moves) for run in runs)
+    shown = len(_chosen(result, _style.PRESETS["screen"]))
+    if moves > shown:
+        said = [f"Of {count(moves)} moves, {count(shown)} are drawn.", *said[:shown]]
+    return " ".join(said)
+
+
+def data(result: Result) -> pd.DataFrame:
+    """Every event of every move, counted from its request and from what the panel counts from."""
+    rows = [
+        {
+            "run": name,
+            "move": move.number,
+            "after_request_ms": (event.t_ns - move.requested_ns) / 1e6,
+            "after_origin_ms": (event.t_ns - _origin(move)[0]) / 1e6,
+            "source": event.source,
+            "event": event.name,
+        }
+        for name, run in runs_of(result).items()
+        for move in run.moves
+        for event in move.events
+    ]
+    return pd.DataFrame(rows)

@@ -1,0 +1,310 @@
+"""The data centre: underlay, NVEs, VMs where they begin, and the ways of those that move."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+
+from experiments.measure.results import Result
+from experiments.report.format import listing, things
+from experiments.report.plots import _style
+from experiments.report.plots._runs import TracedRun, runs_of
+from experiments.report.plots._style import Preset
+from topologies import catalogue
+
+QUESTION = "What stands where?"
+PLACE = 10
+MOST_NVES = {"column": 5, "page": 10, "slide": 9, "screen": 10}
+MOST_VMS = 10
+"""So many VMs of an NVE are named."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a picture of the data centre is made of."""
+
+    nves: tuple[str, ...]
+    upper: tuple[str, ...]
+    """Switches and routers of the underlay."""
+    links: tuple[tuple[str, str], ...]
+    homes: Mapping[str, str]
+
+
+def suits(result: Result) -> bool:
+    return any(run.result.homes for run in runs_of(result).values())
+
+
+def site_of(scenario: Mapping[str, Any], homes: Mapping[str, str]) -> Site:
+    """From a scenario as recorded.  A topology that this vmmlab does not know, or knows with other
+    parameters, is drawn as its NVEs on one underlay."""
+    given = dict(scenario.get("topology", {}))
+    kind = str(given.pop("kind", "star"))
+    try:
+        topology = catalogue.get(kind)
+        fabric = topology.build(topology.parameters.model_validate(given))
+    except ValueError:
+        nves = tuple(sorted(set(homes.values())))
+        return Site(nves, ("underlay",), tuple((nve, "underlay") for nve in nves), homes)
+    upper = tuple(node.name for node in fabric.nodes if node.kind != "nve")
+    return Site(fabric.nves, upper, tuple((link.a, link.b) for link in fabric.links), homes)
+
+
+def _chosen(result: Result) -> TracedRun:
+    """The run that is drawn: the one with most moves, of equals the first."""
+    runs = [run for run in runs_of(result).values() if run.result.homes]
+    return max(runs, key=lambda run: len({(move.vm, move.destination_nve) for move in run.moves}))
+
+
+def _ways(run: TracedRun) -> list[tuple[str, str, str, int]]:
+    """VM, from, to, and how many times, of the moves that ended at their destination."""
+    counted = Counter(
+        (move.vm, move.source_nve, move.destination_nve)
+        for move in run.moves
+        if move.outcome in ("completed", "unfinished")
+    )
+    return [(*way, times) for way, times in counted.items()]
+
+
+def _shown_nves(site: Site, run: TracedRun, most: int) -> list[str]:
+    """All; of more than fit, those that VMs are on or move to, first."""
+    if len(site.nves) <= most:
+        return list(site.nves)
+    touched = {each for _, source, to, _ in _ways(run) for each in (source, to)}
+    wanted = sorted(site.nves, key=lambda nve: (nve not in touched, nve not in site.homes.values()))
+    return [nve for nve in site.nves if nve in wanted[:most]]
+
+
+def draw(result: Result, preset: Preset) -> Figure:
+    run = _chosen(result)
+    site = site_of(run.result.scenario, run.result.homes)
+    nves = _shown_nves(site, run, MOST_NVES[preset.name])
+    vms = {nve: _vms_of(site, nve) for nve in nves}
+    tallest = max([1, *(len(each) for each in vms.values())])
+    ways = _ways(run)
+    arcs = 2.4 + 1.6 * min(len(ways), 6) if ways else 0.5
+    levels = _levels(site, nves)
+    rows = len(set(levels.values()))
+    height = 3.4 * rows + 3.2 + 1.5 * tallest + arcs + 2
+    figure = _style.figure(preset, height * preset.em_in)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    places = {nve: float(place) for place, nve in enumerate(nves)}
+    _draw_underlay(axes, site, levels, places, preset)
+    _draw_nves(axes, vms, places, run, preset)
+    floor = -(1.6 + 1.5 * tallest)
+    _draw_ways(axes, ways, places, floor, preset)
+    axes.set_xlim(-0.55, len(nves) - 0.45)
+    axes.set_ylim(floor - arcs, 3.4 * rows + 1.4)
+    return figure
+
+
+def _vms_of(site: Site, nve: str) -> list[str]:
+    vms = [vm for vm, home in site.homes.items() if home == nve]
+    return vms if len(vms) <= MOST_VMS else [*vms[: MOST_VMS - 1], f"+{len(vms) - MOST_VMS + 1}"]
+
+
+def _levels(site: Site, nves: Sequence[str]) -> dict[str, int]:
+    """How many links a node of the underlay is from the nearest NVE."""
+    level = dict.fromkeys(site.nves, 0)
+    frontier = list(site.nves)
+    while frontier:
+        following = []
+        for node in frontier:
+            for a, b in site.links:
+                other = b if node == a else a if node == b else None
+                if other is not None and other not in level:
+                    level[other] = level[node] + 1
+                    following.append(other)
+        frontier = following
+    return {node: level.get(node, 1) for node in site.upper}
+
+
+def _draw_underlay(
+    axes: Axes,
+    site: Site,
+    levels: Mapping[str, int],
+    nves: Mapping[str, float],
+    preset: Preset,
+) -> None:
+    """Each node above the middle of what is linked to it from below."""
+    at: dict[str, tuple[float, float]] = {nve: (x, 0.0) for nve, x in nves.items()}
+    for level in sorted(set(levels.values())):
+        here = [node for node in site.upper if levels[node] == level]
+        wish = {}
+        for node in here:
+            below = [
+                at[other][0]
+                for link in site.links
+                if node in link
+                for other in link
+                if other != node and other in at and levels.get(other, 0) < level
+            ]
+            if below or level > 1:
+                wish[node] = sum(below) / len(below) if below else (len(nves) - 1) / 2
+        ordered = sorted(wish, key=lambda node: wish[node])
+        crowded = len({round(wish[node], 2) for node in ordered}) < len(ordered)
+        for number, node in enumerate(ordered):
+            spread = (number + 0.5) / len(ordered) * len(nves) - 0.5
+            at[node] = (spread if crowded else wish[node], 3.4 * level)
+    for a, b in site.links:
+        if a in at and b in at:
+            (x, y), (other_x, other_y) = at[a], at[b]
+            axes.plot(
+                [x, other_x], [y, other_y], color=_style.FAINT, linewidth=preset.line_pt, zorder=0
+            )
+    for node, (x, y) in at.items():
+        if node in levels:
+            _box(axes, x, y, node, preset, fill="#f2f2f2", edge=_style.FAINT)
+
+
+def _draw_nves(
+    axes: Axes,
+    vms: Mapping[str, Sequence[str]],
+    places: Mapping[str, float],
+    run: TracedRun,
+    preset: Preset,
+) -> None:
+    moving = list(dict.fromkeys(move.vm for move in run.moves))
+    for nve, x in places.items():
+        _box(axes, x, 0.0, nve, preset, fill="#dbe9f6", edge=_style.colour(0), bold=True)
+        for row, vm in enumerate(vms[nve], start=1):
+            look = moving.index(vm) if vm in moving else None
+            axes.text(
+                x,
+                -0.5 - 1.5 * row,
+                vm,
+                ha="center",
+                va="center",
+                fontsize=preset.small_pt,
+                color=_style.INK if look is None else _style.colour(_way_colour(look)),
+                weight="normal" if look is None else "bold",
+            )
+
+
+def _way_colour(number: int) -> int:
+    return (number + 1) % _style.MOST_TOLD_APART
+
+
+def _draw_ways(
+    axes: Axes,
+    ways: Sequence[tuple[str, str, str, int]],
+    places: Mapping[str, float],
+    floor: float,
+    preset: Preset,
+) -> None:
+    """An arrow below the NVEs for each way, with the VM's name and how often it took it."""
+    vms = list(dict.fromkeys(vm for vm, *_ in ways))
+    by_route: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    for vm, source, to, times in ways:
+        if source in places and to in places:
+            by_route.setdefault((source, to), []).append((vm, times))
+    for number, ((source, to), those) in enumerate(list(by_route.items())[:6]):
+        y = floor - 1.2 - 1.6 * number
+        start, end = places[source], places[to]
+        alone = len({vm for vm, _ in those}) == 1
+        colour = _style.colour(_way_colour(vms.index(those[0][0]))) if alone else _style.INK
+        axes.add_patch(
+            FancyArrowPatch(
+                (start, y),
+                (end, y),
+                arrowstyle="-|>",
+                mutation_scale=preset.text_pt,
+                linewidth=preset.line_pt * 1.3,
+                color=colour,
+                shrinkA=0,
+                shrinkB=0,
+            )
+        )
+        axes.plot([start], [y], marker="o", markersize=preset.small_pt * 0.4, color=colour)
+        words = listing([vm if times == 1 else f"{vm} ×{times}" for vm, times in those[:3]])
+        if len(those) > 3:
+            words = f"{len(those)} VMs"
+        axes.text(
+            (start + end) / 2,
+            y + 0.1,
+            words,
+            ha="center",
+            va="bottom",
+            fontsize=preset.small_pt,
+            color=colour,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.3, "alpha": 0.8},
+        )
+
+
+def _box(
+    axes: Axes,
+    x: float,
+    y: float,
+    words: str,
+    preset: Preset,
+    *,
+    fill: str,
+    edge: str,
+    bold: bool = False,
+) -> None:
+    axes.add_patch(
+        FancyBboxPatch(
+            (x - 0.36, y - 0.75),
+            0.72,
+            1.5,
+            boxstyle="round,pad=0,rounding_size=0.08",
+            mutation_aspect=6,
+            facecolor=fill,
+            edgecolor=edge,
+            linewidth=preset.line_pt * 0.8,
+            zorder=1,
+        )
+    )
+    axes.text(
+        x,
+        y,
+        words,
+        ha="center",
+        va="center",
+        fontsize=preset.small_pt,
+        weight="bold" if bold else "normal",
+        zorder=2,
+    )
+
+
+def caption(result: Result) -> str:
+    run = _chosen(result)
+    site = site_of(run.result.scenario, run.result.homes)
+    ways: dict[str, list[str]] = {}
+    for move in run.moves:
+        if move.outcome in ("completed", "unfinished"):
+            path = ways.setdefault(move.vm, [move.source_nve])
+            path.append(move.destination_nve)
+    standing = f"{things(len(site.nves), 'NVE')} and {things(len(site.homes), 'VM')}."
+    of_run = f" Drawn is {run.name}." if len(runs_of(result)) > 1 else ""
+    shown = len(_shown_nves(site, run, MOST_NVES["screen"]))
+    cut = f" {shown} of the NVEs are drawn." if shown < len(site.nves) else ""
+    if not ways:
+        return f"{standing}{of_run}{cut} No VM has another place in the end."
+    said = [
+        f"{vm} goes {'→'.join(path)}"
+        if len(path) <= 5
+        else f"{vm} moves {len(path) - 1} times, from {path[0]}, and ends behind {path[-1]}"
+        for vm, path in list(ways.items())[:6]
+    ]
+    more = f", and {len(ways) - 6} more VMs move" if len(ways) > 6 else ""
+    return f"{standing}{of_run}{cut} {'; '.join(said)}{more}."
+
+
+def data(result: Result) -> pd.DataFrame:
+    """Each VM's NVE before the first move and after the last, in every run."""
+    rows = []
+    for name, run in runs_of(result).items():
+        place = dict(run.result.homes)
+        for move in run.moves:
+            if move.outcome == "completed":
+                place[move.vm] = move.destination_nve
+        for vm, before in run.result.homes.items():
+            moves = sum(move.vm == vm for move in run.moves)
+            rows.append((name, vm, before, place[vm], moves))
+    return pd.DataFrame(rows, columns=["run", "vm", "nve_before", "nve_after", "moves"])

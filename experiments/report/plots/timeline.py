@@ -1,0 +1,184 @@
+"""The whole run against time: the delay of every packet, what was lost, TCP, and the moves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from experiments.measure.attribution import FlowEndpoints
+from experiments.measure.results import Result
+from experiments.report.format import count, listing, things
+from experiments.report.plots import _moves, _packets, _style, _throughput
+from experiments.report.plots._runs import FlowLooks, RunGroup, flow_looks, groups_of, runs_of
+from experiments.report.plots._style import Preset
+
+QUESTION = "What happened to the traffic?"
+PLACE = 20
+
+
+def suits(result: Result) -> bool:
+    return any(run.flows for run in runs_of(result).values())
+
+
+def _shown(groups: Sequence[RunGroup], preset: Preset) -> list[RunGroup]:
+    """As many as fit; of more, those that lost most."""
+    most = _across(len(groups), preset) * preset.panels
+    if len(groups) <= most:
+        return list(groups)
+    chosen = sorted(groups, key=_lost, reverse=True)[:most]
+    return [group for group in groups if group in chosen]
+
+
+def _across(groups: int, preset: Preset) -> int:
+    """How many stand side by side."""
+    if preset.name == "slide":
+        return min(groups, 2)
+    return 1 if preset.narrow or groups <= 2 else 2
+
+
+def _looks(groups: Sequence[RunGroup]) -> list[FlowLooks]:
+    """A flow looks the same in all runs, if all of theirs can be told apart."""
+    together = flow_looks(run for group in groups for run in group.runs)
+    if len(together) <= _style.MOST_TOLD_APART:
+        return [together] * len(groups)
+    return [flow_looks(group.runs) for group in groups]
+
+
+def _lost(group: RunGroup) -> float:
+    whole = sum(int(lost.sum()) for run in group.runs for lost in run.lost.values())
+    return whole / len(group.runs)
+
+
+def draw(result: Result, preset: Preset) -> Figure:
+    all_groups = groups_of(result)
+    groups = _shown(all_groups, preset)
+    across = _across(len(all_groups), preset)
+    runs = [run for group in groups for run in group.runs]
+    looks = _looks(groups)
+    with_tcp = len(groups) <= 2 and any(_throughput.of_run(run) is not None for run in runs)
+    strips = [
+        _packets.strip_in(mine, group, preset) for mine, group in zip(looks, groups, strict=True)
+    ]
+    panel = (14 if preset.narrow or across > 1 else 18) * preset.em_in
+    block = [panel, max(strips), *([7 * preset.em_in] if with_tcp else [])]
+    down = -(-len(groups) // across)
+    figure = _style.figure(
+        preset, down * (sum(block) + 3.0 * preset.em_in) + (7 if with_tcp else 5) * preset.em_in
+    )
+    grid = figure.subplots(
+        down * len(block), across, sharex=True, squeeze=False, height_ratios=block * down
+    )
+    end_s = max(run.end_s for run in runs)
+    low, high = _packets.delay_range_ms(runs)
+    for number, group in enumerate(groups):
+        row, column = divmod(number, across)
+        panels = list(grid[row * len(block) : (row + 1) * len(block), column])
+        _draw_group(panels, group, looks[number], preset, end_s, 0.7 / across)
+        _style.log(panels[0], "y", low / 1.3, high * 1.3, 5)
+        pad = preset.small_pt * 1.6 if group.runs[0].moves else None
+        _style.title(panels[0], preset, group.title, 0.75 / across, pad=pad)
+        if column == 0:
+            panels[0].set_ylabel("delay (ms)")
+            if with_tcp:
+                panels[2].set_ylabel("TCP\nMbit/s")
+        elif looks[number] == looks[number - 1] and not _packets.many(looks[number], group):
+            panels[1].tick_params(labelleft=False)
+        _hide_inner_labels(panels, last=number + across >= len(groups))
+    if len(groups) % across:
+        for unused in grid[-len(block) :, -1]:
+            unused.set_axis_off()
+    for axes in grid.flat:
+        _style.linear(axes, "x", 6 if preset.narrow or across > 1 else 12)
+    handles: list[Artist] = []
+    if any(run.moves for run in runs):
+        handles += _moves.phase_handles()
+    if with_tcp:
+        handles += _throughput.handles(runs, preset)
+    _style.legend(figure, preset, handles)
+    figure.align_ylabels()
+    return figure
+
+
+def _draw_group(
+    panels: Sequence[Axes],
+    group: RunGroup,
+    looks: FlowLooks,
+    preset: Preset,
+    end_s: float,
+    part: float,
+) -> None:
+    first = group.runs[0]
+    panels[0].set_xlim(0, end_s)
+    _packets.draw_delays(panels[0], group, looks, preset, (0, end_s))
+    _packets.draw_lost(panels[1], group, looks, preset, (0, end_s))
+    if len(panels) > 2:
+        _throughput.draw(panels[2], group, preset)
+    for axes in panels:
+        _moves.shade(axes, first.moves, first.start_ns, 1e9)
+    panels[0].set_xlim(0, end_s)
+    if first.moves:
+        _moves.name_moves(panels[0], preset, first, part)
+
+
+def _hide_inner_labels(panels: Sequence[Axes], *, last: bool) -> None:
+    """Times are written below the last panel of each column."""
+    for axes in panels:
+        axes.tick_params(labelbottom=last and axes is panels[-1])
+    if last:
+        panels[-1].set_xlabel("time since the traffic began (s)")
+
+
+def caption(result: Result) -> str:
+    parts = []
+    for name, run in runs_of(result).items():
+        lost = {flow: int(mask.sum()) for flow, mask in run.lost.items()}
+        total, sent = sum(lost.values()), sum(len(samples) for samples in run.flows.values())
+        if not total:
+            parts.append(f"{name}: all {things(sent, 'packet')} arrived.")
+            continue
+        worst = max(lost, key=lambda flow: lost[flow])
+        behind = run.result.homes.get(FlowEndpoints.of(worst).source)
+        parts.append(
+            f"{name}: {count(total)} of {count(sent)} packets were lost, most of them "
+            f"({count(lost[worst])}) in {worst}" + (f", sent behind {behind}." if behind else ".")
+        )
+    groups = groups_of(result)
+    if any(len(group.runs) > 1 for group in groups):
+        parts = [_about_pooled(group) for group in groups]
+    shown = _shown(groups, _style.PRESETS["screen"])
+    if len(shown) < len(groups):
+        parts.append(f"Drawn are {listing([group.label for group in shown])}.")
+    return " ".join(parts)
+
+
+def _about_pooled(group: RunGroup) -> str:
+    lost = [sum(int(mask.sum()) for mask in run.lost.values()) for run in group.runs]
+    sent = sum(len(samples) for run in group.runs for samples in run.flows.values())
+    return (
+        f"{group.label}: {things(len(group.runs), 'run')} of {count(sent / len(group.runs))} "
+        f"packets lost {count(float(np.median(lost)))} in the median, {count(min(lost))} to "
+        f"{count(max(lost))}. The line is the median delay of all of them, the band its range."
+    )
+
+
+def data(result: Result) -> pd.DataFrame:
+    """Every packet that may be drawn: when it was sent, and its delay; none, if it was lost."""
+    rows = []
+    for name, run in runs_of(result).items():
+        for flow in run.flows:
+            sent_s, delay_ms = run.delays(flow)
+            lost_s = run.lost_s(flow)
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "run": name,
+                        "flow": flow,
+                        "sent_s": np.concatenate([sent_s, lost_s]),
+                        "delay_ms": np.concatenate([delay_ms, np.full(len(lost_s), np.nan)]),
+                    }
+                )
+            )
+    return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()

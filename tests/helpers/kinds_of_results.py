@@ -1,0 +1,177 @@
+"""One small result of every kind that figures and reports have to cope with.
+
+Written once and read by many tests; nothing in them is a measurement.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from experiments.measure import metrics
+from experiments.measure.results import Recorder
+from experiments.measure.trace import TraceEvent
+from experiments.sweep import Sweep, cells
+from tests.helpers import many_moves, synthetic
+from tests.helpers.packets import MS, START_NS, packets
+
+HOMES = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve3"}
+PLAN = {"scenario": {"name": "x"}}
+
+
+def write(
+    recorder: Recorder,
+    sent: pd.DataFrame,
+    events: Sequence[TraceEvent],
+    *,
+    run_name: str | None = None,
+    homes: dict[str, str] | None = None,
+    seed: int = 1,
+) -> None:
+    """One run with these packets and events."""
+    homes = homes or HOMES
+    run = recorder.run(run_name)
+    scenario = {**synthetic.scenario("tunnel", 100), "tenants": [{"vms": homes}], "seed": seed}
+    run.scenario(scenario)
+    run.manifest({"name": run_name or "odd", "valid": True, "problems": [], "seed": seed})
+    run.events(list(events))
+    run.packets(sent)
+    run.moves(metrics.table(sent, list(events), homes))
+
+
+def single(out: Path, sent: pd.DataFrame, events: Sequence[TraceEvent], **more: Any) -> None:
+    with Recorder.create(out) as recorder:
+        write(recorder, sent, events, **more)
+
+
+def at(ms: float, name: str, source: str = "nva", move: int = 1, **details: Any) -> TraceEvent:
+    t_ns = START_NS + round(ms * MS)
+    return TraceEvent(t_ns, source, name, "vm1", {"move": move, **details})
+
+
+def requested(ms: float, move: int = 1, to: str = "nve2") -> TraceEvent:
+    return at(ms, "move-requested", "runner", move, **{"from": "nve1", "to": to, "pause_ms": 10})
+
+
+def without_moves(out: Path) -> None:
+    single(out, packets([1.0] * 50), [TraceEvent(START_NS, "runner", "run-started")])
+
+
+def without_packets(out: Path) -> None:
+    events = [requested(0), at(5, "vm-paused"), at(15, "vm-resumed"), at(30, "move-completed")]
+    single(out, packets([]), events)
+
+
+def of_one_packet(out: Path) -> None:
+    events = [requested(0), at(5, "vm-paused"), at(15, "vm-resumed"), at(30, "move-completed")]
+    single(out, packets([3.0]), events)
+
+
+def all_lost(out: Path) -> None:
+    single(out, packets([None] * 40), [requested(5), at(9, "vm-paused"), at(19, "vm-resumed")])
+
+
+def of_many_moves(out: Path) -> None:
+    many_moves.write_result(out, moves=40, lost=range(310, 340))
+
+
+def of_many_flows(out: Path) -> None:
+    homes = {"vm1": "nve1", **{f"peer{number}": f"nve{number % 9 + 1}" for number in range(40)}}
+    sent = [
+        packets([1.0 + number * 0.1] * 30 + [None] * 3 + [2.0] * 30, f"peer{number}>vm1/ipv4")
+        for number in range(40)
+    ]
+    events = [requested(20), at(30, "vm-paused"), at(33, "vm-resumed"), at(50, "move-completed")]
+    single(out, pd.concat(sent), events, homes=homes)
+
+
+def not_completed(out: Path) -> None:
+    """A move that is rolled back before it stops the VM, one that is refused, and one that fails
+    while the VM is paused and has no end."""
+    events = [
+        *(requested(10), at(20, "move-prepared"), at(30, "move-rolled-back")),
+        *(requested(50, 2), at(51, "move-refused", move=2)),
+        *(requested(80, 3, "nve3"), at(90, "vm-paused", "hypervisor", 3)),
+        at(95, "failure-injected", "runner", 3, kind="nve-dies", failure=1),
+        at(120, "move-failed", move=3),
+    ]
+    single(out, packets([1.0] * 90 + [None] * 60), events)
+
+
+def only_refused(out: Path) -> None:
+    single(out, packets([1.0] * 60), [requested(20), at(21, "move-refused")])
+
+
+def without_an_nva(out: Path) -> None:
+    """An overlay that learns by itself: nobody but hypervisor and orchestrator says anything."""
+    events = [
+        requested(20),
+        at(22, "pre-associated", "hypervisor", nve="nve2"),
+        at(30, "vm-paused", "hypervisor", nve="nve1"),
+        at(40, "nic-flipped", "hypervisor", nve="nve2"),
+        at(41, "vm-resumed", "hypervisor", nve="nve2"),
+        at(42, "announced", "hypervisor", form="garp"),
+        at(60, "entry-learnt-from-traffic", "nve3"),
+        at(80, "de-associated", "hypervisor", nve="nve1"),
+        at(81, "move-completed", "runner"),
+    ]
+    single(out, packets([1.0] * 29 + [None] * 12 + [2.0] * 80), events)
+
+
+def repeated(out: Path) -> None:
+    names = [str(number) for number in range(1, 9)]
+    with Recorder.create(out, variants=names) as recorder:
+        recorder.overall(synthetic.scenario("tunnel", 100), {"name": "repeated"})
+        for number, name in enumerate(names, start=1):
+            events = [
+                *(requested(20), at(30, "vm-paused"), at(40 + number, "vm-resumed")),
+                *(at(60, "move-converged"), at(80, "move-completed")),
+            ]
+            delays = [1.0] * 29 + [None] * (11 + number) + [2.0 + number / 10] * 60
+            write(recorder, packets(delays), events, run_name=name, seed=number)
+
+
+def of_many_runs(out: Path) -> None:
+    names = [f"a-rather-long-name-of-variant-{chr(97 + number)}" for number in range(11)]
+    with Recorder.create(out, variants=names) as recorder:
+        recorder.overall(synthetic.scenario("tunnel", 100), {"name": "many runs"})
+        for number, name in enumerate(names):
+            events = [requested(20), at(30, "vm-paused"), at(40 + number, "vm-resumed")]
+            delays = [1.0] * 29 + [None] * (11 + number) + [2.0] * 60
+            homes = {**HOMES, f"only-{number}": "nve2"}
+            write(recorder, packets(delays), events, run_name=name, homes=homes)
+
+
+RESULTS: dict[str, Callable[[Path], None]] = {
+    write_it.__name__: write_it
+    for write_it in (
+        *(without_moves, without_packets, of_one_packet, all_lost, of_many_moves, of_many_flows),
+        *(not_completed, only_refused, without_an_nva, repeated, of_many_runs),
+    )
+}
+
+
+def half_a_sweep(out: Path) -> None:
+    """Three of six combinations are there."""
+    varied = {"moves.0.pause_ms": [0, 50, 200], "topology.link.delay_ms": [1, 10]}
+    sweep = Sweep.begin(out, cells(varied), {**PLAN, "vary": varied})
+    for number in (0, 1, 4):
+        lost = range(310, 310 + 30 * number)
+        many_moves.write_result(sweep.place_of(sweep.cells[number]), moves=6, lost=lost)
+    sweep.aggregate()
+
+
+def sweep_as_a_map(out: Path) -> None:
+    varied = {"moves.0.pause_ms": list(range(8)), "topology.link.delay_ms": list(range(7))}
+    sweep = Sweep.begin(out, cells(varied), {**PLAN, "vary": varied})
+    many_moves.write_result(sweep.place_of(sweep.cells[0]), moves=3)
+    sweep.aggregate()
+
+
+def empty_sweep(out: Path) -> None:
+    varied = {"moves.0.pause_ms": [0, 50]}
+    Sweep.begin(out, cells(varied), {**PLAN, "vary": varied}).aggregate()
+
+
+SWEEPS = {each.__name__: each for each in (half_a_sweep, sweep_as_a_map, empty_sweep)}
