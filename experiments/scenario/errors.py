@@ -27,6 +27,8 @@ def complaints(
             message = "there is no such key here; check the spelling or remove it"
         if found["type"] == "missing":
             message = "this is missing; add it"
+        if found["type"] in ("literal_error", "enum"):
+            message += f", not {found['input']!r}"
         if found["type"] == "contradiction":
             place, message = found["ctx"]["place"], found["ctx"]["complaint"]
         place = as_written(place, written_at)

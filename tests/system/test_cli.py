@@ -216,7 +216,10 @@ def test_a_mistake_in_a_scenario_is_a_sentence(
     [
         (("run", "dem"), ("'dem'", "did you mean demo?")),
         (("run", "nowhere.yaml"), ("nowhere.yaml", "no such file")),
-        (("run", "demo", "--framework", "pox"), ("'pox'", "os-ken or ryu")),
+        (
+            ("run", "demo", "--framework", "pox"),
+            ("'pox'", "overlay.framework", "'os-ken' or 'ryu'"),
+        ),
         (("run", "demo", "--out", "/proc/result"), ("/proc/result", "--out")),
         (("shell", "ring"), ("'ring'", "leaf-spine, star, two-site")),
         (("plot", "/nowhere"), ("/nowhere", "no result directory")),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from experiments.report.plots import _style
 from experiments.report.plots._runs import FlowLooks, RunGroup, TracedRun, binned
@@ -94,6 +95,20 @@ def _draw_summary(
         centre[there], low[there], high[there], color=_style.colour(0), alpha=0.25, linewidth=0
     )
     axes.plot(centre[there], middle[there], color=_style.colour(0))
+
+
+def lost_handle(preset: Preset) -> Line2D:
+    """The legend's entry for the marks of the strip."""
+    return Line2D(
+        [],
+        [],
+        linestyle="none",
+        marker="|",
+        markersize=preset.text_pt * 0.8,
+        markeredgewidth=preset.line_pt * 0.6,
+        color=_style.INK,
+        label="packet lost",
+    )
 
 
 def draw_lost(

@@ -75,6 +75,8 @@ def _draw_line(axes: Axes, table: pd.DataFrame, number: int, preset: Preset) -> 
         linestyle=_style.line(number),
     )
     again = table[table["retransmits"] > 0]
+    if again.empty:
+        return  # matplotlib takes unclipped nothing for something at the figure's corner
     axes.plot(
         again["at_s"],
         again["mbit_per_s"],

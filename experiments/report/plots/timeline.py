@@ -92,7 +92,7 @@ def draw(result: Result, preset: Preset) -> Figure:
             unused.set_axis_off()
     for axes in grid.flat:
         _style.linear(axes, "x", 6 if preset.narrow or across > 1 else 12)
-    handles: list[Artist] = []
+    handles: list[Artist] = [_packets.lost_handle(preset)]
     if any(run.moves for run in runs):
         handles += _moves.phase_handles()
     if with_tcp:

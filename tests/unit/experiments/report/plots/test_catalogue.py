@@ -166,6 +166,14 @@ def test_the_last_part_of_an_interval_is_no_spike(tmp_path):
     assert len(table) == len(told)
 
 
+def test_tcp_without_a_retransmission_is_drawn():
+    result = load(OLD_SCHEMAS[-1])
+    for run in result.runs.values():
+        assert run.throughput is not None
+        run.throughput = run.throughput.assign(retransmits=0)
+    assert drawing_faults(result, ["column"], ["tcp"]) == {}
+
+
 def test_a_sequence_has_no_nva_where_none_took_part(tmp_path):
     kinds_of_results.without_an_nva(tmp_path / "r")
     _, move = sequence.chosen(load(tmp_path / "r"))
