@@ -286,7 +286,9 @@ class Authority:
 
     def redirect(self, key: str, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
-        return self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
+        move = self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
+        self._last_packets.leaving(move.system, move.source)
+        return move
 
     def last_packets(self, key: str, number: int, now_ns: int) -> LastPacketWait:
         """The VM has left the source, and a marker of that number follows what it has sent there:

@@ -4,7 +4,8 @@ Packets from a VM, too, take other ways once it has moved, and a shorter one wou
 what the VM sent before.  So what it sends at its destination is held there until:
 
     LAST       sent by the source NVE behind the last packet, when the VM stands still; reported by
-               the other NVEs with VMs of its network that it comes to
+               the other NVEs that had VMs of its network when the source NVE was told to redirect:
+               it comes to no other
     passed     all of them have reported it: nothing that the VM sends from now on can overtake
 
 The hypervisors say when the VM stands still and which number its marker has; a later move of a VM
@@ -54,12 +55,20 @@ class LastPackets:
         self._outbox = outbox
         self._name = name
         self._latest: dict[TenantSystem, LastPacketWait] = {}
+        self._others: dict[TenantSystem, frozenset[str]] = {}
+        """The NVEs, beside its source, with VMs of a VM's network when it was about to leave."""
+
+    def leaving(self, system: TenantSystem, source: str) -> None:
+        """The VM is about to stop at its source.  Its destination may have no other VM of the
+        network: then nothing of what the VM sends goes there."""
+        self._others[system] = self._directory.members(system.vni) - {source}
 
     def passing(self, system: TenantSystem, source: str, number: int) -> LastPacketWait:
         """From now on, `missing` is kept."""
         passing = self._of(system, number)
-        members = self._directory.members(system.vni) - {source}
-        connected = {nve for nve in members if self._desired.is_connected(nve)}
+        # An NVA that has started anew since does not know them.
+        others = self._others.get(system, self._directory.members(system.vni) - {source})
+        connected = {nve for nve in others if self._desired.is_connected(nve)}
         passing.missing = {nve for nve in connected if not passing.have_come_to(nve)}
         self._note_if_passed(system, passing)
         return passing

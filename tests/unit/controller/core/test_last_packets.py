@@ -136,6 +136,17 @@ def test_it_may_have_been_heard_at_its_destination_already() -> None:
     assert waiting.missing == set()
 
 
+def test_a_destination_without_another_vm_of_the_network_is_not_waited_for() -> None:
+    """The source NVE sends nothing there that is not for the VM itself."""
+    made = fabric()
+    move = departed(made, "nve4")
+    made.mark_last("nve1", SYSTEM, NUMBER)
+    made.activate(move)
+    made.settle()
+    assert passing(made, move).missing == set()
+    assert passed(made) == [{"nves": ["nve2", "nve3"]}]
+
+
 @pytest.mark.parametrize(
     ("kind", "port"),
     [(MarkerKind.LAST, AGENT_PORT), (MarkerKind.RELEASED, VXLAN_PORT), (MarkerKind.LAST, 11)],
