@@ -1,25 +1,26 @@
 """Changing an NVE's path to a VM without a packet overtaking another (`nve.wire.end_marker`).
 
-A *handover* takes one or more edges (NVEs that send to the VM) from an old path to the new one:
+A *handover* takes one or more ingress NVEs (NVEs that send to the VM) from an old path to the new
+one:
 
     at the arrival   the destination holds what comes on new paths anyway, from before the VM ran
-        now          edges: the new entry, a rule for their markers, SEND_MARKER
+        now          ingress NVEs: the new entry, a rule for their markers, SEND_MARKER
                      destination: EXPECT_MARKERS
         RELEASED     by the destination: over
-    later (pull)     an edge's entry has expired; the VM has been running for a while
+    later (pull)     an ingress NVE's entry has expired; the VM has been running for a while
         now          destination: EXPECT_MARKERS
-        EXPECTING    by the destination: only now the edges are told as above
+        EXPECTING    by the destination: only now the ingress NVEs are told as above
         RELEASED     by the destination: over
 
-A VM has one handover at a time, and none while it is being moved: edges whose entries expire
+A VM has one handover at a time, and none while it is being moved: ingress NVEs whose entries expire
 meanwhile use them on, and wait for the next.  Orders that an NVE was out of reach for are given
-when it connects again; doing them twice does no harm.  Of an edge out of reach no marker comes; the
-destination's time-out, which needs no NVA, ends the handover then.
+when it connects again; doing them twice does no harm.  Of an ingress NVE out of reach no marker
+comes; the destination's time-out, which needs no NVA, ends the handover then.
 
 Handovers outlive the NVA's process (`controller.core.snapshot`): for the next one, every NVE was
 out of reach.  What a destination has seen and said meanwhile is not lost: when it is told again to
-expect markers, it finds those that have come, and says again what nobody has heard.  Which edges
-wait is found out anew when they connect: those with an old entry that still leads to the VM
+expect markers, it finds those that have come, and says again what nobody has heard.  Which ingress
+NVEs wait is found out anew when they connect: those with an old entry that still leads to the VM
 (`missed`).
 
 No I/O: orders go into the outbox, behind what the desired state tells the same NVE.
@@ -41,12 +42,13 @@ from nve.wire.end_marker import MarkerKind, Signal
 
 @dataclass(frozen=True)
 class Handover:
-    """One handover of its edges.  They are `switched` when they have been told the new path."""
+    """One handover of its ingress NVEs.  They are `switched` when they have been told the new
+    path."""
 
     number: int
     system: TenantSystem
     destination: str
-    edges: frozenset[str]
+    ingress_nves: frozenset[str]
     switched: bool
 
 
@@ -80,7 +82,7 @@ class Handovers:
         self._name = name
         self._under_way: dict[TenantSystem, Handover] = {}
         self._expired: defaultdict[TenantSystem, set[str]] = defaultdict(set)
-        """The edges that use an expired entry on until their handover."""
+        """The ingress NVEs that use an expired entry on until their handover."""
         self._changed: dict[TenantSystem, None] = {}
         """The VMs with another `PathChange` than was last asked for."""
         self.last = 0
@@ -113,25 +115,25 @@ class Handovers:
         earlier = self._under_way.pop(system, None)
         if earlier:
             self._withdraw_markers(earlier)
-        for edge in self._expired.pop(system, ()):
-            self._enter(edge, system)
+        for ingress_nve in self._expired.pop(system, ()):
+            self._enter(ingress_nve, system)
         after = self.paths(system)
         changed = {nve: old for nve, old in before.items() if after.get(nve) != old}
         handover = self._begin(system, frozenset(changed), switched=True)
         self._expect(handover)
-        for edge, old in sorted(changed.items()):
-            self._mark(handover, edge, old)
+        for ingress_nve, old in sorted(changed.items()):
+            self._mark(handover, ingress_nve, old)
 
-    def expired(self, system: TenantSystem, edge: str) -> None:
+    def expired(self, system: TenantSystem, ingress_nve: str) -> None:
         """An NVE's entry, which it uses on, has expired and is an old one.
 
         Where it leads nowhere any more, no marker could come by that way, and nothing that could
         be overtaken: then it changes at once.
         """
-        if self.enabled and self._entries.leads_on(edge, system):
-            self._expired[system].add(edge)
+        if self.enabled and self._entries.leads_on(ingress_nve, system):
+            self._expired[system].add(ingress_nve)
         else:
-            self._enter(edge, system)
+            self._enter(ingress_nve, system)
 
     def missed(self, nve: str) -> frozenset[TenantSystem]:
         """An NVE was out of reach, and old entries that it uses on may have expired unheard.
@@ -155,10 +157,16 @@ class Handovers:
         for system in [item for item in self._expired if item not in self._under_way]:
             if may_begin(system):
                 waiting = self._expired.pop(system)
-                edges = frozenset(edge for edge in waiting if self._entries.leads_on(edge, system))
-                self._entries.enter_again((edge, system) for edge in sorted(waiting - edges))
-                if edges:
-                    self._expect(self._begin(system, edges, switched=False))
+                ingress_nves = frozenset(
+                    ingress_nve
+                    for ingress_nve in waiting
+                    if self._entries.leads_on(ingress_nve, system)
+                )
+                self._entries.enter_again(
+                    (ingress_nve, system) for ingress_nve in sorted(waiting - ingress_nves)
+                )
+                if ingress_nves:
+                    self._expect(self._begin(system, ingress_nves, switched=False))
 
     def signalled(self, nve: str, signal: Signal) -> None:
         """An agent has said something.  What is about an earlier handover comes too late."""
@@ -168,14 +176,14 @@ class Handovers:
         if not handover.switched:
             self._switch(handover)
         if signal.kind is MarkerKind.RELEASED:
-            self._end(handover, signal.edges)
+            self._end(handover, signal.ingress_nves)
 
     def connected(self, nve: str) -> None:
         """An NVE may have missed its orders."""
         for handover in self._under_way.values():
             if handover.destination == nve:
                 self._expect(handover)
-            if handover.switched and nve in handover.edges:
+            if handover.switched and nve in handover.ingress_nves:
                 self._order(nve, handover, MarkerKind.SEND_MARKER)
 
     def give_up(self, nve: str) -> None:
@@ -184,7 +192,7 @@ class Handovers:
             if handover.destination == nve:
                 if not handover.switched:
                     self._switch(handover)
-                self._end(handover, tuple(sorted(handover.edges)))
+                self._end(handover, tuple(sorted(handover.ingress_nves)))
 
     def take_changed(self) -> tuple[PathChange, ...]:
         """Those that are not as they were when this was asked last."""
@@ -209,22 +217,25 @@ class Handovers:
                 if active and system not in self._under_way:
                     self._begin(system, frozenset(), switched=True)
 
-    def _begin(self, system: TenantSystem, edges: frozenset[str], *, switched: bool) -> Handover:
+    def _begin(
+        self, system: TenantSystem, ingress_nves: frozenset[str], *, switched: bool
+    ) -> Handover:
         binding = self._directory.find(system)
         assert binding is not None, f"{system} has paths but is not in the directory"
-        handover = Handover(self.number(), system, binding.nve, edges, switched)
+        handover = Handover(self.number(), system, binding.nve, ingress_nves, switched)
         self._under_way[system] = handover
         self._changed[system] = None
         return handover
 
     def _switch(self, handover: Handover) -> None:
-        """The destination holds (or knows the VM no longer): the edges may take the new path."""
+        """The destination holds (or knows the VM no longer): the ingress NVEs may take the new
+        path."""
         self._under_way[handover.system] = replace(handover, switched=True)
         self._changed[handover.system] = None
         before = self.paths(handover.system)
-        for edge in sorted(handover.edges & set(before)):
-            self._enter(edge, handover.system)
-            self._mark(handover, edge, before[edge])
+        for ingress_nve in sorted(handover.ingress_nves & set(before)):
+            self._enter(ingress_nve, handover.system)
+            self._mark(handover, ingress_nve, before[ingress_nve])
 
     def _end(self, handover: Handover, missing: tuple[str, ...]) -> None:
         del self._under_way[handover.system]
@@ -233,30 +244,32 @@ class Handovers:
         self._outbox.record(
             "paths-changed",
             self._name(handover.system),
-            nves=sorted(handover.edges),
+            nves=sorted(handover.ingress_nves),
             without_marker=list(missing),
         )
 
     def _expect(self, handover: Handover) -> None:
-        edges = tuple(sorted(handover.edges))
-        self._order(handover.destination, handover, MarkerKind.EXPECT_MARKERS, edges)
+        ingress_nves = tuple(sorted(handover.ingress_nves))
+        self._order(handover.destination, handover, MarkerKind.EXPECT_MARKERS, ingress_nves)
 
-    def _mark(self, handover: Handover, edge: str, old: Vtep) -> None:
-        self._desired.set_marker(edge, handover.system, old)
-        self._order(edge, handover, MarkerKind.SEND_MARKER)
+    def _mark(self, handover: Handover, ingress_nve: str, old: Vtep) -> None:
+        self._desired.set_marker(ingress_nve, handover.system, old)
+        self._order(ingress_nve, handover, MarkerKind.SEND_MARKER)
 
     def _withdraw_markers(self, handover: Handover) -> None:
-        for edge in handover.edges:
-            self._desired.set_marker(edge, handover.system, None)
+        for ingress_nve in handover.ingress_nves:
+            self._desired.set_marker(ingress_nve, handover.system, None)
 
-    def _enter(self, edge: str, system: TenantSystem) -> None:
+    def _enter(self, ingress_nve: str, system: TenantSystem) -> None:
         binding = self._directory.find(system)
-        assert binding is not None, f"{edge} waits for an entry that the directory does not have"
-        self._entries.enter(edge, binding)
+        assert binding is not None, (
+            f"{ingress_nve} waits for an entry that the directory does not have"
+        )
+        self._entries.enter(ingress_nve, binding)
 
     def _order(
-        self, nve: str, handover: Handover, kind: MarkerKind, edges: tuple[str, ...] = ()
+        self, nve: str, handover: Handover, kind: MarkerKind, ingress_nves: tuple[str, ...] = ()
     ) -> None:
         if self._desired.is_connected(nve):
-            signal = Signal(kind, handover.number, handover.system, edges)
+            signal = Signal(kind, handover.number, handover.system, ingress_nves)
             self._outbox.put_behind(Order(nve, signal))

@@ -157,7 +157,7 @@ class Durable:
         """
         under_way = [change.handover for change in whole.paths if change.handover]
         named = [place.nve for place in whole.places]
-        named += [nve for each in under_way for nve in (each.destination, *each.edges)]
+        named += [nve for each in under_way for nve in (each.destination, *each.ingress_nves)]
         strangers = set(named) - set(self._desired)
         if strangers:
             raise ValueError(f"it speaks of {', '.join(sorted(strangers))}, which is no NVE here")

@@ -7,10 +7,10 @@
 Without end markers there is the plug alone.  Its gate is opened when the VM runs.
 
 With them (`nve.wire.end_marker`), what comes from the source NVE comes by a lane of its own.  The
-lane's gate is opened when the VM runs, the plug's when the markers of all edges have come out of
-the lane: they pass the same queue as the packets they follow, and so say for certain that nothing
-more comes. Since a time-out must end even that, markers that do not come cost order, not packets.
-It begins when the VM runs: who says whose markers to expect may be out of reach then.
+lane's gate is opened when the VM runs, the plug's when the markers of all ingress NVEs have come
+out of the lane: they pass the same queue as the packets they follow, and so say for certain that
+nothing more comes. Since a time-out must end even that, markers that do not come cost order, not
+packets. It begins when the VM runs: who says whose markers to expect may be out of reach then.
 
 A thread waits for the markers.  A marker may come before it was said whose are expected.
 """
@@ -30,7 +30,7 @@ from nve.model import Bounds
 from nve.wire.end_marker import ETHERTYPE, NEEDED, MarkerKind, NotASignal, read
 
 Released = Callable[[tuple[str, ...]], None]
-"""released(missing): called once, with the edges whose marker has not come in time."""
+"""released(missing): called once, with the ingress NVEs whose marker has not come in time."""
 _LONGEST_FRAME = 2048
 
 
@@ -38,7 +38,7 @@ _LONGEST_FRAME = 2048
 class _Expectation:
     deadline_s: float
     handover: int = 0
-    edges: frozenset[str] | None = None
+    ingress_nves: frozenset[str] | None = None
     """None before it was said whose markers to expect."""
     released: Released | None = None
 
@@ -63,7 +63,7 @@ class ReorderBuffer:
         self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
         self._lane_gate = Gate(vm_pid, lane.vm_interface, bounds) if lane else None
         self._seen: defaultdict[tuple[int, str], set[int]] = defaultdict(set)
-        """The copies that have come, by handover and edge."""
+        """The copies that have come, by handover and ingress NVE."""
         self._markers_s = bounds.markers_s
         self._expectation: _Expectation | None = None
         self._lock = threading.Lock()
@@ -84,8 +84,8 @@ class ReorderBuffer:
                 self._expectation = self._expectation or _Expectation(self._deadline_s())
             self._wake.send(b"!")
 
-    def expect(self, handover: int, edges: tuple[str, ...], released: Released) -> bool:
-        """Hold what comes on new paths until the markers of all these edges have come.
+    def expect(self, handover: int, ingress_nves: tuple[str, ...], released: Released) -> bool:
+        """Hold what comes on new paths until the markers of all these ingress NVEs have come.
 
         An expectation replaces the one before it, whose markers are expected no longer.  False
         where there is nothing left to hold with.
@@ -94,7 +94,7 @@ class ReorderBuffer:
             with self._lock:
                 self._plug_gate.close()
                 self._expectation = _Expectation(
-                    self._deadline_s(), handover, frozenset(edges), released
+                    self._deadline_s(), handover, frozenset(ingress_nves), released
                 )
             self._wake.send(b"!")
         except OSError:
@@ -158,8 +158,8 @@ class ReorderBuffer:
         except NotASignal:
             return  # cannot come from an agent; the NVE counts what its ports may not send
         if signal.kind is MarkerKind.MARKER:
-            for edge in signal.edges:
-                self._seen[signal.handover, edge].add(signal.copy)
+            for ingress_nve in signal.ingress_nves:
+                self._seen[signal.handover, ingress_nve].add(signal.copy)
 
     def _release(self) -> None:
         with self._lock:
@@ -167,11 +167,11 @@ class ReorderBuffer:
             if waiting is None:
                 return
             missing = {
-                edge
-                for edge in waiting.edges or ()
-                if len(self._seen[waiting.handover, edge]) < NEEDED
+                ingress_nve
+                for ingress_nve in waiting.ingress_nves or ()
+                if len(self._seen[waiting.handover, ingress_nve]) < NEEDED
             }
-            settled = waiting.edges is not None and not missing
+            settled = waiting.ingress_nves is not None and not missing
             if not settled and time.monotonic() < waiting.deadline_s:
                 return
             self._plug_gate.open()

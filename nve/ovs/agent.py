@@ -121,20 +121,20 @@ class Agent:
 
     def _send_marker(self, marker: Signal) -> None:
         for copy in range(COPIES):
-            self._say(replace(marker, edges=(self._nve.name,), copy=copy))
+            self._say(replace(marker, ingress_nves=(self._nve.name,), copy=copy))
 
     def _expect(self, order: Signal) -> None:
         def released(missing: tuple[str, ...]) -> None:
             try:
-                self._say(replace(order, kind=MarkerKind.RELEASED, edges=missing))
+                self._say(replace(order, kind=MarkerKind.RELEASED, ingress_nves=missing))
             except OSError as error:  # the switch has died: when it is back, the NVA asks again
                 log.warning("%s: nobody hears that %s are over: %s", self._nve.name, order, error)
 
         reorder_buffer = self._reorder_buffer_of(order.system, self._nve.name)
-        if reorder_buffer and reorder_buffer.expect(order.handover, order.edges, released):
-            self._say(replace(order, kind=MarkerKind.EXPECTING, edges=()))
+        if reorder_buffer and reorder_buffer.expect(order.handover, order.ingress_nves, released):
+            self._say(replace(order, kind=MarkerKind.EXPECTING, ingress_nves=()))
         else:  # the VM has left, or is just leaving
-            released(order.edges)
+            released(order.ingress_nves)
 
     def _say(self, signal: Signal) -> None:
         self._socket.send(end_marker.frame(signal))

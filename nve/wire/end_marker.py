@@ -5,25 +5,25 @@ of the source NVE, and the new one.  The new one may be shorter, and packets wou
 still on the old one.  Cellular handovers solve this with an end marker (3GPP TS 23.401, 5.5.1.1.2),
 and so do we; nothing of it is in the draft:
 
-* An *edge* is an NVE whose path to the VM changes.  Once its switch treats every packet by its new
-  entry, it sends an end marker on the **old** path, behind the last packet that went there.
-* The destination holds what comes on the new path until the markers of all edges have come out of
-  the old one, or a time-out has passed (see `nve.hypervisor.reorder_buffer`).
+* An *ingress NVE* is an NVE whose path to the VM changes.  Once its switch treats every packet by
+  its new entry, it sends an end marker on the **old** path, behind the last packet that went there.
+* The destination holds what comes on the new path until the markers of all ingress NVEs have come
+  out of the old one, or a time-out has passed (see `nve.hypervisor.reorder_buffer`).
 
-The NVA leads it (`controller.core.handover`) and talks to an agent at each NVE
-(`nve.ovs.agent`).  Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`;
-what it has to say leaves by that port and is reported.  Both, and the markers themselves, are
-frames of the EtherType for local experiments (IEEE 802, clause 9) with one layout:
+The NVA leads it (`controller.core.handover`) and talks to an agent at each NVE (`nve.ovs.agent`).
+Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`; what it has to say leaves
+by that port and is reported.  Both, and the markers themselves, are frames of the EtherType for
+local experiments (IEEE 802, clause 9) with one layout:
 
-    version | kind | copy | handover | VNI | MAC | number of edges | edges, eight octets each
+    version | kind | copy | handover | VNI | MAC | number of NVEs | ingress NVEs, eight octets each
 
 A marker is addressed to the VM like the packets it follows: whatever happens to them on their way
 happens to it.  With one exception: a userspace switch handles a packet that its cache does not know
 before the known ones that came with it, so a marker that it does not know may overtake what it
 follows.  Then it is known, until the switch empties its cache, which it does at most once meanwhile
-(it may be an edge itself).  On a way by two switches, the source's and the destination's, no more
-than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.  An
-edge sends `COPIES`, so that several may be lost.
+(it may be an ingress NVE itself).  On a way by two switches, the source's and the destination's, no
+more than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.
+An ingress NVE sends `COPIES`, so that several may be lost.
 
 What the VM itself has sent last needs a marker as well (`controller.core.last_packets`).  When the
 VM stands still, its hypervisor has the agent of the source NVE send it to `EVERYBODY`, and the
@@ -49,7 +49,7 @@ NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 
 _FIXED = struct.Struct("!BBHII6sH")
-_EDGE = struct.Struct("!8s")
+_INGRESS_NVE = struct.Struct("!8s")
 
 
 class NotASignal(ValueError):
@@ -62,13 +62,15 @@ class MarkerKind(enum.IntEnum):
     MARKER = 1
     """Edge to destination, on the old path: nothing of mine comes after this."""
     SEND_MARKER = 2
-    """NVA to an edge: when your switch follows its new entry, send your marker."""
+    """NVA to an ingress NVE: when your switch follows its new entry, send your marker."""
     EXPECT_MARKERS = 3
-    """NVA to the destination: hold what comes on new paths until these edges' markers came."""
+    """NVA to the destination: hold what comes on new paths until these ingress NVEs' markers
+    came."""
     EXPECTING = 4
     """Destination to NVA: from now on I hold."""
     RELEASED = 5
-    """Destination to NVA: I hold no longer; the edges are those whose marker did not come."""
+    """Destination to NVA: I hold no longer; the ingress NVEs are those whose marker did not
+    come."""
     LAST = 6
     """Source to all NVEs, on the paths of the VM's packets: nothing from there comes after this."""
 
@@ -80,7 +82,7 @@ class Signal:
     kind: MarkerKind
     handover: int
     system: TenantSystem
-    edges: tuple[str, ...] = ()
+    ingress_nves: tuple[str, ...] = ()
     copy: int = 0
 
 
@@ -101,11 +103,13 @@ def frame(signal: Signal) -> bytes:
         signal.handover,
         signal.system.vni,
         _octets(signal.system.mac),
-        len(signal.edges),
+        len(signal.ingress_nves),
     )
-    edges = b"".join(_EDGE.pack(edge.encode()) for edge in signal.edges)
+    ingress_nves = b"".join(
+        _INGRESS_NVE.pack(ingress_nve.encode()) for ingress_nve in signal.ingress_nves
+    )
     agent = agent_mac(signal.system.vni)
-    whole = frames.ethernet(agent, destination, ETHERTYPE, fixed + edges)
+    whole = frames.ethernet(agent, destination, ETHERTYPE, fixed + ingress_nves)
     return whole.ljust(frames.SHORTEST, b"\0")
 
 
@@ -123,12 +127,15 @@ def _read(octets: bytes) -> Signal:
     if ethertype != ETHERTYPE or version != VERSION:
         raise ValueError(f"EtherType {ethertype:#06x}, version {version}: not a signal of ours")
     begin += _FIXED.size
-    names = [_EDGE.unpack_from(octets, begin + number * _EDGE.size)[0] for number in range(count)]
-    edges = tuple(name.rstrip(b"\0").decode("ascii") for name in names)
-    if not all(NAME.fullmatch(edge) for edge in edges):
-        raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, edges))}")
+    names = [
+        _INGRESS_NVE.unpack_from(octets, begin + number * _INGRESS_NVE.size)[0]
+        for number in range(count)
+    ]
+    ingress_nves = tuple(name.rstrip(b"\0").decode("ascii") for name in names)
+    if not all(NAME.fullmatch(ingress_nve) for ingress_nve in ingress_nves):
+        raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, ingress_nves))}")
     system = TenantSystem(vni(network), mac(address.hex(":")))
-    return Signal(MarkerKind(kind), handover, system, edges, copy)
+    return Signal(MarkerKind(kind), handover, system, ingress_nves, copy)
 
 
 def _octets(address: str) -> bytes:

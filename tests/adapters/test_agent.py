@@ -33,7 +33,7 @@ class FakeReorderBuffer:
     def __init__(self, *, there: bool = True) -> None:
         self._there = there
 
-    def expect(self, handover: int, edges: tuple[str, ...], released: Released) -> bool:
+    def expect(self, handover: int, ingress_nves: tuple[str, ...], released: Released) -> bool:
         self.released = released
         return self._there
 

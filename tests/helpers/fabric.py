@@ -186,7 +186,7 @@ class Fabric:
         self.orders: list[tuple[str, Signal]] = []
         """What the agents were told, in order."""
         self.markers: set[tuple[int, str]] = set()
-        """The handovers and edges that a marker has been sent for."""
+        """The handovers and ingress NVEs that a marker has been sent for."""
         self.expecting: dict[tuple[str, TenantSystem], Signal] = {}
         """What destinations still hold for: the order that said so."""
         self.on_change: Callable[[Rule], None] = lambda rule: None
@@ -434,9 +434,12 @@ class Fabric:
                 self.markers.add((order.handover, nve))
             case _:
                 self.expecting[nve, order.system] = order
-                self.say(nve, replace(order, kind=MarkerKind.EXPECTING, edges=()))
+                self.say(nve, replace(order, kind=MarkerKind.EXPECTING, ingress_nves=()))
         for (destination, _), expected in list(self.expecting.items()):
-            if all((expected.handover, edge) in self.markers for edge in expected.edges):
+            if all(
+                (expected.handover, ingress_nve) in self.markers
+                for ingress_nve in expected.ingress_nves
+            ):
                 self.release(destination, expected)
 
     def mark_last(self, source: str, system: TenantSystem, number: int) -> None:
@@ -456,7 +459,7 @@ class Fabric:
     def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
         """A destination holds no longer: the markers have come, or the time is over."""
         del self.expecting[nve, expected.system]
-        self.say(nve, replace(expected, kind=MarkerKind.RELEASED, edges=missing))
+        self.say(nve, replace(expected, kind=MarkerKind.RELEASED, ingress_nves=missing))
 
     def say(self, nve: str, signal: Signal) -> None:
         """An agent says something."""

@@ -52,7 +52,7 @@ def departed(made: Fabric, to: str = "nve2") -> Move:
 
 
 def orders(made: Fabric) -> list[tuple[str, MarkerKind, tuple[str, ...]]]:
-    return [(nve, signal.kind, signal.edges) for nve, signal in made.orders]
+    return [(nve, signal.kind, signal.ingress_nves) for nve, signal in made.orders]
 
 
 def entry(made: Fabric, nve: str) -> Rule | None:

@@ -1,6 +1,6 @@
 """Watches a handover (`tests.helpers.handovers`): nothing may overtake, and an end has to come.
 
-nve3 is the edge that is looked at.  What is delivered is delivered by the referee.
+nve3 is the ingress NVE that is looked at.  What is delivered is delivered by the referee.
 """
 
 from collections.abc import Callable
@@ -27,17 +27,17 @@ from tests.helpers.tenants import vteps
 class Referee:
     """Watches whether the order of packets to vm1 is kept.
 
-    The destination holds when an edge takes another path, and until that edge has sent its marker
-    on the one before.  Broken, it raises AssertionError while the fabric delivers.
+    The destination holds when an ingress NVE takes another path, and until that ingress NVE has
+    sent its marker on the one before.  Broken, it raises AssertionError while the fabric delivers.
     """
 
-    def __init__(self, made: Fabric, edge: str) -> None:
+    def __init__(self, made: Fabric, ingress_nve: str) -> None:
         self._made = made
-        self._edge = edge
+        self._edge = ingress_nve
         self._open = {made.where["vm1"]}
         """The NVEs at which the VM is reached without being waited for."""
         self.switched = False
-        """Whether the edge has left a path whose marker nobody has waited for yet."""
+        """Whether the ingress NVE has left a path whose marker nobody has waited for yet."""
         self._path = self._now()
         self._release, self._activate, self._on_change = made.release, made.activate, made.on_change
         made.release, made.activate = self.release, self.activate  # type: ignore[method-assign]
@@ -62,7 +62,7 @@ class Referee:
             self.switched = True
 
     def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
-        waited = self._edge in expected.edges and self._edge not in missing
+        waited = self._edge in expected.ingress_nves and self._edge not in missing
         assert waited or not self.switched, f"{nve} did not wait for {self._edge}"
         self.switched = False
         self._open.add(nve)
@@ -92,7 +92,7 @@ Begun = tuple[Fabric, Referee]
 
 
 def arriving() -> Begun:
-    """With push: nve2 and nve3 are edges, told at once."""
+    """With push: nve2 and nve3 are ingress NVEs, told at once."""
     made = fabric()
     move = departed(made)
     watched = Referee(made, "nve3")
@@ -132,7 +132,7 @@ def restarted(made: Fabric, watched: Referee) -> None:
 
 
 def ended(made: Fabric) -> list[dict[str, object]]:
-    """What the trace says about handovers that had edges."""
+    """What the trace says about handovers that had ingress NVEs."""
     lines = [line.details for line in made.trace if line.event == "paths-changed"]
     return [dict(details) for details in lines if details["nves"]]
 

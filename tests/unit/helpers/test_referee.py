@@ -33,10 +33,10 @@ def test_a_destination_that_does_not_wait_for_the_marker() -> None:
 
 def test_a_marker_that_goes_astray() -> None:
     made, watched = arriving()
-    edge = made.nves["nve3"]
-    while not (rules := [rule for rule in marker_rules(made) if rule in edge.holds()]):
+    ingress_nve = made.nves["nve3"]
+    while not (rules := [rule for rule in marker_rules(made) if rule in ingress_nve.holds()]):
         watched.deliver(*made.under_way()[0])
-    edge.carry_out(Remove(rules[0]))
+    ingress_nve.carry_out(Remove(rules[0]))
 
     with pytest.raises(AssertionError, match="the marker of nve3 comes to"):
         watched.settle()

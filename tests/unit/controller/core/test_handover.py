@@ -51,8 +51,8 @@ def test_an_edge_holds_its_new_entry_before_it_is_told_to_send_its_marker() -> N
     assert before.actions != after.actions
 
 
-@pytest.mark.parametrize("edge", ["nve2", "nve3"])
-def test_a_marker_takes_the_old_path_into_the_lane(edge: str) -> None:
+@pytest.mark.parametrize("ingress_nve", ["nve2", "nve3"])
+def test_a_marker_takes_the_old_path_into_the_lane(ingress_nve: str) -> None:
     made = fabric()
     move = departed(made)
     made.activate(move)
@@ -60,7 +60,7 @@ def test_a_marker_takes_the_old_path_into_the_lane(edge: str) -> None:
         while made.nves[nve].down:
             made.deliver(nve, "down")
     lane = ("nve2", lane_port(made.port("vm1")))
-    assert made.deliveries(MARKER, edge) == (lane,)
+    assert made.deliveries(MARKER, ingress_nve) == (lane,)
 
 
 def test_packets_in_flight_come_by_the_lane_and_others_by_the_plug() -> None:

@@ -1,6 +1,7 @@
 """The NVA is killed during a handover, and another goes on: still no packet overtakes another.
 
-Destinations and edges go on without it: markers come, and what agents say is heard by nobody.
+Destinations and ingress NVEs go on without it: markers come, and what agents say is heard by
+nobody.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def test_the_moments_are_all() -> None:
 def test_the_nva_is_killed_at_any_moment_of_a_handover(
     begin: Callable[[], Begun], moment: int
 ) -> None:
-    """And whoever is the first to come back, the destination or an edge."""
+    """And whoever is the first to come back, the destination or an ingress NVE."""
     for first in ("nve2", "nve3"):
         made, watched = until(begin, moment)
         made.kill()
@@ -59,8 +60,8 @@ def test_the_nva_is_killed_at_any_moment_of_a_handover(
         watched.settle()
 
         assert_it_is_over(made)
-        edges = ["nve2", "nve3"] if begin is arriving else ["nve3"]
-        assert ended(made)[-1] == {"nves": edges, "without_marker": []}
+        ingress_nves = ["nve2", "nve3"] if begin is arriving else ["nve3"]
+        assert ended(made)[-1] == {"nves": ingress_nves, "without_marker": []}
         assert len(ended(made)) == (1 if begin is arriving else 2)
 
 
@@ -136,7 +137,7 @@ def test_a_destination_without_lanes_says_so(begin: Callable[[], Begun]) -> None
     given = [each for each in down if isinstance(each, messages.Order)]
     (expect,) = (order for order in given if order.signal.kind is MarkerKind.EXPECT_MARKERS)
     down.remove(expect)
-    made.say("nve2", replace(expect.signal, kind=MarkerKind.RELEASED, edges=()))
+    made.say("nve2", replace(expect.signal, kind=MarkerKind.RELEASED, ingress_nves=()))
     made.connect_all()
     made.settle()
 
@@ -196,7 +197,7 @@ def test_only_the_latest_of_a_vms_handovers_is_kept() -> None:
 
     (change,) = kept(made).paths
     assert change.handover
-    assert (change.handover.destination, "nve3" in change.handover.edges) == ("nve4", True)
+    assert (change.handover.destination, "nve3" in change.handover.ingress_nves) == ("nve4", True)
     restarted(made, watched)
     assert_it_is_over(made)
 

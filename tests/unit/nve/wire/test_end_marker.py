@@ -69,7 +69,7 @@ def test_any_other_bytes_are_refused(octets: bytes) -> None:
 @given(SIGNALS, st.data())
 def test_a_signal_cut_short_is_refused(signal: Signal, data: st.DataObject) -> None:
     whole = frame(signal)
-    needed = 14 + 20 + 8 * len(signal.edges)
+    needed = 14 + 20 + 8 * len(signal.ingress_nves)
     cut = data.draw(st.integers(0, needed - 1))
     with pytest.raises(NotASignal):
         read(whole[:cut])
