@@ -226,9 +226,9 @@ class Nva:
         reasons = {ofproto.OFPRR_IDLE_TIMEOUT: "idle", ofproto.OFPRR_HARD_TIMEOUT: "timer"}
         why = reasons.get(message.reason, "told")
         lifetime_ms = message.duration_sec * 1e3 + message.duration_nsec / 1e6
-        report = RuleEnded(
-            message.cookie, why, message.packet_count, message.byte_count, lifetime_ms
-        )
+        packets = openflow.counted(message.packet_count)
+        octets = openflow.counted(message.byte_count)
+        report = RuleEnded(message.cookie, why, packets, octets, lifetime_ms)
         self.hear(lambda now_ns: self.authority.reported(nve, report, now_ns))
 
     def refused(self, message: Any) -> None:

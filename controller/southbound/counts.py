@@ -106,7 +106,9 @@ class Counts:
             return None
         for_nobody = {rule.cookie for rule in rules if rule.purpose in FOR_NOBODY}
         looked_for = in_flight | for_nobody
-        standing = sum(int(flow.packet_count) for flow in found if flow.cookie in looked_for)
+        standing = sum(
+            openflow.counted(flow.packet_count) for flow in found if flow.cookie in looked_for
+        )
         ended = sum(
             int(str(record.details["packets"]))
             for record in self._trace
@@ -118,7 +120,11 @@ class Counts:
         with self._lock:
             rules = {rule.cookie: rule for rule in self._authority.desired.rules(nve)}
         return [
-            (rules[flow.cookie], flow.packet_count, flow.byte_count)
+            (
+                rules[flow.cookie],
+                openflow.counted(flow.packet_count),
+                openflow.counted(flow.byte_count),
+            )
             for flow in found
             if flow.cookie in rules
         ]

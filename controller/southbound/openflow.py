@@ -151,6 +151,13 @@ def dropped(found: Any) -> int:
     return sum(band.packet_band_count for band in found.band_stats)
 
 
+def counted(statistic: int) -> int:
+    """A counter of packets or octets.  With the kernel's datapath, Open vSwitch may report one that
+    has fallen below zero, when a rule has been replaced while packets were counted: as a number
+    near 2**64.  That stands for none."""
+    return 0 if statistic >= 2**63 else statistic
+
+
 def emit(datapath: Any, way: Output | Tunnel, frame: bytes) -> Any:
     """The packet-out that sends a frame of the NVA's own: to a port, or through a tunnel."""
     return _packet_out(datapath, ofproto.OFPP_CONTROLLER, _actions(way), frame)

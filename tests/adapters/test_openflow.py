@@ -336,3 +336,8 @@ def _expected(rule: Rule) -> list[object]:
                 port = ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT
                 found += [Vni(vni), str(to), port]
     return found
+
+
+@pytest.mark.parametrize(("told", "meant"), [(0, 0), (76, 76), (2**64 - 312, 0), (2**64 - 1, 0)])
+def test_a_counter_below_zero_stands_for_none(told: int, meant: int) -> None:
+    assert openflow.counted(told) == meant

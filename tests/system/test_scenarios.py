@@ -22,6 +22,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         **{f"moves.{n}.at_s": 1 + 1.3 * n for n in range(8)},
         "duration_s": 12,
     },
+    ("compare", "flood"): {"moves.0.series": 2, "moves.0.at_s": 1, "duration_s": 5},
     ("demo", "drop"): {"moves.0.at_s": 2.3, "duration_s": 7},
     ("diskless", ""): {"moves.1.at_s": 3, "duration_s": 5},
     ("failures", "dest-early"): {},
