@@ -244,7 +244,7 @@ class Authority:
                 raise RequestRefused(f"{vm} has no port at {nve}")
             if association.role is AssociationRole.PRE_ASSOCIATED:
                 raise RequestRefused(
-                    f"{vm} has a place at {nve} for a move; cancel that if it is not to come"
+                    f"{vm} has a place at {nve} for a move; roll that back if it is not to come"
                 )
             if association.role is AssociationRole.ACTIVE:
                 raise RequestRefused(f"{vm} is active at {nve}; move it away first")
@@ -272,7 +272,7 @@ class Authority:
             if busy and busy.phase in BEFORE_ACTIVATION:
                 raise RequestRefused(
                     f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
-                    "wait until it has arrived, or cancel that move"
+                    "wait until it has arrived, or roll that move back"
                 )
             if bool(request.idle_s) == bool(request.timer_s):
                 raise RequestRefused(

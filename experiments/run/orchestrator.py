@@ -52,7 +52,7 @@ class Orchestrator:
         self._log = log
         self.patience_s = PATIENCE_S
         """How long a request is repeated while the VM runs at the source."""
-        self.reached: Reached = lambda _moment, _relocation: None
+        self.reached: Reached = lambda _moment, _move: None
         self._underlay_paths = UnderlayPaths(data_centre.fabric)
         self._under_way: dict[str, OverlayMove] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
