@@ -49,7 +49,10 @@ DIALOGUE = (
     ("move vm1 nve2", r"^vm1 is at nve2 already\n$"),
     ("move vm1 nve1 soon", r"^pause_ms: .*number.*\n$"),
     ("move vm1 nve1 -1", r"^pause_ms: .*greater than or equal to 0\n$"),
-    ("move vm1 nve1 10 [bold]", r"^announce: .*'garp', 'garp-reply', .* 'rarp' or 'none'\n$"),
+    (
+        "move vm1 nve1 10 [bold]",
+        r"^announce: .*'garp', 'garp-reply', .* 'rarp' or 'none', not '\[bold\]'\n$",
+    ),
     ('move vm1 "nve1', r"^to: '\"nve1' is no name here.*\n$"),
     ("flows nve9", rf"^no NVE 'nve9'; {NVES}\n$"),
     ("flows", rf"^no NVE ''; {NVES}\n$"),
