@@ -46,7 +46,7 @@ def _conformance() -> str:
 def _failures() -> str:
     """A column for each moment; then what else is noticed of each failure."""
     lines = [
-        f"<!-- Written by `{COMMAND}` from `experiments/failures.py`; change that. -->",
+        f"<!-- Written by `{COMMAND}` from `experiments/scenario/failures.py`; change that. -->",
         f"# {_as_page(failures.__doc__ or '')}",
         "## The failures\n",
         *("| kind | what fails |", "| --- | --- |"),
@@ -104,7 +104,7 @@ def _steps(table: MoveTable) -> str:
 def _mobility() -> str:
     introduction, *_ = (move_fsm.__doc__ or "").split("Who is wrong?")
     return (
-        f"<!-- Written by `{COMMAND}` from `controller/mobility.py`; change that. -->\n"
+        f"<!-- Written by `{COMMAND}` from `controller/core/move_fsm.py`; change that. -->\n"
         f"# {_as_page(introduction)}\n"
         "## The whole table\n\n"
         f"```mermaid\n{move_fsm.diagram()}```\n\n"

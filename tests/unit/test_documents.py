@@ -1,12 +1,15 @@
 """Generated pages of the documentation say what the code says."""
 
 import importlib.util
+import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 def _generator() -> ModuleType:
@@ -34,3 +37,26 @@ def test_the_diagram_is_drawn() -> None:
     (text,) = (text for page, text in GENERATOR.pages().items() if page.name == "mobility.md")
 
     assert "```mermaid\nstateDiagram-v2\n" in text
+
+
+_TRACKED = frozenset(
+    subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
+    ).stdout.split()
+)
+_FILE_NAME = re.compile(
+    r"`((?:nve|controller|experiments|topologies|tests|benchmarks|docs)/[\w./-]+\.\w+)`"
+)
+_AN_EXAMPLE = {"topologies/ring_of_sites.py", "experiments/workloads/tcp_bulk.py"}
+
+
+def test_files_that_are_named_exist() -> None:
+    pages = (name for name in _TRACKED if name.endswith((".md", ".py")) and name != "CHANGELOG.md")
+    named = {
+        (page, name)
+        for page in pages
+        for name in _FILE_NAME.findall((ROOT / page).read_text(encoding="utf-8"))
+    }
+
+    assert len(named) > 50
+    assert {(page, name) for page, name in named if name not in _TRACKED | _AN_EXAMPLE} == set()
