@@ -1,9 +1,9 @@
 """The one trace: what happened, when, and who says so.
 
-Every transition and command of the NVA, the hypervisors and the runner is one event.  Metrics are
-computed from them and plots are annotated with them, so that a statement such as "the VM was
-resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event of another name is
-kept in the trace and shown in the time line, but nothing is computed from it.
+Every transition and command of the NVA, the hypervisors and the orchestrator is one event.
+Metrics are computed from events and plots are annotated with them, so that a statement such as "the
+VM was resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event of another
+name is kept in the trace and shown in the time line, but nothing is computed from it.
 
 `details` may hold: `move` (the n-th move of the run, from 1), `nve`, `form` of an announcement,
 `from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `underlay_delay_ms`
@@ -19,72 +19,82 @@ from typing import Any
 KNOWN = {
     "nve-connected": "an NVE has connected to the NVA",
     "nve-disconnected": "an NVE has lost the NVA",
-    "vm-associated": "the NVA knows that the VM is behind an NVE",
+    "vm-associated": "the NVA has recorded that the VM is behind an NVE",
     "vm-de-associated": "the NVA has forgotten the VM's place at the source NVE",
-    "run-started": "the data centre stands and the run begins",
+    "run-started": "the data centre is built and the run begins",
     "traffic-started": "probes and workloads begin to send",
-    "attack-ended": "an attacker has stopped, having sent so many packets (R9)",
-    "traffic-stopped": "probes and workloads have ended",
+    "attack-ended": "an attacker has stopped; `packets` says how many it sent (R9)",
+    "traffic-stopped": "probes and workloads have stopped",
     "run-ended": "everything is measured",
     "move-requested": "the orchestrator asks the NVA for a move",
     "move-accepted": "the NVA begins the move",
     "move-prepared": "the destination NVE and the in-flight tunnel are ready (R5.1)",
-    "move-redirecting": "the VM is about to stop: the source NVE is told to forward, or to drop",
-    "move-redirected": "the source NVE forwards to the destination NVE, or drops",
+    "move-redirecting": "the VM is about to stop: the NVA tells the source NVE to forward or to "
+    "drop",
+    "move-redirected": "the source NVE now forwards packets for the VM to the destination NVE, or "
+    "drops them",
     "pre-associated": "the VM's interface is prepared at the destination (RFC 8394)",
-    "vm-paused": "the VM stops: guest blackout begins",
-    "last-packets-passed": "what the VM had sent has arrived at every NVE of its network",
-    "last-packets-not-awaited": "what the VM sends goes out although what it had sent before may "
-    "still be on its way",
+    "vm-paused": "the VM is paused: its blackout begins",
+    "last-packets-passed": "the VM's last packets from the source have reached every NVE of its "
+    "network",
+    "last-packets-not-awaited": "the destination lets the VM's packets out although earlier ones "
+    "may still be on their way",
     "nic-flipped": "the VM's NIC is plugged into the destination NVE",
-    "vm-resumed": "the VM runs again: guest blackout ends",
+    "vm-resumed": "the VM runs again: its blackout ends",
     "parts-of-pause": "how long each part of the pause took",
-    "redirect-in-pause": "how long the VM stood still for the redirect",
-    "outbound-released": "what the VM has sent at the destination is held no longer",
+    "redirect-in-pause": "how much of the pause the redirect took",
+    "outbound-released": "the destination no longer holds the packets that the VM sends",
     "announced": "the VM announces itself at the destination",
-    "announcement-not-sent": "it could not: the kernel did not take the frame",
-    "not-run-dry": "the VM's cable was shut before all that its NVE had delivered had come out",
-    "announcement-lost": "that announcement was lost on the way to the NVE",
+    "announcement-not-sent": "the announcement was not sent: the kernel refused the frame",
+    "not-run-dry": "the VM's cable was shut although packets that its NVE had delivered were still "
+    "in it",
+    "announcement-lost": "the announcement was lost on its way to the NVE, as the scenario asks",
     "announcement-received": "an NVE has reported the announcement to the NVA",
-    "address-lost": "the VM, which has no disk, has no IPv4 address any more",
+    "address-lost": "the diskless VM has lost its IPv4 address",
     "rarp-answered": "an NVE has told a VM which IPv4 address belongs to its MAC (R4.1.5)",
     "address-restored": "the VM has its IPv4 address again",
-    "mapping-updated": "the NVA records the VM's new NVE",
-    "move-activated": "the VM runs at the destination, the NVA has been told (RFC 8394 activate)",
-    "mapping-confirmed": "the NVEs that had to be told at once have acknowledged the new mapping",
-    "paths-changed": "nothing is on an old path any more: the destination holds no longer",
-    "markers-not-asked-for": "the NVA has not said in time whose end markers to expect: order may "
-    "have suffered",
-    "hold-given-up": "what waited for the VM has waited too long and is dropped",
-    "entry-learned": "an NVE has heard the VM, and sends to where that was from now on",
-    "entry-forgotten": "an NVE does not know where the VM is any more, and floods what is for it",
+    "mapping-updated": "the NVA has recorded the VM's new NVE",
+    "move-activated": "the NVA has been told that the VM runs at the destination (RFC 8394 "
+    "activate)",
+    "mapping-confirmed": "the NVEs that had to be told at once have confirmed the new mapping",
+    "paths-changed": "no packet is on an old path any more: the destination holds none any longer",
+    "markers-not-asked-for": "the NVA did not say in time whose end markers to expect: packets may "
+    "be out of order",
+    "hold-given-up": "packets held for the VM have waited too long and are dropped",
+    "entry-learned": "an NVE has learned the VM's place from a frame of the VM",
+    "entry-forgotten": "an NVE has forgotten the VM's place and floods frames for it",
     "entry-expired": "an NVE's entry has reached the end of its lifetime",
     "entry-pulled": "an NVE has asked the NVA and holds the new entry",
-    "entry-told-again": "an NVE had lost an entry that it should hold, and has been given it anew",
+    "entry-told-again": "an NVE had lost an entry that it should hold, and has been given it again",
     "nve-given-up": "a move no longer waits for an NVE that has been out of reach for too long",
-    "nva-restarted": "the NVA goes on with what an earlier process of it had written down",
-    "in-flight-before-arrival": "the source NVE has counted what was in flight before the arrival",
-    "in-flight-taken-away": "somebody else has removed the source NVE's rule for packets in flight",
+    "nva-restarted": "the NVA has restarted and read its state from the disk",
+    "in-flight-before-arrival": "the source NVE has reported how many packets it forwarded before "
+    "the arrival",
+    "in-flight-taken-away": "the source NVE's rule for packets in flight was removed, but not by "
+    "the NVA",
     "in-flight-ended": "the source NVE has stopped forwarding packets in flight (R5.5)",
-    "de-associated": "the VM's interface is gone from the source NVE (RFC 8394)",
+    "de-associated": "the VM's interface is removed from the source NVE (RFC 8394)",
     "packet-too-big": "a packet exceeded its tunnel's MTU; its sender was told, if it may be",
     "move-converged": "no NVE holds an old entry any more",
     "move-drained": "nothing is in flight any more",
-    "move-completed": "the move has ended well",
-    "tables-compared": "what every NVE holds was compared with what it should hold (R3.4, R3.5)",
-    "source-nve-counted": "what crossed the source NVE after convergence was counted (R3.4)",
+    "move-completed": "the move has ended successfully",
+    "tables-compared": "the rules in every NVE were compared with those it should have (R3.4, "
+    "R3.5)",
+    "source-nve-counted": "packets that crossed the source NVE after convergence were counted "
+    "(R3.4)",
     "move-rolled-back": "the move was undone: the VM runs at the source",
     "move-failed": "the move has failed",
-    "move-undone": "what a failed move had done is undone: the VM runs at the source",
+    "move-undone": "the steps of a failed move are undone: the VM runs at the source",
     "de-association-refused": "the NVA keeps the VM's old place, or has given it up already",
     "not-undone": "a step of a failed move could not be undone",
     "failure-injected": "a part of the testbed has been made to fail",
-    "failure-ended": "that part is there again",
+    "failure-ended": "that part works again",
     "move-refused": "the NVA has refused the move: the VM is being moved already",
     "instruction-refused": "an NVE's switch has refused a message of the NVA",
-    "refused-connection": "somebody who is no NVE, or a second one, wanted to speak to the NVA",
-    "refused-malformed": "an NVE reported what its sender got wrong: no effect (R9.2)",
-    "refused-malformed-openflow": "a message of OpenFlow could not be read: its connection ends",
+    "refused-connection": "a stranger, or a second switch in an NVE's name, tried to connect to "
+    "the NVA",
+    "refused-malformed": "an NVE reported a malformed frame: no effect (R9.2)",
+    "refused-malformed-openflow": "an OpenFlow message was malformed: its connection is closed",
     "refused-early-announcement": "a VM announced itself at the destination before it could be "
     "there: no effect",
     "refused-forged": "a VM claimed an address that is another's: no effect (R9.2)",

@@ -57,12 +57,12 @@ class FailureKind(enum.StrEnum):
 
 SAYS: Final[Mapping[FailureKind, str]] = {
     FailureKind.NVE_DIES: "an NVE's switch is killed; nothing passes it, nobody is told",
-    FailureKind.CONTROL_CUT: "nothing passes between the control node and an NVE, or all",
-    FailureKind.CONTROL_SLOW: "what passes between the control node and the NVEs takes `delay_ms` "
+    FailureKind.CONTROL_CUT: "no packet passes between the control node and one NVE, or all",
+    FailureKind.CONTROL_SLOW: "packets between the control node and the NVEs take `delay_ms` "
     "longer",
-    FailureKind.CONTROL_LOSSY: "`loss_pct` of what passes between the control node and an NVE, or "
-    "all, is lost",
-    FailureKind.UNDERLAY_PARTITION: "nothing passes between an NVE and the underlay",
+    FailureKind.CONTROL_LOSSY: "`loss_pct` percent of the packets between the control node and "
+    "one NVE, or all, are lost",
+    FailureKind.UNDERLAY_PARTITION: "no packet passes between an NVE and the underlay",
 }
 OF_ONE_NVE = frozenset({FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION})
 OF_ONE_NVE_OR_ALL = frozenset({FailureKind.CONTROL_CUT, FailureKind.CONTROL_LOSSY})
@@ -185,25 +185,25 @@ def _always(felt: str) -> dict[Moment, FailureOutcome]:
 OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
     (FailureKind.NVE_DIES, SOURCE): _outcomes(
         Moment.REDIRECTED,
-        FailureOutcome("rolled back", "the VM is out of reach until its NVE is back"),
-        FailureOutcome("completed", "packets in flight are lost; others reach the VM where it is"),
+        FailureOutcome("rolled back", "the VM is unreachable until its NVE is back"),
+        FailureOutcome("completed", "packets in flight are lost; others reach the VM"),
     ),
     (FailureKind.NVE_DIES, DESTINATION): _outcomes(
         Moment.RESUMED,
-        FailureOutcome("rolled back", "what waited at the destination is lost"),
-        FailureOutcome("completed", "the VM is out of reach until its NVE is back"),
+        FailureOutcome("rolled back", "packets held at the destination are lost"),
+        FailureOutcome("completed", "the VM is unreachable until its NVE is back"),
     ),
     (FailureKind.NVE_DIES, OTHER): _always(
         "correspondents behind that NVE are cut off until it is back"
     ),
     (FailureKind.CONTROL_CUT, ALL): _always(
-        "nothing; the move goes on when NVEs are back in reach"
+        "nothing; the move goes on when the NVEs are reachable again"
     ),
     (FailureKind.CONTROL_CUT, SOURCE): _always(
-        "nothing; the move goes on when the NVE is back in reach"
+        "nothing; the move goes on when the NVE is reachable again"
     ),
     (FailureKind.CONTROL_CUT, DESTINATION): _always(
-        "nothing; the move goes on when the NVE is back in reach"
+        "nothing; the move goes on when the NVE is reachable again"
     ),
     (FailureKind.CONTROL_SLOW, ALL): _always("nothing; the move takes longer"),
     (FailureKind.CONTROL_LOSSY, ALL): _always("nothing; the move takes longer"),

@@ -14,7 +14,7 @@ from experiments.workloads import Collected, Stage
 from experiments.workloads.rarp.driver import Diskless
 from topologies.configuration import TENANT_PREFIX_LENGTH
 
-SAYS = "A client in a VM without a disk, which asks for its address with RARP after each move."
+SAYS = "A diskless client in a VM: it asks for its address with RARP after each move."
 ROWS = RowSchema(
     "requests.csv",
     {

@@ -22,7 +22,7 @@ from nve.hypervisor.plug import NIC
 from nve.linux.wait import sleep_until
 from topologies.spec import Port
 
-SAYS = "An attack: forged announcements and sources, floods, VXLAN from strangers."
+SAYS = "An attack: forged announcements and source addresses, floods, VXLAN from strangers."
 ROWS = None
 PROGRAMS = ()
 

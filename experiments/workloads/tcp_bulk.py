@@ -14,7 +14,7 @@ from experiments.workloads import Collected, Stage, WorkloadError
 from experiments.workloads.iperf3.transfer import FIRST_PORT, BulkPlan, TcpBulk
 from nve.linux.wait import sleep_until
 
-SAYS = "One iperf3 TCP connection: throughput and retransmissions, and whether it lives on."
+SAYS = "One iperf3 TCP connection: its throughput and retransmissions, and whether it survives."
 ROWS = RowSchema(
     "throughput.csv",
     {

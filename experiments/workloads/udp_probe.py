@@ -13,7 +13,7 @@ from experiments.probes.udp import FlowPlan, Plan, flow_name
 from experiments.scenario.traffic import FlowSpec
 from experiments.workloads import Collected, Stage
 
-SAYS = "Numbered, time-stamped UDP packets at a steady rate: what is lost, late or out of order."
+SAYS = "Numbered UDP packets at a steady rate: how many are lost, late or out of order."
 ROWS = PACKETS
 PROGRAMS = ()
 

@@ -4,7 +4,7 @@ from experiments.overlays import FaultKind, Ground, Overlay
 from experiments.overlays.nvo3.settings import Settings
 from nve.edge import EdgeFactory
 
-SAYS = "The draft's: an NVA tells NVEs, which are Open vSwitch, where VMs are."
+SAYS = "The draft's overlay: an NVA tells the NVEs (Open vSwitch) where VMs are."
 CONTROL_NODE = "nva"
 PROGRAMS = (
     *("ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),

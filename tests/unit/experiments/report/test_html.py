@@ -93,7 +93,7 @@ def test_it_shows_tables_time_lines_and_notes(text):
         "what each flow felt",
         "What each move took",
         "tunnel, move 2: vm1 nve2→nve1",
-        "guest blackout begins",
+        "its blackout begins",
         "receivers dropped 0 packets themselves",
     ):
         assert expected in text
