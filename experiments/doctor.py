@@ -241,7 +241,19 @@ def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
             said.append(needs.NETEM.refusal("link_emulator: netem"))
         if scenario.datapath == "system" and not capabilities.kernel_datapath_available():
             said.append(needs.KERNEL_DATAPATH.refusal("datapath: system"))
+        said += _no_room(needs.guest_memory_mb(scenario))
     return list(dict.fromkeys(said))
+
+
+def _no_room(wanted_mb: int) -> list[str]:
+    """What guests need of the machine's memory; a run without guests is not asked for any."""
+    free_mb = capabilities.available_memory_mb()
+    if not wanted_mb or wanted_mb <= free_mb:
+        return []
+    return [
+        f"the guests need {wanted_mb} MB of memory, and {free_mb} MB are available here; "
+        "lower guest.memory_mb or guest.disk_mb"
+    ]
 
 
 def _not_installed(missing: Mapping[str, str]) -> list[str]:

@@ -114,3 +114,9 @@ def of_scenario(scenario: Scenario) -> Mapping[str, str]:
     for sent in scenario.traffic:
         found |= dict.fromkeys(WORKLOADS.get(sent.kind).PROGRAMS, f"traffic: {sent.kind}")
     return found
+
+
+def guest_memory_mb(scenario: Scenario) -> int:
+    """What the guests of a scenario take of the machine; while one moves, it is there twice."""
+    moving = {move.vm for move in scenario.moves}
+    return sum(guest.size_mb * (1 + (vm in moving)) for vm, guest in scenario.guests.items())

@@ -16,6 +16,7 @@ from typing import Any, Self
 from experiments import machine, overlays
 from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, Overlay
+from experiments.run.guests import Guests
 from experiments.run.orchestrator import Orchestrator
 from experiments.scenario.schema import Scenario
 from nve.hypervisor.reorder_buffer import ReorderBuffer
@@ -28,7 +29,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
-    """`data_centre`, `overlay` and `orchestrator` are there inside the `with`."""
+    """`data_centre`, `overlay`, `orchestrator` and `guests` are there inside the `with`."""
 
     def __init__(
         self,
@@ -81,6 +82,9 @@ class Lab:
         self.overlay.start()
         self._progress("starting VMs")
         self.orchestrator.start_vms(scenario.moves)
+        self.guests = Guests(self.data_centre, scenario.guests, scenario.seed)
+        stack.callback(self.guests.close)
+        self.guests.start()
 
     def _reorder_buffer(self, system: TenantSystem, nve: str) -> ReorderBuffer | None:
         return self.orchestrator.reorder_buffer(system, nve)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from experiments import doctor, machine
 from experiments.errors import RunError, UsageError
@@ -33,6 +34,7 @@ from experiments.run.traffic import Measured, RunTraffic
 from experiments.scenario.load import as_mapping
 from experiments.scenario.schema import Scenario
 from experiments.workloads import WorkloadError
+from nve.guest.machine import GuestError
 from nve.hypervisor import freezer
 from nve.linux.wait import wait_until
 
@@ -41,7 +43,7 @@ ON_THE_WAY_S = 0.3
 """For what an NVE and its control plane tell each other, beside the delay between them."""
 TABLES_TIMEOUT_S = 15.0
 """For what was under way to arrive, and for NVEs that lost their control plane to come back."""
-FAILURES = (OverlayError, ProbeError, WorkloadError, OSError, RuntimeError)
+FAILURES = (OverlayError, ProbeError, WorkloadError, GuestError, OSError, RuntimeError)
 """What the parts of a run raise when they cannot go on; a TimeoutError is an OSError."""
 
 
@@ -119,6 +121,7 @@ class Run:
         self._options = options
         self._progress = progress
         self._outcome = RunOutcome()
+        self._guests: dict[str, Any] = {}
 
     def carry_out(self) -> RunOutcome:
         self._recorder.scenario(as_mapping(self._scenario))
@@ -161,6 +164,7 @@ class Run:
                     "of": self._outcome.completed,
                 },
                 **measured.facts,
+                **({"guests": self._guests} if self._guests else {}),
                 "links": lab.data_centre.link_statistics(),
             }
         )
@@ -197,6 +201,7 @@ class Run:
             self._progress("starting probes")
             traffic.launch()
             lab.overlay.begin()
+            lab.guests.begin()
             lab.log.note("runner", "run-started")
             start_ns = traffic.begin()
             lab.log.append(TraceEvent(start_ns, "runner", "traffic-started"))
@@ -210,7 +215,8 @@ class Run:
             fault_injector.finish()
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
-            self._outcome.problems += measured.problems
+            self._outcome.problems += measured.problems + lab.guests.problems()
+            self._guests = lab.guests.facts()
             self._check_announcements(lab)
             self._check_places(lab)
             self._check_tables(lab.overlay)

@@ -7,6 +7,7 @@
     traffic                      experiments.scenario.traffic, experiments.workloads.<kind>
     moves                        experiments.scenario.moves, experiments.scenario.series
     failures                     experiments.scenario.failures
+    guest of a VM                experiments.scenario.guests
     tenants, the rest            here
 
 A part says itself what it may be alone, and `contradictions` beside it what does not fit the other
@@ -28,6 +29,7 @@ from experiments import overlays
 from experiments.overlays import OverlaySettings
 from experiments.scenario import failures, moves
 from experiments.scenario.failures import Failure
+from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
@@ -47,10 +49,12 @@ VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40
 
 
 class VmPlace(Part):
-    """Where a VM starts, and the addresses that it has besides the two that every VM has."""
+    """Where a VM starts, its state, and its addresses besides the two that every VM has."""
 
     nve: Name
     addresses: tuple[IPv4Address | IPv6Address, ...] = Field((), max_length=8)
+    guest: Guest | None = None
+    """None: nothing but its NIC, and what the traffic starts in it."""
 
 
 def _place(given: object) -> object:
@@ -158,6 +162,17 @@ class Scenario(Part):
         return [flow for flow in self.traffic if isinstance(flow, FlowSpec)]
 
     @property
+    def guests(self) -> dict[str, Guest]:
+        """The VMs that have state."""
+        places = {vm: place for tenant in self.tenants for vm, place in tenant.vms.items()}
+        return {vm: place.guest for vm, place in places.items() if place.guest}
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """The VMs whose guest has a service."""
+        return frozenset(vm for vm, guest in self.guests.items() if guest.service)
+
+    @property
     def diskless(self) -> frozenset[str]:
         """The VMs that lose their IPv4 address when they move."""
         return frozenset().union(*(sent.diskless for sent in self.traffic))
@@ -204,6 +219,9 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
     for number, sent in enumerate(scenario.traffic):
         for key, complaint in sent.contradictions(network, scenario.traffic[:number]):
             yield f"traffic.{number}.{key}".rstrip("."), complaint
+        asked = sent.destination if isinstance(sent, FlowSpec) and sent.asks_service else None
+        if asked in where and asked not in scenario.serving:
+            yield f"traffic.{number}.to", f"{asked} has no service; say guest.service of it: true"
     yield from moves.contradictions(scenario.moves, where, nves, duration_s=scenario.duration_s)
     yield from failures.contradictions(
         scenario.failures,

@@ -43,6 +43,11 @@ class FlowSpec(TrafficSpec):
     destination: Name = Field(alias="to")
     family: Family = "ipv4"
 
+    @property
+    def asks_service(self) -> bool:
+        """Whether it needs the service of a guest in its destination."""
+        return False
+
     def contradictions(
         self, network: Mapping[str, int], before: Sequence[TrafficSpec]
     ) -> Iterator[tuple[str, str]]:

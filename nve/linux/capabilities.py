@@ -55,6 +55,14 @@ def vxlan_available() -> bool:
     return _works_in_throwaway_namespace("ip link add probe type vxlan external dstport 8472")
 
 
+def available_memory_mb() -> int:
+    """How much memory processes can have without swapping: MemAvailable of proc_meminfo(5), in
+    units of 2^20 bytes.  Not cached: it changes."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    (found,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
+    return int(found) >> 10
+
+
 @cache
 def cgroup2_mount() -> Path | None:
     """Where the cgroup v2 hierarchy is mounted: /sys/fs/cgroup, or below it on a hybrid system."""

@@ -45,6 +45,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "nve.wire": frozenset({"nve"}),
     "nve.pipeline": frozenset({"nve", "nve.wire"}),
     "nve.linux": frozenset(),
+    "nve.guest": frozenset({"nve.linux"}),
     "nve.ovs": frozenset({"nve", "nve.hypervisor", "nve.linux", "nve.pipeline", "nve.wire"}),
     "nve.linux_bridge": frozenset({"nve", "nve.linux", "nve.wire"}),
     "nve.hypervisor": frozenset({"nve", "nve.linux", "nve.wire"}),
@@ -87,7 +88,10 @@ ROOMS: Mapping[str, frozenset[str]] = {
 ADAPTERS: Mapping[str, frozenset[str]] = {
     # package: its rooms and modules that touch the world, its entry points among them
     "nve": frozenset(
-        {"edge", "hypervisor", "linux", "linux_bridge.bridge", "linux_bridge.watch", "ovs"}
+        {
+            *("edge", "guest.dirty_log", "guest.machine", "guest.process", "hypervisor", "linux"),
+            *("linux_bridge.bridge", "linux_bridge.watch", "ovs"),
+        }
     ),
     "topologies": frozenset({"catalogue", "emulation"}),
     "controller": frozenset(
@@ -109,7 +113,10 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
 PURE_AMONG_ADAPTERS: Mapping[str, frozenset[str]] = {
     # package: modules in those rooms that are pure all the same
     "experiments": frozenset(
-        {"workloads.forging.forged", "workloads.iperf3.output", "workloads.rarp.talk"}
+        {
+            *("workloads.counting.exchange", "workloads.forging.forged"),
+            *("workloads.iperf3.output", "workloads.rarp.talk"),
+        }
     ),
 }
 

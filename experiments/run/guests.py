@@ -1,0 +1,100 @@
+"""The guests of a run: one for each VM whose scenario gives it state."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from socket import socket
+from typing import Any
+
+from experiments.scenario.guests import Guest
+from nve.guest.machine import NO_FILE, GuestMachine, service_socket
+from nve.guest.spec import PAGES_OF_A_MB, GuestSpec
+from topologies.emulation.data_centre import DataCentre
+
+
+class VmGuest:
+    """The guest of one VM: where it runs, and where it is going to run."""
+
+    def __init__(self, data_centre: DataCentre, vm: str, spec: GuestSpec) -> None:
+        self.vm = vm
+        self.spec = spec
+        self._start = partial(data_centre.in_vm, vm)
+        self._servers = data_centre.session.directory / "servers"
+        self._socket: socket | None = None
+        if spec.service:
+            self._socket = service_socket(data_centre.vms[vm].pid)
+        self.machine = self.place(data_centre.vms[vm].spec.nve)
+        self._writes_before = 0
+        self._began = (0.0, 0)
+
+    @property
+    def writes(self) -> int:
+        """How many pages it has written, wherever it was."""
+        return self._writes_before + self.machine.log.writes
+
+    def begin(self) -> None:
+        """Its rate of writing is measured from now on."""
+        self._began = (time.monotonic(), self.writes)
+
+    def reached_mb_s(self) -> float:
+        """How fast it has written since then."""
+        began_s, before = self._began
+        return (self.writes - before) / PAGES_OF_A_MB / (time.monotonic() - began_s)
+
+    def place(self, nve: str) -> GuestMachine:
+        """Memory and disk at the server of an NVE; nothing runs in them yet."""
+        serving = self._socket.fileno() if self._socket else NO_FILE
+        return GuestMachine(self.vm, self.spec, self._servers / nve, serving)
+
+    def launch(self, machine: GuestMachine, *, incoming: bool = False) -> None:
+        """Start the guest in a place; `GuestMachine.await_ready` follows."""
+        machine.launch(self._start, incoming=incoming)
+
+    def close(self) -> None:
+        self.machine.close()
+        if self._socket:
+            self._socket.close()
+
+
+class Guests:
+    """All of them, by VM.  `start` returns when all of them write; `close` is safe at any time."""
+
+    def __init__(self, data_centre: DataCentre, asked: Mapping[str, Guest], seed: int) -> None:
+        self._data_centre = data_centre
+        self._specs = {vm: guest.spec(seed) for vm, guest in asked.items()}
+        self.of: dict[str, VmGuest] = {}
+
+    def start(self) -> None:
+        """Raises GuestError."""
+        for vm, spec in self._specs.items():
+            self.of[vm] = VmGuest(self._data_centre, vm, spec)
+        for guest in self.of.values():
+            guest.launch(guest.machine)
+        with ThreadPoolExecutor(max(1, len(self.of))) as waiting:
+            for ready in [waiting.submit(each.machine.await_ready) for each in self.of.values()]:
+                ready.result()
+
+    def problems(self) -> list[str]:
+        """What is wrong with guests, in sentences."""
+        return [said for guest in self.of.values() if (said := guest.machine.failure())]
+
+    def begin(self) -> None:
+        """The experiment begins."""
+        for guest in self.of.values():
+            guest.begin()
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: how fast each was to write, and how fast it has written, its disk
+        included and its pauses counted."""
+        return {
+            vm: {
+                "writes_asked_mb_s": guest.spec.writes_mb_s + guest.spec.disk_writes_mb_s,
+                "writes_reached_mb_s": round(guest.reached_mb_s(), 2),
+            }
+            for vm, guest in self.of.items()
+        }
+
+    def close(self) -> None:
+        for guest in self.of.values():
+            guest.close()

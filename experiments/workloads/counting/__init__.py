@@ -1,0 +1,1 @@
+"""A client of a guest's service (`nve.guest.service`): the program, its driver, its lines."""

@@ -1,0 +1,44 @@
+"""What a client of a guest's service writes down, and what is made of it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+AGAIN_S = 0.1
+"""A request that is not answered is sent again after so long."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer, if it has one."""
+
+    t_ns: int
+    request: int
+    attempts: int
+    answered_ns: int | None = None
+    counter: int | None = None
+
+    def line(self) -> str:
+        return json.dumps(asdict(self)) + "\n"
+
+
+def exchanges(lines: Iterable[str]) -> list[Exchange]:
+    """What a client has written down; its last line may be cut off, for it is killed at the end."""
+    return [Exchange(**json.loads(line)) for line in lines if line.endswith("\n")]
+
+
+def rows(flow: str, made: Iterable[Exchange]) -> list[tuple[object, ...]]:
+    """Lines of service.csv."""
+    found: list[tuple[object, ...]] = []
+    highest = 0
+    for each in made:
+        went_back = each.counter is not None and each.counter <= highest
+        highest = max(highest, each.counter or 0)
+        latency_ms = None if each.answered_ns is None else (each.answered_ns - each.t_ns) / 1e6
+        found.append(
+            (
+                *(each.t_ns, flow, each.request, each.attempts),
+                *(each.answered_ns, latency_ms, each.counter, went_back),
+            )
+        )
+    return found

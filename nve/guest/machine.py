@@ -1,0 +1,131 @@
+"""A guest as its hypervisor holds it: its memory and disk on one server, and its process.
+
+During a move there are two: the one that runs, and one at the destination that waits for its pages.
+Memory is a memfd, which several processes may map; the disk is a file of the server.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from nve.guest.dirty_log import DirtyLog, log_size
+from nve.guest.spec import PAGE_SIZE, SERVICE_PORT, GuestSpec
+from nve.linux.namespace import inside
+from nve.linux.wait import readable
+
+READY_TIMEOUT_S = 60.0
+NO_FILE = -1
+
+
+class GuestError(Exception):
+    """A guest did not start or is gone; the message says which and what it said."""
+
+
+class GuestMachine:
+    """One place of a guest.  `start(argv, **popen)` starts a process in the VM."""
+
+    def __init__(self, name: str, spec: GuestSpec, directory: Path, serving: int) -> None:
+        """Memory and disk are there, and empty.  `serving` is the service's socket."""
+        self.name = name
+        self.spec = spec
+        self.address = 0
+        """Of the memory in the guest's process."""
+        self._serving = serving
+        self._process: subprocess.Popen[str] | None = None
+        self.memory = os.memfd_create(f"{name}-memory")
+        os.ftruncate(self.memory, spec.memory_pages * PAGE_SIZE)
+        self.log_file = os.memfd_create(f"{name}-log")
+        os.ftruncate(self.log_file, log_size(spec.pages))
+        self.log = DirtyLog(self.log_file, spec.pages)
+        self.disk, self._disk_path = NO_FILE, directory / f"{name}.disk"
+        self._complaints = directory / f"{name}.guest"
+        directory.mkdir(parents=True, exist_ok=True)
+        if spec.disk_pages:
+            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+            self.disk = os.open(self._disk_path, flags, 0o600)
+            os.ftruncate(self.disk, spec.disk_pages * PAGE_SIZE)
+
+    @property
+    def pid(self) -> int:
+        assert self._process, f"the guest in {self.name} was not started"
+        return self._process.pid
+
+    def launch(self, start: Any, *, incoming: bool = False, protected: bool = False) -> None:
+        """Start the guest, or one that waits for its pages; `await_ready` follows.  `protected`:
+        the kernel notes what it writes, too."""
+        files = [self.memory, self.log_file, self.disk, self._serving]
+        argv = [sys.executable, "-m", "nve.guest.process", self.spec.line(), *map(str, files)]
+        with self._complaints.open("w", encoding="utf-8") as complaints:
+            self._process = start(
+                argv + ["--incoming"] * incoming + ["--protected"] * protected,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                pass_fds=[file for file in files if file != NO_FILE],
+                text=True,
+            )
+
+    def await_ready(self) -> None:
+        """Raises GuestError when the guest is not there in time."""
+        assert self._process
+        assert self._process.stdout
+        said = self._process.stdout
+        line = said.readline() if readable(said, READY_TIMEOUT_S) else ""
+        if not line:
+            raise GuestError(self._failure("did not start"))
+        self.address = json.loads(line)["address"]
+
+    def go_on(self) -> None:
+        """The pages of an incoming guest are there: it goes on when the VM does."""
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write("go on\n")
+        self._process.stdin.flush()
+
+    def failure(self) -> str | None:
+        """Why the guest is not what it should be, in a sentence; None if it is."""
+        if self._process is None or self._process.poll() is not None:
+            return self._failure("has ended")
+        if self.log.broken:
+            return f"the guest in {self.name} found {self.log.broken} pages broken"
+        return None
+
+    def _failure(self, what: str) -> str:
+        said = ""
+        if self._complaints.exists():
+            said = self._complaints.read_text(encoding="utf-8").strip()
+        failure = f"the guest in {self.name} {what}"
+        return f"{failure}; it said: {said.splitlines()[-1]}" if said else failure
+
+    def end(self) -> None:
+        """End the guest, frozen or not; its memory and its disk stay."""
+        if self._process is None:
+            return
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe and not pipe.closed:
+                pipe.close()
+
+    def close(self) -> None:
+        """Give back memory and disk; safe at any time, more than once."""
+        self.end()
+        for file in (self.memory, self.log_file, self.disk):
+            if file != NO_FILE:
+                os.close(file)
+        self.memory = self.log_file = self.disk = NO_FILE
+        self._disk_path.unlink(missing_ok=True)
+
+
+def service_socket(vm_pid: int) -> socket.socket:
+    """The socket of a VM's service, over IPv4 and IPv6; it is the VM's kernel's."""
+    with inside(vm_pid):
+        serving = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    serving.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    serving.bind(("::", SERVICE_PORT))
+    return serving

@@ -1,0 +1,183 @@
+"""The guest, run inside a VM: writes its memory and its disk, and answers requests.
+
+    python -m nve.guest.process SPEC MEMORY LOG DISK SOCKET [--incoming]
+
+SPEC is a line (`nve.guest.spec`), the others are file descriptors, -1 for one that is not there.
+It says a line when it is ready.  With `--incoming` its pages are somebody else's business until a
+line comes on its standard input; then it goes on from what they hold.  With `--protected` the
+kernel notes what it writes, too (`nve.linux.written_pages`).
+"""
+
+import argparse
+import json
+import mmap
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from nve.guest import registers, service
+from nve.guest.dirty_log import BATCH, DirtyLog
+from nve.guest.pages import Numbers, Words, broken, content
+from nve.guest.registers import Registers
+from nve.guest.service import ServiceRequest
+from nve.guest.spec import PAGE_SIZE, PAGES_OF_A_MB, GuestSpec
+from nve.guest.writes import Pace, Writes
+from nve.linux.written_pages import protect
+
+TICK_S = 0.002
+_FILLED_AT_ONCE = 4096
+_REGISTERS = np.zeros(1, dtype=np.int64)
+
+
+class Space:
+    """Pages in a file, the first of which has the number `first`."""
+
+    def __init__(self, descriptor: int, pages: int, first: int) -> None:
+        self.map = mmap.mmap(descriptor, pages * PAGE_SIZE)
+        self.rows: Words = np.frombuffer(self.map, np.uint64).reshape(pages, -1)
+        self.first = first
+        self.pages = pages
+        self.unchecked = 0
+        """How many writes may find a page torn: those that were interrupted elsewhere."""
+
+    def fill(self) -> None:
+        """Every page in its first version."""
+        for begin in range(0, self.pages, _FILLED_AT_ONCE):
+            end = min(begin + _FILLED_AT_ONCE, self.pages)
+            numbers = np.arange(begin, end) + self.first
+            self.rows[begin:end] = content(numbers, np.zeros(end - begin, np.uint64))
+
+
+class GuestProcess:
+    """The guest and what it has."""
+
+    def __init__(self, spec: GuestSpec, memory: int, log: int, disk: int, serving: int) -> None:
+        self._memory = Space(memory, spec.memory_pages, 0)
+        self._disk = Space(disk, spec.disk_pages, spec.memory_pages) if spec.disk_pages else None
+        self._log = DirtyLog(log, spec.pages)
+        self._socket = socket.socket(fileno=serving) if serving >= 0 else None
+        self._spec = spec
+        self._registers = Registers()
+
+    @property
+    def address(self) -> int:
+        """Of its memory in this process."""
+        return int(self._memory.rows.ctypes.data)
+
+    def fill(self) -> None:
+        """As a guest that starts."""
+        for space in filter(None, (self._memory, self._disk)):
+            space.fill()
+        self._keep(Registers())
+
+    def go_on(self) -> None:
+        """As a guest that has come from elsewhere.  Raises ValueError if it cannot have."""
+        found = registers.newest(self._memory.map[:PAGE_SIZE])
+        if found is None:
+            raise ValueError("no copy of the registers is whole")
+        self._registers = found
+        for space in filter(None, (self._memory, self._disk)):
+            space.unchecked = BATCH
+
+    def run(self) -> None:
+        """For ever."""
+        spec, now_s = self._spec, time.monotonic()
+        memory = Writes(spec.pattern, 1, max(1, spec.working_set_pages - 1), spec.seed)
+        disk = Writes("uniform", spec.memory_pages, max(1, spec.disk_pages), spec.seed + 1)
+        memory_pace = Pace(spec.writes_mb_s * PAGES_OF_A_MB, now_s)
+        disk_pace = Pace(spec.disk_writes_mb_s * PAGES_OF_A_MB, now_s)
+        waiting = select.poll()
+        if self._socket:
+            self._socket.setblocking(False)
+            waiting.register(self._socket, select.POLLIN)
+        idle = not (spec.writes_mb_s or spec.disk_writes_mb_s)
+        while True:
+            if waiting.poll(None if idle else TICK_S * 1000) and self._socket:
+                self._serve(self._socket)
+            now_s, throttle = time.monotonic(), self._log.throttle_pct
+            self._write(
+                self._memory,
+                memory_pace.due(now_s, throttle),
+                lambda count: memory.targets(self._registers.writes, count),
+                lambda count: {"writes": self._registers.writes + count},
+            )
+            if self._disk:
+                self._write(
+                    self._disk,
+                    disk_pace.due(now_s, throttle),
+                    lambda count: disk.targets(self._registers.disk_writes, count),
+                    lambda count: {"disk_writes": self._registers.disk_writes + count},
+                )
+
+    def _write(
+        self,
+        space: Space,
+        due: int,
+        targets: Callable[[int], Numbers],
+        counted: Callable[[int], dict[str, int]],
+    ) -> None:
+        while due > 0:
+            numbers = np.unique(targets(count := min(due, BATCH)))
+            rows = numbers - space.first
+            old = space.rows[rows]
+            if space.unchecked > 0:
+                space.unchecked -= count
+            elif len(wrong := broken(old, numbers)):
+                self._log.found_broken(len(wrong))
+            self._log.begin(numbers)
+            space.rows[rows] = content(numbers, old[:, 1] + np.uint64(1))
+            self._log.end(numbers, count)
+            self._keep(self._registers.after(**counted(count)))
+            due -= count
+
+    def _keep(self, changed: Registers) -> None:
+        octets = changed.octets()
+        self._memory.map[changed.place : changed.place + len(octets)] = octets
+        self._registers = changed
+        self._log.mark(_REGISTERS)
+
+    def _serve(self, serving: socket.socket) -> None:
+        """Answers what has come.  A request is taken away when it is answered: where the guest goes
+        on elsewhere before that, it is answered there."""
+        while True:
+            try:
+                octets, sender = serving.recvfrom(service.LONGEST, socket.MSG_PEEK)
+                if asked := ServiceRequest.of(octets):
+                    reply, changed = service.answer(asked, self._registers)
+                    if changed is not self._registers:
+                        self._keep(changed)
+                    serving.sendto(reply.octets(), sender)
+                serving.recv(service.LONGEST)
+            except BlockingIOError:
+                return
+            except OSError:  # an ICMP error that answers an earlier reply
+                continue
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("spec", type=GuestSpec.of)
+    for descriptor in ("memory", "log", "disk", "serving"):
+        parser.add_argument(descriptor, type=int)
+    parser.add_argument("--incoming", action="store_true")
+    parser.add_argument("--protected", action="store_true")
+    given = parser.parse_args()
+    guest = GuestProcess(given.spec, given.memory, given.log, given.disk, given.serving)
+    if not given.incoming:
+        guest.fill()
+    if given.protected:
+        protect(guest.address, given.spec.memory_pages * PAGE_SIZE)
+    print(json.dumps({"ready": True, "address": guest.address}), flush=True)
+    if given.incoming:
+        if not sys.stdin.readline():
+            return
+        guest.go_on()
+    guest.run()
+
+
+if __name__ == "__main__":
+    main()

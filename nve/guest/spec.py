@@ -1,0 +1,56 @@
+"""What a guest does, and how much of it there is.
+
+A megabyte is 2^20 bytes here, as in QEMU's `-m`.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal, Self
+
+PAGE_SIZE = 4096
+MB = 1 << 20
+PAGES_OF_A_MB = MB // PAGE_SIZE
+SERVICE_PORT = 4711
+"""Of the service, over UDP."""
+
+Pattern = Literal["uniform", "hot-spot", "sequential"]
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """One guest.  `writes_mb_s` dirties pages of the first `working_set_mb` of its memory."""
+
+    memory_mb: int
+    writes_mb_s: float = 0.0
+    pattern: Pattern = "uniform"
+    working_set_mb: int | None = None
+    """None: all of its memory."""
+    disk_mb: int = 0
+    disk_writes_mb_s: float = 0.0
+    service: bool = False
+    seed: int = 1
+
+    @property
+    def memory_pages(self) -> int:
+        return self.memory_mb * PAGES_OF_A_MB
+
+    @property
+    def disk_pages(self) -> int:
+        return self.disk_mb * PAGES_OF_A_MB
+
+    @property
+    def pages(self) -> int:
+        """Memory first, then disk, numbered in one sequence."""
+        return self.memory_pages + self.disk_pages
+
+    @property
+    def working_set_pages(self) -> int:
+        return (self.working_set_mb or self.memory_mb) * PAGES_OF_A_MB
+
+    def line(self) -> str:
+        """All of it in a line of text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def of(cls, line: str) -> Self:
+        return cls(**json.loads(line))

@@ -1,0 +1,53 @@
+"""Guests of a scenario: what is refused, and what they come to."""
+
+from typing import Any
+
+import pytest
+
+from experiments import doctor, needs
+from nve.linux import capabilities
+from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
+
+
+def tenants(guest: dict[str, Any]) -> list[dict[str, Any]]:
+    vms = {"vm1": {"nve": "nve1", "guest": guest}, "vm2": "nve2"}
+    return [{"vni": 5000, "vms": vms}]
+
+
+@pytest.mark.parametrize(
+    ("guest", "field", "remedy"),
+    [
+        ({}, "tenants.0.vms.vm1.guest.memory_mb", "memory_mb"),
+        ({"memory_mb": 0}, "tenants.0.vms.vm1.guest.memory_mb", "1"),
+        ({"memory_mb": 64, "writes": {"rate_mb_s": 0}}, "writes.rate_mb_s", "0"),
+        ({"memory_mb": 64, "writes": {"rate_mb_s": 1, "pattern": "odd"}}, "pattern", "uniform"),
+        (
+            {"memory_mb": 64, "writes": {"rate_mb_s": 1, "working_set_mb": 65}},
+            "working set",
+            "lower writes.working_set_mb",
+        ),
+        ({"memory_mb": 64, "disk_writes_mb_s": 1}, "disk_writes_mb_s", "disk_mb"),
+        ({"memory_mb": 64, "swap_mb": 1}, "swap_mb", "remove"),
+    ],
+)
+def test_a_guest_that_cannot_be_is_refused(guest: dict[str, Any], field: str, remedy: str) -> None:
+    assert_a_sentence(complaint(GOOD, tenants=tenants(guest)), field, remedy)
+
+
+def test_only_a_guest_with_a_service_can_be_asked() -> None:
+    asking = [{"kind": "service", "from": "vm2", "to": "vm1"}]
+    told = complaint(GOOD, tenants=tenants({"memory_mb": 1}), traffic=asking)
+    assert_a_sentence(told, "traffic.0.to", "service of it: true")
+    wanted = resolved(tenants=tenants({"memory_mb": 1, "service": True}), traffic=asking)
+    assert wanted.serving == {"vm1"}
+
+
+def test_a_guest_that_moves_is_there_twice_and_has_to_find_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = resolved(tenants=tenants({"memory_mb": 64, "disk_mb": 16}), traffic=[])
+    assert needs.guest_memory_mb(wanted) == 160
+    for available_mb in (160, 159):
+        monkeypatch.setattr(capabilities, "available_memory_mb", lambda mb=available_mb: mb)
+        refused = [said for said in doctor.lacking([wanted]) if "160 MB" in said]
+        assert len(refused) == (available_mb < 160)
