@@ -27,7 +27,7 @@ VMMLAB := $(VENV)/bin/vmmlab
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # the targets share one machine, and its network
 .PHONY: help setup demo shell doctor clean check format test test-system test-ryu \
-        test-failures conformance bench debian-packages root
+        test-failures test-report conformance bench debian-packages root
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,13 @@ test-ryu: root setup $(RYU_READY) ## the NVA under Ryu 4.34, in a virtual enviro
 
 test-failures: root setup ## every failure at every moment of a move, with end markers and without; half an hour (root)
 	@echo "==> pytest tests/system/test_failures.py -m matrix"; $(PYTEST) tests/system/test_failures.py -m matrix
+
+test-report: root setup ## the sample's report in Chromium, which it installs, as pictures and print (root)
+	@scripts/install-debian-packages chromium
+	@$(call PIP,$(VENV)) --quiet --requirement requirements-browser.txt
+	@echo "==> pytest test_page_in_a_browser.py"
+	@$(PYTEST) tests/unit/experiments/report/test_page_in_a_browser.py
+	@$(VENV)/bin/python -m tests.helpers.browser build/report results/sample
 
 conformance: root setup $(RYU_READY) ## run the tests that show requirements; write docs/conformance.md (root)
 	@echo "==> pytest tests -m shows --record-outcomes"

@@ -439,7 +439,7 @@ def test_only_adapters_are_checked_less_strictly_by_mypy() -> None:
 def test_every_dependency_is_pinned() -> None:
     project = read_pyproject()["project"]
     wanted = {"requirements.txt": project["dependencies"]}
-    wanted["requirements-dev.txt"] = project["optional-dependencies"]["dev"]
+    wanted |= {f"requirements-{e}.txt": n for e, n in project["optional-dependencies"].items()}
     for lock, names in wanted.items():
         pins = (ROOT / lock).read_text(encoding="utf-8")
         pinned = set(re.findall(r"^([a-z0-9-]+)==[0-9.a-z]+$", pins, re.MULTILINE))
