@@ -11,6 +11,8 @@ from pathlib import Path
 
 from controller.core import move_fsm
 from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, MoveAction
+from experiments.measure import kernel_counters
+from experiments.measure.kernel_counters import Effect
 from experiments.overlays.nvo3 import FAULTS
 from experiments.run import move_steps
 from experiments.run.move_steps import HOLDING, PLAIN, MoveTable
@@ -32,7 +34,27 @@ def pages() -> Mapping[Path, str]:
         FOLDER / "how-it-works/move-steps.md": _move_steps(),
         FOLDER / "conformance.md": _conformance(),
         FOLDER / "failures.md": _failures(),
+        FOLDER / "how-it-works/kernel-counters.md": _kernel_counters(),
     }
+
+
+def _kernel_counters() -> str:
+    """A row for each counter."""
+    lines = [
+        f"<!-- Written by `{COMMAND}` from `experiments/measure/kernel_counters.py`; "
+        "change that. -->",
+        f"# {_as_page(kernel_counters.__doc__ or '').partition('Pure:')[0].rstrip()}",
+        "\n## The counters\n",
+        "| in a result | where it is read | of | what it says | then a run is | remedy |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for counter in kernel_counters.COUNTERS:
+        says = counter.says.replace("{n}", "*n*").replace("{places}", "*where*")
+        effects = {Effect.NOT_VALID: "not valid", Effect.NOTE: "valid, with a note"}
+        effect = effects.get(counter.effect, "valid, with a note if packets came out of order")
+        cells = (f"`{counter.key}`", counter.place, counter.scope, says, effect, counter.remedy)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _conformance() -> str:

@@ -224,6 +224,9 @@ def _record_all(
                         each, recorder.run(name or None), options, _Progress(status, title)
                     )
                 out.print(f"[green]✓[/green] {title}")
+                for note in outcome.notes:
+                    told = f"note: {title}: {note}"
+                    out.print(told, markup=False, highlight=False, soft_wrap=True)
                 problems += [f"{title}: {problem}" for problem in outcome.problems]
     finally:
         if recorder.kept:
@@ -443,10 +446,12 @@ def clean() -> None:
         from experiments.machine import ROOT
         from experiments.measure import results
         from experiments.run.run import require_root
+        from topologies.emulation import host_settings
         from topologies.emulation.session import leftovers
 
         require_root()
         said = [sentence for leftover in leftovers() for sentence in leftover.remove()]
+        said += host_settings.settle()
         for partial in results.partials(ROOT / "results"):
             shutil.rmtree(partial)
             said.append(f"removed {partial}, which a run did not finish")

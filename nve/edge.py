@@ -84,6 +84,11 @@ class Edge(Protocol):
     def alive(self) -> bool:
         """Whether it forwards."""
 
+    def counters(self) -> Mapping[str, int]:
+        """How many packets its switch had no room for, or handed up, since it was started, by the
+        names of switches' counters in `experiments.measure.kernel_counters`; empty where it counts
+        none, or does not answer."""
+
     def die(self) -> None:
         """Stop forwarding at once, as the loss of its server would."""
 

@@ -31,6 +31,8 @@ _NOT_ENVIRONMENT = {
     "name",
     "variants",
     "problems",
+    "notes",
+    "kernel_counters",
     "probes",
     "links",
     "valid",

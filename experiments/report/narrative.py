@@ -175,6 +175,7 @@ def honest_notes(result: Result) -> list[str]:
 def _notes_of_run(run: Result) -> Iterator[str]:
     for problem in run.manifest.get("problems", ()):
         yield f"not valid: {problem}"
+    yield from run.manifest.get("notes", ())
     late_ms = run.packets["late_ns"] / 1e6
     if len(late_ms):
         p99 = float(late_ms.quantile(0.99))

@@ -13,7 +13,8 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-from experiments import machine, overlays
+from experiments import machine, overlays, resources
+from experiments.errors import UsageError
 from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, Overlay
 from experiments.run.guests import Guests
@@ -21,6 +22,7 @@ from experiments.run.orchestrator import Orchestrator
 from experiments.scenario.schema import Scenario
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.model import TenantSystem
+from topologies.emulation import host_settings
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.session import Session
 
@@ -55,6 +57,7 @@ class Lab:
         scenario = self.scenario
         machine.raise_open_files()
         self.session = stack.enter_context(Session.create(scenario.name))
+        self._raise_settings(stack)
         began_s = time.monotonic()
         settings = scenario.overlay.settings
         kind = overlays.get(scenario.overlay.kind)
@@ -86,6 +89,18 @@ class Lab:
         stack.callback(self.guests.close)
         self.guests.start()
 
+    def _raise_settings(self, stack: ExitStack) -> None:
+        needed = resources.settings(self.scenario)
+        self._raised = stack.enter_context(host_settings.raised(self.session, needed))
+        for name, value in needed.items():
+            if (now := host_settings.value_of(name)) is not None and now < value:
+                sysctl = name.replace("/", ".")
+                raise UsageError(
+                    f"this scenario needs {sysctl} to be {value:,}, and here it is {now:,} and "
+                    f"cannot be raised; on the machine itself: sysctl -w {sysctl}={value}; or let "
+                    "fewer VMs talk to each other"
+                )
+
     def _reorder_buffer(self, system: TenantSystem, nve: str) -> ReorderBuffer | None:
         return self.orchestrator.reorder_buffer(system, nve)
 
@@ -98,6 +113,9 @@ class Lab:
             "link_emulator": self.data_centre.link_emulator,
             "tenant_mtu": self.data_centre.tenant_mtu,
             "bring_up_s": round(self.bring_up_s, 3),
+            "raised_settings": {
+                name.replace("/", "."): list(change) for name, change in self._raised.items()
+            },
             **(facts() if facts else {}),
         }
 

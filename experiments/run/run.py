@@ -14,12 +14,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments import doctor, machine
 from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
-from experiments.measure import totals
+from experiments.measure import kernel_counters, totals
 from experiments.measure.metrics import table
 from experiments.measure.results import RunRecorder, is_disk_full
 from experiments.measure.trace import TraceEvent
@@ -27,6 +27,7 @@ from experiments.overlays import Overlay, OverlayError
 from experiments.probes.fleet import ProbeError
 from experiments.run.capture import Captures
 from experiments.run.fault_injector import FaultInjector
+from experiments.run.kernel_watch import KernelWatch, of_the_machine
 from experiments.run.lab import Lab, Progress
 from experiments.run.schedule import Schedule
 from experiments.run.table_checks import TableChecks
@@ -37,6 +38,9 @@ from experiments.workloads import WorkloadError
 from nve.guest.machine import GuestError
 from nve.hypervisor import freezer
 from nve.linux.wait import wait_until
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CLOCK_STEP_LIMIT_MS = 1.0
 ON_THE_WAY_S = 0.3
@@ -56,9 +60,11 @@ class Options:
 
 @dataclass
 class RunOutcome:
-    """What became of a run.  `problems` are sentences; a run with one is not valid."""
+    """What became of a run.  `problems` are sentences; a run with one is not valid.  `notes` are
+    what else has to be known of it."""
 
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     completed: int = 0
     """Moves of which nothing was left."""
     compared: int = 0
@@ -93,10 +99,12 @@ def run(
     progress: Progress = lambda _: None,
 ) -> RunOutcome:
     """One run, recorded.  Raises RunError, and then nothing is left on the machine."""
+    running = Run(scenario, recorder, options, progress)
     try:
-        return Run(scenario, recorder, options, progress).carry_out()
+        return running.carry_out()
     except FAILURES as error:
-        raise RunError(f"the run failed: {_reason(error)}") from error
+        why = [f"the run failed: {_reason(error)}", *running.dropped_by_the_machine()]
+        raise RunError("; ".join(why)) from error
 
 
 def _reason(error: Exception) -> str:
@@ -122,6 +130,9 @@ class Run:
         self._progress = progress
         self._outcome = RunOutcome()
         self._guests: dict[str, Any] = {}
+        self._machine_before = of_the_machine()
+        self._risen: kernel_counters.Rises = {}
+        self._unwatched: list[str] = []
 
     def carry_out(self) -> RunOutcome:
         self._recorder.scenario(as_mapping(self._scenario))
@@ -146,16 +157,20 @@ class Run:
         homes = {vm.name: vm.nve for vm in self._scenario.vms()}
         moves = table(measured.packets, events, homes)
         self._recorder.moves(moves)
-        self._recorder.flows(totals.table(measured.packets, moves))
+        flows = totals.table(measured.packets, moves)
+        self._recorder.flows(flows)
+        self._judge_machine(measured, flows)
         self._recorder.manifest(
             {
                 "name": self._scenario.name,
                 "valid": not self._outcome.problems,
                 "problems": self._outcome.problems,
+                "notes": self._outcome.notes,
                 "command": sys.argv,
                 "seed": self._scenario.seed,
                 **facts,
                 **machine.facts(),
+                "kernel_counters": self._risen,
                 "load_before": load_before,
                 "load_after": machine.load(),
                 "clock_step_ms": stepped_ms,
@@ -169,6 +184,11 @@ class Run:
             }
         )
         return self._outcome
+
+    def dropped_by_the_machine(self) -> list[str]:
+        """Why something may not have worked although nobody has said it could not, in sentences."""
+        risen = kernel_counters.rises(self._machine_before, of_the_machine())
+        return kernel_counters.verdict(risen, lost=None).problems
 
     def _experiment(self, lab: Lab) -> Measured:
         """Traffic and moves on a lab that stands; what was measured."""
@@ -200,6 +220,7 @@ class Run:
                 stack.callback(captures.stop)
             self._progress("starting probes")
             traffic.launch()
+            watch = KernelWatch(lab.data_centre)
             lab.overlay.begin()
             lab.guests.begin()
             lab.log.note("runner", "run-started")
@@ -217,6 +238,7 @@ class Run:
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.problems + lab.guests.problems()
             self._guests = lab.guests.facts()
+            self._risen, self._unwatched = watch.rises(), watch.unwatched
             self._check_announcements(lab)
             self._check_places(lab)
             self._check_tables(lab.overlay)
@@ -249,6 +271,17 @@ class Run:
             self._progress(", ".join([said, *traffic.so_far()]))
             time.sleep(min(1.0, left_s))
         self._progress("collecting")
+
+    def _judge_machine(self, measured: Measured, flows: "pd.DataFrame") -> None:
+        """What this machine has dropped is no loss of the network."""
+        of_others = kernel_counters.accounted(measured.facts.get("probes", {}))
+        verdict = kernel_counters.verdict(
+            kernel_counters.beyond(self._risen, of_others),
+            lost=None if measured.tables else int(flows["lost"].sum()),
+            reordered=int(flows["reordered"].sum()),
+        )
+        self._outcome.problems += verdict.problems
+        self._outcome.notes += verdict.notes + self._unwatched
 
     def _check_announcements(self, lab: Lab) -> None:
         """A move without the announcement that it was to have is not the one that was asked for."""

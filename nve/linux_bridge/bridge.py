@@ -149,6 +149,10 @@ class LinuxBridge:
             if (found := _flooded(held, vni)) != wanted
         ]
 
+    def counters(self) -> Mapping[str, int]:
+        """The kernel is the switch; what it drops, it counts at its interfaces."""
+        return {}
+
     @property
     def alive(self) -> bool:
         return self._alive

@@ -29,7 +29,8 @@ from nve.linux.namespace import inside, ip, run, run_in
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.wait import wait_until
 from nve.model import IPAddress, Mac, VmSpec, Vtep
-from nve.ovs.buffers import enlarge_packet_sockets
+from nve.ovs.buffers import dropped_by_packet_sockets, enlarge_packet_sockets
+from nve.ovs.counters import counted
 from nve.pipeline.flow_dump import Row, read
 from nve.pipeline.rules import VXLAN_PORT, lane_port
 from nve.wire.frames import VXLAN_UDP_PORT
@@ -246,6 +247,18 @@ class OvsInstance:
         """Gives a userspace datapath room for what waits (see `nve.ovs.buffers`)."""
         if self.datapath == "netdev":
             enlarge_packet_sockets(self._switch.pid)
+
+    def counters(self) -> Mapping[str, int]:
+        """See `nve.edge.Edge`; nothing where ovs-vswitchd does not run."""
+        if not self.alive:
+            return {}
+        kernel = self.datapath == "system"
+        return counted(
+            self.appctl("dpctl/show"),
+            self.appctl("coverage/show"),
+            0 if kernel else dropped_by_packet_sockets(self._switch.pid),
+            kernel=kernel,
+        )
 
     def rows(self) -> list[Row]:
         """Every row that br-int holds."""

@@ -14,39 +14,51 @@ sizes, without changing the machine's defaults.
 import ctypes
 import os
 import socket
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 SOCKET_BYTES = 64 << 20
-_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_MEMINFO = 32, 33, 55
+_MEMINFO, _DROPS = struct.Struct("=9I"), 8  # linux/sock_diag.h, SK_MEMINFO_*
 _PIDFD_GETFD = 438
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enlarge_packet_sockets(pid: int) -> int:
     """Give every packet socket of a process room for `SOCKET_BYTES`; returns how many it has."""
+    number = 0
+    for packet_socket in _borrowed(pid):
+        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
+            packet_socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
+        number += 1
+    return number
+
+
+def dropped_by_packet_sockets(pid: int) -> int:
+    """How many packets found no room in the packet sockets that a process has open."""
+    return sum(
+        _MEMINFO.unpack(each.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_DROPS]
+        for each in _borrowed(pid)
+    )
+
+
+def _borrowed(pid: int) -> Iterator[socket.socket]:
+    """Each packet socket of a process, for as long as it is looked at."""
     inodes = _packet_socket_inodes(pid)
     process = os.pidfd_open(pid)
     try:
-        descriptors = [
-            int(entry.name)
-            for entry in Path(f"/proc/{pid}/fd").iterdir()
-            if _inode(entry) in inodes
-        ]
-        for descriptor in descriptors:
-            _enlarge(process, descriptor)
+        for entry in list(Path(f"/proc/{pid}/fd").iterdir()):
+            if _inode(entry) not in inodes:
+                continue
+            borrowed = _libc.syscall(_PIDFD_GETFD, process, int(entry.name), 0)
+            if borrowed < 0:
+                error = ctypes.get_errno()
+                raise OSError(error, f"cannot borrow a socket: {os.strerror(error)}")
+            with socket.socket(fileno=borrowed) as packet_socket:
+                yield packet_socket
     finally:
         os.close(process)
-    return len(descriptors)
-
-
-def _enlarge(process: int, descriptor: int) -> None:
-    borrowed = _libc.syscall(_PIDFD_GETFD, process, descriptor, 0)
-    if borrowed < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"cannot borrow a socket: {os.strerror(error)}")
-    with socket.socket(fileno=borrowed) as packet_socket:
-        for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
-            packet_socket.setsockopt(socket.SOL_SOCKET, option, SOCKET_BYTES)
 
 
 def _packet_socket_inodes(pid: int) -> set[str]:

@@ -456,6 +456,7 @@ MAY_NAME_OVERLAYS: Mapping[str, str] = {
     # module or room: why
     "experiments.overlays": "here they are",
     "experiments.needs": "the table that the doctor shows: programs by package, kernel features",
+    "experiments.measure.kernel_counters": "the table of what the machine may drop, and where",
     "experiments.measure.trace": "the vocabulary of recorded traces, whoever has told an event",
     "experiments.report.plots.sequence": "that vocabulary as messages: who told whom",
 }

@@ -286,6 +286,11 @@ class DataCentre:
         self._edges[name].settle()
 
     @property
+    def pids(self) -> Mapping[str, int]:
+        """A process in the namespace of each node."""
+        return {name: self._pid(name) for name in self._nodes}
+
+    @property
     def cabling(self) -> Cabling:
         """The cables, for who wants to disturb them."""
         assert self._cabling is not None, "the data centre is not up"

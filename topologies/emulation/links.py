@@ -129,6 +129,16 @@ class Cabling:
                 return cable
         raise ValueError(f"no cable joins {a} and {b}")
 
+    @property
+    def dropping(self) -> Sequence[str]:
+        """The directions in which a link drops packets because its spec says so."""
+        return [
+            f"{end.node}>{peer.node}"
+            for cable in self.cables
+            if cable.spec.loss_pct or cable.spec.rate_mbit
+            for end, peer in ((cable.a, cable.b), (cable.b, cable.a))
+        ]
+
     def impair(self, cable: Cable, number: int, loss_pct: float) -> None:
         """From now on a cable loses packets, in both directions, besides what it does anyway.
 

@@ -5,8 +5,8 @@ know it: `nodes`, `net`, `vm1 ping vm2`, `nve1 ip link`.  What Mininet would do 
 into those shells one after the other (create interfaces, move them, configure them) is done for all
 nodes at once elsewhere, and Mininet is told what exists.
 
-Mininet also wants to raise some of the machine's sysctls for large networks.  It is not let: a
-testbed that changes the host it measures on would have to say so in every result.
+Mininet also wants to raise some of the machine's sysctls for large networks, and leaves them so.
+It is not let: what a run needs is raised by host_settings.py, put back, and told in the result.
 """
 
 import os

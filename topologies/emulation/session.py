@@ -6,6 +6,7 @@ things have to be removed: a cgroup tree, and a directory.  Interfaces are creat
 namespaces and never in the machine's own one.
 
     /run/vmmlab/<id>/owner.json     who runs it: pid, start time of that process, command
+    /run/vmmlab/<id>/settings.json  what it needs of the machine's settings (host_settings.py)
     <cgroup2 mount>/vmmlab/<id>/    runner/ has the run's processes, vm-<name>/ those of a VM
 
 A session whose owner is dead is a *leftover*.  A pid is reused sooner or later, so the start time
@@ -114,13 +115,22 @@ class Leftover:
 def leftovers() -> list[Leftover]:
     """The sessions on this machine whose owner is dead, oldest name first."""
     root = _cgroup_root()
-    places = [path for path in (RUN_DIRECTORY, root) if path.is_dir()]
-    identifiers = {entry.name for place in places for entry in place.iterdir() if entry.is_dir()}
     return [
         Leftover(identifier, RUN_DIRECTORY / identifier, root / identifier)
-        for identifier in sorted(identifiers)
-        if IDENTIFIER.fullmatch(identifier) and not _owner_lives(identifier)
+        for identifier in _sessions()
+        if not _owner_lives(identifier)
     ]
+
+
+def living() -> list[str]:
+    """The sessions on this machine whose owner lives, by identifier."""
+    return [identifier for identifier in _sessions() if _owner_lives(identifier)]
+
+
+def _sessions() -> list[str]:
+    places = [path for path in (RUN_DIRECTORY, _cgroup_root()) if path.is_dir()]
+    found = {entry.name for place in places for entry in place.iterdir() if entry.is_dir()}
+    return sorted(identifier for identifier in found if IDENTIFIER.fullmatch(identifier))
 
 
 def _owner_lives(identifier: str) -> bool:
