@@ -46,6 +46,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "nve.pipeline": frozenset({"nve", "nve.wire"}),
     "nve.linux": frozenset(),
     "nve.guest": frozenset({"nve.linux"}),
+    "nve.transfer": frozenset({"nve.guest", "nve.linux"}),
     "nve.ovs": frozenset({"nve", "nve.hypervisor", "nve.linux", "nve.pipeline", "nve.wire"}),
     "nve.linux_bridge": frozenset({"nve", "nve.linux", "nve.wire"}),
     "nve.hypervisor": frozenset({"nve", "nve.linux", "nve.wire"}),
@@ -90,7 +91,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "nve": frozenset(
         {
             *("edge", "guest.dirty_log", "guest.machine", "guest.process", "hypervisor", "linux"),
-            *("linux_bridge.bridge", "linux_bridge.watch", "ovs"),
+            *("linux_bridge.bridge", "linux_bridge.watch", "ovs", "transfer.connection"),
+            *("transfer.receiver", "transfer.sender", "transfer.state"),
         }
     ),
     "topologies": frozenset({"catalogue", "emulation"}),

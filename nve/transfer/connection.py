@@ -1,0 +1,81 @@
+"""A TCP connection that carries messages of `nve.transfer.framing` (adapter)."""
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from nve.transfer.framing import HEADER, Head, ProtocolError, Say, message, told
+
+_SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
+_TCP_USER_TIMEOUT = 18  # linux/tcp.h
+_BUFFERS_AT_ONCE = 512
+
+
+class TransferConnection:
+    """Raises OSError when the other side is gone, ProtocolError when it says what it may not."""
+
+    def __init__(self, connected: socket.socket, patience_s: float) -> None:
+        """Where nothing arrives for `patience_s`, the connection is given up."""
+        self._socket = connected
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(patience_s * 1e3))
+
+    def limit(self, bandwidth_mbit: float) -> None:
+        """What is sent from now on is paced, by the kernel."""
+        rate = struct.pack("=Q", int(bandwidth_mbit * 1e6 / 8))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+
+    def send(self, say: Say, **more: Any) -> None:
+        self._socket.sendall(message(say, **more))
+
+    def send_all(self, buffers: Sequence[bytes | memoryview]) -> None:
+        """One behind the other, without copying them together."""
+        waiting = [memoryview(each) for each in buffers]
+        while waiting:
+            sent = self._socket.sendmsg(waiting[:_BUFFERS_AT_ONCE])
+            done = 0
+            while done < len(waiting) and sent >= len(waiting[done]):
+                sent -= len(waiting[done])
+                done += 1
+            del waiting[:done]
+            if sent:
+                waiting[0] = waiting[0][sent:]
+
+    def receive_into(self, buffers: Sequence[memoryview]) -> None:
+        """Fills these, one behind the other."""
+        waiting = list(buffers)
+        while waiting:
+            got, *_ = self._socket.recvmsg_into(waiting[:_BUFFERS_AT_ONCE])
+            if not got:
+                raise ConnectionError("the other side has closed the connection")
+            done = 0
+            while done < len(waiting) and got >= len(waiting[done]):
+                got -= len(waiting[done])
+                done += 1
+            del waiting[:done]
+            if got:
+                waiting[0] = waiting[0][got:]
+
+    def receive(self) -> tuple[Head, bytes]:
+        """The next message, without the pages that follow it."""
+        head = Head.of(self._exactly(HEADER.size))
+        return head, self._exactly(head.follows)
+
+    def await_answer(self, say: Say) -> dict[str, Any]:
+        """What the other side answers; it has to be this."""
+        head, text = self.receive()
+        if head.say == Say.ERROR:
+            raise ProtocolError(str(told(text).get("why", "it does not say why")))
+        if head.say != say:
+            raise ProtocolError(f"{head.say.name} is no answer")
+        return told(text)
+
+    def _exactly(self, octets: int) -> bytes:
+        found = bytearray(octets)
+        if octets:
+            self.receive_into([memoryview(found)])
+        return bytes(found)
+
+    def close(self) -> None:
+        self._socket.close()
