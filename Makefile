@@ -9,6 +9,7 @@ PYTHON   := /usr/bin/python3
 VENV     := .venv
 RYU_VENV := .venv-ryu
 TOPOLOGY ?= star
+LABS     ?= 2
 
 READY     := $(VENV)/.ready
 RYU_READY := $(RYU_VENV)/.ready
@@ -89,8 +90,14 @@ check: $(READY) ## format, lint, types and the pure tests; under 30 s, no root
 	    $(PYTEST) tests/unit tests/adapters --numprocesses auto --dist loadgroup || failed=$$?; \
 	    echo "==> mypy"; wait $$mypy || failed=$$?; cat $$said; exit $$failed
 
-test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets (root)
-	@echo "==> pytest tests/system"; $(PYTEST) tests/system -m "not ryu and not matrix"
+test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets, LABS=2 at a time (root)
+	@failed=0; \
+	    echo "==> pytest tests/system, $(LABS) labs side by side"; \
+	    $(PYTEST) tests/system -m "not alone and not ryu and not matrix" \
+	        --numprocesses $(LABS) --dist loadgroup || failed=$$?; \
+	    echo "==> pytest tests/system -m alone"; \
+	    $(PYTEST) tests/system -m "alone and not ryu and not matrix" || failed=$$?; \
+	    exit $$failed
 
 test-ryu: root setup $(RYU_READY) ## the NVA under Ryu 4.34, in a virtual environment of its own (root)
 	@echo "==> pytest tests/system -m ryu"; $(PYTEST) tests/system -m ryu

@@ -5,7 +5,8 @@ The runs record made-up packets instead of building a lab, and nothing is drawn.
 
 import errno
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from experiments.measure import results
 from experiments.measure.results import ResultError, RunRecorder
 from experiments.report import html, plots
 from experiments.run import run as running
+from experiments.sweep import Sweep, cells
 from experiments.terminal import Terminal
 from tests.helpers import runs, synthetic
 
@@ -33,18 +35,32 @@ class Printed:
 
     def run(self, place: Path, *seeds: int, columns: str = "", out: Any = None) -> None:
         """`vmmlab run`, with a variant for each seed if there is more than one."""
+        wanted = {f"seed{seed}": runs.scenario(seed=seed) for seed in seeds}
+        if len(seeds) == 1:
+            wanted = {"": next(iter(wanted.values()))}
+        with self._printing(columns, out):
+            cli._run_all(runs.scenario(), wanted, place, running.Options())
+
+    def sweep(self, place: Path, *seeds: int) -> None:
+        """`vmmlab sweep`, with a cell for each seed."""
+        matrix = cells({"seed": seeds})
+        planned = {
+            cell.name: (wanted := runs.scenario(**cell.settings), {"": wanted}) for cell in matrix
+        }
+        with self._printing():
+            cli._sweep_all(Sweep.begin(place, matrix, {}), planned)
+
+    @contextmanager
+    def _printing(self, columns: str = "", out: Any = None) -> Iterator[None]:
         self._monkeypatch.delenv("COLUMNS", raising=False)
         if columns:
             self._monkeypatch.setenv("COLUMNS", columns)
         self._files = out or io.StringIO(), io.StringIO()
         for name, file in zip(("out", "err"), self._files, strict=True):
             self._monkeypatch.setattr(cli, name, Terminal(file=file))
-        wanted = {f"seed{seed}": runs.scenario(seed=seed) for seed in seeds}
-        if len(seeds) == 1:
-            wanted = {"": next(iter(wanted.values()))}
         try:
             with cli._mistakes_are_sentences():
-                cli._run_all(runs.scenario(), wanted, place, running.Options())
+                yield
         except typer.Exit as ending:
             self.status = ending.exit_code
 
@@ -66,7 +82,7 @@ def printed(monkeypatch: pytest.MonkeyPatch) -> Printed:
         return running.RunOutcome()
 
     monkeypatch.setattr(running, "run", measured)
-    monkeypatch.setattr(plots, "draw_all", lambda _: None)
+    monkeypatch.setattr(plots, "draw_all", lambda _: [])
     monkeypatch.setattr(html, "write_report", lambda path: path / "report.html")
     return Printed(monkeypatch)
 
@@ -121,6 +137,18 @@ def test_a_run_that_fails_does_not_cost_those_before_it(printed: Printed, tmp_pa
         "vmmlab: the run failed: the NVA did not start",
     ]
     assert list(results.load(tmp_path / "r").runs) == ["seed1"]
+
+
+def test_a_cell_that_fails_does_not_keep_the_others(printed: Printed, tmp_path: Path) -> None:
+    printed.sweep(tmp_path / "m", FAILING_SEED, 1)
+
+    assert printed.status == 1
+    assert printed.err.splitlines()[0] == (
+        f"not valid: seed={FAILING_SEED}: the run failed: the NVA did not start; "
+        "the same command runs this cell again"
+    )
+    assert [path.name for path in (tmp_path / "m" / "cells").iterdir()] == ["seed=1"]
+    assert "Every combination in one line" in printed.out
 
 
 def test_a_result_of_a_run_at_the_same_time_is_not_touched(

@@ -26,7 +26,9 @@ def mark() -> None:
 @dataclass(frozen=True)
 class Presence:
     """What is there at a moment.  Processes of a session are the session's: while a lab stands,
-    its parts die and start again."""
+    its parts die and start again.  A session is left out while somebody else lives who owns it:
+    another worker of these tests, or another user of the machine.  Interfaces and named namespaces
+    are looked at whoever made them: a lab makes none in the machine's own network."""
 
     sessions: frozenset[str]
     processes: frozenset[str]
@@ -37,7 +39,8 @@ class Presence:
     def now(cls) -> Self:
         mount = cgroup2_mount()
         roots = (RUN_DIRECTORY, *((mount / "vmmlab",) if mount else ()))
-        sessions = {str(place) for root in roots for place in root.glob("vmmlab-*")}
+        places = {place for root in roots for place in root.glob("vmmlab-*")}
+        sessions = {str(place) for place in places if not _is_of_another(place.name)}
         alive = running_processes(pid for pid in _all_processes() if _is_ours(pid))
         ours = {pid for pid in alive if not _is_of_a_session(pid)}
         named = {path.name for path in NAMED_NAMESPACES.glob("*")}
@@ -57,6 +60,12 @@ class Presence:
         }
         left = {what: those for what, those in new.items() if those}
         return f"left behind: {left}" if left else None
+
+
+def _is_of_another(session: str) -> bool:
+    """What nobody owns any more is left behind, by whomever."""
+    (owner,) = running_processes([int(session.split("-")[1])]) or (None,)
+    return owner not in (None, os.getpid()) and not _is_ours(owner)
 
 
 def _is_ours(pid: int) -> bool:

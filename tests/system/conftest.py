@@ -1,4 +1,8 @@
-"""No test leaves anything on the machine, and no module of tests: looked at after each."""
+"""What holds for tests on real parts.
+
+No test leaves anything on the machine, and no module of tests: looked at after each.  Two labs may
+stand side by side: what tests of a file share, a lab above all, one worker builds once.
+"""
 
 from collections.abc import Iterator
 
@@ -12,6 +16,23 @@ GONE_TIMEOUT_S = 5
 """What was told to end may take a moment to be gone."""
 
 footprint.mark()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share something of their file stay together; all others go wherever there is
+    room (`--dist loadgroup`)."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _shares(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def _shares(test: pytest.Function) -> bool:
+    definitions = test._fixtureinfo.name2fixturedefs.items()
+    return any(
+        found[-1].scope == "module" and name != _a_module_leaves_nothing.__name__
+        for name, found in definitions
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)

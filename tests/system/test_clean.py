@@ -18,6 +18,8 @@ from tests.helpers.lab import data_centre, vm_spec
 from nve.hypervisor.freezer import freeze
 from nve.hypervisor.plug import Plug
 
+pytestmark = pytest.mark.alone
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 vms = tuple(vm_spec(number, "nve1") for number in (1, 2))
 with data_centre(vms=vms, link={"delay_ms": 1}) as running:

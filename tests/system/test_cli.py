@@ -396,6 +396,7 @@ def test_being_terminated_is_being_interrupted(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.alone
 def test_a_killed_run_is_cleaned_away(scenario: Path) -> None:
     """Also what it had begun to record; what was there before is left alone."""
     before = set((ROOT / "results").glob("*"))

@@ -15,6 +15,8 @@ from topologies.emulation.session import Session
 LEAVES_A_PROCESS = """
 import subprocess
 
+pytestmark = pytest.mark.alone
+
 def test_leaves_a_process():
     left = subprocess.Popen("setsid sleep 60 & echo left $!", shell=True, stdout=-1, text=True)
     print(left.stdout.readline())

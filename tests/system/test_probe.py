@@ -15,6 +15,8 @@ from experiments.workloads import WorkloadError
 from experiments.workloads.iperf3.transfer import BulkPlan, TcpBulk
 from tests.helpers.wait import wait_until
 
+pytestmark = pytest.mark.alone
+
 WAITING_S = 0.2
 LOSE_EVERY_16TH = "5,48 0 0 61,84 0 0 15,21 0 1 3,6 0 0 2,6 0 0 0"
 """cBPF: take the last byte of the sequence number (over IPv4), drop if its lower 4 bits are 3."""

@@ -91,15 +91,3 @@ def test_a_mistake_is_told_before_anything_is_run(
     assert done.returncode == 2
     assert sentence in complaint(done)
     assert not (tmp_path / "m").exists()
-
-
-def test_a_cell_that_fails_does_not_keep_the_others(scenario: Path, tmp_path: Path) -> None:
-    """Where no packet crosses the underlay, VMs do not reach each other, and a run gives up."""
-    cut_off = ("--set", "topology.link.loss_pct=100")
-    vary = ("--vary", "tenants.0.vms.vm2=nve2,nve1")
-    done = vmmlab("sweep", scenario, *cut_off, *vary, "--out", tmp_path / "m")
-
-    assert done.returncode == 1
-    assert "vm2=nve2" in done.stderr
-    assert "the same command runs this cell again" in done.stderr
-    assert [path.name for path in (tmp_path / "m" / "cells").iterdir()] == ["vm2=nve1"]

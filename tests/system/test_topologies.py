@@ -72,6 +72,7 @@ def test_a_link_loses_what_it_says_in_both_directions(emulator: str, delay: floa
     assert 120 < len(measured_ms) < 208
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("emulator", emulators())
 @pytest.mark.parametrize("delay", [0, 1])
 def test_a_link_is_as_narrow_as_it_says(emulator: str, delay: float) -> None:
