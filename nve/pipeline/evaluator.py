@@ -24,6 +24,7 @@ from nve.pipeline.rules import (
     Encapsulate,
     FieldValue,
     GoTo,
+    Match,
     Output,
     PipelineTable,
     ReportAction,
@@ -33,6 +34,8 @@ from nve.pipeline.rules import (
 )
 
 Frame = Mapping[str, FieldValue]
+NOTED = frozenset({"metadata", "reg0"})
+"""Fields that tables note about a frame for those that follow: it has none when it comes in."""
 MAX_TUNNELS = 8
 """More hops than any chain of moves can need; a frame that takes more is in a loop."""
 
@@ -148,7 +151,7 @@ def _best(rules: Sequence[Rule], fields: Frame) -> Rule | None:
     for rule in rules:
         if best is not None and rule.priority < best.priority:
             break
-        if not _matches(rule, fields):
+        if not matches(rule.match, fields):
             continue
         if best is not None and rule.actions != best.actions:
             raise ValueError(f"rules of one priority disagree about {dict(fields)}: {[best, rule]}")
@@ -156,8 +159,9 @@ def _best(rules: Sequence[Rule], fields: Frame) -> Rule | None:
     return best
 
 
-def _matches(rule: Rule, fields: Frame) -> bool:
-    for name, wanted in rule.match:  # a plain loop: tests ask this ten million times
+def matches(match: Match, fields: Frame) -> bool:
+    """Whether a frame has every field that a match asks for."""
+    for name, wanted in match:  # a plain loop: tests ask this ten million times
         found = fields.get(name)
         if found != wanted and (found is None or not _covers(wanted, found)):
             return False

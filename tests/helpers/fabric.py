@@ -42,11 +42,13 @@ from nve.messages import (
 from nve.model import Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline.evaluator import (
     MAX_TUNNELS,
+    NOTED,
     ForwardingLoop,
     Frame,
     PacketVerdict,
     Ranked,
     evaluate_ranked,
+    matches,
     ranked,
 )
 from nve.pipeline.rules import (
@@ -108,8 +110,11 @@ class FakeNve:
     lost: set[Direction] = field(default_factory=set)
     connected: bool = False
     _ranked: Ranked | None = None
-    _judged: dict[frozenset[tuple[str, FieldValue]], PacketVerdict] = field(default_factory=dict)
-    """Verdicts of the rules as they are; after a change at one NVE, the others' still hold."""
+    _judged: dict[frozenset[tuple[str, FieldValue]], tuple[Frame, PacketVerdict]] = field(
+        default_factory=dict
+    )
+    """Verdicts of the rules as they are.  A rule that comes or goes takes those of the frames that
+    it may have to do with away, whatever earlier tables note about them."""
 
     def holds(self) -> frozenset[Rule]:
         return frozenset(self.rules.values())
@@ -120,14 +125,14 @@ class FakeNve:
         if seen not in self._judged:
             if self._ranked is None:
                 self._ranked = ranked(self.rules.values())
-            self._judged[seen] = evaluate_ranked(self._ranked, frame)
-        return self._judged[seen]
+            self._judged[seen] = frame, evaluate_ranked(self._ranked, frame)
+        return self._judged[seen][1]
 
     def carry_out(self, instruction: Add | Remove | RemoveOthers | Confirm) -> None:
         match instruction:
             case Add(rule):
                 if self.rules.get(rule.key) != rule:
-                    self._changed()
+                    self._changed(rule)
                 self.rules[rule.key] = rule
             case Remove(rule):
                 self._remove(rule)
@@ -138,25 +143,30 @@ class FakeNve:
             case Confirm():
                 self.up.append(instruction)
 
-    def _changed(self) -> None:
+    def _changed(self, rule: Rule) -> None:
         self._ranked = None
-        self._judged.clear()
+        carried = tuple(asked for asked in rule.match if asked[0] not in NOTED)
+        touched = [seen for seen, (frame, _) in self._judged.items() if matches(carried, frame)]
+        for seen in touched:
+            del self._judged[seen]
 
     def forget(self) -> None:
         """It has died, and says nothing of what it had."""
         self.rules.clear()
-        self._changed()
+        self._ranked = None
+        self._judged.clear()
 
     def expire(self, rule: Rule) -> None:
         """A time-out of the rule has come."""
         del self.rules[rule.key]
-        self._changed()
+        self._changed(rule)
         if rule.reports_end:
             self._say(rule, "idle" if rule.idle_s else "timer")
 
     def _remove(self, rule: Rule) -> None:
         removed = self.rules.pop(rule.key, None)
-        self._changed()
+        if removed:
+            self._changed(removed)
         if removed and removed.reports_end:
             self._say(removed, "told")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from experiments.machine import ROOT
-from tests.helpers.footprint import Presence
-from topologies.emulation.session import Session
+from tests.helpers.footprint import MARK, Presence
+from topologies.emulation.session import RUN_DIRECTORY, Session
 
 LEAVES_A_PROCESS = """
 import subprocess
@@ -39,6 +39,24 @@ def test_a_session_is_seen_until_it_is_closed() -> None:
         assert str(session.directory) in said
         assert str(session.cgroup) in said
     assert Presence.now().added(since=before) is None
+
+
+def test_a_session_of_somebody_else_is_seen_when_nobody_owns_it_any_more() -> None:
+    """Another worker's lab may stand beside this one's; what it leaves is left behind."""
+    before = Presence.now()
+    unmarked = {name: value for name, value in os.environ.items() if name != MARK}
+    owner = subprocess.Popen(["sleep", "60"], env=unmarked)
+    directory = RUN_DIRECTORY / f"vmmlab-{owner.pid}-0000"
+    directory.mkdir(parents=True)
+    try:
+        beside = Presence.now().added(since=before)
+        owner.kill()
+        owner.wait()
+        left = Presence.now().added(since=before)
+    finally:
+        directory.rmdir()
+    assert beside is None
+    assert left == f"left behind: {{'sessions': ['{directory}']}}"
 
 
 @pytest.mark.parametrize(
