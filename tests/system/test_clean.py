@@ -11,14 +11,14 @@ import pytest
 from tests.helpers.lab import data_centre, machine_interfaces, running_processes, vm_spec
 from topologies.emulation.session import Leftover, Session, leftovers
 
+pytestmark = pytest.mark.alone
+
 RUN = """
 import signal
 import time
 from tests.helpers.lab import data_centre, vm_spec
 from nve.hypervisor.freezer import freeze
 from nve.hypervisor.plug import Plug
-
-pytestmark = pytest.mark.alone
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
 vms = tuple(vm_spec(number, "nve1") for number in (1, 2))

@@ -12,10 +12,10 @@ from experiments.machine import ROOT
 from tests.helpers.footprint import MARK, Presence
 from topologies.emulation.session import RUN_DIRECTORY, Session
 
+pytestmark = pytest.mark.alone
+
 LEAVES_A_PROCESS = """
 import subprocess
-
-pytestmark = pytest.mark.alone
 
 def test_leaves_a_process():
     left = subprocess.Popen("setsid sleep 60 & echo left $!", shell=True, stdout=-1, text=True)
@@ -55,8 +55,9 @@ def test_a_session_of_somebody_else_is_seen_when_nobody_owns_it_any_more() -> No
         left = Presence.now().added(since=before)
     finally:
         directory.rmdir()
-    assert beside is None
-    assert left == f"left behind: {{'sessions': ['{directory}']}}"
+    assert str(directory) not in (beside or "")
+    assert left is not None
+    assert str(directory) in left
 
 
 @pytest.mark.parametrize(
