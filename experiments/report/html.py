@@ -5,8 +5,8 @@ result's files: it can be deleted and written again, copied to another machine, 
 that have been drawn are taken as they are (`vmmlab plot` draws them again), missing ones are drawn.
 Each is there twice: for a wide window, and for a phone.
 
-One sentence and one table come first, then the data centre, then a figure for each question; how it
-was measured, what to beware of, and all numbers are folded.
+A few sentences and one table come first, then the data centre, then a figure for each question; how
+it was measured, what to beware of, and all numbers are folded.
 """
 
 import base64
@@ -84,7 +84,7 @@ def write_report(path: Path) -> Path:
         uplot_css=_template("uPlot.min.css"),
         uplot_licence=_template("uPlot.LICENSE"),
         script=_template("timeline.js"),
-        answer=summary.in_a_sentence(result),
+        answer=summary.in_words(result),
         summary=summary.table(result),
         time_line=interactive.time_line(result),
         says=result.scenario.get("says", ""),

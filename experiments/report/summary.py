@@ -1,4 +1,4 @@
-"""A result in one sentence and one table: what a reader sees first.
+"""A result in a few short sentences and one table: what a reader sees first.
 
 Everything else in the report is for those who want to know why.
 """
@@ -14,29 +14,31 @@ def _totals(result: Result) -> dict[str, RunTotals]:
     return {name: totals.of_run(run.totals, run.metrics) for name, run in result.runs.items()}
 
 
-def in_a_sentence(result: Result) -> str:
-    """What moves did to traffic, over all runs."""
+def in_words(result: Result) -> str:
+    """How many moves there were, what was lost, and the longest silence, over all runs."""
     runs = _totals(result).values()
-    moves, sent = sum(run.moves for run in runs), sum(run.sent for run in runs)
-    where = f"In {things(len(runs), 'run')}, " if len(runs) > 1 else ""
-    if not sent:
-        return f"{where}{things(moves, 'move')} and no probe packets: nothing was measured.".strip()
+    moves, sent = sum(run.moves for run in runs), [run.sent for run in runs]
+    several = len(runs) > 1
+    made = f"{things(moves, 'move')}." if moves else "No VM moved."
+    said = [f"{things(len(runs), 'run')}." if several else "", made]
+    if not sum(sent):
+        return " ".join([*filter(None, said), "There were no probes, so traffic was not measured."])
     lost = [run.lost for run in runs]
-    each = " a run" if len(runs) > 1 else ""
-    said = f"{where}{things(moves, 'move')} cost {counts(min(lost), max(lost))} of "
-    said += f"{counts(min(run.sent for run in runs), max(run.sent for run in runs))} packets{each}"
-    if not moves:
-        return f"{where}no VM moved; {count(sum(lost))} of {count(sent)} packets were lost."
+    per_run = " per run" if several else ""
+    said.append(
+        f"Of {counts(min(sent), max(sent))} packets{per_run}, {counts(min(lost), max(lost))} "
+        f"{'was' if max(lost) == 1 else 'were'} lost."
+    )
     silence = [run.blackout_max_ms for run in runs if run.blackout_max_ms is not None]
-    if silence:
-        said += f"; the longest silence that a peer saw was {span(min(silence), max(silence))}"
+    if moves and silence:
+        said.append(f"The longest silence{per_run} was {span(min(silence), max(silence))}.")
     pauses = [run.pause_max_ms for run in runs if run.pause_max_ms is not None]
-    if silence and pauses:
-        said += f", while the longest pause of a guest was {span(min(pauses), max(pauses))}"
+    if moves and pauses:
+        said.append(f"The longest pause of a VM was {span(min(pauses), max(pauses))}.")
     undone = moves - sum(run.completed for run in runs)
     if undone:
-        said += f"; {things(undone, 'move')} of them ended otherwise than completed"
-    return f"{said}."
+        said.append(f"{things(undone, 'move')} did not complete.")
+    return " ".join(filter(None, said))
 
 
 def table(result: Result) -> ReportTable:

@@ -14,6 +14,9 @@ from typing import IO, Any, Literal
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -130,7 +133,6 @@ def _settings(preset: Preset) -> Any:
         "figure.constrained_layout.h_pad": 0.03,
         "figure.constrained_layout.w_pad": 0.03,
         "figure.dpi": preset.dpi,
-        "savefig.dpi": "figure",
     }
 
 
@@ -148,11 +150,31 @@ def figure(preset: Preset, height_in: float) -> Figure:
 
 
 def save(drawn: Figure, target: IO[bytes], suffix: str) -> None:
-    """Without a date in the file: the same figure is the same file."""
-    undated: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    dpi = {"svg": _SVG_RASTER_DPI, "pdf": _PDF_RASTER_DPI}.get(suffix, "figure")
-    drawn.savefig(target, format=suffix, metadata=undated.get(suffix), dpi=dpi)
-    drawn.set_layout_engine("none")  # laid out once, which takes long, for all formats
+    """Without a date in the file: the same figure is the same file.
+
+    By the canvas itself: `savefig` draws all of a figure twice, first to lay it out.
+    """
+    lay_out(drawn)
+    usual_dpi = drawn.get_dpi()
+    drawn.set_dpi({"svg": _SVG_RASTER_DPI, "pdf": _PDF_RASTER_DPI}.get(suffix, usual_dpi))
+    canvas: Any  # which has no types
+    if suffix == "svg":
+        canvas = FigureCanvasSVG(drawn)
+        canvas.print_svg(target, metadata={"Date": None})
+    elif suffix == "pdf":
+        canvas = FigureCanvasPdf(drawn)
+        canvas.print_pdf(target, metadata={"CreationDate": None})
+    else:
+        canvas = FigureCanvasAgg(drawn)
+        canvas.print_png(target)
+    drawn.set_dpi(usual_dpi)
+
+
+def lay_out(drawn: Figure) -> None:
+    """Once, which takes long, for all formats."""
+    if (engine := drawn.get_layout_engine()) is not None:
+        engine.execute(drawn)
+        drawn.set_layout_engine("none")
 
 
 def a_sentence(preset: Preset, words: str) -> Figure:

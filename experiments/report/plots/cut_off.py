@@ -19,7 +19,7 @@ from experiments.report.plots import _style
 from experiments.report.plots._runs import Floats, RunGroup, groups_of, runs_of
 from experiments.report.plots._style import Preset
 
-QUESTION = "How long were peers cut off?"
+QUESTION = "How long were correspondents cut off?"
 PLACE = 40
 OF_MOVE = ("move", "vm", "outcome")
 OF_FLOW = ("flow", "role", "correspondent_nve", "pause_ms")
@@ -51,7 +51,7 @@ def _labels(tables: Sequence[pd.DataFrame], most: int) -> "list[pd.Series[str]]"
         return table["flow"].astype(str)
 
     def by_place(table: pd.DataFrame) -> "pd.Series[str]":
-        words = {"to": "from peers behind", "from": "to peers behind", "reference": "not touched,"}
+        words = {"to": "from VMs behind", "from": "to VMs behind", "reference": "not touched,"}
         role = table["role"].map(words)
         return role.astype(str) + " " + table["correspondent_nve"].fillna("?").astype(str)
 

@@ -22,6 +22,7 @@ PLACE = 10
 MOST_NVES = {"column": 5, "page": 10, "slide": 9, "screen": 10}
 MOST_VMS = 10
 """So many VMs of an NVE are named."""
+MOST_ROUTES = 6
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def draw(result: Result, preset: Preset) -> Figure:
     vms = {nve: _vms_of(site, nve) for nve in nves}
     tallest = max([1, *(len(each) for each in vms.values())])
     ways = _ways(run)
-    arcs = 2.4 + 1.6 * min(len(ways), 6) if ways else 0.5
+    routes = {(source, to) for _, source, to, _ in ways if source in nves and to in nves}
+    arcs = 0.8 + 1.6 * min(len(routes), MOST_ROUTES) if routes else 0.5
     levels = _levels(site, nves)
     rows = len(set(levels.values()))
     height = 3.4 * rows + 3.2 + 1.5 * tallest + arcs + 2
@@ -203,7 +205,7 @@ def _draw_ways(
     for vm, source, to, times in ways:
         if source in places and to in places:
             by_route.setdefault((source, to), []).append((vm, times))
-    for number, ((source, to), those) in enumerate(list(by_route.items())[:6]):
+    for number, ((source, to), those) in enumerate(list(by_route.items())[:MOST_ROUTES]):
         y = floor - 1.2 - 1.6 * number
         start, end = places[source], places[to]
         alone = len({vm for vm, _ in those}) == 1

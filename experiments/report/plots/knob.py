@@ -31,16 +31,23 @@ def suits(sweep: SweepTables) -> bool:
 
 
 def _measures(sweep: SweepTables) -> list[str]:
-    made = sweep.moves
-    return [
-        column
-        for column in MEASURES
-        if column in made and pd.to_numeric(made[column], errors="coerce").notna().any()
-    ]
+    """Those that were measured."""
+    return [column for column in MEASURES if len(_values(sweep, column))]
+
+
+def _values(sweep: SweepTables, measure: str) -> "pd.Series[float]":
+    if measure not in sweep.moves:
+        return pd.Series(dtype=float)
+    return pd.to_numeric(sweep.moves[measure], errors="coerce").dropna()
+
+
+def _always_zero(sweep: SweepTables, measure: str) -> bool:
+    """A panel of zeros says less than a sentence."""
+    return not _values(sweep, measure).any()
 
 
 def draw(sweep: SweepTables, preset: Preset) -> Figure:
-    measures = _measures(sweep)
+    measures = [each for each in _measures(sweep) if not _always_zero(sweep, each)]
     if not measures:
         return _style.a_sentence(preset, caption(sweep))
     first, *others = sweep.factors
@@ -151,14 +158,17 @@ def caption(sweep: SweepTables) -> str:
     if not len(sweep.moves):
         return f"{sweep.name}: no move was made in what is finished."
     first = sweep.factors[0]
+    zero = [_name(measure) for measure in _measures(sweep) if _always_zero(sweep, measure)]
     for measure in _measures(sweep)[:2]:
+        if _name(measure) in zero:
+            continue
         values = sweep.moves.assign(value=pd.to_numeric(sweep.moves[measure], errors="coerce"))
         medians = values.groupby(first)["value"].median().dropna()
         if len(medians):
             lowest, highest = medians.idxmin(), medians.idxmax()
             write = count if measure == "lost" else milliseconds
             low, high = write(float(medians.min())), write(float(medians.max()))
-            name = MEASURES[measure].removesuffix(" (ms)")
+            name = _name(measure)
             unit = "" if measure == "lost" else " ms"
             said.append(
                 f"The median of {name} is {low}{unit} whatever {short(first)} is."
@@ -166,6 +176,8 @@ def caption(sweep: SweepTables) -> str:
                 else f"The median of {name} goes from {low}{unit} (at {short(first)} {lowest}) to "
                 f"{high}{unit} (at {highest})."
             )
+    if zero:
+        said.append(f"In every combination, {listing(zero)} {'is' if len(zero) == 1 else 'are'} 0.")
     said.append("Marks are medians over moves, flows and repeats; bars reach from least to most.")
     if sweep.unfinished:
         said.append(
@@ -173,6 +185,10 @@ def caption(sweep: SweepTables) -> str:
             "have no result yet."
         )
     return " ".join(said)
+
+
+def _name(measure: str) -> str:
+    return MEASURES[measure].removesuffix(" (ms)")
 
 
 def data(sweep: SweepTables) -> pd.DataFrame:

@@ -51,6 +51,7 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
     "entry-pulled": ("@", NVA, "{nve} asks, gets the new entry"),
     "entry-told-again": (NVA, "@", "the entry again"),
     "paths-changed": (NVA, DESTINATION, "old paths are empty"),
+    "outbound-released": (DESTINATION, DESTINATION, "sends on what {vm} has sent"),
     "move-converged": (NVA, NVA, "converged"),
     "in-flight-ended": ("@", NVA, "in-flight rule ended"),
     "in-flight-before-arrival": ("@", NVA, "counted in flight"),
@@ -65,6 +66,8 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
     "failure-injected": (ORCHESTRATOR, ORCHESTRATOR, "injects: {kind}"),
     "failure-ended": (ORCHESTRATOR, ORCHESTRATOR, "ends: {kind}"),
 }
+NOT_DRAWN = frozenset({"parts-of-pause", "redirect-in-pause"})
+"""Measurements in the trace, which nobody says to anybody."""
 _REPORTERS = {"runner": ORCHESTRATOR, "hypervisor": ORCHESTRATOR, "nva": NVA}
 MOST_ROWS = 34
 
@@ -94,6 +97,8 @@ def messages(move: MoveTrace) -> Iterator[Message]:
     no NVA took part, nobody speaks to it."""
     with_nva = any(event.source == "nva" for event in move.events)
     for event in move.events[: _end(move)]:
+        if event.name in NOT_DRAWN:
+            continue
         after_ms = (event.t_ns - move.requested_ns) / 1e6
         sender, receivers, words = _said(event, move)
         if not with_nva:

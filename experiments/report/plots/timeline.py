@@ -7,16 +7,27 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from experiments.measure.attribution import FlowEndpoints
+from experiments.measure.packets import NS_PER_MS
 from experiments.measure.results import Result
 from experiments.report.format import count, listing, things
 from experiments.report.plots import _moves, _packets, _style, _throughput
-from experiments.report.plots._runs import FlowLooks, RunGroup, flow_looks, groups_of, runs_of
+from experiments.report.plots._runs import (
+    NS_PER_S,
+    FlowLooks,
+    RunGroup,
+    flow_looks,
+    groups_of,
+    runs_of,
+)
 from experiments.report.plots._style import Preset
 
 QUESTION = "What happened to the traffic?"
 PLACE = 20
+_FITS = 1.25
+"""A figure that is lower than it would like to be by no more than this has lower panels."""
 
 
 def suits(result: Result) -> bool:
@@ -25,10 +36,14 @@ def suits(result: Result) -> bool:
 
 def _shown(groups: Sequence[RunGroup], preset: Preset) -> list[RunGroup]:
     """As many as fit; of more, those that lost most."""
-    most = _across(len(groups), preset) * preset.panels
-    if len(groups) <= most:
-        return list(groups)
-    chosen = sorted(groups, key=_lost, reverse=True)[:most]
+    across = _across(len(groups), preset)
+    by_loss = sorted(groups, key=_lost, reverse=True)
+    rows = min(preset.panels, -(-len(groups) // across))
+    while rows > 1 and _height_in(by_loss[: rows * across], across, preset) > _FITS * (
+        preset.most_height_in
+    ):
+        rows -= 1
+    chosen = by_loss[: rows * across]
     return [group for group in groups if group in chosen]
 
 
@@ -37,6 +52,28 @@ def _across(groups: int, preset: Preset) -> int:
     if preset.name == "slide":
         return min(groups, 2)
     return 1 if preset.narrow or groups <= 2 else 2
+
+
+def _block_in(groups: Sequence[RunGroup], across: int, preset: Preset) -> list[float]:
+    """The heights of the panels of a group: delays, what was lost, and TCP if it is drawn."""
+    strips = [
+        _packets.strip_in(looks, group, preset)
+        for looks, group in zip(_looks(groups), groups, strict=True)
+    ]
+    panel = (14 if preset.narrow or across > 1 else 18) * preset.em_in
+    return [panel, max(strips), *([7 * preset.em_in] if _with_tcp(groups) else [])]
+
+
+def _with_tcp(groups: Sequence[RunGroup]) -> bool:
+    """There is a figure of its own for TCP in many runs."""
+    runs = (run for group in groups for run in group.runs)
+    return len(groups) <= 2 and any(_throughput.of_run(run) is not None for run in runs)
+
+
+def _height_in(groups: Sequence[RunGroup], across: int, preset: Preset) -> float:
+    down = -(-len(groups) // across)
+    block = sum(_block_in(groups, across, preset))
+    return down * (block + 3 * preset.em_in) + (7 if _with_tcp(groups) else 5) * preset.em_in
 
 
 def _looks(groups: Sequence[RunGroup]) -> list[FlowLooks]:
@@ -58,16 +95,9 @@ def draw(result: Result, preset: Preset) -> Figure:
     across = _across(len(all_groups), preset)
     runs = [run for group in groups for run in group.runs]
     looks = _looks(groups)
-    with_tcp = len(groups) <= 2 and any(_throughput.of_run(run) is not None for run in runs)
-    strips = [
-        _packets.strip_in(mine, group, preset) for mine, group in zip(looks, groups, strict=True)
-    ]
-    panel = (14 if preset.narrow or across > 1 else 18) * preset.em_in
-    block = [panel, max(strips), *([7 * preset.em_in] if with_tcp else [])]
+    with_tcp, block = _with_tcp(groups), _block_in(groups, across, preset)
     down = -(-len(groups) // across)
-    figure = _style.figure(
-        preset, down * (sum(block) + 3.0 * preset.em_in) + (7 if with_tcp else 5) * preset.em_in
-    )
+    figure = _style.figure(preset, _height_in(groups, across, preset))
     grid = figure.subplots(
         down * len(block), across, sharex=True, squeeze=False, height_ratios=block * down
     )
@@ -97,6 +127,9 @@ def draw(result: Result, preset: Preset) -> Figure:
         handles += _moves.phase_handles()
     if with_tcp:
         handles += _throughput.handles(runs, preset)
+    if len(groups) < len(all_groups):
+        words = f"drawn: {len(groups)} of {len(all_groups)}, those that lost most"
+        handles.append(Line2D([], [], linestyle="none", label=words))
     _style.legend(figure, preset, handles)
     figure.align_ylabels()
     return figure
@@ -165,20 +198,18 @@ def _about_pooled(group: RunGroup) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """Every packet that may be drawn: when it was sent, and its delay; none, if it was lost."""
+    """Every packet, also where the figure draws every n-th of many: when it was sent, and its
+    delay; none, if it was lost."""
     rows = []
     for name, run in runs_of(result).items():
-        for flow in run.flows:
-            sent_s, delay_ms = run.delays(flow)
-            lost_s = run.lost_s(flow)
-            rows.append(
-                pd.DataFrame(
-                    {
-                        "run": name,
-                        "flow": flow,
-                        "sent_s": np.concatenate([sent_s, lost_s]),
-                        "delay_ms": np.concatenate([delay_ms, np.full(len(lost_s), np.nan)]),
-                    }
-                )
-            )
+        for flow, samples in run.flows.items():
+            lost = run.lost[flow]
+            delay_ms = (samples.received_ns - samples.sent_ns) / NS_PER_MS
+            table = {
+                "run": name,
+                "flow": flow,
+                "sent_s": np.round((samples.sent_ns - run.start_ns) / NS_PER_S, 9),
+                "delay_ms": np.where(lost, np.nan, np.round(delay_ms, 6)),
+            }
+            rows.append(pd.DataFrame(table))
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame()

@@ -118,10 +118,15 @@
     shown = { run, ...aligned(run) };
     const ink = style("--ink"), grid = { stroke: style("--line"), width: 1 };
     const width = place.clientWidth, height = Math.max(260, Math.min(440, width * 0.6));
-    const series = run.flows.map((flow) => ({
-      label: flow.name, stroke: flow.colour, paths: () => null,
-      points: { show: true, size: width < 600 ? 3 : 4, fill: flow.colour, width: 0 },
-    }));
+    // Flows of one pair of VMs share a colour: the first is filled, the others are hollow.
+    const series = run.flows.map((flow, number) => {
+      const first = run.flows.findIndex((other) => other.colour === flow.colour) === number;
+      const size = (width < 600 ? 3 : 4) + (first ? 0 : 1);
+      return {
+        label: flow.name, stroke: flow.colour, fill: first ? flow.colour : undefined, paths: () => null,
+        points: { show: true, size, fill: first ? flow.colour : style("--paper"), width: first ? 0 : 1 },
+      };
+    });
     chart?.destroy();
     chart = new uPlot({
       width, height, legend: { show: run.flows.length <= 12, live: false },

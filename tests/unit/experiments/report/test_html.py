@@ -66,12 +66,12 @@ def test_each_figure_has_its_question_its_answer_and_a_link(text, drawn_result):
     assert all((drawn_result / link).exists() for link in page.links)
 
 
-def test_a_sentence_and_one_table_come_first(text):
+def test_sentences_and_one_table_come_first(text):
     head = text[text.index("<h1>") : text.index("<figure>")]
-    assert "In 2 runs, 4 moves cost" in head
-    assert head.count("<table>") == 1
+    assert "2 runs. 4 moves. Of " in head
+    assert head.count("<table") == 1
     folded = text[text.index("All the rest") :]
-    assert folded.count("<table>") == text.count("<table>") - 1
+    assert folded.count("<table") == text.count("<table") - 1
 
 
 def test_the_time_line_has_every_flow_and_event_and_the_licence_of_its_library(text):
@@ -123,7 +123,7 @@ def test_figures_that_are_missing_are_drawn(result):
 def test_a_result_that_lacks_something_has_a_sentence_and_a_page(kind, tmp_path):
     kinds_of_results.RESULTS[kind](tmp_path / "r")
     result = load(tmp_path / "r")
-    assert summary.in_a_sentence(result).endswith(".")
+    assert summary.in_words(result).endswith(".")
     assert bool(interactive.time_line(result)) == (kind != "without_packets")
     assert summary.table(result).rows
 

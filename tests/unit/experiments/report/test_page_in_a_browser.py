@@ -38,6 +38,8 @@ def test_it_answers_a_pointer_and_is_printed_without_what_only_a_screen_has(chro
         page.locator("#timeline-run").select_option(index=1)
         page.emulate_media(media="print")
         assert not page.locator("#timeline").is_visible()
+        assert not page.locator("#look-closer").is_visible()
+        assert page.locator("#caveats li").first.is_visible()
         assert page.locator("figure img").first.is_visible()
         assert complaints == []
         assert page.pdf().startswith(b"%PDF")
