@@ -33,7 +33,7 @@ from nve.hypervisor import freezer
 from nve.hypervisor.announcer import Announcer
 from nve.hypervisor.drain_probe import DrainProbe, run_dry
 from nve.hypervisor.outbound_gate import OutboundGate
-from nve.hypervisor.plug import NIC, Plug
+from nve.hypervisor.plug import NIC, Plug, set_forwarding
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import run_in
 from nve.linux.steering import take_in_by_one_processor
@@ -63,8 +63,13 @@ class _Place:
         return [cable for cable in (self.plug, self.lane) if cable]
 
     def set_forwarding(self, forwarding: bool) -> None:
+        set_forwarding(self.cables, forwarding)
+
+    def follow_carrier(self, follows: bool) -> None:
+        """Nothing, while it does not forward."""
         for cable in self.cables:
-            cable.set_forwarding(forwarding)
+            if cable.forwarding:
+                cable.follow_carrier(follows)
 
 
 class PartsOfPause:
@@ -143,7 +148,9 @@ class Hypervisor:
     def associate(self, nve: Edge) -> None:
         """Start at an NVE, which knows the VM's port: the VM may speak at once."""
         self.lay_cable(nve)
-        self._places[nve.name].set_forwarding(True)
+        place = self._places[nve.name]
+        place.set_forwarding(True)
+        place.follow_carrier(True)
         self._active = nve.name
 
     def pre_associate(
@@ -156,9 +163,11 @@ class Hypervisor:
         """
         self.lay_cable(nve)
         self._announcer.prepare(announcement)
-        if self._active and not self._places[self._active].drain_probes:
+        if self._active:
             left = self._places[self._active]
-            left.drain_probes = [DrainProbe.of(cable) for cable in left.cables]
+            left.follow_carrier(False)
+            if not left.drain_probes:
+                left.drain_probes = [DrainProbe.of(cable) for cable in left.cables]
         place = self._places[nve.name]
         self._take_gates_away(place)
         if self._bounds:
@@ -195,8 +204,10 @@ class Hypervisor:
 
     def resume(self) -> None:
         """Let the VM go on where it was."""
-        self._places[self.at].set_forwarding(True)
+        place = self._places[self.at]
+        place.set_forwarding(True)
         self.thaw()
+        place.follow_carrier(True)
 
     def lose_ipv4_address(self) -> None:
         """A diskless VM has nowhere to keep it: it has to ask for it when it goes on (R4.1.5)."""
@@ -231,6 +242,7 @@ class Hypervisor:
             place.reorder_buffer.open()
             self._parts.ends("open")
             place.patience.cancel()
+        place.follow_carrier(True)
         self._announcer.repeat()
         self._record("parts-of-pause", nve=self.at, **self._parts.ms)
 
@@ -257,6 +269,7 @@ class Hypervisor:
         place, active = self._places[nve], self._places[self.at]
         place.set_forwarding(False)
         self._take_gates_away(place)
+        active.follow_carrier(True)  # a move that was undone has left it otherwise
         overflow = active.reorder_buffer.dropped() if active.reorder_buffer else 0
         self._record("de-associated", nve=nve, hold_overflow=overflow)
 

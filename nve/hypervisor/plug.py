@@ -17,32 +17,36 @@ A *lane* is a second cable beside a plug, by which frames in flight come (see
 bridge could be told not to flood to a port, but floods what the VM itself sends to many all the
 same.)
 
-A plug is created *disabled* (it neither sends nor receives) and must be so before the NVE-side end
-becomes a port of the NVE's switch: the kernel lets a port forward from the moment it has carrier,
-and until then whatever passes it goes nowhere.
+A plug that does not forward is *dormant* (RFC 2863): it has carrier, and waits for somebody to let
+it into operation.  A bridge does nothing with such a port, and the kernel leaves it so whatever
+becomes of its carrier or of the bridge (`ip link set ... down` and `up`).  A bridge port's own
+state would not do: the kernel lets a port forward whenever it gets carrier.
+
+A plug that forwards goes on when a carrier that it had lost is back, if it is to `follow_carrier`.
+Before a move it is told not to, for a plug that does takes longer to shut.
 """
 
 import itertools
 import socket
 import struct
+from collections.abc import Sequence
 from functools import partial
 from typing import Self
 
-from nve.linux.namespace import inside, ip, tc, without_carrier
-from nve.linux.netlink import ACK, REQUEST, Netlink, attribute, attributes
+from nve.linux.namespace import inside, ip, set_sysctls, tc, without_carrier
+from nve.linux.netlink import REQUEST, Netlink, attribute, attributes
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.wait import wait_until
 
 NIC = "eth0"
 CARRIER_TIMEOUT_S = 5.0
 
-_FORWARDING, _DISABLED = 3, 0  # linux/if_bridge.h, BR_STATE_*
-
 # linux/rtnetlink.h, linux/if_link.h, linux/if.h
 _LINK_HEADER = struct.Struct("=BxHiII")  # family, type, index, flags, changed flags
 _RTM_GETLINK, _RTM_SETLINK = 18, 19
-_IFLA_PROTINFO, _IFLA_OPERSTATE, _NLA_F_NESTED, _IFLA_BRPORT_STATE = 12, 16, 0x8000, 1
-_OPERATIONAL = 6
+_IFLA_OPERSTATE, _IFLA_LINKMODE = 16, 17
+_DORMANT, _UP = 5, 6  # IF_OPER_*
+_UP_WITH_CARRIER, _DORMANT_WITH_CARRIER = 0, 1  # IF_LINK_MODE_*
 
 _first_index = itertools.count(100_000, 2)
 
@@ -70,6 +74,8 @@ class Plug:
             self._index = socket.if_nametoindex(self.vm_interface)
         self._netlink = Netlink(vm_pid)
         self.forwarding = False
+        self._follows = False
+        self._opened, self._shut = self._turned(_UP), self._turned(_DORMANT)
 
     @property
     def vm_interface(self) -> str:
@@ -103,11 +109,14 @@ class Plug:
             [
                 f"link add {vm_end} index {index} type veth "
                 f"peer name {nve_end} index {index + 1} netns {nve_pid}",
+                f"link set {vm_end} mode dormant",
                 f"link set {vm_end} master {NIC}",
                 f"link set {vm_end} type bridge_slave learning off",
                 f"link set {vm_end} addrgenmode none up",
             ],
         )
+        # It has nothing to say itself, and is opened and shut faster without.
+        set_sysctls(vm_pid, {f"ipv6/conf/{vm_end}/disable_ipv6": 1})
         if lane:
             tc(vm_pid, [f"qdisc add dev {vm_end} root pfifo limit 0"])
         if not offloads:
@@ -116,47 +125,68 @@ class Plug:
             keep_from_kernel(nve_pid, nve_end)
         ip(nve_pid, [f"link set {nve_end} addrgenmode none up"])
         plug = cls(vm, nve, vm_pid, nve_pid, lane=lane)
-        wait_until(plug._disabled, CARRIER_TIMEOUT_S)
+        wait_until(plug._without_carrier, CARRIER_TIMEOUT_S)
         wait_until(partial(without_carrier, nve_pid, [nve_end]), CARRIER_TIMEOUT_S)
         return plug
 
     def set_forwarding(self, forwarding: bool) -> None:
         """Lets frames through, in both directions, or stops them.  Takes microseconds."""
-        self._set_state(_FORWARDING if forwarding else _DISABLED)
-        self.forwarding = forwarding
+        set_forwarding([self], forwarding)
+
+    def follow_carrier(self, follows: bool) -> None:
+        """Whether this plug, which forwards, does so again when its carrier comes back."""
+        if not self.forwarding:
+            raise ValueError(f"{self.vm_interface} of {self.vm} does not forward")
+        self._tell([self._turned(_UP, _UP_WITH_CARRIER if follows else _DORMANT_WITH_CARRIER)])
+        self._follows = follows
+
+    def _turned(self, state: int, mode: int | None = None) -> bytes:
+        """The message that puts it into operation or takes it out."""
+        body = _link_header(self._index) + attribute(_IFLA_OPERSTATE, bytes([state]))
+        return body if mode is None else body + attribute(_IFLA_LINKMODE, bytes([mode]))
+
+    def _told(self, forwarding: bool) -> bytes:
+        if self._follows and not forwarding:
+            return self._turned(_DORMANT, _DORMANT_WITH_CARRIER)
+        return self._opened if forwarding else self._shut
+
+    def _tell(self, messages: Sequence[bytes]) -> None:
+        try:
+            self._netlink.tell(_RTM_SETLINK, messages)
+        except OSError as error:
+            raise self._complaint(error) from None
 
     def remove(self) -> None:
         """Takes the cable away; it must not be a port of the NVE's switch any more."""
         self._netlink.close()
         ip(self.vm_pid, [f"link del {self.vm_interface}"])
 
-    def _disabled(self) -> str | None:
-        """Disables the port, once the kernel has seen its carrier: on that, it lets it forward."""
-        if self._operational_state() != _OPERATIONAL:
-            return f"{self.vm_interface} of {self.vm} has no carrier"
-        self._set_state(_DISABLED)
-        return None
-
-    def _operational_state(self) -> int:
-        reply = self._ask(_RTM_GETLINK, REQUEST, _link_header(socket.AF_UNSPEC, self._index))
+    def _without_carrier(self) -> str | None:
+        """Whether the kernel has not seen yet that the cable is plugged in."""
+        try:
+            reply = self._netlink.ask(_RTM_GETLINK, REQUEST, _link_header(self._index))
+        except OSError as error:
+            raise self._complaint(error) from None
         told = attributes(reply[_LINK_HEADER.size :])
         if _IFLA_OPERSTATE not in told:
             raise RuntimeError(f"the kernel does not tell the state of {self.vm_interface}")
-        return told[_IFLA_OPERSTATE][0]
+        if told[_IFLA_OPERSTATE][0] == _DORMANT:
+            return None
+        return f"{self.vm_interface} of {self.vm} has no carrier"
 
-    def _set_state(self, state: int) -> None:
-        port = attribute(_IFLA_BRPORT_STATE, bytes([state]))
-        link = _link_header(socket.AF_BRIDGE, self._index)
-        body = link + attribute(_IFLA_PROTINFO | _NLA_F_NESTED, port)
-        self._ask(_RTM_SETLINK, REQUEST | ACK, body)
-
-    def _ask(self, kind: int, flags: int, body: bytes) -> bytes:
-        try:
-            return self._netlink.ask(kind, flags, body)
-        except OSError as error:
-            where = f"{self.vm_interface} of {self.vm}"
-            raise OSError(error.errno, f"{where}: {error.strerror}") from None
+    def _complaint(self, error: OSError) -> OSError:
+        where = f"{self.vm_interface} of {self.vm}"
+        return OSError(error.errno, f"{where}: {error.strerror}")
 
 
-def _link_header(family: int, index: int) -> bytes:
-    return _LINK_HEADER.pack(family, 0, index, 0, 0)
+def set_forwarding(cables: Sequence[Plug], forwarding: bool) -> None:
+    """Has all of these cables of a VM forward, or none: at once, for the VM stands still
+    meanwhile."""
+    cables[0]._tell([each._told(forwarding) for each in cables])
+    for each in cables:
+        each.forwarding = forwarding
+        each._follows = each._follows and forwarding
+
+
+def _link_header(index: int) -> bytes:
+    return _LINK_HEADER.pack(socket.AF_UNSPEC, 0, index, 0, 0)

@@ -7,6 +7,7 @@ the namespace that the thread is in at the moment), and cannot say what two of o
 import os
 import socket
 import struct
+from collections.abc import Sequence
 
 from nve.linux.namespace import inside
 
@@ -31,7 +32,23 @@ class Netlink:
 
     def ask(self, kind: int, flags: int, body: bytes) -> bytes:
         """The body of the answer.  Raises OSError with the kernel's refusal."""
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body)
+        self._socket.send(_message(kind, flags, body))
+        return self._answer()
+
+    def tell(self, kind: int, bodies: Sequence[bytes]) -> None:
+        """Several messages of a kind at once, each of which is acknowledged.  Raises OSError with
+        the first refusal."""
+        self._socket.send(b"".join(_message(kind, REQUEST | ACK, body) for body in bodies))
+        refusals = []
+        for _ in bodies:
+            try:
+                self._answer()
+            except OSError as error:
+                refusals.append(error)
+        if refusals:
+            raise refusals[0]
+
+    def _answer(self) -> bytes:
         reply = self._socket.recv(_LONGEST)
         _, kind, _, _, _ = _HEADER.unpack_from(reply)
         if kind == _ERROR:
@@ -42,6 +59,10 @@ class Netlink:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _message(kind: int, flags: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, 0, 0) + body
 
 
 def attributes(octets: bytes) -> dict[int, bytes]:

@@ -1,5 +1,6 @@
 """A VM's NIC: plugged, re-plugged and paused, with real packets through two real NVEs."""
 
+import json
 import re
 import socket
 import time
@@ -20,7 +21,8 @@ from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
 from tests.helpers.nvo3 import nvo3, ovs
 from tests.helpers.runs import scenario
 from tests.helpers.wait import wait_until
-from topologies.emulation.data_centre import DataCentre
+from topologies.configuration import KEEPER
+from topologies.emulation.data_centre import DataCentre, Vm
 
 PORT = 10
 DISCARD = 9
@@ -167,6 +169,70 @@ def test_a_vm_without_a_forwarding_plug_neither_sends_nor_receives(
 
     cable.set_forwarding(True)
     assert pings(running, count=1) == 1
+
+
+BOUNCES = {
+    # which end of a cable, or what it is plugged into: how its carrier goes and comes back
+    "VM's end": lambda running, nve: bounce(running.vms["vm1"].pid, f"p-{nve}"),
+    "NVE's end": lambda running, nve: bounce(running.nves[nve].pid, "p-vm1"),
+    "both ends, by Mininet": lambda running, nve: bounce_in_mininet(running, "vm1", nve),
+    "NIC": lambda running, _nve: bounce_nic(running.vms["vm1"]),
+}
+
+
+def bounce(pid: int, interface: str) -> None:
+    for state in ("down", "up"):
+        run_in(pid, ["ip", "link", "set", interface, state])
+
+
+def bounce_nic(vm: Vm) -> None:
+    bounce(vm.pid, NIC)  # the kernel forgets what IPv6 address it had
+    run_in(vm.pid, ["ip", "addr", "replace", f"{vm.spec.ipv6}/64", "dev", NIC, "nodad"])
+
+
+def bounce_in_mininet(running: DataCentre, vm: str, nve: str) -> None:
+    running.refresh_mininet_links()
+    for state in ("down", "up"):
+        running.net.configLinkStatus(vm, nve, state)
+
+
+def without_carrier_at(pid: int) -> str | None:
+    shown = run_in(pid, ["ip", "-brief", "link", "show", "master", NIC])
+    return shown if "DOWN" in shown else None
+
+
+def forwarding_at(pid: int) -> set[str]:
+    """The plugs that the kernel forwards by."""
+    ports = json.loads(run_in(pid, ["bridge", "-j", "link", "show"]))
+    return {port["ifname"] for port in ports if port["state"] == "forwarding"} - {KEEPER[0]}
+
+
+@pytest.mark.parametrize("end", BOUNCES)
+def test_no_plug_begins_to_forward_because_of_its_carrier(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug], end: str
+) -> None:
+    """`link vm1 nve3 down` and `up` in `vmmlab shell`; the kernel opens a bridge port by itself
+    when its carrier is there."""
+    vm = running.vms["vm1"]
+    target = str(vm.spec.ipv4)
+    plugs["vm1", "nve1"].set_forwarding(True)
+    plugs["vm1", "nve1"].follow_carrier(True)
+    assert pings(running) == 3
+    plugs["vm1", "nve1"].set_forwarding(False)
+
+    for nve in ("nve1", "nve3"):
+        BOUNCES[end](running, nve)
+    wait_until(lambda: without_carrier_at(vm.pid))
+
+    assert forwarding_at(vm.pid) == set()
+    assert round_trips_ms(running, running.vms["vm2"], target, count=1) == []
+
+    plugs["vm1", "nve1"].set_forwarding(True)
+    plugs["vm1", "nve1"].follow_carrier(True)
+    wait_until(lambda: None if pings(running, count=1) else "no ping comes back")
+    BOUNCES[end](running, "nve1")
+    wait_until(lambda: None if pings(running, count=1) else "the plug has not come back")
+    assert forwarding_at(vm.pid) == {"p-nve1"}
 
 
 def test_the_nves_own_kernel_stays_out_of_the_tenants_network(
