@@ -211,7 +211,12 @@ class Run:
             )
             stack.callback(tables.stop)
             schedule = Schedule(
-                lab.orchestrator, self._scenario.moves, fault_injector.happened, tables
+                lab.orchestrator,
+                self._scenario.moves,
+                fault_injector.happened,
+                tables,
+                lab.log,
+                self._scenario.duration_s,
             )
             self._progress("waiting until all VMs reach each other")
             traffic.await_reachable()

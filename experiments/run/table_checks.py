@@ -55,10 +55,14 @@ class TableChecks:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self, due_ns: Sequence[int]) -> None:
-        """`due_ns`: when moves will be requested."""
-        now_ns, now_s = time.time_ns(), time.monotonic()
-        self._due_s = sorted(now_s + (each - now_ns) / 1e9 for each in due_ns)
+        """`due_ns`: when moves will be requested, as far as that is known."""
+        for each in due_ns:
+            self.expect(each)
         self._thread.start()
+
+    def expect(self, due_ns: int) -> None:
+        """A move will be requested then."""
+        self._due_s.append(time.monotonic() + (due_ns - time.time_ns()) / 1e9)
 
     @contextmanager
     def move_under_way(self) -> Iterator[None]:

@@ -1,17 +1,20 @@
 """Moves of a scenario: which VM goes where and when, and what its arrival is announced with.
 
     - {at_s: 2, vm: vm1, to: nve2, pause_ms: 50, announce: both}
+    - {at: {after: entry-pulled, of: nve3, s: 0.3}, vm: vm1, to: nve2}
 
-A VM goes on from where its last move has taken it, once it has arrived.  While it stands still in
-a move, another one is refused; `expect: refused` says that this is what one wants to see.  Many
-moves may be written as one series: `series`.
+A move begins so many seconds after the traffic, or after an event of the trace.  A VM goes on from
+where its last move has taken it, once it has arrived.  While it stands still in a move, another one
+is refused; `expect: refused` says that this is what one wants to see.  Many moves may be written as
+one series: `series`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from experiments.measure.trace import KNOWN, TraceEvent
 from experiments.scenario.parts import Name, Part, no_such
 from nve.wire.announcement import NOTHING, Announcement
 
@@ -21,10 +24,46 @@ entries and the in-flight tunnel of the first may still be there; the overlay kn
 """
 
 
-class MoveSpec(Part):
-    """One move, `at_s` seconds after the traffic began."""
+def _known_event(name: str) -> str:
+    if name not in KNOWN:
+        raise ValueError(no_such("event", name, sorted(KNOWN)))
+    return name
 
-    at_s: float = Field(ge=0)
+
+def _listed(given: object) -> object:
+    return [given] if isinstance(given, str) else given
+
+
+class AfterEvent(Part):
+    """`s` seconds after the first event of that name which happens `from_s` seconds after the
+    traffic began, or later, and which concerns all of these VMs and NVEs.
+
+    The overlay's own events are heard up to 0.2 s after they have happened: a move cannot begin
+    sooner than that after one.
+    """
+
+    after: Annotated[str, AfterValidator(_known_event)]
+    of: Annotated[tuple[Name, ...], BeforeValidator(_listed)] = ()
+    s: float = Field(0, ge=0, le=3600)
+    from_s: float = Field(0, ge=0)
+
+    def is_meant(self, event: TraceEvent, since_traffic_s: float) -> bool:
+        """Whether an event is one that is waited for."""
+        concerned = {*event.subject.split(", "), *map(str, event.details.values())}
+        return (
+            event.name == self.after and since_traffic_s >= self.from_s and concerned >= {*self.of}
+        )
+
+    def __str__(self) -> str:
+        of = f" of {' and '.join(self.of)}" if self.of else ""
+        return f"{self.after}{of} from {self.from_s:g} s on"
+
+
+class MoveSpec(Part):
+    """One move, `at_s` seconds after the traffic began, or when `at` says."""
+
+    at_s: float | None = Field(None, ge=0)
+    at: AfterEvent | None = None
     vm: Name
     to: Name
     mode: Literal["hot"] = "hot"
@@ -33,6 +72,22 @@ class MoveSpec(Part):
     announce_times: int = Field(default=1, ge=1, le=10)
     announcement_lost: bool = False
     expect: Literal["completed", "refused"] = "completed"
+
+    @property
+    def earliest_s(self) -> float:
+        """When it begins, after the traffic; or the first moment at which it may."""
+        if self.at:
+            return self.at.from_s + self.at.s
+        assert self.at_s is not None
+        return self.at_s
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if (self.at_s is None) == (self.at is None):
+            raise ValueError("say when: either at_s or at: {after: an event}")
+        if self.at and self.expect == "refused":
+            raise ValueError("expect: refused needs at_s, a time within another move")
+        return self
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -55,31 +110,35 @@ def contradictions(
     VMs are at first: (field, complaint)."""
     here = dict(where)
     latest: dict[str, MoveSpec] = {}
-    ordered = sorted(enumerate(moves), key=lambda item: item[1].at_s)
+    ordered = sorted(enumerate(moves), key=lambda item: item[1].earliest_s)
     for number, move in ordered:
         place = f"moves.{number}"
         if move.vm not in here:
             yield f"{place}.vm", no_such("VM", move.vm, here)
         if move.to not in nves:
             yield f"{place}.to", no_such("NVE", move.to, nves)
-        if move.at_s >= duration_s:
-            yield f"{place}.at_s", f"this is after the end; raise duration_s above {move.at_s:g}"
+        for name in move.at.of if move.at else ():
+            if name not in (*here, *nves):
+                yield f"{place}.at.of", no_such("VM or NVE", name, (*here, *nves))
+        when = f"{place}.at.from_s" if move.at else f"{place}.at_s"
+        if move.earliest_s >= duration_s:
+            yield when, f"this is after the end; raise duration_s above {move.earliest_s:g}"
         before = latest.get(move.vm)
-        resumes_s = before.at_s + before.pause_ms / 1000 if before else 0.0
+        resumes_s = before.earliest_s + before.pause_ms / 1000 if before else 0.0
         if move.expect == "refused":
-            if before is None or not before.at_s < move.at_s < resumes_s:
+            if before is None or not before.earliest_s < move.earliest_s < resumes_s:
                 yield (
                     f"{place}.expect",
-                    f"nothing refuses a move of {move.vm} at {move.at_s:g}; "
+                    f"nothing refuses a move of {move.vm} at {move.earliest_s:g}; "
                     "ask while it stands still in another move (at_s to at_s + pause_ms)",
                 )
             continue
         if here.get(move.vm) == move.to:
             yield f"{place}.to", f"{move.vm} is at {move.to} already; name another NVE"
-        if before is not None and move.at_s < resumes_s + GAP_S:
+        if before is not None and move.earliest_s < resumes_s + GAP_S:
             yield (
-                f"{place}.at_s",
-                f"{move.vm} is still being moved at {move.at_s:g}; the earliest is "
+                when,
+                f"{move.vm} is still being moved at {move.earliest_s:g}; the earliest is "
                 f"{resumes_s + GAP_S:g} (pause of the move before, and {GAP_S:g} s to arrive), "
                 "or say expect: refused",
             )

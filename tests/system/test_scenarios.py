@@ -23,7 +23,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "duration_s": 12,
     },
     ("compare", "flood"): {"moves.0.series": 2, "moves.0.at_s": 1, "duration_s": 5},
-    ("demo", "drop"): {"moves.0.at_s": 2.3, "duration_s": 7},
+    ("demo", "drop"): {"moves.0.at.from_s": 1.5, "duration_s": 7},
     ("diskless", ""): {"moves.1.at_s": 3, "duration_s": 5},
     ("failures", "dest-early"): {},
     ("hot-l2", ""): {"moves.0.at_s": 1, "moves.1.at_s": 3, "overlay.idle_s": 1, "duration_s": 5},

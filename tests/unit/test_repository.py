@@ -64,7 +64,10 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "controller.northbound": frozenset(
         {"controller", "controller.core", "controller.southbound", "controller.storage"}
     ),
-    "experiments.scenario": frozenset({"experiments", "experiments.overlays"}),
+    # What may time a move are events of the trace, whose names are `experiments.measure.trace`'s.
+    "experiments.scenario": frozenset(
+        {"experiments", "experiments.measure", "experiments.overlays"}
+    ),
     "experiments.measure": frozenset({"experiments"}),
     "experiments.report": frozenset({"experiments.measure"}),
     "experiments.probes": frozenset(),

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from experiments.errors import ScenarioError
-from experiments.scenario.moves import GAP_S
+from experiments.measure.trace import TraceEvent
+from experiments.scenario.moves import GAP_S, AfterEvent
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
@@ -23,6 +24,24 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "repeated nothing": ("moves.1.announce_times", 3, "moves.1", "name a form"),
     "lost nothing": ("moves.1.announcement_lost", True, "moves.1", "name a form"),
     "announced too often": ("moves.0.announce_times", 11, "moves.0.announce_times", "equal to 10"),
+    "no time": ("moves.0.at_s", None, "moves.0", "say when: either at_s or at"),
+    "two times": ("moves.0.at", {"after": "move-completed"}, "moves.0", "either at_s or at"),
+    "no such event": ("moves.0.at", {"after": "moved"}, "moves.0.at.after", "move-completed"),
+    "event of nobody": (
+        *("moves.0", {"at": {"after": "vm-paused", "of": "vm9"}, "vm": "vm1", "to": "nve2"}),
+        *("moves.0.at.of", "there are vm1, vm2, other1, nve1"),
+    ),
+    "event after the end": (
+        *("moves.0", {"at": {"after": "vm-paused", "from_s": 30}, "vm": "vm1", "to": "nve2"}),
+        *("moves.0.at.from_s", "raise duration_s above 30"),
+    ),
+    "refused after an event": (
+        *(
+            "moves.0",
+            {"at": {"after": "vm-paused"}, "expect": "refused", "vm": "vm1", "to": "nve2"},
+        ),
+        *("moves.0", "needs at_s"),
+    ),
     "never announced": ("moves.0.announce_times", 0, "moves.0.announce_times", "equal to 1"),
 }
 
@@ -57,3 +76,26 @@ def test_moves_are_checked_in_the_order_of_time() -> None:
     moves = [{"at_s": 10, "vm": "vm1", "to": "nve1"}, {"at_s": 1, "vm": "vm1", "to": "nve3"}]
 
     assert [move.at_s for move in resolved(moves=moves).moves] == [10, 1]
+
+
+@pytest.mark.parametrize(
+    ("of", "subject", "details", "since_traffic_s", "meant"),
+    [
+        ([], "vm2", {}, 1, True),
+        ([], "vm2", {}, 0.9, False),
+        ("nve3", "vm1", {"nve": "nve3", "to": "nve1"}, 1, True),
+        ("nve3", "nve2, nve3", {}, 1, True),
+        ("nve3", "vm1", {"nve": "nve2"}, 1, False),
+        (["nve3", "vm1"], "vm1", {"nve": "nve3"}, 2, True),
+        (["nve3", "vm1"], "vm2", {"nve": "nve3"}, 2, False),
+    ],
+)
+def test_which_event_a_move_waits_for(
+    of: Any, subject: str, details: dict[str, str], since_traffic_s: float, meant: bool
+) -> None:
+    at = AfterEvent.model_validate({"after": "entry-pulled", "of": of, "from_s": 1})
+
+    assert at.is_meant(TraceEvent(0, "nva", "entry-pulled", subject, details), since_traffic_s) is (
+        meant
+    )
+    assert not at.is_meant(TraceEvent(0, "nva", "entry-expired", subject, details), since_traffic_s)
