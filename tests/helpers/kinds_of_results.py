@@ -111,6 +111,7 @@ def without_an_nva(out: Path) -> None:
         at(30, "vm-paused", "hypervisor", nve="nve1"),
         at(40, "nic-flipped", "hypervisor", nve="nve2"),
         at(41, "vm-resumed", "hypervisor", nve="nve2"),
+        at(41.5, "parts-of-pause", "hypervisor", thaw_ms=0.1),
         at(42, "announced", "hypervisor", form="garp"),
         at(60, "entry-learnt-from-traffic", "nve3"),
         at(80, "de-associated", "hypervisor", nve="nve1"),

@@ -8,8 +8,10 @@ range of their delays, and how many packets they lost together.
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.report.plots import _style
 from experiments.report.plots._runs import FlowLooks, RunGroup, TracedRun, binned
@@ -95,6 +97,14 @@ def _draw_summary(
         centre[there], low[there], high[there], color=_style.colour(0), alpha=0.25, linewidth=0
     )
     axes.plot(centre[there], middle[there], color=_style.colour(0))
+
+
+def summary_handles() -> list[Artist]:
+    """The legend's entries for a panel that is a summary."""
+    return [
+        Line2D([], [], color=_style.colour(0), label="median delay"),
+        Patch(color=_style.colour(0), alpha=0.25, linewidth=0, label="range of delays"),
+    ]
 
 
 def lost_handle(preset: Preset) -> Line2D:

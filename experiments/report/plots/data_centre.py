@@ -56,9 +56,9 @@ def site_of(scenario: Mapping[str, Any], homes: Mapping[str, str]) -> Site:
 
 
 def _chosen(result: Result) -> TracedRun:
-    """The run that is drawn: the one with most moves, of equals the first."""
+    """The run that is drawn: the one in which most was moved, of equals the first."""
     runs = [run for run in runs_of(result).values() if run.result.homes]
-    return max(runs, key=lambda run: len({(move.vm, move.destination_nve) for move in run.moves}))
+    return max(runs, key=lambda run: len({(vm, to) for vm, _, to, _ in _ways(run)}))
 
 
 def _ways(run: TracedRun) -> list[tuple[str, str, str, int]]:

@@ -9,8 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.measure.attribution import FlowEndpoints, moves_for, windows
 from experiments.measure.results import Result
@@ -134,14 +137,21 @@ def draw(result: Result, preset: Preset) -> Figure:
     grid[0, 0].set_ylabel("arrived within (%)")
     grid[1, 0].set_ylabel("slower or lost (%)")
     grid[1, 1].set_xlabel("one-way delay (ms)")
-    if not summed:
-        handles = [
-            _style.point_handle(number, label, preset) for number, label in enumerate(curves)
-        ]
-        for handle in handles:
-            handle.set_marker("")
-        _style.legend(figure, preset, handles)
+    _style.legend(figure, preset, _handles(curves, summed=summed))
     return figure
+
+
+def _handles(curves: Curves, *, summed: bool) -> list[Artist]:
+    """The curves by their names; what the line and the band of several runs are."""
+    labels = [f"median of {len(curves)} runs"] if summed else list(curves)
+    handles: list[Artist] = [
+        Line2D([], [], color=_style.colour(number), linestyle=_style.line(number), label=label)
+        for number, label in enumerate(labels)
+    ]
+    if summed or any(len(phases["before"]) > 1 for phases in curves.values()):
+        words = "range of runs" if summed else "their range"
+        handles.append(Patch(color=_style.colour(0), alpha=0.2, linewidth=0, label=words))
+    return handles
 
 
 def _shares(delays: Floats, at: Floats) -> Floats | None:

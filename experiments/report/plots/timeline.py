@@ -125,10 +125,12 @@ def draw(result: Result, preset: Preset) -> Figure:
     handles: list[Artist] = [_packets.lost_handle(preset)]
     if any(run.moves for run in runs):
         handles += _moves.phase_handles()
+    if any(_packets.many(mine, group) for mine, group in zip(looks, groups, strict=True)):
+        handles += _packets.summary_handles()
     if with_tcp:
         handles += _throughput.handles(runs, preset)
     if len(groups) < len(all_groups):
-        words = f"drawn: {len(groups)} of {len(all_groups)}, those that lost most"
+        words = f"{len(groups)} of {len(all_groups)} runs"
         handles.append(Line2D([], [], linestyle="none", label=words))
     _style.legend(figure, preset, handles)
     figure.align_ylabels()

@@ -1,5 +1,6 @@
 """Every figure can be drawn from every kind of result, without a fault, and says what one sees."""
 
+import re
 import shutil
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.measure.results import ResultError, load
 from experiments.report import plots
-from experiments.report.plots import _moves, _style, _sweep, _throughput, sequence
+from experiments.report.plots import _moves, _runs, _style, _sweep, _throughput, knob, sequence
 from experiments.report.plots._runs import groups_of, runs_of, title_of
 from experiments.report.plots._style import PRESETS
 from tests.helpers import kinds_of_results
@@ -166,6 +167,25 @@ def test_the_last_part_of_an_interval_is_no_spike(tmp_path):
     assert len(table) == len(told)
 
 
+def test_the_data_of_a_time_line_are_every_packet(monkeypatch):
+    monkeypatch.setattr(_runs, "MOST_POINTS", 100)  # of which the figure draws a part
+    result = load(OLD_SCHEMAS[-1])
+    table = plots.get("timeline").data(result)
+    assert len(table) == sum(len(run.packets) for run in result.runs.values())
+    lost = sum(int(mask.sum()) for run in runs_of(result).values() for mask in run.lost.values())
+    assert table["delay_ms"].isna().sum() == lost > 0
+
+
+def test_what_is_always_zero_in_a_sweep_is_a_sentence(tmp_path):
+    kinds_of_results.sweep_as_a_map(tmp_path / "s")
+    sweep = _sweep.SweepTables.read(tmp_path / "s")
+    assert re.search(r"In every combination, .*lost per move and flow.* 0\.", knob.caption(sweep))
+    with _style.applied(COLUMN):
+        titles = [axes.get_title(loc="left") for axes in knob.draw(sweep, COLUMN).axes]
+    assert "convergence (ms)" in titles
+    assert "lost per move and flow" not in titles
+
+
 def test_tcp_without_a_retransmission_is_drawn():
     result = load(OLD_SCHEMAS[-1])
     for run in result.runs.values():
@@ -179,7 +199,9 @@ def test_a_sequence_has_no_nva_where_none_took_part(tmp_path):
     _, move = sequence.chosen(load(tmp_path / "r"))
     rows = list(sequence.messages(move))
     assert "NVA" not in {name for row in rows for name in (row.sender, *row.receivers)}
-    assert "entry learnt from traffic" in [row.words for row in rows]
+    words = [row.words for row in rows]
+    assert "entry learnt from traffic" in words
+    assert "parts of pause" not in words
 
 
 def test_numbers_are_moved_apart_as_little_as_is_needed():
