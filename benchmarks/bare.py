@@ -20,8 +20,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeVar, cast
 
 from controller.southbound.framework import handler, ofp_event, ofproto, parser
 from nve.pipeline.rules import VXLAN_PORT, PipelineTable
@@ -31,6 +31,14 @@ VNI = 4242
 PRIORITY = 1
 OWN_COOKIE = 4242
 TIMEOUT_S = 120.0
+
+
+Listener = TypeVar("Listener", bound=Callable[..., None])
+
+
+def on(event: Any, states: Any) -> Callable[[Listener], Listener]:
+    """The framework's decorator, which has no types."""
+    return cast(Callable[[Listener], Listener], handler.set_ev_cls(event, states))
 
 
 class Bare(framework.Application):  # type: ignore[misc]
@@ -67,25 +75,24 @@ class Bare(framework.Application):  # type: ignore[misc]
             if not self._changed.wait_for(condition, TIMEOUT_S):
                 raise TimeoutError(f"{what} did not come in {TIMEOUT_S:g} s")
 
-    @handler.set_ev_cls(
-        ofp_event.EventOFPStateChange, [handler.MAIN_DISPATCHER, handler.DEAD_DISPATCHER]
-    )
+    @on(ofp_event.EventOFPStateChange, [handler.MAIN_DISPATCHER, handler.DEAD_DISPATCHER])
     def state_changed(self, event: Any) -> None:
+        datapath = event.datapath
         with self._changed:
             if event.state == handler.MAIN_DISPATCHER:
-                self.datapaths[event.datapath.id] = event.datapath
-            elif self.datapaths.get(event.datapath.id) is event.datapath:
-                del self.datapaths[event.datapath.id]
+                self.datapaths[datapath.id] = datapath
+            elif datapath.id in self.datapaths and self.datapaths[datapath.id] is datapath:
+                del self.datapaths[datapath.id]
             self._changed.notify_all()
 
-    @handler.set_ev_cls(ofp_event.EventOFPBarrierReply, handler.MAIN_DISPATCHER)
+    @on(ofp_event.EventOFPBarrierReply, handler.MAIN_DISPATCHER)
     def barrier_reply(self, event: Any) -> None:
         with self._changed:
             self._outstanding -= 1
             if not self._outstanding:
                 self._changed.notify_all()
 
-    @handler.set_ev_cls(ofp_event.EventOFPPacketIn, handler.MAIN_DISPATCHER)
+    @on(ofp_event.EventOFPPacketIn, handler.MAIN_DISPATCHER)
     def packet_in(self, event: Any) -> None:
         message, datapath = event.msg, event.msg.datapath
         if message.table_id != PipelineTable.FORWARD:

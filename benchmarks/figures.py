@@ -21,7 +21,8 @@ import numpy as np
 import pandas as pd
 
 from experiments.measure.packets import NEVER
-from experiments.measure.results import PACKETS, Result, load
+from experiments.measure.results import Result, load
+from experiments.measure.rows import PACKETS
 
 SAMPLE = Path(__file__).parents[1] / "results" / "sample"
 SIZES = (66_000, 1_000_000)

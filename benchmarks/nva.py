@@ -79,7 +79,7 @@ class Rate:
 
 def pushed(nves: int) -> dict[str, Any]:
     """`change` and `updates` of the NVA and of the bare loop."""
-    with SideBySide(nves, Settings(mapping_update="push")) as bench:
+    with SideBySide(nves, Settings.model_validate({"mapping_update": "push"})) as bench:
         bench.connect(OPENFLOW_PORT, BARE_PORT)
         # The last ones stay: were a VM that moves an NVE's first or last of the network, all NVEs
         # would also have to be told where broadcasts go, which is another matter.
@@ -138,7 +138,7 @@ def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
 
 def pulled() -> dict[str, Any]:
     """`miss` of the NVA, then of the bare loop, at one of three NVEs."""
-    overlay = Settings(mapping_update="pull", lifetime_s=3600)
+    overlay = Settings.model_validate({"mapping_update": "pull", "lifetime_s": 3600})
     with SideBySide(3, overlay) as bench:
         Vms(bench, [0, *(1 + number % 2 for number in range(WARM_UP + MISSES))])
         nve = bench.data_centre.nves[bench.nves[0]]
