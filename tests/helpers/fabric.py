@@ -186,6 +186,7 @@ class Fabric:
         self.journal: list[bytes] = []
         """What the NVA has written down."""
         self.nves = {name: FakeNve(name, vtep) for name, vtep in vteps.items()}
+        self._behind = {vtep: name for name, vtep in vteps.items()}
         self.vms: dict[str, VmSpec] = {}
         self.where: dict[str, str] = {}
         """Where each VM really runs, which is for the orchestrator to say."""
@@ -370,7 +371,6 @@ class Fabric:
 
         Raises ForwardingLoop as `nve.pipeline.evaluator.deliveries` does.
         """
-        names = {node.vtep: name for name, node in self.nves.items()}
         found: list[tuple[str, PacketVerdict]] = []
         to_visit = [(at, frame, 0)]
         while to_visit:
@@ -381,7 +381,7 @@ class Fabric:
             found.append((name, verdict))
             for vni, to in verdict.tunnels:
                 tunnelled = encapsulated(frame, vni, self.nves[name].vtep)
-                to_visit.append((names[to], tunnelled, hops + 1))
+                to_visit.append((self._behind[to], tunnelled, hops + 1))
         return found
 
     def deliveries(self, frame: Frame, at: str) -> tuple[tuple[str, int], ...]:

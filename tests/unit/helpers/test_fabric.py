@@ -8,7 +8,7 @@ import pytest
 from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from nve.messages import Emit, Missed, RuleEnded
-from nve.pipeline.evaluator import ForwardingLoop, deliveries
+from nve.pipeline.evaluator import ForwardingLoop, deliveries, evaluate
 from nve.pipeline.rules import Action, Output, PipelineTable, Purpose, Rule, Tunnel, match
 from tests.helpers import frames, promises
 from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
@@ -296,3 +296,19 @@ def test_a_whole_move_leads_to_the_other_nve(fabric: Fabric) -> None:
     assert fabric.where["vm1"] == "nve3"
     assert promises.unreached(fabric) == []
     assert fabric.has_timeout() == []
+
+
+def test_a_rule_that_asks_for_what_was_noted_changes_the_verdict(fabric: Fabric) -> None:
+    """Here for the frame's network; verdicts of other frames hold."""
+    node = fabric.nves["nve1"]
+    to_two = frames.entering(frames.ipv4(VM1, VM2.mac), fabric.port("vm1"))
+    to_one = frames.entering(frames.ipv4(VM2, VM1.mac), fabric.port("vm2"))
+    drop = Rule(PipelineTable.FORWARD, 99, match(metadata=RED, eth_dst=VM2.mac), (), Purpose.MISS)
+    seen = []
+    for change in (None, Add(drop), Remove(drop)):
+        if change:
+            node.carry_out(change)
+        seen.append(node.judge(to_two))
+        assert seen[-1] == evaluate(node.holds(), to_two)
+        assert node.judge(to_one) == evaluate(node.holds(), to_one)
+    assert [each.dropped for each in seen] == [False, True, False]
