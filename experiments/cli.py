@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -119,7 +119,7 @@ def run(
     The result holds every packet's fate, every event, the metrics, plots and a report.
     """
     with _mistakes_are_sentences():
-        from experiments.run.run import Options, require_machine
+        from experiments.run.run import Options, default_place, require_machine
         from experiments.scenario import load
         from experiments.scenario import yaml_source as contents
 
@@ -131,8 +131,10 @@ def run(
         whole = load.resolve(content, str(file), changes)
         variants = load.variants(content, str(file), changes)
         options = Options(pcap=pcap)
-        require_machine(*variants.values(), pcap=pcap)
-        _run_all(whole, _repeated(variants, repeat), out_directory, options)
+        runs = _repeated(variants, repeat)
+        place = out_directory or default_place(whole.name)
+        _warn(require_machine(*runs.values(), pcap=pcap, place=place))
+        _run_all(whole, runs, place, options)
 
 
 def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenario]":
@@ -147,15 +149,12 @@ def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenari
 
 
 def _run_all(
-    whole: "Scenario", runs: "dict[str, Scenario]", directory: Path | None, options: "Options"
+    whole: "Scenario", runs: "dict[str, Scenario]", wanted: Path, options: "Options"
 ) -> None:
     from experiments.report.html import write_report
     from experiments.report.plots import draw_all
-    from experiments.run import run as running
 
-    place, problems = _record_all(
-        whole, runs, directory or running.default_place(whole.name), options
-    )
+    place, problems = _record_all(whole, runs, wanted, options)
     # From here on all that was measured is on the disk; what fails now costs only itself.
     failures: list[str] = []
     page = None
@@ -237,6 +236,12 @@ def _record_all(
     return recorder.place, problems
 
 
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        told = f"[yellow]warning:[/yellow] {escape(warning)}"
+        err.print(told, soft_wrap=True, highlight=False)
+
+
 def _tell(problems: list[str]) -> None:
     """Why the figures must not be trusted; and the exit code that says so."""
     for problem in problems:
@@ -288,10 +293,11 @@ def sweep(
             )
             for cell in matrix
         }  # all of them before the first is run: a mistake in the last is told now
-        require_machine(*(each for _, variants in planned.values() for each in variants.values()))
         name = load.resolve(content, str(file), changes).name
         plan = {"scenario": content, "set": changes, "vary": varied}
         place = out_directory or ROOT / "results" / f"sweep-{name}"
+        every = (each for _, variants in planned.values() for each in variants.values())
+        _warn(require_machine(*every, place=place))
         _sweep_all(Sweep.begin(place, matrix, plan), planned)
 
 
@@ -435,7 +441,7 @@ def shell(
 
         changes = dict(contents.setting(text) for text in settings or [])
         chosen = load.resolve(default_scenario(topology), f"topology {topology}", changes)
-        require_machine(chosen)
+        _warn(require_machine(chosen))
         open_shell(chosen, out)
 
 

@@ -4,11 +4,14 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+from experiments.resources import Available
+from nve.linux.capabilities import available_memory_mb
 from topologies.emulation.nodes import MININET_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,13 +34,27 @@ def facts() -> dict[str, Any]:
     }
 
 
-def raise_open_files() -> None:
-    """As many open files as a run of a thousand VMs needs, if this process may have them.
+def available(place: Path) -> Available:
+    """What there is for a run whose result goes to `place`, which does not exist yet."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    on_disk = next(each for each in place.absolute().parents if each.exists())
+    return Available(
+        None if hard == resource.RLIM_INFINITY else hard,
+        available_memory_mb(),
+        shutil.disk_usage(on_disk).free >> 20,
+        str(place),
+    )
+
+
+def raise_open_files(needed: int = 0) -> None:
+    """As many open files as a run of a thousand VMs needs, or as this one does, if this process may
+    have them.
 
     Not as many as it may have: some programs close one after the other, up to the limit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    most = max(needed, MOST_OPEN_FILES)
+    wanted = most if hard == resource.RLIM_INFINITY else min(hard, most)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 

@@ -55,7 +55,7 @@ class Lab:
 
     def _build(self, stack: ExitStack) -> None:
         scenario = self.scenario
-        machine.raise_open_files()
+        machine.raise_open_files(resources.of([scenario]).open_files)
         self.session = stack.enter_context(Session.create(scenario.name))
         self._raise_settings(stack)
         began_s = time.monotonic()

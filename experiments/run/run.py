@@ -9,14 +9,14 @@ Building and taking down is `experiments.run.lab`'s; here is what happens in bet
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments import doctor, machine
+from experiments import doctor, machine, resources
 from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
 from experiments.measure import kernel_counters, totals
@@ -80,11 +80,19 @@ def require_root() -> None:
         )
 
 
-def require_machine(*scenarios: Scenario, pcap: bool = False) -> None:
-    """Raises UsageError with the remedy when this machine or user cannot run one of them."""
+def require_machine(
+    *scenarios: Scenario, pcap: bool = False, place: Path | None = None
+) -> Sequence[str]:
+    """Raises UsageError with the remedy when this machine or user cannot run one of them.
+
+    `place` is where the results of all of them go.  Returns warnings, in sentences.
+    """
     require_root()
-    if lacking := doctor.lacking(scenarios, pcap=pcap):
+    needed = resources.of(scenarios, pcap=pcap)
+    fit = resources.fit(needed, machine.available(place or ROOT / "results"))
+    if lacking := [*doctor.lacking(scenarios, pcap=pcap), *fit.refusals]:
         raise UsageError("; ".join(lacking))
+    return fit.warnings
 
 
 def default_place(name: str) -> Path:

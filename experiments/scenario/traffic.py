@@ -30,6 +30,10 @@ class TrafficSpec(Part):
         `before`: (key, or nothing for the entry as a whole; complaint)."""
         yield from ()
 
+    def packets(self, _duration_s: float) -> int:
+        """How many packets get a row of their own in the result."""
+        return 0
+
     @property
     def diskless(self) -> frozenset[str]:
         """The VMs that lose their IPv4 address when they move, because nothing in them keeps it."""

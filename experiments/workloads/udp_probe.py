@@ -25,6 +25,9 @@ class Settings(FlowSpec):
     rate_pps: float = Field(1000, gt=0, le=20_000)
     size_bytes: int = Field(100, ge=28, le=1400)
 
+    def packets(self, duration_s: float) -> int:
+        return round(self.rate_pps * duration_s)
+
 
 class UdpProbes:
     """All probe flows of a run: one sender and one receiver per VM."""
