@@ -26,7 +26,7 @@ from rich.text import Text
 
 from experiments import needs, overlays
 from experiments.scenario.schema import Scenario
-from nve.linux import capabilities
+from nve.linux import capabilities, ipv6
 
 State = Literal["ok", "missing", "optional"]
 
@@ -70,6 +70,7 @@ class Machine:
     vxlan: bool
     netem: bool
     ifb: bool
+    ipv6: bool
     cgroup2: Path | None
     freezer: bool
 
@@ -96,6 +97,7 @@ def judge(machine: Machine) -> list[Finding]:
         _datapath(machine),
         _link_emulator(machine),
         _hold(machine),
+        _ipv6(machine),
         _freezer(machine),
     ]
 
@@ -169,6 +171,12 @@ def _hold(machine: Machine) -> Finding:
     return Finding(needs.IFB.what, needs.IFB.lacking, "optional", needs.IFB.remedy)
 
 
+def _ipv6(machine: Machine) -> Finding:
+    if machine.ipv6:
+        return Finding(needs.IPV6.what, "there", "ok")
+    return Finding(needs.IPV6.what, needs.IPV6.lacking, "optional", needs.IPV6.remedy)
+
+
 def _freezer(machine: Machine) -> Finding:
     what = "pause of VMs (cgroup v2 freezer)"
     if machine.cgroup2 is None:
@@ -194,6 +202,7 @@ def observe() -> Machine:
         vxlan=capabilities.vxlan_available(),
         netem=capabilities.netem_available(),
         ifb=capabilities.ifb_available(),
+        ipv6=ipv6.available(),
         cgroup2=capabilities.cgroup2_mount(),
         freezer=capabilities.freezer_available(),
     )
@@ -241,6 +250,8 @@ def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
             said.append(needs.NETEM.refusal("link_emulator: netem"))
         if scenario.datapath == "system" and not capabilities.kernel_datapath_available():
             said.append(needs.KERNEL_DATAPATH.refusal("datapath: system"))
+        if not ipv6.available() and (asked := needs.of_ipv6(scenario)):
+            said.append(needs.IPV6.refusal(", ".join(asked)))
         said += _no_room(needs.guest_memory_mb(scenario))
     return list(dict.fromkeys(said))
 

@@ -7,7 +7,7 @@ A program stands here with its package, and is named by who starts it: every run
 or an overlay (`PROGRAMS` in its file), or something that is no run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments import overlays
@@ -81,6 +81,12 @@ KERNEL_DATAPATH = Feature(
     "use Debian's kernel: apt-get install linux-image-amd64 and reboot, or vagrant up",
 )
 
+IPV6 = Feature(
+    "IPv6",
+    "the kernel has no IPv6: VMs have IPv4 addresses only",
+    "boot without ipv6.disable=1",
+)
+
 
 def remedy(program: str) -> str:
     """The command that installs a program."""
@@ -114,6 +120,30 @@ def of_scenario(scenario: Scenario) -> Mapping[str, str]:
     for sent in scenario.traffic:
         found |= dict.fromkeys(WORKLOADS.get(sent.kind).PROGRAMS, f"traffic: {sent.kind}")
     return found
+
+
+def of_ipv6(scenario: Scenario) -> Sequence[str]:
+    """The keys by which a scenario asks for IPv6."""
+    flows = enumerate(scenario.traffic)
+    more = (
+        (number, vm, place)
+        for number, each in enumerate(scenario.tenants)
+        for vm, place in each.vms.items()
+    )
+    return [
+        *(["topology.underlay: ipv6"] if scenario.topology.parameters.underlay == "ipv6" else []),
+        *(
+            f"traffic.{n}.family: ipv6"
+            for n, sent in flows
+            if getattr(sent, "family", "") == "ipv6"
+        ),
+        *(
+            f"tenants.{number}.vms.{vm}.addresses: {address}"
+            for number, vm, place in more
+            for address in place.addresses
+            if address.version == 6
+        ),
+    ]
 
 
 def guest_memory_mb(scenario: Scenario) -> int:

@@ -23,6 +23,7 @@ from pathlib import Path
 from experiments.probes import samples
 from experiments.probes.process import StopFlag, Teller, be_punctual, say
 from experiments.probes.udp import MAX_SIZE_BYTES, Plan, parse
+from nve.linux.ipv6 import udp_socket
 
 _SO_TIMESTAMPNS = 35
 _SO_RCVBUFFORCE = 33
@@ -38,12 +39,10 @@ _WAKE_UP_US = 100_000
 
 def open_socket(port: int) -> socket.socket:
     """One socket for IPv4 and IPv6, stamping what arrives, with room for seconds of packets."""
-    receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    receiver = udp_socket(port)
     receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEVAL.pack(0, _WAKE_UP_US))
-    receiver.bind(("::", port))
     return receiver
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from nve.guest.dirty_log import DirtyLog, log_size
 from nve.guest.spec import PAGE_SIZE, SERVICE_PORT, GuestSpec
+from nve.linux.ipv6 import udp_socket
 from nve.linux.namespace import inside
 from nve.linux.wait import readable
 
@@ -125,7 +126,4 @@ class GuestMachine:
 def service_socket(vm_pid: int) -> socket.socket:
     """The socket of a VM's service, over IPv4 and IPv6; it is the VM's kernel's."""
     with inside(vm_pid):
-        serving = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    serving.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-    serving.bind(("::", SERVICE_PORT))
-    return serving
+        return udp_socket(SERVICE_PORT)

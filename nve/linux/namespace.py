@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from nve.linux import ipv6
+
 CLONE_NEWNET = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,8 +58,9 @@ def run(argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | N
 
 
 def ip(pid: int, commands: Sequence[str]) -> None:
-    """Runs `ip` commands in one process, all in the same namespace."""
-    _batch(pid, "ip", commands)
+    """Runs `ip` commands in one process, all in the same namespace; what they say of IPv6 only
+    where the kernel has it."""
+    _batch(pid, "ip", commands if ipv6.available() else ipv6.left_out(commands))
 
 
 def tc(pid: int, commands: Sequence[str]) -> None:
@@ -92,9 +95,12 @@ def without_carrier(pid: int, interfaces: Collection[str]) -> str | None:
 
 
 def set_sysctls(pid: int, values: Mapping[str, int]) -> None:
-    """Sets network sysctls of a namespace, named by their path below /proc/sys/net."""
+    """Sets network sysctls of a namespace, named by their path below /proc/sys/net; those of IPv6
+    only where the kernel has it."""
     with inside(pid):
         for name, value in values.items():
+            if name.startswith("ipv6/") and not ipv6.available():
+                continue
             Path("/proc/sys/net", name).write_text(str(value), encoding="utf-8")
 
 

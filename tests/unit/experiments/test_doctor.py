@@ -14,7 +14,7 @@ from rich.console import Console
 
 from experiments import doctor, needs
 from experiments.doctor import LIBRARIES, Finding, Machine
-from nve.linux import capabilities
+from nve.linux import capabilities, ipv6
 from tests.helpers.scenarios import GOOD, resolved
 
 ABLE = Machine(
@@ -29,6 +29,7 @@ ABLE = Machine(
     vxlan=True,
     netem=True,
     ifb=True,
+    ipv6=True,
     cgroup2=Path("/sys/fs/cgroup"),
     freezer=True,
 )
@@ -48,6 +49,7 @@ SHORTCOMINGS: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"netem": False}, "link delay, jitter, loss", "optional", "modprobe sch_netem"),
     ({"ifb": False}, "hold packets for a moving VM", "optional", "modprobe ifb"),
+    ({"ipv6": False}, "IPv6", "optional", "ipv6.disable=1"),
     ({"cgroup2": None}, "pause of VMs (cgroup v2 freezer)", "missing", "mount -t cgroup2"),
     ({"freezer": False}, "pause of VMs (cgroup v2 freezer)", "missing", "as root"),
 ]
@@ -188,3 +190,26 @@ def test_what_every_run_needs_and_a_capture_is_named_with_its_package(
     assert set(sentence.partition("apt-get install ")[2].split()) == {
         *("mininet", "openvswitch-switch", "tcpdump"),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked"),
+    [
+        ({"traffic.0.family": "ipv6"}, "traffic.0.family: ipv6"),
+        ({"topology.underlay": "ipv6"}, "topology.underlay: ipv6"),
+        (
+            {"tenants.0.vms.vm1": {"nve": "nve1", "addresses": ["fd77::aa"]}},
+            "tenants.0.vms.vm1.addresses: fd77::aa",
+        ),
+    ],
+)
+def test_without_ipv6_a_scenario_that_asks_for_it_is_refused(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], asked: str
+) -> None:
+    monkeypatch.setattr(ipv6, "available", lambda: False)
+    probe = {"kind": "udp-probe", "from": "vm1", "to": "vm2", "family": "ipv4"}
+    plain = resolved(traffic=[probe])
+    asking = resolved(**{"traffic": [probe], **changes})
+    assert not [said for said in doctor.lacking([plain]) if "IPv6" in said]
+    (told,) = (said for said in doctor.lacking([asking]) if "IPv6" in said)
+    assert told == f"{asked}: {needs.IPV6.lacking}; {needs.IPV6.remedy}"
