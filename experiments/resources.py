@@ -186,6 +186,12 @@ def _conversations(scenario: Scenario, family: str) -> Iterator[tuple[str, str]]
                 yield from ((vm, other) for other in tenant.vms if other != vm)
 
 
+BACKLOG: Mapping[str, int] = {"net/core/netdev_max_backlog": 10_000}
+"""Packets that may wait for one processor: where all that comes by a cable is taken in by one, a
+burst is not to overflow its queue (`nve.linux.steering`).  A run goes on where it stays as it is.
+"""
+
+
 def settings(scenario: Scenario) -> Mapping[str, int]:
     """The machine's settings that have to be that high, by their path below /proc/sys.
 

@@ -108,6 +108,9 @@ class EdgeFactory:
     make: Callable[[EdgePlace], Edge]
     vtep_device: str | None = None
     """The interface that holds the VTEP address, where that is not the underlay interface."""
+    kernel_forwards: bool = True
+    """Whether tunnel packets pass from interface to interface in the kernel, on any processor; a
+    program that reads them one after the other keeps their order by itself."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """For the manifest: `datapath` at least, by which runs are told apart that cannot be compared.
     """

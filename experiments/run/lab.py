@@ -91,7 +91,8 @@ class Lab:
 
     def _raise_settings(self, stack: ExitStack) -> None:
         needed = resources.settings(self.scenario)
-        self._raised = stack.enter_context(host_settings.raised(self.session, needed))
+        wanted = {**resources.BACKLOG, **needed}
+        self._raised = stack.enter_context(host_settings.raised(self.session, wanted))
         for name, value in needed.items():
             if (now := host_settings.value_of(name)) is not None and now < value:
                 sysctl = name.replace("/", ".")

@@ -129,7 +129,7 @@ class Hypervisor:
         if self._bounds is None or self._bounds.markers_s is None:
             place = _Place(plug, None, None)
         else:
-            take_in_by_one_processor(nve.pid, plug.nve_interface)
+            take_in_by_one_processor(nve.pid, [plug.nve_interface])
             outbound = OutboundGate(self._pid, plug.vm_interface, self._bounds)
             place = _Place(plug, self._lay(nve, lane=True), outbound)
         self._places[nve.name] = place

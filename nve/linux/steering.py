@@ -2,10 +2,12 @@
 
 The kernel takes in what comes out of a virtual cable on the processor on which it was sent, from a
 queue of that processor.  So a packet that waits in one of them is overtaken by a later one that
-somebody sends from another processor; where processors are busy, by many.
+somebody sends from another processor; where processors are busy, by many.  What a kernel forwards
+is sent from wherever it was taken in or let go: order is lost at each cable on the way.
 """
 
 import os
+from collections.abc import Sequence
 
 from nve.linux.namespace import run_in
 
@@ -13,11 +15,18 @@ _MASKED = 32
 """How many processors a mask of one word names."""
 
 
-def take_in_by_one_processor(pid: int, interface: str) -> None:
-    """Of an interface in the network namespace of process `pid`."""
+def take_in_by_one_processor(pid: int, interfaces: Sequence[str], place: str = "") -> None:
+    """Of each of these interfaces in the network namespace of process `pid`.
+
+    Which one it is follows from the name, together with that of its place, so that interfaces of
+    the same name do not all have the same one.
+    """
     processors = sorted(each for each in os.sched_getaffinity(0) if each < _MASKED)
-    mask = 1 << processors[sum(interface.encode()) % len(processors)]
+    if not interfaces:
+        return
     # The /sys of a network namespace shows its interfaces where it is mounted from inside.
-    file = f"/sys/class/net/{interface}/queues/rx-0/rps_cpus"
-    steered = f"mount -t sysfs none /sys && echo {mask:x} > {file}"
-    run_in(pid, ["unshare", "--mount", "sh", "-c", steered])
+    steered = ["mount -t sysfs none /sys"]
+    for interface in interfaces:
+        mask = 1 << processors[sum(f"{place}{interface}".encode()) % len(processors)]
+        steered.append(f"echo {mask:x} > /sys/class/net/{interface}/queues/rx-0/rps_cpus")
+    run_in(pid, ["unshare", "--mount", "sh", "-c", " && ".join(steered)])

@@ -406,7 +406,8 @@ def edges(datapath: str) -> EdgeFactory:
         f"Open vSwitch, {chosen} datapath",
         lambda place: OvsInstance(place, chosen),
         PHYSICAL if chosen == "netdev" else None,
-        {"datapath": chosen},
+        kernel_forwards=chosen == "system",
+        facts={"datapath": chosen},
     )
 
 

@@ -187,7 +187,7 @@ def way_out() -> Iterator[WayOut]:
         ip(here.pid, [f"link add {ends}", "link set near addrgenmode none up"])
         ip(there.pid, ["link set far addrgenmode none up"])
         bounds = Bounds(packets=ROOM, octets=1 << 30, time_s=60)
-        take_in_by_one_processor(there.pid, "far")
+        take_in_by_one_processor(there.pid, ["far"])
         gate = OutboundGate(here.pid, "near", bounds)
         made = WayOut(bound(here.pid, "near"), bound(there.pid, "far"), gate=gate)
         wait_until(lambda: None if made.send(1) and made.received() else "the cable is not ready")

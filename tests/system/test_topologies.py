@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from nve.linux.capabilities import netem_available
+from nve.linux.namespace import run_in
+from nve.linux_bridge import bridge as linux_bridge
 from nve.ovs.bridge import edges
 from tests.helpers.lab import (
     data_centre,
@@ -143,3 +145,17 @@ def test_an_interrupted_bring_up_leaves_nothing(step: str) -> None:
 
 def processes(cgroup: Path) -> set[int]:
     return {int(pid) for file in cgroup.glob("**/cgroup.procs") for pid in file.read_text().split()}
+
+
+def test_where_the_kernel_forwards_one_processor_receives_what_comes_by_a_cable() -> None:
+    fabric = star.build(star.Parameters(nves=2))
+    with (
+        Session.create("test") as session,
+        DataCentre(fabric, (), linux_bridge.edges(300), session) as running,
+    ):
+        for node in fabric.nodes:
+            for port in fabric.ports(node.name):
+                mask = f"/sys/class/net/{port.interface}/queues/rx-0/rps_cpus"
+                shown = f"mount -t sysfs none /sys && cat {mask}"
+                read = run_in(running.pids[node.name], ["unshare", "--mount", "sh", "-c", shown])
+                assert int(read, 16).bit_count() == 1, f"{node.name} {port.interface}: {read}"

@@ -29,6 +29,7 @@ from nve.edge import Edge, EdgeFactory, EdgePlace, UnderlayPort
 from nve.hypervisor.plug import nve_interface, vm_interface
 from nve.linux.capabilities import netem_available
 from nve.linux.namespace import inside, ip, set_sysctls, without_carrier
+from nve.linux.steering import take_in_by_one_processor
 from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
 from topologies.addressing import neighbours
@@ -229,6 +230,9 @@ class DataCentre:
     def _bring_up(self, name: str) -> None:
         set_sysctls(self._pid(name), self._configuration.sysctls(name))
         ip(self._pid(name), self._configuration.bring_up(name))
+        if self._factory.kernel_forwards and name in {node.name for node in self.fabric.nodes}:
+            ends = [port.interface for port in self.fabric.ports(name)]
+            take_in_by_one_processor(self._pid(name), ends, name)
 
     def _configure(self, name: str) -> None:
         if name in self._edges:
