@@ -19,6 +19,9 @@ from tests.helpers.runs import scenario
 from topologies.emulation import host_settings
 from topologies.emulation.session import Session
 
+pytestmark = pytest.mark.alone
+"""The machine's own settings are changed."""
+
 LIMITS = [f"net/ipv4/neigh/default/gc_thresh{number}" for number in (1, 2, 3)]
 FLOOD = """
 import socket
