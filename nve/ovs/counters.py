@@ -20,11 +20,11 @@ def counted(shown: str, coverage: str, socket_drops: int, *, kernel: bool) -> Ma
     What the userspace datapath shows as lost are packets for which it made no flow; it treated them
     by the rules all the same.
 
-    Raises ValueError where no lookups are shown.
+    Raises RuntimeError where no lookups are shown.
     """
     lookups = _LOOKUPS.search(shown)
     if lookups is None:
-        raise ValueError(f"dpctl/show shows no lookups: {shown}")
+        raise RuntimeError(f"dpctl/show shows no lookups: {shown}")
     missed, lost = map(int, lookups.groups())
     if kernel:
         return {"upcall": missed, "upcall-lost": lost}

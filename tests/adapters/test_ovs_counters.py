@@ -36,5 +36,5 @@ def test_the_two_have_all_counters_of_switches() -> None:
 
 
 def test_a_datapath_that_shows_no_lookups_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="no lookups"):
+    with pytest.raises(RuntimeError, match="no lookups"):
         counted("", COVERAGE, 0, kernel=True)
