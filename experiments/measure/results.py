@@ -44,6 +44,9 @@ WAITING_TIME_S = 2.0
 SCENARIO, MANIFEST, EVENTS = "scenario.yaml", "manifest.json", "events.csv"
 MOVES, FLOWS, REFUSED = "moves.csv", "flows.csv", "refused.csv"
 
+ROOM, ROOM_BYTES = ".room", 1 << 20
+"""Taken from the disk while a run goes on, and given back at its end."""
+
 EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
 REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
 
@@ -66,6 +69,13 @@ class RunRecorder:
         disk is full."""
         self._has_manifest = False
         directory.mkdir(exist_ok=True)
+        self._room = directory / ROOM
+        with self._room.open("wb") as file, suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
+
+    def make_room(self) -> None:
+        """Where the disk is full: for the events, and for a manifest that says so."""
+        self._room.unlink(missing_ok=True)
 
     def scenario(self, scenario: Mapping[str, Any]) -> None:
         """The scenario as resolved: defaults filled in, plain values only."""
@@ -73,6 +83,7 @@ class RunRecorder:
 
     def manifest(self, manifest: Mapping[str, Any]) -> None:
         """`schema` and `complete` are added here."""
+        self.make_room()
         _write_json(self.directory / MANIFEST, {**_COMMON, **manifest})
         self._has_manifest = True
 
@@ -258,6 +269,8 @@ class Recorder:
         if not self._keep_part:
             return
         unfinished = {**_COMMON, "complete": False, "problems": [str(error)]}
+        for run in self._runs.values():
+            run.make_room()
         with suppress(OSError):
             _write_json(self._partial / MANIFEST, unfinished)
         self._overall = None

@@ -5,7 +5,6 @@ table of packets, is here.  In order: `launch()` (returns when every process is 
 then the experiment, then `collect()`.  `stop()` is safe at any time and leaves no process.
 """
 
-import errno
 import json
 import os
 import selectors
@@ -77,7 +76,7 @@ class ProbeFleet:
         plan_path = self._directory / "plan.json"
         plan_path.write_text(self._plan.to_json(), encoding="utf-8")
         for vm in self._plan.destinations:
-            self._receivers[vm] = self._start("receiver", vm, plan_path)
+            self._receivers[vm] = self._start("receiver", vm, plan_path, "--vm", vm)
         for vm in self._plan.sources:
             self._senders[vm] = self._start("sender", vm, plan_path, "--vm", vm)
         for role, processes in (("receiver", self._receivers), ("sender", self._senders)):
@@ -169,6 +168,8 @@ class ProbeFleet:
     def _await_ready(self, role: str, vm: str, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         if not readable(process.stdout, _READY_TIMEOUT_S) or not process.stdout.readline():
+            if process.poll() is not None or readable(process.stdout, 0):
+                self._raise_if_full(role, vm, process.wait(_STOP_TIMEOUT_S))
             raise ProbeError(self._failure(role, vm, "did not become ready"))
 
     def _finish(
@@ -179,11 +180,17 @@ class ProbeFleet:
             status = process.wait(max(timeout_s, 0))
         except subprocess.TimeoutExpired:
             raise ProbeError(self._failure(role, vm, "did not end in time")) from None
-        if status in (errno.ENOSPC, errno.EDQUOT):
-            return [OSError(status, os.strerror(status), str(self._samples_path(role, vm)))]
+        try:
+            self._raise_if_full(role, vm, status)
+        except OSError as unwritten:
+            return [unwritten]
         if status != 0:
             raise ProbeError(self._failure(role, vm, f"ended with status {status}"))
         return []
+
+    def _raise_if_full(self, role: str, vm: str, status: int) -> None:
+        if status in samples.FULL:
+            raise OSError(status, os.strerror(status), str(self._samples_path(role, vm)))
 
     def _failure(self, role: str, vm: str, what: str) -> str:
         said = self._complaints_path(role, vm).read_text(encoding="utf-8").strip()

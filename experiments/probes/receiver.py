@@ -103,6 +103,7 @@ def receive_until_stopped(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Receive the probe flows of one VM.")
     parser.add_argument("--plan", type=Path, required=True, help="the run's plan, as JSON")
+    parser.add_argument("--vm", required=True, help="the VM whose flows are received")
     parser.add_argument("--out", type=Path, required=True, help="where the samples are written")
     arguments = parser.parse_args()
     plan = Plan.from_json(arguments.plan.read_text(encoding="utf-8"))
@@ -111,6 +112,8 @@ def main() -> None:
         receiver = open_socket(plan.port)
     except OSError as failure:
         sys.exit(f"probe receiver: cannot listen on UDP port {plan.port}: {failure}")
+    mine = [flow for flow in plan.flows if flow.destination == arguments.vm]
+    samples.reserve(arguments.out, 3 * plan.packets(mine))
     be_punctual()
     say(ready=True)
     teller = Teller()

@@ -162,6 +162,7 @@ def main() -> None:
     plan = Plan.from_json(arguments.plan.read_text(encoding="utf-8"))
     mine = plan.flows_from(arguments.vm)
     stop = StopFlag()
+    samples.reserve(arguments.out, 4 * plan.packets(mine.values()))
     say(ready=True)
     start_ns = read_start_ns()
     phases = phases_ns([flow.rate_pps for flow in mine.values()])

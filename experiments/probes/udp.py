@@ -14,6 +14,7 @@ Known gap: the payload is padding, not checked; corruption is left to the UDP ch
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -110,6 +111,10 @@ class Plan:
     @property
     def destinations(self) -> list[str]:
         return _distinct(flow.destination for flow in self.flows)
+
+    def packets(self, flows: Iterable[FlowPlan]) -> int:
+        """How many packets these flows have at most."""
+        return sum(math.ceil(flow.rate_pps * self.duration_s) + 1 for flow in flows)
 
     def flows_from(self, vm: str) -> dict[int, FlowPlan]:
         return {number: flow for number, flow in enumerate(self.flows) if flow.source == vm}

@@ -265,6 +265,7 @@ class Run:
             yield
         except BaseException:
             with suppress(OSError):
+                self._recorder.make_room()
                 self._recorder.events(lab.log.after())
             raise
 

@@ -1,9 +1,12 @@
 """What the machine drops is not taken for a loss of the network: real tables and sockets."""
 
+import json
+import shutil
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from experiments import resources
 from experiments.measure import kernel_counters, results
 from experiments.measure.results import Recorder
+from experiments.measure.trace import TraceEvent
+from experiments.probes import samples
 from experiments.run.kernel_watch import KernelWatch
 from experiments.run.run import Options, run
 from experiments.run.traffic import RunTraffic
@@ -117,3 +122,46 @@ def test_what_a_killed_run_has_raised_is_put_back_by_clean() -> None:
     cleaned = subprocess.run(clean, capture_output=True, text=True, check=True)
     assert "put net.ipv4.neigh.default.gc_thresh3 back to" in cleaned.stdout
     assert on_the_machine() == before
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(place)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(place: Path) -> None:
+    with suppress(OSError), (place / "filling").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    assert shutil.disk_usage(place).free == 0
+
+
+def test_on_a_disk_that_has_become_full_what_was_measured_is_kept_and_marked(
+    small_disk: Path,
+) -> None:
+    event = TraceEvent(1, "runner", "traffic-started")
+    measured = array("q", range(1000))
+    with suppress(OSError), Recorder.create(small_disk / "result") as recorder:
+        recording = recorder.run()
+        recording.samples.mkdir()
+        samples.reserve(recording.samples / "vm1", len(measured))
+        fill(small_disk)
+        samples.write(recording.samples / "vm1", {"overflow": 0}, measured)
+        with pytest.raises(OSError, match="No space left") as full:
+            (recording.directory / "more").write_bytes(bytes(4096))
+        recording.make_room()
+        recording.events([event])
+        raise full.value
+    kept = small_disk / "result"
+    assert recorder.kept == f"what was written until then is in {kept}, marked as not complete"
+    assert samples.read(kept / "samples/vm1") == ({"overflow": 0}, measured)
+    assert event.name in (kept / "events.csv").read_text()
+    manifest = json.loads((kept / "manifest.json").read_text())
+    assert not manifest["complete"]
+    assert "No space left" in manifest["problems"][0]
+    assert not list(kept.glob(".*"))
