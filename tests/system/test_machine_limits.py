@@ -153,7 +153,7 @@ def test_on_a_disk_that_has_become_full_what_was_measured_is_kept_and_marked(
         fill(small_disk)
         samples.write(recording.samples / "vm1", {"overflow": 0}, measured)
         with pytest.raises(OSError, match="No space left") as full:
-            (recording.directory / "more").write_bytes(bytes(4096))
+            (recording.directory / "more").write_bytes(bytes(1 << 20))
         recording.make_room()
         recording.events([event])
         raise full.value
