@@ -94,6 +94,7 @@ def read_sources() -> dict[str, str]:
         str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
         for package in PACKAGES
         for path in (ROOT / package).rglob("*.py")
+        if not path.is_relative_to(ROOT / "nve/transfer")  # it notes pages, and tells no events
     }
 
 
