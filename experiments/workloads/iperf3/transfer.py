@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from experiments.workloads import Start, WorkloadError
 from experiments.workloads.iperf3.output import Sample, samples
@@ -38,7 +39,9 @@ class BulkPlan:
 
     @property
     def server_argv(self) -> list[str]:
-        return ["iperf3", "--server", "--one-off", "--port", str(self.port), *_INTERVAL]
+        """By itself it would first try IPv6, and complain where the kernel has none."""
+        version = f"-{ip_address(self.address).version}"
+        return ["iperf3", "--server", "--one-off", version, "--port", str(self.port), *_INTERVAL]
 
     @property
     def client_argv(self) -> list[str]:
