@@ -35,7 +35,8 @@ def reserve(path: Path, integers: int) -> None:
 def write(path: Path, summary: dict[str, Any], values: "array[int]") -> None:
     unfinished = _unfinished(path)
     try:
-        with unfinished.open("r+b" if unfinished.exists() else "wb") as file:
+        unfinished.touch()
+        with unfinished.open("r+b") as file:
             file.write(json.dumps(summary).encode() + b"\n")
             values.tofile(file)
             file.truncate()
