@@ -426,23 +426,41 @@ def report(
 
 @app.command()
 def shell(
-    topology: Annotated[str, typer.Argument(help="A kind of topology (see `list`).")] = "star",
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="TOPOLOGY|SCENARIO",
+            help="A kind of topology or a scenario (see `list`), or a YAML file.",
+        ),
+    ] = "star",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a field of its scenario."),
     ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run the commands in this file, up to the first that fails (exit code 1)."
+        ),
+    ] = None,
 ) -> None:
-    """Mininet's command line on a topology with an overlay: move VMs by hand and look inside."""
-    with _mistakes_are_sentences():
-        from experiments.run.run import require_machine
-        from experiments.scenario import load
-        from experiments.scenario import yaml_source as contents
-        from experiments.shell import default_scenario, open_shell
+    """Mininet's command line on a data centre with an overlay: move VMs by hand and look inside.
 
-        changes = dict(contents.setting(text) for text in settings or [])
-        chosen = load.resolve(default_scenario(topology), f"topology {topology}", changes)
+    Of a scenario it takes all but traffic, moves and failures. Commands that are piped in are run
+    to the end; the exit code is 1 if one of them has failed.
+    """
+    with _mistakes_are_sentences():
+        from experiments.errors import UsageError
+        from experiments.run.run import require_machine
+        from experiments.scenario import yaml_source as contents
+        from experiments.shell import open_shell, scenario_of
+
+        if script and not script.is_file():
+            raise UsageError(f"--script: there is no file {script}")
+        chosen = scenario_of(place, dict(contents.setting(text) for text in settings or []))
         _warn(require_machine(chosen))
-        open_shell(chosen, out)
+        if open_shell(chosen, out, script):
+            raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

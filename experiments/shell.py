@@ -1,31 +1,58 @@
 """`vmmlab shell`: Mininet's command line with the overlay's commands beside Mininet's own.
 
-The data centre has two VMs of one tenant at the first NVE and one at the last, none of them sending
-by itself.  Everything that Mininet's CLI offers works: `vm1 ping vm2`, `nve1 ip link`, `xterm`.
-Some commands are the overlay's own (`Capabilities.commands`).
+On a topology, the data centre has two VMs of one tenant at the first NVE and one at the last; on a
+scenario, the VMs and the overlay of that.  None of them sends by itself.  Everything that Mininet's
+CLI offers works, or says what to use: `vm1 ping vm2`, `nve1 ip link`, `xterm`.  Some commands are
+the overlay's own (`Capabilities.commands`).
 """
 
+import json
+import shutil
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
+from experiments import needs
 from experiments.errors import RunError, UsageError
+from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, OverlayError, ShellCommand, ShellTable
 from experiments.run.lab import Lab
 from experiments.run.run import FAILURES
+from experiments.scenario import load
+from experiments.scenario import yaml_source as contents
 from experiments.scenario.errors import complaints
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
 from topologies import catalogue
-from topologies.emulation.nodes import CommandLine
+from topologies.emulation.command_line import CommandFailed, CommandLine
 
 TENANT_VNI = 5000
 PATIENCE_S = 1.0
 """For a control plane that does not answer, while somebody waits at the prompt."""
+
+
+IPERF_S = 3
+
+
+def scenario_of(name: str, settings: dict[str, Any]) -> Scenario:
+    """What is built for the name of a topology, or of a scenario or its file.
+
+    Raises UsageError.
+    """
+    if name in catalogue.names():
+        return load.resolve(default_scenario(name), f"topology {name}", settings)
+    try:
+        file = load.find(name)
+    except UsageError as error:
+        kinds = ", ".join(catalogue.names())
+        raise UsageError(f"{error}; and no topology, of which there are {kinds}") from None
+    return load.resolve(contents.read(file), str(file), settings)
 
 
 def default_scenario(kind: str) -> dict[str, Any]:
@@ -42,10 +69,10 @@ def default_scenario(kind: str) -> dict[str, Any]:
     }
 
 
-def open_shell(scenario: Scenario, console: Console) -> None:
-    """Build the lab, hand over to the user, and take everything down afterwards.
+def open_shell(scenario: Scenario, console: Console, script: Path | None = None) -> int:
+    """Build the lab, hand over to the user or to a script, and take everything down afterwards.
 
-    Raises RunError when it cannot be built.
+    Returns how many commands have failed.  Raises RunError when the lab cannot be built.
     """
     try:
         with console.status("starting") as status, Lab(scenario, progress=status.update) as lab:
@@ -54,17 +81,18 @@ def open_shell(scenario: Scenario, console: Console) -> None:
                     hypervisor.lay_cable(nve.edge)
             lab.data_centre.refresh_mininet_links()
             status.stop()
-            Shell(lab, console)
+            shell = Shell(lab, console, script)
+            return 0 if script is None and shell.isatty() else shell.failures
     except FAILURES as error:
         raise RunError(f"the data centre failed: {error}") from error
 
 
-class Shell(CommandLine):  # type: ignore[misc]
-    """Mininet's CLI and: move, where, trace, refused, and the commands of the overlay."""
+class Shell(CommandLine):
+    """Mininet's CLI and: move, where, trace, refused, iperf, and the commands of the overlay."""
 
     prompt = "vmmlab> "
 
-    def __init__(self, lab: Lab, console: Console) -> None:
+    def __init__(self, lab: Lab, console: Console, script: Path | None = None) -> None:
         self._data_centre = lab.data_centre
         self._overlay = lab.overlay
         self._orchestrator = lab.orchestrator
@@ -73,50 +101,63 @@ class Shell(CommandLine):  # type: ignore[misc]
         self._console = console
         self._moves = 0
         self._seen = 0
-        own = ["move", "where", "trace"]
+        self._own = ["move", "where", "trace"]
         if self._overlay.can.refused:
-            own.append("refused")
+            self._own.append("refused")
         for name, command in self._overlay.can.commands.items():
             setattr(self, f"do_{name}", _answered(self._show, command))
-            own.append(name)
+            self._own.append(name)
         self.intro = (
-            f"Mininet's commands work here, and: {', '.join(own)}.\n"
-            "`help move` explains one; `exit` ends the data centre."
+            f"Mininet's commands work here, and: {', '.join(self._own)}.\n"
+            "`help` says what they are for; `exit` ends the data centre."
         )
-        super().__init__(lab.data_centre.net)
+        super().__init__(lab.data_centre.net, script)
 
-    def onecmd(self, line: str) -> bool:
-        """A mistake ends in a sentence, not in the end of the data centre."""
-        try:
-            return bool(super().onecmd(line))
-        except (UsageError, OverlayError) as error:
-            self._say(str(error))
-        except Exception as error:  # Mininet's own commands raise all sorts for a wrong word
-            self._say(f"that did not work: {type(error).__name__}: {error}")
-        return False
+    def say(self, sentence: str) -> None:
+        """Plainly: what a user has typed may look like rich's markup."""
+        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+    def do_help(self, line: str) -> None:
+        """help [COMMAND]: what there is, or what a command is for."""
+        if line.strip():
+            super().do_help(line)
+            return
+        for name in self._own:
+            first, *_ = (getattr(self, f"do_{name}").__doc__ or name).splitlines()
+            self.say(f"  {first.rstrip('.')}")
+        inherited = {name.removeprefix("do_") for name in self.get_names() if name[:3] == "do_"}
+        words = ", ".join(sorted(inherited - {*self._own, "EOF"}))
+        self.say(
+            f"Mininet's: {words}.\n"
+            "NODE COMMAND runs a command at a node, a VM's name standing for its address: "
+            "vm1 ping -c 3 vm2; `noecho NODE COMMAND` if it reads what is typed.\n"
+            "`help COMMAND` explains one; `exit` ends the data centre."
+        )
 
     def do_move(self, line: str) -> None:
         """move VM NVE [PAUSE_MS [ANNOUNCE]]: a hot move; returns when it is over.
-        ANNOUNCE is garp, garp-reply, na, na-solicited, both, rarp or none."""
+        The VM pauses for 50 ms unless PAUSE_MS says otherwise.
+        ANNOUNCE is garp, garp-reply, na, na-solicited, both (which is usual), rarp or none."""
         words = line.split()
         if len(words) not in (2, 3, 4):
-            self._say("usage: move VM NVE [PAUSE_MS [ANNOUNCE]]")
-            return
+            raise CommandFailed("usage: move VM NVE [PAUSE_MS [ANNOUNCE]]")
         fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
         try:
             move = MoveSpec.model_validate({"at_s": 0, **fields})
         except ValidationError as error:
-            self._say(complaints(error))
-            return
+            raise CommandFailed(complaints(error)) from None
         if complaint := self._impossible(move):
-            self._say(complaint)
-            return
+            raise CommandFailed(complaint)
         self._moves += 1
-        mover = threading.Thread(target=self._move, args=(self._moves, move))
+        failures: list[str] = []
+        mover = threading.Thread(target=self._move, args=(self._moves, move, failures))
         mover.start()
         with self._console.status(f"moving {move.vm} to {move.to}"):
             mover.join()
         self._data_centre.refresh_mininet_links()
+        if failures:
+            raise CommandFailed(f"the move failed: {failures[0]}")
+        self.say(f"{move.vm} is at {move.to}; `trace` shows what happened")
 
     def _impossible(self, move: MoveSpec) -> str | None:
         if move.vm not in self._orchestrator.where:
@@ -127,44 +168,60 @@ class Shell(CommandLine):  # type: ignore[misc]
             return f"{move.vm} is at {move.to} already"
         return None
 
-    def _move(self, number: int, move: MoveSpec) -> None:
+    def _move(self, number: int, move: MoveSpec, failures: list[str]) -> None:
         try:
             self._orchestrator.move(number, move).result()
-            self._say(f"{move.vm} is at {move.to}; `trace` shows what happened")
         except (OverlayError, OSError, RuntimeError, MoveRefused) as error:
-            self._say(f"the move failed: {error}")
+            failures.append(str(error))
 
     def do_where(self, _line: str) -> None:
         """where: the NVE of each VM, as the hypervisors know it."""
         for vm, nve in self._orchestrator.where.items():
-            self._say(f"{vm}  {nve}")
+            self.say(f"{vm}  {nve}")
 
-    def do_trace(self, _line: str) -> None:
-        """trace: what happened since the last `trace`."""
+    def do_trace(self, line: str) -> None:
+        """trace [all] [--json] [FILE]: what happened since the last `trace`, or ever.
+        Times count from the move: from its request; before the first move, they are negative."""
+        words = line.split()
+        options = {"all", "--json"}
+        files = [word for word in words if word not in options]
+        if len(files) > 1 or any(file.startswith("-") for file in files):
+            raise CommandFailed("usage: trace [all] [--json] [FILE]")
         if self._overlay.can.catch_up:
             self._overlay.can.catch_up()
         events = sorted(self._log.after(), key=lambda event: event.t_ns)
-        for event in events[self._seen :]:
-            since_s = (event.t_ns - events[0].t_ns) / 1e9
-            details = " ".join(f"{key}={value}" for key, value in event.details.items())
-            self._say(
-                f"{since_s:10.4f} s  {event.source:10}  {event.name:22}  {event.subject}  {details}"
-            )
+        shown = list(since_moves(events))[0 if "all" in words else self._seen :]
         self._seen = len(events)
+        if "--json" in words:
+            written = json.dumps([_as_json(*each) for each in shown], indent=1)
+        else:
+            written = "\n".join(_as_line(*each) for each in shown)
+        if not files:
+            if written:
+                self.say(written)
+            return
+        try:
+            Path(files[0]).write_text(f"{written}\n", encoding="utf-8")
+        except OSError as error:
+            raise CommandFailed(f"{files[0]}: {error.strerror}") from None
+        self.say(f"{len(shown)} events are in {files[0]}")
 
     def do_refused(self, _line: str) -> None:
         """refused: what was dropped or refused: forged, unknown, too much; and whose it was."""
         refused = self._overlay.can.refused
         if refused is None:
-            self._say("this overlay does not count what it refuses")
-            return
+            raise CommandFailed("this overlay does not count what it refuses")
         keys = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
         headings = ("NVE", "port", "VM", "tunnel from", "what", "counted by", "packets")
-        self._show(ShellTable(headings, [[row[key] for key in keys] for row in refused()]))
+        try:
+            rows = [[row[key] for key in keys] for row in refused()]
+        except OverlayError as error:
+            raise CommandFailed(str(error)) from None
+        self._show(ShellTable(headings, rows))
 
     def _show(self, answer: ShellTable | str) -> None:
         if isinstance(answer, str):
-            self._say(answer)
+            self.say(answer)
             return
         table = Table(box=None, pad_edge=False)
         for heading in answer.headings:
@@ -173,9 +230,98 @@ class Shell(CommandLine):  # type: ignore[misc]
             table.add_row(*("" if cell is None else str(cell) for cell in row))
         self._console.print(table)
 
-    def _say(self, sentence: str) -> None:
-        """Plainly: what a user has typed may look like rich's markup."""
-        self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+    # -- iperf3 in the place of iperf ------------------------------------------------------------
+
+    def do_iperf(self, line: str) -> None:
+        """iperf [VM VM]: how much TCP gets through from the first to the second, with iperf3."""
+        self._iperf(line.split() or self._first_two(), [], "usage: iperf VM VM")
+
+    def do_iperfudp(self, line: str) -> None:
+        """iperfudp [RATE VM VM]: how much of so much UDP gets through (10M), with iperf3."""
+        rate, *ends = line.split() or ["10M", *self._first_two()]
+        self._iperf(ends, ["-u", "-b", rate], "usage: iperfudp RATE VM VM, for example 10M")
+
+    def _first_two(self) -> list[str]:
+        return list(self._data_centre.vms)[:2]
+
+    def _iperf(self, ends: Sequence[str], options: Sequence[str], usage: str) -> None:
+        if len(ends) != 2:
+            raise CommandFailed(usage)
+        for vm in ends:
+            if vm not in self._data_centre.vms:
+                raise CommandFailed(f"no VM {vm!r}; there are {', '.join(self._data_centre.vms)}")
+        if shutil.which("iperf3") is None:
+            raise CommandFailed(f"there is no iperf3; {needs.remedy('iperf3')}")
+        source, to = ends
+        address = str(self._data_centre.vms[to].spec.ipv4)
+        server = self._data_centre.in_vm(
+            to,
+            ["iperf3", "-s", "-1", "--forceflush"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert server.stdout is not None
+            while "listening" not in (told := server.stdout.readline()):
+                if not told:
+                    raise CommandFailed(f"iperf3 does not start at {to}")
+            client = self._data_centre.in_vm(
+                source,
+                [
+                    *("timeout", str(2 * IPERF_S + 5)),
+                    *("iperf3", "-J", "-c", address, "-t", str(IPERF_S), *options),
+                ],
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            said, _ = client.communicate()
+        finally:
+            server.kill()
+            server.communicate()
+        self.say(_throughput(f"{source} to {to}", said))
+
+
+def since_moves(events: Sequence[TraceEvent]) -> Iterator[tuple[float, TraceEvent]]:
+    """Each event, after the seconds since the move before it was requested; before the first move,
+    until that is.  Where there is none, since the first event."""
+    requests_ns = [event.t_ns for event in events if event.name == "move-requested"]
+    origin_ns = next(iter(requests_ns), events[0].t_ns if events else 0)
+    for each in events:
+        if each.name == "move-requested":
+            origin_ns = each.t_ns
+        yield (each.t_ns - origin_ns) / 1e9, each
+
+
+def _as_line(since_s: float, event: TraceEvent) -> str:
+    details = " ".join(f"{key}={value}" for key, value in event.details.items())
+    return f"{since_s:10.4f} s  {event.source:10}  {event.name:22}  {event.subject}  {details}"
+
+
+def _as_json(since_s: float, event: TraceEvent) -> dict[str, Any]:
+    return {
+        "t_ns": event.t_ns,
+        "since_move_s": round(since_s, 6),
+        "source": event.source,
+        "event": event.name,
+        "subject": event.subject,
+        "details": dict(event.details),
+    }
+
+
+def _throughput(ends: str, said: str) -> str:
+    """What iperf3 has measured, in a sentence.  Raises CommandFailed with what it complains of."""
+    try:
+        told = json.loads(said)
+    except ValueError:
+        raise CommandFailed(f"{ends}: iperf3 does not get through") from None
+    if "error" in told:
+        raise CommandFailed(f"{ends}: {told['error']}")
+    end = told["end"]
+    received = end.get("sum_received", end.get("sum", {}))
+    lost = end.get("sum", {}).get("lost_percent")
+    more = "" if lost is None else f", {lost:.1f} % lost"
+    return f"{ends}: {received['bits_per_second'] / 1e6:.1f} Mbit/s{more}"
 
 
 def _answered(
@@ -184,7 +330,10 @@ def _answered(
     """A command of the overlay as Mininet's command line wants it; its text is what `help` says."""
 
     def do(line: str) -> None:
-        show(command.answer(line))
+        try:
+            show(command.answer(line))
+        except (UsageError, OverlayError) as error:
+            raise CommandFailed(str(error)) from None
 
     do.__doc__ = command.says
     return do

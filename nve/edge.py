@@ -65,6 +65,10 @@ class Edge(Protocol):
     def environment(self) -> Mapping[str, str]:
         """What commands typed in its namespace need to talk to it and to no other."""
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Commands that mean something longer when they are typed in its namespace."""
+
     def dpctl(self, words: Sequence[str]) -> Sequence[str]:
         """The command behind `dpctl WORDS` of Mininet's command line."""
 

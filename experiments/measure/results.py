@@ -87,6 +87,12 @@ class RunRecorder:
         _write_json(self.directory / MANIFEST, {**_COMMON, **manifest})
         self._has_manifest = True
 
+    def text(self, name: str, lines: Sequence[str]) -> None:
+        """What is to be read by people; no file where there is nothing to say."""
+        if lines:
+            content = "".join(f"{line}\n" for line in lines)
+            (self.directory / name).write_text(content, encoding="utf-8")
+
     def events(self, events: Iterable[TraceEvent]) -> None:
         with (self.directory / EVENTS).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

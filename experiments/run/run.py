@@ -30,7 +30,7 @@ from experiments.run.fault_injector import FaultInjector
 from experiments.run.kernel_watch import KernelWatch, of_the_machine
 from experiments.run.lab import Lab, Progress
 from experiments.run.schedule import Schedule
-from experiments.run.table_checks import TableChecks
+from experiments.run.table_checks import DETAILS_FILE, TableChecks, brief
 from experiments.run.traffic import Measured, RunTraffic
 from experiments.scenario.load import as_mapping
 from experiments.scenario.schema import Scenario
@@ -254,7 +254,7 @@ class Run:
             self._risen, self._unwatched = watch.rises(), watch.unwatched
             self._check_announcements(lab)
             self._check_places(lab)
-            self._check_tables(lab.overlay)
+            self._recorder.text(DETAILS_FILE, [*tables.details, *self._check_tables(lab.overlay)])
             lab.log.note("runner", "run-ended")
         return measured
 
@@ -320,11 +320,19 @@ class Run:
                     f"{vm} is at {nve}, but the overlay believes {believed[vm]}"
                 )
 
-    def _check_tables(self, overlay: Overlay) -> None:
-        """Every NVE has to hold what follows from where the VMs are, and nothing else."""
+    def _check_tables(self, overlay: Overlay) -> list[str]:
+        """Every NVE has to hold what follows from where the VMs are, and nothing else.  Returns
+        what it holds otherwise, rule by rule."""
         if not (differences := overlay.can.differences):
-            return
+            return []
+        found: list[str] = []
+
+        def wrong() -> str | None:
+            found[:] = differences()
+            return brief(found) or None
+
         try:
-            wait_until(lambda: "; ".join(differences()) or None, TABLES_TIMEOUT_S)
+            wait_until(wrong, TABLES_TIMEOUT_S)
         except TimeoutError as error:
-            self._outcome.problems.append(str(error))
+            self._outcome.problems.append(f"at the end, {error}")
+        return [f"at the end: {each}" for each in found]

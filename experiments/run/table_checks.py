@@ -25,12 +25,23 @@ PATIENCE_S = 15.0
 """For NVEs or a control plane that do not answer, while no VM is moved."""
 NICENESS = 10
 
+DETAILS_FILE = "table-differences.txt"
+"""Beside the result: every rule that is not as it should be."""
+
 Differences = Callable[[], list[str]] | None
 """None: this overlay cannot tell."""
 
 
+def brief(differences: Sequence[str]) -> str:
+    """What is wrong, in a sentence that names no single rule."""
+    told = "; ".join(each.partition(": ")[0] for each in differences)
+    more = any(": " in each for each in differences)
+    return f"{told} ({DETAILS_FILE} has every one)" if more else told
+
+
 class TableChecks:
-    """`problems` are sentences; `compared` of `completed` moves had their turn."""
+    """`problems` are sentences, `details` lists every rule; `compared` of `completed` moves had
+    their turn."""
 
     def __init__(
         self,
@@ -41,6 +52,7 @@ class TableChecks:
     ) -> None:
         """`settled_s`: what is on its way to an NVE or from it has arrived by then."""
         self.problems: list[str] = []
+        self.details: list[str] = []
         self.compared = self.completed = 0
         self._differences: Callable[[], list[str]] = differences or list
         self._settled_s = settled_s
@@ -146,7 +158,8 @@ class TableChecks:
         self._log.note("runner", "tables-compared", after=moves, differences=found)
         if found:
             after = ", ".join(map(str, moves))
-            self.problems.append(f"after move {after}: {'; '.join(found)}")
+            self.problems.append(f"after move {after}: {brief(found)}")
+            self.details += [f"after move {after}: {each}" for each in found]
 
     def _is_soon(self) -> bool:
         """Whether a move is about to be requested."""

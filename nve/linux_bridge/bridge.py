@@ -79,6 +79,10 @@ class LinuxBridge:
     def environment(self) -> Mapping[str, str]:
         return {}
 
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        return {}
+
     def dpctl(self, words: Sequence[str]) -> Sequence[str]:
         return ["bridge", *words]
 

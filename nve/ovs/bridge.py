@@ -91,6 +91,11 @@ class OvsInstance:
         """What makes ovs-vsctl and its like talk to this instance and not to the machine's."""
         return {f"OVS_{kind}DIR": str(self.directory) for kind in ("RUN", "DB", "LOG")}
 
+    @property
+    def aliases(self) -> dict[str, str]:
+        """`ovs-ofctl` speaks OpenFlow 1.0 by itself, and the switch does not."""
+        return {"ovs-ofctl": f"ovs-ofctl -O {OPENFLOW}"}
+
     def dpctl(self, words: Sequence[str]) -> Sequence[str]:
         command, *rest = words
         return ["ovs-ofctl", "-O", OPENFLOW, command, INTEGRATION, *rest]

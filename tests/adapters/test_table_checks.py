@@ -177,3 +177,15 @@ def test_who_is_stopped_waits_for_no_move() -> None:
 
 def test_who_has_never_begun_can_be_stopped() -> None:
     TableChecks(Tables([]).differences, SETTLED_S, lambda: False, EventLog()).stop()
+
+
+def test_a_complaint_is_a_sentence_and_its_details_are_elsewhere() -> None:
+    rules = ", ".join(f"{number:016x}" for number in range(200))
+    tables = Tables([f"nve3 holds 200 rules too many: {rules}", "nve2 is not connected to the NVA"])
+    made = after_one_move(checks(tables))
+
+    assert made.problems == [
+        "after move 1: nve3 holds 200 rules too many; nve2 is not connected to the NVA "
+        "(table-differences.txt has every one)"
+    ]
+    assert f"after move 1: nve3 holds 200 rules too many: {rules}" in made.details

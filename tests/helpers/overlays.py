@@ -21,7 +21,7 @@ class Settings(OverlaySettings):
 
 
 class Edge:
-    offloads, environment, alive = True, {}, True
+    offloads, environment, aliases, alive = True, {}, {}, True
 
     def __init__(self, place):
         self.name, self.pid = place.name, place.pid

@@ -1,22 +1,36 @@
-"""`vmmlab shell`: one session, typed beforehand, in which each line has to be answered as told."""
+"""`vmmlab shell`: one session, typed beforehand, in which each line has to be answered as told; and
+the exercise's own lines, read out of its page, pasted into a terminal or run as a script.
+"""
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.helpers.command import TIMEOUT_S, VMMLAB
+from experiments.machine import ROOT
+from tests.helpers.command import TIMEOUT_S, VMMLAB, vmmlab
 from tests.helpers.footprint import footprint
 from tests.helpers.lab import machine_interfaces
 from tests.helpers.terminal import CTRL_C, CTRL_D, Terminal
+from topologies.emulation.command_line import CommandLine
 
 PROMPT = "vmmlab> "
 MAPPED = (
     r"{vm} +5000 +02:00:00:00:00:0{n} +192\.168\.0\.{n} fd77::{n} .* {nve} +10\.1\.0\.{m} +{s}\n"
 )
 NVES = "there are nve1, nve2, nve3"
+
+SHELL_AT_VM1 = r"DISPLAY is not set.*`mnexec -a \d+ bash` is a shell at vm1\n$"
+ENDINGS = {
+    # what ends a session: where it is tried
+    "exit": "the session",
+    "quit": "a script",
+    "EOF": "a closed terminal",
+}
 
 DIALOGUE = (
     # line, what its answer has to hold (a pattern); in order, for it is one session
@@ -35,11 +49,61 @@ DIALOGUE = (
     ("flows nve2", r"forward .* port 10 +deliver\n"),
     ("refused", r"^NVE +port +VM +tunnel from +what +counted by +packets\n"),
     # what Mininet offers
+    ("flows nve1 forward", r"^table .*\n(forward .*\n)+$"),
+    ("flows nve1 ice", r"^no rules in a table 'ice' of nve1; in .*guard.*\n$"),
+    ("trace all", r"(?s)^ +-\d.* +0\.0000 s  runner +move-requested +vm1 .*move-completed"),
+    ("trace all --json", r'(?s)^\[\n.*"since_move_s": 0\.0,\n.*"event": "move-completed"'),
+    ("trace all /proc/none", r"^/proc/none: .*\n$"),
+    ("trace --xml", r"^usage: trace \[all\] \[--json\] \[FILE\]\n$"),
     ("nodes", r"core ctl nva nve1 nve2 nve3 vm1 vm2 vm3 wire\n"),
     ("net", r"vm1 eth0: .*p-nve2:p-vm1"),
     ("pingall", r"Results: 0% dropped \(6/6 received\)\n"),
     ("nve3 ovs-vsctl get bridge br-int datapath_id", r'^"0000000000000003"\n$'),
     ("sh echo hello", r"^hello\n$"),
+    ("help", r"(?s)^  move VM NVE .*  trace .*  mapping: .*\nMininet's: .*iperf.*xterm"),
+    ("ports", r"nve1 .*to-core:\d+"),
+    ("intfs", r"vm1: .*eth0"),
+    ("dump", r"<VmNode vm1: .*eth0:192\.168\.0\.1"),
+    ("links", r"to-core<->to-nve1"),
+    ("pingpair", r"Results: 0% dropped \(2/2 received\)\n"),
+    ("pingallfull", r"vm1->vm2: 1/1, rtt"),
+    ("pingpairfull", r"vm1->vm2: 1/1, rtt"),
+    ("iperf vm1 vm3", r"^vm1 to vm3: [\d.]+ Mbit/s\n$"),
+    ("iperfudp 5M vm1 vm3", r"^vm1 to vm3: [\d.]+ Mbit/s, [\d.]+ % lost\n$"),
+    ("iperf vm1 vm9", r"^no VM 'vm9'; there are vm1, vm2, vm3\n$"),
+    ("iperf vm1", r"^usage: iperf VM VM\n$"),
+    ("xterm vm1", SHELL_AT_VM1),
+    ("gterm vm1", SHELL_AT_VM1),
+    ("x vm1 xclock", SHELL_AT_VM1),
+    ("x", r"^usage: x NODE"),
+    ("xterm vm9", r"^no node 'vm9'; `nodes` names them\n$"),
+    ("py vm1.IP()", r"^192\.168\.0\.1\n$"),
+    ("py 1 / 0", r"^ZeroDivisionError: .*\n$"),
+    ("px print(nve1.name)", r"^nve1\n$"),
+    ("px no", r"^NameError: .*\n$"),
+    ("dpctl dump-flows", r"(?s)\*\*\* nve1 -+\n.*cookie=.*\*\*\* nve3 -+\n.*actions="),
+    ("dpctl", r"^usage: dpctl COMMAND"),
+    ("nve1 ovs-ofctl dump-flows br-int", r"cookie=.*actions="),
+    ("noecho vm1 echo quiet", r"^quiet\n$"),
+    ("time where", r"^vm1 .*\n(.*\n)*\*\*\* Elapsed time: [\d.]+ secs\n$"),
+    ("wait", r"connect"),
+    # a switch and a link that go and come back; what does not get through, does again
+    ("switch nve3 stop", r"^$"),
+    ("switch nve3 stop", r"^nve3 is stopped already; `switch nve3 start`\n$"),
+    ("vm1 ping -c1 -W1 vm3", r" 100% packet loss"),
+    ("switch nve3 start", r"^$"),
+    ("vm1 ping -c1 -w30 vm3", r" 1 received"),
+    ("switch nve3 start", r"^nve3 runs already\n$"),
+    ("switch core stop", r"^no NVE 'core'; there are nve1, nve2, nve3; .*\n$"),
+    ("switch nve3", r"^usage: switch NVE stop\|start\n$"),
+    ("link nve3 core down", r"^$"),
+    ("vm1 ping -c1 -W1 vm3", r" 100% packet loss"),
+    ("link nve3 core up", r"^$"),
+    ("vm1 ping -c1 -w30 vm3", r" 1 received"),
+    ("link vm1 nve3 down", r"^$"),
+    ("link vm1 nve3 up", r"^$"),
+    ("vm3 ping -c3 -i0.2 -W2 vm1", r"3 received, 0% packet loss"),  # none of them twice
+    ("link vm1 vm2 up", r"not connected"),
     ("help move", r"move VM NVE \[PAUSE_MS \[ANNOUNCE\]\]: (?s:.*)is garp, garp-reply, na,"),
     ("northbound", r"^curl --unix-socket /run/vmmlab/\S+/nva\.sock -H .* http://nva/v1/mapping\n$"),
     # mistakes
@@ -60,8 +124,7 @@ DIALOGUE = (
     ("dance", r"Unknown command: dance\n"),
     ("vm9 ping -c1 vm1", r"Unknown command: vm9"),
     ("vm1 dance", r"dance: command not found\n"),
-    ("source nowhere", r"error reading file nowhere\n"),
-    ("switch nve1 start", r"^that did not work: .*\n$"),
+    ("source nowhere", r"^error reading file nowhere: .*\n$"),
     ("", r"^$"),
     # the NVA dies; its process is a child of the shell's
     ("sh pkill -9 -P $PPID -f -- '-m controller /run/vmmlab'", r"^$"),
@@ -83,13 +146,13 @@ def answers() -> Iterator[list[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"COLUMNS": "160"},
+        env={k: v for k, v in os.environ.items() if k != "DISPLAY"} | {"COLUMNS": "160"},
     )
     typed = "".join(f"{line}\n" for line, _ in DIALOGUE) + "exit\n"
     said, _ = shell.communicate(typed, timeout=TIMEOUT_S)
     _, *answered = said.split(PROMPT)
     yield [re.sub(r" +\n", "\n", answer) for answer in answered]
-    assert shell.returncode == 0
+    assert shell.returncode == 1  # there were mistakes
     assert footprint(shell.pid).remains() is None
     assert machine_interfaces() == interfaces
 
@@ -105,6 +168,99 @@ def test_a_line_is_answered(answers: list[str], number: int) -> None:
 
 def test_every_line_was_reached(answers: list[str]) -> None:
     assert len(answers) == len(DIALOGUE) + 1  # and `exit`
+
+
+def test_no_command_of_mininet_is_left_out() -> None:
+    (mininets,) = CommandLine.__bases__
+    commands = {name.removeprefix("do_") for name in dir(mininets) if name.startswith("do_")}
+    assert commands - ENDINGS.keys() == commands & {line.partition(" ")[0] for line, _ in DIALOGUE}
+
+
+def test_a_script_ends_at_the_first_command_that_fails(tmp_path: Path) -> None:
+    script = tmp_path / "commands"
+    script.write_text("# at once\nvm1 true\n\nvm1 false # fails\nwhere\n", encoding="utf-8")
+    done = vmmlab("shell", "star", "--script", script)
+
+    assert done.returncode == 1
+    assert f"{script}:4: this failed: vm1 false\n" in done.stdout + done.stderr
+    assert "vmmlab> where" not in done.stdout
+
+
+EXERCISE = (ROOT / "docs/labs/01-a-move.md").read_text(encoding="utf-8")
+
+
+def part(title: str) -> list[list[str]]:
+    """The lines of each block of commands below a heading of the exercise."""
+    _, _, rest = EXERCISE.partition(f"\n## {title}")
+    below, _, _ = rest.partition("\n## ")
+    return [block.split("\n")[1:-1] for block in below.split("```")[1::2]]
+
+
+def answer(number: str) -> str:
+    """The page's own answer to a question, in one line."""
+    (found,) = re.findall(rf"\* \*\*{re.escape(number)}\*\* ((?:.|\n)*?)\n(?=\*|\n)", EXERCISE)
+    return " ".join(found.split())
+
+
+def test_the_first_part_of_the_exercise_as_a_script(tmp_path: Path) -> None:
+    (command,), *blocks = part("1 ")
+    lines = [line for block in blocks for line in block]
+    assert lines.pop() == "exit"
+    script = tmp_path / "part-1"
+    script.write_text("\n".join([*lines, "quit", "bogus"]), encoding="utf-8")
+    done = vmmlab(*shlex.split(command)[1:], "--script", script)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, *_ = re.findall(r"vm1 +5000 .* nve1 +(\S+) ", done.stdout)
+    assert f"`{first}`" in answer("1.1")
+    assert "report" in done.stdout
+    there, back = done.stdout.split("vmmlab> move vm1 nve1 50 none")
+    assert re.search(r"vm-paused(?s:.*)vm-resumed", there)
+    assert "in-flight-ended" in there
+    assert "why=idle" in there
+    assert "`why=idle`" in answer("1.6")
+    activated_s = float(re.findall(r"(\S+) s .* move-activated ", there)[0])
+    completed_s = float(re.findall(r"(\S+) s .* move-completed ", there)[0])
+    assert activated_s < 2 < completed_s  # `idle_s`
+    assert "announcement-received" in there
+    assert "announcement-received" not in back
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "question", "lost"),
+    [("drop", "2.1", range(12, 29)), ("tunnel", "2.3", range(3))],
+)
+def test_the_second_part_of_the_exercise_pasted_into_a_terminal(
+    in_flight: str, question: str, lost: range
+) -> None:
+    """Most of it is there long before it is read: while commands run, and a move."""
+    (command,) = (
+        line for block in part("2 ") for line in block if f"in_flight={in_flight}" in line
+    )
+    (pasted,) = (block for block in part("2 ") if len(block) > 1)
+    with Terminal([*VMMLAB, *shlex.split(command)[1:]]) as shell:
+        shell.await_text(PROMPT)
+        shell.press("".join(f"{line}\n" for line in pasted).encode())
+        assert shell.await_end(60) == 0
+        shown = shell.shown
+
+    transmitted, received = map(int, re.findall(r"(\d+) packets? transmitted, (\d+)", shown)[-1])
+    assert transmitted == 60
+    assert transmitted - received in lost
+    assert {"2.1": "About 20 of 60", "2.3": "None or one"}[question] in answer(question)
+    assert "vm1 is at nve2" in shown
+    assert re.search(r"entry-expired +vm1 +nve=nve3", shown)
+    assert "Unknown command" not in shown
+
+
+def test_the_last_part_of_the_exercise_piped_in() -> None:
+    (command,), lines = part("If there is time")
+    typed = "".join(f"{line}\n" for line in lines)
+    done = vmmlab(*shlex.split(command)[1:], input=typed)
+
+    (packets,) = re.findall(r"guard +spoofed .* (\d+) +\d+ *\n", done.stdout)
+    assert int(packets) == 3
+    assert "three ARP requests" in answer("4.1")
 
 
 def test_ctrl_c_ends_a_command_and_not_the_data_centre() -> None:

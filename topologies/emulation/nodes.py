@@ -14,14 +14,12 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-from mininet.cli import CLI
 from mininet.link import Intf, Link
 from mininet.net import VERSION, Mininet
 from mininet.node import Host, Switch
 
 from nve.edge import Edge
 
-CommandLine = CLI
 MININET_VERSION = str(VERSION)
 
 
@@ -41,6 +39,21 @@ class NveNode(Switch):
         self._edge = edge
         if variables := " ".join(f"{key}={value}" for key, value in edge.environment.items()):
             self.cmd(f"export {variables}")
+        for name, command in edge.aliases.items():
+            self.cmd(f'{name}() {{ command {command} "$@"; }}')
+
+    def start(self, _controllers: object) -> None:
+        """Mininet's CLI command `switch ... start`."""
+        if self._edge.alive:
+            raise RuntimeError(f"{self.name} runs already")
+        self._edge.revive()
+        self._edge.settle()
+
+    def stop(self, deleteIntfs: bool = True) -> None:  # noqa: N803 (Mininet's name)
+        """Mininet's CLI command `switch ... stop`: the edge dies; its cables stay."""
+        if not self._edge.alive:
+            raise RuntimeError(f"{self.name} is stopped already; `switch {self.name} start`")
+        self._edge.die()
 
     def dpctl(self, *args: str) -> str:
         """Mininet's CLI command `dpctl`."""

@@ -22,7 +22,7 @@ class Commands:
         return {
             "mapping": ShellCommand("mapping: the NVA's directory.", self._mapping),
             "flows": ShellCommand(
-                "flows NVE: the rules the NVA wants there, named and in pipeline order.",
+                "flows NVE [TABLE]: the rules the NVA wants there, named and in pipeline order.",
                 self._flows,
             ),
             "counters": ShellCommand(
@@ -46,6 +46,11 @@ class Commands:
         return ShellTable(headings, rows)
 
     def _flows(self, line: str) -> ShellTable:
+        nve, _, table = line.strip().partition(" ")
+        rules = self._ask(nve, "rules")
+        tables = dict.fromkeys(row["table"] for row in rules)
+        if table and table not in tables:
+            raise UsageError(f"no rules in a table {table!r} of {nve}; in {', '.join(tables)}")
         rows = [
             (
                 row["table"],
@@ -54,7 +59,8 @@ class Commands:
                 ", ".join(row["actions"]),
                 row["purpose"],
             )
-            for row in self._ask(line, "rules")
+            for row in rules
+            if table in ("", row["table"])
         ]
         headings = ("table", "priority", "match", "actions", "why")
         return ShellTable(headings, rows, whole=("table", "why"))
