@@ -32,6 +32,8 @@ PACKAGES: Mapping[str, str] = {
     "arping": "iputils-arping",
     "busybox": "busybox-static",
     "dnsmasq": "dnsmasq-base",
+    "mtr": "mtr-tiny",
+    "ndisc6": "ndisc6",
 }
 
 EVERY_RUN = ("mnexec", "ip", "tc", "bridge", "ethtool", "ping")
@@ -44,7 +46,7 @@ OTHERWISE: Mapping[str, tuple[str, ...]] = {
     # what is no run: the programs that it needs
     "`vmmlab run --pcap`": CAPTURES,
     "`make bench`": ("brctl",),
-    "`make test`": ("arping", "busybox", "dnsmasq"),
+    "`make test`": ("arping", "busybox", "dnsmasq", "mtr", "ndisc6"),
 }
 
 OTHER_PACKAGES = (

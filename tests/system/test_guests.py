@@ -4,6 +4,7 @@ Before a guest uses an address it asks whether somebody has it (RFC 5227, RFC 48
 has to be told if somebody has, and by nobody if it is its own; before and after a move.
 """
 
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -187,3 +188,43 @@ def test_no_vm_is_taken_for_a_router(guests: Guests) -> None:
         _, known = guests.run("vm3", "ip", "-6", "neigh", "show", "dev", NIC, "to", address)
         assert guests.spec(target).mac in known
         assert "router" not in known
+
+
+AVAHI = """
+mount -t tmpfs none /run && mkdir /run/dbus /run/avahi-daemon || exit
+printf '[server]\\nhost-name=%s\\nallow-interfaces=eth0\\n' "$0" > /run/avahi.conf
+dbus-daemon --system --nopidfile
+avahi-daemon --file=/run/avahi.conf --no-drop-root --no-chroot --no-rlimits > /dev/null 2>&1 &
+exec "$@"
+"""
+"""A guest of this name with a daemon of its own, and what it does then."""
+RESOLVES = "until avahi-resolve --name -4 vm1.local; do sleep 0.2; done"
+
+ASKED: dict[str, tuple[str, list[str], str]] = {
+    # program: (its Debian package, what vm3 asks about vm1, what it has to hear)
+    "ndisc6": ("ndisc6", ["ndisc6", "-1", "-w", "3000", "{ipv6}", NIC], "{MAC}"),
+    "mtr": ("mtr-tiny", ["mtr", "-n", "-r", "-c", "3", "-i", "0.2", "{ipv4}"], "{ipv4}  "),
+    "mtr -6": ("mtr-tiny", ["mtr", "-6nr", "-c", "3", "-i", "0.2", "{ipv6}"], "{ipv6}  "),
+    "avahi-resolve": ("avahi-utils avahi-daemon dbus", ["timeout", "20"], "vm1.local\t{ipv4}"),
+}
+
+
+@pytest.mark.parametrize("program", ASKED)
+def test_what_asks_about_a_vm_is_answered_wherever_that_is(guests: Guests, program: str) -> None:
+    """(`arping -D` is asked above.)"""
+    package, argv, heard = ASKED[program]
+    if shutil.which(program.split()[0]) is None:
+        pytest.skip(f"there is no {program}; apt-get install {package}")
+    spec = guests.spec("vm1")
+    about = {"ipv4": str(spec.ipv4), "ipv6": str(spec.ipv6), "MAC": str(spec.mac).upper()}
+    alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", AVAHI)
+    answers, asks = ["true"], [word.format(**about) for word in argv]
+    if "avahi" in program:
+        answers = [*alone, "vm1", "sleep", "600"]
+        asks += [*alone, "vm3", "sh", "-c", RESOLVES]
+    with guests.running("vm1", *answers):
+        for place in ("nve1", "nve2", "nve1"):
+            if guests.lab.orchestrator.where["vm1"] != place:
+                guests.move("vm1", place)
+            status, said = guests.run("vm3", *asks)
+            assert (status, heard.format(**about) in said) == (0, True), said

@@ -1,0 +1,59 @@
+"""What the shell makes of what is typed and of what it is told, without a data centre."""
+
+import json
+
+import pytest
+
+from experiments.errors import UsageError
+from experiments.measure.trace import TraceEvent
+from experiments.shell import _throughput, scenario_of, since_moves
+from topologies.emulation.command_line import CommandFailed, is_interactive
+
+
+@pytest.mark.parametrize(
+    ("command", "interactive"),
+    [
+        ("ping -c 60 192.168.0.1", False),
+        ("bash", True),
+        ("/bin/bash -i", True),
+        ("bash -c 'ip link'", False),
+        ("python3 script.py", False),
+        ("python3", True),
+        ("vi /tmp/notes", True),
+        ("", False),
+    ],
+)
+def test_which_command_gets_what_is_typed(command: str, interactive: bool) -> None:
+    assert is_interactive(command) is interactive
+
+
+def times(*names: str) -> list[tuple[float, str]]:
+    events = [TraceEvent(n * 10**9, "nva", name) for n, name in enumerate(names, start=5)]
+    return [(since_s, event.name) for since_s, event in since_moves(events)]
+
+
+def test_times_count_from_the_move() -> None:
+    asked, other = "move-requested", "announced"
+    assert times(other, asked, other, asked, other) == [
+        *((-1, other), (0, asked), (1, other)),
+        *((0, asked), (1, other)),
+    ]
+    assert times(other, other) == [(0, other), (1, other)]
+    assert times() == []
+
+
+def test_what_iperf3_has_measured_is_a_sentence() -> None:
+    tcp = {"end": {"sum_received": {"bits_per_second": 12.3e6}}}
+    udp = {"end": {"sum": {"bits_per_second": 5e6, "lost_percent": 0.5}}}
+    assert _throughput("vm1 to vm3", json.dumps(tcp)) == "vm1 to vm3: 12.3 Mbit/s"
+    assert _throughput("vm1 to vm3", json.dumps(udp)) == "vm1 to vm3: 5.0 Mbit/s, 0.5 % lost"
+    for said in ("", json.dumps({"error": "no route"})):
+        with pytest.raises(CommandFailed, match="vm1 to vm3: "):
+            _throughput("vm1 to vm3", said)
+
+
+def test_a_shell_is_opened_on_a_topology_or_on_a_scenario() -> None:
+    assert scenario_of("leaf-spine", {}).topology.kind == "leaf-spine"
+    assert [vm.name for vm in scenario_of("demo", {}).vms()] == ["vm1", "vm2", "vm3", "vm4"]
+    with pytest.raises(UsageError, match="no topology, of which there are leaf-spine, star"):
+        scenario_of("nowhere", {})
