@@ -205,7 +205,7 @@ ASKED: dict[str, tuple[str, list[str], str]] = {
     "ndisc6": ("ndisc6", ["ndisc6", "-1", "-w", "3000", "{ipv6}", NIC], "{MAC}"),
     "mtr": ("mtr-tiny", ["mtr", "-n", "-r", "-c", "3", "-i", "0.2", "{ipv4}"], "{ipv4}  "),
     "mtr -6": ("mtr-tiny", ["mtr", "-6nr", "-c", "3", "-i", "0.2", "{ipv6}"], "{ipv6}  "),
-    "avahi-resolve": ("avahi-utils avahi-daemon dbus", ["timeout", "20"], "vm1.local\t{ipv4}"),
+    "avahi-resolve": ("avahi-utils avahi-daemon dbus", ["timeout", "20"], "vm1.local\t192.168."),
 }
 
 

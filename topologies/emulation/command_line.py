@@ -62,6 +62,8 @@ class CommandLine(CLI):  # type: ignore[misc]
         self.failures = 0
         """How many commands have failed."""
         self._gets_input = False
+        for handler in lg.handlers:  # what commands say belongs between what the shell says
+            handler.setStream(sys.stdout)
         errors = _Errors()
         lg.addHandler(errors)
         self._errors = errors
@@ -203,6 +205,13 @@ class CommandLine(CLI):  # type: ignore[misc]
                     raise CommandFailed(str(error)) from None
             case _:
                 raise CommandFailed("usage: switch NVE stop|start")
+
+    def do_wait(self, _line: str) -> None:
+        """wait: whether the switch of every NVE runs."""
+        for nve in self._nves():
+            if not nve.connected():
+                raise CommandFailed(f"{nve.name} is stopped; `switch {nve.name} start`")
+        output("every NVE runs\n")
 
     def do_dpctl(self, line: str) -> None:
         """dpctl COMMAND: a question to the switch of every NVE, such as dpctl dump-flows."""
