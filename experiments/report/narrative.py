@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GIVEN_UP = {
-    "not-run-dry": "the VM's cable was shut before it had run empty: what was in it is lost",
-    "hold-given-up": "what waited for the VM waited too long and was dropped",
-    "last-packets-not-awaited": "what the VM had sent last was not waited for: order may suffer",
-    "markers-not-asked-for": "the destination was not told whose end markers to wait for: order "
-    "may suffer",
-    "paths-changed": "not all end markers came in time: order may suffer",
+    "not-run-dry": "the VM's port was shut before it had drained: packets in it are lost",
+    "hold-given-up": "the destination held packets for the VM too long and dropped them",
+    "last-packets-not-awaited": "the VM's last packets were not awaited: packets may be "
+    "out of order",
+    "markers-not-asked-for": "the destination was not told whose end markers to wait for: "
+    "packets may be out of order",
+    "paths-changed": "not all end markers came in time: packets may be out of order",
 }
 """Events that say that a move has given up a part of what it promises; `paths-changed` does where
 it names somebody `without_marker`."""
@@ -47,8 +48,8 @@ def headlines(result: Result) -> list[str]:
 def _about_run(run: RunTotals) -> str:
     if not run.flows:
         return (
-            f"{things(run.moves, 'move')}, {count(run.completed)} completed; without probes, what "
-            "traffic felt of them was not measured."
+            f"{things(run.moves, 'move')}, {count(run.completed)} completed; there were no "
+            "probes, so traffic was not measured."
         )
     harm = [
         f"{count(getattr(run, what))} {word}"
@@ -60,14 +61,14 @@ def _about_run(run: RunTotals) -> str:
     )
     if run.late:
         sentence += (
-            f" Of the lost, {count(run.late)} came after the waiting time: that is more often an "
-            "overloaded machine than a network that lost them."
+            f" Of these, {count(run.late)} came after the waiting time, which an overloaded "
+            "machine causes more often than the network."
         )
     if run.completed < run.moves:
         sentence += f" Only {count(run.completed)} of the moves were completed."
     if run.recovery_excess_max_ms is not None:
         sentence += (
-            " After a resume, what exceeded the packets' interval and the underlay's own delay was "
+            " Recovery after a resume, less the packets' interval and the underlay's delay: "
             f"{duration(run.recovery_excess_p50_ms)} (median), "
             f"{duration(run.recovery_excess_p99_ms)} (99 %), "
             f"{duration(run.recovery_excess_max_ms)} (worst)."
@@ -84,7 +85,7 @@ def _about_tables(manifest: Mapping[str, Any]) -> str:
     if (told := manifest.get("tables_compared")) is None:
         return ""
     moves = f"{count(told['moves'])} of {things(told['of'], 'completed move')}"
-    return f" After {moves}, every NVE's rules were compared with what they should be."
+    return f" After {moves}, every NVE's rules were compared with the expected ones."
 
 
 def what_happened(result: Result) -> list[str]:
@@ -139,7 +140,7 @@ def _about_move(rows: "pd.DataFrame", number: Any, of_moves: int) -> str:
         route = f"in move {number}, {route}"
     if first["outcome"] == "refused":
         return f"{first['vm']} was not moved to {first['to_nve']}: the move was refused."
-    paused = f" and stood still for {duration(first['pause_ms'])}"
+    paused = f" and was paused for {duration(first['pause_ms'])}"
     concerned = rows[rows["role"].isin(("to", "from"))]
     parts = [
         _about_group(str(nve), str(role), group)
@@ -182,7 +183,7 @@ def _notes_of_run(run: Result) -> Iterator[str]:
         yield (
             f"the senders were late by {duration(float(late_ms.median()))} (median), "
             f"{duration(p99)} (p99), {duration(float(late_ms.max()))} at most"
-            + ("; that is more than this machine should need" if p99 > LATE_SENDER_MS else "")
+            + ("; this machine is busy or too slow for these rates" if p99 > LATE_SENDER_MS else "")
         )
     yield from _notes_of_patience(run.events)
     yield from _notes_of_order(run)
@@ -212,7 +213,7 @@ def _notes_of_order(run: Result) -> Iterator[str]:
     if unmoved > 0:
         yield (
             f"{things(unmoved, 'packet')} came out of order in flows before any move concerned "
-            "them: that is the machine's doing, which is too slow for this run, and others may be "
+            "them. The machine is too slow for this run; it may have reordered other packets, too "
             "(docs/how-it-works/README.md, Order on a busy machine)"
         )
 

@@ -106,7 +106,7 @@ def draw(result: Result, preset: Preset) -> Figure:
         axes.grid(visible=False, axis="y")
     panels[0].set_yticks(range(len(names)), written)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
-    pause = Patch(color=_style.PAUSED, label="pause of the guest")
+    pause = Patch(color=_style.PAUSED, label="pause of the VM")
     handles = (
         []
         if by_run or len(groups) == 1
@@ -199,18 +199,16 @@ def caption(result: Result) -> str:
         if not len(silence):
             continue
         lost = table["lost"]
-        of_pause = (
-            f", of which the guest's own pause was {duration(pause.median())}" if len(pause) else ""
-        )
+        of_pause = f" (the pause of the VM was {duration(pause.median())})" if len(pause) else ""
         parts.append(
-            f"{group.label}: per move a flow was silent for {span(silence.min(), silence.max())}"
-            f"{of_pause}, and lost {counts(lost.min(), lost.max())} packets."
+            f"{group.label}: in a move, a flow was silent for {span(silence.min(), silence.max())}"
+            f"{of_pause} and lost {counts(lost.min(), lost.max())} packets."
         )
     if not parts:
         return "No flow was touched by a move that was made."
     if len(parts) > _style.MOST_TOLD_APART:
         parts = [_in_short(groups)]
-    return " ".join([*parts, "What exceeds the grey bar is what the network added."])
+    return " ".join([*parts, "The network added what exceeds the grey bar."])
 
 
 def _in_short(groups: Sequence[RunGroup]) -> str:

@@ -283,13 +283,13 @@ def caption(result: Result) -> str:
             path = ways.setdefault(move.vm, [move.source_nve])
             path.append(move.destination_nve)
     standing = f"{things(len(site.nves), 'NVE')} and {things(len(site.homes), 'VM')}."
-    of_run = f" Drawn is {run.name}." if len(runs_of(result)) > 1 else ""
+    of_run = f" The figure shows the run {run.name}." if len(runs_of(result)) > 1 else ""
     shown = len(_shown_nves(site, run, MOST_NVES["screen"]))
     cut = f" {shown} of the NVEs are drawn." if shown < len(site.nves) else ""
     if not ways:
-        return f"{standing}{of_run}{cut} No VM has another place in the end."
+        return f"{standing}{of_run}{cut} No VM was moved."
     said = [
-        f"{vm} goes {'→'.join(path)}"
+        f"{vm} moves {'→'.join(path)}"
         if len(path) <= 5
         else f"{vm} moves {len(path) - 1} times, from {path[0]}, and ends behind {path[-1]}"
         for vm, path in list(ways.items())[:6]

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from experiments.measure.attribution import FlowEndpoints, moves_for, windows
 from experiments.measure.results import Result
-from experiments.report.format import duration, things
+from experiments.report.format import count, duration, things
 from experiments.report.plots import _style
 from experiments.report.plots._runs import Floats, RunGroup, TracedRun, groups_of, runs_of
 from experiments.report.plots._style import Preset
@@ -188,12 +188,12 @@ def caption(result: Result) -> str:
         slow = _quantile(said["during"], 99)
         lost = [int(np.isnan(each).sum()) for each in said.values()]
         parts.append(
-            f"{label}: the median before a move is {duration(middle)}; during one, 99 % of what "
-            f"arrives takes up to {duration(slow)}, and {things(lost[1], 'packet')} of "
-            f"{things(len(said['during']), 'packet')} never arrived."
+            f"{label}: the median delay before a move was {duration(middle)}. During a move, 99 % "
+            f"of the packets that arrived took at most {duration(slow)}, and {count(lost[1])} of "
+            f"{things(len(said['during']), 'packet')} were lost."
         )
     if len(parts) > _style.MOST_TOLD_APART:
-        return f"The median of {len(parts)} runs, and their range as a band."
+        return f"The line is the median of {len(parts)} runs, the band their range."
     return " ".join(parts)
 
 

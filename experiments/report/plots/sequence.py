@@ -256,7 +256,8 @@ def caption(result: Result) -> str:
     cut = f" Drawn are the first {drawn} of {len(rows)} events." if drawn < len(rows) else ""
     return (
         f"Move {move.number} of {title_of(result, run)} ({route(move)}): {len(spoken)} messages"
-        f"{took}. Rows are events in their order; the numbers are ms after the request.{cut}"
+        f"{took}. Rows are events in order of time; the numbers are milliseconds after the "
+        f"request.{cut}"
     )
 
 

@@ -57,8 +57,8 @@ def caption(result: Result) -> str:
             continue
         for flow, rows in table.groupby("flow"):
             parts.append(
-                f"{name}: {flow} carried {rows['mbit_per_s'].mean():.1f} Mbit/s on average, stood "
-                f"still for {_throughput.longest_stall_s(rows):.1f} s at the longest and "
+                f"{name}: {flow} carried {rows['mbit_per_s'].mean():.1f} Mbit/s on average, "
+                f"stalled for at most {_throughput.longest_stall_s(rows):.1f} s and "
                 f"retransmitted {count(rows['retransmits'].sum())} segments."
             )
     parts = parts if len(parts) <= _style.MOST_TOLD_APART else [_in_short(result)]
@@ -76,8 +76,8 @@ def _in_short(result: Result) -> str:
     rates = [float(rows["mbit_per_s"].mean()) for rows in flows]
     stalls = [_throughput.longest_stall_s(rows) for rows in flows]
     return (
-        f"A flow carried {min(rates):.1f} to {max(rates):.1f} Mbit/s on average and stood still "
-        f"for {min(stalls):.1f} to {max(stalls):.1f} s at the longest."
+        f"A flow carried {min(rates):.1f} to {max(rates):.1f} Mbit/s on average. The longest "
+        f"stall of a flow was {min(stalls):.1f} to {max(stalls):.1f} s."
     )
 
 

@@ -178,7 +178,7 @@ def test_recovery_excess_is_what_the_network_held_up():
 def test_the_headline_says_that_nothing_was_harmed(harmless):
     [headline] = narrative.headlines(harmless)
     assert headline.startswith(
-        "20 moves, 4,400 packets in 2 flows: 0 lost, 0 duplicated, 0 out of order. After a resume,"
+        "20 moves, 4,400 packets in 2 flows: 0 lost, 0 duplicated, 0 out of order. Recovery after"
     )
     assert narrative.what_happened(harmless) == []
 
@@ -188,7 +188,7 @@ def test_the_headline_says_after_how_many_moves_tables_were_compared(harmless):
     harmless.manifest["tables_compared"] = {"moves": 18, "of": 20}
     [headline] = narrative.headlines(harmless)
     assert headline.endswith(
-        " After 18 of 20 completed moves, every NVE's rules were compared with what they should be."
+        " After 18 of 20 completed moves, every NVE's rules were compared with the expected ones."
     )
 
 
@@ -229,7 +229,7 @@ def test_the_headline_tells_late_from_never():
     moves = metrics.table(sent, trace, {})
     run = totals.of_run(totals.table(sent, moves), moves)
     assert "2 lost" in narrative._about_run(run)
-    assert "Of the lost, 1 came after the waiting time" in narrative._about_run(run)
+    assert "Of these, 1 came after the waiting time" in narrative._about_run(run)
 
 
 def test_the_worst_moves_come_first(harmful):

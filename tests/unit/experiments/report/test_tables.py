@@ -49,8 +49,8 @@ def test_runs_without_probes_or_without_moves(tmp_path, probed, moved):
     assert result.moves["outcome"].tolist() == ["completed"] * 2 * moved * (6 if probed else 1)
     if moved:
         assert titles == ["What each move took"]
-        assert "2 moves, 2 completed; without probes, " in told
-        assert "vm1 moved from nve1 to nve2 and stood still for 50.0 ms." in told
+        assert "2 moves, 2 completed; there were no probes" in told
+        assert "vm1 moved from nve1 to nve2 and was paused for 50.0 ms." in told
         assert result.moves[["flow", "role"]].isna().all(axis=None)
         assert result.moves["lost"].tolist() == [0, 0]
     elif probed:
@@ -165,7 +165,7 @@ def test_the_terminal_shows_the_tables(result):
 def test_sentences_name_the_correspondents_place_and_the_loss(result):
     sentences = narrative.what_happened(result)
     assert len(sentences) == 4
-    assert sentences[0].startswith("drop: vm1 moved from nve1 to nve2 and stood still for 50.0 ms.")
+    assert sentences[0].startswith("drop: vm1 moved from nve1 to nve2 and was paused for 50.0 ms.")
     assert "behind nve3 lost 96 packets each; the longest silence was 1.92 s" in sentences[0]
 
 
