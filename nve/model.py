@@ -19,7 +19,10 @@ Vtep: TypeAlias = IPv4Address | IPv6Address
 Vni = NewType("Vni", int)
 Mac = NewType("Mac", str)
 
-MAX_VNI = 2**24 - 1
+FIRST_COPY_VNI = 0xFF0000
+"""From here on, a VNI names one VM, for its copies of frames to a group
+(`controller.core.groups`)."""
+MAX_VNI = FIRST_COPY_VNI - 1
 ETHERNET_BYTES = 14
 BROADCAST = Mac("ff:ff:ff:ff:ff:ff")
 NVE_MAC = Mac("02:ff:00:00:00:00")
@@ -31,7 +34,10 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 def vni(number: int) -> Vni:
-    """A VNI (RFC 7348: 24 bits, 0 is not used here).  Raises ValueError outside 1..2**24-1."""
+    """The VNI of a tenant (RFC 7348: 24 bits; 0 and the last 65,536 are none here).
+
+    Raises ValueError outside 1..MAX_VNI.
+    """
     if not 1 <= number <= MAX_VNI:
         raise ValueError(f"VNI {number} is not in 1..{MAX_VNI}")
     return Vni(number)
@@ -100,6 +106,16 @@ class Binding:
     addresses: frozenset[IPAddress]
     nve: str
     sequence: int
+    number: int = 0
+    """Which of all VMs it is."""
+    home: str = ""
+    """The NVE that it began behind."""
+    moved: bool = False
+
+    @property
+    def copy_vni(self) -> Vni:
+        """The VNI of its own copies of frames to a group."""
+        return Vni(FIRST_COPY_VNI + self.number)
 
 
 def vtep(text: str) -> Vtep:

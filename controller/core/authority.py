@@ -225,8 +225,11 @@ class Authority:
                 raise RequestRefused(f"{vm} cannot be associated: {error}") from None
             newcomer = nve not in self.desired.present(system.vni)
             self._systems[vm], self._names[system] = system, vm
+            copy_vni = binding.copy_vni
+            active = AssociationRole.ACTIVE
             self.desired.associate(
-                nve, Association(system, addresses, port, AssociationRole.ACTIVE)
+                nve,
+                Association(system, addresses, port, active, flooded=True, copy_vni=copy_vni),
             )
             self.desired.raise_vm_mtu(system.vni, mtu)
             self._entries.disseminate(binding, frozenset({nve}))

@@ -18,7 +18,7 @@ from nve.model import TenantSystem, Vni, Vtep
 from nve.pipeline.compiler import compile_network, compile_nve, compile_system
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import Match, PipelineTable, Purpose, Rule, difference
-from nve.pipeline.state import Association, NveState, Redirect, RemoteEntry
+from nve.pipeline.state import Association, GroupCopy, NveState, Redirect, RemoteEntry
 
 TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 """The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""
@@ -32,6 +32,8 @@ class _Page:
     remotes: dict[TenantSystem, RemoteEntry] = field(default_factory=dict)
     redirects: dict[TenantSystem, Redirect] = field(default_factory=dict)
     members: dict[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    flooded: dict[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    copies: dict[Vni, Mapping[TenantSystem, GroupCopy]] = field(default_factory=dict)
     markers: dict[TenantSystem, Vtep] = field(default_factory=dict)
     told: dict[TenantSystem | Vni, frozenset[Rule]] = field(default_factory=dict)
     touched: set[TenantSystem | Vni] = field(default_factory=set)
@@ -73,6 +75,8 @@ class DesiredState:
                 remotes=self._pages[name].remotes,
                 redirects=self._pages[name].redirects,
                 members=self._pages[name].members,
+                flooded=self._pages[name].flooded,
+                copies=self._pages[name].copies,
                 markers=self._pages[name].markers,
                 limits=limits,
                 tunnel_mtus={
@@ -125,8 +129,11 @@ class DesiredState:
         self._touch(nve, system)
 
     def set_remote(self, nve: str, system: TenantSystem, entry: RemoteEntry | None) -> None:
-        _put(self._pages[nve].remotes, system, entry)
-        self._pages[nve].touched.add(system)
+        page = self._pages[nve]
+        _put(page.remotes, system, entry)
+        page.touched.add(system)
+        if system in page.copies.get(system.vni, {}):
+            page.touched.add(system.vni)
         self._changed[nve, system] = None
 
     def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
@@ -135,7 +142,8 @@ class DesiredState:
         served = state.serves(system.vni)
         _put(page.redirects, system, redirect)
         page.touched.add(system)
-        if state.serves(system.vni) != served:
+        in_groups = system in page.copies.get(system.vni, {})
+        if state.serves(system.vni) != served or in_groups or (redirect and redirect.flooded):
             page.touched.add(system.vni)
         self._changed[nve, system] = None
 
@@ -145,14 +153,24 @@ class DesiredState:
         self._pages[nve].touched.add(system)
         self._changed[nve, system] = None
 
-    def set_members(self, vni: Vni, nves: Iterable[str]) -> None:
-        """Where frames to a group address of a virtual network have to go."""
-        everybody = frozenset(self.vteps[name] for name in nves)
+    def set_members(
+        self,
+        vni: Vni,
+        members: Iterable[str],
+        flooded: Iterable[str],
+        copies: Mapping[TenantSystem, GroupCopy],
+    ) -> None:
+        """Where frames to a group address of a virtual network have to go (see `NveState`)."""
+        everybody, at_once = self._vteps(members), self._vteps(flooded)
         for name, page in self._pages.items():
-            others = everybody - {self.vteps[name]}
-            if page.members.get(vni, frozenset()) != others:
-                page.members[vni] = others
+            here = {self.vteps[name]}
+            wanted = (everybody - here, at_once - here, copies)
+            if (page.members.get(vni), page.flooded.get(vni), page.copies.get(vni)) != wanted:
+                page.members[vni], page.flooded[vni], page.copies[vni] = wanted
                 page.touched.add(vni)
+
+    def _vteps(self, nves: Iterable[str]) -> frozenset[Vtep]:
+        return frozenset(self.vteps[name] for name in nves)
 
     def raise_vm_mtu(self, vni: Vni, mtu: int) -> None:
         """A VM of a virtual network may send packets as long as this."""

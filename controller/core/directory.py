@@ -9,6 +9,7 @@ network; the same addresses in two virtual networks never meet (R4.1.8).
 import enum
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 from nve.model import Binding, IPAddress, TenantSystem, Vni
 
@@ -48,7 +49,8 @@ class Directory:
         for address in known.addresses if known else ():
             del self._owners[(system.vni, address)]
         sequence = known.sequence + 1 if known else 1
-        return self.restore(Binding(system, addresses, nve, sequence))
+        number = known.number if known else len(self._bindings) + 1
+        return self.restore(Binding(system, addresses, nve, sequence, number, home=nve))
 
     def restore(self, binding: Binding) -> Binding:
         """Enter a binding as it is."""
@@ -72,7 +74,7 @@ class Directory:
             return RebindOutcome.STALE
         if nve == known.nve:
             return RebindOutcome.CONFIRMED
-        self._put(Binding(system, known.addresses, nve, sequence))
+        self._put(replace(known, nve=nve, sequence=sequence, moved=True))
         return RebindOutcome.CHANGED
 
     def find(self, system: TenantSystem) -> Binding | None:

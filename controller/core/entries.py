@@ -6,6 +6,7 @@ applies it to what NVEs have to hold.  Nothing is sent here: `DesiredState.settl
 
 from collections.abc import Iterable
 
+from controller.core import groups
 from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.dissemination import Dissemination
@@ -29,7 +30,7 @@ class Entries:
         present = self._desired.present(vni)
         for nve in self._strategy.told_at_once(involved, present) - {binding.nve}:
             self.enter(nve, binding)
-        self._desired.set_members(vni, self._directory.members(vni))
+        groups.spread(self._desired, self._directory, vni)
 
     def introduce(self, nve: str, newcomer: TenantSystem) -> None:
         """The first VM of a virtual network has come to an NVE: tell it of the others there."""

@@ -97,15 +97,12 @@ class Handovers:
         return system in self._under_way
 
     def paths(self, system: TenantSystem) -> dict[str, Vtep]:
-        """Where each NVE tunnels a VM's packets to, if it does."""
+        """Where each NVE tunnels a VM's packets to, if it does, also those to groups."""
         found = {}
         for nve in self._desired:
             state = self._desired.state(nve)
-            entry, redirect = state.remotes.get(system), state.redirects.get(system)
-            if entry:
-                found[nve] = entry.vtep
-            elif redirect and redirect.to:
-                found[nve] = redirect.to
+            if state.serves(system.vni) and (path := state.path(system)):
+                found[nve] = path
         return found
 
     def arrived(self, system: TenantSystem, before: Mapping[str, Vtep]) -> None:

@@ -11,6 +11,7 @@ Nothing is sent here, and nothing is waited for: `controller.core.moves` does th
 
 from dataclasses import replace
 
+from controller.core import groups
 from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory, RebindOutcome
 from controller.core.entries import Entries
@@ -40,10 +41,17 @@ class MoveActions:
         """The destination NVE gets the VM's port and its side of the tunnel (R5.1)."""
         to, system = move.destination, move.system
         newcomer = to not in self._desired.present(system.vni)
-        addresses, source = self.binding(move).addresses, self._desired.vteps[move.source]
-        role, port = AssociationRole.PRE_ASSOCIATED, move.request.port
-        lane = self._handovers.enabled
-        self._desired.associate(to, Association(system, addresses, port, role, source, lane))
+        binding, source = self.binding(move), self._desired.vteps[move.source]
+        association = Association(
+            system,
+            binding.addresses,
+            move.request.port,
+            AssociationRole.PRE_ASSOCIATED,
+            source,
+            lane=self._handovers.enabled,
+            copy_vni=binding.copy_vni,
+        )
+        self._desired.associate(to, association)
         move.placed = True
         if newcomer:
             self._entries.introduce(to, system)
@@ -57,7 +65,10 @@ class MoveActions:
         """
         to = self._desired.vteps[move.destination] if move.request.in_flight == "tunnel" else None
         self._set_role(move.source, move.system, AssociationRole.REDIRECTED)
-        self._desired.set_redirect(move.source, move.system, Redirect(to))
+        left = self._desired.state(move.source).associations[move.system]
+        redirect = Redirect(to, flooded=left.flooded, copy_vni=left.copy_vni)
+        self._desired.set_redirect(move.source, move.system, redirect)
+        groups.spread(self._desired, self._directory, move.system.vni)
         (waiting,) = self.in_flight_rules(move.source, move.system)
         return waiting
 
@@ -91,6 +102,7 @@ class MoveActions:
         """
         self._set_role(move.source, move.system, AssociationRole.ACTIVE)
         self._desired.set_redirect(move.source, move.system, None)
+        groups.spread(self._desired, self._directory, move.system.vni)
 
     def displace(self, move: Move) -> None:
         """Nothing is sent to the destination any more."""

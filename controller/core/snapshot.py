@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from controller.core import groups
 from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.handover import Handovers, PathChange
@@ -173,7 +174,7 @@ class Durable:
         for vni, mtu in whole.vm_mtus.items():
             self._desired.raise_vm_mtu(vni, mtu)
         for vni in {binding.system.vni for binding in whole.bindings}:
-            self._desired.set_members(vni, self._directory.members(vni))
+            groups.spread(self._desired, self._directory, vni)
         self._handovers.restore(whole.handovers, whole.paths)
         self._desired.invalidate()
         self._moves.restore(whole.moves)

@@ -98,7 +98,9 @@ class Counts:
         in_flight = {
             rule.cookie
             for rule in rules
-            if rule.purpose in IN_FLIGHT.values() and rule.about == move.system
+            if rule.purpose in IN_FLIGHT.values()
+            and rule.about == move.system
+            and rule.reports_end  # others carry copies of frames to groups
         }
         # Told to go, and not gone yet: the NVE will report its end.
         in_flight |= self._authority.owed_by(move.source, move.system)

@@ -193,7 +193,8 @@ def _match(rule: Rule) -> Any:
 
 def _value(value: FieldValue) -> Any:
     if isinstance(value, str) and "/" in value:
-        return tuple(value.split("/"))
+        parts = value.split("/")
+        return tuple(int(part, 16) if part.startswith("0x") else part for part in parts)
     return value
 
 

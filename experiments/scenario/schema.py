@@ -33,7 +33,7 @@ from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
-from nve.model import IPAddress, VmSpec, mac, vni
+from nve.model import MAX_VNI, IPAddress, VmSpec, mac, vni
 from topologies import catalogue
 from topologies.configuration import RESERVED, TENANT_PREFIX_LENGTH
 from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
@@ -65,7 +65,7 @@ def _place(given: object) -> object:
 class Tenant(Part):
     """A virtual network and where its VMs start."""
 
-    vni: int = Field(ge=1, le=2**24 - 1)
+    vni: int = Field(ge=1, le=MAX_VNI)
     vms: dict[Name, Annotated[VmPlace, BeforeValidator(_place)]] = Field(
         min_length=1, max_length=1000
     )

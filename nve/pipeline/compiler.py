@@ -19,20 +19,20 @@ R3.5).  Everything else that comes out of a tunnel is delivered here or dropped,
 NVEs can form.  Drops are explicit rules, one for each reason, because a drop that nobody can count
 is a drop that nobody sees.
 
-Known gap: frames to a group address are not redirected; a VM misses those that are sent while it
-moves.  What it must not miss, ARP and neighbour discovery, the NVA answers.
+A frame to a group goes once to an NVE, for all its VMs, or once to each VM, in a VNI of its own
+(`controller.core.groups`).  Those copies are treated as frames to the VM are, also while it moves.
 
 `compile_nve` is a pure function of `nve.pipeline.state.NveState`.  The NVA keeps the states; a VM's
 move is a few changed states, and `nve.pipeline.rules.difference` says what to tell whom.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-from nve.model import BROADCAST, IPAddress, Mac, TenantSystem, Vni, Vtep
+from nve.model import BROADCAST, FIRST_COPY_VNI, IPAddress, Mac, TenantSystem, Vni, Vtep
 from nve.pipeline import mtu_check
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
@@ -73,6 +73,8 @@ from nve.wire.frames import (
     UDP,
 )
 
+ANY_COPY = f"{FIRST_COPY_VNI:#x}/{FIRST_COPY_VNI:#x}"
+"""The VNI of any VM's own copies."""
 NO_MAC = "00:00:00:00:00:00"
 """What a switch reads where an advertisement carries no link-layer address option."""
 REMEMBERED = 4096
@@ -96,20 +98,20 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
     active = [
-        association.port
+        association
         for system, association in state.associations.items()
         if system.vni == vni and association.role is AssociationRole.ACTIVE
     ]
-    ports = tuple(map(Output, sorted(active)))
-    members = state.members.get(vni, frozenset())
-    exceeded = [mtu for vtep in members if (mtu := state.exceeded(vni, vtep))]
+    ports = _ports(association.port for association in active)
+    tunnels = (*_tunnels(vni, state.flooded.get(vni, frozenset())), *_copies(state, vni))
+    exceeded = [mtu for tunnel in tunnels if (mtu := state.exceeded(vni, tunnel.to))]
     counted = mtu_check.counted(min(exceeded, default=None))
-    yield _last_marker(vni, members)
+    yield _last_marker(vni, state.members.get(vni, frozenset()))
     here = match(metadata=vni)
-    yield Rule(
-        PipelineTable.FLOOD, 10, here, (*ports, *_tunnels(vni, members), *counted), Purpose.FLOOD
-    )
-    yield Rule(PipelineTable.FLOOD_LOCAL, 10, here, ports, Purpose.FLOOD)
+    yield Rule(PipelineTable.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
+    flooded = _ports(association.port for association in active if association.flooded)
+    onward = _copies_in_flight(state, vni)
+    yield Rule(PipelineTable.FLOOD_LOCAL, 10, here, (*flooded, *onward), Purpose.FLOOD)
     if state.narrow(vni):
         yield from mtu_check.rules(vni, state.limits.reports(VXLAN_PORT))
 
@@ -117,6 +119,24 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
 @lru_cache(REMEMBERED)
 def _tunnels(vni: Vni, members: frozenset[Vtep]) -> tuple[Tunnel, ...]:
     return tuple(Tunnel(vni, vtep) for vtep in sorted(members, key=str))
+
+
+def _ports(numbers: Iterable[int]) -> tuple[Output, ...]:
+    return tuple(map(Output, sorted(numbers)))
+
+
+def _copies(state: NveState, vni: Vni) -> Iterator[Tunnel]:
+    """To the VMs that get a copy of their own, on the same path as what is for them alone."""
+    for system, copy in sorted(state.copies.get(vni, {}).items()):
+        if to := state.path(system):
+            yield Tunnel(copy.vni, to)
+
+
+def _copies_in_flight(state: NveState, vni: Vni) -> Iterator[Tunnel]:
+    """An NVE that sends one copy for all VMs here has not heard yet that one of them has left."""
+    for system, redirect in sorted(state.redirects.items(), key=lambda item: item[0]):
+        if system.vni == vni and redirect.flooded and redirect.to and redirect.copy_vni:
+            yield Tunnel(redirect.copy_vni, redirect.to, hairpin=True)
 
 
 @lru_cache(REMEMBERED)
@@ -148,12 +168,14 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
             )
     if redirect:
         yield from _in_flight(_onward(state, system, redirect, hairpin=True), system, redirect)
+        yield from _copy_in_flight(system, redirect)
     elif association and association.role is not AssociationRole.REDIRECTED:
         yield _to_vm(PipelineTable.FROM_TUNNEL, system, association.port)
+        yield from _copy_to_vm(system, association.port, association.copy_vni)
     if association and association.source and association.role is not AssociationRole.REDIRECTED:
         returning = redirect is not None and association.role is AssociationRole.PRE_ASSOCIATED
         if association.lane or returning:
-            yield _from_source(association, association.source)
+            yield from _from_source(association, association.source)
     if association and association.role is AssociationRole.ACTIVE:
         yield _to_vm(PipelineTable.FORWARD, system, association.port)
     elif remote:
@@ -171,13 +193,11 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     from_agent = match(in_port=AGENT_PORT, eth_type=end_marker.ETHERTYPE)
     yield Rule(PipelineTable.CLASSIFY, 30, from_agent, (ReportAction(),), Purpose.REPORT)
     for peer in state.peers:
-        yield Rule(
-            PipelineTable.CLASSIFY,
-            20,
-            match(in_port=VXLAN_PORT, **_tunnel_source(peer)),
-            (),
-            Purpose.UNKNOWN_VNI,
-        )
+        from_peer = match(in_port=VXLAN_PORT, **_tunnel_source(peer))
+        yield Rule(PipelineTable.CLASSIFY, 20, from_peer, (), Purpose.UNKNOWN_VNI)
+        copies = match(**dict(from_peer), tunnel_id=ANY_COPY, eth_dst=GROUP)
+        delivered = (GoTo(PipelineTable.FROM_TUNNEL),)
+        yield Rule(PipelineTable.CLASSIFY, 30, copies, delivered, Purpose.ADMIT)
     group = match(eth_dst=GROUP)
     yield Rule(PipelineTable.FROM_VM, 10, group, (GoTo(PipelineTable.FLOOD),), Purpose.FLOOD)
     yield Rule(PipelineTable.FROM_VM, 0, any_frame, (GoTo(PipelineTable.FORWARD),), Purpose.FORWARD)
@@ -190,7 +210,11 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     for peer in state.peers:
         # Nobody else gets this far; each on its own, so that it is counted by whom.
         from_peer = match(**_tunnel_source(peer))
-        yield Rule(PipelineTable.FROM_TUNNEL, 0, from_peer, (), Purpose.UNKNOWN_DESTINATION)
+        copies = match(tunnel_id=ANY_COPY, **_tunnel_source(peer))
+        for priority, unknown in ((0, from_peer), (15, copies)):
+            yield Rule(
+                PipelineTable.FROM_TUNNEL, priority, unknown, (), Purpose.UNKNOWN_DESTINATION
+            )
 
 
 _ND_TYPES = (NEIGHBOUR_SOLICITATION, NEIGHBOUR_ADVERTISEMENT)
@@ -300,6 +324,15 @@ def _to_vm(table: PipelineTable, system: TenantSystem, port: int) -> Rule:
 
 
 @lru_cache(REMEMBERED)
+def _copy_to_vm(system: TenantSystem, port: int, copy_vni: Vni | None) -> tuple[Rule, ...]:
+    """A VM's own copy of a frame to a group."""
+    if copy_vni is None:
+        return ()
+    table, deliver = PipelineTable.FROM_TUNNEL, (Output(port),)
+    return (Rule(table, 20, _copies_for(copy_vni), deliver, Purpose.DELIVER, system),)
+
+
+@lru_cache(REMEMBERED)
 def _to_nve(
     onward: tuple[Action, ...], system: TenantSystem, lifetime_s: int | None, kept: bool
 ) -> tuple[Rule, ...]:
@@ -319,17 +352,18 @@ def _to_nve(
     return (entry, replace(entry, priority=9, hard_s=0, reports_end=False))
 
 
-def _from_source(association: Association, source: Vtep) -> Rule:
+def _from_source(association: Association, source: Vtep) -> Iterator[Rule]:
     """Frames that come from the NVE which the VM has left, or is leaving.
 
     They have a lane of their own, if there is one.  They are told apart as well where the VM is
     coming back to an NVE with a redirect that still leads away: what others send here has to go the
     way of the VM, and comes round to here by its source.
     """
-    system = association.system
-    from_source = match(**dict(_frames_for(system)), **_tunnel_source(source))
+    system, copy_vni = association.system, association.copy_vni
     deliver = (Output(lane_port(association.port) if association.lane else association.port),)
-    return Rule(PipelineTable.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
+    for frames in (_frames_for(system), *([_copies_for(copy_vni)] if copy_vni else [])):
+        from_source = match(**dict(frames), **_tunnel_source(source))
+        yield Rule(PipelineTable.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
 
 
 def _marker(system: TenantSystem, to: Vtep) -> Rule:
@@ -374,6 +408,18 @@ def _in_flight(
 
 
 @lru_cache(REMEMBERED)
+def _copy_in_flight(system: TenantSystem, redirect: Redirect) -> tuple[Rule, ...]:
+    """The VM's own copies of frames to groups go the same way, for as long as others do."""
+    copy_vni, to = redirect.copy_vni, redirect.to
+    if copy_vni is None:
+        return ()
+    onward = (Tunnel(copy_vni, to, hairpin=True),) if to else ()
+    purpose = Purpose.IN_FLIGHT if to else Purpose.DEPARTED
+    table = PipelineTable.FROM_TUNNEL
+    return (Rule(table, 30, _copies_for(copy_vni), onward, purpose, system),)
+
+
+@lru_cache(REMEMBERED)
 def _in_flight_of_neighbours(onward: tuple[Action, ...], system: TenantSystem) -> Rule:
     """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
     purpose = Purpose.FORWARD if onward else Purpose.DEPARTED
@@ -392,6 +438,11 @@ def _onward(
 @lru_cache(REMEMBERED)
 def _frames_for(system: TenantSystem) -> Match:
     return match(metadata=system.vni, eth_dst=system.mac)
+
+
+@lru_cache(REMEMBERED)
+def _copies_for(copy_vni: Vni) -> Match:
+    return match(tunnel_id=copy_vni, eth_dst=GROUP)
 
 
 def _tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:

@@ -174,8 +174,9 @@ def _covers(wanted: FieldValue, found: FieldValue) -> bool:
     if not isinstance(wanted, str) or "/" not in wanted:
         return False
     value, mask = (_number(part) for part in wanted.split("/"))
-    return _number(str(found)) & mask == value & mask
+    return _number(found) & mask == value & mask
 
 
-def _number(mac: str) -> int:
-    return int(mac.replace(":", ""), 16)
+def _number(value: FieldValue) -> int:
+    """Of a MAC address, or of a number that begins with 0x."""
+    return value if isinstance(value, int) else int(value.replace(":", ""), 16)

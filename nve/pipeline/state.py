@@ -43,6 +43,10 @@ class Association:
     lane: bool = False
     """What comes from that NVE has a way of its own into the VM
     (`nve.hypervisor.reorder_buffer`)."""
+    flooded: bool = False
+    """It gets frames to a group from the copy that its NVE gets for all its VMs."""
+    copy_vni: Vni | None = None
+    """The VNI of its own copies of frames to a group."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ class Redirect:
     to: Vtep | None
     idle_s: int = 0
     timer_s: int = 0
+    flooded: bool = False
+    copy_vni: Vni | None = None
+    """Both as in the VM's `Association` here."""
 
     @property
     def ending(self) -> bool:
@@ -76,9 +83,22 @@ class Redirect:
 
 
 @dataclass(frozen=True)
+class GroupCopy:
+    """A VM that gets a copy of its own of each frame to a group, in a VNI of its own.
+
+    `vtep` is where the VM is; an NVE with another path to it sends the copy by that.
+    """
+
+    vni: Vni
+    vtep: Vtep
+
+
+@dataclass(frozen=True)
 class NveState:
     """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network.
 
+    A frame to a group goes once to each NVE of `flooded`, for its VMs, and once to each VM of
+    `copies` (`controller.core.groups`).
     `markers` say where the agent's end markers for a VM go (see `nve.wire.end_marker`).
     `tunnel_mtus` say what the tunnel to another NVE carries, `vm_mtus` what the VMs of a network
     may send at most; where one is not known, everything fits (see `nve.pipeline.mtu_check`).
@@ -90,6 +110,8 @@ class NveState:
     remotes: Mapping[TenantSystem, RemoteEntry] = field(default_factory=dict)
     redirects: Mapping[TenantSystem, Redirect] = field(default_factory=dict)
     members: Mapping[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    flooded: Mapping[Vni, frozenset[Vtep]] = field(default_factory=dict)
+    copies: Mapping[Vni, Mapping[TenantSystem, GroupCopy]] = field(default_factory=dict)
     markers: Mapping[TenantSystem, Vtep] = field(default_factory=dict)
     tunnel_mtus: Mapping[Vtep, int] = field(default_factory=dict)
     vm_mtus: Mapping[Vni, int] = field(default_factory=dict)
@@ -113,6 +135,20 @@ class NveState:
     def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
         """What tunnels a frame to another NVE."""
         return mtu_check.towards(vni, to, self.exceeded(vni, to), hairpin=hairpin)
+
+    def path(self, system: TenantSystem) -> Vtep | None:
+        """Where the NVE tunnels to what is for a VM, also to a group that it is in; None where it
+        does not."""
+        association = self.associations.get(system)
+        entry, redirect = self.remotes.get(system), self.redirects.get(system)
+        if association and association.role is AssociationRole.ACTIVE:
+            return None
+        if entry:
+            return entry.vtep
+        if redirect and not redirect.ending:
+            return redirect.to
+        copy = self.copies.get(system.vni, {}).get(system)
+        return copy.vtep if copy and copy.vtep != self.vtep else None
 
     @property
     def vnis(self) -> frozenset[Vni]:

@@ -11,7 +11,8 @@ from controller.nva import Nva
 from controller.southbound import counts, openflow
 from controller.southbound.counts import Counts
 from controller.southbound.framework import ofproto, parser
-from nve.pipeline.rules import PipelineTable, Purpose
+from nve.model import VmSpec
+from nve.pipeline.rules import PipelineTable, Purpose, Rule
 from nve.wire import announcement
 from tests.adapters.test_nva import VM1, VM2, associate, packet_in
 from tests.helpers.nva import confirm, connected
@@ -139,6 +140,12 @@ def ended(wire: Wire, cookie: int, packets: int, reason: int) -> Any:
     )  # fmt: skip
 
 
+def in_flight(rule: Rule, vm: VmSpec) -> bool:
+    """Whether it is for a VM's packets in flight; others carry its copies of frames to groups."""
+    about = rule.about == vm.tenant_system
+    return about and rule.purpose is Purpose.IN_FLIGHT and rule.reports_end
+
+
 def asked(nva: Nva, wire: Wire, key: str, flows: list[Any], then: Any = None) -> int:
     """What the NVA counts, if the NVE holds these flows; `then` happens after its first answer."""
 
@@ -173,14 +180,18 @@ def test_a_packet_in_flight_is_counted_once_while_its_rules_go(nva: Nva) -> None
         (
             rule
             for rule in nva.authority.desired.rules("nve1")
-            if rule.about == VM1.tenant_system and rule.purpose is Purpose.IN_FLIGHT
+            if rule.about == VM1.tenant_system
+            and rule.purpose is Purpose.IN_FLIGHT
+            and rule.reports_end
         ),
         key=lambda rule: rule.has_timeout,
     )
     others = [
         rule
         for rule in nva.authority.desired.rules("nve1")
-        if rule.about == VM3.tenant_system and rule.purpose is Purpose.IN_FLIGHT
+        if rule.about == VM3.tenant_system
+        and rule.purpose is Purpose.IN_FLIGHT
+        and rule.reports_end
     ]
     strangers = [flow(rule.cookie, 1000) for rule in others]
     both = [flow(waiting.cookie, 7), flow(ending.cookie, 30), *strangers]
@@ -204,7 +215,9 @@ def test_a_rule_that_is_gone_and_not_reported_yet_is_waited_for(
     (waiting,) = (
         rule
         for rule in nva.authority.desired.rules("nve1")
-        if rule.about == VM1.tenant_system and rule.purpose is Purpose.IN_FLIGHT
+        if rule.about == VM1.tenant_system
+        and rule.purpose is Purpose.IN_FLIGHT
+        and rule.reports_end
     )
     monkeypatch.setattr(counts, "STATISTICS_TIMEOUT_S", 0.01)
     with pytest.raises(TimeoutError, match="did not report the end of a rule"):

@@ -10,6 +10,7 @@ from werkzeug.test import Client, TestResponse
 from controller.northbound.api import MAX_REQUEST_BYTES, Northbound
 from controller.nva import Nva
 from controller.southbound.framework import parser
+from nve.model import MAX_VNI
 from nve.pipeline.rules import PipelineTable
 from nve.wire import announcement
 from tests.helpers.nva import TOKEN, confirm
@@ -264,8 +265,8 @@ MALFORMED: dict[str, tuple[str, Any, str]] = {
     "a list": ("associations", [], "the body: "),
     "missing": ("associations", {"vm": "vm1"}, "vni: Field required"),
     "unknown key": ("associations", {**ASSOCIATION, "cpu": 1}, "cpu: Extra inputs"),
-    "VNI 0": ("associations", {**ASSOCIATION, "vni": 0}, "VNI 0 is not in 1..16777215"),
-    "VNI too large": ("associations", {**ASSOCIATION, "vni": 2**24}, "is not in 1..16777215"),
+    "VNI 0": ("associations", {**ASSOCIATION, "vni": 0}, f"VNI 0 is not in 1..{MAX_VNI}"),
+    "VNI too large": ("associations", {**ASSOCIATION, "vni": 2**24}, f"is not in 1..{MAX_VNI}"),
     "VNI is a word": ("associations", {**ASSOCIATION, "vni": "red"}, "vni: "),
     "no MAC": ("associations", {**ASSOCIATION, "mac": "vm1"}, "'vm1' is not a MAC address"),
     "group MAC": ("associations", {**ASSOCIATION, "mac": "ff:ff:ff:ff:ff:ff"}, "group address"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
-from nve.model import BROADCAST, Mac, VmSpec, Vtep
+from nve.model import BROADCAST, FIRST_COPY_VNI, Mac, VmSpec, Vni, Vtep
 from nve.pipeline.compiler import compile_nve
 from nve.pipeline.evaluator import Frame, PacketVerdict, evaluate
 from nve.pipeline.rules import Purpose
@@ -27,7 +27,19 @@ GROUPS = [BROADCAST, Mac("33:33:00:00:00:01"), Mac("01:00:5e:00:00:fb")]
 
 
 def attached(of: VmSpec, role: AssociationRole = AssociationRole.ACTIVE) -> Association:
-    return Association(of.tenant_system, of.addresses, PORTS[of.name], role)
+    return Association(
+        of.tenant_system,
+        of.addresses,
+        PORTS[of.name],
+        role,
+        flooded=role is not AssociationRole.PRE_ASSOCIATED,
+        copy_vni=copy_vni(of),
+    )
+
+
+def copy_vni(of: VmSpec) -> Vni:
+    """The VNI of a VM's own copies of frames to a group."""
+    return Vni(FIRST_COPY_VNI + PORTS[of.name])
 
 
 STATE = NveState(
@@ -36,6 +48,7 @@ STATE = NveState(
     associations={each.tenant_system: attached(each) for each in (VM1, VM2, NAMESAKE)},
     remotes={FAR.tenant_system: RemoteEntry(PEER)},
     members={RED: frozenset({PEER})},
+    flooded={RED: frozenset({PEER})},
 )
 
 

@@ -67,7 +67,7 @@ def test_tells_add_up_to_the_compiled_state(desired: DesiredState) -> None:
     """What was told, piece by piece, is what follows from the whole."""
     held = desired.rules("nve1")
     desired.associate("nve1", association(VM1))
-    desired.set_members(RED, ["nve1", "nve2"])
+    desired.set_members(RED, ["nve1", "nve2"], ["nve1"], {})
     held = applied(held, desired.settle(), "nve1")
     assert held == desired.rules("nve1")
 
@@ -190,8 +190,8 @@ def test_a_report_about_a_withdrawn_rule_is_nothing(desired: DesiredState) -> No
 def test_groups_go_to_the_other_members(desired: DesiredState) -> None:
     for nve in ("nve1", "nve2"):
         desired.associate(nve, association(VM1))
-    desired.set_members(RED, ["nve1", "nve2"])
-    desired.set_members(BLUE, ["nve3"])
+    desired.set_members(RED, ["nve1", "nve2"], ["nve1"], {})
+    desired.set_members(BLUE, ["nve3"], ["nve3"], {})
 
     assert desired.state("nve1").members[RED] == {vteps()["nve2"]}
     assert desired.state("nve3").members[RED] == {vteps()["nve1"], vteps()["nve2"]}

@@ -24,7 +24,7 @@ def registered(*vms: VmSpec) -> Directory:
 def test_a_binding_is_found_by_mac_and_by_each_address() -> None:
     """(VM IPv4/IPv6, VM MAC, NVE)."""
     directory = registered(VM1, VM2)
-    binding = Binding(VM1.tenant_system, VM1.addresses, "nve1", 1)
+    binding = Binding(VM1.tenant_system, VM1.addresses, "nve1", 1, number=1, home="nve1")
 
     assert directory.find(VM1.tenant_system) == binding
     assert all(directory.find_address(RED, each) == binding for each in VM1.addresses)

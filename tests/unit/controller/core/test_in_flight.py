@@ -79,6 +79,7 @@ def test_what_was_in_flight_is_in_the_trace_twice(pulling: Fabric) -> None:
 def in_flight_rules(at: Fabric) -> list[Rule]:
     """Of vm1 at its source, the one that decides last."""
     rules = [rule for rule in at.nves["nve1"].rules.values() if rule.purpose is Purpose.IN_FLIGHT]
+    rules = [rule for rule in rules if rule.reports_end]
     return sorted(rules, key=lambda rule: rule.has_timeout)
 
 

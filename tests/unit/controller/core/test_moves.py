@@ -24,14 +24,15 @@ IN_ANY_ORDER = {"move-converged", "move-drained", "in-flight-before-arrival"}
 @pytest.mark.shows("R3.5", "R4.1.2", "R5.1")
 @pytest.mark.parametrize("at", [fabric, push])
 def test_a_move_is_recorded_from_request_to_completion(at) -> None:
-    """One record for every step, in this order."""
+    """One record for every step, in this order; the mapping is confirmed again by those that had
+    to ask."""
     moving = at()
     pull(moving, "vm2", "vm1")
     moving.move("vm1", "nve3")
 
     of_the_move = [line.event for line in moving.trace if line.details.get("move") == "1"]
-    events = [event for event in of_the_move if event not in IN_ANY_ORDER]
-    assert events == [
+    events = dict.fromkeys(event for event in of_the_move if event not in IN_ANY_ORDER)
+    assert list(events) == [
         "move-accepted", "move-prepared", "move-redirecting", "move-redirected",
         "mapping-updated", "move-activated", "mapping-confirmed", "in-flight-ended",
         "move-completed",

@@ -9,6 +9,7 @@ import pytest
 
 from controller.core import dissemination
 from experiments import overlays
+from nve.model import MAX_VNI
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 from topologies import catalogue
 
@@ -33,7 +34,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "loss": ("topology.link.loss_pct", 101, "topology.link.loss_pct", "give a percentage from 0"),
     "control": ("control.delay_ms", -1, "control.delay_ms", "give milliseconds from 0"),
     "no tenants": ("tenants", [], "tenants", "at least 1 item"),
-    "VNI": ("tenants.0.vni", 2**24, "tenants.0.vni", "less than or equal to 16777215"),
+    "VNI": ("tenants.0.vni", 2**24, "tenants.0.vni", f"less than or equal to {MAX_VNI}"),
     "VNI twice": ("tenants.1.vni", 5000, "tenants.1.vni", "VNI 5000 is there twice"),
     "MTU of VMs": ("tenants.0.mtu", 1501, "tenants.0.mtu", "less than or equal to 1500"),
     "MTU below IPv6's": ("tenants.0.mtu", 1279, "tenants.0.mtu", "greater than or equal to 1280"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from experiments.measure.results import Result, RunRecorder
 from experiments.workloads.forgery import BY_STRANGER, BY_VM, Settings
 from experiments.workloads.forging import forged
-from nve.model import Mac
+from nve.model import MAX_VNI, Mac
 from tests.helpers.tenants import vm
 
 ME, VICTIM = vm("vm3", 3, "nve2"), vm("vm1", 1, "nve1")
@@ -20,7 +20,7 @@ WIRE = forged.Wire(
     ip_address("10.1.0.1"),
     Mac("06:00:00:00:00:01"),
     frozenset(map(ip_address, ("10.1.0.1", "10.1.0.2", "10.1.0.91"))),
-    frozenset({5000, 2**24 - 1}),
+    frozenset({5000, MAX_VNI}),
 )
 
 
@@ -88,7 +88,7 @@ def test_a_stranger_is_nobody_or_somebody_else() -> None:
     """The first addresses behind the NVE's are taken, and so is the highest VNI."""
     assert str(WIRE.nobody()) == "10.1.0.92"
     assert str(WIRE.another_nve()) == "10.1.0.2"
-    assert WIRE.no_network() == 2**24 - 2
+    assert WIRE.no_network() == MAX_VNI - 1
 
 
 @pytest.mark.parametrize(

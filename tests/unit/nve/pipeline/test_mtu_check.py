@@ -32,7 +32,7 @@ STATE = NveState(
     associations={VM1.tenant_system: attached(VM1, 10), OTHER.tenant_system: attached(OTHER, 11)},
     remotes={NEAR.tenant_system: RemoteEntry(WIDE), FAR.tenant_system: RemoteEntry(NARROW, 5)},
     redirects={GONE.tenant_system: Redirect(NARROW)},
-    members={RED: frozenset({WIDE, NARROW})},
+    flooded={RED: frozenset({WIDE, NARROW})},
     tunnel_mtus={WIDE: WIDE_MTU, NARROW: NARROW_MTU},
     vm_mtus={RED: 1450, BLUE: 1300},
 )
