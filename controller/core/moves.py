@@ -36,6 +36,7 @@ from controller.core.pending_counters import TUNNELLING, PendingCounters
 from nve.messages import RuleEnded
 from nve.model import Binding, TenantSystem
 from nve.pipeline.rules import Rule
+from nve.pipeline.state import Redirect
 
 
 class Moves:
@@ -150,6 +151,9 @@ class Moves:
             case MoveAction.ROLL_BACK:
                 self._actions.roll_back(move)
         if event is MoveEvent.LAST_ENTRY_GONE:
+            redirect = self._desired.state(move.source).redirects.get(move.system)
+            if redirect and redirect.over:
+                self._desired.set_redirect(move.source, move.system, None)
             self._note(move, f"move-{Phase.CONVERGED}")
         if move.phase is not Phase.CONVERGED:
             self._note(move, f"move-{move.phase}")
@@ -181,10 +185,26 @@ class Moves:
         return any(steps)
 
     def in_flight_ended(self, nve: str, rule: Rule, report: RuleEnded) -> None:
-        """A source NVE's rule for packets in flight has ended by itself (R5.5)."""
+        """A source NVE's rule for packets in flight has ended by itself (R5.5).
+
+        Silence is not the end while an NVE still has an old entry: a correspondent that sends
+        rarely would use it (R4.1.4).  Then the rule is told again; another one below it stands all
+        the time.  A timer is the experimenter's choice, and ends it: what still comes is dropped
+        until no NVE has an old entry, and counted.  An NVE out of reach for so long that the move
+        does not wait for it (`give_up`) holds up nothing.
+        """
         assert rule.about is not None, rule
-        self._desired.set_redirect(nve, rule.about, None)
-        for move in self._tunnelling(nve, rule.about)[-1:]:
+        ended = self._tunnelling(nve, rule.about)[-1:]
+        redirect = self._desired.state(nve).redirects[rule.about]
+        outdated = any(move.outdated for move in ended)
+        if report.why == "idle" and outdated:
+            self._desired.set_redirect(nve, rule.about, redirect)
+            for move in ended:
+                self._note(move, "in-flight-kept", nve=nve, **_carried(report))
+            return
+        late = Redirect(None, copy_vni=redirect.copy_vni, over=True) if outdated else None
+        self._desired.set_redirect(nve, rule.about, late)
+        for move in ended:
             self._tunnel_ended(move, report.why, report)
 
     def in_flight_counted(self, nve: str, report: RuleEnded) -> None:
@@ -327,9 +347,7 @@ class Moves:
             nve=move.source,
             why=why,
             purpose=IN_FLIGHT[move.request.in_flight].value,
-            packets=counted.packets,
-            bytes=counted.octets,
-            lifetime_ms=counted.lifetime_ms,
+            **_carried(counted),
         )
         self.take(move, MoveEvent.TUNNEL_ENDED)
 
@@ -353,3 +371,12 @@ class Moves:
 
     def _note(self, move: Move, event: str, **details: object) -> None:
         self._outbox.record(event, move.request.vm, move=move.key, **details)
+
+
+def _carried(report: RuleEnded) -> dict[str, float]:
+    """What a rule for packets in flight has carried, and for how long it was there."""
+    return {
+        "packets": report.packets,
+        "bytes": report.octets,
+        "lifetime_ms": report.lifetime_ms,
+    }

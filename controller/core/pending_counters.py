@@ -12,7 +12,12 @@ from controller.core.move_fsm import Phase
 from nve.model import TenantSystem
 from nve.pipeline.rules import Rule
 
-COUNTED = frozenset({"in-flight-ended", "in-flight-before-arrival", "in-flight-taken-away"})
+COUNTED = frozenset(
+    {
+        *("in-flight-before-arrival", "in-flight-taken-away"),
+        *("in-flight-kept", "in-flight-ended"),
+    }
+)
 """The lines of the trace that say what a rule for packets in flight has carried."""
 TUNNELLING = frozenset({Phase.ACTIVATED, Phase.CONVERGED})
 """After its arrival, a move's in-flight tunnel has not ended in these phases."""

@@ -137,6 +137,7 @@ def of_move(move: MoveTrace) -> MoveMetrics:
     counted = [event.details for event in move.events if event.name in COUNTED]
     packets = sum(details.get("packets", 0) for details in counted) if ended else None
     octets = sum(details.get("bytes", 0) for details in counted) if ended else None
+    lifetime_ms = sum(details.get("lifetime_ms", 0.0) for details in counted) if ended else None
     dropped = ended is not None and ended.details.get("purpose") == "departed"
     return MoveMetrics(
         move=move.number,
@@ -152,7 +153,7 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         tunnelled_packets=0 if dropped else packets,
         tunnelled_bytes=0 if dropped else octets,
         dropped_at_source_packets=packets if dropped else 0 if ended else None,
-        in_flight_lifetime_ms=ended.details.get("lifetime_ms") if ended else None,
+        in_flight_lifetime_ms=lifetime_ms,
         packets_via_source_after_convergence=move.detail("packets_via_source_after_convergence"),
         outbound_held_ms=released.details.get("held_ms") if released else None,
         outbound_held_packets=released.details.get("packets") if released else None,

@@ -72,6 +72,8 @@ KNOWN = {
     "the arrival",
     "in-flight-taken-away": "the source NVE's rule for packets in flight was removed, but not by "
     "the NVA",
+    "in-flight-kept": "no packet was in flight for a while, but an NVE still has an old entry: the "
+    "source NVE goes on forwarding",
     "in-flight-ended": "the source NVE has stopped forwarding packets in flight (R5.5)",
     "de-associated": "the VM's interface is removed from the source NVE (RFC 8394)",
     "packet-too-big": "a packet exceeded its tunnel's MTU; its sender was told, if it may be",

@@ -140,6 +140,10 @@ def of_failures(result: Result) -> list[ReportTable]:
     return [ReportTable("Failures", headings, rows, 4)] if rows else []
 
 
+NO_LONGER_FORWARDED = "no-longer-forwarded"
+"""Of what was refused, what nobody did wrong."""
+
+
 def of_refused(result: Result) -> list[ReportTable]:
     """What was dropped or refused, if anything was: whose it was and why."""
     rows: list[tuple[str, ...]] = [
@@ -154,7 +158,15 @@ def of_refused(result: Result) -> list[ReportTable]:
         for row in run.refused
     ]
     headings = ("NVE", "from", "what", "run", "packets")
-    return [ReportTable("Refused: forged, unknown or too much", headings, rows, 4)] if rows else []
+    late = [row for row in rows if row[2] == NO_LONGER_FORWARDED]
+    titled = (
+        ("Refused: forged, unknown or too much", [row for row in rows if row not in late]),
+        (
+            "Sent on old entries after forwarding had ended by its timer",
+            late,
+        ),
+    )
+    return [ReportTable(title, headings, some, 4) for title, some in titled if some]
 
 
 def has_few_moves(result: Result) -> bool:

@@ -159,6 +159,9 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
         yield _marker(system, state.markers[system])
     association = state.associations.get(system)
     redirect = state.redirects.get(system)
+    if redirect and redirect.over:
+        yield from _no_longer_forwarded(system, redirect)
+        redirect = None
     remote = state.remotes.get(system)
     if association:
         yield from _of_port(system, association.addresses, association.port, state.limits)
@@ -417,6 +420,15 @@ def _copy_in_flight(system: TenantSystem, redirect: Redirect) -> tuple[Rule, ...
     purpose = Purpose.IN_FLIGHT if to else Purpose.DEPARTED
     table = PipelineTable.FROM_TUNNEL
     return (Rule(table, 30, _copies_for(copy_vni), onward, purpose, system),)
+
+
+@lru_cache(REMEMBERED)
+def _no_longer_forwarded(system: TenantSystem, redirect: Redirect) -> tuple[Rule, ...]:
+    """What is still sent on old entries after the end of the redirect."""
+    frames = [_frames_for(system), *([_copies_for(redirect.copy_vni)] if redirect.copy_vni else [])]
+    table, purpose = PipelineTable.FROM_TUNNEL, Purpose.NO_LONGER_FORWARDED
+    # Below the redirect's own rules, which have to go by themselves to be counted.
+    return tuple(Rule(table, 16, each, (), purpose, system, reports_end=True) for each in frames)
 
 
 @lru_cache(REMEMBERED)

@@ -67,6 +67,7 @@ class Purpose(enum.StrEnum):
     IN_FLIGHT = "in-flight"
     END_MARKER = "end-marker"
     DEPARTED = "departed"
+    NO_LONGER_FORWARDED = "no-longer-forwarded"
     FIT = "fit"
     TOO_BIG = "too-big"
     UNKNOWN_VTEP = "unknown-vtep"

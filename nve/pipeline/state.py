@@ -76,6 +76,9 @@ class Redirect:
     flooded: bool = False
     copy_vni: Vni | None = None
     """Both as in the VM's `Association` here."""
+    over: bool = False
+    """It has ended by its timer, and some NVE still has an old entry: what that one sends here is
+    dropped, and counted as what it is."""
 
     @property
     def ending(self) -> bool:
@@ -145,7 +148,7 @@ class NveState:
             return None
         if entry:
             return entry.vtep
-        if redirect and not redirect.ending:
+        if redirect and not (redirect.ending or redirect.over):
             return redirect.to
         copy = self.copies.get(system.vni, {}).get(system)
         return copy.vtep if copy and copy.vtep != self.vtep else None

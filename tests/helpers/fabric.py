@@ -58,6 +58,7 @@ from nve.pipeline.rules import (
     FieldValue,
     Match,
     PipelineTable,
+    Purpose,
     Rule,
 )
 from nve.wire.end_marker import COPIES, ETHERTYPE, EVERYBODY, MarkerKind, Signal, agent_mac
@@ -242,10 +243,16 @@ class Fabric:
         self.where[vm.name] = vm.nve
 
     def request_move(
-        self, vm: str, to: str, in_flight: InFlight = "tunnel", deadline_s: float = 60
+        self,
+        vm: str,
+        to: str,
+        in_flight: InFlight = "tunnel",
+        deadline_s: float = 60,
+        timer_s: int = 0,
     ) -> Move:
         """The n-th move of all has the key `n`."""
-        request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s=2, deadline_s=deadline_s)
+        idle_s = 0 if timer_s else 2
+        request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s, timer_s, deadline_s)
         return self.ask(self.authority.request_move, str(len(self.authority.moves) + 1), request)
 
     def redirect(self, move: Move) -> None:
@@ -355,8 +362,16 @@ class Fabric:
         self.on_change(rule)
 
     def expire_all(self) -> None:
-        """Long silence: every time-out comes, and is dealt with."""
-        while found := self.has_timeout():
+        """Long silence: every time-out comes, and is dealt with.
+
+        Those for packets in flight come last, and again while an old entry is there.  One at an NVE
+        out of reach stays: then they would come for ever.
+        """
+        in_vain = 0
+        while found := sorted(self.has_timeout(), key=lambda place: _in_flight(place[1])):
+            in_vain = in_vain + 1 if _in_flight(found[0][1]) else 0
+            if in_vain > 2 * len(self.authority.moves):
+                return
             self.expire(*found[0])
             self.settle()
 
@@ -504,3 +519,7 @@ class Fabric:
         if said["icmpv6_type"] == NEIGHBOUR_SOLICITATION:
             return NeighbourSolicited(port, sender, IPv6Address(said["ipv6_src"]), target)
         return NeighbourAdvertised(port, sender, target, IPv6Address(said["ipv6_dst"]))
+
+
+def _in_flight(rule: Rule) -> bool:
+    return rule.purpose in (Purpose.IN_FLIGHT, Purpose.DEPARTED)

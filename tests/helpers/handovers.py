@@ -41,9 +41,9 @@ def with_entries(made: Fabric) -> Fabric:
     return made
 
 
-def departed(made: Fabric, to: str = "nve2") -> Move:
+def departed(made: Fabric, to: str = "nve2", timer_s: int = 0) -> Move:
     """A move that waits for the VM's arrival."""
-    move = made.request_move("vm1", to)
+    move = made.request_move("vm1", to, timer_s=timer_s)
     made.settle()
     made.redirect(move)
     made.settle()

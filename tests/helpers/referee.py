@@ -107,9 +107,9 @@ def expiring() -> Begun:
     return made, watched
 
 
-def arrived() -> Begun:
+def arrived(timer_s: int = 0) -> Begun:
     made = with_entries(fabric("pull", keep=True))
-    move = departed(made)
+    move = departed(made, timer_s=timer_s)
     watched = Referee(made, "nve3")
     made.activate(move)
     watched.settle()

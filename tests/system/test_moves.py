@@ -6,7 +6,7 @@ import pytest
 
 from experiments.measure.results import Result
 from experiments.measure.trace import TraceEvent
-from tests.helpers.runs import FLOW_RATE_PPS, recorded, scenario, times_of
+from tests.helpers.runs import FLOW_RATE_PPS, probe, recorded, scenario, times_of
 
 THIRD = "vm4>vm1/ipv4"
 
@@ -95,6 +95,25 @@ def test_idle_ends_tunnelling_when_no_packet_has_come_for_a_while(tmp_path: Path
 
     heard_late_s = 0.5  # that nve3 had to ask: a busy NVA writes it down some time after
     assert ended.t_ns - converged_ns >= (2 - heard_late_s) * 1e9
+
+
+@pytest.mark.shows("R4.1.4", "R5.5")
+@pytest.mark.parametrize("stop", ["idle", "timer"])
+def test_who_sends_rarely_is_forwarded_for_as_long_as_its_old_entry_lives(
+    tmp_path: Path, stop: str
+) -> None:
+    """It is silent for longer than idle_s between two packets; what a timer costs is said."""
+    pull = {"mapping_update": "pull", "lifetime_s": 6, "hold": True}
+    flow = {**probe("vm4", "ipv4"), "rate_pps": 0.6}
+    overlay = {**pull, "stop": stop, f"{stop}_s": 1}
+    wanted = scenario(overlay=overlay, traffic=[flow], duration_s=10)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    lost = int(result.totals["lost"].sum())
+    called = {row["what"]: int(row["packets"]) for row in result.refused}
+    assert called == ({"no-longer-forwarded": lost} if lost else {})
+    assert bool(lost) == (stop == "timer")
 
 
 @pytest.mark.shows("R3.1", "R3.2", "R4.1.4", "R5.4")

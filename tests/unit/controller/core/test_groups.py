@@ -64,8 +64,8 @@ def moved(at: Fabric, vm_name: str, to: str) -> Move:
 
 
 def expire(at: Fabric) -> None:
-    """The time-outs that there are come, those of entries first, and are dealt with."""
-    for nve, rule in sorted(at.has_timeout(), key=lambda each: -each[1].table):
+    """The time-outs that there are come, and are dealt with."""
+    for nve, rule in at.has_timeout():
         if rule in at.nves[nve].holds():
             at.expire(nve, rule)
             at.settle()

@@ -160,9 +160,10 @@ def test_an_expired_entry_is_used_on_until_the_destination_holds() -> None:
 
 
 def test_an_expired_entry_that_leads_nowhere_any_more_is_replaced_at_once() -> None:
-    """The tunnel from there has ended: no marker could come, and nothing that it could order."""
+    """The tunnel from there has ended, by its timer: no marker could come, and nothing that it
+    could order."""
     made = with_entries(fabric("pull", keep=True))
-    made.activate(departed(made))
+    made.activate(departed(made, timer_s=1))
     made.settle()
     made.orders.clear()
     (ending,) = (rule for _, rule in made.has_timeout() if rule.purpose is Purpose.IN_FLIGHT)

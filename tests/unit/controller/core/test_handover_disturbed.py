@@ -59,7 +59,7 @@ def test_an_edge_that_was_away_uses_its_old_entry_until_the_destination_holds(mo
 
 def test_an_old_entry_that_leads_nowhere_is_replaced_at_once() -> None:
     """No marker could come by that way, and nothing that could be overtaken."""
-    made, watched = arrived()
+    made, watched = arrived(timer_s=1)
     watched.look_away()
     made.disconnect("nve3")
     (ending,) = (rule for _, rule in made.has_timeout() if rule.purpose is Purpose.IN_FLIGHT)

@@ -45,19 +45,57 @@ def test_packets_in_flight_are_dropped_at_the_source_where_the_must_is_left_out(
         pulling.settle()
 
 
-@pytest.mark.shows("R5.5")
-def test_the_tunnel_may_end_before_the_last_old_entry(pulling: Fabric) -> None:
-    """The other order; a correspondent that is silent keeps its entry."""
+@pytest.mark.shows("R4.1.4", "R5.5")
+def test_forwarding_lives_as_long_as_an_old_entry_may_be_used(pulling: Fabric) -> None:
+    """A correspondent that sends rarely is silent for longer than `idle_s`, and still reached."""
     pull(pulling, "vm2", "vm1")
     move = redirected(pulling)
     pulling.activate(move)
     pulling.settle()
-    (ending,) = (rule for _, rule in pulling.has_timeout() if rule.purpose is Purpose.IN_FLIGHT)
-    pulling.expire("nve1", ending)
+    frame = frames.entering(frames.ipv4(VM2, VM1.mac), pulling.port("vm2"))
+    arrived = (("nve3", pulling.port("vm1")),)
+    for _ in range(3):
+        pulling.expire("nve1", in_flight_rules(pulling)[-1])
+        assert pulling.deliveries(frame, "nve2") == arrived  # also before it is told again
+        pulling.settle()
+        assert pulling.deliveries(frame, "nve2") == arrived
+        assert in_flight_rules(pulling)[-1].has_timeout
+    assert phase_of(move) is Phase.ACTIVATED
+    assert pulling.events("vm1").count("in-flight-kept") == 3
+
+    (entry,) = (
+        rule
+        for nve, rule in pulling.has_timeout()
+        if (nve, rule.purpose, rule.about) == ("nve2", Purpose.FORWARD, VM1.tenant_system)
+    )
+    pulling.expire("nve2", entry)
+    pulling.settle()
+    assert phase_of(move) is Phase.CONVERGED
+    pulling.expire("nve1", in_flight_rules(pulling)[-1])
+    pulling.settle()
+    assert phase_of(move) is Phase.COMPLETED
+
+
+@pytest.mark.shows("R5.5")
+def test_a_timer_ends_forwarding_before_the_last_old_entry(pulling: Fabric) -> None:
+    """That is for the experimenter to choose."""
+    pull(pulling, "vm2", "vm1")
+    move = pulling.request_move("vm1", "nve3", timer_s=2)
+    for go_on in (pulling.redirect, pulling.activate):
+        pulling.settle()
+        go_on(move)
+    pulling.settle()
+    pulling.expire("nve1", in_flight_rules(pulling)[-1])
     pulling.settle()
     assert phase_of(move) is Phase.DRAINED
+    frame = frames.entering(frames.ipv4(VM2, VM1.mac), pulling.port("vm2"))
+    last = promises.reasons(pulling, frame, "nve2")[-1].last
+    assert last
+    assert last.purpose is Purpose.NO_LONGER_FORWARDED
 
     pulling.expire_all()
+    held = promises.about(pulling, "nve1", VM1)
+    assert Purpose.NO_LONGER_FORWARDED not in {rule.purpose for rule in held}
     assert phase_of(move) is Phase.COMPLETED
 
 
