@@ -87,6 +87,8 @@ class VmSpec:
     nve: str
     mtu: int | None = None
     secondary: tuple[IPAddress, ...] = ()
+    vlan_tags: bool = False
+    """It may send frames with VLAN tags."""
 
     @property
     def tenant_system(self) -> TenantSystem:

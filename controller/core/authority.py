@@ -46,10 +46,11 @@ from nve.messages import (
     Effect,
     Report,
 )
-from nve.model import Binding, IPAddress, TenantSystem, Vtep
+from nve.model import NVE_MAC, Binding, IPAddress, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
 from nve.pipeline.state import Association, AssociationRole
+from nve.wire import end_marker
 
 
 class RequestRefused(Exception):
@@ -203,14 +204,18 @@ class Authority:
         now_ns: int,
         *,
         mtu: int = 0,
+        vlan_tags: bool = False,
     ) -> None:
         """A VM starts behind an NVE (RFC 8394 associate).  Raises Refused.
 
-        It sends packets up to its `mtu`; 0 is what fits through every tunnel.
+        It sends packets up to its `mtu`; 0 is what fits through every tunnel.  With `vlan_tags`,
+        the VMs of its network may send frames with VLAN tags.
         """
         with self._deciding(now_ns):
             self._require_nve(nve)
             self._require_free_port(nve, port)
+            if system.mac == NVE_MAC or system.mac.startswith(end_marker.AGENTS[:8]):
+                raise RequestRefused(f"{system.mac} is an NVE's own address; give {vm} another")
             if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
                 raise RequestRefused(
                     f"{vm} and {system} do not belong together; names and MACs are unique"
@@ -225,12 +230,16 @@ class Authority:
                 raise RequestRefused(f"{vm} cannot be associated: {error}") from None
             newcomer = nve not in self.desired.present(system.vni)
             self._systems[vm], self._names[system] = system, vm
-            copy_vni = binding.copy_vni
-            active = AssociationRole.ACTIVE
-            self.desired.associate(
-                nve,
-                Association(system, addresses, port, active, flooded=True, copy_vni=copy_vni),
+            association = Association(
+                system,
+                addresses,
+                port,
+                AssociationRole.ACTIVE,
+                flooded=True,
+                copy_vni=binding.copy_vni,
+                vlan_tags=vlan_tags,
             )
+            self.desired.associate(nve, association)
             self.desired.raise_vm_mtu(system.vni, mtu)
             self._entries.disseminate(binding, frozenset({nve}))
             if newcomer:

@@ -66,6 +66,7 @@ class DesiredState:
         """`tunnel_mtus`: what each tunnel carries; one that is not in it carries everything."""
         self.vteps = dict(vteps)
         self._vm_mtus: dict[Vni, int] = {}
+        self._vlan_tags: set[Vni] = set()
         self._pages = {name: _Page() for name in vteps}
         self._states = {
             name: NveState(
@@ -85,6 +86,7 @@ class DesiredState:
                     if here == name
                 },
                 vm_mtus=self._vm_mtus,
+                vlan_tags=self._vlan_tags,
             )
             for name, vtep in vteps.items()
         }
@@ -123,6 +125,9 @@ class DesiredState:
     def associate(self, nve: str, association: Association) -> None:
         self._pages[nve].associations[association.system] = association
         self._touch(nve, association.system)
+        if association.vlan_tags and association.system.vni not in self._vlan_tags:
+            self._vlan_tags.add(association.system.vni)
+            self._touch_network(association.system.vni)
 
     def de_associate(self, nve: str, system: TenantSystem) -> None:
         self._pages[nve].associations.pop(system, None)
@@ -177,6 +182,10 @@ class DesiredState:
         if mtu <= self._vm_mtus.get(vni, 0):
             return
         self._vm_mtus[vni] = mtu
+        self._touch_network(vni)
+
+    def _touch_network(self, vni: Vni) -> None:
+        """All rules about a virtual network and its VMs."""
         for page in self._pages.values():
             systems = {*page.associations, *page.remotes, *page.redirects}
             page.touched |= {vni, *(system for system in systems if system.vni == vni)}

@@ -19,7 +19,8 @@ from nve.pipeline.rules import VXLAN_PORT, Purpose, Rule
 COUNTED = frozenset(
     {
         *(Purpose.UNKNOWN_VTEP, Purpose.UNKNOWN_VNI, Purpose.UNKNOWN_PORT),
-        *(Purpose.UNKNOWN_DESTINATION, Purpose.SPOOFED, Purpose.NO_LONGER_FORWARDED),
+        *(Purpose.UNKNOWN_DESTINATION, Purpose.SPOOFED, Purpose.VLAN_TAGGED),
+        Purpose.NO_LONGER_FORWARDED,
     }
 )
 """The purposes of rules that drop what should not have been sent, or not any more to there."""

@@ -50,6 +50,7 @@ class MoveActions:
             source,
             lane=self._handovers.enabled,
             copy_vni=binding.copy_vni,
+            vlan_tags=self._desired.state(move.source).associations[system].vlan_tags,
         )
         self._desired.associate(to, association)
         move.placed = True

@@ -89,6 +89,7 @@ class AssociationBody(BaseModel):
     nve: str
     port: int
     mtu: int = Field(0, ge=0, le=65535)
+    vlan_tags: bool = False
 
 
 class LastPacketsBody(BaseModel):
@@ -268,7 +269,14 @@ class Northbound:
         addresses = frozenset(body.addresses)
         self._nva.decide(
             lambda now_ns: self._authority.associate(
-                body.vm, system, addresses, body.nve, body.port, now_ns, mtu=body.mtu
+                body.vm,
+                system,
+                addresses,
+                body.nve,
+                body.port,
+                now_ns,
+                mtu=body.mtu,
+                vlan_tags=body.vlan_tags,
             )
         )
         if timeout_s is not None:

@@ -22,6 +22,7 @@ from nve.pipeline.rules import (
     GoTo,
     Meter,
     Output,
+    PopVlan,
     ReportAction,
     Rule,
     RuleChange,
@@ -225,6 +226,8 @@ _ORDER = (
 @lru_cache(REMEMBERED)
 def _actions(action: Action) -> list[Any]:
     match action:
+        case PopVlan():
+            return [parser.OFPActionPopVlan()]
         case Output(port):
             return [parser.OFPActionOutput(port)]
         case ReportAction(octets):

@@ -71,6 +71,8 @@ class Tenant(Part):
     )
     mtu: int | None = Field(None, ge=LEAST_VM_MTU, le=LARGEST_VM_MTU)
     """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
+    vlan_tags: bool = False
+    """Whether frames with VLAN tags are carried, or dropped and counted."""
 
 
 class OverlaySpec(Part):
@@ -151,6 +153,7 @@ class Scenario(Part):
                 place.nve,
                 tenant.mtu,
                 place.addresses,
+                tenant.vlan_tags,
             )
             for tenant in self.tenants
             for number, (name, place) in enumerate(tenant.vms.items(), start=1)

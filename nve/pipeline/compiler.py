@@ -38,6 +38,8 @@ from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
     AGENT_PORT,
     GROUP,
+    PRIORITY_TAG,
+    TAGGED,
     VXLAN_PORT,
     Action,
     FieldValue,
@@ -45,6 +47,7 @@ from nve.pipeline.rules import (
     Match,
     Output,
     PipelineTable,
+    PopVlan,
     Purpose,
     ReportAction,
     Rule,
@@ -112,6 +115,9 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     flooded = _ports(association.port for association in active if association.flooded)
     onward = _copies_in_flight(state, vni)
     yield Rule(PipelineTable.FLOOD_LOCAL, 10, here, (*flooded, *onward), Purpose.FLOOD)
+    if vni not in state.vlan_tags:
+        tagged = match(metadata=vni, vlan_vid=TAGGED)
+        yield Rule(PipelineTable.FROM_TUNNEL, 60, tagged, (), Purpose.VLAN_TAGGED)
     if state.narrow(vni):
         yield from mtu_check.rules(vni, state.limits.reports(VXLAN_PORT))
 
@@ -165,6 +171,7 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     remote = state.remotes.get(system)
     if association:
         yield from _of_port(system, association.addresses, association.port, state.limits)
+        yield from _tagged(system, association.port, allowed=system.vni in state.vlan_tags)
         if state.narrow(system.vni):
             yield mtu_check.of_port(
                 system, association.port, state.limits.reports(association.port)
@@ -204,7 +211,9 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     group = match(eth_dst=GROUP)
     yield Rule(PipelineTable.FROM_VM, 10, group, (GoTo(PipelineTable.FLOOD),), Purpose.FLOOD)
     yield Rule(PipelineTable.FROM_VM, 0, any_frame, (GoTo(PipelineTable.FORWARD),), Purpose.FORWARD)
-    last = match(eth_type=end_marker.ETHERTYPE, eth_dst=end_marker.EVERYBODY)
+    last = match(
+        eth_type=end_marker.ETHERTYPE, eth_src=end_marker.AGENTS, eth_dst=end_marker.EVERYBODY
+    )
     reported = ReportAction(meter=state.limits.misses(VXLAN_PORT))
     yield Rule(PipelineTable.FROM_TUNNEL, 50, last, (reported,), Purpose.REPORT)
     yield Rule(
@@ -264,6 +273,13 @@ def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int)
     )
     anything_else = match(in_port=port)
     yield Rule(PipelineTable.GUARD, 0, anything_else, (), Purpose.SPOOFED, system, reports_end=True)
+    # Protocols that say who they are from by their MAC address only.
+    by_mac = match(in_port=port, eth_src=system.mac)
+    admitted = (GoTo(PipelineTable.FROM_VM),)
+    yield Rule(PipelineTable.GUARD, 5, by_mac, admitted, Purpose.ADMIT, system)
+    for protocol in (IPV4, IPV6, ARP, RARP):
+        forged = match(in_port=port, eth_type=protocol)
+        yield Rule(PipelineTable.GUARD, 10, forged, (), Purpose.SPOOFED, system, reports_end=True)
     for own in _own_frames(system.mac, addresses):
         yield Rule(
             PipelineTable.GUARD,
@@ -289,6 +305,29 @@ def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int)
             Purpose.ADMIT,
             system,
         )
+
+
+@lru_cache(REMEMBERED)
+def _tagged(system: TenantSystem, port: int, *, allowed: bool) -> tuple[Rule, ...]:
+    """Frames with a VLAN tag: none, or all of them, whatever is in them (RFC 7348 section 6.1).
+
+    They are carried as they are: of VLANs inside a network the NVA knows nothing, so it does not
+    answer for anybody there.  VID 0 names no VLAN (IEEE 802.1Q): the rest is treated as it is.
+    """
+    no_vlan = match(in_port=port, vlan_vid=PRIORITY_TAG)
+    as_untagged = (PopVlan(), SetVirtualNetwork(system.vni), GoTo(PipelineTable.GUARD))
+    untagged = Rule(PipelineTable.CLASSIFY, 32, no_vlan, as_untagged, Purpose.ADMIT, system)
+    tagged = match(in_port=port, vlan_vid=TAGGED)
+    if not allowed:
+        table, purpose = PipelineTable.CLASSIFY, Purpose.VLAN_TAGGED
+        return (untagged, Rule(table, 31, tagged, (), purpose, system, reports_end=True))
+    to_group = match(in_port=port, vlan_vid=TAGGED, eth_dst=GROUP)
+    flood, forward = (GoTo(PipelineTable.FLOOD),), (GoTo(PipelineTable.FORWARD),)
+    return (
+        untagged,
+        Rule(PipelineTable.FROM_VM, 26, to_group, flood, Purpose.FLOOD, system),
+        Rule(PipelineTable.FROM_VM, 25, tagged, forward, Purpose.FORWARD, system),
+    )
 
 
 def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str, FieldValue]]:

@@ -27,6 +27,7 @@ from nve.pipeline.rules import (
     Match,
     Output,
     PipelineTable,
+    PopVlan,
     ReportAction,
     Rule,
     SetVirtualNetwork,
@@ -97,6 +98,8 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                     table = next_table
                 case SetVirtualNetwork(vni):
                     fields["metadata"] = vni
+                case PopVlan():
+                    del fields["vlan_vid"]
                 case Output(port) if port != in_port:
                     ports.append(port)
                 case Tunnel(vni, to, hairpin) if hairpin or in_port != VXLAN_PORT:

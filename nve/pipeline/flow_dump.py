@@ -19,6 +19,7 @@ from nve.pipeline.rules import (
     Encapsulate,
     GoTo,
     Output,
+    PopVlan,
     ReportAction,
     Rule,
     SetVirtualNetwork,
@@ -80,6 +81,8 @@ def _words(action: Action) -> list[str]:
             return [f"goto_table:{int(table)}"]
         case SetVirtualNetwork(vni):
             return [f"write_metadata:{vni:#x}"]
+        case PopVlan():
+            return ["pop_vlan"]
         case Output(port):
             return [f"output:{port}"]
         case ReportAction(octets):

@@ -33,6 +33,8 @@ def lane_port(port: int) -> int:
     return port + _LANES
 
 
+TAGGED, PRIORITY_TAG = "0x1000/0x1000", 0x1000
+"""The `vlan_vid` of a frame with a VLAN tag, and with one of VID 0, which names no VLAN."""
 GROUP = "01:00:00:00:00:00/01:00:00:00:00:00"
 """The destination of a frame to many: the group bit of its MAC address is set."""
 
@@ -75,6 +77,7 @@ class Purpose(enum.StrEnum):
     UNKNOWN_PORT = "unknown-port"
     UNKNOWN_DESTINATION = "unknown-destination"
     SPOOFED = "spoofed"
+    VLAN_TAGGED = "vlan-tagged"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,14 @@ class SetVirtualNetwork:
 
     def __str__(self) -> str:
         return f"VNI {self.vni}"
+
+
+@dataclass(frozen=True)
+class PopVlan:
+    """Take the VLAN tag off."""
+
+    def __str__(self) -> str:
+        return "without its tag"
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,15 @@ class ReportAction:
 
 
 Action: TypeAlias = (
-    GoTo | SetVirtualNetwork | Output | Tunnel | Aim | CheckLarger | Encapsulate | ReportAction
+    GoTo
+    | SetVirtualNetwork
+    | PopVlan
+    | Output
+    | Tunnel
+    | Aim
+    | CheckLarger
+    | Encapsulate
+    | ReportAction
 )
 
 

@@ -5,7 +5,7 @@ a frame is tunnelled (`nve.pipeline.mtu_check`).
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -47,6 +47,8 @@ class Association:
     """It gets frames to a group from the copy that its NVE gets for all its VMs."""
     copy_vni: Vni | None = None
     """The VNI of its own copies of frames to a group."""
+    vlan_tags: bool = False
+    """The VMs of its network may send frames with VLAN tags."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,7 @@ class NveState:
     `markers` say where the agent's end markers for a VM go (see `nve.wire.end_marker`).
     `tunnel_mtus` say what the tunnel to another NVE carries, `vm_mtus` what the VMs of a network
     may send at most; where one is not known, everything fits (see `nve.pipeline.mtu_check`).
+    `vlan_tags` are the networks whose VMs may send frames with tags.
     """
 
     vtep: Vtep
@@ -118,6 +121,7 @@ class NveState:
     markers: Mapping[TenantSystem, Vtep] = field(default_factory=dict)
     tunnel_mtus: Mapping[Vtep, int] = field(default_factory=dict)
     vm_mtus: Mapping[Vni, int] = field(default_factory=dict)
+    vlan_tags: Set[Vni] = field(default_factory=frozenset)
     limits: Limits = USUAL
 
     def exceeded(self, vni: Vni, to: Vtep) -> int | None:

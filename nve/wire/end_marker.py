@@ -29,7 +29,8 @@ What the VM itself has sent last needs a marker as well (`controller.core.last_p
 VM stands still, its hypervisor has the agent of the source NVE send it to `EVERYBODY`, and the
 switches that it comes to report it.
 
-A tenant cannot forge one: its port sends ARP, IPv4 and IPv6 only (R9.4).
+A tenant may use the EtherType as well, and cannot forge a signal: that is one by its source, an
+agent's MAC address, which no port of a VM may send from (R9.4).
 """
 
 import enum
@@ -86,6 +87,10 @@ class Signal:
     copy: int = 0
 
 
+AGENTS = "06:00:00:00:00:00/ff:ff:ff:00:00:00"
+"""The addresses of all agents; no VM has one of them."""
+
+
 def agent_mac(of: Vni) -> Mac:
     """The source address of what an agent sends in a virtual network."""
     return Mac("06:00:00:" + of.to_bytes(3, "big").hex(":"))
@@ -135,6 +140,8 @@ def _read(octets: bytes) -> Signal:
     if not all(NAME.fullmatch(ingress_nve) for ingress_nve in ingress_nves):
         raise ValueError(f"no NVE can have such a name: {', '.join(map(repr, ingress_nves))}")
     system = TenantSystem(vni(network), mac(address.hex(":")))
+    if frames.source_mac(octets) != agent_mac(system.vni):
+        raise ValueError(f"{frames.source_mac(octets)} is no agent of VNI {system.vni}")
     return Signal(MarkerKind(kind), handover, system, ingress_nves, copy)
 
 

@@ -18,6 +18,7 @@ from nve.pipeline.rules import (
     GoTo,
     Output,
     PipelineTable,
+    PopVlan,
     Purpose,
     ReportAction,
     Rule,
@@ -323,6 +324,9 @@ def _actions(message: Any) -> list[object]:
             if getattr(action, "subtype", None) == CHECK_LARGER:
                 found.append(int.from_bytes(action.data[:2], "big"))
                 continue
+            if isinstance(action, parser.OFPActionPopVlan):
+                found.append("pop")
+                continue
             set_field = getattr(action, "value", None)
             found.append(action.port if set_field is None else set_field)
         found += [getattr(instruction, name) for name in ("metadata", "table_id")
@@ -338,6 +342,8 @@ def _expected(rule: Rule) -> list[object]:
                 found.append(int(table))
             case SetVirtualNetwork(vni):
                 found.append(int(vni))
+            case PopVlan():
+                found.append("pop")
             case Output(port):
                 found.append(port)
             case ReportAction():

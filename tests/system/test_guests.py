@@ -6,10 +6,12 @@ has to be told if somebody has, and by nobody if it is its own; before and after
 
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -18,11 +20,17 @@ import pytest
 from experiments.run.lab import Lab
 from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.plug import NIC
-from nve.linux.namespace import set_sysctls
-from nve.model import VmSpec
+from nve.linux.namespace import inside, set_sysctls
+from nve.linux.wait import readable
+from nve.model import BROADCAST, VmSpec
+from nve.wire import end_marker, frames
+from nve.wire.end_marker import MarkerKind, Signal
 from tests.helpers.runs import WHERE, scenario
 from tests.helpers.wait import wait_until
 
+ETH_P_ALL = 3  # linux/if_ether.h
+ARRIVES_S = 2.0
+"""A frame is given so long to arrive, and one that must not."""
 SECONDARY = ["192.168.9.9", "fd77::99"]
 """Of vm1."""
 
@@ -99,6 +107,12 @@ class Guests:
         _, said = self.run(vm, "ip", "-6", "-o", "addr", "show", "dev", NIC, "to", str(address))
         return said
 
+    def refused(self, what: str) -> int:
+        """How many packets were, under that name."""
+        assert self.lab.overlay.can.refused
+        rows = self.lab.overlay.can.refused()
+        return sum(int(row["packets"]) for row in rows if row["what"] == what)
+
     def move(self, vm: str, to: str) -> None:
         self._moves += 1
         self.lab.orchestrator.move(self._moves, MoveSpec(at_s=0, vm=vm, to=to, pause_ms=1)).result(
@@ -109,7 +123,8 @@ class Guests:
 @pytest.fixture(scope="module")
 def guests() -> Iterator[Guests]:
     vm1 = {"nve": WHERE["vm1"], "addresses": SECONDARY}
-    tenants = [{"vni": 5000, "vms": {**WHERE, "vm1": vm1}}]
+    tagged = {"vni": 6000, "vms": {"t1": "nve1", "t2": "nve2"}, "vlan_tags": True}
+    tenants = [{"vni": 5000, "vms": {**WHERE, "vm1": vm1}}, tagged]
     with Lab(scenario(traffic=[], moves=[], tenants=tenants, duration_s=1)) as running:
         yield Guests(running)
 
@@ -177,6 +192,91 @@ def test_a_secondary_address_is_reached_wherever_its_vm_is(guests: Guests, addre
                               str(guests.spec("vm4").ipv4 if "." in address
                                   else guests.spec("vm4").ipv6))  # fmt: skip
     assert status == 0, said
+
+
+class Wire:
+    """What is sent from one VM to another, octet by octet."""
+
+    def __init__(self, guests: Guests, sender: str, receiver: str) -> None:
+        self._ends = guests.spec(sender), guests.spec(receiver)
+        self._out, self._in = (self._open(guests, vm) for vm in (sender, receiver))
+        self._number = 0
+
+    @staticmethod
+    def _open(guests: Guests, vm: str) -> socket.socket:
+        with inside(guests.lab.data_centre.vms[vm].pid):
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            opened.bind((NIC, ETH_P_ALL))
+        return opened
+
+    def close(self) -> None:
+        self._out.close()
+        self._in.close()
+
+    def arrives(self, head: bytes, body: bytes, to: str = "") -> bool:
+        """Whether a frame does; `head` is all between the MAC addresses and the body."""
+        sender, receiver = self._ends
+        self._number += 1
+        unique = body + b"number" + bytes([self._number]) + bytes(20)
+        self._out.send(octets(to or receiver.mac) + octets(sender.mac) + head + unique)
+        until = time.monotonic() + ARRIVES_S
+        while (left := until - time.monotonic()) > 0 and readable(self._in, left):
+            heard = self._in.recv(2048, socket.MSG_DONTWAIT)
+            if unique in heard and heard[6:12] == octets(sender.mac):
+                return True
+        return False
+
+
+def octets(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def test_frames_of_any_protocol_come_also_behind_a_move(guests: Guests) -> None:
+    """A service of layer 2; what looks like a signal of an NVE's agent is a tenant's as well."""
+    vm1 = guests.spec("vm1").tenant_system
+    looks_like = end_marker.frame(Signal(MarkerKind.MARKER, 1, vm1, ("nve3",)))[14:]
+    kinds = {
+        "LLC": (bytes([0, 60]), bytes.fromhex("aaaa03")),
+        "PTP": (bytes.fromhex("88f7"), b"sync"),
+        "experimental": (end_marker.ETHERTYPE.to_bytes(2, "big"), looks_like),
+    }
+    for place in ("nve1", "nve2"):
+        if place != "nve1":
+            guests.move("vm1", place)
+        for sender in ("vm2", "vm4"):
+            with closing(Wire(guests, sender, "vm1")) as wire:
+                for kind, (head, body) in kinds.items():
+                    for to in ("", BROADCAST, end_marker.EVERYBODY):
+                        assert wire.arrives(head, body, to), f"{kind} from {sender} to {place} {to}"
+    guests.move("vm1", "nve1")
+
+
+def test_of_frames_with_a_vlan_tag_none_or_all_are_carried(guests: Guests) -> None:
+    """RFC 7348 section 6.1; VID 0 is no tag, and goes.  (This kernel may have no VLAN devices.)"""
+
+    def kinds(sender: str, receiver: str) -> dict[str, bytes]:
+        here, there = guests.spec(sender), guests.spec(receiver)
+        arp = frames.arp(frames.ARP_REPLY, (here.mac, here.ipv4), (there.mac, there.ipv4))
+        packet = frames.ip(here.ipv4, there.ipv4, frames.UDP, frames.udp(9, 9, b"tagged" * 8))
+        return {"0806": arp, "0800": packet, "88f7": b"sync"}
+
+    before = guests.refused("vlan-tagged")
+    with closing(Wire(guests, "vm2", "vm3")) as wire:
+        for ethertype, body in kinds("vm2", "vm3").items():
+            tag, none = bytes.fromhex("8100000a" + ethertype), bytes.fromhex("81000000" + ethertype)
+            assert not wire.arrives(tag, body), ethertype
+            assert ethertype == "0806" or wire.arrives(none, body), "the NVA answers ARP"
+    assert guests.refused("vlan-tagged") == before + 3
+    for place in ("nve1", "nve3"):
+        if place != "nve1":
+            guests.move("t1", place)
+        for ends in (("t1", "t2"), ("t2", "t1")):
+            with closing(Wire(guests, *ends)) as wire:
+                for ethertype, body in kinds(*ends).items():
+                    tag = bytes.fromhex("8100000a" + ethertype)
+                    for to in ("", BROADCAST):
+                        assert wire.arrives(tag, body, to), f"{ethertype}, {ends} at {place}"
+    assert guests.refused("vlan-tagged") == before + 3
 
 
 def test_no_vm_is_taken_for_a_router(guests: Guests) -> None:

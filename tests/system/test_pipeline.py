@@ -108,7 +108,7 @@ class Twins:
         return {Row.of(rule) for rule in self.fabric.nves[nve].holds()}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def twins(lab: Lab) -> Twins:
     return Twins(lab)
 
@@ -139,7 +139,7 @@ def test_a_move_that_is_given_up_leaves_nothing(twins: Twins) -> None:
     while next(steps) != "redirected":
         pass
     assert twins.held() != before
-    (given_up,) = (move for move in twins.fabric.authority.moves)
+    given_up = twins.fabric.authority.moves[-1]
     twins.nva.post(f"{twins.latest}/roll-back")
     twins.fabric.ask(twins.fabric.authority.roll_back, given_up.key)
     twins.fabric.settle()
@@ -217,9 +217,12 @@ def sent_by(vm: VmSpec, vms: dict[str, VmSpec]) -> Iterator[tuple[str, Frame]]:
     yield "reverse ARP of another's MAC", frames.rarp(vm, arp_sha=victim.mac)
     yield "an advertisement of another's", frames.advertisement(vm, ipv6_nd_target=str(victim.ipv6))
     yield "an advertisement with another's MAC", frames.advertisement(vm, ipv6_nd_tll=victim.mac)
-    yield "a protocol of its own", {
-        "eth_src": vm.mac, "eth_dst": victim.mac, "eth_type": EXPERIMENTAL
-    }  # fmt: skip
+    own: Frame = {"eth_src": vm.mac, "eth_dst": victim.mac, "eth_type": EXPERIMENTAL}
+    yield "a protocol of its own", own
+    yield "another's MAC with it", {**own, "eth_src": victim.mac}
+    yield "a VLAN tag", frames.ipv4(vm, victim.mac, vlan_vid=0x1000 | 10)
+    yield "ARP with a VLAN tag", frames.arp(vm, victim.ipv4, vlan_vid=0x1000 | 10)
+    yield "a tag of VID 0", frames.ipv4(vm, victim.mac, vlan_vid=0x1000)
 
 
 def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
@@ -240,6 +243,6 @@ def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
 
 EVERY_END = {
     "deliver", "forward", "flood", "report", "miss", "in-flight", "departed", "unknown-vtep",
-    "unknown-vni", "unknown-port", "unknown-destination", "spoofed",
+    "unknown-vni", "unknown-port", "unknown-destination", "spoofed", "vlan-tagged",
 }  # fmt: skip
 """What can become of a frame; to be admitted is never the end."""

@@ -190,7 +190,7 @@ class NvaProcess:
         addresses = sorted(map(str, vm.addresses))
         body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
         mtu = self._data_centre.vms[vm.name].mtu
-        asked = {**body, "nve": nve, "port": port, "mtu": mtu}
+        asked = {**body, "nve": nve, "port": port, "mtu": mtu, "vlan_tags": vm.vlan_tags}
         self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
 
     def framework(self) -> str:

@@ -1,5 +1,7 @@
 """What NVEs have dropped: a count never falls, and says whose it is."""
 
+from collections import Counter
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -36,7 +38,7 @@ def total(drops: Drops, *standing: tuple[Rule, int]) -> dict[Reason, int]:
 def test_what_a_port_dropped_outlives_the_port() -> None:
     drops = Drops()
     drops.watch("nve1", rules())
-    anything, advertisements = of(Purpose.SPOOFED, rules())
+    anything, advertisements, *_ = of(Purpose.SPOOFED, rules())
 
     assert total(drops, (anything, 5), (advertisements, 2)) == {SPOOFED: 7}
     assert drops.rule_ended("nve1", anything.cookie, 6)
@@ -61,7 +63,7 @@ def test_a_rule_that_forwards_is_none_of_these() -> None:
 def test_the_same_rule_of_another_nve_is_another() -> None:
     drops = Drops()
     drops.watch("nve1", rules())
-    (rule, _) = of(Purpose.SPOOFED, rules())
+    rule, *_ = of(Purpose.SPOOFED, rules())
 
     assert not drops.rule_ended("nve2", rule.cookie, 1)
 
@@ -77,6 +79,8 @@ def test_what_came_out_of_a_tunnel_is_counted_by_its_source(peer: str) -> None:
 
     assert whose == {
         ("spoofed", PORT, None),
+        ("vlan-tagged", PORT, None),
+        ("vlan-tagged", None, None),
         ("unknown-vni", None, peer),
         ("unknown-destination", None, peer),
         ("unknown-vtep", None, None),
@@ -107,5 +111,7 @@ def test_a_port_that_goes_leaves_its_counts_with_the_nva() -> None:
     fabric.move("vm1", "nve3")
     gone = dict(fabric.authority.violations.drops.total({}, {}))
 
-    assert gone == {SPOOFED: 14}
+    watched = [rule for rule in rules() if rule.purpose in COUNTED and rule.reports_end]
+    by_purpose = Counter(rule.purpose.value for rule in watched)
+    assert gone == {replace(SPOOFED, what=what): 7 * rules for what, rules in by_purpose.items()}
     assert fabric.authority.name_at(SPOOFED) == "vm1"

@@ -10,7 +10,7 @@ from nve.pipeline.compiler import NO_MAC, compile_nve
 from nve.pipeline.evaluator import Frame, evaluate
 from nve.pipeline.rules import AGENT_PORT, FieldValue, Purpose
 from nve.wire import end_marker
-from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION, VLAN
+from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION
 from tests.helpers import frames
 from tests.helpers.frames import entering
 from tests.helpers.one_nve import (
@@ -173,6 +173,61 @@ def test_a_guest_without_an_address_reaches_who_can_give_it_one(frame: Frame) ->
     assert verdict.ports or verdict.tunnels
 
 
+# -- what is not IP, and VLAN tags -----------------------------------------------------------------
+
+LLC, PTP, EXPERIMENTAL = 0x05FF, 0x88F7, 0x88B5
+"""EtherTypes; the first is what a switch takes a frame for that has a length instead of one."""
+
+
+@pytest.mark.parametrize("protocol", [LLC, PTP, EXPERIMENTAL])
+def test_a_frame_of_any_protocol_is_carried(protocol: int) -> None:
+    """An agent's EtherType is a tenant's as well; it is a signal by its source only."""
+    frame: Frame = {"eth_src": VM1.mac, "eth_dst": VM2.mac, "eth_type": protocol}
+    to_all: Frame = {**frame, "eth_dst": end_marker.EVERYBODY}
+    flooded, heard = from_vm(to_all), from_tunnel({**to_all, "eth_src": FAR.mac})
+
+    assert from_vm(frame).ports == (11,)
+    assert from_vm({**frame, "eth_dst": FAR.mac}).tunnels == ((RED, PEER),)
+    assert (flooded.ports, flooded.tunnels, flooded.reported) == ((11,), ((RED, PEER),), False)
+    assert (heard.ports, heard.reported) == ((10, 11), False)
+
+
+KINDS = {
+    "ipv4": frames.ipv4(VM1, VM2.mac),
+    "ipv6": frames.ipv6(VM1, VM2.mac),
+    "to all": frames.ipv4(VM1, BROADCAST),
+    "arp": frames.arp(VM1, VM2.ipv4),
+    "arp reply": frames.arp(VM1, VM2.ipv4, arp_op=ARP_REPLY, eth_dst=VM2.mac),
+    "solicitation": frames.ipv6(VM1, BROADCAST, ip_proto=ICMPV6, icmpv6_type=135),
+    "ptp": {"eth_src": VM1.mac, "eth_dst": VM2.mac, "eth_type": PTP},
+}
+TAGS = replace(STATE, vlan_tags={RED})
+
+
+@pytest.mark.parametrize("frame", KINDS.values(), ids=KINDS)
+def test_of_frames_with_a_vlan_tag_none_or_all_are_carried(frame: Frame) -> None:
+    """RFC 7348 section 6.1; a tag with VID 0 names no VLAN."""
+    tagged: Frame = {**frame, "vlan_vid": 0x1000 | 10}
+    priority: Frame = {**frame, "vlan_vid": 0x1000}
+    dropped, carried = from_vm(tagged), from_vm(tagged, state=TAGS)
+    arriving: Frame = {**tagged, "eth_src": FAR.mac}
+
+    assert purpose(dropped) is Purpose.VLAN_TAGGED
+    assert dropped.dropped
+    assert 11 in carried.ports
+    assert not carried.reported
+    assert purpose(from_tunnel(arriving)) is Purpose.VLAN_TAGGED
+    assert 11 in from_tunnel(arriving, state=TAGS).ports
+    for state in (STATE, TAGS):
+        assert from_vm(priority, state=state) == from_vm(frame, state=state)
+
+
+def test_a_tag_does_not_hide_whose_addresses_are_in_a_frame() -> None:
+    tagged = frames.ipv4(VM1, VM2.mac, ipv4_src=str(VM2.ipv4), vlan_vid=0x1000 | 10)
+
+    assert purpose(from_vm(tagged, state=TAGS)) is Purpose.SPOOFED
+
+
 # -- what is dropped, and by which name ------------------------------------------------------------
 
 FORGED = {
@@ -180,7 +235,7 @@ FORGED = {
     "neighbours-mac": frames.ipv4(VM1, FAR.mac, eth_src=VM2.mac),
     "ipv4": frames.ipv4(VM1, VM2.mac, ipv4_src=str(VM2.ipv4)),
     "ipv6": frames.ipv6(VM1, VM2.mac, ipv6_src=str(VM2.ipv6)),
-    "other-ethertype": frames.ipv4(VM1, VM2.mac, eth_type=VLAN),
+    "ptp-of-vm2": {"eth_src": VM2.mac, "eth_dst": FAR.mac, "eth_type": PTP},
     "broadcast": frames.ipv4(VM1, BROADCAST, ipv4_src=str(VM2.ipv4)),
     "arp-ip": frames.arp(VM1, VM2.ipv4, arp_spa=str(VM2.ipv4)),
     "arp-mac": frames.arp(VM1, VM1.ipv4, arp_sha=VM2.mac),
@@ -206,7 +261,7 @@ FORGED = {
         VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=128
     ),
     "router": frames.ipv6(VM1, BROADCAST, ipv6_src="::", ip_proto=ICMPV6, icmpv6_type=134),
-    "nothing-but-mac": {"eth_src": VM1.mac, "eth_dst": VM2.mac},
+    "a-signal": LAST_MARKER,
 }
 
 

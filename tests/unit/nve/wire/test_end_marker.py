@@ -85,3 +85,11 @@ def test_a_signal_with_a_wrong_field_is_refused(place: int, octet: int) -> None:
     octets[place] = octet
     with pytest.raises(NotASignal):
         read(bytes(octets))
+
+
+def test_a_tenants_frame_is_no_signal() -> None:
+    """Octet by octet one but for its source, which a VM's port may not send from."""
+    octets = frame(Signal(MarkerKind.MARKER, 1, VM1, ("nve3",)))
+    forged = octets[:6] + bytes.fromhex("020000000001") + octets[12:]
+    with pytest.raises(NotASignal, match="02:00:00:00:00:01 is no agent of VNI"):
+        read(forged)
