@@ -89,6 +89,8 @@ class VmSpec:
     secondary: tuple[IPAddress, ...] = ()
     vlan_tags: bool = False
     """It may send frames with VLAN tags."""
+    claimable: tuple[IPAddress, ...] = ()
+    """Addresses of its network that it may take over from other VMs, by announcing them."""
 
     @property
     def tenant_system(self) -> TenantSystem:
@@ -96,7 +98,7 @@ class VmSpec:
 
     @property
     def addresses(self) -> frozenset[IPAddress]:
-        """All addresses the VM may use: IPv4, IPv6, the IPv6 link-local one, secondary ones."""
+        """The addresses that are its own: IPv4, IPv6, the IPv6 link-local one, secondary ones."""
         return frozenset({self.ipv4, self.ipv6, link_local(self.mac), *self.secondary})
 
 

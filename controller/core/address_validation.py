@@ -36,11 +36,13 @@ Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
 class Announced:
     """The VM is here (R4.1.2, R4.1.6); `form` is how it said so.
 
-    `asks_for` is its own IPv4 address, where the announcement is a question for that as well.
+    `asks_for` is its own IPv4 address, where the announcement is a question for that as well;
+    `address` the one that was announced, if that is not the MAC address.
     """
 
     form: str
     asks_for: IPv4Address | None = None
+    address: IPAddress | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def judge(said: Said, port: Association, directory: Directory) -> Claim:
             if not _owns(port, said.sender_mac, said.target):
                 return Improper("forged", str(said.target))
             forms = {ALL_NODES: "na", solicited_node(said.target): "na-solicited"}
-            return Announced(forms[said.to]) if said.to in forms else None
+            return Announced(forms[said.to], address=said.target) if said.to in forms else None
 
 
 def _of_arp(said: ArpSent, port: Association, directory: Directory) -> Claim:
@@ -84,7 +86,7 @@ def _of_arp(said: ArpSent, port: Association, directory: Directory) -> Claim:
     if said.operation not in forms:
         return Improper("malformed", f"ARP operation {said.operation}")
     if said.gratuitous:
-        return Announced(forms[said.operation])
+        return Announced(forms[said.operation], address=said.sender_ip)
     return _who_has(said.target_ip, port, directory) if said.operation == ARP_REQUEST else None
 
 
@@ -95,8 +97,9 @@ def _of_reverse_arp(said: RarpSent, port: Association, directory: Directory) -> 
     if said.operation != RARP_REQUEST:
         return Improper("malformed", f"reverse ARP operation {said.operation}")
     found = directory.find(TenantSystem(port.system.vni, said.target_mac))
-    addresses = sorted(found.addresses, key=str) if found else []
-    return Announced("rarp", next((a for a in addresses if isinstance(a, IPv4Address)), None))
+    addresses = sorted(found.addresses - port.claimable, key=str) if found else []
+    own = next((a for a in addresses if isinstance(a, IPv4Address)), None)
+    return Announced("rarp", asks_for=own)
 
 
 def _owns(port: Association, mac: str, address: IPAddress) -> bool:

@@ -205,11 +205,13 @@ class Authority:
         *,
         mtu: int = 0,
         vlan_tags: bool = False,
+        claimable: frozenset[IPAddress] = frozenset(),
     ) -> None:
         """A VM starts behind an NVE (RFC 8394 associate).  Raises Refused.
 
         It sends packets up to its `mtu`; 0 is what fits through every tunnel.  With `vlan_tags`,
-        the VMs of its network may send frames with VLAN tags.
+        the VMs of its network may send frames with VLAN tags.  Addresses that are `claimable` it
+        may take over from other VMs; it has none of them to begin with.
         """
         with self._deciding(now_ns):
             self._require_nve(nve)
@@ -232,12 +234,13 @@ class Authority:
             self._systems[vm], self._names[system] = system, vm
             association = Association(
                 system,
-                addresses,
+                addresses | claimable,
                 port,
                 AssociationRole.ACTIVE,
                 flooded=True,
                 copy_vni=binding.copy_vni,
                 vlan_tags=vlan_tags,
+                claimable=claimable,
             )
             self.desired.associate(nve, association)
             self.desired.raise_vm_mtu(system.vni, mtu)

@@ -77,6 +77,22 @@ class Directory:
         self._put(replace(known, nve=nve, sequence=sequence, moved=True))
         return RebindOutcome.CHANGED
 
+    def claim(self, system: TenantSystem, address: IPAddress) -> TenantSystem | None:
+        """A tenant system takes an address over, from another one of its network or from nobody.
+
+        Returns who had it, which may be itself.  Raises KeyError for one that is not registered.
+        """
+        known, key = self._bindings[system], (system.vni, address)
+        before = self._owners.get(key)
+        if before == system:
+            return before
+        if before:
+            theirs = self._bindings[before]
+            self._put(replace(theirs, addresses=theirs.addresses - {address}))
+        self._put(replace(known, addresses=known.addresses | {address}))
+        self._owners[key] = system
+        return before
+
     def find(self, system: TenantSystem) -> Binding | None:
         """The binding of a tenant system."""
         return self._bindings.get(system)

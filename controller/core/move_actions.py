@@ -42,15 +42,17 @@ class MoveActions:
         to, system = move.destination, move.system
         newcomer = to not in self._desired.present(system.vni)
         binding, source = self.binding(move), self._desired.vteps[move.source]
+        there = self._desired.state(move.source).associations[system]
         association = Association(
             system,
-            binding.addresses,
+            there.addresses,
             move.request.port,
             AssociationRole.PRE_ASSOCIATED,
             source,
             lane=self._handovers.enabled,
             copy_vni=binding.copy_vni,
-            vlan_tags=self._desired.state(move.source).associations[system].vlan_tags,
+            vlan_tags=there.vlan_tags,
+            claimable=there.claimable,
         )
         self._desired.associate(to, association)
         move.placed = True

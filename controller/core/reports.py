@@ -40,9 +40,10 @@ from nve.messages import (
     Signalled,
     TooBig,
 )
-from nve.model import Binding, TenantSystem
+from nve.model import Binding, IPAddress, TenantSystem
 from nve.pipeline.rules import VXLAN_PORT, Output, Purpose, Tunnel
 from nve.pipeline.state import Association
+from nve.wire import announcement
 from nve.wire.end_marker import MarkerKind
 
 LATE_MISS_S = 1.0
@@ -112,8 +113,10 @@ class Reports:
         match judge(report, association, self._directory):
             case Improper(what, says):
                 self._violations.refuse(nve, report.port, what, says=says)
-            case Announced(form, asks_for):
+            case Announced(form, asks_for, address):
                 self._announced(nve, association, form)
+                if address and address in association.claimable:
+                    self._claimed(nve, association, address)
                 if isinstance(report, RarpSent) and asks_for:
                     self._outbox.put(AnswerRarp(nve, report, asks_for))
                     name = self._name(association.system)
@@ -199,6 +202,26 @@ class Reports:
                 self._moves.take(move, MoveEvent.ACTIVATED)
             except OutOfTurn:
                 self._violations.refuse(nve, association.port, "early-announcement")
+
+    def _claimed(self, nve: str, association: Association, address: IPAddress) -> None:
+        """A VM takes an address over that it may have (RFC 5227 section 3, RFC 4861 section 7.2.6).
+
+        From now on the NVA answers with its MAC address.  Others have the one before in their
+        tables, so they hear the announcement, from the NVA: each at its port, also on its way.
+        """
+        system = association.system
+        before = self._directory.claim(system, address)
+        if before == system:
+            return
+        had = self._name(before) if before else None
+        name = self._name(system)
+        self._outbox.record("address-claimed", name, nve=nve, address=str(address), before=had)
+        for other in self._directory:
+            neighbour = other.system.vni == system.vni and other.system != system
+            if neighbour and self._desired.is_connected(other.nve):
+                frame = announcement.of_address(system.mac, address, other.system.mac)
+                if way := self._way(other.nve, other):
+                    self._outbox.put_behind(Emit(other.nve, way, frame))
 
     def _rule_ended(self, nve: str, report: RuleEnded) -> None:
         if self._violations.drops.rule_ended(nve, report.cookie, report.packets):

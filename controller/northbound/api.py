@@ -77,6 +77,9 @@ def _of_a_host(address: IPAddress) -> IPAddress:
     return address
 
 
+HostAddress = Annotated[IPvAnyAddress, AfterValidator(_of_a_host)]
+
+
 class AssociationBody(BaseModel):
     """The body of POST /v1/associations."""
 
@@ -85,11 +88,12 @@ class AssociationBody(BaseModel):
     vm: str = Field(min_length=1, max_length=32)
     vni: int
     mac: str
-    addresses: list[Annotated[IPvAnyAddress, AfterValidator(_of_a_host)]] = Field(max_length=64)
+    addresses: list[HostAddress] = Field(max_length=64)
     nve: str
     port: int
     mtu: int = Field(0, ge=0, le=65535)
     vlan_tags: bool = False
+    claimable: list[HostAddress] = Field(default_factory=list, max_length=64)
 
 
 class LastPacketsBody(BaseModel):
@@ -277,6 +281,7 @@ class Northbound:
                 now_ns,
                 mtu=body.mtu,
                 vlan_tags=body.vlan_tags,
+                claimable=frozenset(body.claimable),
             )
         )
         if timeout_s is not None:

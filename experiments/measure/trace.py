@@ -51,6 +51,7 @@ KNOWN = {
     "announcement-lost": "the announcement was lost on its way to the NVE, as the scenario asks",
     "announcement-received": "an NVE has reported the announcement to the NVA",
     "address-lost": "the diskless VM has lost its IPv4 address",
+    "address-claimed": "a VM has taken an address over, by announcing it",
     "rarp-answered": "an NVE has told a VM which IPv4 address belongs to its MAC (R4.1.5)",
     "address-restored": "the VM has its IPv4 address again",
     "mapping-updated": "the NVA has recorded the VM's new NVE",

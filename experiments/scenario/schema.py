@@ -73,6 +73,8 @@ class Tenant(Part):
     """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
     vlan_tags: bool = False
     """Whether frames with VLAN tags are carried, or dropped and counted."""
+    shared: dict[IPv4Address | IPv6Address, tuple[Name, ...]] = Field(default_factory=dict)
+    """Addresses that VMs take over from each other by announcing them, and which VMs may."""
 
 
 class OverlaySpec(Part):
@@ -154,6 +156,7 @@ class Scenario(Part):
                 tenant.mtu,
                 place.addresses,
                 tenant.vlan_tags,
+                tuple(address for address, vms in tenant.shared.items() if name in vms),
             )
             for tenant in self.tenants
             for number, (name, place) in enumerate(tenant.vms.items(), start=1)
@@ -245,15 +248,28 @@ def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
             for vm in tenant.vms
             for address in vms[vm].addresses - set(vms[vm].secondary)
         }
+        for address, entitled in tenant.shared.items():
+            key = f"tenants.{number}.shared.{address}"
+            for vm in entitled:
+                if vm not in tenant.vms:
+                    yield key, no_such("VM", vm, list(tenant.vms))
+            yield from _contradicting_address(key, address, owner)
+            owner[address] = " and ".join(entitled)
         for vm, place in tenant.vms.items():
             for index, address in enumerate(place.addresses):
                 key = f"tenants.{number}.vms.{vm}.addresses.{index}"
-                if address in owner:
-                    yield key, f"{owner[address]} has {address} already; choose another"
-                if not _is_host(address):
-                    subnets = " or ".join(map(str, _TENANT_NETWORKS))
-                    yield key, f"{address} is not the address of a host in {subnets}"
+                yield from _contradicting_address(key, address, owner)
                 owner[address] = vm
+
+
+def _contradicting_address(
+    key: str, address: IPAddress, owner: Mapping[IPAddress, str]
+) -> Iterator[tuple[str, str]]:
+    if address in owner:
+        yield key, f"{owner[address]} has {address} already; choose another"
+    if not _is_host(address):
+        subnets = " or ".join(map(str, _TENANT_NETWORKS))
+        yield key, f"{address} is not the address of a host in {subnets}"
 
 
 def _is_host(address: IPAddress) -> bool:

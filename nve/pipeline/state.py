@@ -32,7 +32,7 @@ class AssociationRole(enum.Enum):
 
 @dataclass(frozen=True)
 class Association:
-    """A VM's port on an NVE.  The port owns exactly these addresses (R9.2, R9.4)."""
+    """A VM's port on an NVE.  It may send from exactly these addresses (R9.2, R9.4)."""
 
     system: TenantSystem
     addresses: frozenset[IPAddress]
@@ -49,6 +49,8 @@ class Association:
     """The VNI of its own copies of frames to a group."""
     vlan_tags: bool = False
     """The VMs of its network may send frames with VLAN tags."""
+    claimable: frozenset[IPAddress] = frozenset()
+    """Those of its addresses that other VMs may have, and that it takes over by announcing them."""
 
 
 @dataclass(frozen=True)

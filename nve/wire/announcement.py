@@ -19,17 +19,21 @@ They have to be ready before the VM is resumed.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from nve.model import Mac, VmSpec
+from nve.model import IPAddress, Mac, VmSpec
 from nve.wire.frames import (
     ALL_NODES,
+    ARP,
     ARP_REPLY,
     ARP_REQUEST,
     RARP_REQUEST,
+    SHORTEST,
     advertisement,
+    arp,
     broadcast_arp,
+    ethernet,
     solicited_node,
 )
 
@@ -70,6 +74,15 @@ def reverse_arp(mac: Mac) -> bytes:
     """A reverse ARP request for one's own MAC address."""
     own = (mac, IPv4Address(0))
     return broadcast_arp(RARP_REQUEST, own, own)
+
+
+def of_address(owner: Mac, address: IPAddress, to: Mac) -> bytes:
+    """What tells one neighbour that an address has another owner: a gratuitous ARP request, or an
+    unsolicited neighbour advertisement."""
+    if isinstance(address, IPv6Address):
+        return advertisement((owner, address), ALL_NODES, to, solicited=False)
+    body = arp(ARP_REQUEST, (owner, address), (_NO_MAC, address))
+    return ethernet(owner, to, ARP, body).ljust(SHORTEST, b"\0")
 
 
 def unsolicited_advertisement(vm: VmSpec) -> bytes:

@@ -39,7 +39,7 @@ from nve.messages import (
     Tell,
     TraceRecord,
 )
-from nve.model import Mac, TenantSystem, VmSpec, Vtep
+from nve.model import IPAddress, Mac, TenantSystem, VmSpec, Vtep
 from nve.pipeline.evaluator import (
     MAX_TUNNELS,
     NOTED,
@@ -235,11 +235,12 @@ class Fabric:
         """A VM has the same port number at every NVE."""
         return FIRST_VM_PORT + list(self.vms).index(vm)
 
-    def associate(self, vm: VmSpec) -> None:
+    def associate(self, vm: VmSpec, claimable: frozenset[IPAddress] = frozenset()) -> None:
         self.vms[vm.name] = vm
         port = self.port(vm.name)
         system, addresses = vm.tenant_system, vm.addresses
-        self.ask(self.authority.associate, vm.name, system, addresses, vm.nve, port)
+        associate = partial(self.authority.associate, claimable=claimable)
+        self.ask(associate, vm.name, system, addresses, vm.nve, port)
         self.where[vm.name] = vm.nve
 
     def request_move(

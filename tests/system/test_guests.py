@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import IO
 
@@ -33,6 +34,8 @@ ARRIVES_S = 2.0
 """A frame is given so long to arrive, and one that must not."""
 SECONDARY = ["192.168.9.9", "fd77::99"]
 """Of vm1."""
+SHARED = ["192.168.9.50", "fd77::50"]
+"""Of vm1 and vm2, in turn."""
 
 
 class Started:
@@ -107,6 +110,17 @@ class Guests:
         _, said = self.run(vm, "ip", "-6", "-o", "addr", "show", "dev", NIC, "to", str(address))
         return said
 
+    def send(self, vm: str, frame: bytes) -> None:
+        """Say something for a VM, octet by octet."""
+        with closing(self.packet_socket(vm)) as opened:
+            opened.send(frame)
+
+    def packet_socket(self, vm: str) -> socket.socket:
+        with inside(self.lab.data_centre.vms[vm].pid):
+            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+            opened.bind((NIC, ETH_P_ALL))
+        return opened
+
     def refused(self, what: str) -> int:
         """How many packets were, under that name."""
         assert self.lab.overlay.can.refused
@@ -124,7 +138,8 @@ class Guests:
 def guests() -> Iterator[Guests]:
     vm1 = {"nve": WHERE["vm1"], "addresses": SECONDARY}
     tagged = {"vni": 6000, "vms": {"t1": "nve1", "t2": "nve2"}, "vlan_tags": True}
-    tenants = [{"vni": 5000, "vms": {**WHERE, "vm1": vm1}}, tagged]
+    shared = {address: ["vm1", "vm2"] for address in SHARED}
+    tenants = [{"vni": 5000, "vms": {**WHERE, "vm1": vm1}, "shared": shared}, tagged]
     with Lab(scenario(traffic=[], moves=[], tenants=tenants, duration_s=1)) as running:
         yield Guests(running)
 
@@ -194,20 +209,55 @@ def test_a_secondary_address_is_reached_wherever_its_vm_is(guests: Guests, addre
     assert status == 0, said
 
 
+@pytest.mark.shows("R9.2")
+def test_an_address_goes_to_who_announces_it_and_may_have_it(guests: Guests) -> None:
+    """vm3's kernel asks once; from then on it believes what it hears.  arping and the octets of an
+    advertisement announce."""
+    for address, length, ways in ((SHARED[0], 16, ("-U", "-A")), (SHARED[1], 64, ("", ""))):
+
+        def announce(vm: str, way: str, address: str = address) -> None:
+            if way:
+                guests.run(vm, "arping", way, "-c", "1", "-w", "2", "-I", NIC, address)
+            else:
+                own = (guests.spec(vm).mac, IPv6Address(address))
+                guests.send(vm, frames.advertisement(own, frames.ALL_NODES, solicited=False))
+
+        def known(mac: str, address: str = address) -> None:
+            def otherwise() -> str | None:
+                _, said = guests.run("vm3", "ip", "neigh", "show", "dev", NIC, "to", address)
+                return None if mac in said else said or "nothing"
+
+            wait_until(otherwise)
+
+        for holder, other, way in (("vm1", "vm2", ways[0]), ("vm2", "vm1", ways[1])):
+            guests.run(other, "ip", "addr", "del", f"{address}/{length}", "dev", NIC)
+            guests.run(holder, "ip", "addr", "add", f"{address}/{length}", "dev", NIC, "nodad")
+            announce(holder, way)
+            if holder == "vm2":  # vm3 has not asked again
+                known(guests.spec(holder).mac)
+            status, said = guests.run("vm3", "ping", "-n", "-c", "2", "-W", "2", address)
+            assert status == 0, said
+            known(guests.spec(holder).mac)
+
+        guests.run("vm4", "ip", "addr", "add", f"{address}/{length}", "dev", NIC, "nodad")
+        before = guests.refused("spoofed")
+        announce("vm4", ways[0])
+        assert guests.refused("spoofed") > before
+        guests.run("vm4", "ip", "addr", "del", f"{address}/{length}", "dev", NIC)
+        guests.move("vm2", "nve3" if way else "nve1")
+        status, said = guests.run("vm3", "ping", "-n", "-c", "2", "-W", "2", address)
+        assert status == 0, said
+        known(guests.spec("vm2").mac)
+        guests.run("vm2", "ip", "addr", "del", f"{address}/{length}", "dev", NIC)
+
+
 class Wire:
     """What is sent from one VM to another, octet by octet."""
 
     def __init__(self, guests: Guests, sender: str, receiver: str) -> None:
         self._ends = guests.spec(sender), guests.spec(receiver)
-        self._out, self._in = (self._open(guests, vm) for vm in (sender, receiver))
+        self._out, self._in = map(guests.packet_socket, (sender, receiver))
         self._number = 0
-
-    @staticmethod
-    def _open(guests: Guests, vm: str) -> socket.socket:
-        with inside(guests.lab.data_centre.vms[vm].pid):
-            opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-            opened.bind((NIC, ETH_P_ALL))
-        return opened
 
     def close(self) -> None:
         self._out.close()

@@ -191,6 +191,7 @@ class NvaProcess:
         body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
         mtu = self._data_centre.vms[vm.name].mtu
         asked = {**body, "nve": nve, "port": port, "mtu": mtu, "vlan_tags": vm.vlan_tags}
+        asked["claimable"] = sorted(map(str, vm.claimable))
         self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
 
     def framework(self) -> str:

@@ -46,7 +46,7 @@ def arp(operation: int, sender: IPv4Address, target: IPv4Address, by: VmSpec = V
 NO_ADDRESS = IPv4Address(0)
 GROUP = solicited_node(VM1.ipv6)
 
-ANNOUNCEMENTS: dict[str, tuple[Said, str]] = {
+ANNOUNCEMENTS: dict[str, tuple[ArpSent | NeighbourAdvertised, str]] = {
     "a request for itself": (arp(1, VM1.ipv4, VM1.ipv4), "garp"),
     "a reply about itself": (arp(2, VM1.ipv4, VM1.ipv4), "garp-reply"),
     "to all nodes": (NeighbourAdvertised(PORT, VM1.mac, VM1.ipv6, ALL_NODES), "na"),
@@ -62,8 +62,11 @@ ANNOUNCEMENTS: dict[str, tuple[Said, str]] = {
 
 @pytest.mark.shows("R4.1.2", "R4.1.6")
 @pytest.mark.parametrize(("said", "form"), ANNOUNCEMENTS.values(), ids=ANNOUNCEMENTS)
-def test_an_announcement_is_known_by_its_form(said: Said, form: str) -> None:
-    assert verdict(said) == Announced(form)
+def test_an_announcement_is_known_by_its_form(
+    said: ArpSent | NeighbourAdvertised, form: str
+) -> None:
+    of = said.sender_ip if isinstance(said, ArpSent) else said.target
+    assert verdict(said) == Announced(form, address=of)
 
 
 @pytest.mark.shows("R4.1.5")
