@@ -10,7 +10,7 @@ from nve.pipeline.compiler import NO_MAC, compile_nve
 from nve.pipeline.evaluator import Frame, evaluate
 from nve.pipeline.rules import AGENT_PORT, FieldValue, Purpose
 from nve.wire import end_marker
-from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION
+from nve.wire.frames import ARP_REPLY, EXPERIMENTAL, ICMPV6, NEIGHBOUR_SOLICITATION
 from tests.helpers import frames
 from tests.helpers.frames import entering
 from tests.helpers.one_nve import (
@@ -175,7 +175,7 @@ def test_a_guest_without_an_address_reaches_who_can_give_it_one(frame: Frame) ->
 
 # -- what is not IP, and VLAN tags -----------------------------------------------------------------
 
-LLC, PTP, EXPERIMENTAL = 0x05FF, 0x88F7, 0x88B5
+LLC, PTP = 0x05FF, 0x88F7
 """EtherTypes; the first is what a switch takes a frame for that has a length instead of one."""
 
 
