@@ -29,6 +29,7 @@ from experiments.run.capture import Captures
 from experiments.run.fault_injector import FaultInjector
 from experiments.run.kernel_watch import KernelWatch, of_the_machine
 from experiments.run.lab import Lab, Progress
+from experiments.run.move_count import MoveCount
 from experiments.run.schedule import Schedule
 from experiments.run.table_checks import DETAILS_FILE, TableChecks, brief
 from experiments.run.traffic import Measured, RunTraffic
@@ -240,8 +241,10 @@ class Run:
             start_ns = traffic.begin()
             lab.log.append(TraceEvent(start_ns, "runner", "traffic-started"))
             fault_injector.begin(start_ns)
+            moves = MoveCount(len(self._scenario.moves))
+            stack.callback(lab.log.subscribe(moves.hear))
             schedule.start(start_ns)
-            self._watch(start_ns, traffic)
+            self._watch(start_ns, traffic, moves)
             measured = traffic.collect()
             lab.log.note("runner", "traffic-stopped")
             self._progress("waiting for the last move to be completed")
@@ -276,13 +279,14 @@ class Run:
             return TABLES_TIMEOUT_S
         return ON_THE_WAY_S + 10 * (control.delay_ms + control.jitter_ms) / 1000
 
-    def _watch(self, start_ns: int, traffic: RunTraffic) -> None:
+    def _watch(self, start_ns: int, traffic: RunTraffic, moves: MoveCount) -> None:
         """Say how far the run is, until the traffic ends."""
         end_ns = start_ns + int(self._scenario.duration_s * 1e9)
         while (left_s := (end_ns - time.time_ns()) / 1e9) > 0:
             done_s = self._scenario.duration_s - left_s
             said = f"running: {done_s:.0f} of {self._scenario.duration_s:g} s"
-            self._progress(", ".join([said, *traffic.so_far()]))
+            traffic.hear()
+            self._progress(", ".join([said, *moves.so_far(), *traffic.so_far()]))
             time.sleep(min(1.0, left_s))
         self._progress("collecting")
 

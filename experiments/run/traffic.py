@@ -3,7 +3,7 @@
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,9 +15,10 @@ import pandas as pd
 from experiments.catalogue import WORKLOADS
 from experiments.measure.event_log import EventLog
 from experiments.measure.rows import PACKETS
+from experiments.measure.trace import TraceEvent
 from experiments.scenario.schema import Scenario
 from experiments.scenario.traffic import FlowSpec
-from experiments.workloads import Stage, TellsProgress, Workload
+from experiments.workloads import Stage, TellsEvents, TellsProgress, Workload
 from nve.linux.wait import sleep_until, wait_until
 from topologies.emulation.data_centre import DataCentre
 
@@ -99,6 +100,16 @@ class RunTraffic:
         sleep_until(start_ns)
         return start_ns
 
+    def hear(self) -> None:
+        """What has happened in workloads goes into the log; to be called about once a second."""
+        for workload in self._workloads.values():
+            if isinstance(workload, TellsEvents):
+                self._tell(workload.new_events())
+
+    def _tell(self, events: Iterable[TraceEvent]) -> None:
+        for event in events:
+            self._log.append(event)
+
     def so_far(self) -> list[str]:
         """What is known of the traffic while it flows, in a few words for each kind."""
         telling = (each for each in self._workloads.values() if isinstance(each, TellsProgress))
@@ -109,8 +120,7 @@ class RunTraffic:
         long as these."""
         ending = sorted(self._workloads.items(), key=lambda each: not each[1].ends_by_itself)
         collected = {kind: workload.collect() for kind, workload in ending}
-        for event in (event for each in collected.values() for event in each.events):
-            self._log.append(event)
+        self._tell(event for each in collected.values() for event in each.events)
         tables = {kind: each.table for kind, each in collected.items() if each.table is not None}
         rows_of = {kind: WORKLOADS.get(kind).ROWS for kind in tables}
         probed = [table for kind, table in tables.items() if rows_of[kind] is PACKETS]

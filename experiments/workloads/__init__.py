@@ -81,6 +81,15 @@ class Workload(Protocol):
 
 
 @runtime_checkable
+class TellsEvents(Protocol):
+    """A workload in which something happens that belongs into the trace."""
+
+    def new_events(self) -> list[TraceEvent]:
+        """What has happened since this was asked last, about once a second.  What happens after
+        that is among what is collected."""
+
+
+@runtime_checkable
 class TellsProgress(Protocol):
     """A workload that knows something of its traffic while that goes on."""
 

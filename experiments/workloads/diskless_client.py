@@ -8,6 +8,7 @@ At each move the VM loses its IPv4 address, and the client in it asks for it wit
 from collections.abc import Iterator, Mapping, Sequence
 
 from experiments.measure.rows import RowSchema
+from experiments.measure.trace import TraceEvent
 from experiments.scenario.parts import Name, no_such
 from experiments.scenario.traffic import TrafficSpec
 from experiments.workloads import Collected, Stage
@@ -65,6 +66,10 @@ class DisklessClients:
 
     def begin(self, start_ns: int) -> None:
         """They ask when they have lost their address."""
+
+    def new_events(self) -> list[TraceEvent]:
+        """Addresses that clients have got back."""
+        return [event for client in self._clients for event in client.new_events()]
 
     def collect(self) -> Collected:
         asked = [client.collect() for client in self._clients]

@@ -37,6 +37,8 @@ class Diskless:
         self._complaints = directory / f"{vm.name}.rarp.stderr"
         self._start = start
         self._process: subprocess.Popen[str] | None = None
+        self._told = 0
+        """How many addresses it had got back when it was asked last."""
 
     def launch(self) -> None:
         """Raises WorkloadError when the client is not told its address in time."""
@@ -56,21 +58,31 @@ class Diskless:
         if not readable(said, _LAUNCH_TIMEOUT_S) or not said.readline():
             raise WorkloadError(self._failure("was not told its address when it started"))
 
+    def new_events(self) -> list[TraceEvent]:
+        """The addresses that it has got back since this was asked last."""
+        restored = [request for request in self._requests() if request.used][self._told :]
+        self._told += len(restored)
+        return [self._restored(request) for request in restored]
+
+    def _requests(self) -> list[talk.Request]:
+        if not self._notes.exists():
+            return []
+        return talk.requests(self._notes.read_text(encoding="utf-8").splitlines(keepends=True))
+
     def collect(self) -> AddressRequest:
+        """Its events are those that `new_events` has not told."""
         asked = AddressRequest()
         if self._process is None or self._process.poll() is not None:
             asked.problems.append(self._failure("ended before the run did"))
         self.stop()
-        if self._notes.exists():
-            noted = self._notes.read_text(encoding="utf-8")
-            made = talk.requests(noted.splitlines(keepends=True))
-            asked.rows = talk.rows(self._vm.name, made)
-            asked.events = [self._restored(request) for request in made if request.used]
-            wrong = sorted({r.answer for r in made if r.answer} - {str(self._vm.ipv4)})
-            asked.problems += [
-                f"the diskless client in {self._vm.name} was told {address}, not {self._vm.ipv4}"
-                for address in wrong
-            ]
+        made = self._requests()
+        asked.rows = talk.rows(self._vm.name, made)
+        asked.events = self.new_events()
+        wrong = sorted({r.answer for r in made if r.answer} - {str(self._vm.ipv4)})
+        asked.problems += [
+            f"the diskless client in {self._vm.name} was told {address}, not {self._vm.ipv4}"
+            for address in wrong
+        ]
         return asked
 
     def stop(self) -> None:

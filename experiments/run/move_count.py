@@ -1,0 +1,19 @@
+"""How many of a run's moves are over, for the line that says how far the run is."""
+
+from experiments.measure.trace import OUTCOMES, TraceEvent
+
+
+class MoveCount:
+    """`hear` is told every event of the run's log as it is appended."""
+
+    def __init__(self, planned: int) -> None:
+        self._planned = planned
+        self._over: set[object] = set()
+
+    def hear(self, event: TraceEvent) -> None:
+        if event.name in OUTCOMES:
+            self._over.add(event.details.get("move"))
+
+    def so_far(self) -> list[str]:
+        """A few words; none for a run without moves."""
+        return [f"{len(self._over)} of {self._planned} moves"] if self._planned else []
