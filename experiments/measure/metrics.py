@@ -66,6 +66,23 @@ class MoveMetrics:
     """From the resume until what the VM sends was held no longer at the destination, for the order
     of packets: part of the silence that its peers hear, and of no pause."""
     outbound_held_packets: int | None
+    transfer: str | None
+    """How the VM's state was brought over; where it has none, this and what follows is missing."""
+    transfer_total_ms: float | None
+    """From the connection between the servers until the VM runs at the destination."""
+    transfer_iterations: int | None
+    """Rounds while the VM ran."""
+    transfer_end: str | None
+    """Why it was stopped: `converged`, `forced` or `asked`."""
+    state_bytes: int | None
+    """Memory and disk."""
+    transfer_bytes: int | None
+    """What was sent of them, all rounds."""
+    transfer_final_bytes: int | None
+    transfer_final_ms: float | None
+    """The last round, for which the VM stood still."""
+    state_equal: bool | None
+    """Memory and disk are what they were at the source (R6.4)."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,7 @@ def table(
 
 def of_move(move: MoveTrace) -> MoveMetrics:
     ended, released = move.last("in-flight-ended"), move.last("outbound-released")
+    ended_rounds = move.first("transfer-rounds-ended")
     counted = [event.details for event in move.events if event.name in COUNTED]
     packets = sum(details.get("packets", 0) for details in counted) if ended else None
     octets = sum(details.get("bytes", 0) for details in counted) if ended else None
@@ -157,6 +175,17 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         packets_via_source_after_convergence=move.detail("packets_via_source_after_convergence"),
         outbound_held_ms=released.details.get("held_ms") if released else None,
         outbound_held_packets=released.details.get("packets") if released else None,
+        transfer=move.detail("transfer"),
+        transfer_total_ms=_between_ms(
+            move.time_of("transfer-connected"), move.time_of("vm-resumed")
+        ),
+        transfer_iterations=move.detail("iterations"),
+        transfer_end=ended_rounds.details.get("why") if ended_rounds else None,
+        state_bytes=move.detail("state_bytes"),
+        transfer_bytes=move.detail("transfer_bytes"),
+        transfer_final_bytes=move.detail("final_bytes"),
+        transfer_final_ms=move.detail("final_ms"),
+        state_equal=move.detail("equal"),
     )
 
 

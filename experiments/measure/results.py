@@ -31,7 +31,7 @@ import yaml
 
 from experiments.catalogue import WORKLOADS
 from experiments.errors import RunError, UsageError
-from experiments.measure.rows import PACKETS, RowSchema
+from experiments.measure.rows import ITERATIONS, PACKETS, RowSchema
 from experiments.measure.trace import OLD_NAMES, TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -117,6 +117,11 @@ class RunRecorder:
         if written is None:
             raise ValueError(f"the kind {kind} of traffic has no ROWS; say what it writes")
         self._write(written, measured)
+
+    def iterations(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Of transfers of state: rows with the columns of ITERATIONS."""
+        columns = list(ITERATIONS.columns)
+        self._write(ITERATIONS, ITERATIONS.frame([[row[each] for each in columns] for row in rows]))
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """What the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""
@@ -364,6 +369,11 @@ class Result:
         """What the workloads of a kind have measured; None if the run had none that did."""
         written = WORKLOADS.get(kind).ROWS
         return self._read(written) if written is not None else None
+
+    @cached_property
+    def iterations(self) -> "pd.DataFrame | None":
+        """The rounds of transfers of state; None if there were none."""
+        return self._read(ITERATIONS)
 
     @cached_property
     def moves(self) -> "pd.DataFrame":

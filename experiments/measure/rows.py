@@ -34,6 +34,26 @@ class RowSchema:
         return pd.DataFrame(list(rows), columns=list(self.columns)).astype(dict(self.types))
 
 
+ITERATIONS = RowSchema(
+    "iterations.csv",
+    {
+        "move": "which move of the run",
+        "vm": "whose state it is",
+        "iteration": "from 1; the last is the one for which the VM stands still",
+        "status": "`active` while the VM runs, `device` while it stands still",
+        "began_ns": "when it began",
+        "took_ms": "how long it took until the destination had all of it",
+        "transferred_bytes": "what was sent in it, headers included",
+        "normal_pages": "pages of 4096 bytes",
+        "remaining_bytes": "written meanwhile: what the next round has to send",
+        "mbps": "10^6 bits a second",
+        "dirty_pages_rate": "pages a second written meanwhile, those written twice counted once",
+        "expected_downtime_ms": "how long what remains would take at this rate",
+        "cpu_throttle_percentage": "by how much the guest was throttled in this round",
+    },
+)
+"""The rounds of transfers of state, with QEMU's names."""
+
 PACKETS = RowSchema(
     "packets.parquet",
     {

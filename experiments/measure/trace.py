@@ -29,6 +29,12 @@ KNOWN = {
     "move-requested": "the orchestrator asks the NVA for a move",
     "move-accepted": "the NVA begins the move",
     "move-prepared": "the destination NVE and the in-flight tunnel are ready (R5.1)",
+    "transfer-connected": "the source's server has opened a connection to the destination's, for "
+    "the VM's state (R6.2)",
+    "transfer-rounds-ended": "what goes ahead of the VM has come over; `why` the VM is stopped now",
+    "transfer-finished": "the rest has come over while the VM stood still",
+    "state-verified": "both servers have been left with the same memory and disk (R6.4)",
+    "state-differs": "the destination has another memory or disk than the source had",
     "move-redirecting": "the VM is about to stop: the NVA tells the source NVE to forward or to "
     "drop",
     "move-redirected": "the source NVE now forwards packets for the VM to the destination NVE, or "

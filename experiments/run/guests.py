@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from socket import socket
 from typing import Any
 
@@ -20,6 +21,7 @@ class VmGuest:
         self.vm = vm
         self.spec = spec
         self._start = partial(data_centre.in_vm, vm)
+        self._places = count(1)
         self._servers = data_centre.session.directory / "servers"
         self._socket: socket | None = None
         if spec.service:
@@ -33,6 +35,11 @@ class VmGuest:
         """How many pages it has written, wherever it was."""
         return self._writes_before + self.machine.log.writes
 
+    def moved_to(self, machine: GuestMachine) -> None:
+        """It goes on there."""
+        self._writes_before = self.writes
+        self.machine = machine
+
     def begin(self) -> None:
         """Its rate of writing is measured from now on."""
         self._began = (time.monotonic(), self.writes)
@@ -45,7 +52,8 @@ class VmGuest:
     def place(self, nve: str) -> GuestMachine:
         """Memory and disk at the server of an NVE; nothing runs in them yet."""
         serving = self._socket.fileno() if self._socket else NO_FILE
-        return GuestMachine(self.vm, self.spec, self._servers / nve, serving)
+        name = f"{self.vm}-{next(self._places)}"
+        return GuestMachine(name, self.spec, self._servers / nve, serving)
 
     def launch(self, machine: GuestMachine, *, incoming: bool = False) -> None:
         """Start the guest in a place; `GuestMachine.await_ready` follows."""

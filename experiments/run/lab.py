@@ -19,6 +19,7 @@ from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, Overlay
 from experiments.run.guests import Guests
 from experiments.run.orchestrator import Orchestrator
+from experiments.run.state_transfer import StateTransfers
 from experiments.scenario.schema import Scenario
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.model import TenantSystem
@@ -31,7 +32,7 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
-    """`data_centre`, `overlay`, `orchestrator` and `guests` are there inside the `with`."""
+    """`data_centre`, `overlay`, `orchestrator`, `guests`, `transfers` are there in the `with`."""
 
     def __init__(
         self,
@@ -88,6 +89,9 @@ class Lab:
         self.guests = Guests(self.data_centre, scenario.guests, scenario.seed)
         stack.callback(self.guests.close)
         self.guests.start()
+        self.transfers = StateTransfers(self.data_centre, self.guests)
+        stack.callback(self.transfers.close)
+        self.orchestrator.transfer_of = self.transfers.of
 
     def _raise_settings(self, stack: ExitStack) -> None:
         needed = resources.settings(self.scenario)

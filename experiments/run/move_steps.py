@@ -38,6 +38,15 @@ class Transfer(Protocol):
     def final(self, move: "MoveUnderWay") -> None:
         """The VM stands still: bring over the rest."""
 
+    def take_over(self, move: "MoveUnderWay") -> None:
+        """The VM is about to go on at the destination."""
+
+    def verify(self, move: "MoveUnderWay") -> None:
+        """The VM goes on there: compare what has come with what was there."""
+
+    def abandon(self, move: "MoveUnderWay") -> None:
+        """The VM goes on at the source."""
+
 
 class PauseOnly:
     """There is no state; the rest of it is taken to need the `pause_ms` of the scenario."""
@@ -48,6 +57,15 @@ class PauseOnly:
     def final(self, move: "MoveUnderWay") -> None:
         until_s = move.paused_at_s + move.asked.pause_ms / 1000
         time.sleep(max(0.0, until_s - time.monotonic()))
+
+    def take_over(self, move: "MoveUnderWay") -> None:
+        """It is the same VM."""
+
+    def verify(self, move: "MoveUnderWay") -> None:
+        """Nothing has come."""
+
+    def abandon(self, move: "MoveUnderWay") -> None:
+        """Nothing was begun."""
 
 
 @dataclass
@@ -151,6 +169,11 @@ def _pre_copy(move: MoveUnderWay, _patience_s: float) -> None:
     move.transfer.rounds(move)
 
 
+def _abandon(move: MoveUnderWay, _patience_s: float) -> None:
+    """What of it is there already is thrown away."""
+    move.transfer.abandon(move)
+
+
 def _hurry(move: MoveUnderWay, _patience_s: float) -> None:
     """From here on the move does not queue for a CPU."""
     move.without_delay.enter_context(realtime_priority())
@@ -205,6 +228,11 @@ def _announce(move: MoveUnderWay, _patience_s: float) -> None:
     move.hypervisor.announce()
 
 
+def _take_over(move: MoveUnderWay, _patience_s: float) -> None:
+    """What goes on is what has come to the destination (R6.4)."""
+    move.transfer.take_over(move)
+
+
 def _thaw(move: MoveUnderWay, _patience_s: float) -> None:
     """The VM goes on: its blackout ends."""
     move.hypervisor.thaw()
@@ -236,6 +264,11 @@ def _activate(move: MoveUnderWay, patience_s: float) -> None:
     move.overlay.activate(move.told, patience_s, announced=announced)
 
 
+def _verify(move: MoveUnderWay, _patience_s: float) -> None:
+    """Both servers say what they have been left with (R6.4)."""
+    move.transfer.verify(move)
+
+
 def _converge(move: MoveUnderWay, patience_s: float) -> None:
     """Nobody knows the VM's old place any more (R3.4)."""
     move.overlay.converge(move.told, patience_s)
@@ -258,7 +291,7 @@ def _de_associate(move: MoveUnderWay, patience_s: float) -> None:
 
 _PRE_ASSOCIATE = Step("pre-associate", _pre_associate, _take_place_away, needs=(DESTINATION,))
 _PREPARE = Step("prepare", _prepare, _roll_back, Moment.PREPARED, Patience.RUNNING, (SOURCE,))
-_PRE_COPY = Step("pre-copy", _pre_copy)
+_PRE_COPY = Step("pre-copy", _pre_copy, _abandon)
 _HURRY = Step("hurry", _hurry, _take_time)
 _REDIRECT = Step(
     "redirect", _redirect, None, Moment.REDIRECTED, Patience.RUNNING, (DESTINATION, SOURCE)
@@ -271,12 +304,14 @@ _STOP_AND_COPY = Step("stop-and-copy", _stop_and_copy)
 _FINAL = (
     Step("flip", _flip, needs=(DESTINATION,)),
     Step("announce", _announce),
+    Step("take over", _take_over),
     Step("thaw", _thaw),
     Step("open", _open),
     Step("release", _release, moment=Moment.RESUMED),
     Step("activate", _activate, moment=Moment.ACTIVATED, patience=Patience.AFTERWARDS),
 )
 _BACKGROUND = (
+    Step("verify", _verify),
     Step("converge", _converge, moment=Moment.CONVERGED, patience=Patience.AFTERWARDS),
     Step("complete", _complete, patience=Patience.AFTERWARDS),
     Step("de-associate", _de_associate, patience=Patience.AFTERWARDS),

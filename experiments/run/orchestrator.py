@@ -9,7 +9,7 @@ arrived, and may bring it back to a place that was to be taken away; then it is 
 
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +18,13 @@ from experiments.measure.event_log import EventLog
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, Overlay, OverlayMove
 from experiments.run.interpreter import Interpreter, Reached
-from experiments.run.move_steps import MoveUnderWay, Patience, table_of
+from experiments.run.move_steps import (
+    MoveUnderWay,
+    Patience,
+    PauseOnly,
+    Transfer,
+    table_of,
+)
 from experiments.scenario.failures import DESTINATION, SOURCE
 from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.hypervisor import Hypervisor
@@ -52,6 +58,8 @@ class Orchestrator:
         self._log = log
         self.patience_s = PATIENCE_S
         """How long a request is repeated while the VM runs at the source."""
+        self.transfer_of: Callable[[MoveSpec], Transfer] = lambda _move: PauseOnly()
+        """How the state of a move's VM is brought over."""
         self.reached: Reached = lambda _moment, _move: None
         self._underlay_paths = UnderlayPaths(data_centre.fabric)
         self._under_way: dict[str, OverlayMove] = {}
@@ -121,7 +129,7 @@ class Orchestrator:
         with self._turns[move.vm]:
             source = hypervisor.at
             # Everything before the arrival may take all the patience there is.
-            deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.pause_ms / 1000
+            deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.takes_s
             told = OverlayMove(number, hypervisor.vm, source, move.to, hypervisor.port, deadline_s)
             under_way = self._made(move, told)
             vtep = self._data_centre.fabric.vteps[move.to]
@@ -131,7 +139,7 @@ class Orchestrator:
                 move.vm,
                 **{"move": number, "from": source, "to": move.to},
                 underlay_delay_ms=self._underlay_paths.delay_ms(source, vtep),
-                pause_ms=move.pause_ms,
+                **({} if move.transfer else {"pause_ms": move.pause_ms}),
                 announce=move.announce,
             )
             busy = move.vm in self._under_way
@@ -157,6 +165,7 @@ class Orchestrator:
             self._log,
             partial(self._leaving, told),
             diskless=move.vm in self._diskless,
+            transfer=self.transfer_of(move),
         )
 
     def _patience_s(self, patience: Patience) -> float:

@@ -153,6 +153,8 @@ class Run:
             if can.refused:
                 self._recorder.refused(can.refused())
         events = lab.log.after()
+        if lab.transfers.rows:
+            self._recorder.iterations(lab.transfers.rows)
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(

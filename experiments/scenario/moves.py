@@ -9,13 +9,14 @@ is refused; `expect: refused` says that this is what one wants to see.  Many mov
 one series: `series`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from experiments.measure.trace import KNOWN, TraceEvent
 from experiments.scenario.parts import Name, Part, no_such
+from experiments.scenario.transfers import TransferSpec, of_its_kind
 from nve.wire.announcement import NOTHING, Announcement
 
 GAP_S = 0.5
@@ -72,6 +73,8 @@ class MoveSpec(Part):
     announce_times: int = Field(default=1, ge=1, le=10)
     announcement_lost: bool = False
     expect: Literal["completed", "refused"] = "completed"
+    transfer: Annotated[TransferSpec | None, BeforeValidator(of_its_kind)] = None
+    """How its state is brought over, if it has any: then `pause_ms` says nothing."""
 
     @property
     def earliest_s(self) -> float:
@@ -99,12 +102,22 @@ class MoveSpec(Part):
         return self
 
     @property
+    def takes_s(self) -> float:
+        """The longest that it may take until the VM has arrived, beside what its overlay does."""
+        return 2 * self.transfer.max_time_s if self.transfer else self.pause_ms / 1000
+
+    @property
     def announcement(self) -> Announcement:
         return Announcement(self.announce, self.announce_times, self.announcement_lost)
 
 
 def contradictions(
-    moves: Sequence[MoveSpec], where: Mapping[str, str], nves: Sequence[str], *, duration_s: float
+    moves: Sequence[MoveSpec],
+    where: Mapping[str, str],
+    nves: Sequence[str],
+    *,
+    duration_s: float,
+    guests: Collection[str] = (),
 ) -> Iterator[tuple[str, str]]:
     """What moves say that does not fit each other or the rest of their scenario, given `where` the
     VMs are at first: (field, complaint)."""
@@ -123,8 +136,20 @@ def contradictions(
         when = f"{place}.at.from_s" if move.at else f"{place}.at_s"
         if move.earliest_s >= duration_s:
             yield when, f"this is after the end; raise duration_s above {move.earliest_s:g}"
+        if move.transfer and move.vm not in guests:
+            yield (
+                f"{place}.transfer",
+                f"{move.vm} has no state to bring over; give it a guest, or leave transfer out",
+            )
+        if move.transfer and move.pause_ms != MoveSpec.model_fields["pause_ms"].default:
+            yield (
+                f"{place}.pause_ms",
+                f"{move.vm} stands still for as long as its state needs; leave pause_ms out, and "
+                "say transfer.downtime_limit_ms",
+            )
         before = latest.get(move.vm)
-        resumes_s = before.earliest_s + before.pause_ms / 1000 if before else 0.0
+        paused_s = 0.0 if before is None or before.transfer else before.pause_ms / 1000
+        resumes_s = before.earliest_s + paused_s if before else 0.0
         if move.expect == "refused":
             if before is None or not before.earliest_s < move.earliest_s < resumes_s:
                 yield (

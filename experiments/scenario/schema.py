@@ -33,6 +33,7 @@ from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
+from experiments.scenario.transfers import TransferSpec
 from nve.model import MAX_VNI, IPAddress, VmSpec, mac, vni
 from topologies import catalogue
 from topologies.configuration import RESERVED, TENANT_PREFIX_LENGTH
@@ -167,6 +168,15 @@ class Scenario(Part):
         """The traffic that goes from one VM to another."""
         return [flow for flow in self.traffic if isinstance(flow, FlowSpec)]
 
+    @model_validator(mode="after")
+    def _state_is_brought_over(self) -> Self:
+        """A VM with a guest has a transfer in each move, whether the move says so or not."""
+        usual = TransferSpec.model_validate({})
+        for number, move in enumerate(self.moves):
+            if move.transfer is None and move.vm in self.guests:
+                self.moves[number] = move.model_copy(update={"transfer": usual})
+        return self
+
     @property
     def guests(self) -> dict[str, Guest]:
         """The VMs that have state."""
@@ -228,7 +238,13 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         asked = sent.destination if isinstance(sent, FlowSpec) and sent.asks_service else None
         if asked in where and asked not in scenario.serving:
             yield f"traffic.{number}.to", f"{asked} has no service; say guest.service of it: true"
-    yield from moves.contradictions(scenario.moves, where, nves, duration_s=scenario.duration_s)
+    yield from moves.contradictions(
+        scenario.moves,
+        where,
+        nves,
+        duration_s=scenario.duration_s,
+        guests=scenario.guests,
+    )
     yield from failures.contradictions(
         scenario.failures,
         nves,

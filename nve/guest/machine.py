@@ -30,7 +30,8 @@ class GuestMachine:
     """One place of a guest.  `start(argv, **popen)` starts a process in the VM."""
 
     def __init__(self, name: str, spec: GuestSpec, directory: Path, serving: int) -> None:
-        """Memory and disk are there, and empty.  `serving` is the service's socket."""
+        """Memory and disk are there, and empty.  `name` is the VM's, with a number where it has
+        several; `serving` is the service's socket."""
         self.name = name
         self.spec = spec
         self.address = 0
@@ -102,12 +103,16 @@ class GuestMachine:
         failure = f"the guest in {self.name} {what}"
         return f"{failure}; it said: {said.splitlines()[-1]}" if said else failure
 
+    def kill(self) -> None:
+        """It never runs again, frozen or not; `end` follows."""
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+
     def end(self) -> None:
         """End the guest, frozen or not; its memory and its disk stay."""
         if self._process is None:
             return
-        if self._process.poll() is None:
-            self._process.kill()
+        self.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe and not pipe.closed:

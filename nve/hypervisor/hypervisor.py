@@ -175,13 +175,18 @@ class Hypervisor:
             place.reorder_buffer = ReorderBuffer(
                 self._pid, place.plug, place.lane, self._bounds, not_asked
             )
-            place.patience = threading.Timer(self._bounds.time_s, self._give_up, [nve.name])
-            place.patience.daemon = True
-            place.patience.start()
+            place.patience = self._timer(nve.name, self._bounds)
         if hold_outbound and place.outbound:
             place.outbound.close()
             self._announcer.pass_by(place.plug.vm_interface)
         self._record("pre-associated", nve=nve.name, hold=self._bounds is not None)
+
+    def hold_anew(self, nve: str) -> None:
+        """What waits for the VM at a place may wait as long as if that were just made."""
+        place = self._places[nve]
+        if self._bounds and place.patience:
+            place.patience.cancel()
+            place.patience = self._timer(nve, self._bounds)
 
     def pause(self) -> None:
         """Stop the VM: from now on it neither computes nor sends, receives or answers.
@@ -277,6 +282,12 @@ class Hypervisor:
         """What keeps the order of what comes for the VM at an NVE, if it has any there."""
         place = self._places.get(nve)
         return place.reorder_buffer if place else None
+
+    def _timer(self, nve: str, bounds: Bounds) -> threading.Timer:
+        timer = threading.Timer(bounds.time_s, self._give_up, [nve])
+        timer.daemon = True
+        timer.start()
+        return timer
 
     def _give_up(self, nve: str) -> None:
         """What waits for the VM has waited too long."""

@@ -42,7 +42,7 @@ def receive(connection: TransferConnection, state: State, incoming: Incoming) ->
             runs = incoming.pages(more)
             connection.receive_into([state.at(run) for run in runs])
             for run in runs:
-                digests.note(run)
+                digests.take(run)
         elif (answer := incoming.other(head, more)) == Say.DIGEST:
             connection.send(answer, **digests.totals())
         else:

@@ -93,7 +93,7 @@ class StateSender:
         """What is here and what is there."""
         self._connection.send(Say.DIGEST)
         here = Digests(self._state)
-        here.note_all()
+        here.take_all()
         return {"here": here.totals(), "there": self._connection.await_answer(Say.DIGEST)}
 
     def _round(self, numbers: Numbers, status: str) -> tuple[Iteration, Round]:

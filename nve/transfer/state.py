@@ -41,30 +41,30 @@ class State:
 
 
 class Digests:
-    """What each page of a state was when it was last noted.  A page that never was is empty."""
+    """What each page of a state was when it was last taken.  A page that never was is empty."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         empty = blake2b(bytes(PAGE_SIZE), digest_size=_DIGEST_SIZE).digest()
-        self._noted = bytearray(empty * state.pages)
+        self._taken = bytearray(empty * state.pages)
 
-    def note(self, run: PageRun) -> None:
+    def take(self, run: PageRun) -> None:
         """Read these pages where they are."""
         octets, (first, count) = self._state.at(run), run
         for place in range(count):
             page = octets[place * PAGE_SIZE : (place + 1) * PAGE_SIZE]
             digest = blake2b(page, digest_size=_DIGEST_SIZE).digest()
             begin = (first + place) * _DIGEST_SIZE
-            self._noted[begin : begin + _DIGEST_SIZE] = digest
+            self._taken[begin : begin + _DIGEST_SIZE] = digest
 
-    def note_all(self) -> None:
+    def take_all(self) -> None:
         for page in range(self._state.pages):
-            self.note((page, 1))
+            self.take((page, 1))
 
     def totals(self) -> dict[str, str]:
         """Of memory and disk."""
         boundary = self._state.memory_pages * _DIGEST_SIZE
-        parts = {"memory": self._noted[:boundary], "disk": self._noted[boundary:]}
+        parts = {"memory": self._taken[:boundary], "disk": self._taken[boundary:]}
         return {
             name: blake2b(part, digest_size=_DIGEST_SIZE).hexdigest()
             for name, part in parts.items()

@@ -162,9 +162,9 @@ def test_a_state_that_has_gone_is_overwritten() -> None:
     place = Place()
     place.write([1, SPEC.pages - 1])
     before = Digests(place.state)
-    before.note_all()
+    before.take_all()
     place.state.overwrite()
     assert place.octets() == PATTERN * SPEC.pages
     after = Digests(place.state)
-    after.note_all()
+    after.take_all()
     assert all(before.totals()[part] != after.totals()[part] for part in ("memory", "disk"))

@@ -4,6 +4,7 @@ Written once and read by many tests; nothing in them is a measurement.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 
 from experiments.measure import metrics
 from experiments.measure.results import Recorder
+from experiments.measure.rows import ITERATIONS
 from experiments.measure.trace import TraceEvent
 from experiments.sweep import Sweep, cells
 from tests.helpers import many_moves, synthetic
@@ -120,6 +122,41 @@ def without_an_nva(out: Path) -> None:
     single(out, packets([1.0] * 29 + [None] * 12 + [2.0] * 80), events)
 
 
+def with_state(out: Path) -> None:
+    """Four VMs that write ever faster; the last is stopped by force."""
+    rates_mb_s = {"vm1": 1.0, "vm2": 4.8, "vm3": 7.2, "vm4": 12.0}
+    guests = {
+        vm: {"nve": "nve1", "guest": {"memory_mb": 16, "writes": {"rate_mb_s": rate}}}
+        for vm, rate in rates_mb_s.items()
+    }
+    events, rounds = [], []
+    for number, vm in enumerate(rates_mb_s, start=1):
+        began_ms = 1000 * number
+        story = [
+            requested(began_ms, number),
+            at(began_ms + 1, "transfer-connected", move=number, transfer="pre-copy"),
+            at(
+                *(began_ms + 100 * number, "transfer-rounds-ended"),
+                **{"move": number, "why": "forced" if number == 4 else "converged"},
+            ),
+            at(began_ms + 100 * number, "vm-paused", move=number),
+            at(began_ms + 120 * number, "vm-resumed", move=number),
+            at(began_ms + 200 * number, "move-completed", move=number),
+        ]
+        events += [replace(event, subject=vm) for event in story]
+        values = dict.fromkeys(ITERATIONS.columns, 1) | {"move": number, "vm": vm, "mbps": 80.0}
+        rounds.append({**values, "status": "active", "began_ns": START_NS})
+    with Recorder.create(out) as recorder:
+        run = recorder.run()
+        moves = [{"transfer": {"kind": "pre-copy", "downtime_limit_ms": 100}}] * len(guests)
+        run.scenario({"name": "x", "tenants": [{"vms": guests}], "moves": moves, "seed": 1})
+        run.manifest({"name": "state", "valid": True, "problems": [], "seed": 1})
+        run.events(events)
+        run.packets(packets([]))
+        run.moves(metrics.table(packets([]), events, dict.fromkeys(guests, "nve1")))
+        run.iterations(rounds)
+
+
 def repeated(out: Path) -> None:
     names = [str(number) for number in range(1, 9)]
     with Recorder.create(out, variants=names) as recorder:
@@ -148,7 +185,7 @@ RESULTS: dict[str, Callable[[Path], None]] = {
     write_it.__name__: write_it
     for write_it in (
         *(without_moves, without_packets, of_one_packet, all_lost, of_many_moves, of_many_flows),
-        *(not_completed, only_refused, without_an_nva, repeated, of_many_runs),
+        *(not_completed, only_refused, without_an_nva, with_state, repeated, of_many_runs),
     )
 }
 

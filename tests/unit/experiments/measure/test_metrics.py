@@ -68,6 +68,26 @@ def test_what_the_move_itself_took():
     assert felt["outcome"] == "completed"
 
 
+def test_what_the_transfer_of_state_took():
+    story = [
+        *a_move(100),
+        event(101, "transfer-connected", move=1, transfer="pre-copy", state_bytes=4096),
+        event(104, "transfer-rounds-ended", move=1, why="forced", iterations=3, sent_bytes=9000),
+        event(107, "transfer-finished", move=1, final_bytes=50, final_ms=2.5, transfer_bytes=9050),
+        event(130, "state-verified", move=1, equal=True, memory="aa"),
+    ]
+    felt = row(table(packets(lossy(200, [])), story, HOMES), 1, TO)
+    assert (felt["transfer"], felt["transfer_end"]) == ("pre-copy", "forced")
+    assert (felt["transfer_iterations"], felt["transfer_bytes"]) == (3, 9050)
+    assert (felt["transfer_final_bytes"], felt["transfer_final_ms"]) == (50, 2.5)
+    assert felt["transfer_total_ms"] == pytest.approx(11)
+    assert felt["state_bytes"] == 4096
+    assert felt["state_equal"]
+    without = row(table(packets(lossy(200, [])), a_move(100), HOMES), 1, TO)
+    assert pd.isna(without["transfer_total_ms"])
+    assert without["state_equal"] is None
+
+
 def test_phases_of_delay():
     delays = [1.0] * 100 + [3.0] * 33 + [2.0] * 67
     felt = row(table(packets(delays), a_move(100), HOMES), 1, TO)

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from experiments import doctor, needs
+from experiments.scenario import load
+from experiments.scenario.load import as_mapping
 from nve.linux import capabilities
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 
@@ -32,6 +34,43 @@ def tenants(guest: dict[str, Any]) -> list[dict[str, Any]]:
 )
 def test_a_guest_that_cannot_be_is_refused(guest: dict[str, Any], field: str, remedy: str) -> None:
     assert_a_sentence(complaint(GOOD, tenants=tenants(guest)), field, remedy)
+
+
+@pytest.mark.parametrize(
+    ("move", "field", "remedy"),
+    [
+        ({"vm": "vm2", "to": "nve3", "transfer": "pre-copy"}, "moves.0.transfer", "give it a"),
+        ({"pause_ms": 20}, "moves.0.pause_ms", "say transfer.downtime_limit_ms"),
+        ({"transfer": "by-post"}, "moves.0.transfer", "pre-copy"),
+        ({"transfer": {"bandwidth_mbit": 0}}, "moves.0.transfer.bandwidth_mbit", "0"),
+        ({"transfer": {"downtime_limit_ms": 0}}, "moves.0.transfer.downtime_limit_ms", "0"),
+        ({"transfer": {"max_iterations": 0}}, "moves.0.transfer.max_iterations", "1"),
+        ({"transfer": {"max_time_s": 0}}, "moves.0.transfer.max_time_s", "0"),
+        ({"transfer": {"channels": 0}}, "moves.0.transfer.channels", "remove"),
+        (
+            {"transfer": {"kind": "stop-and-copy", "auto_converge": True}},
+            "moves.0.transfer",
+            "leave auto_converge out",
+        ),
+    ],
+)
+def test_a_transfer_that_cannot_be_is_refused(
+    move: dict[str, Any], field: str, remedy: str
+) -> None:
+    moves = [{"at_s": 1, "vm": "vm1", "to": "nve2", **move}]
+    told = complaint(GOOD, tenants=tenants({"memory_mb": 1}), traffic=[], moves=moves)
+    assert_a_sentence(told, field, remedy)
+
+
+def test_a_vm_with_a_guest_has_a_transfer_and_reads_back_as_it_was_resolved() -> None:
+    wanted = resolved(
+        tenants=tenants({"memory_mb": 1}),
+        traffic=[],
+        moves=[{"at_s": 1, "vm": "vm1", "to": "nve2"}, {"at_s": 1, "vm": "vm2", "to": "nve3"}],
+        variants={},
+    )
+    assert [move.transfer and move.transfer.kind for move in wanted.moves] == ["pre-copy", None]
+    assert load.resolve(as_mapping(wanted), "again", {}) == wanted
 
 
 def test_only_a_guest_with_a_service_can_be_asked() -> None:

@@ -1,0 +1,254 @@
+"""Brings the state of a VM over in a move: a sender on its server, a receiver on the destination's.
+
+The destination's server makes room, and a guest waits there for its pages.  The sender opens a TCP
+connection between the two VTEPs (R6.2), across the same underlay as the tenants' packets.  What
+goes on is the guest at the destination, with the bytes that have come over.  Where anything fails
+before that, the guest at the source goes on as if nothing had been.
+"""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from experiments.run.guests import Guests, VmGuest
+from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
+from experiments.scenario.moves import MoveSpec
+from nve.guest.machine import NO_FILE, GuestMachine
+from nve.linux.wait import readable
+from nve.transfer.convergence import TransferLimits
+from nve.transfer.state import State
+from topologies.emulation.data_centre import DataCentre
+
+START_TIMEOUT_S = 60.0
+END_TIMEOUT_S = 60.0
+"""For digests: of gigabytes, on a busy machine."""
+
+
+class TransferFailed(RuntimeError):
+    """The state did not come over; the message says why."""
+
+
+class _TransferSide:
+    """A sender or a receiver, and the lines that it says."""
+
+    def __init__(
+        self, name: str, start: Callable[..., Any], argv: Sequence[str], files: Sequence[int]
+    ) -> None:
+        self._name = name
+        self._said = bytearray()
+        self._process: subprocess.Popen[bytes] = start(
+            [sys.executable, "-m", f"nve.transfer.{name}", *argv],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[file for file in files if file != NO_FILE],
+            bufsize=0,
+        )
+
+    def tell(self, what: str) -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(f"{what}\n".encode())
+        except OSError:
+            raise TransferFailed(f"the {self._name} has ended") from None
+
+    def line(self, timeout_s: float) -> dict[str, Any]:
+        """The next line.  Raises TransferFailed if none comes, or says that it has failed."""
+        assert self._process.stdout
+        until_s = time.monotonic() + timeout_s
+        while b"\n" not in self._said:
+            if not readable(self._process.stdout, until_s - time.monotonic()):
+                raise TransferFailed(f"the {self._name} has said nothing for {timeout_s:g} s")
+            octets = os.read(self._process.stdout.fileno(), 65536)
+            if not octets:
+                raise TransferFailed(f"the {self._name} has ended")
+            self._said += octets
+        line, _, rest = bytes(self._said).partition(b"\n")
+        self._said = bytearray(rest)
+        told: dict[str, Any] = json.loads(line)
+        if why := told.get("failed"):
+            raise TransferFailed(f"the state did not come over: {why}")
+        return told
+
+    def end(self) -> None:
+        """Safe at any time."""
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe:
+                pipe.close()
+
+
+class StateTransfer:
+    """The state of one VM in one move.  A `Transfer`."""
+
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        guest: VmGuest,
+        limits: TransferLimits,
+        rows: list[dict[str, Any]],
+    ) -> None:
+        """`rows` takes the lines of iterations.csv."""
+        self._data_centre = data_centre
+        self._guest = guest
+        self._limits = limits
+        self._rows = rows
+        self._machines: list[GuestMachine] = []
+        """At the source and at the destination."""
+        self._sides: list[_TransferSide] = []
+        self._sent_bytes = 0
+
+    def rounds(self, move: MoveUnderWay) -> None:
+        """What can go ahead while the VM runs."""
+        self._connect(move)
+        iterations = 0
+        while "iteration" in (told := self._hear(self._limits.max_time_s)):
+            self._note_iteration(move, told["iteration"])
+            iterations += 1
+        move.note(
+            "transfer-rounds-ended", why=told["stop"], iterations=iterations, bytes=self._sent_bytes
+        )
+        move.hypervisor.hold_anew(move.told.destination)
+
+    def final(self, move: MoveUnderWay) -> None:
+        """The rest, while the VM stands still."""
+        self._sides[0].tell("final")
+        iteration = self._hear(self._limits.max_time_s)["iteration"]
+        self._note_iteration(move, iteration)
+        move.note(
+            "transfer-finished",
+            pages=iteration["normal_pages"],
+            final_bytes=iteration["transferred_bytes"],
+            final_ms=iteration["took_ms"],
+            transfer_bytes=self._sent_bytes,
+        )
+
+    def take_over(self, _move: MoveUnderWay) -> None:
+        """When the VM is thawed, the guest at the destination goes on; the other one never does."""
+        here, there = self._machines
+        there.go_on()
+        here.kill()
+        self._guest.moved_to(there)
+
+    def verify(self, move: MoveUnderWay) -> None:
+        """Both ends say what they have, and the source's is overwritten.  Raises TransferFailed."""
+        here, _ = self._machines
+        try:
+            self._sides[0].tell("digest")
+            digests = self._hear(END_TIMEOUT_S)["digests"]
+            equal = digests["here"] == digests["there"]
+            if equal:
+                move.note("state-verified", equal=True, **digests["here"])
+            else:
+                move.note("state-differs", equal=False, **digests["there"])
+            _state_of(here).overwrite()
+            self._sides[0].tell("end")
+        finally:
+            self._end()
+            here.close()
+        if not equal:
+            raise TransferFailed(
+                f"{move.told.destination} has not the state that {move.told.source} had: "
+                f"{digests['there']} instead of {digests['here']}"
+            )
+
+    def abandon(self, _move: MoveUnderWay) -> None:
+        """The guest at the source goes on, as fast as it may."""
+        self._end()
+        self._guest.machine.log.throttle_pct = 0
+        for machine in self._machines[1:]:
+            machine.close()
+        self._machines.clear()
+
+    def close(self) -> None:
+        """Safe at any time."""
+        self._end()
+        for machine in self._machines:
+            machine.close()
+
+    def _connect(self, move: MoveUnderWay) -> None:
+        source, destination = (
+            self._data_centre.nves[nve] for nve in (move.told.source, move.told.destination)
+        )
+        here, there = self._guest.machine, self._guest.place(destination.name)
+        self._machines = [here, there]
+        self._guest.launch(there, incoming=True)
+        token, spec = secrets.token_hex(16), self._guest.spec.line()
+        receiver = _TransferSide(
+            "receiver",
+            partial(self._data_centre.in_node, destination.name),
+            [spec, str(there.memory), str(there.disk), str(destination.vtep), token],
+            [there.memory, there.disk],
+        )
+        self._sides = [receiver]
+        port = receiver.line(START_TIMEOUT_S)["port"]
+        there.await_ready()
+        files = [here.memory, here.log_file, here.disk]
+        sender = _TransferSide(
+            "sender",
+            partial(self._data_centre.in_node, source.name),
+            [
+                *(spec, *map(str, files), json.dumps(asdict(self._limits))),
+                *(str(source.vtep), str(destination.vtep), str(port), token),
+            ],
+            files,
+        )
+        self._sides.insert(0, sender)
+        self._hear(START_TIMEOUT_S)
+        move.note(
+            "transfer-connected",
+            transfer=self._limits.kind,
+            state_bytes=self._guest.spec.pages * 4096,
+            **{"from": move.told.source, "to": move.told.destination},
+        )
+
+    def _hear(self, timeout_s: float) -> dict[str, Any]:
+        return self._sides[0].line(timeout_s)
+
+    def _note_iteration(self, move: MoveUnderWay, iteration: Mapping[str, Any]) -> None:
+        self._sent_bytes += iteration["transferred_bytes"]
+        self._rows.append({"move": move.told.number, "vm": move.told.vm.name, **iteration})
+
+    def _end(self) -> None:
+        for side in self._sides:
+            side.end()
+        self._sides.clear()
+
+
+class StateTransfers:
+    """The transfers of a run, and what they have said of their rounds."""
+
+    def __init__(self, data_centre: DataCentre, guests: Guests) -> None:
+        self.rows: list[dict[str, Any]] = []
+        """Of iterations.csv."""
+        self._data_centre = data_centre
+        self._guests = guests
+        self._made: list[StateTransfer] = []
+
+    def of(self, asked: MoveSpec) -> Transfer:
+        """How the state of a move's VM is brought over."""
+        guest = self._guests.of.get(asked.vm)
+        if guest is None:
+            return PauseOnly()
+        assert asked.transfer, f"the scenario says how the state of {asked.vm} is brought over"
+        made = StateTransfer(self._data_centre, guest, asked.transfer.limits, self.rows)
+        self._made.append(made)
+        return made
+
+    def close(self) -> None:
+        for made in self._made:
+            made.close()
+
+
+def _state_of(machine: GuestMachine) -> State:
+    spec = machine.spec
+    return State(machine.memory, spec.memory_pages, machine.disk, spec.disk_pages)

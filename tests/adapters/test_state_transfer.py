@@ -1,0 +1,176 @@
+"""A guest's state brought over as a step of a move: real guests, sender and receiver, on loopback.
+
+Servers are folders here, and their addresses are loopback's; `tests/system/test_state_moves.py` has
+it in a data centre.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from experiments.run.guests import VmGuest
+from experiments.run.state_transfer import StateTransfer, TransferFailed
+from nve.guest.machine import GuestMachine
+from nve.guest.spec import GuestSpec
+from nve.linux.wait import wait_until
+from nve.transfer.convergence import TransferLimits
+from nve.transfer.state import State
+
+SPEC = GuestSpec(memory_mb=4, writes_mb_s=4, disk_mb=1, disk_writes_mb_s=0.5)
+
+
+class Trial:
+    """A guest in vm1 at nve1, a move of it to nve2, and what was noted of that."""
+
+    def __init__(self, directory: Path) -> None:
+        self.noted: dict[str, dict[str, Any]] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.nodes: list[subprocess.Popen[Any]] = []
+        nves = {f"nve{n}": SimpleNamespace(name=f"nve{n}", vtep=f"127.0.0.{n}") for n in (1, 2)}
+        centre: Any = SimpleNamespace(
+            in_vm=lambda _vm, argv, **popen: subprocess.Popen(argv, **popen),
+            in_node=self._in_node,
+            session=SimpleNamespace(directory=directory),
+            nves=nves,
+            vms={"vm1": SimpleNamespace(spec=SimpleNamespace(nve="nve1"), pid=0)},
+        )
+        self.centre = centre
+        self.guest = VmGuest(centre, "vm1", SPEC)
+        self.guest.launch(self.guest.machine)
+        self.guest.machine.await_ready()
+        told = SimpleNamespace(
+            number=1, source="nve1", destination="nve2", vm=SimpleNamespace(name="vm1")
+        )
+        self.move: Any = SimpleNamespace(
+            told=told,
+            note=lambda event, **details: self.noted.update({event: details}),
+            hypervisor=SimpleNamespace(hold_anew=lambda nve: self.noted.update({nve: {}})),
+        )
+
+    def _in_node(self, _node: str, argv: list[str], **popen: Any) -> "subprocess.Popen[Any]":
+        self.nodes.append(subprocess.Popen(argv, **popen))
+        return self.nodes[-1]
+
+    def transfer(self, **limits: Any) -> StateTransfer:
+        self.transferred = StateTransfer(
+            self.centre, self.guest, TransferLimits(**limits), self.rows
+        )
+        return self.transferred
+
+    def close(self) -> None:
+        self.transferred.close()
+        self.guest.close()
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Iterator[Trial]:
+    found = Trial(tmp_path)
+    yield found
+    found.close()
+    assert all(process.returncode is not None for process in found.nodes)
+
+
+def stop(machine: GuestMachine) -> None:
+    os.kill(machine.pid, signal.SIGSTOP)
+    stat = Path(f"/proc/{machine.pid}/stat")
+    wait_until(lambda: None if stat.read_text().rpartition(")")[2].split()[0] == "T" else "runs", 5)
+
+
+def written_more(machine: GuestMachine, pages: int = 200) -> None:
+    before = machine.log.writes
+    wait_until(lambda: None if machine.log.writes >= before + pages else "too few", 30)
+
+
+def test_the_guest_goes_on_with_what_has_come(trial: Trial) -> None:
+    here = trial.guest.machine
+    written_more(here)
+    transfer = trial.transfer()
+    transfer.rounds(trial.move)
+    assert trial.noted["transfer-connected"]["state_bytes"] == 5 << 20
+    stop(here)
+    transfer.final(trial.move)
+    writes = trial.guest.writes
+    there = transfer._machines[1]
+    assert octets(there) == octets(here)
+
+    transfer.take_over(trial.move)
+    assert trial.guest.machine is there
+    assert trial.guest.writes >= writes
+    written_more(there)
+    assert there.failure() is None
+    transfer.verify(trial.move)
+    assert trial.noted["state-verified"]["equal"]
+    assert here.memory == -1, "memory at the source was not given back"
+    assert [row["status"] for row in trial.rows][-1] == "device"
+    assert trial.noted["transfer-finished"]["transfer_bytes"] == sum(
+        row["transferred_bytes"] for row in trial.rows
+    )
+
+
+def octets(machine: GuestMachine) -> bytes:
+    state = State(machine.memory, SPEC.memory_pages, machine.disk, SPEC.disk_pages)
+    return b"".join(bytes(state.at((page, 1))) for page in range(state.pages))
+
+
+def test_a_page_that_was_forgotten_is_told(trial: Trial) -> None:
+    here, transfer = trial.guest.machine, trial.transfer()
+    transfer.rounds(trial.move)
+    stop(here)
+    transfer.final(trial.move)
+    os.pwrite(here.disk, b"x", 4096 * 3)  # written, and neither logged nor sent
+    transfer.take_over(trial.move)
+    with pytest.raises(TransferFailed, match="nve2 has not the state that nve1 had"):
+        transfer.verify(trial.move)
+    assert not trial.noted["state-differs"]["equal"]
+
+
+@pytest.mark.parametrize("during", ["rounds", "final"])
+@pytest.mark.parametrize("dies", ["receiver", "sender"])
+def test_the_guest_goes_on_at_the_source_when_a_side_dies(
+    trial: Trial, during: str, dies: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, transfer = trial.guest.machine, trial.transfer(bandwidth_mbit=40)
+    connect = transfer._connect
+
+    def connect_and_die(move: Any) -> None:
+        connect(move)
+        trial.nodes[("receiver", "sender").index(dies)].kill()
+
+    if during == "rounds":
+        monkeypatch.setattr(transfer, "_connect", connect_and_die)
+        step = transfer.rounds
+    else:
+        transfer.rounds(trial.move)
+        stop(here)
+        trial.nodes[("receiver", "sender").index(dies)].kill()
+        step = transfer.final
+    with pytest.raises(TransferFailed):
+        step(trial.move)
+    transfer.abandon(trial.move)
+    if during == "final":
+        os.kill(here.pid, signal.SIGCONT)
+    assert trial.guest.machine is here
+    written_more(here)
+    assert here.failure() is None
+
+
+def test_a_guest_that_was_throttled_is_not_when_the_move_is_given_up(trial: Trial) -> None:
+    transfer = trial.transfer(
+        bandwidth_mbit=20,
+        downtime_limit_ms=1,
+        max_iterations=6,
+        auto_converge=True,
+        throttle_step_pct=40,
+    )
+    transfer.rounds(trial.move)
+    throttled = [row["cpu_throttle_percentage"] for row in trial.rows]
+    assert throttled == sorted(throttled)
+    assert throttled[-1] >= 40
+    transfer.abandon(trial.move)
+    assert trial.guest.machine.log.throttle_pct == 0

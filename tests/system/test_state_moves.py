@@ -1,0 +1,96 @@
+"""Hot moves of a VM with state: memory and disk cross the underlay, and it goes on with them."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.measure.results import Result
+from tests.helpers.runs import WHERE, probe, recorded, scenario, times_of
+
+GUEST = {
+    "memory_mb": 8,
+    "writes": {"rate_mb_s": 1, "pattern": "hot-spot"},
+    "disk_mb": 2,
+    "disk_writes_mb_s": 0.2,
+    "service": True,
+}
+STATE_BYTES = 10 << 20
+
+
+def with_state(*transfers: dict[str, Any], **changes: Any) -> Any:
+    """vm1, with the guest, moves to nve2, back, and so on, every 6 s; beside it a probe."""
+    moves = [
+        {"at_s": 1 + 6 * number, "vm": "vm1", "to": f"nve{2 - number % 2}", "transfer": each}
+        for number, each in enumerate(transfers)
+    ]
+    tenants = [{"vni": 5000, "vms": {**WHERE, "vm1": {"nve": "nve1", "guest": GUEST}}}]
+    asking = {"kind": "service", "from": "vm3", "to": "vm1", "rate_rps": 50}
+    return scenario(
+        tenants=tenants,
+        traffic=[probe("vm4", "ipv4"), asking],
+        moves=moves,
+        overlay__hold=True,
+        overlay__end_marker=True,
+        duration_s=1 + 6 * len(transfers),
+        **changes,
+    )
+
+
+def assert_state_went_with_it(result: Result, moves: int) -> None:
+    table = result.moves.drop_duplicates("move")
+    assert list(table["outcome"]) == ["completed"] * moves
+    assert list(table["state_equal"]) == [True] * moves
+    assert set(table["state_bytes"]) == {STATE_BYTES}
+    felt = result.moves.dropna(subset=["flow"])
+    assert set(felt["lost"]) == set(felt["duplicated"]) == set(felt["reordered"]) == {0}
+    asked = result.rows("service")
+    assert asked is not None
+    assert asked["answered_ns"].notna().all()
+    assert not asked["went_back"].any()
+    last = times_of(result, "vm-resumed")[-1]
+    assert (asked["t_ns"] > last).any(), "nobody answered after the last move"
+
+
+@pytest.mark.shows("R6.1", "R6.2", "R6.3", "R6.4", "R7.0")
+def test_memory_and_disk_move_with_the_vm(tmp_path: Path) -> None:
+    """First by pre-copy, then back by stop-and-copy: beside a probe, and slower than the path."""
+    limited = {"bandwidth_mbit": 40, "downtime_limit_ms": 200}
+    wanted = with_state(limited, {"kind": "stop-and-copy", "bandwidth_mbit": 80})
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert_state_went_with_it(result, 2)
+    story = [event.name for event in result.events if event.details.get("move") == 1]
+    order = [
+        *("move-requested", "move-accepted", "transfer-connected", "transfer-rounds-ended"),
+        *("vm-paused", "transfer-finished", "vm-resumed"),
+    ]
+    told = [event.name for event in result.events if event.name in order]
+    assert told[: len(order)] == order
+    assert "state-verified" in story
+
+    rounds = result.iterations
+    assert rounds is not None
+    ahead, stopped = rounds[rounds["move"] == 1], rounds[rounds["move"] == 2]
+    assert ahead["normal_pages"].iloc[0] * 4096 == STATE_BYTES
+    assert list(stopped["status"]) == ["active", "device"]
+    assert list(stopped["normal_pages"] >= [512, 2048]) == [True, True]
+    pre_copy, stop = result.moves.drop_duplicates("move").to_dict("records")
+    assert (pre_copy["transfer_end"], stop["transfer_end"]) == ("converged", "asked")
+    assert pre_copy["pause_ms"] < stop["pause_ms"]
+
+
+@pytest.mark.shows("R6.2")
+def test_a_guest_goes_on_at_the_source_when_the_way_is_cut_during_a_round(tmp_path: Path) -> None:
+    slow = {"bandwidth_mbit": 10, "downtime_limit_ms": 50}
+    cut = {"kind": "underlay-partition", "nve": "nve2", "at_s": 3, "for_s": 6}
+    outcome, result = recorded(with_state(slow, {}, failures=[cut]), tmp_path / "result")
+
+    table = result.moves.drop_duplicates("move").to_dict("records")
+    assert table[0]["outcome"] == "rolled back"
+    assert "vm-paused" not in [e.name for e in result.events if e.details.get("move") == 1]
+    asked = result.rows("service")
+    assert asked is not None
+    assert not asked["went_back"].any()
+    assert outcome.problems == []
