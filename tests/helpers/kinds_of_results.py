@@ -132,14 +132,13 @@ def with_state(out: Path) -> None:
     events, rounds = [], []
     for number, vm in enumerate(rates_mb_s, start=1):
         began_ms = 1000 * number
+        why = "forced" if number == 4 else "converged"
+        ended_ms = began_ms + 100 * number
         story = [
             requested(began_ms, number),
             at(began_ms + 1, "transfer-connected", move=number, transfer="pre-copy"),
-            at(
-                *(began_ms + 100 * number, "transfer-rounds-ended"),
-                **{"move": number, "why": "forced" if number == 4 else "converged"},
-            ),
-            at(began_ms + 100 * number, "vm-paused", move=number),
+            at(ended_ms, "transfer-rounds-ended", move=number, why=why),
+            at(ended_ms, "vm-paused", move=number),
             at(began_ms + 120 * number, "vm-resumed", move=number),
             at(began_ms + 200 * number, "move-completed", move=number),
         ]
