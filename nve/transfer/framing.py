@@ -5,6 +5,7 @@ A message is a header, then what the header says:
     HELLO    who one is (a token) and how many pages there are; answered with ACK, or with ERROR
     PAGES    runs of pages (first, how many), then their content, in this order
     ROUND    a round is over; answered with ACK when all of it is in place
+    STOPPED  the VM stands still: what follows is urgent; not answered
     FINISH   all is sent; answered with ACK, and nothing but DIGEST may follow
     DIGEST   answered with DIGEST: what the receiver has been given
 
@@ -40,6 +41,7 @@ class Say(IntEnum):
     DIGEST = 5
     ACK = 6
     ERROR = 7
+    STOPPED = 8
 
 
 PageRun: TypeAlias = tuple[int, int]
@@ -135,6 +137,8 @@ class Incoming:
         self._pages = pages
         self._known = False
         self.finished = False
+        self.urgent = False
+        """The VM stands still and waits for what comes."""
 
     def pages(self, octets: bytes) -> list[PageRun]:
         """Where the pages go that follow a PAGES message."""
@@ -142,8 +146,8 @@ class Incoming:
             raise ProtocolError("PAGES at the wrong time")
         return runs_in(octets, self._pages)
 
-    def other(self, head: Head, text: bytes) -> Say:
-        """A message without pages: what to answer it with."""
+    def other(self, head: Head, text: bytes) -> Say | None:
+        """A message without pages: what to answer it with, if it is answered."""
         if head.say == Say.HELLO and not self._known:
             hello = told(text)
             if hello.get("token") != self._token:
@@ -156,7 +160,11 @@ class Incoming:
             raise ProtocolError("it has to begin with HELLO")
         if head.say == Say.DIGEST and self.finished:
             return Say.DIGEST
+        if head.say == Say.STOPPED and not self.urgent and not self.finished:
+            self.urgent = True
+            return None
         if head.say in (Say.ROUND, Say.FINISH) and not self.finished:
             self.finished = head.say == Say.FINISH
+            self.urgent = False
             return Say.ACK
         raise ProtocolError(f"{head.say.name} at the wrong time")

@@ -12,8 +12,9 @@ import socket
 from ipaddress import ip_address
 
 from nve.guest.spec import GuestSpec
+from nve.hypervisor.realtime import realtime_priority
 from nve.transfer.connection import TransferConnection
-from nve.transfer.framing import Incoming, ProtocolError, Say
+from nve.transfer.framing import Head, Incoming, ProtocolError, Say
 from nve.transfer.state import Digests, State
 
 PATIENCE_S = 5.0
@@ -31,22 +32,41 @@ def receive(connection: TransferConnection, state: State, incoming: Incoming) ->
     """Until the other side is gone.  Raises ProtocolError, and ConnectionError if it goes before it
     has sent all."""
     digests = Digests(state)
-    while True:
-        try:
-            head, more = connection.receive()
-        except OSError:
-            if incoming.finished:
-                return
-            raise
-        if head.say == Say.PAGES:
-            runs = incoming.pages(more)
-            connection.receive_into([state.at(run) for run in runs])
-            for run in runs:
-                digests.take(run)
-        elif (answer := incoming.other(head, more)) == Say.DIGEST:
-            connection.send(answer, **digests.totals())
-        else:
-            connection.send(answer)
+    while (message := _next(connection, incoming)) is not None:
+        _take(connection, state, incoming, digests, *message)
+        if incoming.urgent:
+            with realtime_priority():
+                while incoming.urgent:
+                    _take(connection, state, incoming, digests, *connection.receive())
+
+
+def _next(connection: TransferConnection, incoming: Incoming) -> tuple[Head, bytes] | None:
+    """The next message; None where the other side is gone and has nothing left to send."""
+    try:
+        return connection.receive()
+    except OSError:
+        if incoming.finished:
+            return None
+        raise
+
+
+def _take(
+    connection: TransferConnection,
+    state: State,
+    incoming: Incoming,
+    digests: Digests,
+    head: Head,
+    more: bytes,
+) -> None:
+    if head.say == Say.PAGES:
+        runs = incoming.pages(more)
+        connection.receive_into([state.at(run) for run in runs])
+        for run in runs:
+            digests.take(run)
+    elif (answer := incoming.other(head, more)) == Say.DIGEST:
+        connection.send(answer, **digests.totals())
+    elif answer is not None:
+        connection.send(answer)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from nve.guest.dirty_log import DirtyLog
 from nve.guest.pages import Numbers
 from nve.guest.spec import PAGE_SIZE, GuestSpec
+from nve.hypervisor.realtime import realtime_priority
 from nve.transfer.connection import TransferConnection
 from nve.transfer.convergence import (
     Convergence,
@@ -85,6 +86,7 @@ class StateSender:
 
     def final(self) -> None:
         """The VM stands still: the rest."""
+        self._connection.send(Say.STOPPED)
         rest = np.union1d(self._log.harvest(), self._log.written_anyway())
         iteration, _ = self._round(np.union1d(rest, self._left), "device")
         tell(iteration=iteration.row())
@@ -174,7 +176,8 @@ def _transfer(given: argparse.Namespace) -> None:
     for line in sys.stdin:
         match line.strip():
             case "final":
-                sender.final()
+                with realtime_priority():
+                    sender.final()
             case "digest":
                 tell(digests=sender.digests())
             case _:

@@ -46,7 +46,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "nve.pipeline": frozenset({"nve", "nve.wire"}),
     "nve.linux": frozenset(),
     "nve.guest": frozenset({"nve.linux"}),
-    "nve.transfer": frozenset({"nve.guest", "nve.linux"}),
+    "nve.transfer": frozenset({"nve.guest", "nve.hypervisor", "nve.linux"}),
     "nve.ovs": frozenset({"nve", "nve.hypervisor", "nve.linux", "nve.pipeline", "nve.wire"}),
     "nve.linux_bridge": frozenset({"nve", "nve.linux", "nve.wire"}),
     "nve.hypervisor": frozenset({"nve", "nve.linux", "nve.wire"}),

@@ -79,7 +79,7 @@ def test_what_is_not_said_in_json_is_refused(text: bytes) -> None:
         told(text)
 
 
-def say(incoming: Incoming, octets: bytes) -> Say:
+def say(incoming: Incoming, octets: bytes) -> Say | None:
     head = Head.of(octets[: HEADER.size])
     return incoming.other(head, octets[HEADER.size :])
 
@@ -93,6 +93,8 @@ def test_a_transfer_from_hello_to_digest() -> None:
     assert say(incoming, hello()) == Say.ACK
     assert incoming.pages(pages_ahead([(3, 2)])[HEADER.size :]) == [(3, 2)]
     assert say(incoming, message(Say.ROUND)) == Say.ACK
+    assert say(incoming, message(Say.STOPPED)) is None
+    assert incoming.urgent
     assert say(incoming, message(Say.FINISH)) == Say.ACK
     assert incoming.finished
     assert say(incoming, message(Say.DIGEST)) == Say.DIGEST
@@ -110,7 +112,9 @@ def test_a_stranger_is_refused(changes: dict[str, object], why: str) -> None:
         incoming.pages(pages_ahead([(0, 1)])[HEADER.size :])
 
 
-@given(st.lists(st.sampled_from([Say.HELLO, Say.ROUND, Say.FINISH, Say.DIGEST, Say.ACK])))
+@given(
+    st.lists(st.sampled_from([Say.HELLO, Say.ROUND, Say.STOPPED, Say.FINISH, Say.DIGEST, Say.ACK]))
+)
 def test_nothing_is_believed_at_the_wrong_time(said: list[Say]) -> None:
     """Whatever comes in whatever order: HELLO first and once, DIGEST only after FINISH."""
     incoming = Incoming("t", PAGES)
@@ -120,7 +124,9 @@ def test_nothing_is_believed_at_the_wrong_time(said: list[Say]) -> None:
             say(incoming, hello() if each == Say.HELLO else message(each))
         except ProtocolError:
             continue
-        heard.append(each)
+        if each != Say.STOPPED:
+            heard.append(each)
+        assert not (incoming.urgent and incoming.finished)
     allowed = [Say.ROUND] * heard.count(Say.ROUND) + [Say.FINISH] * heard.count(Say.FINISH)
     assert heard[:1] in ([], [Say.HELLO])
     assert heard.count(Say.HELLO) <= 1
