@@ -28,7 +28,7 @@ from controller.southbound.sender import Sender
 from controller.storage.journal import Journal
 from controller.storage.trace import Trace
 from nve.messages import Report, RuleEnded, TraceRecord
-from nve.pipeline.rules import AGENT_PORT, VXLAN_PORT, PipelineTable
+from nve.pipeline.rules import AGENT_PORT, PipelineTable
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")
@@ -205,9 +205,7 @@ class Nva:
             return
         port, frame = message.match["in_port"], bytes(message.data)
         report: Report
-        if port == AGENT_PORT or (
-            port == VXLAN_PORT and message.table_id == PipelineTable.FROM_TUNNEL
-        ):
+        if port == AGENT_PORT:
             report = packets.signalled(port, frame)
         elif message.table_id == PipelineTable.FORWARD:
             report = packets.missed(port, frame)

@@ -28,10 +28,8 @@ from controller.core.dissemination import Dissemination
 from controller.core.drops import Reason
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
-from controller.core.last_packets import LastPackets, LastPacketWait
 from controller.core.move import Move, MoveRequest
 from controller.core.move_fsm import (
-    AFTER_REDIRECT,
     BEFORE_ACTIVATION,
     GIVE_UP_S,
     MoveEvent,
@@ -86,7 +84,6 @@ class Authority:
             enabled=end_markers,
             name=self.name,
         )
-        self._last_packets = LastPackets(self.desired, self.directory, self._outbox, self.name)
         self._moves = Moves(
             self.desired,
             self.directory,
@@ -99,7 +96,6 @@ class Authority:
             self.directory,
             self._entries,
             self._handovers,
-            self._last_packets,
             self._moves,
             self._outbox,
             self.violations,
@@ -301,20 +297,13 @@ class Authority:
 
     def redirect(self, key: str, now_ns: int) -> Move:
         """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
-        move = self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
-        self._last_packets.leaving(move.system, move.source)
-        return move
+        return self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
 
-    def last_packets(self, key: str, number: int, now_ns: int) -> LastPacketWait:
-        """The VM has left the source, and a marker of that number follows what it has sent there:
-        see when that has arrived."""
-        with self._deciding(now_ns):
-            move = self.move(key)
-            if move.phase not in AFTER_REDIRECT:
-                raise RequestRefused(
-                    f"move {key} of {move.request.vm} is {move.phase}: its VM is at {move.source}"
-                )
-            return self._last_packets.passing(move.system, move.source, number)
+    def network_nves(self, move: Move) -> list[str]:
+        """The NVEs in reach that what a move's VM sends at its source may go to: all with VMs of
+        its network.  Its destination may have no other: then nothing of it goes there."""
+        others = self.directory.members(move.system.vni) - {move.source}
+        return sorted(nve for nve in others if self.desired.is_connected(nve))
 
     def activate(self, key: str, now_ns: int) -> Move:
         """The VM runs at the destination (RFC 8394 activate)."""

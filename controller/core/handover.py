@@ -96,6 +96,13 @@ class Handovers:
     def under_way(self, system: TenantSystem) -> bool:
         return system in self._under_way
 
+    def redirected(self, system: TenantSystem, source: str) -> None:
+        """The source NVE is told to redirect: its agent has the switch follow that at once, while
+        the confirmation is on its way."""
+        if self.enabled and self._desired.is_connected(source):
+            signal = Signal(MarkerKind.FOLLOW, self.number(), system)
+            self._outbox.put_behind(Order(source, signal))
+
     def paths(self, system: TenantSystem) -> dict[str, Vtep]:
         """Where each NVE tunnels a VM's packets to, if it does, also those to groups."""
         found = {}

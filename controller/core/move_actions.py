@@ -72,6 +72,7 @@ class MoveActions:
         redirect = Redirect(to, flooded=left.flooded, copy_vni=left.copy_vni)
         self._desired.set_redirect(move.source, move.system, redirect)
         groups.spread(self._desired, self._directory, move.system.vni)
+        self._handovers.redirected(move.system, move.source)
         (waiting,) = self.in_flight_rules(move.source, move.system)
         return waiting
 

@@ -111,9 +111,6 @@ REPEATS: Final[frozenset[tuple[Phase, MoveEvent]]] = frozenset(
     | {(phase, E.CONFIRMED) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED)}
 )
 
-AFTER_REDIRECT: Final = frozenset({P.REDIRECTED, P.ACTIVATED, P.CONVERGED, P.DRAINED})
-"""What comes to the source NVE for the VM is in flight, and what the VM still sends there, the last
-that it does."""
 FINISHED: Final[frozenset[Phase]] = frozenset({P.COMPLETED, P.ROLLED_BACK})
 GIVE_UP_S: Final = 60.0
 """How long a move that has arrived waits for an NVE that is out of reach."""

@@ -5,7 +5,7 @@
     too big            a packet exceeds a tunnel's MTU      controller.core.path_mtu
     the end of a rule  an entry has expired, nothing is in flight any more, or somebody else has
                        removed it
-    a signal           of an NVE's agent                    controller.core.handover, .last_packets
+    a signal           of an NVE's agent                    controller.core.handover
 
 A report is a peer's: one that is forged, malformed or about nothing that there is is counted
 (`controller.core.violation_counters`) and has no other effect.
@@ -19,7 +19,6 @@ from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
-from controller.core.last_packets import LastPackets
 from controller.core.move_actions import IN_FLIGHT
 from controller.core.move_fsm import MoveEvent, OutOfTurn
 from controller.core.moves import Moves
@@ -41,10 +40,10 @@ from nve.messages import (
     TooBig,
 )
 from nve.model import Binding, IPAddress, TenantSystem
-from nve.pipeline.rules import VXLAN_PORT, Output, Purpose, Tunnel
+from nve.pipeline.rules import Output, Purpose, Tunnel
 from nve.pipeline.state import Association
 from nve.wire import announcement
-from nve.wire.end_marker import MarkerKind
+from nve.wire.end_marker import TO_NVA
 
 LATE_MISS_S = 1.0
 """How long after an entry was given misses for it may still come in."""
@@ -59,7 +58,6 @@ class Reports:
         directory: Directory,
         entries: Entries,
         handovers: Handovers,
-        last_packets: LastPackets,
         moves: Moves,
         outbox: Outbox,
         violations: ViolationCounters,
@@ -70,7 +68,6 @@ class Reports:
         self._directory = directory
         self._entries = entries
         self._handovers = handovers
-        self._last_packets = last_packets
         self._moves = moves
         self._outbox = outbox
         self._violations = violations
@@ -101,11 +98,8 @@ class Reports:
                     self._sent_by(nve, association, report)
 
     def _signalled(self, nve: str, report: Signalled) -> None:
-        """By its own agent, or by a marker of another's that has come to the NVE."""
-        if (report.signal.kind is MarkerKind.LAST) != (report.port == VXLAN_PORT):
-            self._violations.refuse(nve, report.port, "malformed", why="a signal by the wrong port")
-        elif report.signal.kind is MarkerKind.LAST:
-            self._last_packets.signalled(nve, report.signal)
+        if report.signal.kind not in TO_NVA:
+            self._violations.refuse(nve, report.port, "malformed", why="a signal not for the NVA")
         else:
             self._handovers.signalled(nve, report.signal)
 

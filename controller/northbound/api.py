@@ -17,9 +17,6 @@
     POST   /v1/moves/KEY/redirect              the VM is about to stop: tunnel or drop its packets
     POST   /v1/moves/KEY/activate              it runs at the destination
     POST   /v1/moves/KEY/roll-back             it stays at the source
-    POST   /v1/moves/KEY/last-packets          the VM has left: wait until what it has sent, and the
-                                               marker with that `number` behind it, has arrived,
-                                               `timeout_s` at most; says where it may not
     POST   /v1/forget                          take back entries with a lifetime
 
 `?until=PHASE&timeout_s=S` on a request about a move waits until the move is in that phase or past
@@ -96,14 +93,6 @@ class AssociationBody(BaseModel):
     claimable: list[HostAddress] = Field(default_factory=list, max_length=64)
 
 
-class LastPacketsBody(BaseModel):
-    """The body of POST /v1/moves/KEY/last-packets: the number of the marker that follows them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    number: int = Field(ge=0, lt=2**32)
-
-
 class Northbound:
     """The WSGI application."""
 
@@ -125,7 +114,6 @@ class Northbound:
                 Rule("/v1/moves/<key>", endpoint=self._request_move, methods=["PUT"]),
                 Rule("/v1/moves/<key>", endpoint=self._move, methods=["GET"]),
                 Rule("/v1/moves/<key>/astray", endpoint=self._astray, methods=["GET"]),
-                Rule("/v1/moves/<key>/last-packets", endpoint=self._last_packets, methods=["POST"]),
                 Rule("/v1/moves/<key>/<verb>", endpoint=self._go_on, methods=["POST"]),
                 Rule("/v1/forget", endpoint=self._forget, methods=["POST"]),
             ]
@@ -302,7 +290,7 @@ class Northbound:
     def _moves(self, request: Request) -> Response:
         with self._nva.changed:
             self._nva.act()  # as in `_when_there`
-            return _json([_as_json(move) for move in self._authority.moves])
+            return _json([self._as_json(move) for move in self._authority.moves])
 
     def _request_move(self, request: Request, key: str) -> Response:
         asked = _MOVE_REQUEST.validate_python(_body(request))
@@ -331,15 +319,6 @@ class Northbound:
         move = self._nva.decide(lambda now_ns: verbs[verb](key, now_ns))
         return self._when_there(awaited, move)
 
-    def _last_packets(self, request: Request, key: str) -> Response:
-        """Wait until what the VM has sent at its old place has arrived, `timeout_s` at most."""
-        timeout_s = _timeout_s(request)
-        number = LastPacketsBody.model_validate(_body(request)).number
-        passing = self._nva.decide(lambda now_ns: self._authority.last_packets(key, number, now_ns))
-        with self._nva.changed:
-            self._nva.changed.wait_for(lambda: not passing.missing, timeout_s)
-            return _json({"missing": sorted(passing.missing or ())})
-
     def _forget(self, request: Request) -> Response:
         self._nva.decide(self._authority.forget_entries)
         return _json({})
@@ -361,7 +340,20 @@ class Northbound:
                         )
                     self._nva.changed.wait(left_s)
                 self._nva.act()  # nobody is told a phase that could be forgotten
-        return _json(_as_json(move), status)
+        with self._nva.changed:
+            return _json(self._as_json(move), status)
+
+    def _as_json(self, move: Move) -> dict[str, object]:
+        return {
+            "key": move.key,
+            "vm": move.request.vm,
+            "from": move.source,
+            "to": move.destination,
+            "phase": move.phase,
+            "in_flight": move.request.in_flight,
+            "requested_ns": move.requested_ns,
+            "network_nves": self._authority.network_nves(move),
+        }
 
 
 def _awaited(request: Request) -> tuple[Phase, float] | None:
@@ -384,18 +376,6 @@ def _timeout_s(request: Request) -> float:
     if not wait_s >= 0:
         raise BadRequest(f"timeout_s is {timeout_s!r}, not a number of seconds")
     return min(wait_s, MAX_WAIT_S)
-
-
-def _as_json(move: Move) -> dict[str, object]:
-    return {
-        "key": move.key,
-        "vm": move.request.vm,
-        "from": move.source,
-        "to": move.destination,
-        "phase": move.phase,
-        "in_flight": move.request.in_flight,
-        "requested_ns": move.requested_ns,
-    }
 
 
 def _body(request: Request) -> Any:

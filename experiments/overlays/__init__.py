@@ -130,16 +130,28 @@ class ShellCommand:
 
 
 @dataclass(frozen=True)
+class AwaitLastPackets:
+    """How one knows that what a VM has sent at its source has arrived."""
+
+    mark: Callable[[OverlayMove], None]
+    """The VM stands still, and nothing leaves its place at the source.  Returns at once."""
+    wait: Callable[[OverlayMove], list[str]]
+    """Returns when all has arrived, or after a time that is not long: the NVEs that some of it may
+    still be on the way to."""
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What an overlay can do besides moving VMs; None, or empty, where it cannot."""
 
     hold: Bounds | None = None
     """What may wait at the destination for a VM that is not there yet.  Where anything may, the
     overlay redirects before the VM pauses."""
-    last_packets: Callable[[OverlayMove], list[str]] | None = None
-    """The VM has left the source: waits for what it has sent there to arrive, but not for long.
-    What it sends at its destination is held until then.  Returns the NVEs that it may still be on
-    the way to."""
+    last_packets: AwaitLastPackets | None = None
+    """What the VM sends at its destination is held until what it has sent at the source has
+    arrived."""
+    processes: Callable[[], list[int]] = list
+    """By their numbers, those that a move waits for; each would have a server of its own."""
     differences: Callable[[], list[str]] | None = None
     """Where an NVE holds something else than it should, a sentence each."""
     refused: Callable[[], list[dict[str, Any]]] | None = None

@@ -6,6 +6,7 @@ VM is undone, for it may be half done, with all before it, last to first.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from experiments.overlays import MoveRefused, OverlayMove
 from experiments.run.move_steps import MoveTable, MoveUnderWay, Patience, Step
@@ -40,13 +41,15 @@ class Interpreter:
         given up, and what a failing step raised where not even that was possible.
         """
         begun: list[Step] = []
-        with move.without_delay:
+        with ExitStack() as failed, move.without_delay:
+            failed.enter_context(move.helped)
             try:
                 self._reached(Moment.REQUESTED, move.told)
                 for step in (*self._table.revocable, *self._table.final):
                     _require_servers(move, step)
                     begun.append(step)
                     self._do(step, move)
+                failed.pop_all()
             except MoveRefused:
                 self._undo(move, begun)
                 move.note("move-refused")

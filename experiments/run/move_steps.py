@@ -14,6 +14,7 @@ two would be lost for nothing.
 """
 
 import enum
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
@@ -25,7 +26,7 @@ from experiments.scenario.failures import DESTINATION, SOURCE, Moment
 from experiments.scenario.moves import MoveSpec
 from nve.edge import Edge
 from nve.hypervisor.hypervisor import Hypervisor
-from nve.hypervisor.realtime import realtime_priority
+from nve.hypervisor.realtime import first_in_line, realtime_priority
 from nve.wire.announcement import NOTHING
 
 
@@ -88,6 +89,8 @@ class MoveUnderWay:
     paused_at_s: float = 0.0
     without_delay: ExitStack = field(default_factory=ExitStack)
     """Ends what is there only while the VM is being switched over."""
+    helped: ExitStack = field(default_factory=ExitStack)
+    """Ends what is there only until what was held for the VM is delivered."""
 
     def note(self, event: str, **details: object) -> None:
         """A line of the trace about this move."""
@@ -175,13 +178,16 @@ def _abandon(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _hurry(move: MoveUnderWay, _patience_s: float) -> None:
-    """From here on the move does not queue for a CPU."""
+    """From here on the move does not queue for a CPU, nor do those that it waits for."""
+    services = move.overlay.can.processes()
+    move.helped.enter_context(first_in_line([os.getpid()], services))
     move.without_delay.enter_context(realtime_priority())
 
 
 def _take_time(move: MoveUnderWay, _patience_s: float) -> None:
-    """It does again."""
+    """They do again."""
     move.without_delay.close()
+    move.helped.close()
 
 
 def _redirect(move: MoveUnderWay, patience_s: float) -> None:
@@ -200,6 +206,8 @@ def _pause(move: MoveUnderWay, _patience_s: float) -> None:
     """The VM stops: its blackout begins."""
     move.hypervisor.pause()
     move.paused_at_s = time.monotonic()
+    if move.overlay.can.last_packets:
+        move.overlay.can.last_packets.mark(move.told)
 
 
 def _resume(move: MoveUnderWay, _patience_s: float) -> None:
@@ -247,10 +255,10 @@ def _release(move: MoveUnderWay, _patience_s: float) -> None:
     """What the VM sends goes out as soon as what it has sent at the source has arrived."""
     # What it sends at the destination may have a shorter way, and is held there meanwhile.  That
     # costs order at most, so it is not held for long.
-    await_last_packets, missing = move.overlay.can.last_packets, []
+    last_packets, missing = move.overlay.can.last_packets, []
     try:
-        if await_last_packets:
-            missing = await_last_packets(move.told)
+        if last_packets:
+            missing = last_packets.wait(move.told)
     finally:
         move.hypervisor.release()
         move.without_delay.close()
@@ -262,6 +270,12 @@ def _activate(move: MoveUnderWay, patience_s: float) -> None:
     """The overlay is told that the VM has arrived (RFC 8394)."""
     announced = move.asked.announce != NOTHING or move.diskless
     move.overlay.activate(move.told, patience_s, announced=announced)
+
+
+def _deliver(move: MoveUnderWay, _patience_s: float) -> None:
+    """What was held for its order is delivered."""
+    with move.helped:
+        move.hypervisor.await_delivery(move.told.destination)
 
 
 def _verify(move: MoveUnderWay, _patience_s: float) -> None:
@@ -311,6 +325,7 @@ _FINAL = (
     Step("activate", _activate, moment=Moment.ACTIVATED, patience=Patience.AFTERWARDS),
 )
 _BACKGROUND = (
+    Step("deliver", _deliver),
     Step("verify", _verify),
     Step("converge", _converge, moment=Moment.CONVERGED, patience=Patience.AFTERWARDS),
     Step("complete", _complete, patience=Patience.AFTERWARDS),

@@ -24,6 +24,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from nve.hypervisor.announcer import Announcer
 from nve.hypervisor.drain_probe import DrainProbe, run_dry
 from nve.hypervisor.outbound_gate import OutboundGate
 from nve.hypervisor.plug import NIC, Plug, set_forwarding
+from nve.hypervisor.realtime import first_in_line
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import run_in
 from nve.linux.steering import take_in_by_one_processor
@@ -113,6 +115,8 @@ class Hypervisor:
         self._active: str | None = None
         self._resumed_ns = 0
         self._parts = PartsOfPause()
+        self._stopping = ExitStack()
+        """Ends that the VM's processes go first."""
         self._announcer = Announcer(vm, pid, self._record)
 
     @property
@@ -196,6 +200,9 @@ class Hypervisor:
         """
         place = self._places[self.at]
         self._announcer.stop()
+        # A process stops only once it is its turn.  One that computes must not go first for longer.
+        listed = (self._cgroup / "cgroup.procs").read_text(encoding="utf-8")
+        self._stopping.enter_context(first_in_line(map(int, listed.split())))
         self._parts = PartsOfPause()
         freezer.freeze(self._cgroup)
         self._parts.ends("freeze")
@@ -209,6 +216,7 @@ class Hypervisor:
 
     def resume(self) -> None:
         """Let the VM go on where it was."""
+        self._stopping.close()
         place = self._places[self.at]
         place.set_forwarding(True)
         self.thaw()
@@ -247,6 +255,7 @@ class Hypervisor:
             place.reorder_buffer.open()
             self._parts.ends("open")
             place.patience.cancel()
+        self._stopping.close()
         place.follow_carrier(True)
         self._announcer.repeat()
         self._record("parts-of-pause", nve=self.at, **self._parts.ms)
@@ -262,6 +271,13 @@ class Hypervisor:
             held_ms = (time.time_ns() - self._resumed_ns) / 1e6
             details = {"packets": packets, "held_ms": held_ms, "overflow": outbound.dropped()}
             self._record("outbound-released", nve=self.at, **details)
+
+    def await_delivery(self, nve: str) -> None:
+        """Returns when nothing is held at an NVE for the order of what comes to the VM there.  That
+        takes no longer than markers may."""
+        reorder_buffer = self.reorder_buffer(nve)
+        if reorder_buffer:
+            reorder_buffer.await_delivery()
 
     def de_associate(self, nve: str) -> None:
         """Take the VM's place at an NVE away, where it does not run; nothing, if it has none.

@@ -1,16 +1,20 @@
-"""Being served first while a VM stands still: its pause is to be what was asked for, not more.
+"""Being served first while a VM is switched over: its pause is to be what was asked for, not more.
 
-A hypervisor's switch-over does not queue for a CPU behind what else its server does.  Here it is
-one thread of one process, beside switches, probes and a control plane on few cores; without this,
-some pauses and recoveries are milliseconds longer, which is the machine's doing and no protocol's.
+A hypervisor's switch-over does not queue for a CPU behind what else its server does, and switches
+and a control plane have servers of their own.  Here all of them are processes beside each other,
+and beside probes, on few cores; without this, pauses and silences are milliseconds longer, which
+is the machine's doing and no protocol's.
+
+Not for longer: a switch that always goes first is woken for every packet instead of for a few.
 """
 
 import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 _SWITCH_INTERVAL_S = 100e-6
 _lock = threading.Lock()
@@ -18,18 +22,81 @@ _urgent = 0
 _usual_s = sys.getswitchinterval()
 
 
+@dataclass
+class _Raised:
+    """A process that goes first, for how many, and its threads that would in any case."""
+
+    holders: int
+    anyway: set[int]
+
+
+_raised: dict[int, _Raised] = {}
+
+
+@contextmanager
+def first_in_line(processes: Iterable[int], services: Iterable[int] = ()) -> Iterator[None]:
+    """All threads that these processes have go before others in the block.
+
+    So do the threads that `services` start meanwhile, and none that the other processes start, nor
+    their children, which may be there for long.  Threads that have a real-time priority already
+    stay as they are.
+    """
+    wanted = [(each, os.SCHED_RESET_ON_FORK) for each in processes]
+    wanted += [(each, 0) for each in services]
+    with _lock:
+        for process, flag in wanted:
+            _raise(process, os.SCHED_FIFO | flag)
+    try:
+        yield
+    finally:
+        with _lock:
+            for process, _ in wanted:
+                _lower(process)
+
+
+def _threads(process: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{process}/task")]
+    except OSError:  # it has ended
+        return []
+
+
+def _raise(process: int, policy: int) -> None:
+    raised = _raised.setdefault(process, _Raised(0, set()))
+    raised.holders += 1
+    if raised.holders > 1:
+        return
+    for thread in _threads(process):
+        with suppress(OSError):  # ended, or real-time processes are not allowed here
+            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
+                os.sched_setscheduler(thread, policy, os.sched_param(1))
+            else:
+                raised.anyway.add(thread)
+
+
+def _lower(process: int) -> None:
+    raised = _raised[process]
+    raised.holders -= 1
+    if raised.holders:
+        return
+    del _raised[process]
+    for thread in set(_threads(process)) - raised.anyway:
+        with suppress(OSError):
+            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+
 @contextmanager
 def realtime_priority() -> Iterator[None]:
     """What the current thread does in the block goes before what others do.
 
-    For the kernel it has a real-time priority, if root may give one; processes that it starts do
-    not inherit that.  Within this process, other threads give the interpreter back sooner, and
-    nobody collects garbage.
+    For the kernel it has a real-time priority above those of `first_in_line`, if root may give one;
+    processes that it starts do not inherit that.  Within this process, other threads give the
+    interpreter back sooner, and nobody collects garbage.
     """
     _share_sooner(1)
     usual, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     with suppress(PermissionError):  # not everywhere is root allowed real-time processes
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(2))
     try:
         yield
     finally:

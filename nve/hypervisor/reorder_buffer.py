@@ -67,6 +67,8 @@ class ReorderBuffer:
         self._markers_s = bounds.markers_s
         self._expectation: _Expectation | None = None
         self._lock = threading.Lock()
+        self._delivered = threading.Event()
+        """Nothing is held any more."""
         self._thread: threading.Thread | None = None
         if lane:
             with inside(vm_pid):
@@ -83,6 +85,12 @@ class ReorderBuffer:
             with self._lock:
                 self._expectation = self._expectation or _Expectation(self._deadline_s())
             self._wake.send(b"!")
+        else:
+            self._delivered.set()
+
+    def await_delivery(self) -> None:
+        """Returns when nothing is held any more, which takes no longer than markers may."""
+        self._delivered.wait()
 
     def expect(self, handover: int, ingress_nves: tuple[str, ...], released: Released) -> bool:
         """Hold what comes on new paths until the markers of all these ingress NVEs have come.
@@ -93,6 +101,7 @@ class ReorderBuffer:
         try:
             with self._lock:
                 self._plug_gate.close()
+                self._delivered.clear()
                 self._expectation = _Expectation(
                     self._deadline_s(), handover, frozenset(ingress_nves), released
                 )
@@ -117,6 +126,7 @@ class ReorderBuffer:
 
     def close(self) -> None:
         """Wait for markers no longer."""
+        self._delivered.set()
         if self._thread:
             self._wake.close()
             self._thread.join()
@@ -176,6 +186,7 @@ class ReorderBuffer:
                 return
             self._plug_gate.open()
             self._expectation = None
+            self._delivered.set()
         if waiting.released:
             waiting.released(tuple(sorted(missing)))
         else:

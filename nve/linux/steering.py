@@ -1,4 +1,4 @@
-"""One processor takes in all that comes by an interface, in order (receive packet steering).
+"""One processor takes in all that comes by a cable, in order.
 
 The kernel takes in what comes out of a virtual cable on the processor on which it was sent, from a
 queue of that processor.  So a packet that waits in one of them is overtaken by a later one that
@@ -30,3 +30,10 @@ def take_in_by_one_processor(pid: int, interfaces: Sequence[str], place: str = "
         mask = 1 << processors[sum(f"{place}{interface}".encode()) % len(processors)]
         steered.append(f"echo {mask:x} > /sys/class/net/{interface}/queues/rx-0/rps_cpus")
     run_in(pid, ["unshare", "--mount", "sh", "-c", " && ".join(steered)])
+
+
+def stay_on_one_processor(pid: int, place: int) -> None:
+    """A process, with all threads that it is going to start; those with different places share the
+    processors evenly."""
+    processors = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(pid, {processors[place % len(processors)]})

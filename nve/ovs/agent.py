@@ -5,30 +5,44 @@ the agent says goes in there (`nve.wire.end_marker`):
 
     SEND_MARKER      waits until the switch treats every packet by the rules it holds, and only then
                      sends the marker; a barrier alone does not say that (`OvsInstance`)
+    FOLLOW           has the switch treat packets by the rules that redirect a VM's
     EXPECT_MARKERS   has the VM's reorder buffer hold; says EXPECTING, and RELEASED when it does so
                      no longer
 
-The NVA may repeat an order; doing it again does no harm.  What a VM has sent last is marked at the
-word of its hypervisor, which knows when the VM stands still (`mark_last`).
+The NVA may repeat an order; doing it again does no harm.
+
+What a VM has sent last is marked at the word of its hypervisor, which knows when the VM stands
+still (`mark_last`), and awaited at the destination (`await_last`).  In between, agents talk to each
+other without the NVA: where a marker has come to, the agent tells the destination's, by UDP on the
+underlay (`nve.ovs.last_packets`).
 """
 
 import logging
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import ip_address
+from queue import SimpleQueue
 
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import inside, ip, set_sysctls
 from nve.linux.wait import all_readable, readable
 from nve.model import TenantSystem
 from nve.ovs.bridge import OvsInstance
+from nve.ovs.last_packets import LastPackets
 from nve.pipeline.rules import AGENT_PORT
 from nve.wire import end_marker
 from nve.wire.end_marker import COPIES, ETHERTYPE, MarkerKind, NotASignal, Signal
 
 INTERFACE = "agent0"
+UDP_PORT = 1021
+"""On which agents hear each other: one of those for experiments (RFC 4727 section 6)."""
+TELLINGS = 3
+"""How often an agent says that a marker has come, so that one datagram may be lost."""
 _LONGEST_FRAME = 2048
 _RETRY_S = 0.5
 log = logging.getLogger("vmmlab.agent")
@@ -44,11 +58,18 @@ class Agent:
         self._nve = nve
         self._reorder_buffer_of = reorder_buffer_of
         self._thread: threading.Thread | None = None
+        self._to_mark: SimpleQueue[tuple[Signal, Future[None]]] = SimpleQueue()
+        self._following: dict[TenantSystem, threading.Event] = {}
+        """By VM that is about to leave: set when its switch follows the redirect."""
+        self._last_packets = LastPackets()
+        self._heard = threading.Condition()
+        """Locks what is known of last packets; notified of news."""
 
     def start(self) -> None:
         """Makes the port and begins to listen."""
         self._nve.add_internal_port(INTERFACE, AGENT_PORT)
         self._open()
+        self._peers = self._open_to_peers()
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -61,6 +82,16 @@ class Agent:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._socket.bind((INTERFACE, ETHERTYPE))
 
+    def _open_to_peers(self) -> socket.socket:
+        vtep = self._nve.vtep
+        with inside(self._nve.pid):
+            peers = socket.socket(
+                socket.AF_INET if vtep.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
+            )
+            peers.bind((str(vtep), UDP_PORT))
+            peers.setblocking(False)
+        return peers
+
     def stop(self) -> None:
         """Ends it; the port goes with the switch."""
         if self._thread:
@@ -68,15 +99,96 @@ class Agent:
             self._thread.join()
             self._woken.close()
             self._socket.close()
+            self._peers.close()
             self._thread = None
 
-    def mark_last(self, system: TenantSystem, number: int) -> None:
+    def following(self, system: TenantSystem) -> threading.Event:
+        """To be asked for before the NVA is told of the redirect: set when the switch treats every
+        packet for the VM by that."""
+        event = self._following[system] = threading.Event()
+        return event
+
+    # -- what a VM has sent last -----------------------------------------------------------------
+
+    def mark_last(self, system: TenantSystem, number: int, destination: str) -> "Future[None]":
         """Send a marker of that number behind what a VM has sent here, which stands still.
 
-        Raises OSError or RuntimeError where the switch does not run.
+        Returns at once.  The future is done when the marker is sent; it fails with OSError or
+        RuntimeError where the switch does not run.
         """
-        self._nve.take_in_what_has_come()
-        self._send_marker(Signal(MarkerKind.LAST, number, system))
+        sent: Future[None] = Future()
+        marker = Signal(MarkerKind.LAST, number, system, (self._nve.name, destination))
+        self._to_mark.put((marker, sent))
+        self._wake.send(b"!")
+        return sent
+
+    def expect_last(self, system: TenantSystem, number: int) -> None:
+        """A VM is about to come here; a marker of that number will follow what it sends before."""
+        with self._heard:
+            self._last_packets.expect(system, number)
+
+    def await_last(
+        self,
+        system: TenantSystem,
+        nves: Collection[str],
+        sent: "Future[None]",
+        timeout_s: float,
+    ) -> list[str]:
+        """Returns when the expected marker has come to these NVEs, when it could not be `sent`, or
+        when the time is over: those that it has not come to."""
+        sent.add_done_callback(self._news)
+        deadline_s = time.monotonic() + timeout_s
+        with self._heard:
+            while missing := self._last_packets.missing(system, nves):
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0 or (sent.done() and sent.exception()):
+                    break
+                self._heard.wait(left_s)
+            self._last_packets.forget(system)
+        return missing
+
+    def _news(self, _sent: "Future[None]") -> None:
+        with self._heard:
+            self._heard.notify_all()
+
+    def _mark(self) -> None:
+        marker, sent = self._to_mark.get()
+        try:
+            self._nve.take_in_what_has_come()
+            self._send_marker(marker)
+        except (OSError, RuntimeError) as error:
+            sent.set_exception(error)
+        else:
+            sent.set_result(None)
+
+    def _last_came(self, marker: Signal) -> None:
+        """What a VM has sent last to here has come, if enough copies of its marker have."""
+        if len(marker.ingress_nves) != 2 or not self._last_packets.have_come(marker):
+            return
+        _, destination = marker.ingress_nves
+        arrived = replace(marker, kind=MarkerKind.ARRIVED, ingress_nves=(self._nve.name,), copy=0)
+        if destination == self._nve.name:
+            self._arrived(arrived)
+        elif vtep := self._nve.peers.get(destination):
+            with suppress(OSError):  # not reachable; the destination has a time-out
+                for _ in range(TELLINGS):
+                    self._peers.sendto(end_marker.frame(arrived), (str(vtep), UDP_PORT))
+
+    def _arrived(self, signal: Signal) -> None:
+        with self._heard:
+            self._last_packets.arrived(signal)
+            self._heard.notify_all()
+
+    def _hear_peer(self) -> None:
+        with suppress(BlockingIOError, NotASignal):
+            octets, (address, *_) = self._peers.recvfrom(_LONGEST_FRAME)
+            said = end_marker.read(octets)
+            # An agent speaks for its own NVE alone.
+            speaker = {self._nve.peers.get(nve) for nve in said.ingress_nves}
+            if said.kind is MarkerKind.ARRIVED and speaker == {ip_address(address)}:
+                self._arrived(said)
+
+    # -- at its port -----------------------------------------------------------------------------
 
     def _serve(self) -> None:
         """Until it is stopped; a switch that dies takes the port along, and brings it again."""
@@ -93,20 +205,31 @@ class Agent:
     def _listen(self) -> None:
         """Returns when it is stopped.  Raises OSError when the port is gone."""
         while True:
-            if self._woken in all_readable([self._socket, self._woken]):
-                return
-            frame = self._socket.recv(_LONGEST_FRAME)
-            try:
-                self._carry_out(end_marker.read(frame))
-            except (RuntimeError, NotASignal) as error:
-                # Those who wait for what was not done have a time-out.
-                log.warning("%s: an order was not carried out: %s", self._nve.name, error)
+            ready = all_readable([self._socket, self._peers, self._woken])
+            if self._woken in ready:
+                if not self._woken.recv(1):
+                    return
+                self._mark()
+            if self._peers in ready:
+                self._hear_peer()
+            if self._socket in ready:
+                self._take(self._socket.recv(_LONGEST_FRAME))
+
+    def _take(self, frame: bytes) -> None:
+        try:
+            self._carry_out(end_marker.read(frame))
+        except (RuntimeError, NotASignal) as error:
+            # Those who wait for what was not done have a time-out.
+            log.warning("%s: an order was not carried out: %s", self._nve.name, error)
 
     def _opened_again(self) -> bool:
         """Waits for the port to come back; False when it is stopped meanwhile."""
         while True:
             if readable(self._woken, _RETRY_S):
-                return False
+                if not self._woken.recv(1):
+                    return False
+                _, sent = self._to_mark.get()
+                sent.set_exception(RuntimeError(f"{self._nve.name}: its switch does not run"))
             with suppress(OSError, RuntimeError):
                 self._open()
                 return True
@@ -115,13 +238,20 @@ class Agent:
         match order.kind:
             case MarkerKind.SEND_MARKER:
                 self._nve.follow_rules_now()
-                self._send_marker(replace(order, kind=MarkerKind.MARKER))
+                marker = replace(order, kind=MarkerKind.MARKER, ingress_nves=(self._nve.name,))
+                self._send_marker(marker)
             case MarkerKind.EXPECT_MARKERS:
                 self._expect(order)
+            case MarkerKind.LAST:
+                self._last_came(order)
+            case MarkerKind.FOLLOW:
+                self._nve.follow_rules_now(thoroughly=True)
+                if event := self._following.get(order.system):
+                    event.set()
 
     def _send_marker(self, marker: Signal) -> None:
         for copy in range(COPIES):
-            self._say(replace(marker, ingress_nves=(self._nve.name,), copy=copy))
+            self._say(replace(marker, copy=copy))
 
     def _expect(self, order: Signal) -> None:
         def released(missing: tuple[str, ...]) -> None:

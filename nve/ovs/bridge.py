@@ -16,6 +16,7 @@ interface as its other port.
 import os
 import socket
 import subprocess
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ from nve.edge import Edge, EdgeFactory, EdgePlace
 from nve.linux.capabilities import kernel_datapath_available
 from nve.linux.namespace import inside, ip, run, run_in
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
+from nve.linux.steering import stay_on_one_processor
 from nve.linux.wait import wait_until
 from nve.model import IPAddress, Mac, VmSpec, Vtep
 from nve.ovs.buffers import dropped_by_packet_sockets, enlarge_packet_sockets
@@ -73,8 +75,12 @@ class OvsInstance:
         self.directory = place.directory
         self.dpid = place.number
         self.datapath = datapath
+        self.vtep, self.peers = place.vtep, place.peers
         self._place = place
         self._processes: list[subprocess.Popen[bytes]] = []
+        self._control: tuple[int, UnixctlClient] | None = None
+        """The switch's process, and the connection to it by which it is told what to do."""
+        self._control_lock = threading.Lock()
 
     @classmethod
     def of(cls, edge: Edge) -> Self:
@@ -234,19 +240,38 @@ class OvsInstance:
         self._tell_switch("version", times=2)
 
     def _tell_switch(self, command: str, times: int) -> None:
-        """Without a process in between: packets may be waiting for the answer."""
-        path = self.directory / f"ovs-vswitchd.{self._switch.pid}.ctl"
-        error, client = UnixctlClient.create(str(path))
-        if error:
-            raise RuntimeError(f"{self.name}: ovs-vswitchd does not answer: {os.strerror(error)}")
-        try:
-            for _ in range(times):
-                failed, complaint, _ = client.transact(command, [])
-                if failed or complaint:
-                    reason = complaint or os.strerror(failed)
-                    raise RuntimeError(f"{self.name}: {command}: {reason}")
-        finally:
-            client.close()
+        """Without a process in between, on a connection that is kept: packets may be waiting for
+        the answer."""
+        with self._control_lock:
+            try:
+                for _ in range(times):
+                    failed, complaint, _ = self._connection().transact(command, [])
+                    if failed or complaint:
+                        reason = complaint or os.strerror(failed)
+                        raise RuntimeError(f"{self.name}: {command}: {reason}")
+            except RuntimeError:
+                self._hang_up()
+                raise
+
+    def _connection(self) -> UnixctlClient:
+        """To the switch that runs now."""
+        pid = self._switch.pid
+        if self._control and self._control[0] != pid:
+            self._hang_up()
+        if self._control is None:
+            path = self.directory / f"ovs-vswitchd.{pid}.ctl"
+            error, client = UnixctlClient.create(str(path))
+            if error:
+                raise RuntimeError(
+                    f"{self.name}: ovs-vswitchd does not answer: {os.strerror(error)}"
+                )
+            self._control = pid, client
+        return self._control[1]
+
+    def _hang_up(self) -> None:
+        if self._control:
+            self._control[1].close()
+            self._control = None
 
     def enlarge_buffers(self) -> None:
         """Gives a userspace datapath room for what waits (see `nve.ovs.buffers`)."""
@@ -297,12 +322,19 @@ class OvsInstance:
         self._raise_unless_ready()
         self.enlarge_buffers()
 
+    @property
+    def switch_pid(self) -> int:
+        """Of ovs-vswitchd.  Raises RuntimeError where it does not run."""
+        return self._switch.pid
+
     def rss_kib(self) -> int:
         """Memory of both daemons that is resident at the moment."""
         return sum(_rss_kib(process.pid) for process in self._processes)
 
     def stop(self) -> None:
         """Ends the daemons, in whatever state they are."""
+        with self._control_lock:
+            self._hang_up()
         for process in reversed(self._processes):
             process.terminate()
         for process in self._processes:
@@ -355,6 +387,8 @@ class OvsInstance:
 
     def _spawn_switch(self) -> None:
         self._spawn("ovs-vswitchd", _VSWITCHD, f"unix:{self._socket}")
+        if self.datapath == "netdev":
+            stay_on_one_processor(self._switch.pid, self.dpid)
 
     def _spawn(self, daemon: str, program: str, *arguments: str) -> None:
         argv = [program, *arguments, "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]

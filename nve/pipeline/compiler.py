@@ -214,8 +214,8 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     last = match(
         eth_type=end_marker.ETHERTYPE, eth_src=end_marker.AGENTS, eth_dst=end_marker.EVERYBODY
     )
-    reported = ReportAction(meter=state.limits.misses(VXLAN_PORT))
-    yield Rule(PipelineTable.FROM_TUNNEL, 50, last, (reported,), Purpose.REPORT)
+    to_agent = Output(AGENT_PORT, state.limits.misses(VXLAN_PORT))
+    yield Rule(PipelineTable.FROM_TUNNEL, 50, last, (to_agent,), Purpose.END_MARKER)
     yield Rule(
         PipelineTable.FROM_TUNNEL, 10, group, (GoTo(PipelineTable.FLOOD_LOCAL),), Purpose.FLOOD
     )

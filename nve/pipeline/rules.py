@@ -109,10 +109,24 @@ class PopVlan:
 
 
 @dataclass(frozen=True)
+class Meter:
+    """At most so many packets a second, and so many at once; a switch drops and counts the rest.
+
+    The rules of one switch that name the same number share the meter (see `nve.pipeline.limits`).
+    """
+
+    number: int
+    rate_pps: int
+    burst: int
+
+
+@dataclass(frozen=True)
 class Output:
-    """Hand the frame to a VM's port.  A frame never goes back where it came from."""
+    """Hand the frame to a port, a VM's or the agent's; with a meter, unless there were too many.  A
+    frame never goes back where it came from."""
 
     port: int
+    meter: Meter | None = None
 
     def __str__(self) -> str:
         return f"port {self.port}"
@@ -159,18 +173,6 @@ class Encapsulate:
 
     def __str__(self) -> str:
         return "tunnel on"
-
-
-@dataclass(frozen=True)
-class Meter:
-    """At most so many packets a second, and so many at once; a switch drops and counts the rest.
-
-    The rules of one switch that name the same number share the meter (see `nve.pipeline.limits`).
-    """
-
-    number: int
-    rate_pps: int
-    burst: int
 
 
 @dataclass(frozen=True)
@@ -246,8 +248,8 @@ class Rule:
     @cached_property
     def meters(self) -> frozenset[Meter]:
         """The meters that the rule's frames go through."""
-        reports = (action for action in self.actions if isinstance(action, ReportAction))
-        return frozenset(report.meter for report in reports if report.meter)
+        metered = (each for each in self.actions if isinstance(each, ReportAction | Output))
+        return frozenset(action.meter for action in metered if action.meter)
 
     @cached_property
     def cookie(self) -> int:

@@ -25,9 +25,10 @@ follows.  Then it is known, until the switch empties its cache, which it does at
 more than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.
 An ingress NVE sends `COPIES`, so that several may be lost.
 
-What the VM itself has sent last needs a marker as well (`controller.core.last_packets`).  When the
-VM stands still, its hypervisor has the agent of the source NVE send it to `EVERYBODY`, and the
-switches that it comes to report it.
+What the VM itself has sent last needs a marker as well (`nve.ovs.last_packets`).  When the VM
+stands still, its hypervisor has the agent of the source NVE send it to `EVERYBODY`.  It names the
+source and the destination.  The agents that it comes to tell the destination's: a datagram on the
+underlay, whose content is a frame of the same layout.
 
 A tenant may use the EtherType as well, and cannot forge a signal: that is one by its source, an
 agent's MAC address, which no port of a VM may send from (R9.4).
@@ -74,6 +75,14 @@ class MarkerKind(enum.IntEnum):
     come."""
     LAST = 6
     """Source to all NVEs, on the paths of the VM's packets: nothing from there comes after this."""
+    ARRIVED = 7
+    """An NVE to the destination, on the underlay: that marker has come to me."""
+    FOLLOW = 8
+    """NVA to the source: have your switch follow the rules that redirect the VM's packets."""
+
+
+TO_NVA = frozenset({MarkerKind.EXPECTING, MarkerKind.RELEASED})
+"""What agents say to the NVA; the rest is for agents."""
 
 
 @dataclass(frozen=True)

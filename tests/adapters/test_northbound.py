@@ -1,7 +1,6 @@
 """The northbound interface as its callers see it: status, sentence, and no half-done work."""
 
 import threading
-from functools import partial
 from typing import Any
 
 import pytest
@@ -386,24 +385,16 @@ def test_what_cannot_be_now_is_a_conflict_and_changes_nothing(
     assert everything(nva) == before
 
 
-def test_last_packets_are_awaited_for_as_long_as_one_wants(
+def test_a_move_names_the_nves_that_its_vm_sends_to(
     client: Client, nva: Nva, wires: dict[str, Wire]
 ) -> None:
-    """Of a VM that has been redirected; another VM of its network is at nve2."""
+    """All in reach with another VM of its network."""
     ask(client, "POST", "associations", json=ASSOCIATION)
+    assert ask(client, "PUT", "moves/1", json=MOVE).get_json()["network_nves"] == []
     ask(client, "POST", "associations", json=OTHER)
-    confirm(nva, *wires.values())
-    ask(client, "PUT", "moves/1", json=MOVE)
-    awaiting = partial(ask, client, "POST", "moves/1/last-packets?timeout_s=0")
-    early = awaiting(json={"number": 1})
-    assert early.status_code == 409
-    assert error(early) == "move 1 of vm1 is preparing: its VM is at nve1"
-    confirm(nva, *wires.values())
-    ask(client, "POST", "moves/1/redirect")
-    confirm(nva, *wires.values())
-    assert awaiting(json={"number": 1}).get_json() == {"missing": ["nve2"]}
-    for wrong in ({}, {"number": -1}, {"number": 2**32}):
-        assert awaiting(json=wrong).status_code == 400
+    assert ask(client, "GET", "moves/1").get_json()["network_nves"] == ["nve2"]
+    nva.disconnected(wires["nve2"])
+    assert ask(client, "GET", "moves/1").get_json()["network_nves"] == []
 
 
 def test_a_step_out_of_turn_is_a_conflict(client: Client) -> None:

@@ -78,7 +78,7 @@ class FakeNva:
         if self.refuses:
             self.refuses -= 1
             raise NvaError("no")
-        line = {"vm": body["vm"], "to": body["to"], "phase": Phase.PREPARED}
+        line = {"vm": body["vm"], "to": body["to"], "phase": Phase.PREPARED, "network_nves": []}
         self.moves.setdefault(path.removeprefix("moves/"), line)
 
     def _changed(self, path: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nve.hypervisor.realtime import realtime_priority
+from nve.hypervisor.realtime import first_in_line, realtime_priority
 
 USUAL_S = sys.getswitchinterval()
 
@@ -69,3 +69,58 @@ def test_where_root_may_not_it_goes_on_as_it_is(
     monkeypatch.setattr(os, "sched_setscheduler", refuses)
     with realtime_priority():
         assert sys.getswitchinterval() < USUAL_S
+
+
+# -- the processes that a move waits for ----------------------------------------------------------
+
+FIRST = os.SCHED_FIFO
+ENDED = 2**22 + 1
+"""No process has this number: the kernel's are lower."""
+
+
+@pytest.fixture
+def classes(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+    """The scheduling class of each thread of this process."""
+    found = {int(name): os.SCHED_OTHER for name in os.listdir("/proc/self/task")}
+    monkeypatch.setattr(os, "sched_getscheduler", found.__getitem__)
+    monkeypatch.setattr(
+        os, "sched_setscheduler", lambda thread, kind, _: found.__setitem__(thread, kind)
+    )
+    monkeypatch.setattr(os, "listdir", lambda _: list(map(str, found)))
+    return found
+
+
+def test_all_threads_of_a_process_go_first_in_the_block(classes: dict[int, int]) -> None:
+    with first_in_line([os.getpid()]):
+        assert set(classes.values()) == {FIRST | os.SCHED_RESET_ON_FORK}
+    assert set(classes.values()) == {os.SCHED_OTHER}
+
+
+def test_threads_that_a_service_has_started_meanwhile_do_it_no_longer(
+    classes: dict[int, int],
+) -> None:
+    with first_in_line([], [os.getpid()]):
+        assert set(classes.values()) == {FIRST}
+        classes[1] = FIRST
+    assert set(classes.values()) == {os.SCHED_OTHER}
+
+
+def test_a_thread_that_goes_first_anyway_goes_on_to(classes: dict[int, int]) -> None:
+    classes[1] = FIRST
+    with first_in_line([os.getpid()]):
+        assert classes[1] == FIRST
+    assert classes.pop(1) == FIRST
+    assert set(classes.values()) == {os.SCHED_OTHER}
+
+
+def test_of_two_moves_the_last_gives_it_back(classes: dict[int, int]) -> None:
+    with first_in_line([os.getpid()]):
+        with first_in_line([os.getpid()]):
+            pass
+        assert set(classes.values()) == {FIRST | os.SCHED_RESET_ON_FORK}
+    assert set(classes.values()) == {os.SCHED_OTHER}
+
+
+def test_a_process_that_has_ended_is_left_out() -> None:
+    with first_in_line([ENDED]):
+        pass

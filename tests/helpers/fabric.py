@@ -54,14 +54,13 @@ from nve.pipeline.evaluator import (
 from nve.pipeline.rules import (
     AGENT_PORT,
     FIRST_VM_PORT,
-    VXLAN_PORT,
     FieldValue,
     Match,
     PipelineTable,
     Purpose,
     Rule,
 )
-from nve.wire.end_marker import COPIES, ETHERTYPE, EVERYBODY, MarkerKind, Signal, agent_mac
+from nve.wire.end_marker import MarkerKind, Signal
 from nve.wire.frames import ARP, NEIGHBOUR_SOLICITATION, RARP
 from tests.helpers.frames import encapsulated, entering
 
@@ -458,6 +457,8 @@ class Fabric:
         match order.kind:
             case MarkerKind.SEND_MARKER:
                 self.markers.add((order.handover, nve))
+            case MarkerKind.FOLLOW:
+                pass  # a switch follows its rules at once here
             case _:
                 self.expecting[nve, order.system] = order
                 self.say(nve, replace(order, kind=MarkerKind.EXPECTING, ingress_nves=()))
@@ -467,20 +468,6 @@ class Fabric:
                 for ingress_nve in expected.ingress_nves
             ):
                 self.release(destination, expected)
-
-    def mark_last(self, source: str, system: TenantSystem, number: int) -> None:
-        """A VM stands still: the copies of a marker go wherever the source's rules send them."""
-        marker = Signal(MarkerKind.LAST, number, system, (source,))
-        frame: Frame = {
-            "in_port": AGENT_PORT,
-            "eth_type": ETHERTYPE,
-            "eth_src": agent_mac(marker.system.vni),
-            "eth_dst": EVERYBODY,
-        }
-        for copy in range(COPIES):
-            for nve, verdict in self.way(frame, source):
-                if verdict.reported and self.nves[nve].connected:
-                    self.nves[nve].up.append(Signalled(VXLAN_PORT, replace(marker, copy=copy)))
 
     def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
         """A destination holds no longer: the markers have come, or the time is over."""

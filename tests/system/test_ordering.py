@@ -61,7 +61,8 @@ def test_with_markers_nothing_is_overtaken(tmp_path: Path, update: dict[str, Any
 
 def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> None:
     """What it sends behind nve3 is held there for as long as its last packets from nve1 need, 60 ms
-    between the sites; else the first would be at vm3, vm5 before those.  It runs meanwhile."""
+    between the sites, part of which it stands still; else the first would be at vm3, vm5 before
+    those.  It runs meanwhile."""
     ends = [("vm2", "ipv4"), ("vm3", "ipv6"), ("vm4", "ipv4"), ("vm5", "ipv4")]
     flows = [probe("vm1", family, to) for to, family in ends]
     moves = [{"at_s": 1, "vm": "vm1", "to": "nve3", "pause_ms": 0}]
@@ -72,7 +73,7 @@ def test_with_markers_nothing_that_the_vm_sends_is_overtaken(tmp_path: Path) -> 
     (passed,) = [each for each in result.events if each.name == "last-packets-passed"]
     assert passed.details["nves"] == ["nve2", "nve3", "nve4"]
     (released,) = [each for each in result.events if each.name == "outbound-released"]
-    assert released.details["held_ms"] > 60
+    assert released.details["held_ms"] + result.moves["pause_ms"].max() > 60
     assert released.details["packets"] > 0
     assert released.details["overflow"] == 0
     assert result.moves["pause_ms"].max() < released.details["held_ms"]

@@ -5,13 +5,24 @@ it does not matter whether the NVA had heard it: a move has its number in the ru
 request for it under the same key is the same move, and how far it is, its phase says.
 """
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from controller.core.move_fsm import FINISHED, Phase
-from experiments.overlays import Capabilities, Fault, Ground, MoveRefused, Overlay, OverlayMove
+from experiments.overlays import (
+    AwaitLastPackets,
+    Capabilities,
+    Fault,
+    Ground,
+    MoveRefused,
+    Overlay,
+    OverlayMove,
+)
 from experiments.overlays.nvo3 import NVA_DIES, tables
 from experiments.overlays.nvo3.commands import Commands
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
@@ -26,12 +37,22 @@ Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
 AGAIN_S = 0.1
 """Between two requests to an NVA that does not answer."""
-ANSWER_S = 0.2
-"""For an answer to come, of an NVA that has waited as long as it was told to."""
+FOLLOWING_S = 0.1
+"""For a source NVE to follow a redirect that it has confirmed."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
 RETURN_S = 5.0
 """For an NVA and NVEs to find each other again, when counters are to be read."""
+
+
+@dataclass
+class _Leaving:
+    """A VM that leaves its place."""
+
+    network_nves: list[str]
+    """The other NVEs with VMs of its network, to which it sends."""
+    marked: "Future[None] | None" = None
+    """Done when a marker is behind what it has sent last."""
 
 
 class Nvo3:
@@ -52,7 +73,8 @@ class Nvo3:
         awaits = settings.end_marker and settings.await_last_packets
         self.can = Capabilities(
             hold=settings.bounds,
-            last_packets=self._await_last_packets if awaits else None,
+            last_packets=AwaitLastPackets(self._mark_last, self._await_last) if awaits else None,
+            processes=self._processes,
             differences=self.differences,
             refused=self.refused,
             catch_up=self._feed.catch_up,
@@ -60,6 +82,8 @@ class Nvo3:
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
             commands=Commands(ground.data_centre, self.nva).by_name,
         )
+        self._leaving: dict[int, _Leaving] = {}
+        """The moves between redirect and release, by their numbers."""
         self._arrived: dict[int, OverlayMove] = {}
         """The moves that something is left of, by their numbers."""
         self._astray_before: dict[int, int | None] = {}
@@ -119,23 +143,35 @@ class Nvo3:
         switch = self._switch(move.source)
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
-        self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
-        # What a flow that was left brings to a VM that has gone is lost.
-        switch.follow_rules_now(thoroughly=True)
+        following: threading.Event | None = None
+        if self._agents:
+            self._agents[move.destination].expect_last(move.vm.tenant_system, move.number)
+            following = self._agents[move.source].following(move.vm.tenant_system)
+        line = self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
+        if self.can.last_packets:
+            self._leaving[move.number] = _Leaving(line["network_nves"])
+        # What a flow that was left brings to a VM that has gone is lost.  The agent sees to it
+        # while the NVA hears of the rules; but its order may not have come.
+        if not following or not following.wait(FOLLOWING_S):
+            switch.follow_rules_now(thoroughly=True)
 
-    def _await_last_packets(self, move: OverlayMove) -> list[str]:
-        timeout_s, number = self._settings.end_marker_s, move.number
-        try:
-            self._agents[move.source].mark_last(move.vm.tenant_system, number)
-            answer = self.nva.post(
-                f"{_path(move)}/last-packets",
-                {"number": number},
-                answered_within_s=timeout_s + ANSWER_S,
-                timeout_s=timeout_s,
-            )
-        except (NvaError, OSError, RuntimeError):  # the NVA, or the NVE, is away: order may suffer
-            return list(self._data_centre.nves)
-        return list(answer["missing"])
+    def _mark_last(self, move: OverlayMove) -> None:
+        agent = self._agents[move.source]
+        system, number = move.vm.tenant_system, move.number
+        self._leaving[number].marked = agent.mark_last(system, number, move.destination)
+
+    def _await_last(self, move: OverlayMove) -> list[str]:
+        leaving, agent = self._leaving.pop(move.number), self._agents[move.destination]
+        assert leaving.marked is not None, f"{move.vm.name} does not stand still"
+        missing = agent.await_last(
+            move.vm.tenant_system,
+            leaving.network_nves,
+            leaving.marked,
+            self._settings.end_marker_s,
+        )
+        if not missing:
+            self._note("last-packets-passed", move, nves=leaving.network_nves)
+        return missing
 
     def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
         """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
@@ -186,10 +222,20 @@ class Nvo3:
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         def ask(_left_s: float, *, again: bool) -> None:
             known = {line["key"]: line["phase"] for line in self.nva.get("moves")}
+            self._leaving.pop(move.number, None)
             if known.get(str(move.number), Phase.ROLLED_BACK) not in FINISHED:
                 self.nva.post(f"{_path(move)}/roll-back")
 
         self._insist(patience_s, ask)
+
+    def _processes(self) -> list[int]:
+        found = []
+        with suppress(NvaError):
+            found.append(self.nva.pid)
+        for nve in self._data_centre.nves:
+            with suppress(RuntimeError):  # one that is dead
+                found.append(self._switch(nve).switch_pid)
+        return found
 
     def where(self) -> dict[str, str]:
         known = {line["vm"]: line["nve"] for line in self.nva.get("mapping")}
@@ -250,20 +296,23 @@ class Nvo3:
 
     def _tell(
         self, move: OverlayMove, verb: str, heard: Phase, until: Phase, patience_s: float
-    ) -> None:
+    ) -> dict[str, Any]:
         """Have the NVA take a move on to a phase, `until`, in one turn: a VM may be standing still.
 
-        Once the NVA has heard it, the move is `heard`.  Raises NvaError where it cannot go there.
+        Once the NVA has heard it, the move is `heard`.  Returns what the NVA says of the move.
+        Raises NvaError where it cannot go there.
         """
 
-        def ask(left_s: float, *, again: bool) -> None:
+        def ask(left_s: float, *, again: bool) -> dict[str, Any]:
             if again and _is_there(self._phase(move), heard):
-                self._await(move, until, left_s)
-            else:
-                line = self.nva.post(f"{_path(move)}/{verb}", until=until, timeout_s=left_s)
-                _raise_if_rolled_back(move, line)
+                return self._line(move, until, left_s)
+            line: dict[str, Any] = self.nva.post(
+                f"{_path(move)}/{verb}", until=until, timeout_s=left_s
+            )
+            _raise_if_rolled_back(move, line)
+            return line
 
-        self._insist(patience_s, ask)
+        return self._insist(patience_s, ask)
 
     def _await_patiently(self, move: OverlayMove, until: Phase, patience_s: float) -> Phase:
         return self._insist(patience_s, lambda left_s, again: self._await(move, until, left_s))
@@ -271,9 +320,12 @@ class Nvo3:
     def _await(self, move: OverlayMove, until: Phase, timeout_s: float) -> Phase:
         """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
         reached in time, or never, because the NVA has rolled the move back."""
-        line = self.nva.get(_path(move), until=until, timeout_s=timeout_s)
+        return Phase(self._line(move, until, timeout_s)["phase"])
+
+    def _line(self, move: OverlayMove, until: Phase, timeout_s: float) -> dict[str, Any]:
+        line: dict[str, Any] = self.nva.get(_path(move), until=until, timeout_s=timeout_s)
         _raise_if_rolled_back(move, line)
-        return Phase(line["phase"])
+        return line
 
     def _note(self, event: str, move: OverlayMove, **details: object) -> None:
         self._log.note("runner", event, move.vm.name, move=move.number, **details)

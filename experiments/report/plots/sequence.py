@@ -36,7 +36,7 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
     "move-redirecting": (ORCHESTRATOR, NVA, "redirect"),
     "move-redirected": (NVA, SOURCE, "redirect what comes for {vm}"),
     "vm-paused": (ORCHESTRATOR, VM, "pause"),
-    "last-packets-passed": (NVA, ORCHESTRATOR, "its last packets have passed"),
+    "last-packets-passed": (DESTINATION, ORCHESTRATOR, "its last packets have passed"),
     "last-packets-not-awaited": (ORCHESTRATOR, ORCHESTRATOR, "goes on without them"),
     "nic-flipped": (ORCHESTRATOR, "@", "plug its NIC in"),
     "vm-resumed": (ORCHESTRATOR, VM, "resume"),

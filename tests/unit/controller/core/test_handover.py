@@ -28,10 +28,10 @@ from tests.helpers.tenants import vm, vteps
 def test_at_the_arrival_every_nve_whose_path_changes_is_an_edge() -> None:
     made = fabric()
     move = departed(made)
-    assert orders(made) == []
+    assert orders(made) == [("nve1", MarkerKind.FOLLOW, ())]
     made.activate(move)
     made.settle()
-    assert orders(made) == [
+    assert orders(made)[1:] == [
         ("nve2", MarkerKind.EXPECT_MARKERS, ("nve2", "nve3")),
         ("nve2", MarkerKind.SEND_MARKER, ()),
         ("nve3", MarkerKind.SEND_MARKER, ()),
