@@ -29,6 +29,9 @@ from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.realtime import first_in_line, realtime_priority
 from nve.wire.announcement import NOTHING
 
+LONG_S = 0.02
+"""For so long a pause, and longer ones, it is worth the trouble to go first no more meanwhile."""
+
 
 class Transfer(Protocol):
     """How a VM's state comes to the destination."""
@@ -57,6 +60,10 @@ class PauseOnly:
 
     def final(self, move: "MoveUnderWay") -> None:
         until_s = move.paused_at_s + move.asked.pause_ms / 1000
+        if until_s - time.monotonic() > LONG_S:  # nobody is in a hurry meanwhile
+            move.helped.close()
+            time.sleep(until_s - time.monotonic() - LONG_S / 2)
+            help_along(move)
         time.sleep(max(0.0, until_s - time.monotonic()))
 
     def take_over(self, move: "MoveUnderWay") -> None:
@@ -140,6 +147,12 @@ class MoveTable:
         yield from (*self.revocable, *self.final, *self.background)
 
 
+def help_along(move: MoveUnderWay) -> None:
+    """Who the move waits for goes first on this machine, until `helped` is closed."""
+    services = move.overlay.can.processes()
+    move.helped.enter_context(first_in_line([os.getpid()], services))
+
+
 # -- what each step does ---------------------------------------------------------------------------
 
 
@@ -179,8 +192,7 @@ def _abandon(move: MoveUnderWay, _patience_s: float) -> None:
 
 def _hurry(move: MoveUnderWay, _patience_s: float) -> None:
     """From here on the move does not queue for a CPU, nor do those that it waits for."""
-    services = move.overlay.can.processes()
-    move.helped.enter_context(first_in_line([os.getpid()], services))
+    help_along(move)
     move.without_delay.enter_context(realtime_priority())
 
 
