@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 _SWITCH_INTERVAL_S = 100e-6
+_IN_LINE, _BEFORE_ALL = 1, 2
+"""Real-time priorities: that of probes' senders, too, and that of a switch-over itself."""
 _lock = threading.Lock()
 _urgent = 0
 _usual_s = sys.getswitchinterval()
@@ -69,8 +71,8 @@ def _raise(process: int, policy: int) -> None:
     for thread in _threads(process):
         with suppress(OSError):  # ended, or real-time processes are not allowed here
             if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, policy, os.sched_param(1))
-            else:
+                os.sched_setscheduler(thread, policy, os.sched_param(_IN_LINE))
+            elif os.sched_getparam(thread).sched_priority == _IN_LINE:
                 raised.anyway.add(thread)
 
 
@@ -82,7 +84,8 @@ def _lower(process: int) -> None:
     del _raised[process]
     for thread in set(_threads(process)) - raised.anyway:
         with suppress(OSError):
-            os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+            if os.sched_getparam(thread).sched_priority == _IN_LINE:
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 @contextmanager
@@ -96,7 +99,9 @@ def realtime_priority() -> Iterator[None]:
     _share_sooner(1)
     usual, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     with suppress(PermissionError):  # not everywhere is root allowed real-time processes
-        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(2))
+        os.sched_setscheduler(
+            0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_BEFORE_ALL)
+        )
     try:
         yield
     finally:

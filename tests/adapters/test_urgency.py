@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -82,12 +83,36 @@ ENDED = 2**22 + 1
 def classes(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
     """The scheduling class of each thread of this process."""
     found = {int(name): os.SCHED_OTHER for name in os.listdir("/proc/self/task")}
-    monkeypatch.setattr(os, "sched_getscheduler", found.__getitem__)
+    priorities: dict[int, int] = {}
+
+    def ask(thread: int, kind: int, parameters: os.sched_param) -> None:
+        this = thread or threading.get_native_id()
+        found[this], priorities[this] = kind, parameters.sched_priority
+
+    def asked_for(thread: int) -> os.sched_param:
+        this = thread or threading.get_native_id()
+        return os.sched_param(priorities.get(this, int(found[this] != os.SCHED_OTHER)))
+
     monkeypatch.setattr(
-        os, "sched_setscheduler", lambda thread, kind, _: found.__setitem__(thread, kind)
+        os, "sched_getscheduler", lambda thread: found[thread or threading.get_native_id()]
     )
+    monkeypatch.setattr(os, "sched_setscheduler", ask)
+    monkeypatch.setattr(os, "sched_getparam", asked_for)
     monkeypatch.setattr(os, "listdir", lambda _: list(map(str, found)))
     return found
+
+
+def test_a_switch_over_goes_on_before_all_where_nobody_is_in_line_for_a_while(
+    classes: dict[int, int],
+) -> None:
+    with ExitStack() as helped, ExitStack() as switching:
+        helped.enter_context(first_in_line([os.getpid()]))
+        switching.enter_context(realtime_priority())
+        helped.close()
+        assert classes[threading.get_native_id()] != os.SCHED_OTHER
+        helped.enter_context(first_in_line([os.getpid()]))
+        switching.close()
+    assert set(classes.values()) == {os.SCHED_OTHER}
 
 
 def test_all_threads_of_a_process_go_first_in_the_block(classes: dict[int, int]) -> None:
