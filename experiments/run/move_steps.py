@@ -94,6 +94,8 @@ class MoveUnderWay:
     """The VM has nowhere to keep its IPv4 address."""
     transfer: Transfer = field(default_factory=PauseOnly)
     paused_at_s: float = 0.0
+    marked: bool = False
+    """A marker follows what the VM has sent last at the source."""
     without_delay: ExitStack = field(default_factory=ExitStack)
     """Ends what is there only while the VM is being switched over."""
     helped: ExitStack = field(default_factory=ExitStack)
@@ -218,8 +220,6 @@ def _pause(move: MoveUnderWay, _patience_s: float) -> None:
     """The VM stops: its blackout begins."""
     move.hypervisor.pause()
     move.paused_at_s = time.monotonic()
-    if move.overlay.can.last_packets:
-        move.overlay.can.last_packets.mark(move.told)
 
 
 def _resume(move: MoveUnderWay, _patience_s: float) -> None:
@@ -235,7 +235,18 @@ def _lose_address(move: MoveUnderWay, _patience_s: float) -> None:
 
 def _stop_and_copy(move: MoveUnderWay, _patience_s: float) -> None:
     """The rest of its state is brought over."""
+    # Where that takes a while, what the VM has sent may arrive meanwhile.  Else to have it marked
+    # would make the pause longer.
+    if move.asked.pause_ms or not isinstance(move.transfer, PauseOnly):
+        _mark_last_packets(move)
     move.transfer.final(move)
+
+
+def _mark_last_packets(move: MoveUnderWay) -> None:
+    last_packets = move.overlay.can.last_packets
+    if last_packets and not move.marked:
+        last_packets.mark(move.told)
+        move.marked = True
 
 
 def _flip(move: MoveUnderWay, _patience_s: float) -> None:
@@ -270,6 +281,7 @@ def _release(move: MoveUnderWay, _patience_s: float) -> None:
     last_packets, missing = move.overlay.can.last_packets, []
     try:
         if last_packets:
+            _mark_last_packets(move)
             missing = last_packets.wait(move.told)
     finally:
         move.hypervisor.release()

@@ -189,13 +189,25 @@ def test_who_may_hold_redirects_while_the_vm_runs() -> None:
     assert table_of(plain) is PLAIN
 
 
-def test_the_simplest_transfer_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    slept: list[float] = []
-    monkeypatch.setattr("experiments.run.move_steps.time.monotonic", lambda: 100.01)
-    monkeypatch.setattr("experiments.run.move_steps.time.sleep", slept.append)
-    move = Story().move(pause_ms=50)
+@pytest.mark.parametrize(("pause_ms", "slept"), [(15, [0.005]), (50, [0.03, 0.01]), (5, [0.0])])
+def test_the_simplest_transfer_is_a_pause(
+    monkeypatch: pytest.MonkeyPatch, pause_ms: int, slept: list[float]
+) -> None:
+    """Asked for 10 ms after it has begun.  Through a long one nobody needs to be helped along."""
+    now_s, sleeps, helped = [100.01], list[float](), list[float]()
+
+    def sleep(for_s: float) -> None:
+        sleeps.append(for_s)
+        now_s[0] += for_s
+
+    steps = "experiments.run.move_steps"
+    monkeypatch.setattr(f"{steps}.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr(f"{steps}.time.sleep", sleep)
+    monkeypatch.setattr(f"{steps}.help_along", lambda _move: helped.append(now_s[0]))
+    move = Story().move(pause_ms=pause_ms)
     move.paused_at_s = 100.0
     PauseOnly().rounds(move)
     PauseOnly().final(move)
 
-    assert slept == [pytest.approx(0.04)]
+    assert sleeps == pytest.approx(slept)
+    assert helped == ([pytest.approx(100.04)] if len(slept) > 1 else [])
