@@ -1,5 +1,6 @@
 """An NVE's agent at a port that is a pair of sockets: what it is told, and what it says."""
 
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -47,7 +48,9 @@ class FakeReorderBuffer:
         return self._there
 
 
-VTEPS = {f"nve{number}": ip_address(f"127.0.7.{number}") for number in (1, 2, 3)}
+_HERE = f"127.{os.getpid() >> 8 & 0x7F}.{os.getpid() & 0xFF}"
+"""Other processes run the same tests at the same time."""
+VTEPS = {f"nve{number}": ip_address(f"{_HERE}.{number}") for number in (1, 2, 3)}
 
 
 class FakeSwitch:
