@@ -60,3 +60,13 @@ def test_files_that_are_named_exist() -> None:
 
     assert len(named) > 50
     assert {(page, name) for page, name in named if name not in _TRACKED | _AN_EXAMPLE} == set()
+
+
+def test_a_decision_has_a_number_of_its_own() -> None:
+    decisions = sorted((DOCS / "decisions").glob("*.md"))
+    numbers = [path.name[:4] for path in decisions]
+
+    assert numbers == [f"{number:04}" for number in range(1, len(decisions) + 1)]
+    for path in decisions:
+        heading, *_ = path.read_text(encoding="utf-8").split("\n")
+        assert heading.startswith(f"# {path.name[:4]} "), path.name
