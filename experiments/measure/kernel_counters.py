@@ -17,7 +17,7 @@ Pure: texts of files in, numbers and sentences out.  `experiments.run.kernel_wat
 
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -363,6 +363,17 @@ def beyond(risen: Rises, accounted: Reading) -> Rises:
             if (more := count - accounted.get((key, place), 0)) > 0:
                 left.setdefault(key, {})[place] = more
     return left
+
+
+def without_switches(risen: Rises, died: Collection[str]) -> Rises:
+    """What has risen but in the switches of NVEs that the scenario had die.  One that starts again
+    has no rules until the NVA has told it: what it drops until then is that failure's doing."""
+    of_switches = {counter.key for counter in COUNTERS if counter.scope is Scope.SWITCH}
+    left = {
+        key: {p: n for p, n in places.items() if key not in of_switches or p not in died}
+        for key, places in risen.items()
+    }
+    return {key: places for key, places in left.items() if places}
 
 
 @dataclass

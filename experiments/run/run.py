@@ -33,6 +33,7 @@ from experiments.run.move_count import MoveCount
 from experiments.run.schedule import Schedule
 from experiments.run.table_checks import DETAILS_FILE, TableChecks, brief
 from experiments.run.traffic import Measured, RunTraffic
+from experiments.scenario.failures import FailureKind
 from experiments.scenario.load import as_mapping
 from experiments.scenario.schema import Scenario
 from experiments.workloads import WorkloadError
@@ -256,7 +257,14 @@ class Run:
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.problems + lab.guests.problems()
             self._guests = lab.guests.facts()
-            self._risen, self._unwatched = watch.rises(), watch.unwatched
+            died = {
+                event.subject
+                for event in lab.log.after()
+                if event.name == "failure-injected"
+                and event.details["kind"] == FailureKind.NVE_DIES
+            }
+            self._risen = kernel_counters.without_switches(watch.rises(), died)
+            self._unwatched = watch.unwatched
             self._check_announcements(lab)
             self._check_places(lab)
             self._recorder.text(DETAILS_FILE, [*tables.details, *self._check_tables(lab.overlay)])

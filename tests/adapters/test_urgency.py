@@ -64,7 +64,7 @@ def test_where_root_may_not_it_goes_on_as_it_is(
     asked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuses(_pid: int, kind: int, _parameters: Any) -> None:
-        if kind & os.SCHED_FIFO:
+        if kind & ~os.SCHED_RESET_ON_FORK == os.SCHED_FIFO:
             raise PermissionError
 
     monkeypatch.setattr(os, "sched_setscheduler", refuses)

@@ -189,3 +189,16 @@ def test_what_a_container_does_not_show_is_said() -> None:
         "nobody has watched /proc/net/stat/arp_cache",
         "nobody has watched /proc/net/stat/ndisc_cache",
     ]
+
+
+def test_a_switch_that_was_to_die_is_not_held_to_have_dropped_packets() -> None:
+    risen = {
+        "upcall-failed": {"nve1": 3, "nve2": 1},
+        "link-queue": {"nve1": 2},
+        "upcall": {"nve1": 1},
+    }
+
+    assert kernel_counters.without_switches(risen, {"nve1"}) == {
+        "upcall-failed": {"nve2": 1},
+        "link-queue": {"nve1": 2},
+    }
