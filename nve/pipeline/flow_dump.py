@@ -141,4 +141,5 @@ def differences(found: Iterable[Row], wanted: Iterable[Row]) -> list[str]:
 
 def _sentence(which: str, rows: list[str]) -> Iterator[str]:
     if rows:
-        yield f"holds {len(rows)} rules {which}: {', '.join(rows)}"
+        rules = "rule" if len(rows) == 1 else "rules"
+        yield f"holds {len(rows)} {rules} {which}: {', '.join(rows)}"

@@ -11,7 +11,7 @@ from experiments.run import table_checks
 from experiments.run.table_checks import TableChecks
 
 SETTLED_S = 0.1
-WRONG = ["nve3 holds 1 rules otherwise"]
+WRONG = ["nve3 holds 1 rule otherwise"]
 
 
 class Tables:

@@ -121,7 +121,7 @@ def test_an_entry_with_the_right_cookie_that_does_something_else_is_seen(wrong: 
     assert wrong.cookie == entry().cookie
     (sentence,) = differences([Row.of(wrong)], [Row.of(entry())])
     assert sentence == (
-        f"holds 1 rules otherwise: {wrong.cookie:016x} does {Row.of(wrong)}, not {Row.of(entry())}"
+        f"holds 1 rule otherwise: {wrong.cookie:016x} does {Row.of(wrong)}, not {Row.of(entry())}"
     )
     assert str(Row.of(wrong)) != str(Row.of(entry()))
 
@@ -129,9 +129,9 @@ def test_an_entry_with_the_right_cookie_that_does_something_else_is_seen(wrong: 
 def test_what_is_too_much_and_what_is_missing_is_seen() -> None:
     drop = Rule(PipelineTable.GUARD, 0, (), (), Purpose.SPOOFED)
     assert differences([Row.of(entry())], [Row.of(drop)]) == [
-        f"holds 1 rules too many: {entry().cookie:016x}",
-        f"holds 1 rules too few: {drop.cookie:016x}",
+        f"holds 1 rule too many: {entry().cookie:016x}",
+        f"holds 1 rule too few: {drop.cookie:016x}",
     ]
     assert differences([Row.of(drop)] * 2, [Row.of(drop)]) == [
-        f"holds 1 rules too many: {drop.cookie:016x}"
+        f"holds 1 rule too many: {drop.cookie:016x}"
     ]
