@@ -6,6 +6,8 @@ environment.
 """
 
 import os
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -42,7 +44,7 @@ class Presence:
         places = {place for root in roots for place in root.glob("vmmlab-*")}
         sessions = {str(place) for place in places if not _is_of_another(place.name)}
         alive = running_processes(pid for pid in _all_processes() if _is_ours(pid))
-        ours = {pid for pid in alive if not _is_of_a_session(pid)}
+        ours = {pid for pid in alive if _session(pid) is None}
         named = {path.name for path in NAMED_NAMESPACES.glob("*")}
         held = {f"net:[{inode}]" for inode in _namespaces(ours) - _namespaces({os.getpid()})}
         return cls(
@@ -76,11 +78,13 @@ def _is_ours(pid: int) -> bool:
     return f"{MARK}={os.getpid()}".encode() in environment.split(b"\0")
 
 
-def _is_of_a_session(pid: int) -> bool:
+def _session(pid: int) -> str | None:
+    """The session in whose cgroup it is."""
     try:
-        return "/vmmlab/vmmlab-" in Path(f"/proc/{pid}/cgroup").read_text()
+        found = re.search(r"/vmmlab/(vmmlab-[^/\n]*)", Path(f"/proc/{pid}/cgroup").read_text())
     except OSError:
-        return False
+        return None
+    return found[1] if found else None
 
 
 def _command(pid: int) -> str:
@@ -103,10 +107,15 @@ class Footprint:
         found = {
             "directories": sorted(str(place) for place in self.places if place.exists()),
             "processes": sorted(running_processes(self.processes)),
-            "namespaces": sorted(self.namespaces & _namespaces(_all_processes())),
+            "namespaces": sorted(self.namespaces & _namespaces(self._not_of_other_sessions())),
         }
         left = {what: those for what, those in found.items() if those}
         return str(left) if left else None
+
+    def _not_of_other_sessions(self) -> Iterator[int]:
+        """The kernel gives the number of a namespace that is gone to the next lab's."""
+        mine = {None, *(place.name for place in self.places)}
+        return (pid for pid in _all_processes() if _session(pid) in mine)
 
 
 def footprint(owner: int) -> Footprint:
@@ -129,7 +138,7 @@ def _all_processes() -> set[int]:
     return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()}
 
 
-def _namespaces(processes: frozenset[int] | set[int]) -> frozenset[int]:
+def _namespaces(processes: Iterable[int]) -> frozenset[int]:
     """The network namespaces that the processes are in."""
     inodes = set()
     for pid in processes:

@@ -24,7 +24,6 @@ from nve.wire import announcement, frames
 from nve.wire.frames import (
     ALL_NODES,
     ARP,
-    EXPERIMENTAL,
     IPV4,
     IPV6,
     NEIGHBOUR_ADVERTISEMENT,
@@ -175,9 +174,6 @@ FORGERIES: dict[str, Callable[[VmSpec, VmSpec], bytes]] = {
     ),
     "a packet with another's IPv6 address": lambda me, you: frames.ethernet(
         me.mac, you.mac, IPV6, frames.ip(you.ipv6, me.ipv6, UDP, DISCARD)
-    ),
-    "a packet of a protocol without addresses": lambda me, you: frames.ethernet(
-        me.mac, you.mac, EXPERIMENTAL, bytes(46)
     ),
 }
 

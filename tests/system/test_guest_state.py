@@ -20,6 +20,9 @@ from tests.helpers.runs import WHERE, recorded, scenario
 
 SPEC = GuestSpec(memory_mb=16, writes_mb_s=20, working_set_mb=8, disk_mb=4, disk_writes_mb_s=2)
 
+ALL_IN_THE_PAUSE = {"kind": "stop-and-copy", "bandwidth_mbit": 100}
+"""8 MiB take more than 0.6 s."""
+
 
 @contextmanager
 def running(spec: GuestSpec, directory: Path, *, protected: bool = False) -> Iterator[GuestMachine]:
@@ -142,9 +145,9 @@ def test_a_guest_is_asked_in_its_vm_and_stands_still_with_it(tmp_path: Path) -> 
     changes = {
         "tenants": [{"vni": 5000, "vms": where}],
         "traffic": [{"kind": "service", "from": "vm3", "to": "vm1", "rate_rps": 100}],
-        "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "pause_ms": 400}],
+        "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "transfer": ALL_IN_THE_PAUSE}],
         "overlay__hold": True,
-        "duration_s": 3,
+        "duration_s": 8,
     }
     outcome, result = recorded(scenario(**changes), tmp_path / "result")
 

@@ -31,6 +31,10 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("matrix", "pull"): {"moves.0.series": 4, "moves.0.at_s": 1, "duration_s": 7},
     ("path-mtu", "fits"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("path-mtu", "exceeds"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
+    ("precopy", ""): {
+        "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "transfer": {"bandwidth_mbit": 40}}],
+        "duration_s": 6,
+    },
     ("two-site", ""): {"moves.0.at_s": 1, "overlay.idle_s": 1, "duration_s": 3},
 }
 ELSEWHERE = {
