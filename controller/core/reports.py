@@ -41,7 +41,7 @@ from nve.messages import (
 )
 from nve.model import Binding, IPAddress, TenantSystem
 from nve.pipeline.rules import Output, Purpose, Tunnel
-from nve.pipeline.state import Association
+from nve.pipeline.state import Association, RemoteEntry
 from nve.wire import announcement
 from nve.wire.end_marker import TO_NVA
 
@@ -141,8 +141,11 @@ class Reports:
             self._entered_ns[nve, system] = self._outbox.now_ns
         elif binding.nve != nve and self._should_have_arrived(nve, system):
             self._desired.tell_again(nve, system)
+            if entry and self._has_expired(nve, system, entry):
+                self._outbox.record("entry-pulled", self._name(system), nve=nve, to=binding.nve)
+            else:
+                self._outbox.record("entry-told-again", self._name(system), nve=nve)
             self._entered_ns[nve, system] = self._outbox.now_ns
-            self._outbox.record("entry-told-again", self._name(system), nve=nve)
         way = self._way(nve, binding)
         if way and (big := path_mtu.too_big(asker.system, miss, state.tunnel_mtu(way))):
             self._too_big(nve, big)
@@ -157,6 +160,13 @@ class Reports:
         entered_ns = self._entered_ns.get((nve, system))
         late = entered_ns is not None and self._outbox.now_ns - entered_ns < LATE_MISS_S * 1e9
         return not late and not self._desired.pending([nve])
+
+    def _has_expired(self, nve: str, system: TenantSystem, entry: RemoteEntry) -> bool:
+        """Whether its lifetime is over.  A switch may report a miss before it reports that."""
+        entered_ns = self._entered_ns.get((nve, system))
+        if not entry.lifetime_s or entered_ns is None:
+            return False
+        return self._outbox.now_ns - entered_ns >= entry.lifetime_s * 1e9
 
     def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
         """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""

@@ -126,6 +126,21 @@ def test_a_miss_that_was_on_its_way_tells_nothing_again(pulling: Fabric) -> None
     assert pulling.events("vm2")[-1] == "entry-told-again"
 
 
+@pytest.mark.shows("R4.1.3")
+def test_a_miss_after_the_lifetime_pulls_though_the_end_was_not_reported_yet(
+    pulling: Fabric,
+) -> None:
+    """A switch may report the miss before it reports that the entry has expired."""
+    pulling.send("vm1", frames.ipv4(VM1, VM2.mac))
+    pulling.settle()
+    pulling.now_ns += 2 * SECOND_NS
+    pulling.ask(pulling.authority.reported, "nve1", Missed(pulling.port("vm1"), VM2.mac, b"frame"))
+    pulling.settle()
+
+    assert pulling.events("vm2").count("entry-pulled") == 2
+    assert "entry-told-again" not in pulling.events("vm2")
+
+
 @pytest.mark.parametrize("how", ["tunnel", "drop"])
 def test_a_frame_that_misses_goes_where_its_vm_is(how: InFlight) -> None:
     """Reported before the rule for it was there: by now the VM is here, leaving, or gone."""
