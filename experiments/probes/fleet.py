@@ -23,6 +23,7 @@ from experiments.probes import samples
 from experiments.probes.accounting import RECEIVED_COLUMNS, SENT_COLUMNS, Int64s, account
 from experiments.probes.progress import ProbeProgress, SoFar
 from experiments.probes.udp import Plan
+from nve.linux import child
 from nve.linux.wait import readable
 
 Spawn = Callable[..., "subprocess.Popen[str]"]
@@ -145,12 +146,7 @@ class ProbeFleet:
     def stop(self) -> None:
         self._pipes.close()
         for process in (*self._senders.values(), *self._receivers.values()):
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
+            child.end(process)
 
     def _start(self, role: str, vm: str, plan_path: Path, *more: str) -> "subprocess.Popen[str]":
         argv = [sys.executable, "-m", f"experiments.probes.{role}", "--plan", str(plan_path)]

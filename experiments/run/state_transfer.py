@@ -21,6 +21,7 @@ from experiments.run.guests import Guests, VmGuest
 from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
+from nve.linux import child
 from nve.linux.wait import readable
 from nve.transfer.convergence import TransferLimits
 from nve.transfer.state import State
@@ -79,12 +80,7 @@ class _TransferSide:
 
     def end(self) -> None:
         """Safe at any time."""
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        child.end(self._process)
 
 
 class StateTransfer:

@@ -14,6 +14,7 @@ from typing import Any
 
 from nve.guest.dirty_log import DirtyLog, log_size
 from nve.guest.spec import PAGE_SIZE, SERVICE_PORT, GuestSpec
+from nve.linux import child
 from nve.linux.ipv6 import udp_socket
 from nve.linux.namespace import inside
 from nve.linux.wait import readable
@@ -110,13 +111,8 @@ class GuestMachine:
 
     def end(self) -> None:
         """End the guest, frozen or not; its memory and its disk stay."""
-        if self._process is None:
-            return
-        self.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe and not pipe.closed:
-                pipe.close()
+        if self._process is not None:
+            child.end(self._process)
 
     def close(self) -> None:
         """Give back memory and disk; safe at any time, more than once."""

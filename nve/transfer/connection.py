@@ -33,14 +33,7 @@ class TransferConnection:
         """One behind the other, without copying them together."""
         waiting = [memoryview(each) for each in buffers]
         while waiting:
-            sent = self._socket.sendmsg(waiting[:_BUFFERS_AT_ONCE])
-            done = 0
-            while done < len(waiting) and sent >= len(waiting[done]):
-                sent -= len(waiting[done])
-                done += 1
-            del waiting[:done]
-            if sent:
-                waiting[0] = waiting[0][sent:]
+            _drop(waiting, self._socket.sendmsg(waiting[:_BUFFERS_AT_ONCE]))
 
     def receive_into(self, buffers: Sequence[memoryview]) -> None:
         """Fills these, one behind the other."""
@@ -49,13 +42,7 @@ class TransferConnection:
             got, *_ = self._socket.recvmsg_into(waiting[:_BUFFERS_AT_ONCE])
             if not got:
                 raise ConnectionError("the other side has closed the connection")
-            done = 0
-            while done < len(waiting) and got >= len(waiting[done]):
-                got -= len(waiting[done])
-                done += 1
-            del waiting[:done]
-            if got:
-                waiting[0] = waiting[0][got:]
+            _drop(waiting, got)
 
     def receive(self) -> tuple[Head, bytes]:
         """The next message, without the pages that follow it."""
@@ -79,3 +66,14 @@ class TransferConnection:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _drop(waiting: list[memoryview], octets: int) -> None:
+    """Take the first octets out of the buffers that wait."""
+    done = 0
+    while done < len(waiting) and octets >= len(waiting[done]):
+        octets -= len(waiting[done])
+        done += 1
+    del waiting[:done]
+    if octets:
+        waiting[0] = waiting[0][octets:]

@@ -5,6 +5,7 @@ import sys
 
 from experiments.workloads import Stage, WorkloadError
 from experiments.workloads.counting import exchange
+from nve.linux import child
 from nve.linux.wait import readable
 
 _LAUNCH_TIMEOUT_S = 60.0
@@ -58,11 +59,5 @@ class CountingClient:
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe:
-                pipe.close()
+        if self._process is not None:
+            child.end(self._process)

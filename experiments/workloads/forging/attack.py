@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.measure.trace import TraceEvent
 from experiments.workloads import WorkloadError
+from nve.linux import child
 from nve.linux.wait import readable
 
 _LAUNCH_TIMEOUT_S = 20.0
@@ -81,14 +82,8 @@ class Forgery:
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if stream is not None:
-                stream.close()
+        if self._process is not None:
+            child.end(self._process)
 
     def _complaint(self) -> str:
         assert self._process is not None

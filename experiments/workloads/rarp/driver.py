@@ -12,6 +12,7 @@ from pathlib import Path
 from experiments.measure.trace import TraceEvent
 from experiments.workloads import Start, WorkloadError
 from experiments.workloads.rarp import talk
+from nve.linux import child
 from nve.linux.wait import readable
 from nve.model import VmSpec
 
@@ -87,13 +88,8 @@ class Diskless:
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""
-        if self._process is None:
-            return
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        if self._process is not None:
+            child.end(self._process)
 
     def _restored(self, request: talk.Request) -> TraceEvent:
         assert request.answered_ns is not None
