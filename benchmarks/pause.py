@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from experiments.measure import results
-from experiments.measure.results import Recorder, Result
+from experiments.measure.recording import Recorder
+from experiments.measure.results import Result
 from experiments.measure.totals import DAMAGE
 from experiments.measure.trace import moves_of
 from experiments.run.run import Options, run

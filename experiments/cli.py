@@ -205,13 +205,13 @@ def _record_all(
 ) -> tuple[Path, list[str]]:
     """A result with these runs at `place`, or beside it if that has been taken meanwhile; and what
     makes it not valid, in sentences."""
-    from experiments.measure import results
+    from experiments.measure import recording
     from experiments.run import run as running
     from experiments.scenario.load import as_mapping
 
     problems: list[str] = []
     names = list(runs) if list(runs) != [""] else None
-    recorder = results.Recorder.create(place, variants=names, keep_part=keep_part)
+    recorder = recording.Recorder.create(place, variants=names, keep_part=keep_part)
     try:
         with recorder:
             if names:
@@ -468,7 +468,7 @@ def clean() -> None:
     """Remove what a crashed run left on this machine, and nothing else."""
     with _mistakes_are_sentences():
         from experiments.machine import ROOT
-        from experiments.measure import results
+        from experiments.measure import recording
         from experiments.run.run import require_root
         from topologies.emulation import host_settings
         from topologies.emulation.session import leftovers
@@ -476,7 +476,7 @@ def clean() -> None:
         require_root()
         said = [sentence for leftover in leftovers() for sentence in leftover.remove()]
         said += host_settings.settle()
-        for partial in results.partials(ROOT / "results"):
+        for partial in recording.partials(ROOT / "results"):
             shutil.rmtree(partial)
             said.append(f"removed {partial}, which a run did not finish")
         for sentence in said:

@@ -21,7 +21,7 @@ from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
 from experiments.measure import kernel_counters, totals
 from experiments.measure.metrics import table
-from experiments.measure.results import RunRecorder, is_disk_full
+from experiments.measure.recording import RunRecorder, is_disk_full
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import Overlay, OverlayError
 from experiments.probes.fleet import ProbeError

@@ -15,8 +15,9 @@ import typer
 
 from experiments import cli
 from experiments.errors import RunError
-from experiments.measure import results
-from experiments.measure.results import ResultError, RunRecorder
+from experiments.measure import recording, results
+from experiments.measure.recording import RunRecorder
+from experiments.measure.results import ResultError
 from experiments.report import html, plots
 from experiments.run import run as running
 from experiments.sweep import Sweep, cells
@@ -194,5 +195,5 @@ def test_a_result_of_another_user_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_the_errors_that_mean_a_full_disk() -> None:
-    assert results.is_disk_full(OSError(errno.ENOSPC, "no space"))
-    assert not results.is_disk_full(OSError(errno.EACCES, "not yours"))
+    assert recording.is_disk_full(OSError(errno.ENOSPC, "no space"))
+    assert not recording.is_disk_full(OSError(errno.EACCES, "not yours"))

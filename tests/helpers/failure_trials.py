@@ -12,7 +12,8 @@ from typing import Any
 
 from experiments.errors import RunError
 from experiments.measure import results
-from experiments.measure.results import Recorder, Result
+from experiments.measure.recording import Recorder
+from experiments.measure.results import Result
 from experiments.overlays.nvo3 import FAULTS, NVA_DIES
 from experiments.run.run import Options, run
 from experiments.scenario.failures import (

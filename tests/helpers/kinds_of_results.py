@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.measure import metrics
-from experiments.measure.results import Recorder
+from experiments.measure.recording import Recorder
 from experiments.measure.rows import ITERATIONS
 from experiments.measure.trace import TraceEvent
 from experiments.sweep import Sweep, cells

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from experiments.measure import metrics, totals
-from experiments.measure.results import Recorder
+from experiments.measure.recording import Recorder
 from experiments.measure.trace import TraceEvent
 from tests.helpers import synthetic
 from tests.helpers.packets import MS, START_NS, packets

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from experiments.measure import results
-from experiments.measure.results import Recorder, Result
+from experiments.measure.recording import Recorder
+from experiments.measure.results import Result
 from experiments.run.run import Options, RunOutcome, run
 from experiments.scenario import load
 from experiments.scenario.load import resolve

@@ -14,7 +14,7 @@ import pandas as pd
 
 from experiments.measure import metrics
 from experiments.measure.packets import NEVER
-from experiments.measure.results import Recorder, RunRecorder
+from experiments.measure.recording import Recorder, RunRecorder
 from experiments.measure.trace import TraceEvent
 from experiments.probes.pacing import NS_PER_S
 

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 
 from experiments.measure import metrics, results
-from experiments.measure.results import Recorder, Result
+from experiments.measure.recording import Recorder
+from experiments.measure.results import Result
 from experiments.overlays import OverlayMove
 from experiments.overlays.nvo3 import NVA_DIES
 from experiments.overlays.nvo3.overlay import Nvo3

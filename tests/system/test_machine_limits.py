@@ -13,7 +13,7 @@ import pytest
 
 from experiments import resources
 from experiments.measure import kernel_counters, results
-from experiments.measure.results import Recorder
+from experiments.measure.recording import Recorder
 from experiments.measure.trace import TraceEvent
 from experiments.probes import samples
 from experiments.run.kernel_watch import KernelWatch

@@ -6,7 +6,8 @@ of each attack how often it was tried, where, and what became of it.
 
 import pytest
 
-from experiments.measure.results import Recorder, Result, load
+from experiments.measure.recording import Recorder
+from experiments.measure.results import Result, load
 from experiments.run.run import Options, RunOutcome, run
 from experiments.scenario.load import find, resolve
 from experiments.scenario.schema import Scenario

@@ -105,7 +105,13 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     "experiments": frozenset(
         {
             *("cli", "doctor", "machine", "shell", "sweep", "terminal"),
-            *("measure.event_log", "measure.results", "scenario.load", "scenario.yaml_source"),
+            *(
+                "measure.event_log",
+                "measure.recording",
+                "measure.results",
+                "scenario.load",
+                "scenario.yaml_source",
+            ),
             *("report.html", "report.interactive", "report.narrative", "report.plots"),
             *("report.summary", "report.tables"),
             *("run", "overlays.*"),  # each overlay; what they have in common is pure

@@ -9,14 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from experiments.measure.results import (
-    SCHEMA_VERSION,
-    Recorder,
-    Result,
-    ResultError,
-    load,
-    partials,
-)
+from experiments.measure.recording import Recorder, partials
+from experiments.measure.results import SCHEMA_VERSION, Result, ResultError, load
 from experiments.report import narrative
 from experiments.workloads import diskless_client
 from tests.helpers import synthetic

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from experiments.measure import metrics
-from experiments.measure.results import Recorder, load
+from experiments.measure.recording import Recorder
+from experiments.measure.results import load
 from experiments.measure.trace import TraceEvent
 from experiments.report import format as formats
 from experiments.report import narrative, tables

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from experiments import cli, workloads
 from experiments.catalogue import WORKLOADS
-from experiments.measure.results import Recorder, load
+from experiments.measure.recording import Recorder
+from experiments.measure.results import load
 from experiments.scenario.load import as_mapping
 from experiments.workloads import Stage
 from tests.helpers.scenarios import GOOD, complaint, resolved

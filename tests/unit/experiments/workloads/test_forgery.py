@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from experiments.measure.results import Result, RunRecorder
+from experiments.measure.recording import RunRecorder
+from experiments.measure.results import Result
 from experiments.workloads.forgery import BY_STRANGER, BY_VM, Settings
 from experiments.workloads.forging import forged
 from nve.model import MAX_VNI, Mac
