@@ -162,11 +162,12 @@ class Reports:
         return not late and not self._desired.pending([nve])
 
     def _has_expired(self, nve: str, system: TenantSystem, entry: RemoteEntry) -> bool:
-        """Whether its lifetime is over.  A switch may report a miss before it reports that."""
-        entered_ns = self._entered_ns.get((nve, system))
-        if not entry.lifetime_s or entered_ns is None:
+        """Whether its lifetime is over.  A switch may report a miss before it reports that.  An
+        entry that the NVE has not asked for began at an unknown time: it is taken for expired."""
+        if not entry.lifetime_s:
             return False
-        return self._outbox.now_ns - entered_ns >= entry.lifetime_s * 1e9
+        entered_ns = self._entered_ns.get((nve, system))
+        return entered_ns is None or self._outbox.now_ns - entered_ns >= entry.lifetime_s * 1e9
 
     def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
         """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
