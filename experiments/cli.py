@@ -9,40 +9,29 @@ What is slow to import (Mininet, pandas, matplotlib) is imported by the command 
 import json
 import shutil
 import signal
-import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from experiments.terminal import Terminal, be_robust
+from experiments.terminal import Screen, Terminal, be_robust
 
-if TYPE_CHECKING:
-    from rich.status import Status
-
-    from experiments.run.run import Options
-    from experiments.scenario.schema import Scenario
-    from experiments.sweep import Sweep
-
-SELDOM_S = 10.0
-"""Between two lines about a run's progress, where they are not rewritten."""
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="""Move virtual machines between the servers of an emulated data centre, and see what their
-traffic felt.
+    help="""Move virtual machines between the servers of an emulated data centre, and measure what
+happens to their traffic.
 
-[bold]vmmlab run demo[/bold] is the place to start; [bold]vmmlab list[/bold] names the scenarios and
-topologies there are; [bold]vmmlab doctor[/bold] says what this machine can do.""",
+Start with [bold]vmmlab run demo[/bold]. [bold]vmmlab list[/bold] lists scenarios and topologies;
+[bold]vmmlab doctor[/bold] says what this machine can do.""",
 )
 out = Terminal()
 err = Terminal(stderr=True)
@@ -64,7 +53,7 @@ ResultPaths = Annotated[list[Path], typer.Argument(metavar="RESULT...", help="Re
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """What this machine can do, what is missing, and the command that fixes it."""
+    """Say what this machine can do, what is missing, and which command fixes it."""
     from experiments import doctor as examination
 
     findings = examination.examine()
@@ -77,7 +66,7 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command(name="list")
 def list_everything(as_json: Json = False) -> None:
-    """The scenarios, topologies, overlays and kinds of traffic there are, with a sentence each."""
+    """List scenarios, topologies, overlays and kinds of traffic, with a sentence each."""
     from experiments import overlays
     from experiments.catalogue import WORKLOADS
     from experiments.scenario import load
@@ -104,10 +93,12 @@ def list_everything(as_json: Json = False) -> None:
 def run(
     scenario: ScenarioName,
     settings: Settings = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Run it so many times, seeds counted up.")] = 1,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Run it this many times, each with the next seed.")
+    ] = 1,
     out_directory: Annotated[
         Path | None,
-        typer.Option("--out", help="Where the result goes; default results/<UTC time>-<name>."),
+        typer.Option("--out", help="Directory of the result; default results/<UTC time>-<name>."),
     ] = None,
     pcap: Annotated[bool, typer.Option("--pcap", help="Capture every NVE's underlay.")] = False,
     framework: Annotated[
@@ -119,6 +110,7 @@ def run(
     The result holds every packet's fate, every event, the metrics, plots and a report.
     """
     with _mistakes_are_sentences():
+        from experiments.carry_out import repeated, run_all
         from experiments.run.run import Options, default_place, require_machine
         from experiments.scenario import load
         from experiments.scenario import yaml_source as contents
@@ -131,123 +123,17 @@ def run(
         whole = load.resolve(content, str(file), changes)
         variants = load.variants(content, str(file), changes)
         options = Options(pcap=pcap)
-        runs = _repeated(variants, repeat)
+        runs = repeated(variants, repeat)
         place = out_directory or default_place(whole.name)
         _warn(require_machine(*runs.values(), pcap=pcap, place=place))
-        _run_all(whole, runs, place, options)
-
-
-def _repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenario]":
-    """The runs by name: each variant as often as asked for, with its own seed each time."""
-    if times == 1:
-        return variants
-    return {
-        f"{name}-{number}".lstrip("-"): each.model_copy(update={"seed": each.seed + number - 1})
-        for name, each in variants.items()
-        for number in range(1, times + 1)
-    }
-
-
-def _run_all(
-    whole: "Scenario", runs: "dict[str, Scenario]", wanted: Path, options: "Options"
-) -> None:
-    from experiments.report.html import write_report
-    from experiments.report.plots import draw_all
-
-    place, problems = _record_all(whole, runs, wanted, options)
-    # From here on all that was measured is on the disk; what fails now costs only itself.
-    failures: list[str] = []
-    page = None
-    with _attempt("the plots could not be drawn", failures), out.status("drawing plots"):
-        draw_all(place)
-    with _attempt("the report could not be written", failures):
-        page = write_report(place)
-    with _attempt("the tables could not be printed", failures):
-        _show_result(place)
-    if out.lost:
-        failures.append(f"not everything could be printed ({out.lost.strerror})")
-    for failure in failures:
-        said = f"{failure}; {place} has what was measured"
-        err.print(f"[red]vmmlab:[/red] {escape(said)}", soft_wrap=True, highlight=False)
-    if page:
-        out.print(f"report  {page}", markup=False, soft_wrap=True)
-    _tell(problems)
-    if failures:
-        raise typer.Exit(EXIT_FAILED)
-
-
-def _show_result(place: Path) -> None:
-    from experiments.measure import results
-    from experiments.report import narrative, tables
-
-    result = results.load(place)
-    out.print_whole(tables.drawn(tables.tables(result), out.room))
-    for sentence in narrative.headlines(result):
-        out.print(sentence, markup=False, highlight=False)
-
-
-@contextmanager
-def _attempt(failure: str, failures: list[str]) -> Iterator[None]:
-    """What goes wrong is one of the `failures`, and costs nothing else."""
-    try:
-        yield
-    except Exception as error:
-        failures.append(f"{failure} ({type(error).__name__}: {error})")
-
-
-def _record_all(
-    whole: "Scenario",
-    runs: "dict[str, Scenario]",
-    place: Path,
-    options: "Options",
-    *,
-    keep_part: bool = True,
-) -> tuple[Path, list[str]]:
-    """A result with these runs at `place`, or beside it if that has been taken meanwhile; and what
-    makes it not valid, in sentences."""
-    from experiments.measure import recording
-    from experiments.run import run as running
-    from experiments.scenario.load import as_mapping
-
-    problems: list[str] = []
-    names = list(runs) if list(runs) != [""] else None
-    recorder = recording.Recorder.create(place, variants=names, keep_part=keep_part)
-    try:
-        with recorder:
-            if names:
-                recorder.overall(as_mapping(whole), {"name": whole.name, "command": sys.argv})
-            for name, each in runs.items():
-                title = f"{whole.name} {name}".strip()
-                with out.status(title) as status:
-                    outcome = running.run(
-                        each, recorder.run(name or None), options, _Progress(status, title)
-                    )
-                out.print(f"[green]✓[/green] {title}")
-                for note in outcome.notes:
-                    told = f"note: {title}: {note}"
-                    out.print(told, markup=False, highlight=False, soft_wrap=True)
-                problems += [f"{title}: {problem}" for problem in outcome.problems]
-    finally:
-        if recorder.kept:
-            err.print(f"kept: {recorder.kept}", markup=False, highlight=False, soft_wrap=True)
-    if recorder.place != place:
-        told = f"{place} has been taken meanwhile; this result is {recorder.place}"
-        err.print(told, markup=False, highlight=False, soft_wrap=True)
-    return recorder.place, problems
+        if not run_all(whole, runs, place, options, Screen(out, err)):
+            raise typer.Exit(EXIT_FAILED)
 
 
 def _warn(warnings: Sequence[str]) -> None:
     for warning in warnings:
         told = f"[yellow]warning:[/yellow] {escape(warning)}"
         err.print(told, soft_wrap=True, highlight=False)
-
-
-def _tell(problems: list[str]) -> None:
-    """Why the figures must not be trusted; and the exit code that says so."""
-    for problem in problems:
-        err.print(f"[red]not valid:[/red] {escape(problem)}", soft_wrap=True)
-    if problems:
-        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -263,18 +149,20 @@ def sweep(
     ],
     settings: Settings = None,
     out_directory: Annotated[
-        Path | None, typer.Option("--out", help="Where it goes; default results/sweep-<name>.")
+        Path | None,
+        typer.Option("--out", help="Directory of the sweep; default results/sweep-<name>."),
     ] = None,
 ) -> None:
-    """Run a scenario under every combination of some values: one table of all.
+    """Run a scenario with every combination of some values; one table compares them.
 
-    Each combination is a result of its own below [bold]cells/[/bold]. The same command again goes
-    on where it was interrupted: what is finished is not run again.
+    Each combination is a result of its own below [bold]cells/[/bold]. After an interruption, the
+    same command runs only what is not finished.
 
     [bold]vmmlab sweep matrix --vary 'traffic.*.rate_pps=1000,5000' --vary
     topology.link.delay_ms=0,1,10[/bold]
     """
     with _mistakes_are_sentences():
+        from experiments.carry_out import sweep_all
         from experiments.machine import ROOT
         from experiments.run.run import require_machine
         from experiments.scenario import load
@@ -298,55 +186,8 @@ def sweep(
         place = out_directory or ROOT / "results" / f"sweep-{name}"
         every = (each for _, variants in planned.values() for each in variants.values())
         _warn(require_machine(*every, place=place))
-        _sweep_all(Sweep.begin(place, matrix, plan), planned)
-
-
-def _sweep_all(swept: "Sweep", planned: "dict[str, tuple[Scenario, dict[str, Scenario]]]") -> None:
-    from experiments.errors import RunError
-    from experiments.report.plots import draw_all
-    from experiments.report.tables import drawn
-    from experiments.run.run import Options
-    from experiments.sweep import SUMMARY, table
-
-    problems: list[str] = []
-    for number, cell in enumerate(swept.cells, start=1):
-        title = f"{number} of {len(swept.cells)}: {cell.name}"
-        if swept.is_finished(cell):
-            out.print(f"{title} is there already", markup=False, soft_wrap=True)
-        else:
-            out.print(title, markup=False, soft_wrap=True)
-            try:
-                # A part would be taken for the whole: the same command runs the cell again.
-                _record_all(*planned[cell.name], swept.place_of(cell), Options(), keep_part=False)
-            except RunError as error:  # the other cells are worth having
-                problems.append(f"{cell.name}: {error}; the same command runs this cell again")
-                continue
-        problems += [f"{cell.name}: {problem}" for problem in swept.problems(cell)]
-    with out.status("adding up and drawing"):
-        summary = swept.aggregate()
-        figures = draw_all(swept.path)
-    out.print_whole(drawn([table(summary, swept.cells[0].settings)], out.room))
-    for kind, file in (("summary", swept.path / SUMMARY), *(("figure ", each) for each in figures)):
-        out.print(f"{kind}  {file}", markup=False, soft_wrap=True)
-    _tell(problems)
-
-
-class _Progress:
-    """How far a run is: one line that is rewritten; where there is no screen, now and then a new
-    one."""
-
-    def __init__(self, status: "Status", title: str) -> None:
-        self._status = status
-        self._title = title
-        self._said_s = time.monotonic()
-
-    def __call__(self, what: str) -> None:
-        said = f"{self._title}: {what}"
-        if out.is_terminal:
-            self._status.update(said)
-        elif time.monotonic() - self._said_s >= SELDOM_S:
-            self._said_s = time.monotonic()
-            out.print(said, markup=False, highlight=False, soft_wrap=True)
+        if not sweep_all(Sweep.begin(place, matrix, plan), planned, Screen(out, err)):
+            raise typer.Exit(EXIT_FAILED)
 
 
 class Medium(StrEnum):
@@ -376,20 +217,20 @@ def plot(
         Medium,
         typer.Option(
             "--for",
-            help="Where they will be seen: one column (3.5 inch) or the width of a page (7.2 inch) "
-            "of print, a 16:9 slide, a screen.",
+            help="The medium: a printed column (3.5 inch), a printed page's width (7.2 inch), a "
+            "16:9 slide, or a screen.",
         ),
     ] = Medium.SCREEN,
     formats: Annotated[
         list[FigureFormat] | None,
-        typer.Option("--format", help="May be given several times; without it, svg."),
+        typer.Option("--format", help="May be repeated; default svg."),
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="NAME", help="This figure only; several times for several."),
+        typer.Option("--only", metavar="NAME", help="Draw only this figure; may be repeated."),
     ] = None,
     data: Annotated[
-        bool, typer.Option("--data", help="Write what is drawn as CSV beside each figure, too.")
+        bool, typer.Option("--data", help="Also write each figure's data as CSV beside it.")
     ] = False,
 ) -> None:
     """Draw the figures of recorded results again.  Needs no root and no network.
@@ -444,10 +285,10 @@ def shell(
         ),
     ] = None,
 ) -> None:
-    """Mininet's command line on a data centre with an overlay: move VMs by hand and look inside.
+    """Open Mininet's command line on a data centre: move VMs by hand, look into the switches.
 
-    Of a scenario it takes all but traffic, moves and failures. Commands that are piped in are run
-    to the end; the exit code is 1 if one of them has failed.
+    A scenario's traffic, moves and failures are left out. Piped commands all run; the exit code is
+    1 if one has failed.
     """
     with _mistakes_are_sentences():
         from experiments.errors import UsageError

@@ -8,7 +8,7 @@ a line, and a character that the locale lacks is replaced by one that reads like
 import codecs
 import os
 import sys
-from typing import IO
+from typing import IO, NamedTuple
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -76,3 +76,10 @@ def _discard(stream: IO[str]) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+class Screen(NamedTuple):
+    """Where a command says what it has to say."""
+
+    out: Terminal
+    err: Terminal

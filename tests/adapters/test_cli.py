@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from experiments import cli
+from experiments.carry_out import run_all, sweep_all
 from experiments.errors import RunError
 from experiments.measure import recording, results
 from experiments.measure.recording import RunRecorder
@@ -21,7 +22,7 @@ from experiments.measure.results import ResultError
 from experiments.report import html, plots
 from experiments.run import run as running
 from experiments.sweep import Sweep, cells
-from experiments.terminal import Terminal
+from experiments.terminal import Screen, Terminal
 from tests.helpers import runs, synthetic
 
 FAILING_SEED = 9
@@ -39,8 +40,8 @@ class Printed:
         wanted = {f"seed{seed}": runs.scenario(seed=seed) for seed in seeds}
         if len(seeds) == 1:
             wanted = {"": next(iter(wanted.values()))}
-        with self._printing(columns, out):
-            cli._run_all(runs.scenario(), wanted, place, running.Options())
+        with self._printing(columns, out) as screen:
+            self._ended(run_all(runs.scenario(), wanted, place, running.Options(), screen))
 
     def sweep(self, place: Path, *seeds: int) -> None:
         """`vmmlab sweep`, with a cell for each seed."""
@@ -48,22 +49,25 @@ class Printed:
         planned = {
             cell.name: (wanted := runs.scenario(**cell.settings), {"": wanted}) for cell in matrix
         }
-        with self._printing():
-            cli._sweep_all(Sweep.begin(place, matrix, {}), planned)
+        with self._printing() as screen:
+            self._ended(sweep_all(Sweep.begin(place, matrix, {}), planned, screen))
 
     @contextmanager
-    def _printing(self, columns: str = "", out: Any = None) -> Iterator[None]:
+    def _printing(self, columns: str = "", out: Any = None) -> Iterator[Screen]:
         self._monkeypatch.delenv("COLUMNS", raising=False)
         if columns:
             self._monkeypatch.setenv("COLUMNS", columns)
         self._files = out or io.StringIO(), io.StringIO()
-        for name, file in zip(("out", "err"), self._files, strict=True):
-            self._monkeypatch.setattr(cli, name, Terminal(file=file))
+        screen = Screen(*(Terminal(file=file) for file in self._files))
+        self._monkeypatch.setattr(cli, "err", screen.err)
         try:
             with cli._mistakes_are_sentences():
-                yield
+                yield screen
         except typer.Exit as ending:
             self.status = ending.exit_code
+
+    def _ended(self, well: bool) -> None:
+        self.status = 0 if well else cli.EXIT_FAILED
 
     @property
     def out(self) -> str:
@@ -179,7 +183,7 @@ def test_no_table_cuts_a_number_or_a_heading(
     printed.run(tmp_path / "r", 1, 2, columns=columns)
 
     assert "…" not in printed.out
-    assert "blackout" in printed.out
+    assert "silence" in printed.out
     if columns:
         rows = [line for line in printed.out.splitlines() if not line.startswith("report ")]
         assert max(map(len, rows)) <= int(columns)

@@ -104,7 +104,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     ),
     "experiments": frozenset(
         {
-            *("cli", "doctor", "machine", "shell", "sweep", "terminal"),
+            *("carry_out", "cli", "doctor", "machine", "shell", "sweep", "terminal"),
             *(
                 "measure.event_log",
                 "measure.recording",
