@@ -2,7 +2,7 @@
 
 A row is a flow.  In it each thing that was run has a mark: the value of its one move, or the median
 of many with a line from the least to the most.  The grey bar behind a mark is the pause of the
-guest, which no network can undo.
+guest, which no network can undo; on a logarithmic axis, where a bar's length says nothing, a line.
 """
 
 from collections.abc import Sequence
@@ -100,7 +100,7 @@ def draw(result: Result, preset: Preset) -> Figure:
                 lane = 0.0 if by_run else (number - (lanes - 1) / 2) * 0.8 / lanes
                 look = 0 if by_run else number
                 if column == "blackout_ms":
-                    _draw_pause(axes, table.loc[here, "pause_ms"], row + lane, zero_at, lanes)
+                    _draw_pause(axes, table.loc[here, "pause_ms"], row + lane, lanes)
                 _draw_values(axes, value[here].dropna(), row + lane, look, zero_at, preset)
         axes.set_xlabel(COLUMNS[column])
         axes.grid(visible=False, axis="y")
@@ -142,14 +142,15 @@ def _scale(axes: Axes, values: Sequence["pd.Series[float]"], column: str, preset
     return zero_at
 
 
-def _draw_pause(
-    axes: Axes, pauses: "pd.Series[float]", row: float, zero_at: float, lanes: int
-) -> None:
+def _draw_pause(axes: Axes, pauses: "pd.Series[float]", row: float, lanes: int) -> None:
     there = pd.to_numeric(pauses, errors="coerce").dropna()
-    if len(there):
-        left = axes.get_xlim()[0]
-        width = max(float(there.median()) - left, 0.0)
-        axes.barh(row, width, left=left, height=0.62 / lanes, color=_style.PAUSED, zorder=1)
+    if not len(there):
+        return
+    pause_ms, half = float(there.median()), 0.31 / lanes
+    if axes.get_xscale() == "linear":
+        axes.barh(row, pause_ms, height=2 * half, color=_style.PAUSED, zorder=1)
+    elif pause_ms > axes.get_xlim()[0]:
+        axes.vlines(pause_ms, row - half, row + half, color=_style.PAUSED, linewidth=3, zorder=1)
 
 
 def _draw_values(
