@@ -64,7 +64,7 @@ root:
 
 ## Running
 
-demo: root setup ## the main job: one VM moves, twice; a table and a report of what its traffic felt (root)
+demo: root setup ## the main job: one VM moves, twice; a table and a report of what happened to its traffic (root)
 	@$(VMMLAB) run demo
 
 shell: root setup ## Mininet's command line with an overlay: make shell TOPOLOGY=leaf-spine (root)

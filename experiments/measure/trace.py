@@ -40,13 +40,13 @@ KNOWN = {
     "move-redirected": "the source NVE now forwards packets for the VM to the destination NVE, or "
     "drops them",
     "pre-associated": "the VM's interface is prepared at the destination (RFC 8394)",
-    "vm-paused": "the VM is paused: its blackout begins",
+    "vm-paused": "the VM is paused: it does not run from now on",
     "last-packets-passed": "the VM's last packets from the source have reached every NVE of its "
     "network",
     "last-packets-not-awaited": "the destination lets the VM's packets out although earlier ones "
     "may still be on their way",
     "nic-flipped": "the VM's NIC is plugged into the destination NVE",
-    "vm-resumed": "the VM runs again: its blackout ends",
+    "vm-resumed": "the VM runs again: its pause is over",
     "parts-of-pause": "how long each part of the pause took",
     "redirect-in-pause": "how much of the pause the redirect took",
     "outbound-released": "the destination no longer holds the packets that the VM sends",

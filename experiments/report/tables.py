@@ -1,4 +1,4 @@
-"""A result as tables: what each flow felt of each move, run beside run, and what the moves took.
+"""A result as tables: what each move did to each flow, run beside run, and what the moves took.
 
 Of a few moves each has its tables.  Of many, nobody would read them: then there is one line per
 flow over all packets of the run, the spread of what the moves took, and the moves that harmed most.
@@ -38,7 +38,7 @@ class ReportTable:
 
 _FLOW_COLUMNS = {
     "lost": ("lost", count),
-    "blackout\nms": ("blackout_ms", milliseconds),
+    "silence\nms": ("blackout_ms", milliseconds),
     "recov.\nms": ("recovery_ms", milliseconds),
     "before\nms": ("delay_before_p50_ms", milliseconds),
     "during\nms": ("delay_during_p50_ms", milliseconds),
@@ -249,7 +249,8 @@ def of_flows(result: Result) -> list[ReportTable]:
 def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> ReportTable:
     rows.sort(key=lambda item: (str(item[1]["correspondent_nve"]), item[1]["flow"]))
     return ReportTable(
-        f"Move {move_title(rows[0][1])}: what each flow felt (before, during, after: median delay)",
+        f"Move {move_title(rows[0][1])}: what happened to each flow "
+        "(before, during, after: median delay)",
         ("NVE", "flow", "run", *_FLOW_COLUMNS),
         [_flow_cells(run_name, row) for run_name, row in rows],
         text_columns=3,

@@ -217,7 +217,7 @@ def _redirect_in_pause(move: MoveUnderWay, patience_s: float) -> None:
 
 
 def _pause(move: MoveUnderWay, _patience_s: float) -> None:
-    """The VM stops: its blackout begins."""
+    """The VM stops: its pause begins."""
     move.hypervisor.pause()
     move.paused_at_s = time.monotonic()
 
@@ -265,7 +265,7 @@ def _take_over(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _thaw(move: MoveUnderWay, _patience_s: float) -> None:
-    """The VM goes on: its blackout ends."""
+    """The VM goes on: its pause ends."""
     move.hypervisor.thaw()
 
 

@@ -91,10 +91,10 @@ def test_the_time_line_has_every_flow_and_event_and_the_licence_of_its_library(t
 
 def test_it_shows_tables_time_lines_and_notes(text):
     for expected in (
-        "what each flow felt",
+        "what happened to each flow",
         "What each move took",
         "tunnel, move 2: vm1 nve2→nve1",
-        "its blackout begins",
+        "it does not run from now on",
         "receivers dropped 0 packets themselves",
     ):
         assert expected in text
