@@ -40,6 +40,7 @@ class ServiceClient:
         asked_ns, attempts = time.time_ns(), 0
         while True:
             attempts += 1
+            self._note(Exchange(asked_ns, number, attempts))
             with suppress(OSError):  # no route for a moment: as good as lost
                 self._socket.sendto(asked.octets(), self._target)
             if reply := self._answer(number):

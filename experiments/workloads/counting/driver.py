@@ -52,10 +52,10 @@ class CountingClient:
             self.problems.append(f"the client {self._flow} ended before the run did")
         self.stop()
         noted = self._notes.read_text(encoding="utf-8").splitlines(keepends=True)
-        made = exchange.rows(self._flow, exchange.exchanges(noted))
-        if not made:
+        made = exchange.exchanges(noted)
+        if all(each.answered_ns is None for each in made):
             self.problems.append(f"no request of {self._flow} was answered")
-        return made
+        return exchange.rows(self._flow, made)
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""

@@ -23,8 +23,11 @@ class Exchange:
 
 
 def exchanges(lines: Iterable[str]) -> list[Exchange]:
-    """What a client has written down; its last line may be cut off, for it is killed at the end."""
-    return [Exchange(**json.loads(line)) for line in lines if line.endswith("\n")]
+    """A client writes a line each time that it sends a request, and one when it has
+    the answer; the last line of a request counts.  The very last may be cut off, for the client is
+    killed at the end."""
+    noted = (Exchange(**json.loads(line)) for line in lines if line.endswith("\n"))
+    return list({each.request: each for each in noted}.values())
 
 
 def rows(flow: str, made: Iterable[Exchange]) -> list[tuple[object, ...]]:
