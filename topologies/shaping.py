@@ -88,11 +88,9 @@ def repaired(interface: str, number: int) -> list[str]:
 def both_directions(interface: str, spec: LinkSpec) -> list[str]:
     """The `tc` commands for loss and rate at one end of a link, without netem.
 
-    With a rate, the ifb named by `inbound_queue` has to exist.
+    `clsact` has to be there; with a rate, the ifb named by `inbound_queue`, too.
     """
     commands = []
-    if spec.loss_pct or spec.rate_mbit:
-        commands.append(f"qdisc add dev {interface} clsact")
     if spec.loss_pct:
         for hook, otherwise in zip(_HOOKS, (_ACCEPT, _NEXT_FILTER), strict=True):
             program = loss_program(spec.loss_pct, otherwise)

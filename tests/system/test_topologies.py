@@ -1,11 +1,14 @@
 """Every topology comes up, joins its NVEs with at least the delay it says, and leaves nothing."""
 
 import os
+import sys
+import time
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
+from experiments.measure import kernel_counters
 from nve.linux.capabilities import netem_available
 from nve.linux.namespace import run_in
 from nve.linux_bridge import bridge as linux_bridge
@@ -101,6 +104,37 @@ def test_jitter_varies_and_keeps_its_bounds(emulator: str) -> None:
 
     assert min(measured_ms) >= 4.0
     assert max(measured_ms) - min(measured_ms) > 3.0
+
+
+FLOOD = """
+import socket, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    print("sending", flush=True)
+    while True:
+        s.sendto(b"", (sys.argv[1], 9))
+"""
+
+
+def test_a_disturbance_drops_what_it_says_and_nothing_when_it_begins() -> None:
+    with data_centre(nves=2) as running:
+        first, second = running.nves.values()
+        cables = [running.cabling.between(nve, "core") for nve in running.nves]
+        command = [sys.executable, "-c", FLOOD, str(second.vtep)]
+        with running.in_node(first.name, command, stdout=-1) as flood:
+            assert flood.stdout
+            flood.stdout.readline()
+            for cable in cables:
+                running.cabling.impair(cable, 0, 0.0)
+                time.sleep(0.1)
+                running.cabling.repair(cable, 0)
+            flood.kill()
+        not_sent = kernel_counters.not_sent(control=False)
+        dropped = {
+            name: not_sent(Path(f"/proc/{pid}/net/dev").read_text())
+            for name, pid in running.pids.items()
+        }
+
+    assert not any(dropped.values()), dropped
 
 
 def test_the_control_network_has_the_delay_of_the_nvas_link() -> None:

@@ -18,6 +18,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ class Cabling:
     def lay(self) -> None:
         """Creates the interfaces and what holds packets up on them; they are down yet."""
         run(["ip", "-batch", "-"], "\n".join(self._veth_commands()) + "\n")
+        self._prepare_for_disturbances()
         for cable in self.cables:
             if not cable.spec.shapes:
                 continue
@@ -90,6 +92,14 @@ class Cabling:
                     queue = inbound_queue(cable.b.interface)
                     ip(cable.b.pid, [f"link add {queue} type ifb", f"link set {queue} up"])
                 tc(cable.b.pid, commands)
+
+    def _prepare_for_disturbances(self) -> None:
+        """Interfaces are down: the kernel drops what passes one while a qdisc is added."""
+        interfaces = defaultdict(list)
+        for cable in self.cables:
+            interfaces[cable.b.pid].append(cable.b.interface)
+        for pid, names in interfaces.items():
+            tc(pid, [f"qdisc add dev {name} clsact" for name in names])
 
     def start(self) -> None:
         """Starts the delay line, if a link needs it; returns when frames pass."""
@@ -144,10 +154,7 @@ class Cabling:
 
         `number` names the disturbance for `repair`; it is different for each of a cable.
         """
-        interface = cable.b.interface
-        if "clsact" not in run_in(cable.b.pid, ["tc", "qdisc", "show", "dev", interface]):
-            tc(cable.b.pid, [f"qdisc add dev {interface} clsact"])
-        tc(cable.b.pid, impaired(interface, number, loss_pct))
+        tc(cable.b.pid, impaired(cable.b.interface, number, loss_pct))
 
     def repair(self, cable: Cable, number: int) -> None:
         """A disturbance of a cable ends."""
