@@ -47,6 +47,7 @@ class Nva:
             settings.limits,
             settings.tunnel_mtus(),
             end_markers=settings.end_markers,
+            capacities={name: nve.capacity for name, nve in settings.nves.items()},
         )
         self.names = {nve.dpid: name for name, nve in settings.nves.items()}
         self.changed = threading.Condition(threading.RLock())

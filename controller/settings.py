@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, IPvAnyAddress, PositiveInt
 from controller.core.desired_state import TunnelMtus
 from controller.core.dissemination import Dissemination, strategy
 from nve.pipeline.limits import USUAL, Limits
+from nve.resources import UNLIMITED, Capacity
 
 
 class NveSettings(BaseModel):
@@ -15,7 +16,7 @@ class NveSettings(BaseModel):
     that connects from another address of the control network, if that is given.
 
     `tunnel_mtus` say by the other NVEs' names what a tunnel there carries; see
-    `nve.pipeline.mtu_check`.
+    `nve.pipeline.mtu_check`.  `capacity` is what its server has for VMs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,6 +25,7 @@ class NveSettings(BaseModel):
     vtep: IPvAnyAddress
     control: IPvAnyAddress | None = None
     tunnel_mtus: dict[str, PositiveInt] = {}
+    capacity: Capacity = UNLIMITED
 
 
 class Settings(BaseModel):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NewType, TypeAlias
 
+from nve.resources import NO_RESOURCES, Resources
+
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 Vtep: TypeAlias = IPv4Address | IPv6Address
 Vni = NewType("Vni", int)
@@ -91,6 +93,8 @@ class VmSpec:
     """It may send frames with VLAN tags."""
     claimable: tuple[IPAddress, ...] = ()
     """Addresses of its network that it may take over from other VMs, by announcing them."""
+    resources: Resources = NO_RESOURCES
+    """What it takes of its server."""
 
     @property
     def tenant_system(self) -> TenantSystem:

@@ -10,14 +10,22 @@ address on every link and forwards between subnets by static routes (no routing 
 underlay of a mobility experiment must not be what converges).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from typing import Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from nve.model import IPAddress, Mac, Vtep
+from nve.resources import UNLIMITED, Capacity, named
 
 Family: TypeAlias = Literal["ipv4", "ipv6"]
 NodeKind: TypeAlias = Literal["nve", "switch", "router"]
@@ -99,6 +107,7 @@ class LinkSpec(BaseModel):
 
 
 PLAIN_LINK = LinkSpec()
+Amounts: TypeAlias = Annotated[Capacity, BeforeValidator(named)]
 
 
 class UnderlayParameters(BaseModel):
@@ -112,25 +121,50 @@ class UnderlayParameters(BaseModel):
         default={}, description="by NVE: what its own link has different from `link`"
     )
 
+    server: Amounts = Field(
+        default=UNLIMITED, description="what every server has for VMs: as much as anybody wants"
+    )
+    servers: dict[str, Amounts] = Field(
+        default={}, description="by NVE: what its server has different from `server`"
+    )
+
     @model_validator(mode="before")
     @classmethod
-    def _links_differ_from_link(cls, given: Any) -> Any:
-        """An NVE's own link is `link` but for what `links` says."""
+    def _some_are_different(cls, given: Any) -> Any:
+        """An NVE's own link is `link` but for what `links` says, and so is its server."""
         if not isinstance(given, Mapping):
             return given
-        link, links = given.get("link", {}), given.get("links")
-        if not isinstance(link, Mapping | LinkSpec) or not isinstance(links, Mapping):
-            return given
-        usual = dict(link)
-        merged = {
-            nve: usual | dict(own) if isinstance(own, Mapping) else own
-            for nve, own in links.items()
+        return {
+            **given,
+            **_differing(given, "link", "links", dict),
+            **_differing(given, "server", "servers", _as_dict),
         }
-        return {**given, "links": merged}
 
     def link_of(self, nve: str) -> LinkSpec:
         """The link between an NVE and the underlay."""
         return self.links.get(nve, self.link)
+
+    def server_of(self, nve: str) -> Capacity:
+        """What the server of an NVE has for VMs."""
+        return self.servers.get(nve, self.server)
+
+
+def _differing(
+    given: Mapping[str, Any], one: str, several: str, plain: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """The key `several`, where each is what `one` is, but for what it says itself."""
+    usual, own = given.get(one, {}), given.get(several)
+    if not isinstance(usual, Mapping | LinkSpec | Capacity) or not isinstance(own, Mapping):
+        return {}
+    merged = {
+        nve: plain(usual) | dict(different) if isinstance(different, Mapping) else different
+        for nve, different in own.items()
+    }
+    return {several: merged}
+
+
+def _as_dict(capacity: Mapping[str, Any] | Capacity) -> dict[str, Any]:
+    return asdict(capacity) if isinstance(capacity, Capacity) else dict(capacity)
 
 
 @dataclass(frozen=True)
@@ -186,6 +220,8 @@ class Fabric:
     routes: Mapping[str, tuple[Route, ...]]
     vteps: Mapping[str, Vtep]
     family: Family
+    capacities: Mapping[str, Capacity] = field(default_factory=dict)
+    """What the servers of NVEs have for VMs; one that is not named has as much as anybody wants."""
 
     @property
     def nves(self) -> tuple[str, ...]:

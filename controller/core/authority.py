@@ -19,9 +19,12 @@ has no other effect.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 
+from controller.core import groups
+from controller.core.admission import Admission
 from controller.core.desired_state import DesiredState, TunnelMtus
 from controller.core.directory import AddressInUse, Directory
 from controller.core.dissemination import Dissemination
@@ -36,7 +39,9 @@ from controller.core.move_fsm import (
     OutOfTurn,
 )
 from controller.core.moves import Moves
+from controller.core.onboarding import Interface, Onboarding, OnboardingRequest, Onboardings
 from controller.core.outbox import Outbox
+from controller.core.refusals import RequestRefused, Unknown
 from controller.core.reports import Reports
 from controller.core.snapshot import Durable, SnapshotChange
 from controller.core.violation_counters import ViolationCounters
@@ -48,15 +53,8 @@ from nve.model import NVE_MAC, Binding, IPAddress, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
 from nve.pipeline.state import Association, AssociationRole
+from nve.resources import Capacity, Resources
 from nve.wire import end_marker
-
-
-class RequestRefused(Exception):
-    """The request cannot be granted; the message says why and what would be possible."""
-
-
-class Unknown(RequestRefused):
-    """The request names a VM, an NVE or a move that there is not."""
 
 
 class Authority:
@@ -70,7 +68,9 @@ class Authority:
         tunnel_mtus: TunnelMtus | None = None,
         *,
         end_markers: bool = False,
+        capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
+        """`capacities` are what the NVEs' servers have; one that is not named is never full."""
         self.directory = Directory()
         self.desired = DesiredState(vteps, limits, tunnel_mtus)
         self._outbox = Outbox()
@@ -102,8 +102,15 @@ class Authority:
             self.name,
         )
         self._systems: dict[str, TenantSystem] = {}
+        self._onboardings = Onboardings()
+        self.admission = Admission(capacities or {}, self.directory, self._moves, self._onboardings)
         self.durable = Durable(
-            self._systems, self.directory, self.desired, self._moves, self._handovers
+            self._systems,
+            self.directory,
+            self.desired,
+            self._moves,
+            self._handovers,
+            self._onboardings,
         )
         self._names: dict[TenantSystem, str] = {}
         self._away_since_ns: dict[str, int] = {}
@@ -122,11 +129,16 @@ class Authority:
         """All moves there were, in the order in which they were asked for."""
         return list(self._moves.all.values())
 
+    @property
+    def onboardings(self) -> list[Onboarding]:
+        """The latest of each VM that was asked for like this."""
+        return list(self._onboardings.of.values())
+
     def restore(self, whole: SnapshotChange, now_ns: int) -> None:
         """Go on where a process before this one was killed.  Raises ValueError where that was the
         NVA of another data centre."""
         with self._deciding(now_ns):
-            self.durable.restore(whole)
+            self.durable.restore(whole, now_ns)
             self._names |= {system: vm for vm, system in self._systems.items()}
             under_way = [move.key for move in self._moves.unfinished()]
             self._outbox.record("nva-restarted", "nva", moves=under_way)
@@ -176,8 +188,10 @@ class Authority:
 
     def tick(self, now_ns: int) -> None:
         """Time has passed: moves that are over their deadline are rolled back, and NVEs that are
-        out of reach for too long are given up."""
+        out of reach for too long are given up; offers lapse."""
         with self._deciding(now_ns):
+            for offer in self._onboardings.lapse(now_ns):
+                self._outbox.record("offer-lapsed", offer.vm, nve=offer.nve, offer=offer.offer)
             for move in self._moves.unfinished():
                 if now_ns > move.deadline_ns:
                     self._moves.take(move, MoveEvent.TIMED_OUT)
@@ -209,41 +223,34 @@ class Authority:
         the VMs of its network may send frames with VLAN tags.  Addresses that are `claimable` it
         may take over from other VMs; it has none of them to begin with.
         """
+        interface = Interface(system, addresses, mtu, vlan_tags, claimable)
         with self._deciding(now_ns):
-            self._require_nve(nve)
-            self._require_free_port(nve, port)
-            if system.mac == NVE_MAC or system.mac.startswith(end_marker.AGENTS[:8]):
-                raise RequestRefused(f"{system.mac} is an NVE's own address; give {vm} another")
-            if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
-                raise RequestRefused(
-                    f"{vm} and {system} do not belong together; names and MACs are unique"
-                )
-            if vm in self._systems:
-                raise RequestRefused(
-                    f"{vm} is associated already; to bring it elsewhere, ask for a move"
-                )
-            try:
-                binding = self.directory.register(system, addresses, nve)
-            except AddressInUse as error:
-                raise RequestRefused(f"{vm} cannot be associated: {error}") from None
-            newcomer = nve not in self.desired.present(system.vni)
-            self._systems[vm], self._names[system] = system, vm
-            association = Association(
-                system,
-                addresses | claimable,
-                port,
-                AssociationRole.ACTIVE,
-                flooded=True,
-                copy_vni=binding.copy_vni,
-                vlan_tags=vlan_tags,
-                claimable=claimable,
-            )
-            self.desired.associate(nve, association)
-            self.desired.raise_vm_mtu(system.vni, mtu)
-            self._entries.disseminate(binding, frozenset({nve}))
-            if newcomer:
-                self._entries.introduce(nve, system)
-            self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
+            self._associate(vm, interface, nve, port)
+
+    def _associate(self, vm: str, interface: Interface, nve: str, port: int) -> None:
+        self._require_nve(nve)
+        self._require_free_port(nve, port)
+        self._require_new(vm, interface)
+        system, addresses = interface.system, interface.addresses
+        binding = self.directory.register(system, addresses, nve)
+        newcomer = nve not in self.desired.present(system.vni)
+        self._systems[vm], self._names[system] = system, vm
+        association = Association(
+            system,
+            addresses | interface.claimable,
+            port,
+            AssociationRole.ACTIVE,
+            flooded=True,
+            copy_vni=binding.copy_vni,
+            vlan_tags=interface.vlan_tags,
+            claimable=interface.claimable,
+        )
+        self.desired.associate(nve, association)
+        self.desired.raise_vm_mtu(system.vni, interface.mtu)
+        self._entries.disseminate(binding, frozenset({nve}))
+        if newcomer:
+            self._entries.introduce(nve, system)
+        self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
 
     def de_associate(self, vm: str, nve: str, now_ns: int) -> None:
         """A VM's port at an NVE is gone (RFC 8394 de-associate).  Raises Refused where it runs."""
@@ -266,6 +273,70 @@ class Authority:
             self._entries.de_associate(nve, system)
             self._outbox.record("vm-de-associated", vm, nve=nve)
 
+    def offer(self, vm: str, request: OnboardingRequest, now_ns: int) -> Onboarding:
+        """On-boarding: what is available for a VM, and where (R8.2).  Raises RequestRefused.
+
+        Asked for again, it is the same offer, with the time that it has left.
+        """
+        with self._deciding(now_ns):
+            self._onboardings.lapse(now_ns)
+            if standing := self._onboardings.standing(vm, request):
+                return standing
+            self._require_new(vm, request.interface)
+            nve = self._place_for(vm, request)
+            made = self._onboardings.offer(vm, request, nve, now_ns)
+            wanted = asdict(request.resources)
+            self._outbox.record("vm-offered", vm, nve=nve, offer=made.offer, **wanted)
+            return made
+
+    def confirm_offer(self, vm: str, offer: int, port: int, now_ns: int) -> Onboarding:
+        """An offer is put to use: the VM starts there (RFC 8394 associate).  Raises RequestRefused.
+
+        Confirmed again, it is in use all the same.
+        """
+        with self._deciding(now_ns):
+            known = self._onboardings.confirmable(vm, offer, port, now_ns)
+            if self._onboardings.in_use(vm):
+                return known
+            self._associate(vm, known.request.interface, known.nve, port)
+            self._outbox.record("vm-on-boarded", vm, nve=known.nve, offer=offer)
+            return self._onboardings.put_to_use(known, port)
+
+    def adjust(self, vm: str, resources: Resources, now_ns: int) -> Onboarding:
+        """A VM is to have other resources where it is.  Raises RequestRefused."""
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            known = self._onboardings.in_use(vm)
+            if known is None:
+                raise RequestRefused(f"{vm} was not on-boarded: it has no resources to adjust")
+            if self._moves.ends(system):
+                raise RequestRefused(f"{vm} is being moved; wait until nothing is left of that")
+            self._require_room(vm, self._binding(system).nve, resources)
+            self._outbox.record("vm-adjusted", vm, **asdict(resources))
+            return self._onboardings.adjust(known, resources)
+
+    def off_board(self, vm: str, now_ns: int) -> None:
+        """A VM has ended: its ports, its entries and its room are given back.
+
+        Raises RequestRefused while it is being moved.
+        """
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            if self._moves.ends(system) or self._handovers.under_way(system):
+                raise RequestRefused(f"{vm} is being moved; wait until nothing is left of that")
+            nve = self._binding(system).nve
+            for each in self.desired:
+                if system in self.desired.systems(each):
+                    self.desired.set_redirect(each, system, None)
+                    self.desired.set_remote(each, system, None)
+                    self.desired.set_marker(each, system, None)
+                    self._entries.de_associate(each, system)
+            self.directory.remove(system)
+            groups.spread(self.desired, self.directory, system.vni)
+            del self._systems[vm], self._names[system]
+            self._onboardings.off_board(vm)
+            self._outbox.record("vm-off-boarded", vm, nve=nve)
+
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move (R5.1): the destination NVE gets ready.  Raises RequestRefused.
 
@@ -277,6 +348,11 @@ class Authority:
                 return self._repeated(self._moves.all[key], request)
             binding = self._binding(self._require_vm(request.vm))
             self._require_nve(request.to)
+            if request.source not in (None, binding.nve):
+                raise RequestRefused(
+                    f"{request.vm} is at {binding.nve}, not at {request.source}; ask for a move "
+                    "from there"
+                )
             if binding.nve == request.to:
                 raise RequestRefused(f"{request.vm} is at {request.to} already; name another NVE")
             busy = self._moves.of(binding.system)
@@ -290,9 +366,9 @@ class Authority:
                     "say either idle_s or timer_s: how forwarding at the source NVE ends"
                 )
             for nve in (binding.nve, request.to):
-                if not self.desired.is_connected(nve):
-                    raise RequestRefused(f"{nve} is not connected to the NVA")
+                self._require_connected(nve)
             self._require_free_port(request.to, request.port, for_=binding.system)
+            self._require_room(request.vm, request.to, self._state_of(request))
             return self._moves.begin(key, request, binding)
 
     def redirect(self, key: str, now_ns: int) -> Move:
@@ -358,7 +434,68 @@ class Authority:
             )
         return move
 
+    # -- room ------------------------------------------------------------------------------------
+
+    def _place_for(self, vm: str, request: OnboardingRequest) -> str:
+        """The first server in reach with room for a VM.  Raises RequestRefused."""
+        if request.nve is not None:
+            self._require_nve(request.nve)
+            self._require_connected(request.nve)
+            self._require_room(vm, request.nve, request.resources)
+            return request.nve
+        places = [nve for nve in self.desired if self.desired.is_connected(nve)]
+        for nve in places:
+            if self.admission.free(nve).shortage(request.resources) is None:
+                return nve
+        free = ", ".join(f"{nve} ({self.admission.free(nve)})" for nve in places)
+        raise RequestRefused(
+            f"no server has room for {vm}, which wants {request.resources}; free are: "
+            f"{free or 'none, no NVE is connected'}"
+        )
+
+    def _require_room(self, vm: str, nve: str, wanted: Resources) -> None:
+        if shortage := self.admission.free(nve, but=vm).shortage(wanted):
+            raise RequestRefused(
+                f"{nve} has no room for {vm}: {shortage}; make room there, or name another NVE"
+            )
+
+    def _state_of(self, request: MoveRequest) -> Resources:
+        """What a VM takes at the destination of a move.  Raises RequestRefused for more than it
+        was on-boarded with."""
+        known = self._onboardings.in_use(request.vm)
+        if known is None:
+            return request.state
+        more = Capacity(**asdict(known.resources)).shortage(request.state)
+        if more:
+            raise RequestRefused(
+                f"{request.vm} has {known.resources}, and the move is of {request.state}; adjust "
+                "it first"
+            )
+        return known.resources
+
     # -- small things ----------------------------------------------------------------------------
+
+    def _require_new(self, vm: str, interface: Interface) -> None:
+        """A VM that may be associated."""
+        system = interface.system
+        if system.mac == NVE_MAC or system.mac.startswith(end_marker.AGENTS[:8]):
+            raise RequestRefused(f"{system.mac} is an NVE's own address; give {vm} another")
+        if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
+            raise RequestRefused(
+                f"{vm} and {system} do not belong together; names and MACs are unique"
+            )
+        if vm in self._systems:
+            raise RequestRefused(
+                f"{vm} is associated already; to bring it elsewhere, ask for a move"
+            )
+        try:
+            self.directory.require_free(system, interface.addresses)
+        except AddressInUse as error:
+            raise RequestRefused(f"{vm} cannot be associated: {error}") from None
+
+    def _require_connected(self, nve: str) -> None:
+        if not self.desired.is_connected(nve):
+            raise RequestRefused(f"{nve} is not connected to the NVA")
 
     def _binding(self, system: TenantSystem) -> Binding:
         binding = self.directory.find(system)

@@ -35,22 +35,27 @@ class Directory:
         self._members: defaultdict[Vni, Counter[str]] = defaultdict(Counter)
         """How many tenant systems of a virtual network are bound to each NVE."""
         self._changed: set[TenantSystem] = set()
+        self._last_number = 0
 
     def __iter__(self) -> Iterator[Binding]:
         return iter(self._bindings.values())
 
     def register(self, system: TenantSystem, addresses: frozenset[IPAddress], nve: str) -> Binding:
         """Enter a tenant system, or enter it anew with other addresses.  Raises AddressInUse."""
-        for address in addresses:
-            owner = self._owners.get((system.vni, address), system)
-            if owner != system:
-                raise AddressInUse(f"{address} in VNI {system.vni} belongs to {owner.mac}")
+        self.require_free(system, addresses)
         known = self._bindings.get(system)
         for address in known.addresses if known else ():
             del self._owners[(system.vni, address)]
         sequence = known.sequence + 1 if known else 1
-        number = known.number if known else len(self._bindings) + 1
+        number = known.number if known else self._last_number + 1
         return self.restore(Binding(system, addresses, nve, sequence, number, home=nve))
+
+    def require_free(self, system: TenantSystem, addresses: frozenset[IPAddress]) -> None:
+        """Raises AddressInUse where one of the addresses is another tenant system's."""
+        for address in addresses:
+            owner = self._owners.get((system.vni, address), system)
+            if owner != system:
+                raise AddressInUse(f"{address} in VNI {system.vni} belongs to {owner.mac}")
 
     def restore(self, binding: Binding) -> Binding:
         """Enter a binding as it is."""
@@ -93,6 +98,14 @@ class Directory:
         self._owners[key] = system
         return before
 
+    def remove(self, system: TenantSystem) -> None:
+        """Forget a tenant system and its addresses.  Raises KeyError for one that is not there."""
+        gone = self._bindings.pop(system)
+        for address in gone.addresses:
+            del self._owners[(system.vni, address)]
+        self._members[system.vni][gone.nve] -= 1
+        self._changed.discard(system)
+
     def find(self, system: TenantSystem) -> Binding | None:
         """The binding of a tenant system."""
         return self._bindings.get(system)
@@ -112,5 +125,6 @@ class Directory:
             self._members[system.vni][known.nve] -= 1
         self._members[system.vni][binding.nve] += 1
         self._bindings[system] = binding
+        self._last_number = max(self._last_number, binding.number)
         self._changed.add(system)
         return binding

@@ -12,11 +12,14 @@ from pydantic import ConfigDict, Field
 
 from controller.core.move_fsm import Phase
 from nve.model import TenantSystem
+from nve.resources import Resources
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 InFlight: TypeAlias = Literal["tunnel", "drop"]
 Seconds: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 """What fits into a rule's time-out."""
+Megabytes: TypeAlias = Annotated[int, Field(ge=0, le=1 << 24)]
+"""Of 2^20 bytes."""
 
 
 def move_key(text: str) -> str:
@@ -35,6 +38,8 @@ class MoveRequest:
 
     `port` is the VM's new port at the destination NVE.  Forwarding at the source NVE ends after
     `idle_s` without a packet, or `timer_s` after the activation (R5.5): one of them is given.
+    `source` is where the VM is, if its caller wants to be sure; `memory_mb` and `disk_mb` are what
+    its server has to bring over, and the destination's has to have room for (R6.1).
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -46,6 +51,14 @@ class MoveRequest:
     idle_s: Seconds = 0
     timer_s: Seconds = 0
     deadline_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    source: str | None = None
+    memory_mb: Megabytes = 0
+    disk_mb: Megabytes = 0
+
+    @property
+    def state(self) -> Resources:
+        """What it says of the VM's state, as an amount."""
+        return Resources(memory_mb=self.memory_mb, storage_mb=self.disk_mb)
 
 
 @dataclass

@@ -110,6 +110,12 @@ class Moves:
         move = self._youngest.get(system)
         return move if move and move.phase not in FINISHED else None
 
+    def ends(self, system: TenantSystem) -> set[str]:
+        """The NVEs of a VM's moves that are not finished."""
+        under_way = self._by_system.get(system, {}).values()
+        unfinished = [move for move in under_way if move.phase not in FINISHED]
+        return {nve for move in unfinished for nve in (move.source, move.destination)}
+
     def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
         """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
         return self._pending.cookies(nve, system)

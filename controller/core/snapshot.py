@@ -12,6 +12,8 @@ earlier ones.  Each is one line of JSON; `controller.storage.journal` keeps the 
     vm_mtus    what the VMs of a network may send
     paths      the handover of one VM that is under way, or that it is over
     handovers  how many there were, so that no number is used twice
+    onboarded  which resources each VM was offered and has (`controller.core.onboarding`)
+    gone       VMs that were off-boarded: nothing is left of them but their moves
     traced     how long the trace was with what the decision recorded in it, bytes
 
 Not kept, because it is found out anew: what NVEs have confirmed (they are told everything when they
@@ -31,6 +33,7 @@ from controller.core.directory import Directory
 from controller.core.handover import Handovers, PathChange
 from controller.core.move import Move
 from controller.core.moves import Moves
+from controller.core.onboarding import Onboarding, Onboardings
 from nve.model import Binding, TenantSystem, Vni, Vtep
 from nve.pipeline.state import Association, Redirect, RemoteEntry
 
@@ -58,6 +61,8 @@ class SnapshotChange:
     vm_mtus: dict[Vni, int] = field(default_factory=dict)
     paths: tuple[PathChange, ...] = ()
     handovers: int = 0
+    onboarded: tuple[Onboarding, ...] = ()
+    gone: tuple[str, ...] = ()
     traced: int | None = None
 
     def __bool__(self) -> bool:
@@ -84,16 +89,24 @@ def decode(line: bytes) -> SnapshotChange:
 def merged(changes: Iterable[SnapshotChange]) -> SnapshotChange:
     """What all changes together make, in their order."""
     vms: dict[str, TenantSystem] = {}
-    parts: dict[str, dict[Any, Any]] = {"bindings": {}, "places": {}, "moves": {}, "paths": {}}
+    parts: dict[str, dict[Any, Any]] = {
+        name: {} for name in ("bindings", "places", "moves", "paths", "onboarded")
+    }
     vm_mtus: dict[Vni, int] = {}
     handovers = 0
     traced = None
     for change in changes:
+        for system in [vms.pop(vm) for vm in change.gone if vm in vms]:
+            parts["bindings"].pop(system, None)
+            parts["paths"].pop(system, None)
+            for place in [place for place in parts["places"] if place[1] == system]:
+                del parts["places"][place]
         vms |= change.vms
         parts["bindings"] |= {item.system: item for item in change.bindings}
         parts["places"] |= {(item.nve, item.system): item for item in change.places}
         parts["moves"] |= {item.key: item for item in change.moves}
         parts["paths"] |= {item.system: item for item in change.paths}
+        parts["onboarded"] |= {item.vm: item for item in change.onboarded}
         vm_mtus |= change.vm_mtus
         handovers = max(handovers, change.handovers)
         traced = traced if change.traced is None else change.traced
@@ -112,27 +125,31 @@ class Durable:
         desired: DesiredState,
         moves: Moves,
         handovers: Handovers,
+        onboardings: Onboardings,
     ) -> None:
         self._vms = vms
         self._directory = directory
         self._desired = desired
         self._moves = moves
         self._handovers = handovers
+        self._onboardings = onboardings
         self._taken = NOTHING
 
     def take(self) -> SnapshotChange:
         """What has changed since this was asked last."""
         desired, vms, known = self._desired, self._vms, self._taken
         change = SnapshotChange(
-            vms={} if len(vms) == len(known.vms) else dict(vms),
+            vms={} if vms == known.vms else dict(vms),
             bindings=self._directory.take_changed(),
             places=tuple(self._place(nve, system) for nve, system in desired.take_changed()),
             moves=self._moves.take_changed(),
             vm_mtus={} if desired.vm_mtus == known.vm_mtus else dict(desired.vm_mtus),
             paths=self._handovers.take_changed(),
             handovers=self._handovers.last if self._handovers.last > known.handovers else 0,
+            onboarded=self._onboardings.take_changed(),
+            gone=tuple(vm for vm, system in known.vms.items() if vms.get(vm) != system),
         )
-        if change.vms or change.vm_mtus or change.handovers:
+        if change.vms or change.gone or change.vm_mtus or change.handovers:
             self._taken = SnapshotChange(
                 vms=dict(vms), vm_mtus=dict(desired.vm_mtus), handovers=self._handovers.last
             )
@@ -149,9 +166,10 @@ class Durable:
             vm_mtus=dict(self._desired.vm_mtus),
             paths=self._handovers.path_changes(),
             handovers=self._handovers.last,
+            onboarded=tuple(self._onboardings.of.values()),
         )
 
-    def restore(self, whole: SnapshotChange) -> None:
+    def restore(self, whole: SnapshotChange, now_ns: int) -> None:
         """Be what a process before this one was; nobody is known to hold anything.
 
         Raises ValueError for the state of another data centre.
@@ -163,6 +181,7 @@ class Durable:
         if strangers:
             raise ValueError(f"it speaks of {', '.join(sorted(strangers))}, which is no NVE here")
         self._vms |= whole.vms
+        self._onboardings.restore(whole.onboarded, now_ns)
         for binding in whole.bindings:
             self._directory.restore(binding)
         for place in whole.places:

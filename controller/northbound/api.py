@@ -10,6 +10,13 @@
     POST   /v1/associations                    a VM starts behind an NVE; with `timeout_s`, answers
                                                when that has the rules of the VM's port
     DELETE /v1/associations/NVE/VM             its port there is gone
+    PUT    /v1/vms/VM                          on-boarding (R8.2): which resources a VM wants; the
+                                               answer is an offer, what is available and where
+    POST   /v1/vms/VM/confirm                  puts the offer to use: the VM starts there
+    POST   /v1/vms/VM/adjust                   it is to have other resources where it is
+    DELETE /v1/vms/VM                          it has ended: nothing is left of it
+    GET    /v1/vms, /v1/vms/VM                 all that were asked for like this; one
+    GET    /v1/capacity                        what each server has, and who takes what of it
     PUT    /v1/moves/KEY                       prepare a move; KEY is the caller's name for it, and
                                                the same body again asks for nothing new
     GET    /v1/moves, /v1/moves/KEY            all moves; one
@@ -25,20 +32,13 @@ malformed, 401 without the token, 404 no such thing, 409 refused in this state, 
 """
 
 import hmac
-import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    IPvAnyAddress,
     TypeAdapter,
     ValidationError,
 )
@@ -47,50 +47,29 @@ from werkzeug.exceptions import (
     BadRequest,
     HTTPException,
     NotFound,
-    RequestEntityTooLarge,
     Unauthorized,
 )
 from werkzeug.routing import Map, Rule
 
-from controller.core.authority import RequestRefused, Unknown
 from controller.core.drops import Reason
 from controller.core.move import Move, MoveRequest, move_key
 from controller.core.move_fsm import FINISHED, Phase
+from controller.core.refusals import RequestRefused, Unknown
+from controller.northbound.bodies import (
+    MAX_REQUEST_BYTES,
+    AssociationBody,
+    as_answer,
+    body_of,
+    timeout_s_of,
+)
+from controller.northbound.onboarding import OnboardingRoutes
 from controller.nva import Nva
 from controller.southbound import framework
 from controller.storage.trace import as_json
-from nve.model import IPAddress, TenantSystem, mac, vni
 from nve.pipeline.flow_dump import words
 from nve.pipeline.limits import metered
 
-MAX_REQUEST_BYTES = 65536
-MAX_WAIT_S = 120.0
 _MOVE_REQUEST: Final = TypeAdapter(MoveRequest)
-
-
-def _of_a_host(address: IPAddress) -> IPAddress:
-    if address.is_multicast or address.is_unspecified or "%" in str(address):
-        raise ValueError(f"{address} is not the address of a host")
-    return address
-
-
-HostAddress = Annotated[IPvAnyAddress, AfterValidator(_of_a_host)]
-
-
-class AssociationBody(BaseModel):
-    """The body of POST /v1/associations."""
-
-    model_config = ConfigDict(extra="forbid", strict=False)
-
-    vm: str = Field(min_length=1, max_length=32)
-    vni: int
-    mac: str
-    addresses: list[HostAddress] = Field(max_length=64)
-    nve: str
-    port: int
-    mtu: int = Field(0, ge=0, le=65535)
-    vlan_tags: bool = False
-    claimable: list[HostAddress] = Field(default_factory=list, max_length=64)
 
 
 class Northbound:
@@ -99,6 +78,7 @@ class Northbound:
     def __init__(self, nva: Nva) -> None:
         self._nva = nva
         self._authority = nva.authority
+        onboarding = OnboardingRoutes(nva, self._await_confirmation)
         self._routes = Map(
             [
                 Rule("/v1/health", endpoint=self._health, methods=["GET"]),
@@ -110,6 +90,7 @@ class Northbound:
                 Rule("/v1/refused", endpoint=self._refused, methods=["GET"]),
                 Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
                 Rule("/v1/associations/<nve>/<vm>", endpoint=self._dissociate, methods=["DELETE"]),
+                *onboarding.routes(),
                 Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
                 Rule("/v1/moves/<key>", endpoint=self._request_move, methods=["PUT"]),
                 Rule("/v1/moves/<key>", endpoint=self._move, methods=["GET"]),
@@ -125,19 +106,19 @@ class Northbound:
         try:
             response = self._answer(request)
         except Unknown as error:
-            response = _json({"error": str(error)}, 404)
+            response = as_answer({"error": str(error)}, 404)
         except RequestRefused as error:
-            response = _json({"error": str(error)}, 409)
+            response = as_answer({"error": str(error)}, 409)
         except ValidationError as error:
-            response = _json({"error": _first_complaint(error)}, 400)
+            response = as_answer({"error": _first_complaint(error)}, 400)
         except (ValueError, OverflowError) as error:
-            response = _json({"error": str(error)}, 400)
+            response = as_answer({"error": str(error)}, 400)
         except KeyError as error:
-            response = _json({"error": f"no {error} here, or it is not connected"}, 404)
+            response = as_answer({"error": f"no {error} here, or it is not connected"}, 404)
         except TimeoutError as error:
-            response = _json({"error": str(error)}, 504)
+            response = as_answer({"error": str(error)}, 504)
         except HTTPException as error:
-            response = _json({"error": error.description or error.name}, error.code or 500)
+            response = as_answer({"error": error.description or error.name}, error.code or 500)
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
@@ -154,12 +135,12 @@ class Northbound:
     def _health(self, request: Request) -> Response:
         desired = self._authority.desired
         connected = {nve: desired.is_connected(nve) for nve in desired}
-        return _json({"framework": framework.version(), "connected": connected})
+        return as_answer({"framework": framework.version(), "connected": connected})
 
     def _mapping(self, request: Request) -> Response:
         with self._nva.changed:
             bindings = sorted(self._authority.directory, key=lambda item: item.system)
-            return _json(
+            return as_answer(
                 [
                     {
                         "vm": self._authority.name(item.system),
@@ -180,7 +161,7 @@ class Northbound:
                 self._authority.desired.rules(nve),
                 key=lambda rule: (rule.table, rule.order),
             )
-        return _json(
+        return as_answer(
             [
                 {
                     "table": rule.table.name.lower(),
@@ -199,7 +180,7 @@ class Northbound:
         )
 
     def _counters(self, request: Request, nve: str) -> Response:
-        return _json(
+        return as_answer(
             [
                 {
                     "table": rule.table.name.lower(),
@@ -215,11 +196,11 @@ class Northbound:
 
     def _events(self, request: Request) -> Response:
         after = request.args.get("after", 0, type=int)
-        return _json([as_json(record) for record in self._nva.trace.records[after:]])
+        return as_answer([as_json(record) for record in self._nva.trace.records[after:]])
 
     def _meters(self, request: Request, nve: str) -> Response:
         heard = self._authority.violations.heard
-        return _json(
+        return as_answer(
             [
                 {
                     "port": metered(number)[0],
@@ -238,7 +219,7 @@ class Northbound:
         with self._nva.changed:
             refused = sorted(self._authority.counted.items(), key=str)
             by_nva = [(Reason(nve, port, None, what), n) for (nve, port, what), n in refused]
-            return _json(
+            return as_answer(
                 [
                     {
                         **asdict(reason),
@@ -255,26 +236,25 @@ class Northbound:
 
     def _associate(self, request: Request) -> Response:
         """Answers with `timeout_s` once the NVE has confirmed the rules of the VM's port."""
-        body = AssociationBody.model_validate(_body(request))
-        timeout_s = _timeout_s(request) if "timeout_s" in request.args else None
-        system = TenantSystem(vni(body.vni), mac(body.mac))
-        addresses = frozenset(body.addresses)
+        body = AssociationBody.model_validate(body_of(request))
+        timeout_s = timeout_s_of(request) if "timeout_s" in request.args else None
+        wanted = body.interface()
         self._nva.decide(
             lambda now_ns: self._authority.associate(
                 body.vm,
-                system,
-                addresses,
+                wanted.system,
+                wanted.addresses,
                 body.nve,
                 body.port,
                 now_ns,
-                mtu=body.mtu,
-                vlan_tags=body.vlan_tags,
-                claimable=frozenset(body.claimable),
+                mtu=wanted.mtu,
+                vlan_tags=wanted.vlan_tags,
+                claimable=wanted.claimable,
             )
         )
         if timeout_s is not None:
             self._await_confirmation(body.nve, timeout_s)
-        return _json({"vm": body.vm, "nve": body.nve}, 201)
+        return as_answer({"vm": body.vm, "nve": body.nve}, 201)
 
     def _await_confirmation(self, nve: str, timeout_s: float) -> None:
         """Returns when an NVE has confirmed all that it was told.  Raises TimeoutError."""
@@ -285,15 +265,17 @@ class Northbound:
 
     def _dissociate(self, request: Request, nve: str, vm: str) -> Response:
         self._nva.decide(lambda now_ns: self._authority.de_associate(vm, nve, now_ns))
-        return _json({"vm": vm, "nve": nve})
+        return as_answer({"vm": vm, "nve": nve})
+
+    # -- moves -----------------------------------------------------------------------------------
 
     def _moves(self, request: Request) -> Response:
         with self._nva.changed:
             self._nva.act()  # as in `_when_there`
-            return _json([self._as_json(move) for move in self._authority.moves])
+            return as_answer([self._as_json(move) for move in self._authority.moves])
 
     def _request_move(self, request: Request, key: str) -> Response:
-        asked = _MOVE_REQUEST.validate_python(_body(request))
+        asked = _MOVE_REQUEST.validate_python(body_of(request))
         key, awaited = move_key(key), _awaited(request)
         with self._nva.changed:
             known = len(self._authority.moves)
@@ -305,7 +287,7 @@ class Northbound:
         return self._when_there(_awaited(request), self._authority.move(key))
 
     def _astray(self, request: Request, key: str) -> Response:
-        return _json({"packets": self._nva.counts.astray(self._authority.move(key))})
+        return as_answer({"packets": self._nva.counts.astray(self._authority.move(key))})
 
     def _go_on(self, request: Request, key: str, verb: str) -> Response:
         verbs: dict[str, Callable[[str, int], Move]] = {
@@ -321,7 +303,7 @@ class Northbound:
 
     def _forget(self, request: Request) -> Response:
         self._nva.decide(self._authority.forget_entries)
-        return _json({})
+        return as_answer({})
 
     def _when_there(
         self, awaited: tuple[Phase, float] | None, move: Move, status: int = 200
@@ -341,7 +323,7 @@ class Northbound:
                     self._nva.changed.wait(left_s)
                 self._nva.act()  # nobody is told a phase that could be forgotten
         with self._nva.changed:
-            return _json(self._as_json(move), status)
+            return as_answer(self._as_json(move), status)
 
     def _as_json(self, move: Move) -> dict[str, object]:
         return {
@@ -350,6 +332,8 @@ class Northbound:
             "from": move.source,
             "to": move.destination,
             "phase": move.phase,
+            "memory_mb": move.request.memory_mb,
+            "disk_mb": move.request.disk_mb,
             "in_flight": move.request.in_flight,
             "requested_ns": move.requested_ns,
             "network_nves": self._authority.network_nves(move),
@@ -363,36 +347,10 @@ def _awaited(request: Request) -> tuple[Phase, float] | None:
     until = request.args["until"]
     if until not in list(Phase):
         raise BadRequest(f"until is {until!r}, none of {', '.join(Phase)}")
-    return Phase(until), _timeout_s(request)
-
-
-def _timeout_s(request: Request) -> float:
-    """Raises BadRequest."""
-    timeout_s = request.args.get("timeout_s", "10")
-    try:
-        wait_s = float(timeout_s)
-    except ValueError:
-        wait_s = math.nan
-    if not wait_s >= 0:
-        raise BadRequest(f"timeout_s is {timeout_s!r}, not a number of seconds")
-    return min(wait_s, MAX_WAIT_S)
-
-
-def _body(request: Request) -> Any:
-    octets = request.get_data()
-    if request.content_length is None and len(octets) >= MAX_REQUEST_BYTES:
-        raise RequestEntityTooLarge  # it came in chunks, and was cut off there
-    try:
-        return json.loads(octets)
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
+    return Phase(until), timeout_s_of(request)
 
 
 def _first_complaint(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "the body"
     return f"{place}: {first['msg']}"
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(json.dumps(content) + "\n", status, mimetype="application/json")

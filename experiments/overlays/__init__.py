@@ -33,6 +33,7 @@ from experiments.catalogue import Catalogue
 from experiments.measure.trace import TraceEvent
 from nve.edge import EdgeFactory
 from nve.model import Bounds, TenantSystem, VmSpec
+from nve.resources import NO_RESOURCES, Resources
 
 if TYPE_CHECKING:
     from nve.hypervisor.reorder_buffer import ReorderBuffer
@@ -84,6 +85,8 @@ class OverlayMove:
     destination: str
     port: int
     deadline_s: float
+    state: Resources = NO_RESOURCES
+    """The memory and the disk that have to be brought over."""
 
 
 class OverlayError(Exception):

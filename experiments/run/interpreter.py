@@ -50,9 +50,9 @@ class Interpreter:
                     begun.append(step)
                     self._do(step, move)
                 failed.pop_all()
-            except MoveRefused:
+            except MoveRefused as refusal:
                 self._undo(move, begun)
-                move.note("move-refused")
+                move.note("move-refused", why=str(refusal))
                 raise
             except Exception as cause:
                 move.note("move-failed", why=str(cause))

@@ -27,6 +27,7 @@ from experiments.scenario.moves import MoveSpec
 from nve.edge import Edge
 from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.resources import NO_RESOURCES, Resources
 from nve.wire.announcement import NOTHING
 
 LONG_S = 0.02
@@ -35,6 +36,10 @@ LONG_S = 0.02
 
 class Transfer(Protocol):
     """How a VM's state comes to the destination."""
+
+    @property
+    def state(self) -> Resources:
+        """Memory and disk that have to be brought over."""
 
     def rounds(self, move: "MoveUnderWay") -> None:
         """The VM runs: bring over what can go ahead."""
@@ -54,6 +59,11 @@ class Transfer(Protocol):
 
 class PauseOnly:
     """There is no state; the rest of it is taken to need the `pause_ms` of the scenario."""
+
+    @property
+    def state(self) -> Resources:
+        """Nothing."""
+        return NO_RESOURCES
 
     def rounds(self, move: "MoveUnderWay") -> None:
         """Nothing goes ahead."""

@@ -130,8 +130,17 @@ class Orchestrator:
             source = hypervisor.at
             # Everything before the arrival may take all the patience there is.
             deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.takes_s
-            told = OverlayMove(number, hypervisor.vm, source, move.to, hypervisor.port, deadline_s)
-            under_way = self._made(move, told)
+            transfer = self.transfer_of(move)
+            told = OverlayMove(
+                number,
+                hypervisor.vm,
+                source,
+                move.to,
+                hypervisor.port,
+                deadline_s,
+                transfer.state,
+            )
+            under_way = self._made(move, told, transfer)
             vtep = self._data_centre.fabric.vteps[move.to]
             self._log.note(
                 "runner",
@@ -148,13 +157,13 @@ class Orchestrator:
         if busy:
             try:
                 self._overlay.prepare(told, self.patience_s)
-            except MoveRefused:
-                under_way.note("move-refused")
+            except MoveRefused as refusal:
+                under_way.note("move-refused", why=str(refusal))
                 raise
             raise RuntimeError(f"the overlay moves {move.vm} twice at a time")
         return under_way
 
-    def _made(self, move: MoveSpec, told: OverlayMove) -> MoveUnderWay:
+    def _made(self, move: MoveSpec, told: OverlayMove, transfer: Transfer) -> MoveUnderWay:
         nves = self._data_centre.nves
         return MoveUnderWay(
             move,
@@ -165,7 +174,7 @@ class Orchestrator:
             self._log,
             partial(self._leaving, told),
             diskless=move.vm in self._diskless,
-            transfer=self.transfer_of(move),
+            transfer=transfer,
         )
 
     def _patience_s(self, patience: Patience) -> float:

@@ -23,6 +23,7 @@ from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
 from nve.linux import child
 from nve.linux.wait import readable
+from nve.resources import Resources
 from nve.transfer.convergence import TransferLimits
 from nve.transfer.state import State
 from topologies.emulation.data_centre import DataCentre
@@ -102,6 +103,12 @@ class StateTransfer:
         """At the source and at the destination."""
         self._sides: list[_TransferSide] = []
         self._sent_bytes = 0
+
+    @property
+    def state(self) -> Resources:
+        """All of the guest's."""
+        spec = self._guest.spec
+        return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
 
     def rounds(self, move: MoveUnderWay) -> None:
         """What can go ahead while the VM runs."""

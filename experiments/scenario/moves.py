@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from experiments.measure.trace import KNOWN, TraceEvent
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.transfers import TransferSpec, of_its_kind
+from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources
 from nve.wire.announcement import NOTHING, Announcement
 
 GAP_S = 0.5
@@ -118,10 +119,15 @@ def contradictions(
     *,
     duration_s: float,
     guests: Collection[str] = (),
+    takes: Mapping[str, Resources] | None = None,
+    capacities: Mapping[str, Capacity] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """What moves say that does not fit each other or the rest of their scenario, given `where` the
-    VMs are at first: (field, complaint)."""
-    here = dict(where)
+    VMs are at first: (field, complaint).
+
+    `takes` is what each VM takes of its server, `capacities` what the servers have.
+    """
+    here, takes, capacities = dict(where), takes or {}, capacities or {}
     latest: dict[str, MoveSpec] = {}
     ordered = sorted(enumerate(moves), key=lambda item: item[1].earliest_s)
     for number, move in ordered:
@@ -150,16 +156,28 @@ def contradictions(
         before = latest.get(move.vm)
         paused_s = 0.0 if before is None or before.transfer else before.pause_ms / 1000
         resumes_s = before.earliest_s + paused_s if before else 0.0
+        others = (takes.get(vm, NO_RESOURCES) for vm, nve in here.items() if nve == move.to)
+        free = capacities.get(move.to, UNLIMITED).without(others)
+        shortage = free.shortage(takes.get(move.vm, NO_RESOURCES))
         if move.expect == "refused":
+            if shortage:
+                continue
             if before is None or not before.earliest_s < move.earliest_s < resumes_s:
                 yield (
                     f"{place}.expect",
                     f"nothing refuses a move of {move.vm} at {move.earliest_s:g}; "
-                    "ask while it stands still in another move (at_s to at_s + pause_ms)",
+                    "ask while it stands still in another move (at_s to at_s + pause_ms), or for "
+                    "a server that has no room",
                 )
             continue
         if here.get(move.vm) == move.to:
             yield f"{place}.to", f"{move.vm} is at {move.to} already; name another NVE"
+        elif shortage:
+            yield (
+                f"{place}.to",
+                f"{move.to} has no room for {move.vm}: {shortage}; give topology.servers.{move.to} "
+                "more, or say expect: refused",
+            )
         if before is not None and move.earliest_s < resumes_s + GAP_S:
             yield (
                 when,

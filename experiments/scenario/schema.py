@@ -19,6 +19,7 @@ that they do not mix (R4.1.8).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal, Self
 
@@ -35,6 +36,7 @@ from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
 from experiments.scenario.transfers import TransferSpec
 from nve.model import MAX_VNI, IPAddress, VmSpec, mac, vni
+from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources, named
 from topologies import catalogue
 from topologies.configuration import RESERVED, TENANT_PREFIX_LENGTH
 from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
@@ -56,6 +58,34 @@ class VmPlace(Part):
     addresses: tuple[IPv4Address | IPv6Address, ...] = Field((), max_length=8)
     guest: Guest | None = None
     """None: nothing but its NIC, and what the traffic starts in it."""
+    resources: Annotated[Resources, BeforeValidator(named)] = NO_RESOURCES
+    """What it is to have of its server: memory and storage, as much as its guest has unless said
+    otherwise."""
+
+    @model_validator(mode="after")
+    def _has_room_for_its_guest(self) -> Self:
+        for key, least, of_guest in (
+            ("memory_mb", self.guest.memory_mb if self.guest else 0, "guest.memory_mb"),
+            ("storage_mb", self.guest.disk_mb if self.guest else 0, "guest.disk_mb"),
+        ):
+            asked = getattr(self.resources, key)
+            if asked and asked < least:
+                raise ValueError(
+                    f"resources.{key} ({asked}) is less than {of_guest} ({least}); raise it, or "
+                    "leave it out"
+                )
+        return self
+
+    @property
+    def takes(self) -> Resources:
+        """All that it takes of its server."""
+        if self.guest is None:
+            return self.resources
+        return replace(
+            self.resources,
+            memory_mb=self.resources.memory_mb or self.guest.memory_mb,
+            storage_mb=self.resources.storage_mb or self.guest.disk_mb,
+        )
 
 
 def _place(given: object) -> object:
@@ -123,7 +153,9 @@ class TopologySpec(Part):
         return {"kind": found.kind, "parameters": found.parameters.model_validate(settings)}
 
     def fabric(self) -> Fabric:
-        return catalogue.get(self.kind).build(self.parameters)
+        built = catalogue.get(self.kind).build(self.parameters)
+        servers = {nve: self.parameters.server_of(nve) for nve in built.nves}
+        return replace(built, capacities=servers)
 
 
 class Scenario(Part):
@@ -158,6 +190,7 @@ class Scenario(Part):
                 place.addresses,
                 tenant.vlan_tags,
                 tuple(address for address, vms in tenant.shared.items() if name in vms),
+                place.takes,
             )
             for tenant in self.tenants
             for number, (name, place) in enumerate(tenant.vms.items(), start=1)
@@ -232,6 +265,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
                 yield f"tenants.{number}.vms.{vm}", no_such("NVE", nve, nves)
             where[vm], network[vm] = nve, tenant.vni
     yield from _contradicting_addresses(scenario)
+    yield from _too_little_room(scenario, fabric.capacities)
     for number, sent in enumerate(scenario.traffic):
         for key, complaint in sent.contradictions(network, scenario.traffic[:number]):
             yield f"traffic.{number}.{key}".rstrip("."), complaint
@@ -244,6 +278,8 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         nves,
         duration_s=scenario.duration_s,
         guests=scenario.guests,
+        takes={vm.name: vm.resources for vm in scenario.vms()},
+        capacities=fabric.capacities,
     )
     yield from failures.contradictions(
         scenario.failures,
@@ -253,6 +289,34 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         duration_s=scenario.duration_s,
         control_delays=scenario.control.delays,
     )
+
+
+def _too_little_room(
+    scenario: Scenario, capacities: Mapping[str, Capacity]
+) -> Iterator[tuple[str, str]]:
+    """Servers are known, and have room for the VMs that start there."""
+    parameters = scenario.topology.parameters
+    for nve in parameters.servers:
+        if nve not in capacities:
+            yield f"topology.servers.{nve}", no_such("NVE", nve, capacities)
+    limited = [nve for nve, capacity in capacities.items() if capacity != UNLIMITED]
+    if limited and overlays.get(scenario.overlay.kind).control_node is None:
+        key = "servers" if parameters.servers else "server"
+        yield (
+            f"topology.{key}",
+            f"{scenario.overlay.kind} has nobody who knows what servers have; leave it out",
+        )
+    for nve in limited:
+        free = capacities[nve]
+        for vm in (vm for vm in scenario.vms() if vm.nve == nve):
+            if shortage := free.shortage(vm.resources):
+                yield (
+                    f"topology.servers.{nve}",
+                    f"there is no room for {vm.name}, which starts there: {shortage}; give the "
+                    "server more, or let the VM start elsewhere",
+                )
+                break
+            free = free.without([vm.resources])
 
 
 def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.core.authority import RequestRefused
 from controller.core.directory import Directory
 from controller.core.handover import Handover, PathChange
 from controller.core.move import Move, MoveRequest
 from controller.core.move_fsm import Phase
+from controller.core.refusals import RequestRefused
 from controller.core.snapshot import NveSnapshot, SnapshotChange, decode, encode, merged
 from controller.nva import Nva
 from controller.storage import journal

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from controller.northbound.api import MAX_REQUEST_BYTES, Northbound
+from controller.northbound.api import Northbound
+from controller.northbound.bodies import MAX_REQUEST_BYTES
 from controller.nva import Nva
 from controller.southbound.framework import parser
 from nve.model import MAX_VNI

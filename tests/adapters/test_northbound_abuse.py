@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.northbound import server as server_module
-from controller.northbound.api import MAX_REQUEST_BYTES
+from controller.northbound.bodies import MAX_REQUEST_BYTES
 from controller.northbound.server import serve
 from controller.nva import Nva
 from tests.adapters.test_northbound import ASSOCIATION, MOVE, everything

@@ -10,7 +10,7 @@ and judges frames with `nve.pipeline.evaluator`.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
@@ -60,6 +60,7 @@ from nve.pipeline.rules import (
     Purpose,
     Rule,
 )
+from nve.resources import Capacity
 from nve.wire.end_marker import MarkerKind, Signal
 from nve.wire.frames import ARP, NEIGHBOUR_SOLICITATION, RARP
 from tests.helpers.frames import encapsulated, entering
@@ -179,9 +180,16 @@ class Fabric:
     """The NVA, the NVEs, the VMs, and the messages on their way."""
 
     def __init__(
-        self, vteps: dict[str, Vtep], dissemination: Dissemination, *, end_markers: bool = False
+        self,
+        vteps: dict[str, Vtep],
+        dissemination: Dissemination,
+        *,
+        end_markers: bool = False,
+        capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
-        self._new = partial(Authority, vteps, dissemination, end_markers=end_markers)
+        self._new = partial(
+            Authority, vteps, dissemination, end_markers=end_markers, capacities=capacities
+        )
         self.authority = self._new()
         self.journal: list[bytes] = []
         """What the NVA has written down."""

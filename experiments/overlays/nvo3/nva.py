@@ -22,6 +22,7 @@ from experiments.overlays.nvo3.settings import Settings
 from nve.linux.wait import readable, wait_until
 from nve.model import VmSpec
 from nve.ovs.bridge import OvsInstance
+from nve.resources import UNLIMITED, Resources
 from topologies.emulation.data_centre import DataCentre
 
 OPENFLOW_PORT = 6653
@@ -117,6 +118,7 @@ class NvaProcess:
 
     def _settings(self) -> dict[str, Any]:
         nves = self._data_centre.nves.values()
+        capacities = self._data_centre.fabric.capacities
         return {
             "address": self._place.address,
             "northbound": str(self.socket),
@@ -129,6 +131,7 @@ class NvaProcess:
                     "vtep": str(nve.vtep),
                     "tunnel_mtus": dict(nve.tunnel_mtus),
                     "control": nve.control,
+                    "capacity": asdict(capacities.get(nve.name, UNLIMITED)),
                 }
                 for nve in nves
             },
@@ -186,13 +189,37 @@ class NvaProcess:
         return self._ask("DELETE", path, {})
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """Tell the NVA that a VM starts behind an NVE; returns when that has its port's rules."""
-        addresses = sorted(map(str, vm.addresses))
-        body = {"vm": vm.name, "vni": vm.vni, "mac": vm.mac, "addresses": addresses}
-        mtu = self._data_centre.vms[vm.name].mtu
-        asked = {**body, "nve": nve, "port": port, "mtu": mtu, "vlan_tags": vm.vlan_tags}
-        asked["claimable"] = sorted(map(str, vm.claimable))
-        self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
+        """Tell the NVA that a VM starts behind an NVE; returns when that has its port's rules.
+
+        One that takes something of its server is on-boarded, in three messages (R8.2).
+        """
+        interface = {
+            "vni": vm.vni,
+            "mac": vm.mac,
+            "addresses": sorted(map(str, vm.addresses)),
+            "mtu": self._data_centre.vms[vm.name].mtu,
+            "vlan_tags": vm.vlan_tags,
+            "claimable": sorted(map(str, vm.claimable)),
+        }
+        if vm.resources:
+            offer = self.offer(vm.name, interface, vm.resources, nve)
+            self.confirm(vm.name, offer["offer"], port)
+        else:
+            asked = {"vm": vm.name, **interface, "nve": nve, "port": port}
+            self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
+
+    def offer(
+        self, vm: str, interface: Mapping[str, object], resources: Resources, nve: str | None
+    ) -> dict[str, Any]:
+        """Ask what is available for a VM; at any NVE, if none is named.  Raises NvaError."""
+        asked = {"interface": interface, "resources": asdict(resources), "nve": nve}
+        offered: dict[str, Any] = self.put(f"vms/{vm}", asked)
+        return offered
+
+    def confirm(self, vm: str, offer: int, port: int) -> None:
+        """Put an offer to use; returns when the NVE has the port's rules.  Raises NvaError."""
+        confirmed = {"offer": offer, "port": port}
+        self.post(f"vms/{vm}/confirm", confirmed, timeout_s=CONFIRMATION_TIMEOUT_S)
 
     def framework(self) -> str:
         """Name and version."""

@@ -126,7 +126,10 @@ class Nvo3:
         ending = {"idle": "idle_s", "timer": "timer_s"}[settings.stop]
         body = {
             "vm": move.vm.name,
+            "source": move.source,
             "to": move.destination,
+            "memory_mb": move.state.memory_mb,
+            "disk_mb": move.state.storage_mb,
             "port": move.port,
             "in_flight": settings.in_flight,
             ending: getattr(settings, ending),

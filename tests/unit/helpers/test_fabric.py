@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
+from controller.core.refusals import RequestRefused
 from nve.messages import Emit, Missed, RuleEnded
 from nve.pipeline.evaluator import ForwardingLoop, deliveries, evaluate
 from nve.pipeline.rules import Action, Output, PipelineTable, Purpose, Rule, Tunnel, match

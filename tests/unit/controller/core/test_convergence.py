@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import InFlight, Move
 from controller.core.move_fsm import FINISHED, Phase
+from controller.core.refusals import RequestRefused
 from nve.pipeline.evaluator import PacketVerdict
 from nve.pipeline.rules import Purpose, Rule
 from tests.helpers import frames, promises

@@ -2,9 +2,9 @@
 
 import pytest
 
-from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move_fsm import Phase
+from controller.core.refusals import RequestRefused
 from nve.pipeline.state import AssociationRole
 from tests.helpers import promises
 from tests.helpers.authority import (

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.authority import RequestRefused
 from controller.core.move_fsm import Phase
+from controller.core.refusals import RequestRefused
 from nve.pipeline.rules import Purpose
 from nve.wire.end_marker import MarkerKind
 from tests.helpers.fabric import Fabric

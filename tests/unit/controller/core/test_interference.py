@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import InFlight, Move
 from controller.core.move_fsm import Phase
+from controller.core.refusals import RequestRefused
 from nve.messages import RuleEnded
 from nve.model import VmSpec
 from nve.pipeline.rules import Purpose, Rule

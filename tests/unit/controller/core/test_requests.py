@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from controller.core.authority import Authority, RequestRefused
+from controller.core.authority import Authority
 from controller.core.dissemination import strategy
 from controller.core.move import Move, MoveRequest, move_key
 from controller.core.move_fsm import Phase
+from controller.core.refusals import RequestRefused
 from tests.helpers import promises
 from tests.helpers.authority import (
     VM1,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.core.authority import RequestRefused
 from controller.core.dissemination import strategy
 from controller.core.move import Move
 from controller.core.move_fsm import AFTER_RESTART, BEFORE_ACTIVATION, FINISHED, GIVE_UP_S, Phase
+from controller.core.refusals import RequestRefused
 from nve.pipeline.rules import Rule
 from nve.pipeline.state import AssociationRole
 from tests.helpers import frames, promises
