@@ -15,7 +15,7 @@ from experiments.measure import kernel_counters
 from experiments.measure.kernel_counters import Effect
 from experiments.overlays.nvo3 import FAULTS
 from experiments.run import move_steps
-from experiments.run.move_steps import HOLDING, PLAIN, MoveTable
+from experiments.run.move_steps import COLD, HOLDING, PLAIN, MoveTable
 from experiments.scenario import failures
 from experiments.scenario.failures import Moment, outcomes_with
 
@@ -105,7 +105,12 @@ def _move_steps() -> str:
         f"<!-- Written by `{COMMAND}` from `experiments/run/move_steps.py`; change that. -->\n"
         f"# {_as_page(move_steps.__doc__ or '')}\n"
         "A failure `during` a moment begins when the move has reached it, before the next step.\n\n"
-        "## With `hold`\n\n" + _steps(HOLDING) + "\n## Without\n\n" + _steps(PLAIN)
+        "## With `hold`\n\n"
+        + _steps(HOLDING)
+        + "\n## Without\n\n"
+        + _steps(PLAIN)
+        + "\n## A cold move\n\n"
+        + _steps(COLD)
     )
 
 

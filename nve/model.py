@@ -12,7 +12,7 @@ every key below starts with the VNI.
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NewType, TypeAlias
+from typing import Literal, NewType, TypeAlias
 
 from nve.resources import NO_RESOURCES, Resources
 
@@ -129,6 +129,15 @@ class Binding:
 def vtep(text: str) -> Vtep:
     """The underlay address of an NVE.  Raises ValueError."""
     return ip_address(text)
+
+
+MoveMode: TypeAlias = Literal["hot", "cold", "take-over"]
+"""How a VM comes to another NVE (section 7 of the draft).
+
+    hot        it runs at the source until the last moment
+    cold       it is suspended at the source, and goes on at the destination
+    take-over  its source is lost: a standby at the destination goes on instead
+"""
 
 
 @dataclass(frozen=True)

@@ -365,7 +365,8 @@ class Authority:
                 raise RequestRefused(
                     "say either idle_s or timer_s: how forwarding at the source NVE ends"
                 )
-            for nve in (binding.nve, request.to):
+            needed = [request.to] if request.mode == "take-over" else [binding.nve, request.to]
+            for nve in needed:
                 self._require_connected(nve)
             self._require_free_port(request.to, request.port, for_=binding.system)
             self._require_room(request.vm, request.to, self._state_of(request))

@@ -20,7 +20,7 @@ COUNTED = frozenset(
     {
         *(Purpose.UNKNOWN_VTEP, Purpose.UNKNOWN_VNI, Purpose.UNKNOWN_PORT),
         *(Purpose.UNKNOWN_DESTINATION, Purpose.SPOOFED, Purpose.VLAN_TAGGED),
-        Purpose.NO_LONGER_FORWARDED,
+        *(Purpose.NO_LONGER_FORWARDED, Purpose.FENCED),
     }
 )
 """The purposes of rules that drop what should not have been sent, or not any more to there."""

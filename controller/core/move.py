@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import ConfigDict, Field
 
 from controller.core.move_fsm import Phase
-from nve.model import TenantSystem
+from nve.model import MoveMode, TenantSystem
 from nve.resources import Resources
 
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -40,6 +40,11 @@ class MoveRequest:
     `idle_s` without a packet, or `timer_s` after the activation (R5.5): one of them is given.
     `source` is where the VM is, if its caller wants to be sure; `memory_mb` and `disk_mb` are what
     its server has to bring over, and the destination's has to have room for (R6.1).
+
+    In a `mode` other than hot nothing is in flight: when the caller says `redirect`, the source NVE
+    takes nothing from the VM's port any more, delivers nothing to it, and drops what still comes
+    for the VM, whatever `in_flight` says.  A take-over does not wait for a source NVE that is out
+    of reach; when that is back, it is told the same before anything else.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -59,6 +64,18 @@ class MoveRequest:
     def state(self) -> Resources:
         """What it says of the VM's state, as an amount."""
         return Resources(memory_mb=self.memory_mb, storage_mb=self.disk_mb)
+
+    mode: MoveMode = "hot"
+
+    @property
+    def suspends(self) -> bool:
+        """The VM does not run between the redirect and its arrival."""
+        return self.mode != "hot"
+
+    @property
+    def treatment(self) -> InFlight:
+        """What the source NVE does with packets that still come for the VM."""
+        return "drop" if self.suspends else self.in_flight
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """What a move does to the desired state and the directory (`controller.core.move_fsm.MoveAction`).
 
     place      the destination NVE gets the VM's port and its side of the tunnel (R5.1)
-    redirect   the source NVE is told the destination NVE's address (R5.2)
+    redirect   the source NVE is told the destination NVE's address (R5.2), or, where the VM is
+               suspended, that it is not there any more (R7.1)
     activate   the VM is at the destination: the directory, both NVEs, and others told
     roll_back  given up: the VM is active at the source
     displace   and its place at the destination is taken away
@@ -62,17 +63,21 @@ class MoveActions:
             self._entries.hand_on(move.source, to, system)
 
     def redirect(self, move: Move) -> Rule:
-        """R5.2: the source NVE is told the destination NVE's address.
+        """R5.2: the source NVE is told the destination NVE's address; R7.1: or that the VM is not
+        there any more.
 
         Returns the rule for packets in flight that stands until the VM has arrived, and after.
         """
-        to = self._desired.vteps[move.destination] if move.request.in_flight == "tunnel" else None
-        self._set_role(move.source, move.system, AssociationRole.REDIRECTED)
+        request = move.request
+        to = self._desired.vteps[move.destination] if request.treatment == "tunnel" else None
+        role = AssociationRole.SUSPENDED if request.suspends else AssociationRole.REDIRECTED
+        self._set_role(move.source, move.system, role)
         left = self._desired.state(move.source).associations[move.system]
         redirect = Redirect(to, flooded=left.flooded, copy_vni=left.copy_vni)
         self._desired.set_redirect(move.source, move.system, redirect)
         groups.spread(self._desired, self._directory, move.system.vni)
-        self._handovers.redirected(move.system, move.source)
+        if not request.suspends:
+            self._handovers.redirected(move.system, move.source)
         (waiting,) = self.in_flight_rules(move.source, move.system)
         return waiting
 
@@ -82,6 +87,8 @@ class MoveActions:
         Returns what it has superseded there: the rules that sent its packets in flight elsewhere.
         """
         known, paths = self.binding(move), self._handovers.paths(move.system)
+        if move.request.suspends:
+            paths = {}  # nothing comes to the VM by an old path, and so nothing can be overtaken
         outcome = self._directory.rebind(move.system, move.destination, known.sequence + 1)
         assert outcome is RebindOutcome.CHANGED, outcome
         binding = self.binding(move)

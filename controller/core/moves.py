@@ -239,6 +239,10 @@ class Moves:
     def lost(self, nve: str) -> None:
         """The connection to an NVE is lost, and with it the counts of rules that are gone."""
         self._forgive(nve)
+        for move in self._under_way.values():
+            if self._is_lost(move, nve):
+                move.awaiting.pop(nve, None)
+                self._awake[move.key] = move
 
     def connected(self, nve: str) -> None:
         """An NVE is back; rules that it should not hold any more go without a count."""
@@ -294,10 +298,20 @@ class Moves:
             Party.DESTINATION: [move.destination],
             Party.EVERYBODY: self._desired,
         }
-        return nves.get(party, ())
+        return [nve for nve in nves.get(party, ()) if not self._is_lost(move, nve)]
+
+    def _is_lost(self, move: Move, nve: str) -> bool:
+        """Whether a take-over goes on without an NVE, its source: that is told what it has to hold
+        before anything else, when it is back."""
+        taken_over = move.request.mode == "take-over" and nve == move.source
+        return taken_over and not self._desired.is_connected(nve)
 
     def _step(self, move: Move) -> bool:
         """Go on when what the phase waits for has come true; whether it has."""
+        if move.phase in TUNNELLING and self._is_lost(move, move.source):
+            self._desired.set_redirect(move.source, move.system, None)
+            self._tunnel_ended(move, "given-up")
+            return True
         if move.phase in (Phase.ACTIVATED, Phase.DRAINED):
             self._look_for_old_entries(move)
         confirmed = self._desired.is_confirmed
@@ -352,7 +366,7 @@ class Moves:
             "in-flight-ended",
             nve=move.source,
             why=why,
-            purpose=IN_FLIGHT[move.request.in_flight].value,
+            purpose=IN_FLIGHT[move.request.treatment].value,
             **_carried(counted),
         )
         self.take(move, MoveEvent.TUNNEL_ENDED)

@@ -21,7 +21,8 @@
                                                the same body again asks for nothing new
     GET    /v1/moves, /v1/moves/KEY            all moves; one
     GET    /v1/moves/KEY/astray                what came to its source NVE without being for it
-    POST   /v1/moves/KEY/redirect              the VM is about to stop: tunnel or drop its packets
+    POST   /v1/moves/KEY/redirect              the VM is about to stop: tunnel or drop its packets;
+                                               it is suspended, or lost: take nothing from it
     POST   /v1/moves/KEY/activate              it runs at the destination
     POST   /v1/moves/KEY/roll-back             it stays at the source
     POST   /v1/forget                          take back entries with a lifetime
@@ -334,6 +335,7 @@ class Northbound:
             "phase": move.phase,
             "memory_mb": move.request.memory_mb,
             "disk_mb": move.request.disk_mb,
+            "mode": move.request.mode,
             "in_flight": move.request.in_flight,
             "requested_ns": move.requested_ns,
             "network_nves": self._authority.network_nves(move),

@@ -45,6 +45,8 @@ class MoveMetrics:
     from_nve: str
     to_nve: str
     outcome: str
+    mode: str
+    """`hot`, `cold` or `take-over` (section 7 of the draft)."""
     announce: str | None
     """How the VM was to announce itself."""
     pause_asked_ms: float | None
@@ -163,6 +165,7 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         from_nve=move.source_nve,
         to_nve=move.destination_nve,
         outcome=move.outcome,
+        mode=move.events[0].details.get("mode", "hot"),
         announce=move.events[0].details.get("announce"),
         pause_asked_ms=move.events[0].details.get("pause_ms"),
         request_to_completion_ms=_between_ms(move.requested_ns, move.time_of("move-completed")),

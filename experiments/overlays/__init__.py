@@ -32,7 +32,7 @@ from pydantic import BaseModel, ConfigDict
 from experiments.catalogue import Catalogue
 from experiments.measure.trace import TraceEvent
 from nve.edge import EdgeFactory
-from nve.model import Bounds, TenantSystem, VmSpec
+from nve.model import Bounds, MoveMode, TenantSystem, VmSpec
 from nve.resources import NO_RESOURCES, Resources
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class OverlayMove:
     """One move as an overlay sees it.  `port` is the VM's port number at both NVEs.
 
     Until it is `deadline_s` old it is the orchestrator's to give up; then it has been forgotten.
+    In a `mode` other than hot the VM does not run from the redirect until it has arrived.
     """
 
     number: int
@@ -87,6 +88,7 @@ class OverlayMove:
     deadline_s: float
     state: Resources = NO_RESOURCES
     """The memory and the disk that have to be brought over."""
+    mode: MoveMode = "hot"
 
 
 class OverlayError(Exception):

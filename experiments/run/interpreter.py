@@ -1,4 +1,4 @@
-"""Carries out a table of steps, and undoes what has failed.
+"""Carries out a move by the table of its mode, and undoes what has failed.
 
 Before a step it asks whether the servers that the step needs are alive; a server that is dead does
 not get the VM (`experiments.scenario.failures`).  A step that fails before the destination has the
@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from experiments.overlays import MoveRefused, OverlayMove
 from experiments.run.move_steps import MoveTable, MoveUnderWay, Patience, Step
 from experiments.scenario.failures import Moment
+from nve.model import MoveMode
 
 Reached = Callable[[Moment, OverlayMove], None]
 """reached(moment, move): called when a move has come so far, before its next step."""
@@ -25,12 +26,15 @@ class ServerGone(RuntimeError):
 
 
 class Interpreter:
-    """Of one table, for any number of moves at a time."""
+    """For any number of moves at a time."""
 
     def __init__(
-        self, table: MoveTable, patience_s: Callable[[Patience], float], reached: Reached
+        self,
+        tables: Callable[[MoveMode], MoveTable],
+        patience_s: Callable[[Patience], float],
+        reached: Reached,
     ) -> None:
-        self._table = table
+        self._tables = tables
         self._patience_s = patience_s
         self._reached = reached
 
@@ -41,11 +45,12 @@ class Interpreter:
         given up, and what a failing step raised where not even that was possible.
         """
         begun: list[Step] = []
+        table = self._tables(move.told.mode)
         with ExitStack() as failed, move.without_delay:
             failed.enter_context(move.helped)
             try:
                 self._reached(Moment.REQUESTED, move.told)
-                for step in (*self._table.revocable, *self._table.final):
+                for step in (*table.revocable, *table.final):
                     _require_servers(move, step)
                     begun.append(step)
                     self._do(step, move)
@@ -56,7 +61,7 @@ class Interpreter:
                 raise
             except Exception as cause:
                 move.note("move-failed", why=str(cause))
-                if begun and begun[-1] in self._table.final:
+                if begun and begun[-1] in table.final:
                     raise
                 if self._undo(move, begun):
                     raise MoveUndone(str(cause)) from cause
@@ -64,7 +69,7 @@ class Interpreter:
 
     def clear_away(self, move: MoveUnderWay) -> None:
         """What is left to do when the VM has arrived; returns when nothing is left of the move."""
-        for step in self._table.background:
+        for step in self._tables(move.told.mode).background:
             self._do(step, move)
 
     def _do(self, step: Step, move: MoveUnderWay) -> None:

@@ -10,6 +10,10 @@ then is delivered to it, and what comes later waits at the destination, so nothi
 stands still.  Without `hold`, the overlay redirects when the VM has stopped: what came between the
 two would be lost for nothing.
 
+In a cold move (R7.1) the VM is suspended first.  Then its NVE is told that it is not there, so
+nothing is in flight, and its state is brought over as if it were a file; it is started at the
+destination.
+
 `experiments.run.interpreter` carries a table out.
 """
 
@@ -27,6 +31,7 @@ from experiments.scenario.moves import MoveSpec
 from nve.edge import Edge
 from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.model import MoveMode
 from nve.resources import NO_RESOURCES, Resources
 from nve.wire.announcement import NOTHING
 
@@ -40,6 +45,9 @@ class Transfer(Protocol):
     @property
     def state(self) -> Resources:
         """Memory and disk that have to be brought over."""
+
+    def make_room(self, move: "MoveUnderWay") -> None:
+        """The VM runs, and is going to be suspended: get the destination ready for its state."""
 
     def rounds(self, move: "MoveUnderWay") -> None:
         """The VM runs: bring over what can go ahead."""
@@ -64,6 +72,9 @@ class PauseOnly:
     def state(self) -> Resources:
         """Nothing."""
         return NO_RESOURCES
+
+    def make_room(self, move: "MoveUnderWay") -> None:
+        """None is needed."""
 
     def rounds(self, move: "MoveUnderWay") -> None:
         """Nothing goes ahead."""
@@ -259,6 +270,32 @@ def _mark_last_packets(move: MoveUnderWay) -> None:
         move.marked = True
 
 
+def _pre_associate_cold(move: MoveUnderWay, _patience_s: float) -> None:
+    """The destination's hypervisor makes a place for the VM (RFC 8394)."""
+    move.hypervisor.pre_associate(move.edges[DESTINATION], move.asked.announcement)
+
+
+def _make_room(move: MoveUnderWay, _patience_s: float) -> None:
+    """The destination's server makes room for its state."""
+    move.transfer.make_room(move)
+
+
+def _suspend(move: MoveUnderWay, patience_s: float) -> None:
+    """The source NVE takes nothing from the VM's port any more, and delivers nothing (R7.1)."""
+    move.overlay.redirect(move.told, patience_s)
+
+
+def _copy(move: MoveUnderWay, _patience_s: float) -> None:
+    """All of its state is brought over."""
+    move.transfer.rounds(move)
+    move.transfer.final(move)
+
+
+def _let_out(move: MoveUnderWay, _patience_s: float) -> None:
+    """What the VM sends goes out: nothing that it has sent before is on its way."""
+    move.hypervisor.release()
+
+
 def _flip(move: MoveUnderWay, _patience_s: float) -> None:
     """The VM's NIC is plugged into the destination."""
     move.hypervisor.flip(move.told.destination)
@@ -358,6 +395,8 @@ _FINAL = (
     Step("release", _release, moment=Moment.RESUMED),
     Step("activate", _activate, moment=Moment.ACTIVATED, patience=Patience.AFTERWARDS),
 )
+_RELEASE_COLD = Step("release", _let_out, moment=Moment.RESUMED)
+_FINAL_COLD = tuple(_RELEASE_COLD if step.name == "release" else step for step in _FINAL)
 _BACKGROUND = (
     Step("deliver", _deliver),
     Step("verify", _verify),
@@ -382,8 +421,19 @@ PLAIN = MoveTable(
     final=_FINAL,
     background=_BACKGROUND,
 )
+COLD = MoveTable(
+    revocable=(
+        *(replace(_PRE_ASSOCIATE, do=_pre_associate_cold), _PREPARE),
+        *(Step("make room", _make_room, _abandon), _PAUSE, _LOSE_ADDRESS),
+        replace(_REDIRECT, name="suspend", do=_suspend, undo=_roll_back),
+        Step("copy", _copy),
+    ),
+    final=_FINAL_COLD,
+    background=_BACKGROUND,
+)
 
 
-def table_of(overlay: Overlay) -> MoveTable:
+def table_of(overlay: Overlay, mode: MoveMode) -> MoveTable:
     """How a VM moves in this overlay."""
-    return PLAIN if overlay.can.hold is None else HOLDING
+    hot = PLAIN if overlay.can.hold is None else HOLDING
+    return {"hot": hot, "cold": COLD}[mode]

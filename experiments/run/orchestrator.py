@@ -52,7 +52,9 @@ class Orchestrator:
         self._data_centre = data_centre
         self._overlay = overlay
         self._interpreter = Interpreter(
-            table_of(overlay), self._patience_s, lambda moment, move: self.reached(moment, move)
+            partial(table_of, overlay),
+            self._patience_s,
+            lambda moment, move: self.reached(moment, move),
         )
         self._diskless = diskless
         self._log = log
@@ -139,6 +141,7 @@ class Orchestrator:
                 hypervisor.port,
                 deadline_s,
                 transfer.state,
+                move.mode,
             )
             under_way = self._made(move, told, transfer)
             vtep = self._data_centre.fabric.vteps[move.to]
@@ -150,6 +153,7 @@ class Orchestrator:
                 underlay_delay_ms=self._underlay_paths.delay_ms(source, vtep),
                 **({} if move.transfer else {"pause_ms": move.pause_ms}),
                 announce=move.announce,
+                mode=move.mode,
             )
             busy = move.vm in self._under_way
             if not busy:

@@ -110,6 +110,11 @@ class StateTransfer:
         spec = self._guest.spec
         return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
 
+    def make_room(self, move: MoveUnderWay) -> None:
+        """A guest waits at the destination."""
+        self._launch(move)
+        self._machines[1].await_ready()
+
     def rounds(self, move: MoveUnderWay) -> None:
         """What can go ahead while the VM runs."""
         self._connect(move)
@@ -178,13 +183,18 @@ class StateTransfer:
         for machine in self._machines:
             machine.close()
 
+    def _launch(self, move: MoveUnderWay) -> None:
+        there = self._guest.place(move.told.destination)
+        self._machines = [self._guest.machine, there]
+        self._guest.launch(there, incoming=True)
+
     def _connect(self, move: MoveUnderWay) -> None:
         source, destination = (
             self._data_centre.nves[nve] for nve in (move.told.source, move.told.destination)
         )
-        here, there = self._guest.machine, self._guest.place(destination.name)
-        self._machines = [here, there]
-        self._guest.launch(there, incoming=True)
+        if not self._machines:
+            self._launch(move)
+        here, there = self._machines
         token, spec = secrets.token_hex(16), self._guest.spec.line()
         receiver = _TransferSide(
             "receiver",

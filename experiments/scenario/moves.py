@@ -2,6 +2,7 @@
 
     - {at_s: 2, vm: vm1, to: nve2, pause_ms: 50, announce: both}
     - {at: {after: entry-pulled, of: nve3, s: 0.3}, vm: vm1, to: nve2}
+    - {at_s: 2, vm: vm1, to: nve2, mode: cold}
 
 A move begins so many seconds after the traffic, or after an event of the trace.  A VM goes on from
 where its last move has taken it, once it has arrived.  While it stands still in a move, another one
@@ -68,7 +69,7 @@ class MoveSpec(Part):
     at: AfterEvent | None = None
     vm: Name
     to: Name
-    mode: Literal["hot"] = "hot"
+    mode: Literal["hot", "cold"] = "hot"
     pause_ms: float = Field(50, ge=0, le=600_000)
     announce: Literal["garp", "garp-reply", "na", "na-solicited", "both", "rarp", "none"] = "both"
     announce_times: int = Field(default=1, ge=1, le=10)
@@ -101,6 +102,13 @@ class MoveSpec(Part):
                 "(announcement_lost); name a form, such as announce: garp"
             )
         return self
+
+    def with_state(self) -> Self:
+        """The same move of a VM that has state."""
+        given = self.transfer or TransferSpec.model_validate({})
+        if self.mode == "cold" and "kind" not in given.model_fields_set:
+            given = given.model_copy(update={"kind": "stop-and-copy"})
+        return self.model_copy(update={"transfer": given})
 
     @property
     def takes_s(self) -> float:
@@ -152,6 +160,11 @@ def contradictions(
                 f"{place}.pause_ms",
                 f"{move.vm} stands still for as long as its state needs; leave pause_ms out, and "
                 "say transfer.downtime_limit_ms",
+            )
+        if move.mode == "cold" and move.transfer and move.transfer.kind != "stop-and-copy":
+            yield (
+                f"{place}.transfer.kind",
+                "in a cold move all is brought over while the VM is suspended; leave kind out",
             )
         before = latest.get(move.vm)
         paused_s = 0.0 if before is None or before.transfer else before.pause_ms / 1000

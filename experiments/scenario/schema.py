@@ -34,7 +34,6 @@ from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
-from experiments.scenario.transfers import TransferSpec
 from nve.model import MAX_VNI, IPAddress, VmSpec, mac, vni
 from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources, named
 from topologies import catalogue
@@ -204,10 +203,9 @@ class Scenario(Part):
     @model_validator(mode="after")
     def _state_is_brought_over(self) -> Self:
         """A VM with a guest has a transfer in each move, whether the move says so or not."""
-        usual = TransferSpec.model_validate({})
         for number, move in enumerate(self.moves):
-            if move.transfer is None and move.vm in self.guests:
-                self.moves[number] = move.model_copy(update={"transfer": usual})
+            if move.vm in self.guests:
+                self.moves[number] = move.with_state()
         return self
 
     @property

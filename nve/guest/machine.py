@@ -74,6 +74,8 @@ class GuestMachine:
 
     def await_ready(self) -> None:
         """Raises GuestError when the guest is not there in time."""
+        if self.address:
+            return
         assert self._process
         assert self._process.stdout
         said = self._process.stdout

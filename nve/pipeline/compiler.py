@@ -169,7 +169,9 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
         yield from _no_longer_forwarded(system, redirect)
         redirect = None
     remote = state.remotes.get(system)
-    if association:
+    if association and association.role is AssociationRole.SUSPENDED:
+        yield _fenced(system, association.port)
+    elif association:
         yield from _of_port(system, association.addresses, association.port, state.limits)
         yield from _tagged(system, association.port, allowed=system.vni in state.vlan_tags)
         if state.narrow(system.vni):
@@ -179,10 +181,10 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     if redirect:
         yield from _in_flight(_onward(state, system, redirect, hairpin=True), system, redirect)
         yield from _copy_in_flight(system, redirect)
-    elif association and association.role is not AssociationRole.REDIRECTED:
+    elif association and association.role.receives:
         yield _to_vm(PipelineTable.FROM_TUNNEL, system, association.port)
         yield from _copy_to_vm(system, association.port, association.copy_vni)
-    if association and association.source and association.role is not AssociationRole.REDIRECTED:
+    if association and association.source and association.role.receives:
         returning = redirect is not None and association.role is AssociationRole.PRE_ASSOCIATED
         if association.lane or returning:
             yield from _from_source(association, association.source)
@@ -328,6 +330,13 @@ def _tagged(system: TenantSystem, port: int, *, allowed: bool) -> tuple[Rule, ..
         Rule(PipelineTable.FROM_VM, 26, to_group, flood, Purpose.FLOOD, system),
         Rule(PipelineTable.FROM_VM, 25, tagged, forward, Purpose.FORWARD, system),
     )
+
+
+@lru_cache(REMEMBERED)
+def _fenced(system: TenantSystem, port: int) -> Rule:
+    """Whatever a VM sends that does not run here, or must not: above all that admits its frames."""
+    any_frame = match(in_port=port)
+    return Rule(PipelineTable.CLASSIFY, 33, any_frame, (), Purpose.FENCED, system, reports_end=True)
 
 
 def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str, FieldValue]]:

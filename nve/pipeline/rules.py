@@ -78,6 +78,7 @@ class Purpose(enum.StrEnum):
     UNKNOWN_DESTINATION = "unknown-destination"
     SPOOFED = "spoofed"
     VLAN_TAGGED = "vlan-tagged"
+    FENCED = "fenced"
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,22 @@ class AssociationRole(enum.Enum):
     PRE_ASSOCIATED  the destination of a move: frames out of tunnels go to it (a closed gate there
                     may hold or drop them), local VMs still reach the VM at its source.
     ACTIVE          the VM runs here.
-    REDIRECTED       the source of a move after its redirect: the VM may still send, nothing is
+    REDIRECTED      the source of a move after its redirect: the VM may still send, nothing is
                     delivered any more.
+    SUSPENDED       the VM does not run here, or must not: nothing that comes from the port is
+                    taken, nothing is delivered.  The source of a cold move, and the place of a
+                    primary whose standby has taken over.
     """
 
     PRE_ASSOCIATED = "pre-associated"
     ACTIVE = "active"
     REDIRECTED = "redirected"
+    SUSPENDED = "suspended"
+
+    @property
+    def receives(self) -> bool:
+        """Whether what comes out of tunnels for the VM is delivered to the port."""
+        return self in (AssociationRole.PRE_ASSOCIATED, AssociationRole.ACTIVE)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from nve.messages import (
     Tell,
     TraceRecord,
 )
-from nve.model import IPAddress, Mac, TenantSystem, VmSpec, Vtep
+from nve.model import IPAddress, Mac, MoveMode, TenantSystem, VmSpec, Vtep
 from nve.pipeline.evaluator import (
     MAX_TUNNELS,
     NOTED,
@@ -257,10 +257,13 @@ class Fabric:
         in_flight: InFlight = "tunnel",
         deadline_s: float = 60,
         timer_s: int = 0,
+        mode: MoveMode = "hot",
     ) -> Move:
         """The n-th move of all has the key `n`."""
         idle_s = 0 if timer_s else 2
-        request = MoveRequest(vm, to, self.port(vm), in_flight, idle_s, timer_s, deadline_s)
+        request = MoveRequest(
+            vm, to, self.port(vm), in_flight, idle_s, timer_s, deadline_s, mode=mode
+        )
         return self.ask(self.authority.request_move, str(len(self.authority.moves) + 1), request)
 
     def redirect(self, move: Move) -> None:

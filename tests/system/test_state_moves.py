@@ -29,11 +29,10 @@ def with_state(*transfers: dict[str, Any], longer_s: float = 0, **changes: Any) 
     return scenario(
         tenants=tenants,
         traffic=[probe("vm4", "ipv4"), asking],
-        moves=moves,
         overlay__hold=True,
         overlay__end_marker=True,
         duration_s=1 + 6 * len(transfers) + longer_s,
-        **changes,
+        **{"moves": moves, **changes},
     )
 
 
@@ -80,6 +79,47 @@ def test_memory_and_disk_move_with_the_vm(tmp_path: Path) -> None:
     pre_copy, stop = result.moves.drop_duplicates("move").to_dict("records")
     assert (pre_copy["transfer_end"], stop["transfer_end"]) == ("converged", "asked")
     assert pre_copy["pause_ms"] < stop["pause_ms"]
+
+
+@pytest.mark.shows("R7.1", "R6.3", "R6.4")
+@pytest.mark.parametrize("overlay", ["hold", "pull"])
+def test_a_cold_move_brings_all_over_while_the_vm_is_suspended(
+    tmp_path: Path, overlay: str
+) -> None:
+    """Pushed, with gates and markers that have nothing to do; and pulled, when entries time out.
+    Beside it, a VM that has no state."""
+    pulled = {"overlay": {"mapping_update": "pull", "lifetime_s": 2, "idle_s": 1}}
+    moves = [
+        {"at_s": 1, "vm": "vm1", "to": "nve2", "mode": "cold", "transfer": {"bandwidth_mbit": 80}},
+        {"at_s": 1.5, "vm": "vm2", "to": "nve3", "mode": "cold", "pause_ms": 200},
+    ]
+    wanted = with_state({}, longer_s=1, **(pulled if overlay == "pull" else {}), moves=moves)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    table = result.moves.drop_duplicates("move")
+    assert list(table["mode"]) == ["cold"] * 2
+    assert list(table["outcome"]) == ["completed"] * 2
+    assert (
+        set(table["tunnelled_packets"]) == set(table["packets_via_source_after_convergence"]) == {0}
+    )
+    (stateful, stateless) = table.to_dict("records")
+    assert (stateful["transfer"], stateful["state_equal"]) == ("stop-and-copy", True)
+    assert stateless["pause_ms"] >= 200
+    order = [
+        "vm-paused",
+        "move-redirected",
+        "transfer-connected",
+        "transfer-finished",
+        "vm-resumed",
+    ]
+    of_vm1 = [event for event in result.events if event.subject == "vm1"]
+    times = [next(each.t_ns for each in of_vm1 if each.name == name) for name in order]
+    assert times == sorted(times)
+    asked = result.rows("service")
+    assert asked is not None
+    assert not asked["went_back"].any()
+    assert (asked["t_ns"] > times[-1]).any(), "nobody answered after the move"
 
 
 @pytest.mark.shows("R6.2")

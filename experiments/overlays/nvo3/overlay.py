@@ -134,6 +134,7 @@ class Nvo3:
             "in_flight": settings.in_flight,
             ending: getattr(settings, ending),
             "deadline_s": move.deadline_s,
+            "mode": move.mode,
         }
 
         def ask(left_s: float, *, again: bool) -> None:
@@ -143,6 +144,9 @@ class Nvo3:
         self._insist(patience_s, ask)
 
     def redirect(self, move: OverlayMove, patience_s: float) -> None:
+        if move.mode != "hot":  # nothing is in flight, and nothing has to keep its order
+            self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
+            return
         switch = self._switch(move.source)
         # What the switch has forwarded and not yet counted, it would count as in flight.
         switch.follow_rules_now()
@@ -285,7 +289,8 @@ class Nvo3:
             raise
         except NvaError as refusal:
             connected = self.nva.get("health")["connected"]
-            if not (connected[move.source] and connected[move.destination]):
+            left = connected[move.source] or move.mode == "take-over"
+            if not (left and connected[move.destination]):
                 raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
         try:
             self.nva.put(_path(move), body)  # it may have, since it was refused

@@ -12,6 +12,7 @@ import pytest
 from experiments.overlays import Capabilities, MoveRefused, OverlayMove
 from experiments.run.interpreter import Interpreter, MoveUndone
 from experiments.run.move_steps import (
+    COLD,
     HOLDING,
     PLAIN,
     MoveTable,
@@ -27,7 +28,7 @@ from nve.model import Bounds
 from tests.helpers.lab import vm_spec
 
 PATIENCE_S = {Patience.RUNNING: 3.0, Patience.PAUSED: 2.0, Patience.AFTERWARDS: 9.0}
-TABLES = {"holding": HOLDING, "plain": PLAIN}
+TABLES = {"holding": HOLDING, "plain": PLAIN, "cold": COLD}
 
 
 class Story:
@@ -56,7 +57,9 @@ class Story:
 
     def carry_out(self, table: MoveTable) -> None:
         interpreter = Interpreter(
-            table, PATIENCE_S.__getitem__, lambda moment, _: self.lines.append(f"now {moment}")
+            lambda _mode: table,
+            PATIENCE_S.__getitem__,
+            lambda moment, _: self.lines.append(f"now {moment}"),
         )
         move = self.move()
         interpreter.bring_over(move)
@@ -183,10 +186,13 @@ def test_who_may_hold_redirects_while_the_vm_runs() -> None:
 
     assert names["holding"].index("redirect") < names["holding"].index("pause")
     assert names["plain"].index("pause") < names["plain"].index("redirect")
+    cold = names["cold"]
+    assert cold.index("pause") < cold.index("suspend") < cold.index("copy")
     holding: Any = SimpleNamespace(can=Capabilities(hold=Bounds(1, 1, 1)))
-    assert table_of(holding) is HOLDING
+    assert table_of(holding, "hot") is HOLDING
     plain: Any = SimpleNamespace(can=Capabilities())
-    assert table_of(plain) is PLAIN
+    assert table_of(plain, "hot") is PLAIN
+    assert table_of(holding, "cold") is table_of(plain, "cold") is COLD
 
 
 @pytest.mark.parametrize(("pause_ms", "slept"), [(15, [0.005]), (50, [0.03, 0.01]), (5, [0.0])])

@@ -29,7 +29,7 @@ def reporting(role: AssociationRole = AssociationRole.ACTIVE) -> list[Rule]:
 
 
 @pytest.mark.shows("R4.1.8")
-@pytest.mark.parametrize("role", AssociationRole)
+@pytest.mark.parametrize("role", set(AssociationRole) - {AssociationRole.SUSPENDED})
 def test_whatever_a_vm_makes_its_nve_report_goes_through_a_meter_of_its_own_port(
     role: AssociationRole,
 ) -> None:
@@ -40,6 +40,10 @@ def test_whatever_a_vm_makes_its_nve_report_goes_through_a_meter_of_its_own_port
     for rule in found:
         (meter,) = rule.meters
         assert metered(meter.number)[0] == dict(rule.match)["in_port"]
+
+
+def test_a_vm_that_must_not_run_makes_its_nve_report_nothing() -> None:
+    assert reporting(AssociationRole.SUSPENDED) == []
 
 
 def test_reports_and_misses_do_not_share_a_meter() -> None:
