@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from controller.core.authority import RequestRefused
 from controller.core.move import Move
 from controller.core.move_fsm import Phase
+from controller.core.refusals import RequestRefused
 from nve.model import MoveMode
 from nve.pipeline.rules import Purpose
 from nve.pipeline.state import AssociationRole
