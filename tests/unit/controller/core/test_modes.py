@@ -122,7 +122,6 @@ def test_a_cold_move_that_is_given_up_leaves_everything_as_it_was() -> None:
 # -- a standby takes over --------------------------------------------------------------------------
 
 
-@pytest.mark.shows("R7.3")
 def test_a_standby_takes_over_from_an_nve_that_is_gone() -> None:
     at = push()
     died(at)
@@ -133,7 +132,6 @@ def test_a_standby_takes_over_from_an_nve_that_is_gone() -> None:
     assert move.phase is Phase.COMPLETED
 
 
-@pytest.mark.shows("R7.3")
 @pytest.mark.parametrize("steps_before", range(4))
 def test_a_take_over_does_not_wait_for_a_source_that_goes_meanwhile(steps_before: int) -> None:
     """Whoever decides may know of it before the NVA does, and the NVE may confirm nothing more."""
@@ -159,7 +157,6 @@ def test_a_take_over_does_not_wait_for_a_source_that_goes_meanwhile(steps_before
     assert to_vm1(at) == (("nve3", at.port("vm1")),)
 
 
-@pytest.mark.shows("R7.4")
 @pytest.mark.parametrize("activated", [False, True])
 def test_a_primary_that_comes_back_is_fenced_before_it_can_answer(*, activated: bool) -> None:
     """Rule by rule, as its NVE is told them: at no instant does a frame of it get anywhere."""
