@@ -28,6 +28,7 @@ KNOWN = {
     "vm-off-boarded": "the VM has ended, and its room is free again",
     "run-started": "the data centre is built and the run begins",
     "traffic-started": "probes and workloads begin to send",
+    "attack-began": "an attacker begins to send (R9)",
     "attack-ended": "an attacker has stopped; `packets` says how many it sent (R9)",
     "traffic-stopped": "probes and workloads have stopped",
     "run-ended": "everything is measured",

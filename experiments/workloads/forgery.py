@@ -13,6 +13,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from experiments.measure.trace import TraceEvent
 from experiments.scenario.parts import Name, no_such
 from experiments.scenario.traffic import TrafficSpec
 from experiments.workloads import Collected, Stage, WorkloadError
@@ -105,11 +106,15 @@ class Forgeries:
         for forgery in self._forgeries:
             forgery.begin()
 
+    def new_events(self) -> list[TraceEvent]:
+        """That attacks have begun and ended."""
+        return [event for forgery in self._forgeries for event in forgery.new_events()]
+
     def collect(self) -> Collected:
         collected = Collected()
         for forgery in self._forgeries:
             try:
-                collected.events.append(forgery.collect())
+                collected.events += forgery.collect()
             except WorkloadError as error:
                 collected.problems.append(str(error))
         return collected

@@ -65,6 +65,17 @@ def test_every_attack_there_is_was_tried(wanted: Scenario, ran: tuple[RunOutcome
     assert [what for what in tried if not sent(result, what)] == []
 
 
+def test_attacks_are_told_when_they_begin_and_end(result: Result) -> None:
+    at_ns = {
+        name: [event.t_ns for event in result.events if event.name == name]
+        for name in ("traffic-started", "attack-began", "move-requested", "attack-ended")
+    }
+    assert len(at_ns["attack-began"]) == len(at_ns["attack-ended"])
+    first_move_ns = min(at_ns["move-requested"])
+    assert at_ns["traffic-started"][0] <= min(at_ns["attack-began"])
+    assert max(at_ns["attack-began"]) < first_move_ns < min(at_ns["attack-ended"])
+
+
 @pytest.mark.shows("R4.1.8", "R9.1", "R9.2", "R9.4")
 def test_nobody_loses_anything(result: Result) -> None:
     """With `hold`, through two moves: the victim's packets, and those of the other tenant."""

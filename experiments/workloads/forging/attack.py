@@ -1,14 +1,14 @@
 """Runs an attack: a process of the attacker, where the attacker is (`forger`).
 
-`launch()` returns when it can begin, `begin()` lets it send, `collect()` ends it and says how much
-it has sent.
+`launch()` returns when it can begin, `begin()` lets it send, `new_events()` says what it has told
+meanwhile, `collect()` ends it and says the rest.
 """
 
 import json
+import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,11 @@ class Forgery:
 
     def __init__(self, attack: Attack) -> None:
         self._attack = attack
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said = bytearray()
+        """What it has said of a line that is not whole yet."""
+        self._ended = False
+        """Whether it has said how much it has sent."""
 
     def launch(self) -> None:
         """Raises WorkloadError when the process does not come up."""
@@ -50,7 +54,7 @@ class Forgery:
         argv += ["--interface", attack.interface, "--rate", str(attack.rate_pps)]
         argv += ["--seconds", str(attack.duration_s)]
         pipe = subprocess.PIPE
-        self._process = attack.start(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        self._process = attack.start(argv, stdin=pipe, stdout=pipe, stderr=pipe)
         assert self._process.stdout is not None
         said = self._process.stdout
         if not readable(said, _LAUNCH_TIMEOUT_S) or not said.readline():
@@ -59,26 +63,52 @@ class Forgery:
     def begin(self) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        self._process.stdin.writelines(f"{frame.hex()}\n" for frame in self._attack.frames)
+        self._process.stdin.writelines(f"{frame.hex()}\n".encode() for frame in self._attack.frames)
         self._process.stdin.close()
         self._process.stdin = None
 
-    def collect(self) -> TraceEvent:
-        """What it has sent.  Raises WorkloadError when it cannot say so."""
+    def new_events(self) -> list[TraceEvent]:
+        """What it has told since this was asked last."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        said = self._process.stdout
+        while readable(said, 0) and (octets := os.read(said.fileno(), 65536)):
+            self._said += octets
+        return self._told()
+
+    def collect(self) -> list[TraceEvent]:
+        """What `new_events` has not told.  Raises WorkloadError when it cannot say what it has
+        sent."""
         assert self._process is not None
         if self._process.poll() is None:
             self._process.terminate()
         try:
             said, complained = self._process.communicate(timeout=_END_TIMEOUT_S)
-            sent = int(json.loads(said)["sent"])
-        except (subprocess.TimeoutExpired, ValueError, KeyError):
+        except subprocess.TimeoutExpired:
             self.stop()
-            raise WorkloadError(f"the attacker {self._attack.name} did not end well") from None
+            said, complained = b"", b""
+        self._said += said
+        told = self._told()
         if complained:
-            raise WorkloadError(f"the attacker {self._attack.name} said: {complained.strip()}")
+            complaint = complained.decode(errors="replace").strip()
+            raise WorkloadError(f"the attacker {self._attack.name} said: {complaint}")
+        if not self._ended:
+            raise WorkloadError(f"the attacker {self._attack.name} did not end well")
+        return told
+
+    def _told(self) -> list[TraceEvent]:
+        *lines, rest = bytes(self._said).split(b"\n")
+        self._said = bytearray(rest)
+        return [self._event(json.loads(line)) for line in lines]
+
+    def _event(self, told: Mapping[str, int]) -> TraceEvent:
         attack = self._attack
-        details = {"attack": attack.name, "what": attack.what, "packets": sent}
-        return TraceEvent(time.time_ns(), "attacker", "attack-ended", attack.victim, details)
+        details: dict[str, object] = {"attack": attack.name, "what": attack.what}
+        if began_ns := told.get("began_ns"):
+            return TraceEvent(began_ns, "attacker", "attack-began", attack.victim, details)
+        self._ended = True
+        details["packets"] = told["sent"]
+        return TraceEvent(told["ended_ns"], "attacker", "attack-ended", attack.victim, details)
 
     def stop(self) -> None:
         """Safe at any time; leaves no process."""
@@ -89,4 +119,5 @@ class Forgery:
         assert self._process is not None
         self._process.kill()
         _, complained = self._process.communicate()
-        return f"it said: {complained.strip()}" if complained else "it said nothing"
+        complaint = complained.decode(errors="replace").strip()
+        return f"it said: {complaint}" if complaint else "it said nothing"

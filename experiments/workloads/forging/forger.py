@@ -2,8 +2,9 @@
 
     python -m experiments.workloads.forging.forger --interface eth0 --rate 50 --seconds 10
 
-It reads the frames from its standard input, in hexadecimal, a line each, sends them as they are,
-one after the other and then again, and says how many it has sent.
+It reads the frames from its standard input, in hexadecimal, a line each, and sends them as they
+are, one after the other and then again.  It says when it begins, and when it has ended and how many
+it has sent by then; times in ns since the epoch.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def main() -> None:
     arguments = parser.parse_args()
     say(ready=True)
     frames = [bytes.fromhex(line) for line in sys.stdin]
-    say(sent=send(arguments.interface, frames, arguments.rate, arguments.seconds))
+    say(began_ns=time.time_ns())
+    sent = send(arguments.interface, frames, arguments.rate, arguments.seconds)
+    say(ended_ns=time.time_ns(), sent=sent)
 
 
 if __name__ == "__main__":
