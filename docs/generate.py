@@ -14,10 +14,12 @@ from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITION
 from experiments.measure import kernel_counters
 from experiments.measure.kernel_counters import Effect
 from experiments.overlays.nvo3 import FAULTS
-from experiments.run import move_steps
+from experiments.run import move_steps, task_steps
 from experiments.run.move_steps import COLD, HOLDING, PLAIN, MoveTable
+from experiments.run.task_steps import TASK_MOVE
 from experiments.scenario import failures
 from experiments.scenario.failures import Moment, outcomes_with
+from nve.task import tcp_states
 
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER.parent))  # docs are no installed package
@@ -32,6 +34,7 @@ def pages() -> Mapping[Path, str]:
     return {
         FOLDER / "how-it-works/mobility.md": _mobility(),
         FOLDER / "how-it-works/move-steps.md": _move_steps(),
+        FOLDER / "how-it-works/task-steps.md": _task_steps(),
         FOLDER / "conformance.md": _conformance(),
         FOLDER / "failures.md": _failures(),
         FOLDER / "how-it-works/kernel-counters.md": _kernel_counters(),
@@ -112,6 +115,34 @@ def _move_steps() -> str:
         + "\n## A cold move\n\n"
         + _steps(COLD)
     )
+
+
+def _task_steps() -> str:
+    """The steps of a task's move, and what becomes of its connections."""
+    lines = [
+        f"<!-- Written by `{COMMAND}` from `experiments/run/task_steps.py` and "
+        "`nve/task/tcp_states.py`; change those. -->",
+        f"# {_as_page(task_steps.__doc__ or '')}",
+        "## The steps\n",
+        *("| part | step | what is done | undone |", "| --- | --- | --- | --- |"),
+    ]
+    parts = {
+        "revocable": TASK_MOVE.revocable,
+        "final": TASK_MOVE.final,
+        "background": TASK_MOVE.background,
+    }
+    for part, steps in parts.items():
+        for step in steps:
+            undone = " ".join((step.undo.__doc__ or "").split()) if step.undo else ""
+            lines.append(f"| {part} | {step.name} | {step.says} | {undone} |")
+    lines += [
+        f"\n## {_as_page(tcp_states.__doc__ or '')}",
+        *("| state | fate | how |", "| --- | --- | --- |"),
+    ]
+    for state, fate in tcp_states.FATES.items():
+        name = state.name.replace("_", "-")
+        lines.append(f"| {name} | {fate.value} | {tcp_states.SAYS[state]} |")
+    return "\n".join(lines) + "\n"
 
 
 def _steps(table: MoveTable) -> str:

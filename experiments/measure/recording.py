@@ -40,7 +40,7 @@ from experiments.measure.results import (
     ResultError,
     require_columns,
 )
-from experiments.measure.rows import ITERATIONS, PACKETS, RowSchema
+from experiments.measure.rows import CONNECTIONS, ITERATIONS, PACKETS, RowSchema
 from experiments.measure.trace import TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -117,6 +117,12 @@ class RunRecorder:
         """Of transfers of state: rows with the columns of ITERATIONS."""
         columns = list(ITERATIONS.columns)
         self._write(ITERATIONS, ITERATIONS.frame([[row[each] for each in columns] for row in rows]))
+
+    def connections(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Of tasks that have moved: rows with the columns of CONNECTIONS, which may lack some."""
+        columns = list(CONNECTIONS.columns)
+        made = [[row.get(each) for each in columns] for row in rows]
+        self._write(CONNECTIONS, CONNECTIONS.frame(made))
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """What the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""

@@ -54,6 +54,39 @@ ITERATIONS = RowSchema(
 )
 """The rounds of transfers of state, with QEMU's names."""
 
+CONNECTIONS = RowSchema(
+    "connections.csv",
+    {
+        "move": "which move of a task, from 1",
+        "task": "whose connection it is",
+        "from_vm": "the VM that the task has left",
+        "to_vm": "the VM that it has moved to",
+        "connection": "the task's end and the peer's",
+        "state": "of TCP (RFC 9293), when the task had stopped",
+        "fate": "`migrated` or `closed`",
+        "received": "octets that the task had not read yet",
+        "sent": "octets sent and not acknowledged",
+        "unsent": "octets not yet sent",
+        "freeze_ms": "from when the task stopped until it ran again",
+        "package_ms": "how long it took to take all its connections out of the source's kernel",
+        "transfer_ms": "how long the package was on its way",
+        "restore_ms": "how long it took to put all of them into the destination's kernel",
+        "gap_ms": "from when the task stopped until the first segment of the peer came to the "
+        "destination's stack; empty: none within 5 s",
+        "retransmissions": "segments that the destination's stack has sent again by the end of the "
+        "record",
+        "resets": "RST segments that both hosts have sent, and that have come to the source, from "
+        "the beginning of the move to the end of the record; of all connections",
+    },
+    {
+        **dict.fromkeys(("received", "sent", "unsent", "retransmissions", "resets"), "Int64"),
+        **dict.fromkeys(
+            ("freeze_ms", "package_ms", "transfer_ms", "restore_ms", "gap_ms"), "float64"
+        ),
+    },
+)
+"""What has become of each connection in each move of a task."""
+
 PACKETS = RowSchema(
     "packets.parquet",
     {

@@ -20,6 +20,7 @@ from experiments.overlays import Ground, Overlay
 from experiments.run.guests import Guests
 from experiments.run.orchestrator import Orchestrator
 from experiments.run.state_transfer import StateTransfers
+from experiments.run.tasks import Tasks
 from experiments.scenario.schema import Scenario
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.model import TenantSystem
@@ -32,7 +33,8 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
-    """`data_centre`, `overlay`, `orchestrator`, `guests`, `transfers` are there in the `with`."""
+    """`data_centre`, `overlay`, `orchestrator`, `guests`, `transfers` and `tasks` are there in the
+    `with`."""
 
     def __init__(
         self,
@@ -92,6 +94,9 @@ class Lab:
         self.transfers = StateTransfers(self.data_centre, self.guests)
         stack.callback(self.transfers.close)
         self.orchestrator.transfer_of = self.transfers.of
+        self.tasks = Tasks(self.data_centre, scenario.tasks, self.log)
+        stack.callback(self.tasks.close)
+        self.tasks.start()
 
     def _raise_settings(self, stack: ExitStack) -> None:
         needed = resources.settings(self.scenario)

@@ -32,6 +32,7 @@ from experiments.run.lab import Lab, Progress
 from experiments.run.move_count import MoveCount
 from experiments.run.schedule import Schedule
 from experiments.run.table_checks import DETAILS_FILE, TableChecks, brief
+from experiments.run.tasks import TaskSchedule
 from experiments.run.traffic import Measured, RunTraffic
 from experiments.scenario.failures import FailureKind
 from experiments.scenario.load import as_mapping
@@ -156,6 +157,8 @@ class Run:
         events = lab.log.after()
         if lab.transfers.rows:
             self._recorder.iterations(lab.transfers.rows)
+        if lab.tasks.rows:
+            self._recorder.connections(lab.tasks.rows)
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(
@@ -230,6 +233,7 @@ class Run:
                 lab.log,
                 self._scenario.duration_s,
             )
+            task_schedule = TaskSchedule(lab.tasks, self._scenario.task_moves)
             self._progress("waiting until all VMs reach each other")
             traffic.await_reachable()
             if self._options.pcap:
@@ -247,15 +251,18 @@ class Run:
             moves = MoveCount(len(self._scenario.moves))
             stack.callback(lab.log.subscribe(moves.hear))
             schedule.start(start_ns)
+            task_schedule.start(start_ns)
             self._watch(start_ns, traffic, moves)
             measured = traffic.collect()
             lab.log.note("runner", "traffic-stopped")
             self._progress("waiting for the last move to be completed")
             schedule.join()
+            task_schedule.join()
             fault_injector.finish()
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.problems + lab.guests.problems()
+            self._outcome.problems += task_schedule.problems + lab.tasks.problems()
             self._guests = lab.guests.facts()
             died = {
                 event.subject

@@ -7,22 +7,17 @@ before that, the guest at the source goes on as if nothing had been.
 """
 
 import json
-import os
 import secrets
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from experiments.run.guests import Guests, VmGuest
+from experiments.run.line_process import LineProcess
 from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
-from nve.linux import child
-from nve.linux.wait import readable
 from nve.resources import Resources
 from nve.transfer.convergence import TransferLimits
 from nve.transfer.state import State
@@ -35,53 +30,6 @@ END_TIMEOUT_S = 60.0
 
 class TransferFailed(RuntimeError):
     """The state did not come over; the message says why."""
-
-
-class _TransferSide:
-    """A sender or a receiver, and the lines that it says."""
-
-    def __init__(
-        self, name: str, start: Callable[..., Any], argv: Sequence[str], files: Sequence[int]
-    ) -> None:
-        self._name = name
-        self._said = bytearray()
-        self._process: subprocess.Popen[bytes] = start(
-            [sys.executable, "-m", f"nve.transfer.{name}", *argv],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[file for file in files if file != NO_FILE],
-            bufsize=0,
-        )
-
-    def tell(self, what: str) -> None:
-        assert self._process.stdin
-        try:
-            self._process.stdin.write(f"{what}\n".encode())
-        except OSError:
-            raise TransferFailed(f"the {self._name} has ended") from None
-
-    def line(self, timeout_s: float) -> dict[str, Any]:
-        """The next line.  Raises TransferFailed if none comes, or says that it has failed."""
-        assert self._process.stdout
-        until_s = time.monotonic() + timeout_s
-        while b"\n" not in self._said:
-            if not readable(self._process.stdout, until_s - time.monotonic()):
-                raise TransferFailed(f"the {self._name} has said nothing for {timeout_s:g} s")
-            octets = os.read(self._process.stdout.fileno(), 65536)
-            if not octets:
-                raise TransferFailed(f"the {self._name} has ended")
-            self._said += octets
-        line, _, rest = bytes(self._said).partition(b"\n")
-        self._said = bytearray(rest)
-        told: dict[str, Any] = json.loads(line)
-        if why := told.get("failed"):
-            raise TransferFailed(f"the state did not come over: {why}")
-        return told
-
-    def end(self) -> None:
-        """Safe at any time."""
-        child.end(self._process)
 
 
 class StateTransfer:
@@ -101,7 +49,7 @@ class StateTransfer:
         self._rows = rows
         self._machines: list[GuestMachine] = []
         """At the source and at the destination."""
-        self._sides: list[_TransferSide] = []
+        self._sides: list[LineProcess] = []
         self._sent_bytes = 0
 
     @property
@@ -196,7 +144,7 @@ class StateTransfer:
             self._launch(move)
         here, there = self._machines
         token, spec = secrets.token_hex(16), self._guest.spec.line()
-        receiver = _TransferSide(
+        receiver = _side(
             "receiver",
             partial(self._data_centre.in_node, destination.name),
             [spec, str(there.memory), str(there.disk), str(destination.vtep), token],
@@ -206,7 +154,7 @@ class StateTransfer:
         port = receiver.line(START_TIMEOUT_S)["port"]
         there.await_ready()
         files = [here.memory, here.log_file, here.disk]
-        sender = _TransferSide(
+        sender = _side(
             "sender",
             partial(self._data_centre.in_node, source.name),
             [
@@ -260,6 +208,16 @@ class StateTransfers:
     def close(self) -> None:
         for made in self._made:
             made.close()
+
+
+def _side(
+    name: str, start: Callable[..., Any], argv: Sequence[str], files: Sequence[int]
+) -> LineProcess:
+    """A sender or a receiver."""
+    kept = [file for file in files if file != NO_FILE]
+    module = [f"nve.transfer.{name}", *argv]
+    without_it = "the state did not come over: "
+    return LineProcess(name, start, module, TransferFailed, kept, without_it=without_it)
 
 
 def _state_of(machine: GuestMachine) -> State:

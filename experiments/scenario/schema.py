@@ -6,6 +6,7 @@
     control, and every link      topologies.spec (LinkSpec)
     traffic                      experiments.scenario.traffic, experiments.workloads.<kind>
     moves                        experiments.scenario.moves, experiments.scenario.series
+    tasks, task_moves            experiments.scenario.tasks
     failures                     experiments.scenario.failures
     guest of a VM                experiments.scenario.guests
     tenants, the rest            here
@@ -28,11 +29,12 @@ from pydantic_core import PydanticCustomError
 
 from experiments import overlays
 from experiments.overlays import OverlaySettings
-from experiments.scenario import failures, moves
+from experiments.scenario import failures, moves, tasks
 from experiments.scenario.failures import Failure
 from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
+from experiments.scenario.tasks import Task, TaskMove, hosts_of
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
 from nve.model import MAX_VNI, IPAddress, VmSpec, mac, vni
 from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources, named
@@ -168,6 +170,8 @@ class Scenario(Part):
     overlay: OverlaySpec = Field(default_factory=lambda: OverlaySpec.model_validate({}))
     traffic: list[TrafficEntry] = Field(default_factory=list)
     moves: list[MoveSpec] = Field(default_factory=list)
+    tasks: dict[Name, Task] = Field(default_factory=dict)
+    task_moves: list[TaskMove] = Field(default_factory=list)
     failures: list[Failure] = Field(default_factory=list)
     duration_s: float = Field(gt=0, le=86_400)
     seed: int = Field(1, ge=0, le=2**31 - 1)
@@ -188,11 +192,23 @@ class Scenario(Part):
                 tenant.mtu,
                 place.addresses,
                 tenant.vlan_tags,
-                tuple(address for address, vms in tenant.shared.items() if name in vms),
+                (
+                    *(address for address, vms in tenant.shared.items() if name in vms),
+                    *self._of_tasks(name),
+                ),
                 place.takes,
             )
             for tenant in self.tenants
             for number, (name, place) in enumerate(tenant.vms.items(), start=1)
+        ]
+
+    def _of_tasks(self, vm: str) -> list[IPAddress]:
+        """Addresses of the tasks that a VM may have."""
+        return [
+            address
+            for name, task in self.tasks.items()
+            if vm in hosts_of(name, task, self.task_moves)
+            for address in task.addresses
         ]
 
     @property
@@ -279,6 +295,13 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         takes={vm.name: vm.resources for vm in scenario.vms()},
         capacities=fabric.capacities,
     )
+    yield from tasks.contradictions(
+        scenario.tasks,
+        scenario.task_moves,
+        network,
+        [*(name for name in taken if name), *nves],
+        scenario.duration_s,
+    )
     yield from failures.contradictions(
         scenario.failures,
         nves,
@@ -333,6 +356,12 @@ def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
                     yield key, no_such("VM", vm, list(tenant.vms))
             yield from _contradicting_address(key, address, owner)
             owner[address] = " and ".join(entitled)
+        for name, task in scenario.tasks.items():
+            if task.on not in tenant.vms:
+                continue
+            for index, address in enumerate(task.addresses):
+                yield from _contradicting_address(f"tasks.{name}.addresses.{index}", address, owner)
+                owner[address] = name
         for vm, place in tenant.vms.items():
             for index, address in enumerate(place.addresses):
                 key = f"tenants.{number}.vms.{vm}.addresses.{index}"

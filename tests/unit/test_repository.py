@@ -47,6 +47,7 @@ ROOMS: Mapping[str, frozenset[str]] = {
     "nve.linux": frozenset(),
     "nve.guest": frozenset({"nve.linux"}),
     "nve.transfer": frozenset({"nve.guest", "nve.hypervisor", "nve.linux"}),
+    "nve.task": frozenset({"nve", "nve.linux", "nve.wire"}),
     "nve.ovs": frozenset({"nve", "nve.hypervisor", "nve.linux", "nve.pipeline", "nve.wire"}),
     "nve.linux_bridge": frozenset({"nve", "nve.linux", "nve.wire"}),
     "nve.hypervisor": frozenset({"nve", "nve.linux", "nve.wire"}),
@@ -96,6 +97,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
             *("edge", "guest.dirty_log", "guest.machine", "guest.process", "hypervisor", "linux"),
             *("linux_bridge.bridge", "linux_bridge.watch", "ovs", "transfer.connection"),
             *("transfer.receiver", "transfer.sender", "transfer.state"),
+            *("task.addresses", "task.link", "task.old_stack", "task.process", "task.program"),
+            *("task.programs.http_server", "task.programs.stream", "task.repair"),
         }
     ),
     "topologies": frozenset({"catalogue", "emulation"}),
@@ -149,8 +152,8 @@ WIRE_NUMBERS = re.compile(
 OCTETS_ARE_JUDGED = ("tests/unit/nve/wire", "tests/adapters/test_packets.py")
 """Tests that compare octets with an RFC write the numbers down anew."""
 
-CONTRACTS = frozenset({"Parameters", "Settings", "Strategy"})
-"""Names of classes that every plug-in of a kind has: topologies, the NVA, strategies."""
+CONTRACTS = frozenset({"Parameters", "Program", "Settings", "Strategy"})
+"""Names of classes that every plug-in of a kind has: topologies, tasks, the NVA, strategies."""
 
 HOMES: Mapping[str, frozenset[str]] = {
     # library: the only places that may know it

@@ -17,7 +17,7 @@ import pytest
 from controller.core import dissemination
 from experiments.measure import metrics, results, totals
 from experiments.measure.results import EVENT_COLUMNS, REFUSED_COLUMNS, SCHEMA_VERSION
-from experiments.measure.rows import ITERATIONS
+from experiments.measure.rows import CONNECTIONS, ITERATIONS
 from experiments.scenario import load
 from tests.helpers.data import DATA
 from tests.unit.test_repository import imports
@@ -49,7 +49,7 @@ HELPERS_THAT_BUILD = frozenset(
         *("authority", "data", "failure_trials", "frames", "handovers", "impostor", "many_moves"),
         "kinds_of_results",
         "figure_faults",  # judges: seen to fail in the test of the plots
-        *("nva", "nvo3", "one_nve", "overlays", "packets", "runs", "streams", "synthetic"),
+        *("hosts", "nva", "nvo3", "one_nve", "overlays", "packets", "runs", "streams", "synthetic"),
         *("tenants", "wire"),
         "promises",  # judges: its broken promises are in test_fabric.py
     }
@@ -220,6 +220,7 @@ def spelt_out(name: str) -> list[str]:
         (results.FLOWS, totals.COLUMNS),
         (results.REFUSED, REFUSED_COLUMNS),
         (ITERATIONS.file, tuple(ITERATIONS.columns)),
+        (CONNECTIONS.file, tuple(CONNECTIONS.columns)),
     ],
 )
 def test_the_schema_has_every_column_and_no_other(file: str, columns: tuple[str, ...]) -> None:

@@ -1,0 +1,93 @@
+"""A Python program of ours somewhere in the data centre, told what to do by lines.
+
+It answers with lines of JSON; `failed` in one says why it could not.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nve.linux import child
+from nve.linux.wait import readable
+
+
+class LineProcess:
+    """One program.  `start(argv, **popen)` starts a process where it is to run."""
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[..., Any],
+        module: Sequence[str],
+        failure: type[RuntimeError],
+        files: Sequence[int] = (),
+        *,
+        without_it: str = "",
+    ) -> None:
+        """`name` is what it is called in messages, `module` its module with its arguments,
+        `failure` what is raised where it does not do what it is told, and `without_it` goes before
+        what it says then."""
+        self._name = name
+        self._without_it = without_it
+        self._failure = failure
+        self._said = bytearray()
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[bytes] = start(
+            [sys.executable, "-m", *module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            pass_fds=files,
+            bufsize=0,
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, what: str, timeout_s: float) -> dict[str, Any]:
+        """What it answers to a line.  Threads take turns.  Raises the failure."""
+        with self._turn:
+            self.tell(what)
+            return self.line(timeout_s)
+
+    def tell(self, what: str) -> None:
+        assert self._process.stdin
+        try:
+            self._process.stdin.write(f"{what}\n".encode())
+        except (OSError, ValueError):  # gone, or ended by us
+            raise self._failure(f"the {self._name} has ended") from None
+
+    def line(self, timeout_s: float) -> dict[str, Any]:
+        """The next line.  Raises the failure if none comes, or if it says that it has failed."""
+        assert self._process.stdout
+        until_s = time.monotonic() + timeout_s
+        while b"\n" not in self._said:
+            if not readable(self._process.stdout, until_s - time.monotonic()):
+                raise self._failure(f"the {self._name} has said nothing for {timeout_s:g} s")
+            octets = os.read(self._process.stdout.fileno(), 65536)
+            if not octets:
+                raise self._failure(f"the {self._name} has ended")
+            self._said += octets
+        line, _, rest = bytes(self._said).partition(b"\n")
+        self._said = bytearray(rest)
+        told: dict[str, Any] = json.loads(line)
+        if why := told.get("failed"):
+            raise self._failure(f"{self._without_it}{why}")
+        return told
+
+    def end(self) -> None:
+        """Safe at any time: whoever waits for an answer is told that it has ended."""
+        if self.alive:
+            self._process.kill()
+        with self._turn:
+            child.end(self._process)

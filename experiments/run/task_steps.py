@@ -1,0 +1,204 @@
+"""The move of a task as a table of steps, in the order of the draft's sections 4.2 and 4.2.1.
+
+Like the table of a VM's move (`experiments.run.move_steps`) it has three parts: what fails in the
+first is undone, last to first, and the task goes on at the source with its connections; with the
+second the destination has it; the third is done in the background.
+
+The address is configured at the destination before anything else and announced last of all.  What
+comes meanwhile comes to the source, whose sockets do not take it any more; so at no time do two
+stacks answer for a connection.
+"""
+
+import json
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from experiments.overlays import TraceWriter
+from experiments.run.line_process import LineProcess
+from experiments.scenario.tasks import TaskMove
+
+PATIENCE_S = 10.0
+"""For an order to a task's process."""
+START_TIMEOUT_S = 30.0
+
+
+class TaskError(RuntimeError):
+    """A task did not do what it was told; the message says why."""
+
+
+@dataclass
+class TaskMoveUnderWay:
+    """One move of a task and who takes part in it."""
+
+    number: int
+    asked: TaskMove
+    origin: str
+    """The VM it leaves."""
+    source: LineProcess
+    launch: Callable[[str, str], LineProcess]
+    """launch(VM, token): a process that waits there for the task."""
+    host_address: Callable[[str], str]
+    """Of a VM."""
+    clear: Callable[[str], None]
+    """Takes the task's addresses away from a VM in which no process of it answers."""
+    end_record: Callable[[str], None]
+    """No record of the task is kept in a VM any more."""
+    log: TraceWriter
+    destination: LineProcess | None = None
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    record_over: threading.Event = field(default_factory=threading.Event)
+    """Set where the record has to end sooner."""
+    stopped_ns: int = 0
+    restarted_ns: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    """Of connections.csv, as far as they are known."""
+    parts_ms: dict[str, float] = field(default_factory=dict)
+    """How long each step took the process that carried it out."""
+
+    def note(self, event: str, **details: object) -> None:
+        """A line of the trace about this move."""
+        self.log.note("runner", event, self.asked.task, task_move=self.number, **details)
+
+    def there(self) -> LineProcess:
+        assert self.destination, "a process waits at the destination"
+        return self.destination
+
+
+Do = Callable[[TaskMoveUnderWay], None]
+
+
+@dataclass(frozen=True)
+class TaskStep:
+    """One step."""
+
+    name: str
+    do: Do
+    undo: Do | None = None
+
+    @property
+    def says(self) -> str:
+        """What it does, in a sentence."""
+        return " ".join((self.do.__doc__ or "").split())
+
+
+@dataclass(frozen=True)
+class TaskMoveTable:
+    """All steps, in order."""
+
+    revocable: Sequence[TaskStep]
+    final: Sequence[TaskStep]
+    background: Sequence[TaskStep]
+
+    def __iter__(self) -> Iterator[TaskStep]:
+        yield from (*self.revocable, *self.final, *self.background)
+
+
+def order(process: LineProcess, name: str, **more: object) -> dict[str, Any]:
+    """What a process answers to an order.  Raises TaskError."""
+    return process.ask(json.dumps({"order": name, **more}), PATIENCE_S)
+
+
+# -- what each step does ---------------------------------------------------------------------------
+
+
+def _connect(move: TaskMoveUnderWay) -> None:
+    """A process waits for the task at the destination, and the task's own connects to it."""
+    move.end_record(move.asked.to)
+    move.destination = move.launch(move.asked.to, move.token)
+    port = move.destination.line(START_TIMEOUT_S)["port"]
+    address = move.host_address(move.asked.to)
+    order(move.source, "connect", to=address, port=port, token=move.token)
+    move.note("task-connected", **{"from": move.origin, "to": move.asked.to})
+
+
+def _send_away(move: TaskMoveUnderWay) -> None:
+    """The process at the destination is ended, and the address taken away from there."""
+    if move.destination:
+        move.destination.end()
+    move.clear(move.asked.to)
+
+
+def _configure(move: TaskMoveUnderWay) -> None:
+    """The task's addresses are configured at the destination (R4.2.1.1)."""
+    order(move.there(), "configure")
+    move.note("address-configured", host=move.asked.to)
+
+
+def _stop(move: TaskMoveUnderWay) -> None:
+    """The task is stopped, and the use of its addresses suspended at the source."""
+    suspended = "unreachable" if move.asked.meanwhile == "unreachable" else "drop"
+    said = order(move.source, "stop", connections=move.asked.connections, suspended=suspended)
+    move.stopped_ns = said["stopped_ns"]
+    move.parts_ms["stop"] = said["ms"]
+    move.rows += said["closed"]
+    move.note("task-stopped", host=move.origin, stop_ms=said["ms"])
+
+
+def _go_on(move: TaskMoveUnderWay) -> None:
+    """The task goes on at the source, with its connections."""
+    order(move.source, "go-on")
+
+
+def _package(move: TaskMoveUnderWay) -> None:
+    """Its run-time state and its connections are packaged."""
+    said = order(move.source, "package")
+    move.parts_ms["package"] = said["ms"]
+    move.rows += said["connections"]
+    counts = {"connections": len(move.rows), "bytes": said["octets"]}
+    move.note("task-packaged", package_ms=said["ms"], **counts)
+
+
+def _send(move: TaskMoveUnderWay) -> None:
+    """The package is sent to the destination, which instantiates it."""
+    move.there().tell(json.dumps({"order": "instantiate"}))
+    said = order(move.source, "send")
+    made = move.there().line(PATIENCE_S)
+    move.parts_ms["restore"] = made["restore_ms"]
+    move.parts_ms["transfer"] = said["ms"] - made["restore_ms"]
+    move.note("task-sent", transfer_ms=move.parts_ms["transfer"])
+    move.note("task-instantiated", host=move.asked.to, restore_ms=made["restore_ms"])
+
+
+def _leave(move: TaskMoveUnderWay) -> None:
+    """The source gives the connections up, tells nobody, and keeps a record of them (R4.2.1.4)."""
+    # From here on it is the destination's task, also where the source is gone.
+    try:
+        order(move.source, "leave", meanwhile=move.asked.meanwhile, late=move.asked.late)
+    except TaskError as error:
+        move.note("record-not-kept", why=str(error))
+
+
+def _restart(move: TaskMoveUnderWay) -> None:
+    """The task is started where it stopped, and its address announced."""
+    said = order(move.there(), "restart")
+    move.restarted_ns = said["restarted_ns"]
+    move.parts_ms["freeze"] = (move.restarted_ns - move.stopped_ns) / 1e6
+    move.note("task-restarted", host=move.asked.to, freeze_ms=move.parts_ms["freeze"])
+
+
+def _settle(move: TaskMoveUnderWay) -> None:
+    """What has come for the task while it stood still is forwarded to it, or dropped."""
+    if move.source.alive:
+        order(move.source, "over")
+
+
+def _end_record(move: TaskMoveUnderWay) -> None:
+    """The record ends after the time that was asked for."""
+    move.record_over.wait(move.asked.record_s)
+    move.end_record(move.origin)
+
+
+TASK_MOVE = TaskMoveTable(
+    revocable=(
+        TaskStep("connect", _connect, _send_away),
+        TaskStep("configure address", _configure),
+        TaskStep("stop", _stop, _go_on),
+        TaskStep("package", _package),
+        TaskStep("send and instantiate", _send),
+    ),
+    final=(TaskStep("leave", _leave), TaskStep("restart", _restart)),
+    background=(TaskStep("settle", _settle), TaskStep("end record", _end_record)),
+)

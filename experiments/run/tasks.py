@@ -1,0 +1,286 @@
+"""The tasks of a run: their processes in VMs, and their moves.
+
+A task has one process where it runs.  In a move it gets another one at the destination; the one at
+the source keeps the record of what has moved, and ends with it.
+"""
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from experiments.measure.event_log import EventLog
+from experiments.run.line_process import LineProcess
+from experiments.run.task_steps import (
+    START_TIMEOUT_S,
+    TASK_MOVE,
+    TaskError,
+    TaskMoveTable,
+    TaskMoveUnderWay,
+    order,
+)
+from experiments.scenario.tasks import Task, TaskMove
+from nve.hypervisor.plug import NIC
+from nve.linux.namespace import run_in
+from nve.linux.wait import sleep_until
+from topologies.emulation.data_centre import DataCentre
+
+
+class RunningTask:
+    """One task, wherever it is."""
+
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        name: str,
+        asked: Task,
+        log: EventLog,
+        table: TaskMoveTable = TASK_MOVE,
+    ) -> None:
+        self.name = name
+        self._table = table
+        self.at = asked.on
+        """The VM."""
+        self.rows: list[dict[str, Any]] = []
+        """Of connections.csv."""
+        self._data_centre = data_centre
+        self._asked = asked
+        self._log = log
+        self._process: LineProcess | None = None
+        self._records: dict[str, tuple[TaskMoveUnderWay, LineProcess]] = {}
+        """By VM: moves that have left it, and processes that keep the record of what has moved."""
+        self._of_records: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._background: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Raises TaskError."""
+        self._process = self._launch(self.at)
+        self._process.line(START_TIMEOUT_S)
+        self._log.note("runner", "task-started", self.name, host=self.at)
+
+    def move(self, number: int, asked: TaskMove) -> None:
+        """Returns when the task runs at the destination.  Raises TaskError when it does not: then
+        it goes on at the source, if `task-move-undone` is in the trace."""
+        assert self._process
+        move = TaskMoveUnderWay(
+            number,
+            asked,
+            self.at,
+            self._process,
+            self._launch_incoming,
+            lambda vm: str(self._data_centre.vms[vm].spec.ipv4),
+            self._clear,
+            self._end_record,
+            self._log,
+        )
+        ends = {"from": self.at, "to": asked.to}
+        move.note(
+            "task-move-requested",
+            **ends,
+            connections=asked.connections,
+            meanwhile=asked.meanwhile,
+            late=asked.late,
+        )
+        self._bring_over(move)
+        self._records[self.at] = (move, self._process)
+        self._process, self.at = move.destination, asked.to
+        cleaner = threading.Thread(target=self._clear_away, args=(move,), daemon=True)
+        cleaner.start()
+        self._background.append(cleaner)
+
+    def _bring_over(self, move: TaskMoveUnderWay) -> None:
+        begun = []
+        try:
+            for step in (*self._table.revocable, *self._table.final):
+                begun.append(step)
+                step.do(move)
+        except Exception as cause:
+            move.note("task-move-failed", step=begun[-1].name, why=str(cause))
+            if begun[-1] in self._table.final:
+                raise
+            undone = True
+            for step in reversed(begun):
+                try:
+                    if step.undo:
+                        step.undo(move)
+                except Exception as error:
+                    move.note("not-undone", why=str(error))
+                    undone = False
+            if undone:
+                move.note("task-move-undone")
+            raise TaskError(str(cause)) from cause
+
+    def _clear_away(self, move: TaskMoveUnderWay) -> None:
+        try:
+            for step in self._table.background:
+                step.do(move)
+        except TaskError as error:
+            move.note("record-not-kept", why=str(error))
+        else:
+            move.note("task-move-completed")
+
+    def _end_record(self, vm: str) -> None:
+        with self._of_records[vm]:
+            found = self._records.pop(vm, None)
+            if found is None:
+                return
+            move, source = found
+            move.record_over.set()
+            counts: Mapping[str, Any] = {}
+            try:
+                counts = order(source, "end-record")
+            except TaskError as error:
+                move.note("record-not-kept", why=str(error))
+            source.end()
+            reported: Mapping[str, Any] = {"connections": {}, "resets": 0}
+            with suppress(TaskError):
+                reported = order(move.there(), "report")
+        self.rows += _rows(move, counts, reported)
+        kept = {key: counts.get(key) for key in ("forwarded", "dropped", "resets")}
+        move.note("record-ended", host=vm, **kept)
+
+    def _launch(self, vm: str, *incoming: str) -> LineProcess:
+        spec = {
+            "task": self.name,
+            "program": self._asked.program,
+            "addresses": list(map(str, self._asked.addresses)),
+            "arguments": self._asked.arguments,
+            "interface": NIC,
+        }
+        return LineProcess(
+            f"task {self.name} in {vm}",
+            partial(self._data_centre.in_vm, vm),
+            ["nve.task.process", json.dumps(spec), *incoming],
+            TaskError,
+        )
+
+    def _launch_incoming(self, vm: str, token: str) -> LineProcess:
+        address = str(self._data_centre.vms[vm].spec.ipv4)
+        return self._launch(vm, "--incoming", address, token)
+
+    def _clear(self, vm: str) -> None:
+        for address in self._asked.addresses:
+            with suppress(RuntimeError):
+                shown = f"{address}/{address.max_prefixlen}"
+                run_in(self._data_centre.vms[vm].pid, ["ip", "address", "del", shown, "dev", NIC])
+
+    def failure(self) -> str | None:
+        """Why the task is not what it should be, in a sentence; None if it is."""
+        if self._process is None or self._process.alive:
+            return None
+        try:
+            self._process.line(0)
+        except TaskError as error:
+            return f"the task {self.name} in {self.at} has ended: {error}"
+        return f"the task {self.name} in {self.at} has ended"
+
+    def settle(self) -> None:
+        """Returns when nothing is left of its moves."""
+        for thread in self._background:
+            thread.join()
+
+    def close(self) -> None:
+        """Safe at any time."""
+        for move, process in list(self._records.values()):
+            process.end()
+            move.record_over.set()
+        if self._process:
+            self._process.end()
+        self.settle()
+
+
+def _rows(
+    move: TaskMoveUnderWay, counts: Mapping[str, Any], reported: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Lines of connections.csv."""
+    parts = move.parts_ms
+    resets = counts.get("resets", 0) + reported["resets"]
+    made = []
+    for row in move.rows:
+        now = reported["connections"].get(row["connection"], {})
+        heard_ns = now.get("heard_ns")
+        made.append(
+            {
+                **{"move": move.number, "task": move.asked.task},
+                **{"from_vm": move.origin, "to_vm": move.asked.to},
+                **row,
+                "freeze_ms": parts.get("freeze"),
+                "package_ms": parts.get("package"),
+                "transfer_ms": parts.get("transfer"),
+                "restore_ms": parts.get("restore"),
+                "gap_ms": (heard_ns - move.stopped_ns) / 1e6 if heard_ns else None,
+                "retransmissions": now.get("retransmissions"),
+                "resets": resets,
+            }
+        )
+    return made
+
+
+class Tasks:
+    """All of them, by name.  `close` is safe at any time."""
+
+    def __init__(self, data_centre: DataCentre, asked: Mapping[str, Task], log: EventLog) -> None:
+        self.of = {name: RunningTask(data_centre, name, task, log) for name, task in asked.items()}
+
+    def start(self) -> None:
+        """Raises TaskError."""
+        for task in self.of.values():
+            task.start()
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Of connections.csv."""
+        return [row for task in self.of.values() for row in task.rows]
+
+    def problems(self) -> list[str]:
+        """What is wrong with tasks, in sentences."""
+        return [said for task in self.of.values() if (said := task.failure())]
+
+    def settle(self) -> None:
+        """Returns when nothing is left of any move."""
+        for task in self.of.values():
+            task.settle()
+
+    def close(self) -> None:
+        for task in self.of.values():
+            task.close()
+
+
+class TaskSchedule:
+    """The moves of tasks, each at its time: a thread for each task."""
+
+    def __init__(self, tasks: Tasks, moves: Sequence[TaskMove]) -> None:
+        self.problems: list[str] = []
+        self._tasks = tasks
+        self._moves = moves
+        self._threads: list[threading.Thread] = []
+
+    def start(self, start_ns: int) -> None:
+        """The traffic has begun at `start_ns`."""
+        orders: defaultdict[str, list[tuple[int, TaskMove]]] = defaultdict(list)
+        for number, move in sorted(enumerate(self._moves, 1), key=lambda item: item[1].at_s):
+            orders[move.task].append((number, move))
+        for name, listed in orders.items():
+            args = (self._tasks.of[name], start_ns, listed)
+            thread = threading.Thread(target=self._carry_out, args=args, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def join(self) -> None:
+        """Returns when nothing is left of any move."""
+        for thread in self._threads:
+            thread.join()
+        self._tasks.settle()
+
+    def _carry_out(
+        self, task: RunningTask, start_ns: int, moves: Sequence[tuple[int, TaskMove]]
+    ) -> None:
+        for number, move in moves:
+            sleep_until(start_ns + int(move.at_s * 1e9))
+            try:
+                task.move(number, move)
+            except Exception as error:
+                self.problems.append(f"move {number} of {task.name} failed: {error}")

@@ -1,0 +1,103 @@
+"""Tasks of a scenario, and their moves from one VM to another (draft, section 4.2).
+
+    tasks:
+      web: {on: vm1, program: http-server, addresses: [192.168.9.50], arguments: {octets: 5000000}}
+    task_moves:
+      - {at_s: 2, task: web, to: vm2, connections: migrate, meanwhile: hold, late: forward}
+
+A task is a process with addresses of its own, in a VM, and `nve.task` moves it.  The VMs that it
+visits may have its addresses; `hosts` names others that it may visit in `vmmlab shell`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal
+
+from pydantic import Field
+
+from experiments.scenario.parts import Name, Part, no_such
+
+GAP_S = 0.5
+"""From one move of a task until its next may begin."""
+
+
+class Task(Part):
+    """One task."""
+
+    on: Name
+    """The VM in which it starts."""
+    program: str
+    """Of `nve/task/programs/`, or `package.module:Class`."""
+    addresses: tuple[IPv4Address | IPv6Address, ...] = Field(min_length=1, max_length=8)
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """For the program."""
+    hosts: tuple[Name, ...] = ()
+
+
+class TaskMove(Part):
+    """One move of a task, `at_s` seconds after the traffic began."""
+
+    at_s: float = Field(ge=0)
+    task: Name
+    to: Name
+    """The VM."""
+    connections: Literal["migrate", "close"] = "migrate"
+    """Carried over (R4.2.1.3), or closed, so that the peers connect again (R4.2.1.2)."""
+    meanwhile: Literal["hold", "drop", "unreachable"] = "hold"
+    """What becomes of packets that come while the task stands still: they wait for it, are dropped
+    in silence, or are dropped and their senders told by ICMP (R4.2.1.1)."""
+    late: Literal["forward", "drop"] = "forward"
+    """What the old host does with those that come to it afterwards (R4.2.1.4)."""
+    record_s: float = Field(1.0, ge=0, le=60)
+    """For so long it knows the connections that have moved."""
+
+
+def hosts_of(name: str, task: Task, moves: Sequence[TaskMove]) -> list[str]:
+    """The VMs that a task may be in."""
+    visited = [move.to for move in moves if move.task == name]
+    return list(dict.fromkeys([task.on, *visited, *task.hosts]))
+
+
+def contradictions(
+    tasks: Mapping[str, Task],
+    moves: Sequence[TaskMove],
+    network: Mapping[str, int],
+    others: Sequence[str],
+    duration_s: float,
+) -> Iterator[tuple[str, str]]:
+    """What tasks and their moves say that does not fit the rest of their scenario: (field,
+    complaint).  `network` is the virtual network of each VM, `others` are names that are taken."""
+    for name, task in tasks.items():
+        if name in network or name in others:
+            yield f"tasks.{name}", "a VM or another node has this name; choose another"
+        for host in dict.fromkeys([task.on, *task.hosts]):
+            if host not in network:
+                yield (
+                    f"tasks.{name}.{'on' if host == task.on else 'hosts'}",
+                    no_such("VM", host, network),
+                )
+    where = {name: task.on for name, task in tasks.items()}
+    latest_s: dict[str, float] = {}
+    for number, move in sorted(enumerate(moves), key=lambda item: item[1].at_s):
+        place = f"task_moves.{number}"
+        if move.at_s >= duration_s:
+            yield f"{place}.at_s", f"this is after the end; raise duration_s above {move.at_s:g}"
+        if move.task not in tasks:
+            yield f"{place}.task", no_such("task", move.task, tasks)
+            continue
+        if move.to not in network:
+            yield f"{place}.to", no_such("VM", move.to, network)
+        elif network[move.to] != network.get(where[move.task]):
+            yield (
+                f"{place}.to",
+                f"{move.to} is in another virtual network than {where[move.task]}",
+            )
+        if where[move.task] == move.to:
+            yield f"{place}.to", f"{move.task} is at {move.to} already; name another VM"
+        earliest_s = latest_s.get(move.task, -GAP_S) + GAP_S
+        if move.at_s < earliest_s:
+            yield (
+                f"{place}.at_s",
+                f"{move.task} is still being moved; the earliest is {earliest_s:g}",
+            )
+        where[move.task], latest_s[move.task] = move.to, move.at_s

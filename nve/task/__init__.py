@@ -1,0 +1,15 @@
+"""A task that moves from one host to another while its peers stay connected (draft, section 4.2).
+
+A task is a process with an address of its own, which is not its host's.
+
+    tcp_states  what becomes of a connection in each state                             pure
+    checkpoint  a task that has been packaged: its state and its connections           pure
+    repair      takes a connection out of the kernel, and puts it into another (TCP_REPAIR)
+    addresses   gives an address to a host, takes it away, announces it
+    old_stack   what the host that a task has left does with packets that still come for it
+    program     what a program has to have in order to move, and which programs there are
+    process     runs a program on a host, and moves it
+    programs/   programs that can move, one file each
+
+The steps of a move are `experiments.run.task_steps`'s; a process is told each by a line.
+"""

@@ -1,0 +1,123 @@
+"""Gives an address to a host and takes it away, and says who has it now (adapter; R4.2.1.1).
+
+A task's address is the host's for as long as the task is there, and its own: the host does not
+choose it as the source of anything else.  `HostAddresses` works in the network namespace in which
+it was made, and has everything open beforehand: a packet socket alone takes longer to open than a
+whole move.
+"""
+
+import enum
+import fcntl
+import os
+import socket
+import struct
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Final
+
+from nve.linux.netlink import ACK, REQUEST, Netlink, attribute
+from nve.model import IPAddress, Mac
+from nve.wire.frames import ALL_NODES, ARP_REQUEST, advertisement, broadcast_arp
+
+# linux/rtnetlink.h, linux/if_addr.h, linux/neighbour.h, linux/netlink.h
+_NEW_ADDRESS, _DEL_ADDRESS, _NEW_ROUTE, _DEL_ROUTE, _NEW_NEIGHBOUR = 20, 21, 24, 25, 28
+_ADDRESS, _LOCAL, _CACHE_INFO, _FLAGS = 1, 2, 6, 8
+_NO_DAD, _NO_PREFIX_ROUTE = 0x02, 0x200
+_FOR_EVER: Final = 0xFFFFFFFF
+_EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
+_USE, _NEIGHBOUR_ADDRESS = 1, 1
+_ROUTE_DESTINATION: Final = 1
+_MAIN_TABLE, _BY_BOOT, _UNREACHABLE = 254, 3, 7
+_GET_MAC: Final = 0x8927
+"""linux/sockios.h, SIOCGIFHWADDR."""
+_NO_MAC: Final = "00:00:00:00:00:00"
+
+
+class Suspended(enum.StrEnum):
+    """What the old host does with packets for an address that it has no more (R4.2.1.1)."""
+
+    DROP = "drop"
+    UNREACHABLE = "unreachable"
+    """ICMP host unreachable, or ICMPv6 address unreachable, to whoever has sent it."""
+
+
+class HostAddresses:
+    """Of one interface of a host."""
+
+    def __init__(self, interface: str) -> None:
+        self._interface = interface
+        self._index = socket.if_nametoindex(interface)
+        self._netlink = Netlink(os.getpid())
+        self._voice = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._voice.bind((interface, 0))
+        asked = struct.pack("256s", interface.encode())
+        answer = fcntl.ioctl(self._voice, _GET_MAC, asked)
+        self._mac = Mac(answer[18:24].hex(":"))
+
+    def add(self, address: IPAddress) -> None:
+        """The host has it from now on, and tells nobody.  Raises OSError if it has it already."""
+        never_chosen = struct.pack("=4I", 0, _FOR_EVER, 0, 0)
+        flags = struct.pack("=I", _NO_DAD | _NO_PREFIX_ROUTE)
+        more = attribute(_FLAGS, flags)
+        if address.version == 6:
+            more += attribute(_CACHE_INFO, never_chosen)
+        self._netlink.ask(
+            _NEW_ADDRESS, REQUEST | ACK | _CREATE | _EXCLUSIVE, self._said(address) + more
+        )
+
+    def remove(self, address: IPAddress) -> None:
+        """The host has it no more.  Raises OSError if it has not had it."""
+        self._netlink.ask(_DEL_ADDRESS, REQUEST | ACK, self._said(address))
+
+    def announce(self, address: IPAddress) -> None:
+        """Everybody is told that it is here: gratuitous ARP, or a neighbour advertisement."""
+        if isinstance(address, IPv4Address):
+            frame = broadcast_arp(ARP_REQUEST, (self._mac, address), (_NO_MAC, address))
+        else:
+            frame = advertisement((self._mac, address), ALL_NODES, solicited=False)
+        self._voice.send(frame)
+
+    def resolve(self, neighbour: IPAddress) -> None:
+        """Ask for a neighbour's MAC address before it is needed; returns at once."""
+        body = struct.pack("=BxxxiHBB", _family(neighbour), self._index, 0, _USE, 0)
+        body += attribute(_NEIGHBOUR_ADDRESS, neighbour.packed)
+        with suppress(OSError):  # no neighbour of ours, as it may be behind a router
+            self._netlink.ask(_NEW_NEIGHBOUR, REQUEST | ACK | _CREATE | _REPLACE, body)
+
+    def refuse(self, address: IPAddress) -> None:
+        """Who sends to it is told that it is unreachable (`Suspended.UNREACHABLE`)."""
+        version = "ipv4" if isinstance(address, IPv4Address) else "ipv6"
+        # A host that does not forward drops in silence what is not its own.
+        forwarding = Path(f"/proc/sys/net/{version}/conf/{self._interface}/forwarding")
+        forwarding.write_text("1", encoding="utf-8")
+        self._netlink.ask(
+            _NEW_ROUTE, REQUEST | ACK | _CREATE | _REPLACE, self._unreachable(address)
+        )
+
+    def refuse_no_more(self, address: IPAddress) -> None:
+        """Safe where nothing is refused."""
+        with suppress(OSError):
+            self._netlink.ask(_DEL_ROUTE, REQUEST | ACK, self._unreachable(address))
+
+    def _said(self, address: IPAddress) -> bytes:
+        family, length = _family(address), address.max_prefixlen
+        body = struct.pack("=BBBBI", family, length, 0, 0, self._index)
+        return body + attribute(_LOCAL, address.packed) + attribute(_ADDRESS, address.packed)
+
+    @staticmethod
+    def _unreachable(address: IPAddress) -> bytes:
+        body = struct.pack(
+            "=8BI",
+            *(_family(address), address.max_prefixlen, 0, 0),
+            *(_MAIN_TABLE, _BY_BOOT, 0, _UNREACHABLE, 0),
+        )
+        return body + attribute(_ROUTE_DESTINATION, address.packed)
+
+    def close(self) -> None:
+        self._netlink.close()
+        self._voice.close()
+
+
+def _family(address: IPAddress) -> int:
+    return socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET

@@ -1,0 +1,239 @@
+"""A task that has been packaged: what its program remembers, and its sockets with all they hold.
+
+    octets    what
+    8         `vmmlabCP`
+    2         version of the format
+    8         how many octets follow
+    16        BLAKE2b digest of what follows
+    4         length of the head
+    …         the head, JSON: the task, its program, its sockets with the lengths of their queues
+    …         the program's state, then the queues of each socket: received, sent, unsent
+
+A checkpoint is read back only if it is whole: another file, another version, one that is cut off or
+changed, or one whose head says what it may not, is refused with a sentence (CheckpointError).
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from nve.model import IPAddress
+from nve.task.tcp_states import FATES, Fate, TcpState
+
+VERSION: Final = 1
+LONGEST: Final = 1 << 31
+"""Octets of a checkpoint, at most."""
+
+_MARK: Final = b"vmmlabCP"
+PREFIX: Final = struct.Struct("!8sHQ16s")
+_LENGTH: Final = struct.Struct("!I")
+
+Port: TypeAlias = Annotated[int, Field(ge=1, le=65535)]
+U32: TypeAlias = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Scale: TypeAlias = Annotated[int, Field(ge=0, le=14)]
+
+
+class CheckpointError(ValueError):
+    """What came is no checkpoint that can be restored; the message says why."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One end of a connection."""
+
+    address: IPAddress
+    port: Port
+
+    def __str__(self) -> str:
+        shown = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{shown}:{self.port}"
+
+
+@dataclass(frozen=True)
+class SendWindow:
+    """The windows as the kernel has them (TCP_REPAIR_WINDOW)."""
+
+    snd_wl1: U32
+    snd_wnd: U32
+    max_window: U32
+    rcv_wnd: U32
+    rcv_wup: U32
+
+
+@dataclass(frozen=True)
+class TcpOptions:
+    """What both sides have agreed on when they connected."""
+
+    mss: Annotated[int, Field(ge=1, le=65535)]
+    sack: bool
+    scales: tuple[Scale, Scale] | None
+    """Of the windows: the peer's, our own (RFC 7323)."""
+    timestamp: U32 | None
+    """Our clock; None: without timestamps."""
+
+
+@dataclass(frozen=True)
+class TcpConnection:
+    """A connection that goes on elsewhere."""
+
+    local: Endpoint
+    remote: Endpoint
+    state: TcpState
+    options: TcpOptions
+    window: SendWindow
+    send_seq: U32
+    """Of the first octet in the queue that is sent and not acknowledged, or else the next one."""
+    receive_seq: U32
+    """Of the first octet that the task has not read."""
+    congestion_control: Annotated[str, Field(max_length=16)]
+    no_delay: bool
+    keep_alive: bool
+    send_buffer: Annotated[int, Field(ge=0, le=1 << 30)]
+    receive_buffer: Annotated[int, Field(ge=0, le=1 << 30)]
+    received: bytes = b""
+    """What the task has not read yet."""
+    sent: bytes = b""
+    """What was sent and is not acknowledged."""
+    unsent: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.local}-{self.remote}"
+
+    @property
+    def queued(self) -> int:
+        """Octets in its queues."""
+        return len(self.received) + len(self.sent) + len(self.unsent)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket that listens."""
+
+    local: Endpoint
+    backlog: Annotated[int, Field(ge=0, le=1 << 20)]
+
+    def __str__(self) -> str:
+        return str(self.local)
+
+
+MovedSocket: TypeAlias = TcpConnection | Listener | None
+"""None: one that the task has no more."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A task."""
+
+    task: str
+    program: str
+    sockets: tuple[MovedSocket, ...]
+    """In the program's order; connections that nobody has accepted yet come last."""
+    state: bytes = b""
+
+    @property
+    def connections(self) -> list[TcpConnection]:
+        return [each for each in self.sockets if isinstance(each, TcpConnection)]
+
+    def octets(self) -> bytes:
+        """As it is sent or kept."""
+        queues = [
+            queue for each in self.connections for queue in (each.received, each.sent, each.unsent)
+        ]
+        head = _HEAD.dump_json(
+            _Head(
+                replace(self, sockets=tuple(map(_without_queues, self.sockets)), state=b""),
+                tuple(map(len, (self.state, *queues))),
+            )
+        )
+        body = b"".join((_LENGTH.pack(len(head)), head, self.state, *queues))
+        return PREFIX.pack(_MARK, VERSION, len(body), _digest(body)) + body
+
+    @classmethod
+    def of(cls, octets: bytes) -> "Checkpoint":
+        """Reads one back.  Raises CheckpointError."""
+        if len(octets) < PREFIX.size:
+            raise CheckpointError(f"the checkpoint is cut off: {len(octets)} octets")
+        length = length_of(octets[: PREFIX.size])
+        body = octets[PREFIX.size :]
+        if len(body) != length:
+            raise CheckpointError(
+                f"the checkpoint says that it has {length} octets, and it has {len(body)}"
+            )
+        *_, digest = PREFIX.unpack_from(octets)
+        if _digest(body) != digest:
+            raise CheckpointError("the checkpoint has been changed: its digest is another one")
+        return _read(body)
+
+
+@dataclass(frozen=True)
+class _Head:
+    checkpoint: Checkpoint
+    lengths: tuple[Annotated[int, Field(ge=0)], ...]
+
+
+_HEAD: Final = TypeAdapter(_Head)
+
+
+def length_of(prefix: bytes) -> int:
+    """How many octets follow the PREFIX of a checkpoint.  Raises CheckpointError."""
+    mark, version, length, _ = PREFIX.unpack(prefix)
+    if mark != _MARK:
+        raise CheckpointError("this is no checkpoint of a task")
+    if version != VERSION:
+        raise CheckpointError(
+            f"the checkpoint has version {version} of the format, and here is version {VERSION}; "
+            "let both hosts have the same vmmlab"
+        )
+    if not _LENGTH.size <= length <= LONGEST:
+        raise CheckpointError(f"the checkpoint says that it has {length} octets")
+    return int(length)
+
+
+def _read(body: bytes) -> Checkpoint:
+    (length,) = _LENGTH.unpack_from(body)
+    place = _LENGTH.size + length
+    try:
+        head = _HEAD.validate_json(body[_LENGTH.size : place])
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "its head"
+        raise CheckpointError(f"the checkpoint is wrong at {where}: {first['msg']}") from None
+    found = head.checkpoint
+    if len(head.lengths) != 1 + 3 * len(found.connections) or place + sum(head.lengths) != len(
+        body
+    ):
+        raise CheckpointError("the checkpoint has other queues than its head says")
+    parts = _cut(body, place, head.lengths)
+    state = next(parts)
+    return replace(
+        found, state=state, sockets=tuple(_with_queues(each, parts) for each in found.sockets)
+    )
+
+
+def _cut(body: bytes, place: int, lengths: tuple[int, ...]) -> Iterator[bytes]:
+    for length in lengths:
+        yield body[place : place + length]
+        place += length
+
+
+def _without_queues(each: MovedSocket) -> MovedSocket:
+    if isinstance(each, TcpConnection):
+        return replace(each, received=b"", sent=b"", unsent=b"")
+    return each
+
+
+def _with_queues(each: MovedSocket, parts: Iterator[bytes]) -> MovedSocket:
+    if not isinstance(each, TcpConnection):
+        return each
+    if FATES[each.state] is not Fate.MIGRATED:
+        raise CheckpointError(f"the connection {each} is {each.state.name}, which cannot move")
+    received, sent, unsent = next(parts), next(parts), next(parts)
+    return replace(each, received=received, sent=sent, unsent=unsent)
+
+
+def _digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=16).digest()

@@ -1,0 +1,108 @@
+"""The TCP connection between the processes of a task at its two hosts, and what goes over it.
+
+    HELLO        a token and whom the task talks to; answered with ANSWER
+    CHECKPOINT   the task; answered with ANSWER, which says why if it is refused
+    FRAME        a frame that has come to the old host (`nve.task.old_stack`)
+
+A message is its kind, its length, and so many octets.  The receiver believes nothing: what it does
+not expect is a LinkError.
+"""
+
+import json
+import socket
+import struct
+from contextlib import suppress
+from enum import IntEnum
+from typing import Any, Final
+
+from nve.task.checkpoint import LONGEST, PREFIX
+
+_HEADER: Final = struct.Struct("!BI")
+_LONGEST_TEXT: Final = 1 << 20
+_TCP_USER_TIMEOUT: Final = 18  # linux/tcp.h
+
+
+class LinkError(RuntimeError):
+    """The other host has said what it may not, or says nothing any more."""
+
+
+class Kind(IntEnum):
+    HELLO = 1
+    ANSWER = 2
+    CHECKPOINT = 3
+    FRAME = 4
+
+
+_LIMITS: Final = {
+    Kind.HELLO: _LONGEST_TEXT,
+    Kind.ANSWER: _LONGEST_TEXT,
+    Kind.CHECKPOINT: LONGEST + PREFIX.size,
+    Kind.FRAME: 1 << 18,
+}
+
+
+class TaskLink:
+    """One end of it."""
+
+    def __init__(self, connected: socket.socket, patience_s: float) -> None:
+        self._socket = connected
+        connected.settimeout(patience_s)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(patience_s * 1000))
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def send(self, kind: Kind, octets: bytes) -> None:
+        """Raises LinkError."""
+        try:
+            self._socket.sendall(_HEADER.pack(kind, len(octets)) + octets)
+        except OSError as error:
+            raise LinkError(f"the other host is gone: {error}") from error
+
+    def tell(self, kind: Kind, **told: Any) -> None:
+        self.send(kind, json.dumps(told).encode())
+
+    def receive(self, *expected: Kind) -> tuple[Kind, bytes]:
+        """The next message, which has to be one of these.  Raises LinkError."""
+        number, length = _HEADER.unpack(self._exactly(_HEADER.size))
+        if number not in expected or length > _LIMITS[Kind(number)]:
+            raise LinkError(f"the other host says what it may not: {number}, {length} octets")
+        return Kind(number), self._exactly(length)
+
+    def heard(self, *expected: Kind) -> dict[str, Any]:
+        """The next message, which says something.  Raises LinkError, as it does where that is a
+        refusal."""
+        _, octets = self.receive(*expected)
+        try:
+            told = json.loads(octets)
+        except ValueError:
+            raise LinkError("the other host says what is no JSON") from None
+        if not isinstance(told, dict):
+            raise LinkError("the other host says what is no JSON object")
+        if why := told.get("refused"):
+            raise LinkError(str(why))
+        return told
+
+    def wait_for_ever(self) -> None:
+        """Frames may come late, or never."""
+        self._socket.settimeout(None)
+
+    def _exactly(self, octets: int) -> bytes:
+        found = bytearray(octets)
+        waiting = memoryview(found)
+        try:
+            while waiting:
+                got = self._socket.recv_into(waiting)
+                if not got:
+                    raise LinkError("the other host has closed the connection")
+                waiting = waiting[got:]
+        except OSError as error:
+            raise LinkError(f"the other host says nothing: {error}") from error
+        return bytes(found)
+
+    def close(self) -> None:
+        """A thread that waits for the other side ends."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()

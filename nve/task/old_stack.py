@@ -1,0 +1,161 @@
+"""What the host that a task has left does with packets that still come for it (adapter; R4.2.1.4).
+
+It has the address no more and forwards nothing, so its kernel drops them in silence.
+`LateSegments` sees a copy of each, from before the task stops: what came while it stood still waits
+there.  A connection that has moved is known by both of its ends for as long as the record is kept;
+its segments, and those that open a new one, can be forwarded to where the task is.  Others are
+dropped: the stack there would answer them with a reset.
+
+Forwarded frames go over the connection between the two hosts' task processes.  There `Delivery`
+hands them to the kernel by the loopback interface, as if they had come from the network.
+"""
+
+import array
+import socket
+import struct
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from typing import Final
+
+from nve.model import IPAddress
+from nve.task.checkpoint import Endpoint, MovedSocket, TcpConnection
+from nve.wire.frames import IPV4, IPV6
+from nve.wire.segments import ACK, FIN, RST, TcpSegment, read_segment, segment
+
+_SOL_PACKET: Final = 263
+# linux/if_packet.h
+_VNET_HEADER, _IGNORE_OUTGOING = 15, 23
+_RCVBUFFORCE, _ATTACH_FILTER = 33, 26
+_ROOM: Final = 32 << 20
+_LONGEST: Final = 1 << 17
+_VNET_OCTETS: Final = 10
+"""struct virtio_net_hdr: what a frame that is not yet cut or summed lacks."""
+_LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06
+
+
+class LateSegments:
+    """Frames that come to an interface for some addresses, and what is done with them."""
+
+    def __init__(self, interface: str, addresses: Iterable[IPAddress]) -> None:
+        """From now on, in the network namespace of the thread."""
+        self.counts: Counter[str] = Counter()
+        """How many were `forwarded`, `dropped`, `resets` among them."""
+        self._known: set[tuple[Endpoint, Endpoint]] = set()
+        self._listening: set[int] = set()
+        self._taps = [_tap(interface, address) for address in addresses]
+
+    def forget(self) -> None:
+        """What has come until now was the task's own business."""
+        for _ in self._frames():
+            pass
+
+    def know(self, sockets: Collection[MovedSocket]) -> None:
+        """These have moved: the record of them begins."""
+        for each in sockets:
+            if isinstance(each, TcpConnection):
+                self._known.add((each.local, each.remote))
+            elif each is not None:
+                self._listening.add(each.local.port)
+
+    def to_forward(self) -> Iterator[bytes]:
+        """Frames that have come and that the task wants, as `Delivery` takes them."""
+        for frame in self._frames():
+            found = read_segment(frame[_VNET_OCTETS:])
+            if found and found.flags & RST:
+                self.counts["resets"] += 1
+            if found and self._wanted(found):
+                self.counts["forwarded"] += 1
+                yield frame
+            else:
+                self.counts["dropped"] += 1
+
+    def drop(self) -> None:
+        """What has come is dropped."""
+        for frame in self._frames():
+            found = read_segment(frame[_VNET_OCTETS:])
+            self.counts["resets"] += bool(found and found.flags & RST)
+            self.counts["dropped"] += 1
+
+    def filenos(self) -> list[int]:
+        """To wait for."""
+        return [tap.fileno() for tap in self._taps]
+
+    def _wanted(self, found: TcpSegment) -> bool:
+        if not (found.source_port and found.to_port):
+            return False
+        ends = (Endpoint(found.to, found.to_port), Endpoint(found.source, found.source_port))
+        if found.opens and found.to_port in self._listening:
+            self._known.add(ends)
+        return ends in self._known
+
+    def _frames(self) -> Iterator[bytes]:
+        for tap in self._taps:
+            while True:
+                try:
+                    yield tap.recv(_LONGEST, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    break
+
+    def close(self) -> None:
+        for tap in self._taps:
+            tap.close()
+
+
+class Delivery:
+    """Hands frames to this host's kernel, in the network namespace of the thread."""
+
+    def __init__(self) -> None:
+        self._loopback = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        self._loopback.setsockopt(_SOL_PACKET, _VNET_HEADER, 1)
+        self._loopback.bind(("lo", 0))
+
+    def deliver(self, frame: bytes) -> None:
+        """A frame of `LateSegments`, as it came there, but for its MAC addresses."""
+        head, ethertype = frame[:_VNET_OCTETS], frame[_VNET_OCTETS + 12 : _VNET_OCTETS + 14]
+        with suppress(OSError):  # as good as lost, and TCP knows how to live with that
+            self._loopback.send(head + bytes(12) + ethertype + frame[_VNET_OCTETS + 14 :])
+
+    def repeat_fin(self, connection: TcpConnection) -> None:
+        """The peer has closed its direction before the move; this kernel is told once more."""
+        local, remote = connection.local, connection.remote
+        ethertype = IPV4 if local.address.version == 4 else IPV6
+        packet = segment(
+            (remote.address, remote.port),
+            (local.address, local.port),
+            connection.receive_seq + len(connection.received),
+            connection.send_seq,
+            FIN | ACK,
+        )
+        self.deliver(bytes(_VNET_OCTETS + 12) + ethertype.to_bytes(2, "big") + packet)
+
+    def close(self) -> None:
+        self._loopback.close()
+
+
+def _tap(interface: str, address: IPAddress) -> socket.socket:
+    ethertype, place = (IPV4, 30) if address.version == 4 else (IPV6, 38)
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    opened.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
+    opened.setsockopt(_SOL_PACKET, _VNET_HEADER, 1)
+    opened.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, _ROOM)
+    _take_only(opened, place, address.packed)
+    opened.bind((interface, ethertype))
+    return opened
+
+
+def _take_only(tap: socket.socket, place: int, octets: bytes) -> None:
+    """A classic BPF program: frames that have these octets there."""
+    words = [int.from_bytes(octets[each : each + 4], "big") for each in range(0, len(octets), 4)]
+    left = 2 * len(words)
+    program = b""
+    for number, word in enumerate(words):
+        left -= 2
+        program += struct.pack("=HBBI", _LOAD, 0, 0, place + 4 * number)
+        program += struct.pack("=HBBI", _JUMP_IF, 0, left + 1, word)
+    program += struct.pack("=HBBI", _RETURN, 0, 0, _LONGEST)
+    program += struct.pack("=HBBI", _RETURN, 0, 0, 0)
+    kept = array.array("B", program)
+    address, octets_of_it = kept.buffer_info()
+    filtered = struct.pack("@HP", octets_of_it // 8, address)
+    tap.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, filtered)

@@ -1,0 +1,565 @@
+"""A task on a host: runs its program, and moves it when it is told to.
+
+    python -m nve.task.process SPEC [--incoming ADDRESS TOKEN]
+
+SPEC is JSON: `task`, `program`, `addresses`, `arguments`, `interface`.  Orders come as lines of
+JSON, and each is answered with one; `failed` in an answer says why it was not carried out.
+
+    at the source           what is done
+    connect                 a connection to the process at the destination; frames are watched
+    stop                    the program stops; its address is suspended here
+    package                 its state and its connections, which stay in repair mode
+    send                    the checkpoint goes over; the destination says whether it can restore it
+    leave                   the connections are closed in silence; what still comes is kept track of
+    over                    the task runs at the destination
+    end-record              the record ends, and the process with it
+    go-on                   instead of `leave`: everything as before
+
+    at the destination      what is done
+    configure               the task's addresses are this host's; nobody is told
+    instantiate             waits for the checkpoint, and restores it; nothing runs yet
+    restart                 the addresses are announced, the connections go on, the program works
+    report                  how each connection is
+
+With `--incoming` the process is at the destination, and waits at ADDRESS for somebody who knows
+TOKEN.  After `restart` it is the source of the next move.
+"""
+
+import argparse
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from hmac import compare_digest
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Final
+
+from nve.linux.wait import wait_until
+from nve.task import program as programs
+from nve.task import repair
+from nve.task.addresses import HostAddresses
+from nve.task.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    Listener,
+    MovedSocket,
+    TcpConnection,
+)
+from nve.task.link import Kind, LinkError, TaskLink
+from nve.task.old_stack import Delivery, LateSegments
+from nve.task.program import NoSuchProgram, Place, Socket, listens
+from nve.task.repair import NotMovable, TcpInfo
+from nve.task.tcp_states import FATES, FIN_RECEIVED, FIN_SENT, Fate, TcpState
+
+PATIENCE_S: Final = 3.0
+"""For the other host."""
+CLOSING_S: Final = 0.2
+"""For a connection that is closed instead of moved: until the peer has acknowledged all of it."""
+HEARD_EVERY_S: Final = 0.0005
+HEARD_S: Final = 5.0
+"""For so long it is looked at when the first segment of each peer comes."""
+
+Told = dict[str, Any]
+FAILURES = (OSError, LinkError, NotMovable, NoSuchProgram, CheckpointError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a task is, wherever it is."""
+
+    task: str
+    program: str
+    place: Place
+    interface: str
+
+    @classmethod
+    def of(cls, text: str) -> "TaskSpec":
+        told = json.loads(text)
+        addresses = tuple(map(ip_address, told["addresses"]))
+        return cls(
+            told["task"], told["program"], Place(addresses, told["arguments"]), told["interface"]
+        )
+
+
+class Orders:
+    """Lines on the standard input."""
+
+    def __init__(self) -> None:
+        self._read = b""
+
+    def fileno(self) -> int:
+        return sys.stdin.fileno()
+
+    def next(self, timeout_s: float | None) -> Told | None:
+        """The next one, if it comes in time.  Raises SystemExit when nobody gives any more."""
+        while b"\n" not in self._read:
+            waiting = select.poll()
+            waiting.register(self.fileno(), select.POLLIN)
+            if not waiting.poll(None if timeout_s is None else timeout_s * 1000):
+                return None
+            octets = os.read(self.fileno(), 65536)
+            if not octets:
+                raise SystemExit(0)
+            self._read += octets
+        line, _, self._read = self._read.partition(b"\n")
+        told: Told = json.loads(line)
+        return told
+
+
+def say(**told: Any) -> None:
+    """An answer, in one piece."""
+    os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
+
+
+def resets_sent() -> int:
+    """By this host's TCP, since it began."""
+    lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Tcp:"))
+    return int(values[names.index("OutRsts")])
+
+
+class TaskProcess:
+    """The task here."""
+
+    def __init__(self, spec: TaskSpec, orders: Orders) -> None:
+        self._spec = spec
+        self._orders = orders
+        self._program = programs.load(spec.program)
+        self._host = HostAddresses(spec.interface)
+        self._delivery = Delivery()
+        self._sockets: list[Socket | None] = []
+        self._moved: tuple[MovedSocket, ...] = ()
+        """While it moves: its sockets, and what they hold."""
+        self._state = b""
+        self._octets = b""
+        self._link: TaskLink | None = None
+        """To the other process of the move that goes on, or of the last one."""
+        self._late: LateSegments | None = None
+        self._running = False
+        self._ends = False
+        self._onward = False
+        """Whether frames that come late are forwarded now."""
+        self._afterwards = False
+        self._resets_before = resets_sent()
+        self._late_policy = ""
+        self._watched: dict[str, Socket] = {}
+        """Connections that have come with the task."""
+        self._heard_ns: dict[str, int] = {}
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """At its first host."""
+        for address in self._spec.place.addresses:
+            self._host.add(address)
+            self._host.announce(address)
+        self._program.start(self._spec.place)
+        self._running = True
+        say(started=True)
+
+    def await_link(self, listening: Socket, token: str) -> None:
+        """Returns when the process at the source has connected."""
+        say(port=listening.getsockname()[1])
+        waiting = select.poll()
+        for each in (listening, self._orders):
+            waiting.register(each, select.POLLIN)
+        while self._link is None:
+            for number, _ in waiting.poll():
+                if number == listening.fileno():
+                    self._link = self._known(TaskLink(listening.accept()[0], PATIENCE_S), token)
+                elif (order := self._orders.next(0)) is not None:
+                    raise SystemExit(f"{order['order']} before anybody has connected")
+        listening.close()
+
+    def _known(self, link: TaskLink, token: str) -> TaskLink | None:
+        """The link, if it is the source's."""
+        with suppress(LinkError):
+            told = link.heard(Kind.HELLO)
+            if compare_digest(str(told.get("token")), token):
+                for peer in told["peers"]:
+                    self._host.resolve(ip_address(peer))
+                link.tell(Kind.ANSWER)
+                return link
+        link.close()
+        return None
+
+    def run(self) -> None:
+        """Until it has left, or nobody gives orders any more."""
+        while not self._ends:
+            if self._running:
+                self._program.work()
+            while (order := self._next_order()) is not None:
+                self._carry_out(order)
+
+    def _next_order(self) -> Told | None:
+        if self._ends:
+            return None
+        if not self._running and not self._afterwards:
+            return self._orders.next(None)
+        if self._afterwards:
+            self._await_late()
+        return self._orders.next(0)
+
+    def _carry_out(self, order: Told) -> None:
+        name = str(order.pop("order")).replace("-", "_")
+        began_ns = time.time_ns()
+        try:
+            done = getattr(self, f"do_{name}")(**order)
+        except FAILURES as error:
+            say(failed=str(error) or type(error).__name__)
+            return
+        ended_ns = time.time_ns()
+        say(done=name, t_ns=ended_ns, ms=round((ended_ns - began_ns) / 1e6, 3), **done)
+
+    # -- at the source -------------------------------------------------------------------------
+
+    def do_connect(self, to: str, port: int, token: str) -> Told:
+        self._resets_before = resets_sent()
+        self._close_link()
+        self._link = TaskLink(socket.create_connection((to, port), PATIENCE_S), PATIENCE_S)
+        _, sockets = self._program.checkpoint()
+        peers = set()
+        for each in sockets:
+            with suppress(OSError):
+                peers.add(each.getpeername()[0])
+        self._link.tell(Kind.HELLO, token=token, peers=sorted(peers)[:1000])
+        self._link.heard(Kind.ANSWER)
+        self._late = LateSegments(self._spec.interface, self._spec.place.addresses)
+        return {"peers": len(peers)}
+
+    def do_stop(self, connections: str, suspended: str) -> Told:
+        """From the first line on, the program does not run."""
+        self._running = False
+        stopped_ns = time.time_ns()
+        assert self._late
+        self._late.forget()
+        self._state, sockets = self._program.checkpoint()
+        self._sockets = list(sockets)
+        closed = self._close_connections() if connections == "close" else []
+        for each in filter(None, self._sockets):
+            repair.block(each)
+        self._accept_rest(closed)
+        for address in self._spec.place.addresses:
+            self._host.remove(address)
+            if suspended == "unreachable":
+                self._host.refuse(address)
+        return {"stopped_ns": stopped_ns, "closed": closed}
+
+    def _accept_rest(self, closed: list[Told]) -> None:
+        """Connections that are made, and that the program has not accepted yet."""
+        for listening in [each for each in self._sockets if each and listens(each)]:
+            listening.setblocking(False)
+            with suppress(BlockingIOError):
+                while True:
+                    accepted, _ = listening.accept()
+                    repair.block(accepted)
+                    self._sockets.append(accepted)
+
+    def _close_connections(self) -> list[Told]:
+        """Each is told to its peer; who does not acknowledge all of it in time is reset."""
+        open_ones = [
+            (place, each)
+            for place, each in enumerate(self._sockets)
+            if each is not None and not listens(each)
+        ]
+        closed = []
+        for place, each in open_ones:
+            state = TcpInfo.of(each).state
+            closed.append(_row(_name_of(each), state, Fate.CLOSED))
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_WR)
+            self._sockets[place] = None
+        with suppress(TimeoutError):
+            wait_until(lambda: _unacknowledged(each for _, each in open_ones) or None, CLOSING_S)
+        for _, each in open_ones:
+            if _unacknowledged([each]):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            each.close()
+        return closed
+
+    def do_package(self) -> Told:
+        """All sockets, in order."""
+        rows, moved = [], list[MovedSocket]()
+        for place, each in enumerate(self._sockets):
+            if each is None:
+                moved.append(None)
+                continue
+            state = TcpInfo.of(each).state
+            fate = FATES[state]
+            if fate is Fate.LISTENED:
+                moved.append(repair.dump_listener(each))
+                continue
+            if fate is Fate.CLOSED:
+                rows.append(_row("-", state, fate))
+                each.close()
+                self._sockets[place] = None
+                moved.append(None)
+                continue
+            connection = repair.dump(each)
+            moved.append(connection)
+            rows.append(
+                _row(
+                    str(connection),
+                    state,
+                    fate,
+                    received=len(connection.received),
+                    sent=len(connection.sent),
+                    unsent=len(connection.unsent),
+                )
+            )
+        self._moved = tuple(moved)
+        spec = self._spec
+        found = Checkpoint(spec.task, spec.program, self._moved, self._state)
+        self._octets = found.octets()
+        return {"octets": len(self._octets), "connections": rows}
+
+    def do_send(self) -> Told:
+        assert self._link
+        self._link.send(Kind.CHECKPOINT, self._octets)
+        return self._link.heard(Kind.ANSWER)
+
+    def do_leave(self, meanwhile: str, late: str) -> Told:
+        """From here on the task is the destination's."""
+        assert self._late
+        self._late.know(self._moved)
+        for each in filter(None, self._sockets):
+            repair.leave(each)
+        self._sockets, self._octets, self._moved = [], b"", ()
+        self._onward = meanwhile == "hold"
+        self._late_policy = late
+        self._afterwards = True
+        return {}
+
+    def do_over(self) -> Told:
+        """What has come until now has come while the task stood still."""
+        self._keep_record()
+        self._onward = self._late_policy == "forward"
+        return {}
+
+    def do_end_record(self) -> Told:
+        assert self._late
+        self._keep_record()
+        self._ends = True
+        self._late.close()
+        for address in self._spec.place.addresses:
+            self._host.refuse_no_more(address)
+        self._close_link()
+        counts = self._late.counts
+        return {
+            "forwarded": counts["forwarded"],
+            "dropped": counts["dropped"],
+            "resets": counts["resets"] + resets_sent() - self._resets_before,
+        }
+
+    def do_go_on(self) -> Told:
+        """The move is given up: the task goes on here, with its connections."""
+        for address in self._spec.place.addresses:
+            self._host.refuse_no_more(address)
+            with suppress(FileExistsError):
+                self._host.add(address)
+            self._host.announce(address)
+        if self._sockets:
+            in_repair = bool(self._moved)
+            for place, each in enumerate(self._sockets):
+                moved = self._moved[place] if in_repair else None
+                if each is not None and isinstance(moved, TcpConnection):
+                    repair.go_on(each)
+                elif each is not None:
+                    repair.unblock(each)
+            self._program.restore(self._state, self._sockets)
+        self._sockets, self._octets, self._moved = [], b"", ()
+        if self._late:
+            self._late.close()
+            self._late = None
+        self._close_link()
+        self._running = True
+        return {}
+
+    def _await_late(self) -> None:
+        """Until something comes late, or an order."""
+        assert self._late
+        waiting = select.poll()
+        for number in (*self._late.filenos(), self._orders.fileno()):
+            waiting.register(number, select.POLLIN)
+        waiting.poll()
+        self._keep_record()
+
+    def _keep_record(self) -> None:
+        assert self._late
+        if not self._onward:
+            self._late.drop()
+            return
+        for frame in self._late.to_forward():
+            self._forward(frame)
+
+    def _forward(self, frame: bytes) -> None:
+        assert self._link
+        with suppress(LinkError):  # as good as lost
+            self._link.send(Kind.FRAME, frame)
+
+    # -- at the destination --------------------------------------------------------------------
+
+    def do_configure(self) -> Told:
+        """R4.2.1.1: first of all."""
+        for address in self._spec.place.addresses:
+            self._host.refuse_no_more(address)
+            self._host.add(address)
+        return {}
+
+    def do_instantiate(self) -> Told:
+        assert self._link
+        try:
+            _, octets = self._link.receive(Kind.CHECKPOINT)
+            began_ns = time.time_ns()
+            self._instantiate(Checkpoint.of(octets))
+        except FAILURES as error:
+            with suppress(LinkError):
+                self._link.tell(Kind.ANSWER, refused=str(error) or type(error).__name__)
+            raise
+        restore_ms = round((time.time_ns() - began_ns) / 1e6, 3)
+        self._link.tell(Kind.ANSWER, restore_ms=restore_ms)
+        return {"restore_ms": restore_ms}
+
+    def _instantiate(self, found: Checkpoint) -> None:
+        if found.program != self._spec.program or found.task != self._spec.task:
+            raise CheckpointError(
+                f"this is {found.task}, a task of {found.program}, and not {self._spec.task}"
+            )
+        for each in found.sockets:
+            try:
+                self._sockets.append(_restored(each))
+            except OSError as error:
+                raise NotMovable(f"{each} cannot be restored here: {error.strerror}") from error
+        for made in filter(None, self._sockets):
+            made.setblocking(False)
+        self._moved = found.sockets
+        self._program.restore(found.state, list(self._sockets))
+
+    def do_restart(self) -> Told:
+        for address in self._spec.place.addresses:
+            self._host.announce(address)
+        pairs = list(zip(self._sockets, self._moved, strict=True))
+        for each, moved in pairs:
+            if each is not None and isinstance(moved, TcpConnection):
+                repair.go_on(each, moved.unsent, closed=moved.state in FIN_SENT)
+                if moved.state in FIN_RECEIVED:
+                    self._delivery.repeat_fin(moved)
+        restarted_ns = time.time_ns()
+        self._running = True
+        self._watched = {
+            str(moved): each for each, moved in pairs if each and isinstance(moved, TcpConnection)
+        }
+        self._sockets, self._moved = [], ()
+        for act in (self._hear_peers, self._take_late):
+            threading.Thread(target=act, daemon=True).start()
+        return {"restarted_ns": restarted_ns}
+
+    def do_report(self) -> Told:
+        """Of the connections that have come with the task."""
+        rows = {}
+        for name, each in self._watched.items():
+            row: Told = {"heard_ns": self._heard_ns.get(name)}
+            with suppress(OSError):  # it is closed by now
+                info = TcpInfo.of(each)
+                row |= {"retransmissions": info.retransmissions, "cwnd": info.cwnd}
+            rows[name] = row
+        return {"connections": rows, "resets": resets_sent() - self._resets_before}
+
+    def _hear_peers(self) -> None:
+        """When the first segment of each peer comes."""
+        waiting = dict(self._watched)
+
+        def silent() -> str | None:
+            for name, each in list(waiting.items()):
+                try:
+                    heard = TcpInfo.of(each).segments_in > 0
+                except OSError:  # it is closed by now
+                    del waiting[name]
+                    continue
+                if heard:
+                    self._heard_ns[name] = time.time_ns()
+                    del waiting[name]
+            return ", ".join(waiting) or None
+
+        with suppress(TimeoutError):
+            wait_until(silent, HEARD_S, HEARD_EVERY_S)
+
+    def _take_late(self) -> None:
+        """What the old host forwards is this kernel's."""
+        link = self._link
+        assert link
+        link.wait_for_ever()
+        with suppress(LinkError):
+            while True:
+                _, frame = link.receive(Kind.FRAME)
+                self._delivery.deliver(frame)
+
+    def _close_link(self) -> None:
+        if self._link:
+            self._link.close()
+            self._link = None
+
+
+def _unacknowledged(closed: Iterable[Socket]) -> str:
+    """The connections of which the peer has not acknowledged all; nothing, if there are none."""
+    waiting = (TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK)
+    return ", ".join(_name_of(each) for each in closed if TcpInfo.of(each).state in waiting)
+
+
+def _restored(each: MovedSocket) -> Socket | None:
+    match each:
+        case TcpConnection():
+            return repair.restore(each)
+        case Listener():
+            return repair.restore_listener(each)
+        case None:
+            return None
+
+
+def _row(name: str, state: TcpState, fate: Fate, **queues: int) -> Told:
+    return {"connection": name, "state": state.name, "fate": fate.value, **queues}
+
+
+def _name_of(each: Socket) -> str:
+    try:
+        ends = (repair.endpoint(each.getsockname()), repair.endpoint(each.getpeername()))
+    except OSError:
+        return "-"
+    return "-".join(map(str, ends))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("spec")
+    parser.add_argument("--incoming", nargs=2, metavar=("ADDRESS", "TOKEN"))
+    given = parser.parse_args()
+    orders = Orders()
+    try:
+        task = TaskProcess(TaskSpec.of(given.spec), orders)
+        if given.incoming is None:
+            task.start()
+        else:
+            address, token = given.incoming
+            version = ip_address(address).version
+            family = socket.AF_INET if version == 4 else socket.AF_INET6
+            task.await_link(socket.create_server((address, 0), family=family), token)
+    except FAILURES as error:
+        say(failed=str(error))
+        sys.exit(1)
+    try:
+        task.run()
+    except Exception as error:  # the program's own
+        say(failed=f"{type(error).__name__}: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

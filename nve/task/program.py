@@ -1,0 +1,120 @@
+"""What a program has to have so that it can move while it is connected (R4.2.3).
+
+    class Program:                                    # the whole of one that can move
+        def start(self, place: Place) -> None:
+            self.sockets, self.octets = place.listen(7), 0
+
+        def work(self) -> None:
+            for each in ready(self.sockets, 0.01):
+                if listens(each):
+                    self.sockets.append(each.accept()[0])
+                elif said := each.recv(4096):
+                    each.sendall(said)
+                    self.octets += len(said)
+                else:
+                    self.sockets.remove(each)
+
+        def checkpoint(self) -> tuple[bytes, list[Socket]]:
+            return str(self.octets).encode(), self.sockets
+
+        def restore(self, state: bytes, sockets: list[Socket | None]) -> None:
+            self.sockets, self.octets = [each for each in sockets if each], int(state)
+
+`work` is called over and over, and returns after some milliseconds at most; between two calls the
+task may be stopped and moved.  What the program does not name in `checkpoint` does not move.  Of
+its sockets, those that listen and those that are connected do; `restore` gets them in the same
+order, with None for one that was closed, and behind them connections that nobody had accepted yet.
+It only takes them over: they can be used in `work`.  The same happens at the source where a move is
+given up.
+"""
+
+import importlib
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Protocol, TypeAlias, cast
+
+from nve.linux.wait import all_readable
+from nve.model import IPAddress
+
+Socket: TypeAlias = socket.socket
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task is, as its program sees it: the task's addresses, which go with it."""
+
+    addresses: tuple[IPAddress, ...]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """What the scenario says to the program."""
+
+    def listen(self, port: int, backlog: int = 128) -> list[Socket]:
+        """A socket that does not block for each address."""
+        return [self._listening(address, port, backlog) for address in self.addresses]
+
+    def connect(self, address: str, port: int, timeout_s: float = 10) -> Socket:
+        """A connection from the task's own address.  Raises OSError."""
+        own = next(each for each in self.addresses if each.version == ip_address(address).version)
+        return socket.create_connection((address, port), timeout_s, (str(own), 0))
+
+    @staticmethod
+    def _listening(address: IPAddress, port: int, backlog: int) -> Socket:
+        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((str(address), port))
+        opened.listen(backlog)
+        opened.setblocking(False)
+        return opened
+
+
+class MovableProgram(Protocol):
+    """The interface."""
+
+    def start(self, place: Place) -> None:
+        """The task begins, at its first host."""
+
+    def work(self) -> None:
+        """Do what there is to do."""
+
+    def checkpoint(self) -> tuple[bytes, Sequence[Socket]]:
+        """What the program has to remember, and its sockets."""
+
+    def restore(self, state: bytes, sockets: Sequence[Socket | None]) -> None:
+        """Go on with these.  Sockets do not block."""
+
+
+class NoSuchProgram(ValueError):
+    """There is no program of that name, or it cannot move; the message says what it lacks."""
+
+
+def ready(sockets: Sequence[Socket], timeout_s: float) -> list[Socket]:
+    """Those in which there is something to read, accept, or their end."""
+    return all_readable(sockets, timeout_s)
+
+
+def listens(each: Socket) -> bool:
+    """Whether a socket waits for connections."""
+    return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def load(name: str) -> MovableProgram:
+    """The program `http-server` of `nve/task/programs/http_server.py`, or `package.module:Class`.
+
+    Raises NoSuchProgram.
+    """
+    module, _, kind = name.partition(":")
+    if not kind:
+        module, kind = f"nve.task.programs.{name.replace('-', '_')}", "Program"
+    try:
+        found = getattr(importlib.import_module(module), kind)()
+    except (ImportError, AttributeError) as error:
+        raise NoSuchProgram(f"there is no program {name!r}: {error}") from None
+    lacking = [
+        each for each in ("start", "work", "checkpoint", "restore") if not hasattr(found, each)
+    ]
+    if lacking:
+        lacks = " and no ".join(lacking)
+        raise NoSuchProgram(f"the program {name!r} cannot move: it has no {lacks}")
+    return cast(MovableProgram, found)
