@@ -26,6 +26,7 @@ from rich.text import Text
 
 from experiments import needs, overlays
 from experiments.scenario.schema import Scenario
+from nve.hypervisor import cgroup_limits
 from nve.linux import capabilities, ipv6
 
 State = Literal["ok", "missing", "optional"]
@@ -73,6 +74,8 @@ class Machine:
     ipv6: bool
     cgroup2: Path | None
     freezer: bool
+    limits: Mapping[str, str]
+    """The cgroup controllers by which VMs can be limited, and in which version."""
 
 
 def examine() -> list[Finding]:
@@ -99,6 +102,7 @@ def judge(machine: Machine) -> list[Finding]:
         _hold(machine),
         _ipv6(machine),
         _freezer(machine),
+        _limits(machine),
     ]
 
 
@@ -188,6 +192,22 @@ def _freezer(machine: Machine) -> Finding:
     return Finding(what, str(machine.cgroup2), "ok")
 
 
+def _limits(machine: Machine) -> Finding:
+    what = "limits of VMs (cgroup memory, cpu, pids)"
+    there = ", ".join(f"{name} by {by}" for name, by in machine.limits.items())
+    lacking = [name for name in cgroup_limits.CONTROLLERS if name not in machine.limits]
+    if not lacking:
+        return Finding(what, there, "ok")
+    return Finding(
+        what,
+        f"{there or 'none'}; {', '.join(lacking)} cannot be limited: a VM may use more than its "
+        "`resources`, which are counted all the same",
+        "optional",
+        "repeat as root, where the cgroups are mounted writable; or boot with "
+        "systemd.unified_cgroup_hierarchy=1",
+    )
+
+
 def observe() -> Machine:
     """The facts about this machine."""
     return Machine(
@@ -205,6 +225,7 @@ def observe() -> Machine:
         ipv6=ipv6.available(),
         cgroup2=capabilities.cgroup2_mount(),
         freezer=capabilities.freezer_available(),
+        limits=cgroup_limits.available(),
     )
 
 

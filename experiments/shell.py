@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -23,12 +24,14 @@ from experiments.errors import RunError, UsageError
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, OverlayError, ShellCommand, ShellTable
 from experiments.run.lab import Lab
+from experiments.run.lifecycle import Lifecycle
 from experiments.run.run import FAILURES
 from experiments.scenario import load
 from experiments.scenario import yaml_source as contents
 from experiments.scenario.errors import complaints
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
+from nve.resources import MOST, Resources, named
 from topologies import catalogue
 from topologies.emulation.command_line import CommandFailed, CommandLine
 
@@ -38,6 +41,7 @@ PATIENCE_S = 1.0
 
 
 IPERF_S = 3
+_RESOURCES = TypeAdapter(Resources)
 
 
 def scenario_of(name: str, settings: dict[str, Any]) -> Scenario:
@@ -83,12 +87,15 @@ def open_shell(scenario: Scenario, console: Console, script: Path | None = None)
             status.stop()
             shell = Shell(lab, console, script)
             return 0 if script is None and shell.isatty() else shell.failures
+    except CommandFailed as failure:  # of a script
+        raise RunError(str(failure)) from None
     except FAILURES as error:
         raise RunError(f"the data centre failed: {error}") from error
 
 
 class Shell(CommandLine):
-    """Mininet's CLI and: move, where, trace, refused, iperf, and the commands of the overlay."""
+    """Mininet's CLI and: move, where, trace, refused, iperf, onboard, adjust, offboard, capacity,
+    and the commands of the overlay."""
 
     prompt = "vmmlab> "
 
@@ -104,6 +111,10 @@ class Shell(CommandLine):
         self._own = ["move", "where", "trace"]
         if self._overlay.can.refused:
             self._own.append("refused")
+        self._lifecycle: Lifecycle | None = None
+        if admission := self._overlay.can.admission:
+            self._lifecycle = Lifecycle(lab, admission)
+            self._own += ["onboard", "adjust", "offboard", "capacity"]
         for name, command in self._overlay.can.commands.items():
             setattr(self, f"do_{name}", _answered(self._show, command))
             self._own.append(name)
@@ -219,6 +230,73 @@ class Shell(CommandLine):
             raise CommandFailed(str(error)) from None
         self._show(ShellTable(headings, rows))
 
+    # -- VMs that come and go ----------------------------------------------------------------------
+
+    def do_onboard(self, line: str) -> None:
+        """onboard VM [NVE] [cpu=N] [memory_mb=N] [storage_mb=N] [processes=N]: a new VM.
+        Room is found for it, at NVE or wherever there is some, and it starts there."""
+        words, amounts = self._amounts(line)
+        if len(words) not in (1, 2):
+            raise CommandFailed("usage: onboard VM [NVE] [cpu=N] [memory_mb=N] …")
+        nve = words[1] if len(words) == 2 else None
+        if nve is not None and nve not in self._data_centre.nves:
+            raise CommandFailed(f"no NVE {nve!r}; there are {', '.join(self._data_centre.nves)}")
+        with _complaining():
+            made = self._living().on_board(words[0], nve, Resources(**amounts))
+        self._data_centre.refresh_mininet_links()
+        self.say(f"{made.name} is at {made.nve}, with {made.ipv4} and {made.ipv6}")
+
+    def do_adjust(self, line: str) -> None:
+        """adjust VM [cpu=N] [memory_mb=N] [storage_mb=N] [processes=N]: it has so much from now on.
+        What is not named stays."""
+        words, amounts = self._amounts(line)
+        if len(words) != 1 or not amounts:
+            raise CommandFailed("usage: adjust VM cpu=N [memory_mb=N] …")
+        with _complaining():
+            resources = self._living().adjust(words[0], **amounts)
+        self.say(f"{words[0]} has {resources}")
+
+    def do_offboard(self, line: str) -> None:
+        """offboard VM: it ends, and its room is free again."""
+        name = line.strip()
+        with _complaining():
+            self._living().off_board(name)
+        self._data_centre.refresh_mininet_links()
+        self.say(f"{name} is gone")
+
+    def do_capacity(self, _line: str) -> None:
+        """capacity: what each server has, what is free of it, and who takes what."""
+        self._living()
+        admission = self._overlay.can.admission
+        assert admission
+        with _complaining():
+            servers = admission.capacity()
+        rows = []
+        for server in servers:
+            amounts = [("has", server["capacity"]), ("free", server["free"])]
+            amounts += [(f"{vm['vm']} takes", vm) for vm in server["taken"]]
+            for what, amount in amounts:
+                shown = ["any" if amount[key] is None else f"{amount[key]:g}" for key in MOST]
+                rows.append([server["nve"], what, *shown])
+        self._show(ShellTable(("NVE", "", "CPUs", "memory, MB", "storage, MB", "processes"), rows))
+
+    def _living(self) -> Lifecycle:
+        if self._lifecycle is None:
+            raise CommandFailed("this overlay has nobody who knows what servers have")
+        return self._lifecycle
+
+    def _amounts(self, line: str) -> tuple[list[str], dict[str, Any]]:
+        """The words of a line, and the resources that it names."""
+        words = [word for word in line.split() if "=" not in word]
+        given = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        try:
+            checked = _RESOURCES.validate_python(named(given))
+        except ValidationError as error:
+            raise CommandFailed(complaints(error)) from None
+        except ValueError as error:
+            raise CommandFailed(str(error)) from None
+        return words, {key: getattr(checked, key) for key in given}
+
     def _show(self, answer: ShellTable | str) -> None:
         if isinstance(answer, str):
             self.say(answer)
@@ -280,6 +358,15 @@ class Shell(CommandLine):
             server.kill()
             server.communicate()
         self.say(_throughput(f"{source} to {to}", said))
+
+
+@contextmanager
+def _complaining() -> Iterator[None]:
+    """What is refused is said, and the prompt comes back."""
+    try:
+        yield
+    except (UsageError, OverlayError, OSError, RuntimeError) as error:
+        raise CommandFailed(str(error)) from None
 
 
 def since_moves(events: Sequence[TraceEvent]) -> Iterator[tuple[float, TraceEvent]]:

@@ -95,6 +95,8 @@ class VmSpec:
     """Addresses of its network that it may take over from other VMs, by announcing them."""
     resources: Resources = NO_RESOURCES
     """What it takes of its server."""
+    limits: Resources = NO_RESOURCES
+    """What its processes may use of that; nothing said is no limit."""
 
     @property
     def tenant_system(self) -> TenantSystem:

@@ -146,6 +146,21 @@ class AwaitLastPackets:
 
 
 @dataclass(frozen=True)
+class VmAdmission:
+    """How VMs come and go while the overlay stands (section 8.2 of the draft)."""
+
+    offer: Callable[[VmSpec, str | None], str]
+    """offer(VM, NVE): the NVE with room for a VM, that one if it is named; the room is kept for
+    some seconds, for `associate` there."""
+    adjust: Callable[[str, Resources], None]
+    """adjust(VM, resources): it takes these from now on."""
+    off_board: Callable[[str], None]
+    """off_board(VM): it has ended, and nothing is left of it."""
+    capacity: Callable[[], list[dict[str, Any]]]
+    """Of each NVE's server: `nve`, `capacity`, `free`, `taken` by VMs."""
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What an overlay can do besides moving VMs; None, or empty, where it cannot."""
 
@@ -167,6 +182,8 @@ class Capabilities:
     there by itself, but some tenths of a second later."""
     facts: Callable[[], Mapping[str, Any]] | None = None
     """For the manifest: versions of what it is made of."""
+    admission: VmAdmission | None = None
+    """It knows what servers have, and who takes what of it."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """By the names of its `FAULTS`."""
     commands: Mapping[str, ShellCommand] = field(default_factory=dict)

@@ -126,6 +126,7 @@ class Lab:
             "raised_settings": {
                 name.replace("/", "."): list(change) for name, change in self._raised.items()
             },
+            **({"vm_limits": self.data_centre.limits} if self.data_centre.limits else {}),
             **(facts() if facts else {}),
         }
 

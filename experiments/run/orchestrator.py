@@ -67,17 +67,10 @@ class Orchestrator:
         self._under_way: dict[str, OverlayMove] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         """Of each VM: held while a move of it begins, and while one is cleared away after."""
-        self._hypervisors = {
-            name: Hypervisor(
-                vm.spec,
-                vm.pid,
-                vm.cgroup,
-                FIRST_VM_PORT + index,
-                self._note,
-                overlay.can.hold,
-            )
-            for index, (name, vm) in enumerate(data_centre.vms.items())
-        }
+        self._hypervisors: dict[str, Hypervisor] = {}
+        self._next_port = FIRST_VM_PORT
+        for name in data_centre.vms:
+            self._hypervisors[name] = self._hypervisor(name)
 
     @property
     def hypervisors(self) -> Mapping[str, Hypervisor]:
@@ -107,6 +100,24 @@ class Orchestrator:
             # which would come from a port that the NVE does not know.
             self._overlay.associate(vm.spec, vm.spec.nve, hypervisor.port)
             hypervisor.associate(nve)
+
+    def _hypervisor(self, name: str) -> Hypervisor:
+        vm, port = self._data_centre.vms[name], self._next_port
+        self._next_port += 1
+        return Hypervisor(vm.spec, vm.pid, vm.cgroup, port, self._note, self._overlay.can.hold)
+
+    def add_vm(self, name: str) -> None:
+        """A VM that the data centre has by now starts, wired to every NVE."""
+        made = self._hypervisor(name)
+        for nve in self._data_centre.nves.values():
+            made.lay_cable(nve.edge)
+        self._overlay.associate(made.vm, made.vm.nve, made.port)
+        made.associate(self._data_centre.nves[made.vm.nve].edge)
+        self._hypervisors[name] = made
+
+    def remove_vm(self, name: str) -> None:
+        """A VM that the overlay knows no more has ended."""
+        self._hypervisors.pop(name).unplug()
 
     def move(self, number: int, move: MoveSpec) -> "Future[None]":
         """Carry out one move; returns when the VM has arrived.

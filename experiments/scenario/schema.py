@@ -19,7 +19,7 @@ MAC address 02:00:00:00:00:01 and the same IP addresses.  So every scenario with
 that they do not mix (R4.1.8).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal, Self
@@ -108,6 +108,26 @@ class Tenant(Part):
     shared: dict[IPv4Address | IPv6Address, tuple[Name, ...]] = Field(default_factory=dict)
     """Addresses that VMs take over from each other by announcing them, and which VMs may."""
 
+    def vm(
+        self, number: int, name: str, place: VmPlace, claimable: Iterable[IPAddress] = ()
+    ) -> VmSpec:
+        """The VM with that number in the network; it may take over addresses that are `shared`, and
+        those that are `claimable`."""
+        return VmSpec(
+            name,
+            vni(self.vni),
+            mac(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
+            TENANT_IPV4 + number,
+            TENANT_IPV6 + number,
+            place.nve,
+            self.mtu,
+            place.addresses,
+            self.vlan_tags,
+            (*(address for address, vms in self.shared.items() if name in vms), *claimable),
+            place.takes,
+            place.resources,
+        )
+
 
 class OverlaySpec(Part):
     """A kind out of `experiments/overlays/` and that overlay's own keys."""
@@ -182,22 +202,7 @@ class Scenario(Part):
     def vms(self) -> list[VmSpec]:
         """Every VM with its addresses, in the order of the file."""
         return [
-            VmSpec(
-                name,
-                vni(tenant.vni),
-                mac(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
-                TENANT_IPV4 + number,
-                TENANT_IPV6 + number,
-                place.nve,
-                tenant.mtu,
-                place.addresses,
-                tenant.vlan_tags,
-                (
-                    *(address for address, vms in tenant.shared.items() if name in vms),
-                    *self._of_tasks(name),
-                ),
-                place.takes,
-            )
+            tenant.vm(number, name, place, self._of_tasks(name))
             for tenant in self.tenants
             for number, (name, place) in enumerate(tenant.vms.items(), start=1)
         ]

@@ -339,5 +339,13 @@ class Hypervisor:
                 place.patience.cancel()
                 place.reorder_buffer.close()
 
+    def unplug(self) -> None:
+        """The VM has ended, and is a port of no switch: its cables are taken away."""
+        self.close()
+        for place in self._places.values():
+            for cable in place.cables:
+                cable.remove()
+        self._places.clear()
+
     def _record(self, event: str, **details: object) -> None:
         self._note(time.time_ns(), event, self.vm.name, details)

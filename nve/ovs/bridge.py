@@ -162,6 +162,10 @@ class OvsInstance:
         self._raise_unless_numbered(name, ofport)
         self.enlarge_buffers()
 
+    def remove_port(self, name: str) -> None:
+        """Forget a port, if there is one of that name; its interface may be gone already."""
+        self.vsctl("--if-exists", "del-port", INTEGRATION, name)
+
     def add_internal_port(self, name: str, ofport: int) -> None:
         """Makes a port of br-int that is an interface of the NVE's own namespace."""
         self.vsctl(

@@ -48,6 +48,25 @@ DIALOGUE = (
     ("vm1 ping -c1 -W2 vm3", r" 0% packet loss"),
     ("flows nve2", r"forward .* port 10 +deliver\n"),
     ("refused", r"^NVE +port +VM +tunnel from +what +counted by +packets\n"),
+    # a VM comes and goes
+    ("capacity", r"(?s)nve1 +has +any +any.*nve3 +free +any +any"),
+    (
+        "onboard vm4 nve2 memory_mb=64 cpu=0.5",
+        r"^vm4 is at nve2, with 192\.168\.0\.4 and fd77::4\n",
+    ),
+    ("capacity", r"nve2 +vm4 takes +0\.5 +64 +0 +0 *\n"),
+    ("vm4 ping -c1 -W2 vm1", r" 0% packet loss"),
+    ("adjust vm4 cpu=1", r"^vm4 has 1 CPUs, 64 MB of memory\n$"),
+    ("onboard vm4 nve2", r"^VM vm4: a node of the data centre has this name already\n$"),
+    ("onboard vm5 nve9", rf"^no NVE 'nve9'; {NVES}\n$"),
+    ("onboard vm5 gpu=1", r"^there is no resource 'gpu'; there are cpu, memory_mb, .*\n$"),
+    ("onboard vm5 cpu=much", r"^cpu: .*number.*\n$"),
+    ("onboard", r"^usage: onboard VM "),
+    ("adjust vm4", r"^usage: adjust VM "),
+    ("adjust vm1 cpu=1", r"^vm1 was not on-boarded: it has no resources to adjust\n$"),
+    ("offboard vm9", r"^no VM 'vm9'; there are vm1, vm2, vm3, vm4\n$"),
+    ("offboard vm4", r"^vm4 is gone\n$"),
+    ("where", r"^vm1  nve2\nvm2  nve1\nvm3  nve3\n$"),
     # what Mininet offers
     ("flows nve1 forward", r"^table .*\n(forward .*\n)+$"),
     ("flows nve1 ice", r"^no rules in a table 'ice' of nve1; in .*guard.*\n$"),
@@ -185,6 +204,7 @@ def test_a_script_ends_at_the_first_command_that_fails(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert f"{script}:4: this failed: vm1 false\n" in done.stdout + done.stderr
     assert "vmmlab> where" not in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 EXERCISE = (ROOT / "docs/labs/01-a-move.md").read_text(encoding="utf-8")

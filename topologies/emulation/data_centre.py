@@ -20,7 +20,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -32,6 +32,7 @@ from nve.linux.namespace import inside, ip, set_sysctls, without_carrier
 from nve.linux.steering import take_in_by_one_processor
 from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
+from nve.resources import Resources
 from topologies.addressing import neighbours
 from topologies.configuration import CONTROL_SWITCH, NIC, WIRE, Configuration
 from topologies.emulation import nodes
@@ -108,6 +109,8 @@ class DataCentre:
         self.net: Any = nodes.empty_network()
         self.nves: dict[str, Nve] = {}
         self.vms: dict[str, Vm] = {}
+        self.limits: dict[str, dict[str, str]] = {}
+        """The VMs that were to be limited: by which version of cgroups each controller does so."""
         self.control_node: NodePlace
         self._configuration = Configuration(fabric, tuple(vms), edges.vtep_device, control_node)
         self._configuration.check()
@@ -163,6 +166,8 @@ class DataCentre:
         if role == "vm":
             node = nodes.VmNode(name)
             self.session.move_to_vm(node.pid, name)
+            (spec,) = (vm for vm in self._configuration.vms if vm.name == name)
+            self.limit_vm(name, spec.limits)
         elif role == "nve":
             node = nodes.NveNode(name)
         elif role == "control":
@@ -254,10 +259,7 @@ class DataCentre:
             vtep = self.fabric.vteps[name]
             self.nves[name] = Nve(name, edge.pid, vtep, number, control, edge, mtus)
         for spec in told.vms:
-            node = self._nodes[spec.name]
-            cgroup = self.session.vm_cgroup(spec.name)
-            self.vms[spec.name] = Vm(spec, node.pid, cgroup, node, told.mtu(spec))
-            nodes.tell_interface(node, NIC, str(spec.ipv4), spec.mac)
+            self._describe_vm(spec)
         if there := told.control_node:
             address = str(told.control_address(there))
             self.control_node = NodePlace(there, self._pid(there), self._nodes[there], address)
@@ -266,15 +268,65 @@ class DataCentre:
             a, b = cable.a, cable.b
             self._tell_mininet_link(nodes.ExistingLink, a.node, a.interface, b.node, b.interface)
 
+    def _describe_vm(self, spec: VmSpec) -> None:
+        node, cgroup = self._nodes[spec.name], self.session.vm_cgroup(spec.name)
+        self.vms[spec.name] = Vm(spec, node.pid, cgroup, node, self._configuration.mtu(spec))
+        nodes.tell_interface(node, NIC, str(spec.ipv4), spec.mac)
+
+    # VMs that come and go
+
+    def check(self, spec: VmSpec) -> None:
+        """Raises ValueError if a VM more does not fit in."""
+        self._with(spec).check()
+
+    def _with(self, *more: VmSpec) -> Configuration:
+        return replace(self._configuration, vms=(*self._configuration.vms, *more))
+
+    def add_vm(self, spec: VmSpec) -> None:
+        """A VM more, while the data centre is up; `check` has found that it fits in."""
+        self._configuration = self._with(spec)
+        self._start_node(spec.name)
+        self.net.hosts.append(self._nodes[spec.name])
+        self.net.nameToNode[spec.name] = self._nodes[spec.name]
+        self._bring_up(spec.name)
+        self._configure(spec.name)
+        self._describe_vm(spec)
+
+    def remove_vm(self, name: str) -> None:
+        """A VM has ended; its processes do, and its namespace with its cables goes with them."""
+        del self.vms[name]
+        node = self._nodes.pop(name)
+        nodes.end_shell(node)
+        self.session.remove_vm(name)
+        self.net.hosts.remove(node)
+        del self.net.nameToNode[name]
+        self.net.links[:] = [link for link in self.net.links if node not in _ends_of(link)]
+        self.limits.pop(name, None)
+        others = tuple(vm for vm in self._configuration.vms if vm.name != name)
+        self._configuration = replace(self._configuration, vms=others)
+
+    def describe_anew(self, spec: VmSpec) -> None:
+        """A VM has other resources."""
+        self.vms[spec.name] = replace(self.vms[spec.name], spec=spec)
+
+    def limit_vm(self, name: str, resources: Resources) -> None:
+        """What a VM's processes may use of its server, as far as this machine can limit that.
+
+        Raises OSError where they use more already.
+        """
+        if resources:
+            self.limits[name] = self.session.limit_vm(name, resources)
+
     # Use
 
     def in_vm(self, vm: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Starts a process in a VM: in its namespace, and in its cgroup, to be frozen with it."""
         place = self.vms[vm]
         # The shell moves itself before it becomes the program: nothing of that runs outside.
-        join = 'echo $$ > "$0" && exec "$@"'
-        procs = str(place.cgroup / "cgroup.procs")
-        return subprocess.Popen(["sh", "-c", join, procs, *_attached(place.pid), *argv], **popen)
+        procs = [str(each) for each in self.session.vm_procs(vm)]
+        join = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit; shift; done; shift; exec "$@"'
+        wrapped = ["sh", "-c", join, "sh", *procs, "--", *_attached(place.pid), *argv]
+        return subprocess.Popen(wrapped, **popen)
 
     def in_node(self, node: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Starts a process in the namespace of any node."""
@@ -366,6 +418,10 @@ class DataCentre:
         self, kind: type[nodes.ExistingLink], a: str, a_interface: str, b: str, b_interface: str
     ) -> None:
         self.net.links.append(kind(self._nodes[a], a_interface, self._nodes[b], b_interface))
+
+
+def _ends_of(link: Any) -> tuple[Any, Any]:
+    return link.intf1.node, link.intf2.node
 
 
 def _attached(pid: int) -> list[str]:

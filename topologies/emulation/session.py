@@ -7,7 +7,8 @@ namespaces and never in the machine's own one.
 
     /run/vmmlab/<id>/owner.json     who runs it: pid, start time of that process, command
     /run/vmmlab/<id>/settings.json  what it needs of the machine's settings (host_settings.py)
-    <cgroup2 mount>/vmmlab/<id>/    runner/ has the run's processes, vm-<name>/ those of a VM
+    <cgroup2 mount>/vmmlab/<id>/    runner/ has the run's processes, vm-<name>/ those of a VM; there
+                                    may be twins of that where cgroups of version 1 are mounted
 
 A session whose owner is dead is a *leftover*.  A pid is reused sooner or later, so the start time
 of the process is compared as well; a living session is never touched.
@@ -24,8 +25,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from nve.hypervisor.cgroup_limits import CgroupLimits, remove_twins
 from nve.linux.capabilities import cgroup2_mount
 from nve.linux.wait import wait_until
+from nve.resources import Resources
 
 RUN_DIRECTORY = Path("/run/vmmlab")
 IDENTIFIER = re.compile(r"vmmlab-\d+-[0-9a-f]{4}")
@@ -40,6 +43,7 @@ class Session:
         self.directory = directory
         self.cgroup = cgroup
         self._came_from: Path | None = None
+        self._limits: dict[str, CgroupLimits] = {}
 
     @classmethod
     def create(cls, name: str) -> Self:
@@ -73,9 +77,25 @@ class Session:
     def move_to_vm(self, pid: int, vm: str) -> None:
         _move(pid, self.vm_cgroup(vm))
 
+    def limit_vm(self, vm: str, resources: Resources) -> dict[str, str]:
+        """What a VM may use, as far as this machine can limit that: see `CgroupLimits.set`."""
+        return self._limits_of(vm).set(resources)
+
+    def vm_procs(self, vm: str) -> list[Path]:
+        """Where a process has to be written to be the VM's."""
+        return self._limits_of(vm).procs
+
+    def _limits_of(self, vm: str) -> CgroupLimits:
+        return self._limits.setdefault(vm, CgroupLimits(self.vm_cgroup(vm)))
+
     def end_vm(self, vm: str) -> None:
         """Ends all processes of a VM, frozen or not."""
         _kill(self.vm_cgroup(vm))
+
+    def remove_vm(self, vm: str) -> None:
+        """Ends all processes of a VM, and what limits them; another may have its name then."""
+        self._limits.pop(vm, None)
+        _remove_cgroup(self.vm_cgroup(vm))
 
     def close(self) -> None:
         """Ends what still runs in the session, except the current process, and removes both."""
@@ -103,8 +123,8 @@ class Leftover:
     def remove(self) -> list[str]:
         """Removes it and says what it removed, a sentence each."""
         said = []
-        if self.cgroup.exists():
-            processes = _remove_cgroup(self.cgroup)
+        processes = _remove_cgroup(self.cgroup)
+        if processes is not None:
             said.append(f"{self.identifier}: ended {processes} processes and their namespaces")
         if self.directory.exists():
             shutil.rmtree(self.directory)
@@ -179,13 +199,16 @@ def _move(pid: int, cgroup: Path) -> None:
     (cgroup / "cgroup.procs").write_text(str(pid), encoding="utf-8")
 
 
-def _remove_cgroup(cgroup: Path) -> int:
-    """Ends everything in a cgroup tree and removes it.  Returns how many processes that were."""
-    if not cgroup.exists():
-        return 0
-    processes = _kill(cgroup)
-    for child in sorted(cgroup.glob("**/"), reverse=True):
-        child.rmdir()
+def _remove_cgroup(cgroup: Path) -> int | None:
+    """Ends everything in a cgroup tree and removes it, and its twins.  Returns how many processes
+    that were; None if there was no such tree."""
+    processes = None
+    if cgroup.exists():
+        processes = _kill(cgroup)
+    remove_twins(cgroup)
+    if cgroup.exists():
+        for child in sorted(cgroup.glob("**/"), reverse=True):
+            child.rmdir()
     return processes
 
 

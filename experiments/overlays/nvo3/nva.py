@@ -189,32 +189,30 @@ class NvaProcess:
         return self._ask("DELETE", path, {})
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """Tell the NVA that a VM starts behind an NVE; returns when that has its port's rules.
+        """Tell the NVA that a VM starts behind an NVE; returns when that has its port's rules."""
+        asked = {"vm": vm.name, **self._interface(vm), "nve": nve, "port": port}
+        self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
 
-        One that takes something of its server is on-boarded, in three messages (R8.2).
-        """
-        interface = {
+    def _interface(self, vm: VmSpec) -> dict[str, object]:
+        return {
             "vni": vm.vni,
             "mac": vm.mac,
             "addresses": sorted(map(str, vm.addresses)),
-            "mtu": self._data_centre.vms[vm.name].mtu,
+            "mtu": vm.mtu or self._data_centre.tenant_mtu,
             "vlan_tags": vm.vlan_tags,
             "claimable": sorted(map(str, vm.claimable)),
         }
-        if vm.resources:
-            offer = self.offer(vm.name, interface, vm.resources, nve)
-            self.confirm(vm.name, offer["offer"], port)
-        else:
-            asked = {"vm": vm.name, **interface, "nve": nve, "port": port}
-            self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
 
-    def offer(
-        self, vm: str, interface: Mapping[str, object], resources: Resources, nve: str | None
-    ) -> dict[str, Any]:
+    def offer(self, vm: VmSpec, nve: str | None) -> dict[str, Any]:
         """Ask what is available for a VM; at any NVE, if none is named.  Raises NvaError."""
-        asked = {"interface": interface, "resources": asdict(resources), "nve": nve}
-        offered: dict[str, Any] = self.put(f"vms/{vm}", asked)
+        resources = asdict(vm.resources)
+        asked = {"interface": self._interface(vm), "resources": resources, "nve": nve}
+        offered: dict[str, Any] = self.put(f"vms/{vm.name}", asked)
         return offered
+
+    def adjust(self, vm: str, resources: Resources) -> None:
+        """A VM is to have other resources where it is.  Raises NvaError."""
+        self.post(f"vms/{vm}/adjust", {"resources": asdict(resources)})
 
     def confirm(self, vm: str, offer: int, port: int) -> None:
         """Put an offer to use; returns when the NVE has the port's rules.  Raises NvaError."""

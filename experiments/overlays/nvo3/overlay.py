@@ -22,12 +22,14 @@ from experiments.overlays import (
     MoveRefused,
     Overlay,
     OverlayMove,
+    VmAdmission,
 )
 from experiments.overlays.nvo3 import NVA_DIES, tables
 from experiments.overlays.nvo3.commands import Commands
 from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
 from experiments.overlays.nvo3.settings import Settings
 from experiments.overlays.nvo3.trace_feed import TraceFeed
+from nve.hypervisor.plug import nve_interface
 from nve.model import VmSpec
 from nve.ovs import bridge
 from nve.ovs.agent import Agent
@@ -79,9 +81,14 @@ class Nvo3:
             refused=self.refused,
             catch_up=self._feed.catch_up,
             facts=self._facts,
+            admission=VmAdmission(
+                self._offer, self.nva.adjust, self._off_board, lambda: self.nva.get("capacity")
+            ),
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
             commands=Commands(ground.data_centre, self.nva).by_name,
         )
+        self._offers: dict[str, int] = {}
+        """Made for VMs that are about to start."""
         self._leaving: dict[int, _Leaving] = {}
         """The moves between redirect and release, by their numbers."""
         self._arrived: dict[int, OverlayMove] = {}
@@ -106,7 +113,23 @@ class Nvo3:
             agent.start()
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        self.nva.associate(vm, nve, port)
+        """One that takes something of its server is on-boarded, in three messages (R8.2)."""
+        if vm.name not in self._offers and not vm.resources:
+            self.nva.associate(vm, nve, port)
+            return
+        offer = self._offers.pop(vm.name, None) or self.nva.offer(vm, nve)["offer"]
+        self.nva.confirm(vm.name, offer, port)
+
+    def _offer(self, vm: VmSpec, nve: str | None) -> str:
+        offered = self.nva.offer(vm, nve)
+        self._offers[vm.name] = offered["offer"]
+        return str(offered["nves"][0])
+
+    def _off_board(self, vm: str) -> None:
+        self.nva.delete(f"vms/{vm}")
+        for nve in self._data_centre.nves:
+            for lane in (False, True):
+                self._switch(nve).remove_port(nve_interface(vm, lane=lane))
 
     def begin(self) -> None:
         """Entries with a lifetime are taken back, so that their ages are the same in every run."""

@@ -32,6 +32,7 @@ ABLE = Machine(
     ipv6=True,
     cgroup2=Path("/sys/fs/cgroup"),
     freezer=True,
+    limits={"cpu": "cgroup v2", "memory": "cgroup v2", "pids": "cgroup v2"},
 )
 
 SHORTCOMINGS: list[tuple[dict[str, Any], str, str, str]] = [
@@ -51,6 +52,12 @@ SHORTCOMINGS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ifb": False}, "hold packets for a moving VM", "optional", "modprobe ifb"),
     ({"ipv6": False}, "IPv6", "optional", "ipv6.disable=1"),
     ({"cgroup2": None}, "pause of VMs (cgroup v2 freezer)", "missing", "mount -t cgroup2"),
+    (
+        {"limits": {"pids": "cgroup v1"}},
+        "limits of VMs (cgroup memory, cpu, pids)",
+        "optional",
+        "systemd.unified_cgroup_hierarchy=1",
+    ),
     ({"freezer": False}, "pause of VMs (cgroup v2 freezer)", "missing", "as root"),
 ]
 
