@@ -103,7 +103,9 @@ class Sweep:
                 ) from None
             _replace(file, json.dumps(wanted, indent=2, ensure_ascii=False) + "\n")
         elif not file.is_file():
-            raise ResultError(f"{path} exists and is no sweep; name another directory with --out")
+            raise ResultError(
+                f"{path} exists and is not a sweep; name another directory with --out"
+            )
         elif json.loads(file.read_text(encoding="utf-8")) != wanted:
             raise ResultError(
                 f"{path} holds a sweep of something else; to go on with it, give the scenario and "

@@ -262,14 +262,13 @@ class Authority:
                 raise RequestRefused(f"{vm} has no port at {nve}")
             if association.role is AssociationRole.PRE_ASSOCIATED:
                 raise RequestRefused(
-                    f"{vm} has a place at {nve} for a move; roll that back if it is not to come"
+                    f"{vm} has a place at {nve} for a move; roll that move back if it is not to "
+                    "be carried out"
                 )
             if association.role is AssociationRole.ACTIVE:
                 raise RequestRefused(f"{vm} is active at {nve}; move it away first")
             if self._binding(system).nve == nve:
-                raise RequestRefused(
-                    f"{vm} has not arrived anywhere yet and may come back to {nve}; wait"
-                )
+                raise RequestRefused(f"{vm} may still come back to {nve}; wait")
             self._entries.de_associate(nve, system)
             self._outbox.record("vm-de-associated", vm, nve=nve)
 
@@ -310,7 +309,7 @@ class Authority:
             if known is None:
                 raise RequestRefused(f"{vm} was not on-boarded: it has no resources to adjust")
             if self._moves.ends(system):
-                raise RequestRefused(f"{vm} is being moved; wait until nothing is left of that")
+                raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
             self._require_room(vm, self._binding(system).nve, resources)
             self._outbox.record("vm-adjusted", vm, **asdict(resources))
             return self._onboardings.adjust(known, resources)
@@ -323,7 +322,7 @@ class Authority:
         with self._deciding(now_ns):
             system = self._require_vm(vm)
             if self._moves.ends(system) or self._handovers.under_way(system):
-                raise RequestRefused(f"{vm} is being moved; wait until nothing is left of that")
+                raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
             nve = self._binding(system).nve
             for each in self.desired:
                 if system in self.desired.systems(each):
@@ -363,7 +362,7 @@ class Authority:
                 )
             if bool(request.idle_s) == bool(request.timer_s):
                 raise RequestRefused(
-                    "say either idle_s or timer_s: how forwarding at the source NVE ends"
+                    "say either idle_s or timer_s: when forwarding at the source NVE ends"
                 )
             needed = [request.to] if request.mode == "take-over" else [binding.nve, request.to]
             for nve in needed:
@@ -516,7 +515,7 @@ class Authority:
         """A VM that comes back may have the port that it has left."""
         if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
             raise RequestRefused(
-                f"port {port} is none; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}"
+                f"port {port} cannot be a VM's; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}"
             )
         holder = self.desired.attachment_at(nve, port)
         if holder and holder.system != for_:

@@ -99,7 +99,9 @@ class Reports:
 
     def _signalled(self, nve: str, report: Signalled) -> None:
         if report.signal.kind not in TO_NVA:
-            self._violations.refuse(nve, report.port, "malformed", why="a signal not for the NVA")
+            self._violations.refuse(
+                nve, report.port, "malformed", why="a signal that is not for the NVA"
+            )
         else:
             self._handovers.signalled(nve, report.signal)
 

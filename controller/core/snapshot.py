@@ -83,7 +83,9 @@ def decode(line: bytes) -> SnapshotChange:
     try:
         return _ADAPTER.validate_json(line)
     except ValidationError as error:
-        raise ValueError(f"no change of the NVA's state: {error.errors()[0]['msg']}") from None
+        raise ValueError(
+            f"this is not a change of the NVA's state: {error.errors()[0]['msg']}"
+        ) from None
 
 
 def merged(changes: Iterable[SnapshotChange]) -> SnapshotChange:

@@ -126,7 +126,7 @@ class Northbound:
         presented = request.headers.get("Authorization", "")
         expected = f"Bearer {self._nva.settings.token}"
         if not hmac.compare_digest(presented.encode(), expected.encode()):
-            raise Unauthorized("present the token: Authorization: Bearer TOKEN")
+            raise Unauthorized("send the token: Authorization: Bearer TOKEN")
         endpoint, values = self._routes.bind_to_environ(request.environ).match()
         answer: Response = endpoint(request, **values)
         return answer

@@ -246,7 +246,7 @@ def _actions(action: Action) -> list[Any]:
             return [parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT)]
         case Tunnel(vni, to, hairpin):
             return [*_actions(Aim(vni, to)), *_actions(Encapsulate(hairpin))]
-    raise TypeError(f"{action} is no action in a list")
+    raise TypeError(f"{action} cannot be in a list of actions")
 
 
 def _tunnel_destination(to: Vtep) -> str:

@@ -87,13 +87,13 @@ class Journal:
             try:
                 changes.append(decode(line))
             except ValueError as error:
-                raise self._unreadable(f"cannot be understood in line {number}: {error}") from None
+                raise self._unreadable(f"cannot be read in line {number}: {error}") from None
         return changes
 
     def _lines(self) -> list[tuple[int, bytes]]:
         *whole, _torn = self._path.read_bytes().split(b"\n")
         if not whole:
-            raise self._unreadable("does not say what it is")
+            raise self._unreadable("is empty")
         return list(enumerate(whole, 1))
 
     def _checked(self, number: int, line: bytes) -> bytes:

@@ -184,7 +184,7 @@ def _conntrack(name: str, what: str) -> KernelCounter:
         Scope.NODE,
         f"net/stat/nf_conntrack: {name}",
         f"connection tracking {what} {{n}} packets at {{places}}",
-        "take the nftables or iptables rules away that track connections in every namespace, or "
+        "remove the nftables or iptables rules that track connections in every namespace, or "
         "raise net.netfilter.nf_conntrack_max",
         read=column(name),
     )
@@ -419,7 +419,7 @@ def unwatched(reading: Reading) -> list[str]:
     """The machine's counters that could not be read, a sentence each."""
     read = {key for key, _ in reading}
     return [
-        f"nobody has watched {counter.place}: it is not shown in this namespace"
+        f"{counter.place} was not watched: this namespace does not show it"
         for counter in OF_FILES[Scope.MACHINE]
         if counter.key not in read
     ]

@@ -174,7 +174,7 @@ def load(path: Path) -> Result:
     if path.name.endswith(".partial"):
         raise ResultError(f"{path} was left by a run that did not finish; run it again")
     if not manifest_path.is_file():
-        raise ResultError(f"{path} is no result directory: there is no {MANIFEST} in it")
+        raise ResultError(f"{path} is not a result directory: it has no {MANIFEST} in it")
     try:
         manifest = json.loads(manifest_path.read_text(encoding="utf-8"))
         schema = int(manifest["schema"])
@@ -191,7 +191,7 @@ def load(path: Path) -> Result:
     required = (SCENARIO, MANIFEST) if manifest.get("variants") else REQUIRED
     missing = [name for name in required if not (path / name).is_file()]
     if missing:
-        raise ResultError(f"{path} lacks {', '.join(missing)}; it is no whole result")
+        raise ResultError(f"{path} lacks {', '.join(missing)}; it is not a complete result")
     return Result(path, manifest)
 
 

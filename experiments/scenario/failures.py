@@ -102,7 +102,7 @@ class Failure(Part):
         if self.kind not in OF_ONE_NVE | OF_ONE_NVE_OR_ALL and self.nve not in (None, ALL):
             yield f"{self.kind} concerns all NVEs; leave nve out"
         if self.nve in (SOURCE, DESTINATION) and self.during is None:
-            yield f"nve: {self.nve} is of a move; say during which moment, or name the NVE"
+            yield f"nve: {self.nve} means that of a move; say during which moment, or name the NVE"
         for key, value, kind in (
             ("delay_ms", self.delay_ms, FailureKind.CONTROL_SLOW),
             ("loss_pct", self.loss_pct, FailureKind.CONTROL_LOSSY),

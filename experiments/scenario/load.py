@@ -62,7 +62,7 @@ def resolve(
         raise ScenarioError(f"{origin}: {complaints(error, written_at, position)}") from None
     for place, value in _truths_as_numbers(listed, as_mapping(scenario)):
         told = as_written(place, written_at)
-        raise ScenarioError(f"{origin}: {told}{position(told)}: {value} is no number; write one")
+        raise ScenarioError(f"{origin}: {told}{position(told)}: {value} is not a number; give one")
     return scenario
 
 

@@ -274,10 +274,10 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
     network: dict[str, int] = {}
     for number, tenant in enumerate(scenario.tenants):
         if tenant.vni in network.values():
-            yield f"tenants.{number}.vni", f"VNI {tenant.vni} is there twice"
+            yield f"tenants.{number}.vni", f"two tenants have VNI {tenant.vni}; give each its own"
         for vm, nve in ((vm, place.nve) for vm, place in tenant.vms.items()):
             if vm in where:
-                yield f"tenants.{number}.vms.{vm}", "this VM is there twice; names are unique"
+                yield f"tenants.{number}.vms.{vm}", "two VMs have this name; give each its own"
             if vm in taken:
                 yield f"tenants.{number}.vms.{vm}", "another node has this name; choose another"
             if nve not in nves:

@@ -26,7 +26,7 @@ class _Yaml12(yaml.SafeLoader):
         for number, key in enumerate(keys):
             if key in keys[:number]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"this key is there twice: {key}", own[number].start_mark
+                    None, None, f"this key occurs twice: {key}", own[number].start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -152,9 +152,9 @@ def varied(text: str) -> tuple[str, list[Any]]:
     except yaml.YAMLError:
         listed = None
     if not isinstance(listed, list) or not listed:
-        raise ScenarioError(f"--vary {text}: {values!r} is no list of YAML values")
+        raise ScenarioError(f"--vary {text}: {values!r} is not a list of YAML values")
     if len({str(value) for value in listed}) < len(listed):
-        raise ScenarioError(f"--vary {text}: a value is there twice")
+        raise ScenarioError(f"--vary {text}: a value occurs twice")
     return key, listed
 
 
@@ -163,7 +163,7 @@ def matrix(texts: Sequence[str]) -> dict[str, list[Any]]:
     given = [varied(text) for text in texts]
     found = dict(given)
     if len(found) < len(given):
-        raise ScenarioError("--vary: a key is there twice; give all its values at once")
+        raise ScenarioError("--vary: a key occurs twice; give all its values in one --vary")
     return found
 
 
@@ -176,18 +176,21 @@ def changed(content: Any, path: list[str], value: Any, what: str) -> Any:
     if isinstance(content, list) and here == "*" and rest:
         concerned = [isinstance(entry, dict) and rest[0] in entry for entry in content]
         if not any(concerned):
-            raise ScenarioError(f"{what}: no entry of the list has {rest[0]!r}")
+            raise ScenarioError(f"{what}: no entry of the list has the key {rest[0]!r}")
         return [
             changed(entry, rest, value, what) if its else entry
             for entry, its in zip(content, concerned, strict=True)
         ]
     if isinstance(content, list):
         if not here.isdigit() or int(here) >= len(content):
-            raise ScenarioError(f"{what}: {here!r} is no place in a list of {len(content)}")
+            raise ScenarioError(
+                f"{what}: {here!r} is not the number of an entry; the list has {len(content)}, "
+                "counted from 0"
+            )
         place = int(here)
         replaced = changed(content[place], rest, value, what) if rest else value
         return [*content[:place], replaced, *content[place + 1 :]]
     if not isinstance(content, dict):
-        raise ScenarioError(f"{what}: there is nothing below {content!r}")
+        raise ScenarioError(f"{what}: {content!r} has no keys")
     inner = changed(content.get(here, {}), rest, value, what) if rest else value
     return {**content, here: inner}

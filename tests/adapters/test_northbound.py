@@ -251,7 +251,7 @@ def test_without_the_token_nothing_is_said_or_done(
     response = client.open(f"/v1/{path}", method=method, headers=headers, json=body)
 
     assert response.status_code == 401
-    assert error(response) == "present the token: Authorization: Bearer TOKEN"
+    assert error(response) == "send the token: Authorization: Bearer TOKEN"
     assert everything(nva) == before
 
 
@@ -367,8 +367,8 @@ def test_a_wrong_method_is_said_so(client: Client) -> None:
     ("path", "body", "complaint"),
     [
         ("associations", {**ASSOCIATION, "port": 11}, "vm1 is associated already"),
-        ("associations", {**ASSOCIATION, "port": 1}, "port 1 is none"),
-        ("associations", {**ASSOCIATION, "port": 2**40}, "is none; VM ports are"),
+        ("associations", {**ASSOCIATION, "port": 1}, "port 1 cannot be a VM's"),
+        ("associations", {**ASSOCIATION, "port": 2**40}, "cannot be a VM's; VM ports are"),
         ("moves/1", {**MOVE, "to": "nve1"}, "vm1 is at nve1 already"),
         ("moves/1", {**MOVE, "timer_s": 2}, "say either idle_s or timer_s"),
     ],

@@ -264,7 +264,7 @@ def test_what_a_dead_nva_has_left_comes_at_the_end_without_a_torn_line(tmp_path:
 def test_the_key_of_a_move_is_its_number_in_the_run(
     tmp_path: Path, key: str, number: int | str
 ) -> None:
-    """A key that somebody else has chosen is no number."""
+    """A key that somebody else has chosen is not a number."""
     log = EventLog()
     Trace(tmp_path / "trace", None).write([TraceRecord(1, "entry-pulled", "vm1", {"move": key})])
     TraceFeed(tmp_path / "trace", log).close()
@@ -323,4 +323,4 @@ def test_what_never_stays_the_same_is_a_difference() -> None:
     nva.rules = [told(entry(to=number)) for number in range(1, 20)]
 
     (difference,) = differences(nva, [Row.of(entry(to=1))])
-    assert difference.startswith("nve1 is told something else each time")
+    assert difference.startswith("nve1 was given new rules each time")

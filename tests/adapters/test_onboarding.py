@@ -113,7 +113,7 @@ def test_a_forged_request_is_refused_and_changes_nothing(
     refused = ask(client, method, path, token, json=body)
 
     assert refused.status_code == 401
-    assert error(refused) == "present the token: Authorization: Bearer TOKEN"
+    assert error(refused) == "send the token: Authorization: Bearer TOKEN"
     assert everything(client) == before
     assert ask(client, "GET", "moves").get_json() == []
 
@@ -159,7 +159,7 @@ MALFORMED: dict[str, tuple[str, str, Any, int, str]] = {
     ),
     "no port": (
         *("POST", "vms/vm1/confirm", {"offer": 1, "port": 1}, 409),
-        "port 1 is none; VM ports are",
+        "port 1 cannot be a VM's; VM ports are",
     ),
     "adjusted too soon": ("POST", "vms/vm1/adjust", {"resources": {}}, 404, "no VM 'vm1' here"),
     "ended too soon": ("DELETE", "vms/vm1", None, 404, "no VM 'vm1' here"),

@@ -78,7 +78,7 @@ def test_it_does_not_go_on_with_something_else(
     ("vary", "sentence"),
     [
         ("traffic.*.rate_pps", "--vary traffic.*.rate_pps: write it as key=value,value"),
-        ("seed=1,1", "--vary seed=1,1: a value is there twice"),
+        ("seed=1,1", "--vary seed=1,1: a value occurs twice"),
         ("topology.nves=2,1", "topology.nves: Input should be greater than or equal to 2"),
         ("moves.0.sped=1,2", "moves.0.sped: there is no such key here"),
     ],

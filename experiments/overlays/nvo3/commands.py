@@ -50,7 +50,9 @@ class Commands:
         rules = self._ask(nve, "rules")
         tables = dict.fromkeys(row["table"] for row in rules)
         if table and table not in tables:
-            raise UsageError(f"no rules in a table {table!r} of {nve}; in {', '.join(tables)}")
+            raise UsageError(
+                f"{nve} has no rules in table {table!r}; it has some in {', '.join(tables)}"
+            )
         rows = [
             (
                 row["table"],

@@ -33,7 +33,7 @@ def _of_one(nve: str, switch: OvsInstance, nva: NvaProcess) -> list[str]:
         before, wanted = wanted, _wanted(nve, nva)
         if wanted == before:
             return flow_dump.differences(held, wanted)
-    return [f"is told something else each time it is asked what it holds ({READINGS} times)"]
+    return [f"was given new rules each time its rules were read ({READINGS} times)"]
 
 
 def _wanted(nve: str, nva: NvaProcess) -> list[Row]:

@@ -71,7 +71,7 @@ def test_a_sweep_does_not_go_on_with_something_else(tmp_path):
 
 def test_a_directory_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "s").mkdir()
-    with pytest.raises(ResultError, match="is no sweep; name another directory with --out"):
+    with pytest.raises(ResultError, match="is not a sweep; name another directory with --out"):
         Sweep.begin(tmp_path / "s", cells(VARIED), PLAN)
     assert not list((tmp_path / "s").iterdir())
 

@@ -388,7 +388,7 @@ def test_a_vm_that_is_being_moved_is_neither_adjusted_nor_off_boarded(
     key = move(fabric, "vm1", "nve2")
     for _, step in steps(fabric, key)[:done]:
         step()
-    complaint = "vm1 is being moved; wait until nothing is left of that"
+    complaint = "vm1 is being moved; wait until its move is complete"
     authority = fabric.authority
     refused(fabric, complaint, lambda: fabric.ask(authority.adjust, "vm1", WANTED))
     refused(fabric, complaint, lambda: fabric.ask(authority.off_board, "vm1"))

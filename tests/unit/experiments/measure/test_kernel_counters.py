@@ -186,8 +186,8 @@ def test_a_sentence_names_the_worst_places() -> None:
 def test_what_a_container_does_not_show_is_said() -> None:
     hidden = kernel_counters.unwatched(reading({"net/softnet_stat": SOFTNET}))
     assert [said.split(":")[0] for said in hidden] == [
-        "nobody has watched /proc/net/stat/arp_cache",
-        "nobody has watched /proc/net/stat/ndisc_cache",
+        "/proc/net/stat/arp_cache",
+        "/proc/net/stat/ndisc_cache",
     ]
 
 

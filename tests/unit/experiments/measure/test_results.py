@@ -234,7 +234,7 @@ def test_a_manifest_that_is_none_is_refused(recorded, text):
 
 
 def test_a_directory_that_is_no_result(tmp_path):
-    with pytest.raises(ResultError, match="is no result directory"):
+    with pytest.raises(ResultError, match="is not a result directory"):
         load(tmp_path)
 
 

@@ -110,7 +110,7 @@ def test_a_vm_may_be_called_no_and_shared_parts_have_no_meaning(tmp_path: Path) 
     ("wrong", "place", "what"),
     [
         (("vni: 5000", "vni: yes"), "tenants.0.vni (line 5, column 11)", "valid integer"),
-        (("at_s: 1,", "at_s: true,"), "moves.0.at_s (line 9, column 12)", "true is no number"),
+        (("at_s: 1,", "at_s: true,"), "moves.0.at_s (line 9, column 12)", "true is not a number"),
         (("at_s: 1,", "at_s: 1:30,"), "moves.0.at_s (line 9, column 12)", "valid number"),
         (("at_s: 1,", "at_s: 1, a: 1,"), "moves.0.a (line 9, column 18)", "no such key"),
         (("duration_s: 3", "duration_s: false"), "duration_s (line 10, column 13)", "greater than"),
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_told_with_line_and_column(
 def test_what_was_set_is_not_sought_in_the_file(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(SCENARIO, encoding="utf-8")
-    with pytest.raises(ScenarioError, match=r": moves\.0\.at_s: true is no number"):
+    with pytest.raises(ScenarioError, match=r": moves\.0\.at_s: true is not a number"):
         load.resolve(contents.read(file), str(file), {"moves.0.at_s": True})
 
 
@@ -222,10 +222,17 @@ def test_settings_leave_the_content_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("key", "sentence"),
     [
-        ("moves.2.to", "--set moves.2.to: '2' is no place in a list of 2"),
-        ("moves.first.to", "--set moves.first.to: 'first' is no place in a list of 2"),
-        ("moves.*.speed", "--set moves.*.speed: no entry of the list has 'speed'"),
-        ("name.first", "--set name.first: there is nothing below 'good'"),
+        (
+            "moves.2.to",
+            "--set moves.2.to: '2' is not the number of an entry; the list has 2, counted from 0",
+        ),
+        (
+            "moves.first.to",
+            "--set moves.first.to: 'first' is not the number of an entry; the list has 2, "
+            "counted from 0",
+        ),
+        ("moves.*.speed", "--set moves.*.speed: no entry of the list has the key 'speed'"),
+        ("name.first", "--set name.first: 'good' has no keys"),
     ],
 )
 def test_a_setting_that_leads_nowhere_is_refused(key: str, sentence: str) -> None:
@@ -258,5 +265,5 @@ def test_what_cannot_be_varied_is_refused(text: str) -> None:
 
 def test_a_key_is_varied_once() -> None:
     assert contents.matrix(["seed=1,2", "name=a"]) == {"seed": [1, 2], "name": ["a"]}
-    with pytest.raises(ScenarioError, match="twice; give all its values at once"):
+    with pytest.raises(ScenarioError, match="twice; give all its values in one --vary"):
         contents.matrix(["seed=1", "seed=2"])
