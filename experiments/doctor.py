@@ -27,7 +27,7 @@ from rich.text import Text
 from experiments import needs, overlays
 from experiments.scenario.schema import Scenario
 from nve.hypervisor import cgroup_limits
-from nve.linux import capabilities, ipv6
+from nve.linux import capabilities, ipv6, userfaultfd
 
 State = Literal["ok", "missing", "optional"]
 
@@ -72,6 +72,7 @@ class Machine:
     netem: bool
     ifb: bool
     ipv6: bool
+    userfaultfd: bool
     cgroup2: Path | None
     freezer: bool
     limits: Mapping[str, str]
@@ -101,6 +102,7 @@ def judge(machine: Machine) -> list[Finding]:
         _link_emulator(machine),
         _hold(machine),
         _ipv6(machine),
+        _post_copy(machine),
         _freezer(machine),
         _limits(machine),
     ]
@@ -181,6 +183,14 @@ def _ipv6(machine: Machine) -> Finding:
     return Finding(needs.IPV6.what, needs.IPV6.lacking, "optional", needs.IPV6.remedy)
 
 
+def _post_copy(machine: Machine) -> Finding:
+    if machine.userfaultfd:
+        return Finding(needs.POST_COPY.what, "userfaultfd", "ok")
+    return Finding(
+        needs.POST_COPY.what, needs.POST_COPY.lacking, "optional", needs.POST_COPY.remedy
+    )
+
+
 def _freezer(machine: Machine) -> Finding:
     what = "pause of VMs (cgroup v2 freezer)"
     if machine.cgroup2 is None:
@@ -223,6 +233,7 @@ def observe() -> Machine:
         netem=capabilities.netem_available(),
         ifb=capabilities.ifb_available(),
         ipv6=ipv6.available(),
+        userfaultfd=userfaultfd.missing_available(),
         cgroup2=capabilities.cgroup2_mount(),
         freezer=capabilities.freezer_available(),
         limits=cgroup_limits.available(),
@@ -273,6 +284,8 @@ def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
             said.append(needs.KERNEL_DATAPATH.refusal("datapath: system"))
         if not ipv6.available() and (asked := needs.of_ipv6(scenario)):
             said.append(needs.IPV6.refusal(", ".join(asked)))
+        if (asked := needs.of_post_copy(scenario)) and not userfaultfd.missing_available():
+            said.append(needs.POST_COPY.refusal(", ".join(asked)))
         said += _no_room(needs.guest_memory_mb(scenario))
     return list(dict.fromkeys(said))
 

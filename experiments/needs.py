@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from experiments import overlays
 from experiments.catalogue import WORKLOADS
 from experiments.scenario.schema import Scenario
+from nve.transfer.convergence import MAY_RESUME_FIRST
 
 OPEN_VSWITCH = (
     *("ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
@@ -52,6 +53,7 @@ OTHERWISE: Mapping[str, tuple[str, ...]] = {
 OTHER_PACKAGES = (
     # what has no program that one could look for
     *("ca-certificates", "git", "kmod", "procps", "python3-openvswitch", "python3-venv"),
+    *("python3-xxhash", "python3-zstandard"),
 )
 
 
@@ -83,6 +85,12 @@ KERNEL_DATAPATH = Feature(
     "use Debian's kernel: apt-get install linux-image-amd64 and reboot, or vagrant up",
 )
 
+POST_COPY = Feature(
+    "VMs that run before their memory has come",
+    "the kernel lets nobody wait for pages of shared memory (userfaultfd): moves with the transfers "
+    "`post-copy` and `hybrid` cannot be made",
+    "use Debian's kernel: apt-get install linux-image-amd64 and reboot",
+)
 IPV6 = Feature(
     "IPv6",
     "the kernel has no IPv6: VMs have IPv4 addresses only",
@@ -145,6 +153,15 @@ def of_ipv6(scenario: Scenario) -> Sequence[str]:
             for address in place.addresses
             if address.version == 6
         ),
+    ]
+
+
+def of_post_copy(scenario: Scenario) -> Sequence[str]:
+    """The keys by which a scenario asks for VMs that run before their memory has come."""
+    return [
+        f"moves.{number}.transfer.kind: {move.transfer.kind}"
+        for number, move in enumerate(scenario.moves)
+        if move.transfer and move.transfer.kind in MAY_RESUME_FIRST
     ]
 
 

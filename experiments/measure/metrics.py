@@ -71,11 +71,12 @@ class MoveMetrics:
     transfer: str | None
     """How the VM's state was brought over; where it has none, this and what follows is missing."""
     transfer_total_ms: float | None
-    """From the connection between the servers until the VM runs at the destination."""
+    """From the connection between the servers until the VM runs at the destination and has all its
+    pages."""
     transfer_iterations: int | None
     """Rounds while the VM ran."""
     transfer_end: str | None
-    """Why it was stopped: `converged`, `forced` or `asked`."""
+    """Why it was stopped: `converged`, `forced`, `asked` or `post-copy`."""
     state_bytes: int | None
     """Memory and disk."""
     transfer_bytes: int | None
@@ -83,6 +84,12 @@ class MoveMetrics:
     transfer_final_bytes: int | None
     transfer_final_ms: float | None
     """The last round, for which the VM stood still."""
+    post_copy_ms: float | None
+    """How long the VM ran at the destination without having all its pages."""
+    faults: int | None
+    """How often it waited for one, and how long; p50 and p99."""
+    fault_p50_ms: float | None
+    fault_p99_ms: float | None
     state_equal: bool | None
     """Memory and disk are what they were at the source (R6.4)."""
 
@@ -180,7 +187,8 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         outbound_held_packets=released.details.get("packets") if released else None,
         transfer=move.detail("transfer"),
         transfer_total_ms=_between_ms(
-            move.time_of("transfer-connected"), move.time_of("vm-resumed")
+            move.time_of("transfer-connected"),
+            move.time_of("post-copy-finished") or move.time_of("vm-resumed"),
         ),
         transfer_iterations=move.detail("iterations"),
         transfer_end=ended_rounds.details.get("why") if ended_rounds else None,
@@ -188,6 +196,10 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         transfer_bytes=move.detail("transfer_bytes"),
         transfer_final_bytes=move.detail("final_bytes"),
         transfer_final_ms=move.detail("final_ms"),
+        post_copy_ms=_between_ms(move.time_of("vm-resumed"), move.time_of("post-copy-finished")),
+        faults=move.detail("faults"),
+        fault_p50_ms=move.detail("fault_p50_ms"),
+        fault_p99_ms=move.detail("fault_p99_ms"),
         state_equal=move.detail("equal"),
     )
 

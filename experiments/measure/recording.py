@@ -40,7 +40,7 @@ from experiments.measure.results import (
     ResultError,
     require_columns,
 )
-from experiments.measure.rows import CONNECTIONS, ITERATIONS, PACKETS, RowSchema
+from experiments.measure.rows import CONNECTIONS, FAULTS, ITERATIONS, PACKETS, RowSchema
 from experiments.measure.trace import TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -115,8 +115,15 @@ class RunRecorder:
 
     def iterations(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Of transfers of state: rows with the columns of ITERATIONS."""
-        columns = list(ITERATIONS.columns)
-        self._write(ITERATIONS, ITERATIONS.frame([[row[each] for each in columns] for row in rows]))
+        self._write_named(ITERATIONS, rows)
+
+    def faults(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Of post-copies: rows with the columns of FAULTS."""
+        self._write_named(FAULTS, rows)
+
+    def _write_named(self, written: RowSchema, rows: Iterable[Mapping[str, Any]]) -> None:
+        columns = list(written.columns)
+        self._write(written, written.frame([[row[each] for each in columns] for row in rows]))
 
     def connections(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Of tasks that have moved: rows with the columns of CONNECTIONS, which may lack some."""

@@ -17,7 +17,7 @@ import yaml
 
 from experiments.catalogue import WORKLOADS
 from experiments.errors import UsageError
-from experiments.measure.rows import CONNECTIONS, ITERATIONS, PACKETS, RowSchema
+from experiments.measure.rows import CONNECTIONS, FAULTS, ITERATIONS, PACKETS, RowSchema
 from experiments.measure.trace import OLD_NAMES, TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -121,6 +121,11 @@ class Result:
     def connections(self) -> "pd.DataFrame | None":
         """The connections of tasks that have moved; None if there were none."""
         return self._read(CONNECTIONS)
+
+    @cached_property
+    def faults(self) -> "pd.DataFrame | None":
+        """Pages that guests have waited for; None if there were none."""
+        return self._read(FAULTS)
 
     @cached_property
     def moves(self) -> "pd.DataFrame":

@@ -39,12 +39,14 @@ ITERATIONS = RowSchema(
     {
         "move": "which move of the run",
         "vm": "whose state it is",
-        "iteration": "from 1; the last is the one for which the VM stands still",
-        "status": "`active` while the VM runs, `device` while it stands still",
+        "iteration": "from 1",
+        "status": "`active` while the VM runs at the source, `device` while it stands still, "
+        "`postcopy-active` while it runs at the destination",
         "began_ns": "when it began",
         "took_ms": "how long it took until the destination had all of it",
         "transferred_bytes": "what was sent in it, headers included",
         "normal_pages": "pages of 4096 bytes",
+        "duplicate_pages": "pages of nothing but zeros, which are said and not sent",
         "remaining_bytes": "written meanwhile: what the next round has to send",
         "mbps": "10^6 bits a second",
         "dirty_pages_rate": "pages a second written meanwhile, those written twice counted once",
@@ -86,6 +88,18 @@ CONNECTIONS = RowSchema(
     },
 )
 """What has become of each connection in each move of a task."""
+
+FAULTS = RowSchema(
+    "faults.csv",
+    {
+        "move": "which move of the run",
+        "vm": "whose page it is",
+        "t_ns": "when it was heard that the guest waits for it",
+        "page": "its number in the memory",
+        "latency_ms": "from then until the page was in place",
+    },
+)
+"""Pages that guests have waited for in a post-copy."""
 
 PACKETS = RowSchema(
     "packets.parquet",

@@ -38,7 +38,10 @@ KNOWN = {
     "transfer-connected": "the source's server has opened a connection to the destination's, for "
     "the VM's state (R6.2)",
     "transfer-rounds-ended": "what goes ahead of the VM has come over; `why` the VM is stopped now",
-    "transfer-finished": "the rest has come over while the VM stood still",
+    "transfer-finished": "the rest has come over while the VM stood still; of a post-copy what the "
+    "VM cannot go on without",
+    "post-copy-finished": "the pages that the VM went on without have come over, too",
+    "vm-lost": "the rest of the VM's memory does not come: no server has all of it any more",
     "state-verified": "both servers have been left with the same memory and disk (R6.4)",
     "state-differs": "the destination has another memory or disk than the source had",
     "move-redirecting": "the VM is about to stop: the NVA tells the source NVE to forward or to "
@@ -195,6 +198,8 @@ class MoveTrace:
 
     @property
     def outcome(self) -> str:
+        if self.first("vm-lost"):  # although the overlay has brought its network over
+            return "lost"
         ending = self.last(*OUTCOMES)
         return OUTCOMES[ending.name] if ending else "unfinished"
 

@@ -1,5 +1,6 @@
 """The guests of a run: one for each VM whose scenario gives it state."""
 
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,12 @@ from socket import socket
 from typing import Any
 
 from experiments.scenario.guests import Guest
-from nve.guest.machine import NO_FILE, GuestMachine, service_socket
+from nve.guest.machine import NO_FILE, GuestError, GuestMachine, service_socket
 from nve.guest.spec import PAGES_OF_A_MB, GuestSpec
 from topologies.emulation.data_centre import DataCentre
+
+PAGES_TIMEOUT_S = 300.0
+"""How long a move waits for the one before, which is a post-copy, to be over."""
 
 
 class VmGuest:
@@ -27,6 +31,9 @@ class VmGuest:
         if spec.service:
             self._socket = service_socket(data_centre.vms[vm].pid)
         self.machine = self.place(data_centre.vms[vm].spec.nve)
+        self.lost: str | None = None
+        """Why nobody has its memory any more."""
+        self._pages_there: threading.Event | None = None
         self._writes_before = 0
         self._began = (0.0, 0)
 
@@ -35,10 +42,23 @@ class VmGuest:
         """How many pages it has written, wherever it was."""
         return self._writes_before + self.machine.log.writes
 
-    def moved_to(self, machine: GuestMachine) -> None:
-        """It goes on there."""
+    def moved_to(self, machine: GuestMachine, pages_there: threading.Event | None) -> None:
+        """It goes on there; some of its pages come later, if it is said when they have come."""
         self._writes_before = self.writes
         self.machine = machine
+        self._pages_there = pages_there
+
+    def await_pages(self) -> None:
+        """Returns when all its pages are where it runs.  Raises GuestError if it is lost."""
+        if self._pages_there and not self._pages_there.wait(PAGES_TIMEOUT_S):
+            raise GuestError(f"the guest in {self.vm} has not got all its pages")
+        if self.lost:
+            raise GuestError(f"the guest in {self.vm} is lost: {self.lost}")
+
+    def lose(self, why: str) -> None:
+        """Nobody has its memory any more: it does not run again."""
+        self.lost = why
+        self.machine.kill()
 
     def begin(self) -> None:
         """Its rate of writing is measured from now on."""
@@ -55,9 +75,11 @@ class VmGuest:
         name = f"{self.vm}-{next(self._places)}"
         return GuestMachine(name, self.spec, self._servers / nve, serving)
 
-    def launch(self, machine: GuestMachine, *, incoming: bool = False) -> None:
+    def launch(
+        self, machine: GuestMachine, *, incoming: bool = False, without_pages: int | None = None
+    ) -> None:
         """Start the guest in a place; `GuestMachine.await_ready` follows."""
-        machine.launch(self._start, incoming=incoming)
+        machine.launch(self._start, incoming=incoming, without_pages=without_pages)
 
     def close(self) -> None:
         self.machine.close()
@@ -83,9 +105,16 @@ class Guests:
             for ready in [waiting.submit(each.machine.await_ready) for each in self.of.values()]:
                 ready.result()
 
-    def problems(self) -> list[str]:
-        """What is wrong with guests, in sentences."""
-        return [said for guest in self.of.values() if (said := guest.machine.failure())]
+    def problems(self, *, excused: bool) -> list[str]:
+        """What is wrong with guests, in sentences; one that is lost may be `excused`, because
+        something was made to fail."""
+        found = []
+        for guest in self.of.values():
+            if not guest.lost and (said := guest.machine.failure()):
+                found.append(said)
+            elif guest.lost and not excused:
+                found.append(f"the guest in {guest.vm} is lost: {guest.lost}")
+        return found
 
     def begin(self) -> None:
         """The experiment begins."""

@@ -58,6 +58,9 @@ class Transfer(Protocol):
     def take_over(self, move: "MoveUnderWay") -> None:
         """The VM is about to go on at the destination."""
 
+    def push(self, move: "MoveUnderWay") -> None:
+        """The VM goes on there: bring over what it went on without."""
+
     def verify(self, move: "MoveUnderWay") -> None:
         """The VM goes on there: compare what has come with what was there."""
 
@@ -89,6 +92,9 @@ class PauseOnly:
 
     def take_over(self, move: "MoveUnderWay") -> None:
         """It is the same VM."""
+
+    def push(self, move: "MoveUnderWay") -> None:
+        """Nothing is missing."""
 
     def verify(self, move: "MoveUnderWay") -> None:
         """Nothing has come."""
@@ -349,6 +355,11 @@ def _deliver(move: MoveUnderWay, _patience_s: float) -> None:
         move.hypervisor.await_delivery(move.told.destination)
 
 
+def _push(move: MoveUnderWay, _patience_s: float) -> None:
+    """What a VM went on without, in a post-copy, is brought over."""
+    move.transfer.push(move)
+
+
 def _verify(move: MoveUnderWay, _patience_s: float) -> None:
     """Both servers say what they have been left with (R6.4)."""
     move.transfer.verify(move)
@@ -399,6 +410,7 @@ _RELEASE_COLD = Step("release", _let_out, moment=Moment.RESUMED)
 _FINAL_COLD = tuple(_RELEASE_COLD if step.name == "release" else step for step in _FINAL)
 _BACKGROUND = (
     Step("deliver", _deliver),
+    Step("push", _push),
     Step("verify", _verify),
     Step("converge", _converge, moment=Moment.CONVERGED, patience=Patience.AFTERWARDS),
     Step("complete", _complete, patience=Patience.AFTERWARDS),

@@ -159,6 +159,8 @@ class Run:
             self._recorder.iterations(lab.transfers.rows)
         if lab.tasks.rows:
             self._recorder.connections(lab.tasks.rows)
+        if lab.transfers.faults:
+            self._recorder.faults(lab.transfers.faults)
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(
@@ -261,7 +263,8 @@ class Run:
             fault_injector.finish()
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
-            self._outcome.problems += measured.problems + lab.guests.problems()
+            self._outcome.problems += measured.problems
+            self._outcome.problems += lab.guests.problems(excused=fault_injector.happened())
             self._outcome.problems += task_schedule.problems + lab.tasks.problems()
             self._guests = lab.guests.facts()
             died = {

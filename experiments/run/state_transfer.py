@@ -4,10 +4,15 @@ The destination's server makes room, and a guest waits there for its pages.  The
 connection between the two VTEPs (R6.2), across the same underlay as the tenants' packets.  What
 goes on is the guest at the destination, with the bytes that have come over.  Where anything fails
 before that, the guest at the source goes on as if nothing had been.
+
+In a post-copy it goes on before its memory has come over.  Where that fails, nobody has all of the
+VM's memory any more: it is lost.
 """
 
 import json
 import secrets
+import socket
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -19,13 +24,16 @@ from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
 from nve.resources import Resources
-from nve.transfer.convergence import TransferLimits
+from nve.transfer.convergence import MAY_RESUME_FIRST, TransferLimits
+from nve.transfer.presence import PageFault
 from nve.transfer.state import State
 from topologies.emulation.data_centre import DataCentre
 
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 60.0
 """For digests: of gigabytes, on a busy machine."""
+PUSH_TIMEOUT_S = 3600.0
+"""A VM that has been resumed first cannot be stopped to make an end of it."""
 
 
 class TransferFailed(RuntimeError):
@@ -41,16 +49,24 @@ class StateTransfer:
         guest: VmGuest,
         limits: TransferLimits,
         rows: list[dict[str, Any]],
+        faults: list[dict[str, Any]],
     ) -> None:
-        """`rows` takes the lines of iterations.csv."""
+        """`rows` takes the lines of iterations.csv, `faults` those of faults.csv."""
         self._data_centre = data_centre
         self._guest = guest
         self._limits = limits
         self._rows = rows
+        self._faults = faults
         self._machines: list[GuestMachine] = []
         """At the source and at the destination."""
         self._sides: list[LineProcess] = []
         self._sent_bytes = 0
+        self._resumes_first = False
+        self._waits_by: socket.socket | None = None
+        self._missed_by: socket.socket | None = None
+        """Over these a guest gives the receiver what it takes to let it wait for pages."""
+        self._over = threading.Event()
+        """Nothing of it is to come any more."""
 
     @property
     def state(self) -> Resources:
@@ -65,6 +81,7 @@ class StateTransfer:
 
     def rounds(self, move: MoveUnderWay) -> None:
         """What can go ahead while the VM runs."""
+        self._guest.await_pages()
         self._connect(move)
         iterations = 0
         while "iteration" in (told := self._hear(self._limits.max_time_s)):
@@ -73,6 +90,7 @@ class StateTransfer:
         move.note(
             "transfer-rounds-ended", why=told["stop"], iterations=iterations, bytes=self._sent_bytes
         )
+        self._resumes_first = told["stop"] == "post-copy"
         move.hypervisor.hold_anew(move.told.destination)
 
     def final(self, move: MoveUnderWay) -> None:
@@ -93,12 +111,44 @@ class StateTransfer:
         here, there = self._machines
         there.go_on()
         here.kill()
-        self._guest.moved_to(there)
+        self._guest.moved_to(there, self._over if self._resumes_first else None)
+
+    def push(self, move: MoveUnderWay) -> None:
+        """What a VM has not got that runs there already.  If it does not come, the VM is lost."""
+        if not self._resumes_first:
+            return
+        try:
+            self._sides[0].tell("push")
+            iteration = self._hear(PUSH_TIMEOUT_S)["iteration"]
+            faults = [PageFault(*each) for each in self._sides[1].line(END_TIMEOUT_S)["faults"]]
+        except TransferFailed as failure:
+            self._lose(move, str(failure))
+            return
+        self._note_iteration(move, iteration)
+        self._faults += [
+            {"move": move.told.number, "vm": move.told.vm.name, **asdict(each)} for each in faults
+        ]
+        latencies_ms = sorted(each.latency_ms for each in faults)
+        move.note(
+            "post-copy-finished",
+            pages=iteration["normal_pages"] + iteration["duplicate_pages"],
+            transfer_bytes=self._sent_bytes,
+            faults=len(faults),
+            fault_p50_ms=_quantile(latencies_ms, 0.5),
+            fault_p99_ms=_quantile(latencies_ms, 0.99),
+        )
+
+    def _lose(self, move: MoveUnderWay, why: str) -> None:
+        self._end()
+        self._guest.lose(why)
+        move.note("vm-lost", why=why)
 
     def verify(self, move: MoveUnderWay) -> None:
         """Both ends say what they have, and the source's is overwritten.  Raises TransferFailed."""
         here, _ = self._machines
         try:
+            if self._guest.lost:
+                return
             self._sides[0].tell("digest")
             digests = self._hear(END_TIMEOUT_S)["digests"]
             equal = digests["here"] == digests["there"]
@@ -111,6 +161,7 @@ class StateTransfer:
         finally:
             self._end()
             here.close()
+            self._over.set()
         if not equal:
             raise TransferFailed(
                 f"{move.told.destination} has not the state that {move.told.source} had: "
@@ -128,15 +179,21 @@ class StateTransfer:
     def close(self) -> None:
         """Safe at any time."""
         self._end()
+        self._over.set()
         for machine in self._machines:
             machine.close()
 
     def _launch(self, move: MoveUnderWay) -> None:
         there = self._guest.place(move.told.destination)
         self._machines = [self._guest.machine, there]
-        self._guest.launch(there, incoming=True)
+        without_pages = None
+        if self._limits.kind in MAY_RESUME_FIRST:
+            self._waits_by, self._missed_by = socket.socketpair()
+            without_pages = self._waits_by.fileno()
+        self._guest.launch(there, incoming=True, without_pages=without_pages)
 
     def _connect(self, move: MoveUnderWay) -> None:
+        """Everything is started at once: a process needs a while until it can do anything."""
         source, destination = (
             self._data_centre.nves[nve] for nve in (move.told.source, move.told.destination)
         )
@@ -144,26 +201,21 @@ class StateTransfer:
             self._launch(move)
         here, there = self._machines
         token, spec = secrets.token_hex(16), self._guest.spec.line()
-        receiver = _side(
-            "receiver",
-            partial(self._data_centre.in_node, destination.name),
-            [spec, str(there.memory), str(there.disk), str(destination.vtep), token],
-            [there.memory, there.disk],
-        )
+        receives, given = [spec, str(there.memory), str(there.disk)], [there.memory, there.disk]
+        receives += [str(destination.vtep), token]
+        if self._missed_by:
+            receives += ["--guest", str(self._missed_by.fileno())]
+            given.append(self._missed_by.fileno())
+        at_destination = partial(self._data_centre.in_node, destination.name)
+        receiver = _side("receiver", at_destination, receives, given)
         self._sides = [receiver]
-        port = receiver.line(START_TIMEOUT_S)["port"]
-        there.await_ready()
         files = [here.memory, here.log_file, here.disk]
-        sender = _side(
-            "sender",
-            partial(self._data_centre.in_node, source.name),
-            [
-                *(spec, *map(str, files), json.dumps(asdict(self._limits))),
-                *(str(source.vtep), str(destination.vtep), str(port), token),
-            ],
-            files,
-        )
-        self._sides.insert(0, sender)
+        sends = [spec, *map(str, files), json.dumps(asdict(self._limits))]
+        sends += [str(source.vtep), str(destination.vtep), token]
+        at_source = partial(self._data_centre.in_node, source.name)
+        self._sides.insert(0, _side("sender", at_source, sends, files))
+        there.await_ready()
+        self._sides[0].tell(f"connect {receiver.line(START_TIMEOUT_S)['port']}")
         self._hear(START_TIMEOUT_S)
         move.note(
             "transfer-connected",
@@ -183,6 +235,9 @@ class StateTransfer:
         for side in self._sides:
             side.end()
         self._sides.clear()
+        for end in (self._waits_by, self._missed_by):
+            if end:
+                end.close()
 
 
 class StateTransfers:
@@ -191,6 +246,8 @@ class StateTransfers:
     def __init__(self, data_centre: DataCentre, guests: Guests) -> None:
         self.rows: list[dict[str, Any]] = []
         """Of iterations.csv."""
+        self.faults: list[dict[str, Any]] = []
+        """Of faults.csv."""
         self._data_centre = data_centre
         self._guests = guests
         self._made: list[StateTransfer] = []
@@ -201,7 +258,8 @@ class StateTransfers:
         if guest is None:
             return PauseOnly()
         assert asked.transfer, f"the scenario says how the state of {asked.vm} is brought over"
-        made = StateTransfer(self._data_centre, guest, asked.transfer.limits, self.rows)
+        limits = asked.transfer.limits
+        made = StateTransfer(self._data_centre, guest, limits, self.rows, self.faults)
         self._made.append(made)
         return made
 
@@ -223,3 +281,8 @@ def _side(
 def _state_of(machine: GuestMachine) -> State:
     spec = machine.spec
     return State(machine.memory, spec.memory_pages, machine.disk, spec.disk_pages)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    """Of values in ascending order; None if there are none."""
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

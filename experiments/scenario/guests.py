@@ -4,6 +4,9 @@
       vm1:
         nve: nve1
         guest: {memory_mb: 64, writes: {rate_mb_s: 20, pattern: hot-spot}, service: true}
+      vm2:
+        nve: nve1
+        guest: {memory_mb: 64, filled_mb: 16, zeros_pct: 50}
 
 A megabyte is 2^20 bytes here, as in QEMU's `-m`.  `nve.guest` is the guest.
 """
@@ -31,6 +34,10 @@ class Guest(Part):
 
     memory_mb: int = Field(ge=1, le=LARGEST_MB)
     writes: GuestWrites | None = None
+    filled_mb: int | None = Field(None, ge=1, le=LARGEST_MB)
+    """What it has touched of its memory; the rest is empty."""
+    zeros_pct: float = Field(0, ge=0, le=90)
+    """How much of each page holds zeros, which is easy to compress."""
     disk_mb: int = Field(0, ge=0, le=LARGEST_MB)
     disk_writes_mb_s: float = Field(0, ge=0, le=10_000)
     service: bool = False
@@ -42,6 +49,15 @@ class Guest(Part):
             raise ValueError(
                 f"the working set ({working_set_mb} MB) is larger than the memory "
                 f"({self.memory_mb} MB); lower writes.working_set_mb or raise memory_mb"
+            )
+        if self.filled_mb is not None and self.filled_mb > self.memory_mb:
+            raise ValueError(
+                f"filled_mb: {self.filled_mb} MB are more than the memory ({self.memory_mb} MB)"
+            )
+        if working_set_mb is not None and self.filled_mb and working_set_mb > self.filled_mb:
+            raise ValueError(
+                f"the working set ({working_set_mb} MB) is larger than what is filled of the memory "
+                f"({self.filled_mb} MB); raise filled_mb or leave it out"
             )
         if self.disk_writes_mb_s and not self.disk_mb:
             raise ValueError("disk_writes_mb_s: there is no disk to write; say disk_mb, too")
@@ -59,6 +75,8 @@ class Guest(Part):
             writes_mb_s=self.writes.rate_mb_s if self.writes else 0.0,
             pattern=self.writes.pattern if self.writes else "uniform",
             working_set_mb=self.writes.working_set_mb if self.writes else None,
+            filled_mb=self.filled_mb,
+            zeros_pct=self.zeros_pct,
             disk_mb=self.disk_mb,
             disk_writes_mb_s=self.disk_writes_mb_s,
             service=self.service,

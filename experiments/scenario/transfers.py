@@ -2,6 +2,7 @@
 
     - {at_s: 2, vm: vm1, to: nve2, transfer: {kind: pre-copy, bandwidth_mbit: 100}}
     - {at_s: 9, vm: vm1, to: nve1, transfer: stop-and-copy}
+    - {at_s: 12, vm: vm1, to: nve2, transfer: {kind: hybrid, post_copy_after: 2, channels: 2}}
 
 Names are QEMU's where it has one (`nve.transfer.convergence`).
 """
@@ -11,7 +12,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from experiments.scenario.parts import Part
-from nve.transfer.convergence import Kind, TransferLimits
+from nve.transfer.convergence import HAVE_ROUNDS, Compression, Kind, TransferLimits
 
 
 class TransferSpec(Part):
@@ -24,11 +25,20 @@ class TransferSpec(Part):
     max_time_s: float = Field(300, gt=0, le=1500)
     auto_converge: bool = False
     throttle_step_pct: int = Field(10, ge=1, le=99)
+    post_copy_after: int = Field(3, ge=1, le=10_000)
+    channels: int = Field(1, ge=1, le=16)
+    zero_pages: bool = False
+    compression: Compression = "none"
 
     @model_validator(mode="after")
-    def _can_converge(self) -> Self:
-        if self.auto_converge and self.kind == "stop-and-copy":
-            raise ValueError("auto_converge: stop-and-copy has no rounds; leave auto_converge out")
+    def _says_what_its_kind_has(self) -> Self:
+        if self.auto_converge and self.kind not in HAVE_ROUNDS:
+            raise ValueError(f"auto_converge: {self.kind} has no rounds; leave auto_converge out")
+        usual = type(self).model_fields["post_copy_after"].default
+        if self.post_copy_after != usual and self.kind != "hybrid":
+            raise ValueError(
+                f"post_copy_after: {self.kind} does not go over to post-copy; say kind: hybrid"
+            )
         return self
 
     @property

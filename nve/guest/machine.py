@@ -57,11 +57,24 @@ class GuestMachine:
         assert self._process, f"the guest in {self.name} was not started"
         return self._process.pid
 
-    def launch(self, start: Any, *, incoming: bool = False, protected: bool = False) -> None:
-        """Start the guest, or one that waits for its pages; `await_ready` follows.  `protected`:
-        the kernel notes what it writes, too."""
+    def launch(
+        self,
+        start: Any,
+        *,
+        incoming: bool = False,
+        without_pages: int | None = None,
+        protected: bool = False,
+    ) -> None:
+        """Start the guest, or one that waits for its pages; `await_ready` follows.
+
+        `without_pages`: it may go on before they are there; over this socket it gives what it takes
+        to put them there.  `protected`: the kernel notes what it writes, too.
+        """
         files = [self.memory, self.log_file, self.disk, self._serving]
         argv = [sys.executable, "-m", "nve.guest.process", self.spec.line(), *map(str, files)]
+        if without_pages is not None:
+            argv += ["--without-pages", str(without_pages)]
+            files.append(without_pages)
         with self._complaints.open("w", encoding="utf-8") as complaints:
             self._process = start(
                 argv + ["--incoming"] * incoming + ["--protected"] * protected,

@@ -3,7 +3,7 @@
     word 0      its number in the guest
     word 1      its version: the number of the write that it is from
     word 2      a checksum: the sum of all other words, modulo 2^64
-    the rest    words that follow from number and version
+    the rest    words that follow from number and version; the last ones may be zeros
 
 So a page at the wrong place, one with words of two versions, and one that was never written show
 by themselves (`broken`).  One that is whole but too old is found by its version or by a digest.
@@ -35,11 +35,12 @@ def mixed(values: Words) -> Words:
     return mixing ^ (mixing >> np.uint64(31))
 
 
-def content(numbers: Numbers, versions: Words) -> Words:
-    """What these pages hold in these versions."""
+def content(numbers: Numbers, versions: Words, words: int = WORDS) -> Words:
+    """What these pages hold in these versions, in their first so many words."""
     own = numbers.astype(np.uint64)
     base = mixed(own * np.uint64(0xD1342543DE82EF95) + versions)
     rows: Words = base[:, None] + _STEPS[None, :]
+    rows[:, words:] = 0
     rows[:, 0] = own
     rows[:, 1] = versions
     rows[:, 2] = 0
@@ -47,8 +48,8 @@ def content(numbers: Numbers, versions: Words) -> Words:
     return rows
 
 
-def broken(rows: Words, numbers: Numbers) -> Numbers:
+def broken(rows: Words, numbers: Numbers, words: int = WORDS) -> Numbers:
     """The numbers of those pages that are not what they say they are."""
-    expected = content(numbers, rows[:, 1])
+    expected = content(numbers, rows[:, 1], words)
     wrong: Numbers = numbers[(rows != expected).any(axis=1)]
     return wrong

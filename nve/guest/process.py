@@ -4,8 +4,10 @@
 
 SPEC is a line (`nve.guest.spec`), the others are file descriptors, -1 for one that is not there.
 It says a line when it is ready.  With `--incoming` its pages are somebody else's business until a
-line comes on its standard input; then it goes on from what they hold.  With `--protected` the
-kernel notes what it writes, too (`nve.linux.written_pages`).
+line comes on its standard input; then it goes on from what they hold.  With `--without-pages
+SOCKET` it may go on before they are there, and waits where it touches one that is not: who puts it
+there is given what that takes (`nve.linux.userfaultfd`).  With `--protected` the kernel notes what
+it writes, too (`nve.linux.written_pages`).
 """
 
 import argparse
@@ -26,6 +28,7 @@ from nve.guest.registers import Registers
 from nve.guest.service import ServiceRequest
 from nve.guest.spec import PAGE_SIZE, PAGES_OF_A_MB, GuestSpec
 from nve.guest.writes import Pace, Writes
+from nve.linux import userfaultfd
 from nve.linux.written_pages import protect
 
 TICK_S = 0.002
@@ -44,12 +47,12 @@ class Space:
         self.unchecked = 0
         """How many writes may find a page torn: those that were interrupted elsewhere."""
 
-    def fill(self) -> None:
-        """Every page in its first version."""
-        for begin in range(0, self.pages, _FILLED_AT_ONCE):
-            end = min(begin + _FILLED_AT_ONCE, self.pages)
+    def fill(self, pages: int, words: int) -> None:
+        """So many pages in their first version."""
+        for begin in range(0, pages, _FILLED_AT_ONCE):
+            end = min(begin + _FILLED_AT_ONCE, pages)
             numbers = np.arange(begin, end) + self.first
-            self.rows[begin:end] = content(numbers, np.zeros(end - begin, np.uint64))
+            self.rows[begin:end] = content(numbers, np.zeros(end - begin, np.uint64), words)
 
 
 class GuestProcess:
@@ -68,10 +71,23 @@ class GuestProcess:
         """Of its memory in this process."""
         return int(self._memory.rows.ctypes.data)
 
+    def wait_for_pages(self, other: socket.socket) -> None:
+        """A page of its memory that is not there is waited for, and put there by somebody else.
+
+        The descriptor stays open: without it, the guest would find zeros where pages are missing.
+        """
+        length = self._memory.pages * PAGE_SIZE
+        self._pages_missed = userfaultfd.registered(
+            self.address, length, userfaultfd.MISSING, userfaultfd.MISSING_SHARED_MEMORY
+        )
+        octets = self.address.to_bytes(8, sys.byteorder)
+        socket.send_fds(other, [octets], [self._pages_missed])
+
     def fill(self) -> None:
         """As a guest that starts."""
-        for space in filter(None, (self._memory, self._disk)):
-            space.fill()
+        self._memory.fill(self._spec.filled_pages, self._spec.words)
+        if self._disk:
+            self._disk.fill(self._disk.pages, self._spec.words)
         self._keep(Registers())
 
     def go_on(self) -> None:
@@ -126,10 +142,10 @@ class GuestProcess:
             old = space.rows[rows]
             if space.unchecked > 0:
                 space.unchecked -= count
-            elif len(wrong := broken(old, numbers)):
+            elif len(wrong := broken(old, numbers, self._spec.words)):
                 self._log.found_broken(len(wrong))
             self._log.begin(numbers)
-            space.rows[rows] = content(numbers, old[:, 1] + np.uint64(1))
+            space.rows[rows] = content(numbers, old[:, 1] + np.uint64(1), self._spec.words)
             self._log.end(numbers, count)
             self._keep(self._registers.after(**counted(count)))
             due -= count
@@ -164,11 +180,14 @@ def main() -> None:
     for descriptor in ("memory", "log", "disk", "serving"):
         parser.add_argument(descriptor, type=int)
     parser.add_argument("--incoming", action="store_true")
+    parser.add_argument("--without-pages", type=int)
     parser.add_argument("--protected", action="store_true")
     given = parser.parse_args()
     guest = GuestProcess(given.spec, given.memory, given.log, given.disk, given.serving)
     if not given.incoming:
         guest.fill()
+    if given.without_pages is not None:
+        guest.wait_for_pages(socket.socket(fileno=given.without_pages))
     if given.protected:
         protect(guest.address, given.spec.memory_pages * PAGE_SIZE)
     print(json.dumps({"ready": True, "address": guest.address}), flush=True)

@@ -25,6 +25,10 @@ class GuestSpec:
     pattern: Pattern = "uniform"
     working_set_mb: int | None = None
     """None: all of its memory."""
+    filled_mb: int | None = None
+    """What it has touched of its memory; the rest is empty.  None: all of it."""
+    zeros_pct: float = 0.0
+    """How much of each page holds zeros."""
     disk_mb: int = 0
     disk_writes_mb_s: float = 0.0
     service: bool = False
@@ -44,8 +48,18 @@ class GuestSpec:
         return self.memory_pages + self.disk_pages
 
     @property
+    def filled_pages(self) -> int:
+        """Of the memory."""
+        return (self.filled_mb or self.memory_mb) * PAGES_OF_A_MB
+
+    @property
     def working_set_pages(self) -> int:
-        return (self.working_set_mb or self.memory_mb) * PAGES_OF_A_MB
+        return (self.working_set_mb or self.filled_mb or self.memory_mb) * PAGES_OF_A_MB
+
+    @property
+    def words(self) -> int:
+        """How many words of a page hold something."""
+        return round(PAGE_SIZE // 8 * (1 - self.zeros_pct / 100))
 
     def line(self) -> str:
         """All of it in a line of text."""

@@ -31,8 +31,9 @@ def wait_until(check: Callable[[], str | None], timeout_s: float, poll_s: float 
         time.sleep(poll_s)
 
 
-def readable(file: HasDescriptor, timeout_s: float) -> bool:
-    """Whether there is something to read, or the end of it, before the time is over."""
+def readable(file: HasDescriptor, timeout_s: float | None) -> bool:
+    """Whether there is something to read, or the end of it, before the time is over; for ever if
+    that is None."""
     return bool(all_readable([file], timeout_s))
 
 

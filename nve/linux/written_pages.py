@@ -16,26 +16,21 @@ import struct
 from array import array
 from pathlib import Path
 
-PAGE_SIZE = 4096
+from nve.linux.userfaultfd import (
+    PAGE_SIZE,
+    WP_ASYNC,
+    WP_UNPOPULATED,
+    WRITE_PROTECT,
+    registered,
+)
 
-_USERFAULTFD = 323  # the system call, on x86-64
-_UFFD_API, _WP_UNPOPULATED, _WP_ASYNC, _MODE_WP = 0xAA, 1 << 13, 1 << 15, 2
 _WP_MATCHING, _CHECK_WPASYNC, _IS_WRITTEN = 1, 2, 2
 _REGION = struct.Struct("=QQQ")  # start, end, categories
 _SCAN = struct.Struct("=12Q")
 _REGIONS_AT_ONCE = 4096
 _SOFT_DIRTY = 1 << 55
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _iowr(kind: int, number: int, size: int) -> int:
-    return 3 << 30 | size << 16 | kind << 8 | number
-
-
-_API = _iowr(_UFFD_API, 0x3F, 24)
-_REGISTER = _iowr(_UFFD_API, 0x00, 32)
-_PAGEMAP_SCAN = _iowr(ord("f"), 16, _SCAN.size)
+_PAGEMAP_SCAN = 3 << 30 | _SCAN.size << 16 | ord("f") << 8 | 16
 
 
 def protect(address: int, length: int) -> int:
@@ -43,19 +38,7 @@ def protect(address: int, length: int) -> int:
 
     Raises OSError where the kernel cannot.
     """
-    descriptor = int(_libc.syscall(_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK))
-    if descriptor < 0:
-        raise OSError(ctypes.get_errno(), "userfaultfd")
-    try:
-        features = _WP_ASYNC | _WP_UNPOPULATED
-        fcntl.ioctl(descriptor, _API, bytearray(struct.pack("=QQQ", _UFFD_API, features, 0)))
-        fcntl.ioctl(
-            descriptor, _REGISTER, bytearray(struct.pack("=QQQQ", address, length, _MODE_WP, 0))
-        )
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return registered(address, length, WRITE_PROTECT, WP_ASYNC | WP_UNPOPULATED)
 
 
 class PagemapScan:

@@ -39,7 +39,8 @@ class TransferConnection:
         """Fills these, one behind the other."""
         waiting = list(buffers)
         while waiting:
-            got, *_ = self._socket.recvmsg_into(waiting[:_BUFFERS_AT_ONCE])
+            some = waiting[:_BUFFERS_AT_ONCE]
+            got, *_ = self._socket.recvmsg_into(some, 0, socket.MSG_WAITALL)
             if not got:
                 raise ConnectionError("the other side has closed the connection")
             _drop(waiting, got)

@@ -9,16 +9,22 @@ rate of this round.  If that is within the limit, it is stopped (`converged`).  
 are used up, it is stopped all the same (`forced`).  With `auto_converge`, a guest that writes more
 than half as fast as its state is sent is throttled, more with each round, as QEMU does it.
 
+A post-copy has no rounds: the VM is stopped at once, goes on at the destination without its memory,
+and gets it then.  A hybrid begins as a pre-copy and goes over to that (`post-copy`) after so many
+rounds, or where it would be stopped by force.
+
 Names are QEMU's (`query-migrate`) where it has one.  A disk goes ahead in any case (R6.3).
 """
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from nve.guest.spec import PAGE_SIZE
+Kind = Literal["pre-copy", "stop-and-copy", "post-copy", "hybrid"]
+Compression = Literal["none", "zstd"]
+Ending = Literal["converged", "forced", "asked", "post-copy"]
 
-Kind = Literal["pre-copy", "stop-and-copy"]
-Ending = Literal["converged", "forced", "asked"]
+HAVE_ROUNDS: frozenset[Kind] = frozenset({"pre-copy", "hybrid"})
+MAY_RESUME_FIRST: frozenset[Kind] = frozenset({"post-copy", "hybrid"})
 
 LARGEST_THROTTLE_PCT = 99
 WRITES_TOO_MUCH = 0.5
@@ -36,6 +42,13 @@ class TransferLimits:
     max_time_s: float = 300.0
     auto_converge: bool = False
     throttle_step_pct: int = 10
+    post_copy_after: int = 3
+    """Rounds of a hybrid."""
+    channels: int = 1
+    """TCP connections that carry pages beside each other."""
+    zero_pages: bool = False
+    """Pages of nothing but zeros are not sent, only said."""
+    compression: Compression = "none"
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,14 @@ class Iteration:
     iteration: int
     """From 1; the one that the VM stands still for is the last."""
     status: str
-    """`active`, or `device` where the VM stands still."""
+    """`active`; `device` where the VM stands still; `postcopy-active` where it runs again."""
     began_ns: int
     took_ms: float
     """Until the destination has said that it has all of it."""
     transferred_bytes: int
     normal_pages: int
+    duplicate_pages: int
+    """Of nothing but zeros, which were not sent."""
     remaining_bytes: int
     """Written meanwhile, and not sent yet."""
     mbps: float
@@ -71,7 +86,6 @@ class Round:
     """What a round was: what it sent in what time, and what is left."""
 
     pages: int
-    octets: int
     took_s: float
     left_pages: int
 
@@ -99,26 +113,33 @@ class Convergence:
         self._rounds = 0
         self.throttle_pct = 0
 
+    @property
+    def ending_without_rounds(self) -> Ending:
+        """Why the VM is stopped at once, if its kind has no rounds."""
+        return "post-copy" if self._limits.kind == "post-copy" else "asked"
+
     def expected_downtime_ms(self, done: Round) -> float | None:
         """How long the rest would take at the rate of a round; None if that has none."""
-        if done.took_s <= 0 or done.octets <= 0:
+        if done.took_s <= 0 or done.pages <= 0:
             return None
-        return done.left_pages * PAGE_SIZE / (done.octets / done.took_s) * 1e3
+        return done.left_pages / (done.pages / done.took_s) * 1e3
 
     def after(self, done: Round) -> Again | Stop:
         """A round is over."""
         limits = self._limits
         self._rounds += 1
         self._elapsed_s += done.took_s
-        if limits.kind == "stop-and-copy":
-            return Stop("asked")
+        if limits.kind not in HAVE_ROUNDS:
+            return Stop(self.ending_without_rounds)
         expected_ms = self.expected_downtime_ms(done)
         if done.left_pages == 0 or (
             expected_ms is not None and expected_ms <= limits.downtime_limit_ms
         ):
             return Stop("converged")
+        if limits.kind == "hybrid" and self._rounds >= limits.post_copy_after:
+            return Stop("post-copy")
         if self._rounds >= limits.max_iterations or self._elapsed_s >= limits.max_time_s:
-            return Stop("forced")
+            return Stop("post-copy" if limits.kind == "hybrid" else "forced")
         writes_too_much = done.left_pages > WRITES_TOO_MUCH * done.pages
         if limits.auto_converge and writes_too_much:
             raised_pct = self.throttle_pct + limits.throttle_step_pct

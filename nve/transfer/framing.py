@@ -2,26 +2,44 @@
 
 A message is a header, then what the header says:
 
-    HELLO    who one is (a token) and how many pages there are; answered with ACK, or with ERROR
+    HELLO    who one is: a token, how many pages there are, and which channel; answered with ACK, or
+             with ERROR
     PAGES    runs of pages (first, how many), then their content, in this order
+    ZEROS    runs of pages that hold nothing but zeros
+    PACKED   runs of pages, then their content as one frame of zstd (RFC 8878)
     ROUND    a round is over; answered with ACK when all of it is in place
     STOPPED  the VM stands still: what follows is urgent; not answered
+    LATER    post-copy: these pages of the memory, a bit for each, come when the VM runs again; what
+             is there of them is too old.  Answered with ACK: it may run
+    ASK      the other way, on the channel for that: the guest waits for this page
     FINISH   all is sent; answered with ACK, and nothing but DIGEST may follow
     DIGEST   answered with DIGEST: what the receiver has been given
+
+One TCP connection is the first channel.  Others carry pages beside it, and say when a round is over
+on them; in a post-copy one more is for the pages that the guest waits for, so that none of these
+queues behind others.
 
 A receiver believes nothing: what is out of order, out of bounds or too long is a ProtocolError.
 """
 
 import json
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-VERSION = 1
+VERSION = 2
 MOST_RUNS = 256
+MOST_PAGES = 256
+"""Of one message."""
 LONGEST_TEXT = 4096
+LONGEST_FRAME = 2 << 20
+LONGEST_BITMAP = 4 << 20
+
+FIRST_CHANNEL = 0
+ASKED_CHANNEL = -1
+"""Of the pages that the guest waits for."""
 
 HEADER = struct.Struct("!4sBxHI")
 """Mark, kind, count of runs, octets of text."""
@@ -42,7 +60,20 @@ class Say(IntEnum):
     ACK = 6
     ERROR = 7
     STOPPED = 8
+    ZEROS = 9
+    PACKED = 10
+    LATER = 11
+    ASK = 12
 
+
+CONTENT = frozenset({Say.PAGES, Say.ZEROS, Say.PACKED})
+_HAVE_RUNS = CONTENT | {Say.ASK}
+_LONGEST = {
+    **dict.fromkeys((Say.HELLO, Say.DIGEST, Say.ERROR), LONGEST_TEXT),
+    Say.PACKED: LONGEST_FRAME,
+    Say.LATER: LONGEST_BITMAP,
+}
+"""Octets of text of those that have any."""
 
 PageRun: TypeAlias = tuple[int, int]
 """First page and how many."""
@@ -61,7 +92,7 @@ class Head:
 
     @property
     def follows(self) -> int:
-        """How many octets belong to the message, without the pages."""
+        """How many octets belong to the message, without the content of PAGES."""
         return self.runs * _RUN.size + self.text
 
     @classmethod
@@ -70,12 +101,11 @@ class Head:
         mark, kind, runs, text = HEADER.unpack(octets)
         if mark != _MARK or kind not in set(Say):
             raise ProtocolError("this is no message of a transfer")
-        has_runs, has_text = kind == Say.PAGES, kind in (Say.HELLO, Say.DIGEST, Say.ERROR)
-        if runs > MOST_RUNS or (runs > 0) != has_runs or text > LONGEST_TEXT:
-            raise ProtocolError(f"{Say(kind).name} with {runs} runs and {text} octets of text")
-        if text and not has_text:
-            raise ProtocolError(f"{Say(kind).name} has no text")
-        return cls(Say(kind), runs, text)
+        say = Say(kind)
+        longest = _LONGEST.get(say, 0)
+        if runs > MOST_RUNS or (runs > 0) != (say in _HAVE_RUNS) or text > longest:
+            raise ProtocolError(f"{say.name} with {runs} runs and {text} octets of text")
+        return cls(say, runs, text)
 
 
 def message(say: Say, **told: Any) -> bytes:
@@ -95,76 +125,118 @@ def told(text: bytes) -> dict[str, Any]:
     return found
 
 
-def pages_ahead(runs: Sequence[PageRun]) -> bytes:
-    """What goes ahead of the content of these pages."""
-    head = Head(Say.PAGES, len(runs)).octets()
-    return head + b"".join(_RUN.pack(first, count) for first, count in runs)
+def of_pages(runs: Sequence[PageRun], say: Say = Say.PAGES, frame: bytes = b"") -> bytes:
+    """A message about these pages, or what goes ahead of their content."""
+    head = Head(say, len(runs), len(frame)).octets()
+    return head + b"".join(_RUN.pack(first, count) for first, count in runs) + frame
 
 
-def runs_in(octets: bytes, pages: int) -> list[PageRun]:
-    """The runs of a message, of a state of so many pages.  Raises ProtocolError."""
-    runs = list(_RUN.iter_unpack(octets))
+def later(bitmap: bytes) -> bytes:
+    """Which pages of the memory come later, the first in the lowest bit of the first octet."""
+    return Head(Say.LATER, 0, len(bitmap)).octets() + bitmap
+
+
+def runs_in(head: Head, octets: bytes, pages: int) -> tuple[list[PageRun], bytes]:
+    """The runs of a message, of a state of so many pages, and the frame that it holds, if it does.
+    Raises ProtocolError."""
+    behind = head.runs * _RUN.size
+    runs = list(_RUN.iter_unpack(octets[:behind]))
     for first, count in runs:
         if not count or first + count > pages:
             raise ProtocolError(f"{count} pages from {first} of {pages}")
-    return runs
+    if (together := size_of(runs)) > MOST_PAGES:
+        raise ProtocolError(f"{together} pages in one message")
+    return runs, octets[behind:]
 
 
-def in_runs(numbers: Iterable[int], boundary: int, most_pages: int) -> Iterator[list[PageRun]]:
-    """Page numbers in ascending order, as messages of so many pages at most; a run does not go
-    across `boundary`."""
-    runs: list[PageRun] = []
-    held = 0
-    for number in numbers:
-        goes_on = bool(runs) and number == sum(runs[-1]) and number != boundary
-        if held == most_pages or (len(runs) == MOST_RUNS and not goes_on):
-            yield runs
-            runs, held, goes_on = [], 0, False
-        if goes_on:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((number, 1))
-        held += 1
-    if runs:
-        yield runs
+def size_of(runs: Iterable[PageRun]) -> int:
+    """How many pages these runs have."""
+    return sum(count for _, count in runs)
+
+
+def in_messages(runs: Iterable[PageRun], most_pages: int = MOST_PAGES) -> list[list[PageRun]]:
+    """Runs as what fits into messages of so many pages at most, in their order."""
+    messages: list[list[PageRun]] = []
+    room = 0
+    for first, count in runs:
+        while count:
+            if not room or len(messages[-1]) == MOST_RUNS:
+                messages.append([])
+                room = most_pages
+            taken = min(room, count)
+            messages[-1].append((first, taken))
+            first, count, room = first + taken, count - taken, room - taken
+    return messages
 
 
 class Incoming:
-    """What a receiver makes of messages: what to do, or ProtocolError."""
+    """What a receiver makes of the messages of one channel: what to do, or ProtocolError."""
 
-    def __init__(self, token: str, pages: int) -> None:
+    def __init__(self, token: str, pages: int, memory_pages: int) -> None:
         self._token = token
         self._pages = pages
-        self._known = False
+        self._memory_pages = memory_pages
+        self.channel: int | None = None
+        """Which it is, when it has said so."""
         self.finished = False
         self.urgent = False
         """The VM stands still and waits for what comes."""
+        self.resumed = False
+        """The VM runs again although pages are missing."""
 
-    def pages(self, octets: bytes) -> list[PageRun]:
-        """Where the pages go that follow a PAGES message."""
-        if not self._known or self.finished:
-            raise ProtocolError("PAGES at the wrong time")
-        return runs_in(octets, self._pages)
+    def pages(self, head: Head, octets: bytes) -> tuple[list[PageRun], bytes]:
+        """Which pages a message is about, and the frame that it holds."""
+        if self.channel is None or self.finished:
+            raise ProtocolError(f"{head.say.name} at the wrong time")
+        return runs_in(head, octets, self._pages)
+
+    def later(self, bitmap: bytes) -> list[PageRun]:
+        """Which pages come later."""
+        if not self.urgent:
+            raise ProtocolError("LATER at the wrong time")
+        if len(bitmap) != (self._memory_pages + 7) // 8:
+            raise ProtocolError(f"a bitmap of {len(bitmap)} octets")
+        self.urgent, self.resumed = False, True
+        return runs_of_bits(bitmap, self._memory_pages)
 
     def other(self, head: Head, text: bytes) -> Say | None:
         """A message without pages: what to answer it with, if it is answered."""
-        if head.say == Say.HELLO and not self._known:
+        if head.say == Say.HELLO and self.channel is None:
             hello = told(text)
             if hello.get("token") != self._token:
                 raise ProtocolError("this transfer was not registered here")
             if (hello.get("version"), hello.get("pages")) != (VERSION, self._pages):
                 raise ProtocolError(f"it has other pages than were registered: {self._pages}")
-            self._known = True
+            channel = hello.get("channel")
+            if not isinstance(channel, int) or channel < ASKED_CHANNEL:
+                raise ProtocolError(f"{channel!r} is no channel")
+            self.channel = channel
             return Say.ACK
-        if not self._known:
+        if self.channel is None:
             raise ProtocolError("it has to begin with HELLO")
+        if head.say == Say.ROUND and not self.finished:
+            return Say.ACK
+        if self.channel != FIRST_CHANNEL:
+            raise ProtocolError(f"{head.say.name} on another channel than the first")
         if head.say == Say.DIGEST and self.finished:
             return Say.DIGEST
-        if head.say == Say.STOPPED and not self.urgent and not self.finished:
+        if head.say == Say.STOPPED and not (self.urgent or self.finished or self.resumed):
             self.urgent = True
             return None
-        if head.say in (Say.ROUND, Say.FINISH) and not self.finished:
-            self.finished = head.say == Say.FINISH
+        if head.say == Say.FINISH and not self.finished:
+            self.finished = True
             self.urgent = False
             return Say.ACK
         raise ProtocolError(f"{head.say.name} at the wrong time")
+
+
+def runs_of_bits(bitmap: bytes, pages: int) -> list[PageRun]:
+    """The runs of ones among the first so many bits."""
+    bits = f"{int.from_bytes(bitmap, 'little'):b}"[::-1].ljust(pages, "0")[:pages]
+    found: list[PageRun] = []
+    at = 0
+    while (begin := bits.find("1", at)) >= 0:
+        at = bits.find("0", begin)
+        at = pages if at < 0 else at
+        found.append((begin, at - begin))
+    return found

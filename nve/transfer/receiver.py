@@ -1,23 +1,207 @@
 """The destination's side, a process on its server: puts pages where they belong.
 
-    python -m nve.transfer.receiver SPEC MEMORY DISK ADDRESS TOKEN
+    python -m nve.transfer.receiver SPEC MEMORY DISK ADDRESS TOKEN [--guest SOCKET]
 
-It says the port that it listens at, and takes one connection: who does not know the token is sent
-away.  It ends when the connection does.
+It says the port that it listens at, and takes the connections of one transfer: who does not know
+the token is sent away.  It ends when the first connection does.  SOCKET is where the guest gives
+what a post-copy needs; after one, the receiver says what the guest has waited for.
 """
 
 import argparse
 import json
 import socket
+import threading
+from contextlib import suppress
+from dataclasses import astuple
 from ipaddress import ip_address
+from queue import SimpleQueue
 
-from nve.guest.spec import GuestSpec
+from nve.guest.spec import PAGE_SIZE, GuestSpec
 from nve.hypervisor.realtime import realtime_priority
 from nve.transfer.connection import TransferConnection
-from nve.transfer.framing import Head, Incoming, ProtocolError, Say
+from nve.transfer.encoding import unpacked
+from nve.transfer.framing import (
+    ASKED_CHANNEL,
+    CONTENT,
+    FIRST_CHANNEL,
+    Head,
+    Incoming,
+    PageRun,
+    ProtocolError,
+    Say,
+    of_pages,
+    size_of,
+)
+from nve.transfer.missing_pages import MissingPages, PageBuffer
 from nve.transfer.state import Digests, State
 
 PATIENCE_S = 5.0
+_READY_TIMEOUT_S = 60.0
+
+
+class StateReceiver:
+    """One transfer at its destination: a thread for each of its connections."""
+
+    def __init__(self, state: State, token: str, guest: socket.socket | None) -> None:
+        self._state = state
+        self._token = token
+        self._guest = guest
+        self._digests = Digests(state)
+        self._finished = False
+        self._missing: MissingPages | None = None
+        self._can_resume = threading.Event()
+        self._resumed = False
+        self.over: SimpleQueue[str | None] = SimpleQueue()
+        """When it is over: None, or what went wrong."""
+
+    def accept(self, listening: socket.socket) -> None:
+        """For ever."""
+        while True:
+            connected, _ = listening.accept()
+            connection = TransferConnection(connected, PATIENCE_S)
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection: TransferConnection) -> None:
+        """One connection, until the other side is gone."""
+        incoming = Incoming(self._token, self._state.pages, self._state.memory_pages)
+        channel = _Channel(self, connection, incoming)
+        try:
+            channel.receive()
+        except ProtocolError as error:
+            with suppress(OSError):
+                connection.send(Say.ERROR, why=str(error))
+            self._ended(incoming, str(error))
+        except OSError as error:
+            self._ended(incoming, None if self._finished else str(error))
+        finally:
+            connection.close()
+
+    def _ended(self, incoming: Incoming, why: str | None) -> None:
+        """A stranger's end is nobody's business, nor that of a further channel of a transfer that
+        is finished."""
+        if incoming.channel is not None and (why or incoming.channel == FIRST_CHANNEL):
+            self.over.put(why)
+
+    def watch(self, connection: TransferConnection) -> None:
+        """This connection is for the pages that the guest waits for."""
+        if self._guest is None:
+            raise ProtocolError("no post-copy was registered here")
+        self._guest.settimeout(_READY_TIMEOUT_S)
+        self._missing = MissingPages(self._guest, self._state.memory_pages, self._digests)
+        threading.Thread(target=self._watch, args=(connection,), daemon=True).start()
+        self._can_resume.set()
+
+    def _watch(self, connection: TransferConnection) -> None:
+        assert self._missing
+        try:
+            self._missing.watch(lambda page: connection.send_all([of_pages([(page, 1)], Say.ASK)]))
+        except OSError as error:
+            if not self._finished:
+                self.over.put(str(error))
+
+    def resume_without(self, runs: list[PageRun]) -> None:
+        """What is here of these pages is too old; the guest waits where it touches one."""
+        if not self._can_resume.wait(_READY_TIMEOUT_S):
+            raise ProtocolError("there is no channel for the pages that the guest waits for")
+        assert self._missing
+        for run in runs:
+            self._state.forget(run)
+        self._missing.take_away(runs)
+        self._resumed = True
+
+    def place(self, runs: list[PageRun], channel: "_Channel", say: Say, frame: bytes) -> None:
+        """The pages of a message, whose content is in it or follows it."""
+        if self._resumed:
+            self._place_missing(runs, channel, say, frame)
+            return
+        there = [self._state.at(run) for run in runs]
+        channel.fill(there, say, frame)
+        for run in runs:
+            self._digests.take(run)
+
+    def _place_missing(
+        self, runs: list[PageRun], channel: "_Channel", say: Say, frame: bytes
+    ) -> None:
+        assert self._missing
+        if any(first + count > self._state.memory_pages for first, count in runs):
+            raise ProtocolError("a page of the disk comes when the VM runs")
+        channel.fill([channel.buffer.octets[: size_of(runs) * PAGE_SIZE]], say, frame)
+        place = 0
+        for run in runs:
+            self._missing.put(run, channel.buffer, place)
+            place += run[1] * PAGE_SIZE
+
+    def finish(self) -> None:
+        """All is said to have been sent."""
+        if self._missing and self._missing.presence.missing:
+            raise ProtocolError(f"{self._missing.presence.missing} pages have not come")
+        self._finished = True
+
+    def tell_faults(self) -> None:
+        """What the guest has waited for, if it was resumed before its pages were there."""
+        if self._resumed and self._missing:
+            print(
+                json.dumps({"faults": [astuple(each) for each in self._missing.presence.faults]}),
+                flush=True,
+            )
+
+    def digests(self) -> dict[str, str]:
+        return self._digests.totals()
+
+
+class _Channel:
+    """One connection and what has been said on it."""
+
+    def __init__(
+        self, receiver: StateReceiver, connection: TransferConnection, incoming: Incoming
+    ) -> None:
+        self._receiver = receiver
+        self._connection = connection
+        self._incoming = incoming
+        self.buffer = PageBuffer()
+
+    def receive(self) -> None:
+        """For ever.  Raises ProtocolError, and OSError when the other side is gone."""
+        incoming = self._incoming
+        while True:
+            self._take(*self._connection.receive())
+            if incoming.urgent or incoming.channel == ASKED_CHANNEL:
+                with realtime_priority():
+                    while incoming.urgent or incoming.channel == ASKED_CHANNEL:
+                        self._take(*self._connection.receive())
+
+    def _take(self, head: Head, more: bytes) -> None:
+        incoming, connection = self._incoming, self._connection
+        if head.say in CONTENT:
+            runs, frame = incoming.pages(head, more)
+            self._receiver.place(runs, self, head.say, frame)
+            return
+        if head.say == Say.LATER:
+            self._receiver.resume_without(incoming.later(more))
+            connection.send(Say.ACK)
+            return
+        answer = incoming.other(head, more)
+        if head.say == Say.FINISH:
+            self._receiver.finish()
+        if answer == Say.DIGEST:
+            connection.send(answer, **self._receiver.digests())
+        elif answer is not None:
+            connection.send(answer)
+        if head.say == Say.FINISH:
+            self._receiver.tell_faults()
+        if head.say == Say.HELLO and incoming.channel == ASKED_CHANNEL:
+            self._receiver.watch(connection)
+
+    def fill(self, places: list[memoryview], say: Say, frame: bytes) -> None:
+        """The content of a message's pages, one behind the other."""
+        if say == Say.PAGES:
+            self._connection.receive_into(places)
+            return
+        pages = sum(len(each) for each in places) // PAGE_SIZE
+        content = memoryview(unpacked(frame, pages) if say == Say.PACKED else bytes(pages * 4096))
+        for place in places:
+            place[:] = content[: len(place)]
+            content = content[len(place) :]
 
 
 def listen(address: str) -> socket.socket:
@@ -28,47 +212,6 @@ def listen(address: str) -> socket.socket:
     return listening
 
 
-def receive(connection: TransferConnection, state: State, incoming: Incoming) -> None:
-    """Until the other side is gone.  Raises ProtocolError, and ConnectionError if it goes before it
-    has sent all."""
-    digests = Digests(state)
-    while (message := _next(connection, incoming)) is not None:
-        _take(connection, state, incoming, digests, *message)
-        if incoming.urgent:
-            with realtime_priority():
-                while incoming.urgent:
-                    _take(connection, state, incoming, digests, *connection.receive())
-
-
-def _next(connection: TransferConnection, incoming: Incoming) -> tuple[Head, bytes] | None:
-    """The next message; None where the other side is gone and has nothing left to send."""
-    try:
-        return connection.receive()
-    except OSError:
-        if incoming.finished:
-            return None
-        raise
-
-
-def _take(
-    connection: TransferConnection,
-    state: State,
-    incoming: Incoming,
-    digests: Digests,
-    head: Head,
-    more: bytes,
-) -> None:
-    if head.say == Say.PAGES:
-        runs = incoming.pages(more)
-        connection.receive_into([state.at(run) for run in runs])
-        for run in runs:
-            digests.take(run)
-    elif (answer := incoming.other(head, more)) == Say.DIGEST:
-        connection.send(answer, **digests.totals())
-    elif answer is not None:
-        connection.send(answer)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("spec", type=GuestSpec.of)
@@ -76,24 +219,17 @@ def main() -> None:
     parser.add_argument("disk", type=int)
     parser.add_argument("address")
     parser.add_argument("token")
+    parser.add_argument("--guest", type=int)
     given = parser.parse_args()
     spec: GuestSpec = given.spec
     state = State(given.memory, spec.memory_pages, given.disk, spec.disk_pages)
+    guest = socket.socket(fileno=given.guest) if given.guest is not None else None
     listening = listen(given.address)
     print(json.dumps({"port": listening.getsockname()[1]}), flush=True)
-    while True:
-        connected, _ = listening.accept()
-        connection = TransferConnection(connected, PATIENCE_S)
-        try:
-            receive(connection, state, Incoming(given.token, state.pages))
-        except ProtocolError as error:
-            connection.send(Say.ERROR, why=str(error))
-        except OSError as error:
-            raise SystemExit(str(error)) from None
-        else:
-            return
-        finally:
-            connection.close()
+    receiver = StateReceiver(state, given.token, guest)
+    threading.Thread(target=receiver.accept, args=(listening,), daemon=True).start()
+    if why := receiver.over.get():
+        raise SystemExit(why)
 
 
 if __name__ == "__main__":

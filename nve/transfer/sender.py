@@ -1,12 +1,14 @@
 """The source's side, a process on its server: rounds while the VM runs, then the rest.
 
-    python -m nve.transfer.sender SPEC MEMORY LOG DISK LIMITS FROM TO PORT TOKEN
+    python -m nve.transfer.sender SPEC MEMORY LOG DISK LIMITS FROM TO TOKEN
 
-It opens the connection (R6.2) and says a line when that stands, one for each round, and one when
+It opens the connections (R6.2) and says a line when they stand, one for each round, and one when
 the VM is to be stopped.
 On its standard input it is told the rest, a line each:
 
-    final     the VM stands still: send what is left
+    connect PORT
+    final     the VM stands still: send what is left, or what it cannot go on without
+    push      it goes on there without some of its pages: send them, too
     digest    say what both sides have
     end
 """
@@ -15,7 +17,12 @@ import argparse
 import json
 import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
@@ -27,19 +34,54 @@ from nve.guest.spec import PAGE_SIZE, GuestSpec
 from nve.hypervisor.realtime import realtime_priority
 from nve.transfer.connection import TransferConnection
 from nve.transfer.convergence import (
+    HAVE_ROUNDS,
+    MAY_RESUME_FIRST,
     Convergence,
     Iteration,
     Round,
     Stop,
     TransferLimits,
 )
-from nve.transfer.framing import VERSION, ProtocolError, Say, in_runs, pages_ahead
-from nve.transfer.state import Digests, State, size_of
+from nve.transfer.encoding import Encoder
+from nve.transfer.framing import (
+    ASKED_CHANNEL,
+    FIRST_CHANNEL,
+    VERSION,
+    PageRun,
+    ProtocolError,
+    Say,
+    in_messages,
+    later,
+    message,
+    of_pages,
+    runs_in,
+)
+from nve.transfer.page_runs import Remaining, bitmap_of, runs_of
+from nve.transfer.state import Digests, State
 
 PATIENCE_S = 3.0
-_PAGES_AT_ONCE = 128
+_PUSHED_AT_ONCE = 32
+"""Pages: few, so that one that the guest waits for does not wait behind them."""
 _MOST_IN_FLIGHT = 1 << 20
 """Octets that wait in the kernel: what is written to a page meanwhile comes with the next round."""
+
+
+@dataclass
+class _Sent:
+    """What was sent in a round."""
+
+    octets: int = 0
+    normal_pages: int = 0
+    zero_pages: int = 0
+
+    @property
+    def pages(self) -> int:
+        return self.normal_pages + self.zero_pages
+
+    def add(self, other: "_Sent") -> None:
+        self.octets += other.octets
+        self.normal_pages += other.normal_pages
+        self.zero_pages += other.zero_pages
 
 
 class StateSender:
@@ -47,12 +89,23 @@ class StateSender:
 
     def __init__(
         self,
-        connection: TransferConnection,
+        channels: list[TransferConnection],
+        asked: TransferConnection | None,
         state: State,
         log: DirtyLog,
         limits: TransferLimits,
     ) -> None:
-        self._connection = connection
+        """`asked` is for the pages that a guest waits for, where it may be resumed first."""
+        self._channels = channels
+        self._first = channels[0]
+        self._asked = asked
+        self._encoders = {
+            each: Encoder(state.at, zero_pages=limits.zero_pages, compression=limits.compression)
+            for each in channels
+        }
+        self._pool = ThreadPoolExecutor(len(channels))
+        self._turn = threading.Lock()
+        """Of what several threads take from."""
         self._state = state
         self._log = log
         self._limits = limits
@@ -60,73 +113,142 @@ class StateSender:
         self._iterations = 0
         self._left: Numbers = np.arange(state.pages)
         """What has to be sent, beside what the log has."""
+        self._resumes_first = False
+        self._remaining: Remaining
+        self._demanded = _Sent()
 
     def introduce(self, token: str) -> None:
-        self._connection.send(Say.HELLO, version=VERSION, token=token, pages=self._state.pages)
-        self._connection.await_answer(Say.ACK)
+        numbered = [*enumerate(self._channels, start=FIRST_CHANNEL)]
+        if self._asked:
+            numbered.append((ASKED_CHANNEL, self._asked))
+        for number, channel in numbered:
+            told = {"version": VERSION, "token": token, "pages": self._state.pages}
+            channel.send(Say.HELLO, **told, channel=number)
+            channel.await_answer(Say.ACK)
 
     def rounds(self) -> Stop:
         """Everything that goes ahead; returns why the VM is to be stopped now."""
         memory = np.arange(self._state.memory_pages)
-        ahead = self._left
-        if self._limits.kind == "stop-and-copy":
-            ahead = ahead[self._state.memory_pages :]
-            if not len(ahead):
-                return Stop("asked")
+        has_rounds = self._limits.kind in HAVE_ROUNDS
+        ahead = self._left if has_rounds else self._left[len(memory) :]
+        self._left = memory[:0] if has_rounds else memory
         self._log.harvest()
-        while True:
-            iteration, done = self._round(ahead, "active")
-            decided = self._convergence.after(done)
+        stop = None if len(ahead) else Stop(self._convergence.ending_without_rounds)
+        while stop is None:
+            iteration, done = self._round("active", self._in_order(ahead), message(Say.ROUND))
             tell(iteration=iteration.row())
+            decided = self._convergence.after(done)
             if isinstance(decided, Stop):
-                self._left = memory if self._limits.kind == "stop-and-copy" else memory[:0]
-                return decided
-            self._log.throttle_pct = decided.throttle_pct
-            ahead = self._log.harvest()
+                stop = decided
+            else:
+                self._log.throttle_pct = decided.throttle_pct
+                ahead = self._log.harvest()
+        self._resumes_first = stop.why == "post-copy"
+        return stop
 
     def final(self) -> None:
-        """The VM stands still: the rest."""
-        self._connection.send(Say.STOPPED)
+        """The VM stands still: the rest; of a post-copy only what it cannot go on without, which
+        are its registers, in the first page, and its disk."""
+        self._first.send(Say.STOPPED)
         rest = np.union1d(self._log.harvest(), self._log.written_anyway())
-        iteration, _ = self._round(np.union1d(rest, self._left), "device")
+        rest, closing = np.union1d(rest, self._left), message(Say.FINISH)
+        self._left, memory_pages = rest[:0], self._state.memory_pages
+        if self._resumes_first:
+            can_wait = rest < memory_pages
+            can_wait[0] = False
+            self._left, rest = rest[can_wait], rest[~can_wait]
+            closing = later(bitmap_of(self._left, memory_pages))
+        iteration, _ = self._round("device", self._in_order(rest), closing)
+        tell(iteration=iteration.row())
+        if self._resumes_first:
+            self._remaining = Remaining(runs_of(self._left, memory_pages), memory_pages)
+            threading.Thread(target=self._answer, daemon=True).start()
+
+    def push(self) -> None:
+        """The VM runs at the destination: all that it has not got; what it waits for goes first."""
+        self._left = self._left[:0]
+        waiting = iter(lambda: self._remaining.take(_PUSHED_AT_ONCE), [])
+        iteration, _ = self._round("postcopy-active", waiting, message(Say.FINISH))
         tell(iteration=iteration.row())
 
     def digests(self) -> dict[str, dict[str, str]]:
         """What is here and what is there."""
-        self._connection.send(Say.DIGEST)
+        self._first.send(Say.DIGEST)
         here = Digests(self._state)
         here.take_all()
-        return {"here": here.totals(), "there": self._connection.await_answer(Say.DIGEST)}
+        return {"here": here.totals(), "there": self._first.await_answer(Say.DIGEST)}
 
-    def _round(self, numbers: Numbers, status: str) -> tuple[Iteration, Round]:
+    def _in_order(self, numbers: Numbers) -> Iterator[list[PageRun]]:
+        return iter(in_messages(runs_of(numbers, self._state.memory_pages)))
+
+    def _round(
+        self, status: str, waiting: Iterator[list[PageRun]], closing: bytes
+    ) -> tuple[Iteration, Round]:
+        """Returns when the destination has all of it."""
         began_ns, began_s = time.time_ns(), time.monotonic()
-        octets = self._send(numbers)
-        self._connection.send(Say.FINISH if status == "device" else Say.ROUND)
-        self._connection.await_answer(Say.ACK)
-        done = Round(len(numbers), octets, time.monotonic() - began_s, self._log.marked())
+        others = [self._pool.submit(self._carry, each, waiting) for each in self._channels[1:]]
+        sent = self._carry(self._first, waiting, confirmed=False)
+        for other in others:
+            sent.add(other.result())
+        self._first.send_all([closing])
+        self._first.await_answer(Say.ACK)
+        if status == "postcopy-active":
+            sent.add(self._demanded)
+        left_pages = self._log.marked() if status == "active" else len(self._left)
+        done = Round(sent.pages, time.monotonic() - began_s, left_pages)
         self._iterations += 1
         iteration = Iteration(
             iteration=self._iterations,
             status=status,
             began_ns=began_ns,
             took_ms=done.took_s * 1e3,
-            transferred_bytes=octets,
-            normal_pages=done.pages,
-            remaining_bytes=done.left_pages * PAGE_SIZE,
-            mbps=octets * 8 / done.took_s / 1e6,
-            dirty_pages_rate=done.left_pages / done.took_s,
+            transferred_bytes=sent.octets,
+            normal_pages=sent.normal_pages,
+            duplicate_pages=sent.zero_pages,
+            remaining_bytes=left_pages * PAGE_SIZE,
+            mbps=sent.octets * 8 / done.took_s / 1e6,
+            dirty_pages_rate=left_pages / done.took_s if status == "active" else 0.0,
             expected_downtime_ms=self._convergence.expected_downtime_ms(done),
             cpu_throttle_percentage=self._log.throttle_pct,
         )
         return iteration, done
 
-    def _send(self, numbers: Numbers) -> int:
-        octets = 0
-        for runs in in_runs(numbers.tolist(), self._state.memory_pages, _PAGES_AT_ONCE):
-            ahead = pages_ahead(runs)
-            self._connection.send_all([ahead, *(self._state.at(run) for run in runs)])
-            octets += len(ahead) + size_of(runs) * PAGE_SIZE
-        return octets
+    def _carry(
+        self,
+        channel: TransferConnection,
+        waiting: Iterator[list[PageRun]],
+        *,
+        confirmed: bool = True,
+    ) -> _Sent:
+        """One channel's part of a round: it takes of what waits whenever it has time for it."""
+        sent, encoder = _Sent(), self._encoders[channel]
+        while True:
+            with self._turn:
+                runs = next(waiting, None)
+            if runs is None:
+                break
+            encoded = encoder.encoded(runs)
+            channel.send_all(encoded.buffers)
+            sent.add(_Sent(encoded.octets, encoded.normal_pages, encoded.zero_pages))
+        if confirmed:
+            channel.send(Say.ROUND)
+            channel.await_answer(Say.ACK)
+        return sent
+
+    def _answer(self) -> None:
+        """Pages that the guest waits for.  If they cannot be sent here, they are pushed yet."""
+        assert self._asked, "a transfer that may resume the VM first has a channel for that"
+        with realtime_priority(), suppress(OSError, ProtocolError):
+            while True:
+                head, more = self._asked.receive()
+                if head.say != Say.ASK:
+                    raise ProtocolError(f"{head.say.name} instead of ASK")
+                ((page, _), *_), _ = runs_in(head, more, self._state.memory_pages)
+                ahead = of_pages([(page, 1)])
+                self._asked.send_all([ahead, self._state.at((page, 1))])
+                with self._turn:
+                    self._remaining.asked(page)
+                self._demanded.add(_Sent(len(ahead) + PAGE_SIZE, 1))
 
 
 def connect(source: str, target: str, port: int) -> socket.socket:
@@ -152,7 +274,6 @@ def main() -> None:
     parser.add_argument("limits", type=lambda text: TransferLimits(**json.loads(text)))
     parser.add_argument("source")
     parser.add_argument("target")
-    parser.add_argument("port", type=int)
     parser.add_argument("token")
     given = parser.parse_args()
     try:
@@ -166,10 +287,16 @@ def _transfer(given: argparse.Namespace) -> None:
     spec: GuestSpec = given.spec
     state = State(given.memory, spec.memory_pages, given.disk, spec.disk_pages)
     log = DirtyLog(given.log, spec.pages)
-    connection = TransferConnection(connect(given.source, given.target, given.port), PATIENCE_S)
-    if given.limits.bandwidth_mbit:
-        connection.limit(given.limits.bandwidth_mbit)
-    sender = StateSender(connection, state, log, given.limits)
+    limits: TransferLimits = given.limits
+    told, _, port = sys.stdin.readline().partition(" ")
+    if told != "connect":
+        return
+    channels = [_channel(given, int(port)) for _ in range(limits.channels)]
+    for channel in channels:
+        if limits.bandwidth_mbit:
+            channel.limit(limits.bandwidth_mbit / limits.channels)
+    asked = _channel(given, int(port)) if limits.kind in MAY_RESUME_FIRST else None
+    sender = StateSender(channels, asked, state, log, limits)
     sender.introduce(given.token)
     tell(connected=True)
     tell(stop=sender.rounds().why)
@@ -178,10 +305,16 @@ def _transfer(given: argparse.Namespace) -> None:
             case "final":
                 with realtime_priority():
                     sender.final()
+            case "push":
+                sender.push()
             case "digest":
                 tell(digests=sender.digests())
             case _:
                 return
+
+
+def _channel(given: argparse.Namespace, port: int) -> TransferConnection:
+    return TransferConnection(connect(given.source, given.target, port), PATIENCE_S)
 
 
 if __name__ == "__main__":

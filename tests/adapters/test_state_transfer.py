@@ -16,7 +16,7 @@ import pytest
 
 from experiments.run.guests import VmGuest
 from experiments.run.state_transfer import StateTransfer, TransferFailed
-from nve.guest.machine import GuestMachine
+from nve.guest.machine import GuestError, GuestMachine
 from nve.guest.spec import GuestSpec
 from nve.linux.wait import wait_until
 from nve.transfer.convergence import TransferLimits
@@ -31,6 +31,7 @@ class Trial:
     def __init__(self, directory: Path) -> None:
         self.noted: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
+        self.faults: list[dict[str, Any]] = []
         self.nodes: list[subprocess.Popen[Any]] = []
         nves = {f"nve{n}": SimpleNamespace(name=f"nve{n}", vtep=f"127.0.0.{n}") for n in (1, 2)}
         centre: Any = SimpleNamespace(
@@ -59,7 +60,7 @@ class Trial:
 
     def transfer(self, **limits: Any) -> StateTransfer:
         self.transferred = StateTransfer(
-            self.centre, self.guest, TransferLimits(**limits), self.rows
+            self.centre, self.guest, TransferLimits(**limits), self.rows, self.faults
         )
         return self.transferred
 
@@ -111,6 +112,63 @@ def test_the_guest_goes_on_with_what_has_come(trial: Trial) -> None:
     assert trial.noted["transfer-finished"]["transfer_bytes"] == sum(
         row["transferred_bytes"] for row in trial.rows
     )
+
+
+def resumed_first(trial: Trial, **limits: Any) -> StateTransfer:
+    """A transfer whose guest runs at the destination without what it has in its memory."""
+    here = trial.guest.machine
+    written_more(here)
+    transfer = trial.transfer(**limits)
+    transfer.rounds(trial.move)
+    assert trial.noted["transfer-rounds-ended"]["why"] == "post-copy"
+    stop(here)
+    transfer.final(trial.move)
+    transfer.take_over(trial.move)
+    return transfer
+
+
+@pytest.mark.parametrize("kind", ["post-copy", "hybrid"])
+def test_a_guest_that_is_resumed_first_waits_for_its_pages(trial: Trial, kind: str) -> None:
+    here = trial.guest.machine
+    limits = {"downtime_limit_ms": 0.01, "post_copy_after": 2} if kind == "hybrid" else {}
+    transfer = resumed_first(trial, kind=kind, **limits)
+    there = transfer._machines[1]
+    there_before = resident_pages(there)
+    assert there_before < SPEC.memory_pages
+    written_more(there, 40)
+    asked_for = resident_pages(there) - there_before
+    if kind == "post-copy":
+        assert asked_for > 0, "it wrote pages that it did not have"
+
+    transfer.push(trial.move)
+    assert resident_pages(there) == SPEC.memory_pages
+    written_more(there, SPEC.memory_pages)
+    assert there.failure() is None
+    transfer.verify(trial.move)
+    assert trial.noted["state-verified"]["equal"]
+    assert here.memory == -1, "memory at the source was not given back"
+    done = trial.noted["post-copy-finished"]
+    assert len(trial.faults) == done["faults"] >= asked_for
+    assert [row["status"] for row in trial.rows][-2:] == ["device", "postcopy-active"]
+    assert trial.rows[-2]["remaining_bytes"] >= (SPEC.memory_pages - there_before) * 4096
+
+
+def resident_pages(machine: GuestMachine) -> int:
+    """How many pages of its memory are there."""
+    return os.fstat(machine.memory).st_blocks * 512 // 4096
+
+
+@pytest.mark.parametrize("dies", ["receiver", "sender"])
+def test_a_guest_that_is_resumed_first_is_lost_with_its_source(trial: Trial, dies: str) -> None:
+    transfer = resumed_first(trial, kind="post-copy")
+    trial.nodes[("receiver", "sender").index(dies)].kill()
+    transfer.push(trial.move)
+    transfer.verify(trial.move)
+    assert trial.noted["vm-lost"]["why"]
+    assert trial.guest.lost
+    assert "state-verified" not in trial.noted
+    with pytest.raises(GuestError, match="lost"):
+        trial.transfer().rounds(trial.move)
 
 
 def octets(machine: GuestMachine) -> bytes:

@@ -57,8 +57,9 @@ class Ends:
         place = self.source
         files = (place.memory, place.files[2], place.disk)
         asked = json.dumps(asdict(TransferLimits(**limits)))
-        argv = [SPEC.line(), *map(str, files), asked, "127.0.0.1", "127.0.0.1", str(self.port)]
-        self.sender = self._start("sender", [*argv, token], place)
+        argv = [SPEC.line(), *map(str, files), asked, "127.0.0.1", "127.0.0.1", token]
+        self.sender = self._start("sender", argv, place)
+        self.tell(f"connect {self.port}")
         self.connected = self.says(self.sender)
 
     def _start(self, name: str, argv: list[str], place: Place) -> "subprocess.Popen[str]":

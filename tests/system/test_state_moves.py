@@ -122,6 +122,50 @@ def test_a_cold_move_brings_all_over_while_the_vm_is_suspended(
     assert (asked["t_ns"] > times[-1]).any(), "nobody answered after the move"
 
 
+@pytest.mark.shows("R6.4", "R7.0")
+def test_a_vm_goes_on_before_its_memory_has_come(tmp_path: Path) -> None:
+    """By post-copy, and back by a hybrid over several channels."""
+    post_copy = {"kind": "post-copy", "bandwidth_mbit": 40}
+    rounds_first = {"post_copy_after": 1, "downtime_limit_ms": 0.1, "bandwidth_mbit": 80}
+    hybrid = {"kind": "hybrid", "channels": 2, **rounds_first}
+    outcome, result = recorded(with_state(post_copy, hybrid, longer_s=2), tmp_path / "result")
+
+    assert outcome.problems == []
+    assert_state_went_with_it(result, 2)
+    moves = result.moves.drop_duplicates("move")
+    assert list(moves["transfer_end"]) == ["post-copy", "post-copy"]
+    ended = times_of(result, "post-copy-finished")
+    assert [a < b for a, b in zip(times_of(result, "vm-resumed"), ended, strict=True)] == [True] * 2
+
+    rounds, faults = result.iterations, result.faults
+    assert rounds is not None
+    by_move = rounds.groupby("move")["status"].apply(list)
+    assert by_move[1] == ["active", "device", "postcopy-active"]  # the disk goes ahead
+    assert by_move[2] == ["active", "device", "postcopy-active"]
+    device = rounds[(rounds["status"] == "device") & (rounds["move"] == 1)]
+    assert int(device["remaining_bytes"].iloc[0]) == (8 << 20) - 4096
+    assert faults is not None
+    assert len(faults) == moves["faults"].sum() > 0
+    assert (faults["latency_ms"] > 2).all(), "a page came faster than the link lets it"
+    assert moves["pause_ms"].iloc[0] < moves["post_copy_ms"].iloc[0]
+
+
+@pytest.mark.shows("R6.2")
+def test_a_vm_is_lost_whose_source_is_cut_off_in_a_post_copy(tmp_path: Path) -> None:
+    slow = {"kind": "post-copy", "bandwidth_mbit": 10}
+    cut = {"kind": "underlay-partition", "nve": "nve1", "at_s": 5, "for_s": 9}
+    wanted = with_state(slow, failures=[cut], longer_s=8)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert set(result.moves["outcome"]) == {"lost"}
+    (lost_ns,) = times_of(result, "vm-lost")
+    assert lost_ns > times_of(result, "vm-resumed")[0]
+    asked = result.rows("service")
+    assert asked is not None
+    assert asked[asked["t_ns"] > lost_ns]["answered_ns"].isna().all(), "a lost VM has answered"
+    assert outcome.problems == []
+
+
 @pytest.mark.shows("R6.2")
 def test_a_guest_goes_on_at_the_source_when_the_way_is_cut_during_a_round(tmp_path: Path) -> None:
     slow = {"bandwidth_mbit": 10, "downtime_limit_ms": 50}

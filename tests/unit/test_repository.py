@@ -96,7 +96,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
         {
             *("edge", "guest.dirty_log", "guest.machine", "guest.process", "hypervisor", "linux"),
             *("linux_bridge.bridge", "linux_bridge.watch", "ovs", "transfer.connection"),
-            *("transfer.receiver", "transfer.sender", "transfer.state"),
+            *("transfer.missing_pages", "transfer.receiver", "transfer.sender", "transfer.state"),
             *("task.addresses", "task.link", "task.old_stack", "task.process", "task.program"),
             *("task.programs.http_server", "task.programs.stream", "task.repair"),
         }

@@ -30,6 +30,13 @@ def tenants(guest: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         ({"memory_mb": 64, "disk_writes_mb_s": 1}, "disk_writes_mb_s", "disk_mb"),
         ({"memory_mb": 64, "swap_mb": 1}, "swap_mb", "remove"),
+        ({"memory_mb": 64, "filled_mb": 65}, "filled_mb", "64 MB"),
+        ({"memory_mb": 64, "zeros_pct": 100}, "zeros_pct", "90"),
+        (
+            {"memory_mb": 64, "filled_mb": 8, "writes": {"rate_mb_s": 1, "working_set_mb": 9}},
+            "working set",
+            "raise filled_mb",
+        ),
     ],
 )
 def test_a_guest_that_cannot_be_is_refused(guest: dict[str, Any], field: str, remedy: str) -> None:
@@ -46,7 +53,15 @@ def test_a_guest_that_cannot_be_is_refused(guest: dict[str, Any], field: str, re
         ({"transfer": {"downtime_limit_ms": 0}}, "moves.0.transfer.downtime_limit_ms", "0"),
         ({"transfer": {"max_iterations": 0}}, "moves.0.transfer.max_iterations", "1"),
         ({"transfer": {"max_time_s": 0}}, "moves.0.transfer.max_time_s", "0"),
-        ({"transfer": {"channels": 0}}, "moves.0.transfer.channels", "remove"),
+        ({"transfer": {"channels": 0}}, "moves.0.transfer.channels", "1"),
+        ({"transfer": {"compression": "lzw"}}, "moves.0.transfer.compression", "zstd"),
+        ({"transfer": {"lanes": 2}}, "moves.0.transfer.lanes", "remove"),
+        ({"transfer": {"post_copy_after": 2}}, "moves.0.transfer", "say kind: hybrid"),
+        (
+            {"transfer": {"kind": "post-copy", "auto_converge": True}},
+            "moves.0.transfer",
+            "leave auto_converge out",
+        ),
         (
             {"transfer": {"kind": "stop-and-copy", "auto_converge": True}},
             "moves.0.transfer",

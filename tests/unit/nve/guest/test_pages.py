@@ -31,6 +31,15 @@ def test_a_torn_page_is_broken(words: int) -> None:
     assert list(broken(torn, NUMBERS)) == [5]
 
 
+def test_a_page_may_end_in_zeros_and_another_word_there_shows() -> None:
+    rows = content(NUMBERS, np.full(8, 3, np.uint64), 256)
+    assert not rows[:, 256:].any()
+    assert rows[:, :256].all(axis=1).sum() >= 7
+    assert list(broken(rows, NUMBERS, 256)) == []
+    rows[2, 400] = 1
+    assert list(broken(rows, NUMBERS, 256)) == [2]
+
+
 def test_a_page_at_the_wrong_place_or_without_content_is_broken() -> None:
     moved = pages()
     moved[[1, 2]] = moved[[2, 1]]

@@ -20,7 +20,7 @@ RATE = 10_000
 
 
 def round_of(pages: int, left: int) -> Round:
-    return Round(pages, pages * PAGE_SIZE, pages / RATE, left)
+    return Round(pages, pages / RATE, left)
 
 
 def rounds_until_stop(limits: TransferLimits, memory: int, written: float) -> tuple[int, Stop]:
@@ -67,6 +67,16 @@ def test_only_a_guest_that_writes_too_much_is_throttled() -> None:
 def test_stop_and_copy_stops_after_the_disk() -> None:
     convergence = Convergence(TransferLimits(kind="stop-and-copy"))
     assert convergence.after(round_of(1000, 900)) == Stop("asked")
+
+
+def test_a_hybrid_goes_over_to_post_copy_after_its_rounds_or_at_its_limits() -> None:
+    soon = TransferLimits(kind="hybrid", post_copy_after=2, downtime_limit_ms=1)
+    assert rounds_until_stop(soon, 10_000, 0.9) == (2, Stop("post-copy"))
+    assert rounds_until_stop(soon, 10_000, 0.0) == (1, Stop("converged"))
+    late = TransferLimits(kind="hybrid", post_copy_after=99, downtime_limit_ms=1, max_iterations=4)
+    assert rounds_until_stop(late, 10_000, 1.0) == (4, Stop("post-copy"))
+    only = Convergence(TransferLimits(kind="post-copy"))
+    assert only.after(round_of(1000, 900)) == Stop("post-copy")
 
 
 @given(
