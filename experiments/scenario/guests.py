@@ -56,8 +56,8 @@ class Guest(Part):
             )
         if working_set_mb is not None and self.filled_mb and working_set_mb > self.filled_mb:
             raise ValueError(
-                f"the working set ({working_set_mb} MB) is larger than what is filled of the memory "
-                f"({self.filled_mb} MB); raise filled_mb or leave it out"
+                f"the working set ({working_set_mb} MB) is larger than what is filled of the "
+                f"memory ({self.filled_mb} MB); raise filled_mb or leave it out"
             )
         if self.disk_writes_mb_s and not self.disk_mb:
             raise ValueError("disk_writes_mb_s: there is no disk to write; say disk_mb, too")
