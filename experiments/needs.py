@@ -87,8 +87,8 @@ KERNEL_DATAPATH = Feature(
 
 POST_COPY = Feature(
     "VMs that run before their memory has come",
-    "the kernel lets nobody wait for pages of shared memory (userfaultfd): the transfers `post-copy` "
-    "and `hybrid` cannot be made",
+    "the kernel lets nobody wait for pages of shared memory (userfaultfd): there is no `post-copy` "
+    "and no `hybrid`",
     "use Debian's kernel: apt-get install linux-image-amd64 and reboot",
 )
 IPV6 = Feature(
