@@ -130,7 +130,8 @@ def resumed_first(trial: Trial, **limits: Any) -> StateTransfer:
 @pytest.mark.parametrize("kind", ["post-copy", "hybrid"])
 def test_a_guest_that_is_resumed_first_waits_for_its_pages(trial: Trial, kind: str) -> None:
     here = trial.guest.machine
-    limits = {"downtime_limit_ms": 0.01, "post_copy_after": 2} if kind == "hybrid" else {}
+    rounds = {"downtime_limit_ms": 0.01, "post_copy_after": 1, "bandwidth_mbit": 80}
+    limits = rounds if kind == "hybrid" else {}
     transfer = resumed_first(trial, kind=kind, **limits)
     there = transfer._machines[1]
     there_before = resident_pages(there)
