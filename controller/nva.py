@@ -210,6 +210,8 @@ class Nva:
             report = packets.signalled(port, frame)
         elif message.table_id == PipelineTable.FORWARD:
             report = packets.missed(port, frame)
+        elif message.table_id == PipelineTable.ROUTE:
+            report = packets.unrouted(port, frame)
         elif message.table_id == PipelineTable.FIT:
             vni = message.match["metadata"]
             report = path_mtu.reported(port, vni, message.total_len, frame)

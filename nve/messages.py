@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
-from nve.model import Mac, Vni
+from nve.model import IPAddress, Mac, Vni
 from nve.pipeline.rules import Output, Rule, RuleChange, Tunnel
 from nve.wire.end_marker import Signal
 
@@ -71,6 +71,23 @@ class Missed:
 
 
 @dataclass(frozen=True)
+class Unrouted:
+    """A packet found no host route to its destination: the NVE asks the NVA (R4.1.3, pull)."""
+
+    port: int
+    destination: IPAddress
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Expired:
+    """A packet came to its router with the last TTL or hop limit; `frame` is that packet's."""
+
+    port: int
+    frame: bytes
+
+
+@dataclass(frozen=True)
 class TooBig:
     """A frame does not fit into the tunnel to its destination, or one of them if that is a group;
     `frame` is its beginning.
@@ -119,6 +136,8 @@ Report: TypeAlias = (
     | NeighbourSolicited
     | NeighbourAdvertised
     | Missed
+    | Unrouted
+    | Expired
     | TooBig
     | Malformed
     | Signalled

@@ -29,6 +29,8 @@ ETHERNET_BYTES = 14
 BROADCAST = Mac("ff:ff:ff:ff:ff:ff")
 NVE_MAC = Mac("02:ff:00:00:00:00")
 """What an NVE sends from where it speaks itself: the same everywhere, and no VM's."""
+GATEWAY_IPV4 = IPv4Address("169.254.1.1")
+"""The NVE in a layer 3 network: whatever subnet a VM is from, its default route leads there."""
 NAME = re.compile(r"[a-z][a-z0-9]{0,6}")
 """VM and NVE names: short, because an interface name made of one has 15 characters at most."""
 
@@ -63,6 +65,18 @@ def link_local(address: Mac) -> IPv6Address:
     return IPv6Address(bytes([0xFE, 0x80, *[0] * 6]) + interface_id)
 
 
+GATEWAY_IPV6 = link_local(NVE_MAC)
+Encapsulation: TypeAlias = Literal["vxlan"]
+
+
+@dataclass(frozen=True)
+class RoutedNetwork:
+    """What is particular to a layer 3 network (see `nve.pipeline.routed`)."""
+
+    encapsulation: Encapsulation = "vxlan"
+    """How packets go from NVE to NVE."""
+
+
 @dataclass(frozen=True, order=True)
 class TenantSystem:
     """What identifies a VM inside the overlay: its virtual network and its MAC address."""
@@ -92,11 +106,14 @@ class VmSpec:
     vlan_tags: bool = False
     """It may send frames with VLAN tags."""
     claimable: tuple[IPAddress, ...] = ()
-    """Addresses of its network that it may take over from other VMs, by announcing them."""
+    """Addresses of its network that it may take over from other VMs: by announcing them or, at
+    layer 3, where the orchestrator says so."""
     resources: Resources = NO_RESOURCES
     """What it takes of its server."""
     limits: Resources = NO_RESOURCES
     """What its processes may use of that; nothing said is no limit."""
+    routed: RoutedNetwork | None = None
+    """None: its network is one of layer 2."""
 
     @property
     def tenant_system(self) -> TenantSystem:

@@ -11,7 +11,7 @@ from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network
 from typing import Literal, TypeAlias
 
-from nve.model import NAME, Mac, VmSpec
+from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NAME, Mac, VmSpec
 from topologies.addressing import neighbours
 from topologies.mtu import tenant_mtu
 from topologies.spec import USUAL_MTU, Fabric, Port
@@ -47,6 +47,17 @@ _FORWARDING = {
     "ipv4/fib_multipath_hash_policy": 1,
     "ipv6/fib_multipath_hash_policy": 1,
 }
+
+
+_DEFAULT_ROUTES = (
+    f"route add default via {GATEWAY_IPV4} dev {NIC} onlink",
+    f"route add default via {GATEWAY_IPV6} dev {NIC}",
+)
+
+
+def prefix_length(vm: VmSpec) -> Mapping[int, int]:
+    """Of a VM's addresses, by IP version: at layer 3 it has no neighbour but the NVE."""
+    return {4: 32, 6: 128} if vm.routed else TENANT_PREFIX_LENGTH
 
 
 @dataclass(frozen=True)
@@ -170,13 +181,12 @@ class Configuration:
             f"link set {keeper} type bridge_slave "
             "learning off flood off mcast_flood off bcast_flood off",
             f"link set {NIC} up",
-            f"addr add {vm.ipv4}/{TENANT_PREFIX_LENGTH[4]} dev {NIC}",
-            f"addr add {vm.ipv6}/{TENANT_PREFIX_LENGTH[6]} dev {NIC} nodad",
             *(
-                f"addr add {address}/{TENANT_PREFIX_LENGTH[address.version]} dev {NIC}"
+                f"addr add {address}/{prefix_length(vm)[address.version]} dev {NIC}"
                 f"{' nodad' if address.version == 6 else ''}"
-                for address in vm.secondary
+                for address in (vm.ipv4, vm.ipv6, *vm.secondary)
             ),
+            *(_DEFAULT_ROUTES if vm.routed else ()),
         ]
 
     def _underlay(self, name: str) -> Sequence[str]:

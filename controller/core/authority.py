@@ -49,7 +49,7 @@ from nve.messages import (
     Effect,
     Report,
 )
-from nve.model import NVE_MAC, Binding, IPAddress, TenantSystem, Vtep
+from nve.model import NVE_MAC, Binding, IPAddress, RoutedNetwork, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
 from nve.pipeline.state import Association, AssociationRole
@@ -216,14 +216,16 @@ class Authority:
         mtu: int = 0,
         vlan_tags: bool = False,
         claimable: frozenset[IPAddress] = frozenset(),
+        routed: RoutedNetwork | None = None,
     ) -> None:
         """A VM starts behind an NVE (RFC 8394 associate).  Raises Refused.
 
         It sends packets up to its `mtu`; 0 is what fits through every tunnel.  With `vlan_tags`,
         the VMs of its network may send frames with VLAN tags.  Addresses that are `claimable` it
-        may take over from other VMs; it has none of them to begin with.
+        may take over from other VMs; it has none of them to begin with.  `routed` says that its
+        network is one of layer 3, which is the same for all VMs of the network.
         """
-        interface = Interface(system, addresses, mtu, vlan_tags, claimable)
+        interface = Interface(system, addresses, mtu, vlan_tags, claimable, routed)
         with self._deciding(now_ns):
             self._associate(vm, interface, nve, port)
 
@@ -240,12 +242,14 @@ class Authority:
             addresses | interface.claimable,
             port,
             AssociationRole.ACTIVE,
-            flooded=True,
-            copy_vni=binding.copy_vni,
+            flooded=interface.routed is None,
+            copy_vni=None if interface.routed else binding.copy_vni,
             vlan_tags=interface.vlan_tags,
             claimable=interface.claimable,
+            routed=interface.routed,
         )
         self.desired.associate(nve, association)
+        self.desired.set_hosts(system, binding.addresses)
         self.desired.raise_vm_mtu(system.vni, interface.mtu)
         self._entries.disseminate(binding, frozenset({nve}))
         if newcomer:
@@ -331,10 +335,28 @@ class Authority:
                     self.desired.set_marker(each, system, None)
                     self._entries.de_associate(each, system)
             self.directory.remove(system)
+            self.desired.set_hosts(system, frozenset())
             groups.spread(self.desired, self.directory, system.vni)
             del self._systems[vm], self._names[system]
             self._onboardings.off_board(vm)
             self._outbox.record("vm-off-boarded", vm, nve=nve)
+
+    def route(self, vm: str, address: IPAddress, now_ns: int) -> str | None:
+        """From now on the host route to an address leads to another VM of its network, which may
+        have it (`claimable`).  Returns the name of the VM that it led to.  Raises RequestRefused.
+        """
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            binding = self._binding(system)
+            if not self.desired.is_routed(system.vni):
+                raise RequestRefused(
+                    f"{vm} is in a network of layer 2, which has no host routes; there a VM takes "
+                    "an address over by announcing it"
+                )
+            if address not in self.desired.state(binding.nve).associations[system].addresses:
+                raise RequestRefused(f"{vm} may not have {address}; associate it with that")
+            before = self._reports.route(system, address)
+            return self.name(before) if before else None
 
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move (R5.1): the destination NVE gets ready.  Raises RequestRefused.
@@ -487,6 +509,12 @@ class Authority:
         if vm in self._systems:
             raise RequestRefused(
                 f"{vm} is associated already; to bring it elsewhere, ask for a move"
+            )
+        known = self.directory.members(system.vni)
+        if known and self.desired.routed_as(system.vni) != interface.routed:
+            raise RequestRefused(
+                f"{vm} is of VNI {system.vni}, which is another kind of network; all its VMs have "
+                "to say the same of it"
             )
         try:
             self.directory.require_free(system, interface.addresses)

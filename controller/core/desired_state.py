@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 from nve.messages import Reconcile, Tell
-from nve.model import TenantSystem, Vni, Vtep
+from nve.model import IPAddress, RoutedNetwork, TenantSystem, Vni, Vtep
 from nve.pipeline.compiler import compile_network, compile_nve, compile_system
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import Match, PipelineTable, Purpose, Rule, difference
@@ -67,6 +67,8 @@ class DesiredState:
         self.vteps = dict(vteps)
         self._vm_mtus: dict[Vni, int] = {}
         self._vlan_tags: set[Vni] = set()
+        self._routed: dict[Vni, RoutedNetwork] = {}
+        self._hosts: dict[TenantSystem, frozenset[IPAddress]] = {}
         self._pages = {name: _Page() for name in vteps}
         self._states = {
             name: NveState(
@@ -87,6 +89,8 @@ class DesiredState:
                 },
                 vm_mtus=self._vm_mtus,
                 vlan_tags=self._vlan_tags,
+                routed=self._routed,
+                hosts=self._hosts,
             )
             for name, vtep in vteps.items()
         }
@@ -128,6 +132,24 @@ class DesiredState:
         if association.vlan_tags and association.system.vni not in self._vlan_tags:
             self._vlan_tags.add(association.system.vni)
             self._touch_network(association.system.vni)
+        if association.routed:
+            self._routed[association.system.vni] = association.routed
+
+    def set_hosts(self, system: TenantSystem, addresses: frozenset[IPAddress]) -> None:
+        """Host routes to these addresses lead to a VM, at layer 3 (`nve.pipeline.routed`)."""
+        if system.vni in self._routed and self._hosts.get(system) != addresses:
+            self._hosts[system] = addresses
+            for name, page in self._pages.items():
+                if system in self.systems(name):
+                    page.touched.add(system)
+
+    def is_routed(self, vni: Vni) -> bool:
+        """Whether a virtual network is one of layer 3."""
+        return vni in self._routed
+
+    def routed_as(self, vni: Vni) -> RoutedNetwork | None:
+        """What is particular to a network of layer 3; None for one of layer 2."""
+        return self._routed.get(vni)
 
     def de_associate(self, nve: str, system: TenantSystem) -> None:
         self._pages[nve].associations.pop(system, None)

@@ -40,6 +40,16 @@ class Entries:
             if self._strategy.told_at_once(frozenset(), frozenset({nve})):
                 self.enter(nve, binding)
 
+    def follow(self, system: TenantSystem, before: TenantSystem | None) -> None:
+        """An address has gone from one VM to another (layer 3): the NVEs that had a host route to
+        it need an entry for the VM that it leads to now."""
+        binding = self._directory.find(system)
+        assert binding is not None, system
+        for nve in self._desired:
+            known = self._desired.systems(nve)
+            if before in known and system not in known and nve != binding.nve:
+                self.enter(nve, binding)
+
     def hand_on(self, source: str, destination: str, system: TenantSystem) -> None:
         """What a VM's NVE knows of the others of its network, the next one gets before the VM is
         there: its first packets to them would have to go through the NVA, and later ones would

@@ -27,7 +27,11 @@ from nve.pipeline.state import GroupCopy
 
 
 def spread(desired: DesiredState, directory: Directory, vni: Vni) -> None:
-    """Say where frames to the groups of a virtual network have to go, as things are now."""
+    """Say where frames to the groups of a virtual network have to go, as things are now: at layer 3
+    nowhere."""
+    if desired.is_routed(vni):
+        desired.set_members(vni, directory.members(vni), (), {})
+        return
     bindings = [binding for binding in directory if binding.system.vni == vni]
     redirecting = {
         nve

@@ -51,9 +51,10 @@ class MoveActions:
             AssociationRole.PRE_ASSOCIATED,
             source,
             lane=self._handovers.enabled,
-            copy_vni=binding.copy_vni,
+            copy_vni=None if there.routed else binding.copy_vni,
             vlan_tags=there.vlan_tags,
             claimable=there.claimable,
+            routed=there.routed,
         )
         self._desired.associate(to, association)
         move.placed = True

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from controller.core.refusals import RequestRefused
-from nve.model import IPAddress, TenantSystem
+from nve.model import IPAddress, RoutedNetwork, TenantSystem
 from nve.resources import Resources
 
 USUAL_LEASE_S: Final = 30.0
@@ -41,6 +41,7 @@ class Interface:
     mtu: int = 0
     vlan_tags: bool = False
     claimable: frozenset[IPAddress] = frozenset()
+    routed: RoutedNetwork | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ there one for other protocols.
 """
 
 import struct
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.core.desired_state import DesiredState
@@ -29,7 +30,15 @@ from nve.model import NVE_MAC, IPAddress, Mac, TenantSystem, Vni, link_local, ma
 from nve.pipeline.mtu_check import ETHERNET_OCTETS, QUOTED_OCTETS
 from nve.pipeline.rules import VXLAN_PORT, Output, Tunnel
 from nve.wire import frames
-from nve.wire.frames import ICMP, ICMPV6, IPV4, IPV6, IPV6_OCTETS, PACKET_TOO_BIG
+from nve.wire.frames import (
+    ICMP,
+    ICMPV6,
+    IPV4,
+    IPV4_OCTETS,
+    IPV6,
+    IPV6_OCTETS,
+    PACKET_TOO_BIG,
+)
 
 IPV4_SENDER = IPv4Address("192.0.0.8")
 IPV6_SENDER = link_local(NVE_MAC)
@@ -38,7 +47,7 @@ ICMP_ERRORS = frozenset({3, 4, 5, 11, 12})
 ICMPV6_INFORMATIONAL = 128
 """Types of ICMPv6 messages below this one report an error (RFC 4443 section 2.1)."""
 UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4
-IPV4_OCTETS, ICMP_OCTETS = 20, 8
+ICMP_OCTETS = 8
 IPV4_QUOTED_OCTETS = 576 - IPV4_OCTETS - ICMP_OCTETS
 
 
@@ -68,6 +77,8 @@ def decide(
     packet was in flight, it goes through the overlay.  No MTU: the entry that led into the tunnel
     has gone since; the sender will try again.
     """
+    if report.sender == NVE_MAC:  # routed: only the packet says whose it is
+        report = _of_its_sender(report, directory)
     destination = TenantSystem(report.vni, report.destination)
     mtu = desired.tunnel_mtu(nve, destination, in_flight=report.port == VXLAN_PORT)
     sender = directory.find(TenantSystem(report.vni, report.sender))
@@ -79,20 +90,28 @@ def decide(
     return mtu, Emit(nve, way or Tunnel(report.vni, desired.vteps[sender.nve]), frame)
 
 
+def _of_its_sender(report: TooBig, directory: Directory) -> TooBig:
+    try:
+        found = directory.find_address(report.vni, frames.source(report.frame))
+    except ValueError:
+        found = None
+    return replace(report, sender=found.system.mac) if found else report
+
+
 def answer(report: TooBig, mtu: int) -> bytes | None:
     """The frame that tells its sender the tunnel's MTU; None where it may not be told."""
     ethertype = int.from_bytes(report.frame[12:ETHERNET_OCTETS], "big")
     packet = report.frame[ETHERNET_OCTETS:]
-    if ethertype == IPV4 and _answerable_ipv4(packet):
+    if ethertype == IPV4 and answerable_ipv4(packet):
         body = _ipv4_answer(packet, mtu)
-    elif ethertype == IPV6 and _answerable_ipv6(packet):
+    elif ethertype == IPV6 and answerable_ipv6(packet):
         body = _ipv6_answer(packet, mtu)
     else:
         return None
     return frames.ethernet(NVE_MAC, report.sender, ethertype, body)
 
 
-def _answerable_ipv4(packet: bytes) -> bool:
+def answerable_ipv4(packet: bytes) -> bool:
     header_octets = (packet[0] & 0xF) * 4 if packet else 0
     if header_octets < IPV4_OCTETS or len(packet) < header_octets + ICMP_OCTETS:
         return False
@@ -102,7 +121,7 @@ def _answerable_ipv4(packet: bytes) -> bool:
     return not fragment and not is_error and all(map(_one_host, ends))
 
 
-def _answerable_ipv6(packet: bytes) -> bool:
+def answerable_ipv6(packet: bytes) -> bool:
     if len(packet) < IPV6_OCTETS + ICMP_OCTETS:
         return False
     is_error = packet[6] == ICMPV6 and packet[IPV6_OCTETS] < ICMPV6_INFORMATIONAL

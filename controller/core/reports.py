@@ -2,6 +2,8 @@
 
     ARP, ND, RARP      a VM asks or announces itself        controller.core.address_validation
     a miss             an NVE asks where a VM is (pull): it is told, and the frame sent on its way
+    no route           the same at layer 3, where it asks by address
+    TTL over           the sender is told                   controller.core.gateway
     too big            a packet exceeds a tunnel's MTU      controller.core.path_mtu
     the end of a rule  an entry has expired, nothing is in flight any more, or somebody else has
                        removed it
@@ -13,7 +15,7 @@ A report is a peer's: one that is forged, malformed or about nothing that there 
 
 from collections.abc import Callable
 
-from controller.core import path_mtu
+from controller.core import gateway, path_mtu
 from controller.core.address_validation import AddressAsked, Announced, Improper, Said, judge
 from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
@@ -30,6 +32,7 @@ from nve.messages import (
     AnswerSolicitation,
     ArpSent,
     Emit,
+    Expired,
     Malformed,
     Missed,
     NeighbourSolicited,
@@ -38,11 +41,12 @@ from nve.messages import (
     RuleEnded,
     Signalled,
     TooBig,
+    Unrouted,
 )
-from nve.model import Binding, IPAddress, TenantSystem
+from nve.model import NVE_MAC, Binding, IPAddress, TenantSystem
 from nve.pipeline.rules import Output, Purpose, Tunnel
 from nve.pipeline.state import Association, RemoteEntry
-from nve.wire import announcement
+from nve.wire import announcement, frames
 from nve.wire.end_marker import TO_NVA
 
 LATE_MISS_S = 1.0
@@ -94,6 +98,10 @@ class Reports:
                     self._violations.refuse(nve, report.port, "unknown-port")
                 elif isinstance(report, Missed):
                     self._answer_miss(nve, association, report)
+                elif isinstance(report, Unrouted):
+                    self._answer_unrouted(nve, association, report)
+                elif isinstance(report, Expired):
+                    self._expired(nve, association, report)
                 else:
                     self._sent_by(nve, association, report)
 
@@ -106,6 +114,12 @@ class Reports:
             self._handovers.signalled(nve, report.signal)
 
     def _sent_by(self, nve: str, association: Association, report: Said) -> None:
+        if association.routed:
+            if answer := gateway.answer(nve, association, report):
+                self._outbox.put(answer)
+            else:
+                self._violations.refuse(nve, report.port, "not-for-the-gateway")
+            return
         match judge(report, association, self._directory):
             case Improper(what, says):
                 self._violations.refuse(nve, report.port, what, says=says)
@@ -127,6 +141,43 @@ class Reports:
                 self._outbox.put(AnswerArp(nve, question, binding.system.mac))
             case NeighbourSolicited():
                 self._outbox.put(AnswerSolicitation(nve, question, binding.system.mac))
+
+    def _answer_unrouted(self, nve: str, asker: Association, packet: Unrouted) -> None:
+        """An NVE asks where an address is: it is told of the VM that has it.  Or somebody looks
+        whether the gateway is there."""
+        if packet.destination in gateway.ADDRESSES:
+            if reply := gateway.echo_reply(packet.frame, asker.system.mac):
+                self._outbox.put_behind(Emit(nve, Output(packet.port), reply))
+            return
+        binding = self._directory.find_address(asker.system.vni, packet.destination)
+        if binding is None or packet.destination.is_link_local:
+            self._violations.refuse(nve, packet.port, "unknown-destination")
+            return
+        frame = frames.routed(packet.frame, NVE_MAC, binding.system.mac)
+        self._answer_miss(nve, asker, Missed(packet.port, binding.system.mac, frame))
+
+    def _expired(self, nve: str, sender: Association, packet: Expired) -> None:
+        if answer := gateway.time_exceeded(packet.frame, sender.system.mac):
+            self._outbox.put_behind(Emit(nve, Output(packet.port), answer))
+        self._violations.refused[nve, packet.port, "ttl-exceeded"] += 1
+
+    def route(self, system: TenantSystem, address: IPAddress) -> TenantSystem | None:
+        """The host route to an address leads to this VM from now on; returns whom it led to."""
+        before = self._directory.claim(system, address)
+        if before == system:
+            return before
+        changed = [system, *([before] if before else [])]
+        for each in changed:
+            binding = self._directory.find(each)
+            assert binding is not None, each
+            self._desired.set_hosts(each, binding.addresses)
+        self._entries.follow(system, before)
+        binding = self._directory.find(system)
+        assert binding is not None, system
+        had = self._name(before) if before else None
+        details = {"address": str(address), "before": had}
+        self._outbox.record("host-route-moved", self._name(system), nve=binding.nve, **details)
+        return before
 
     def _answer_miss(self, nve: str, asker: Association, miss: Missed) -> None:
         """An NVE asks where a MAC address is (R4.1.3): tell it, and send the frame on its way."""

@@ -192,6 +192,8 @@ class Durable:
             self._desired.set_remote(place.nve, place.system, place.remote)
             self._desired.set_redirect(place.nve, place.system, place.redirect)
             self._desired.set_marker(place.nve, place.system, place.marker)
+        for binding in whole.bindings:
+            self._desired.set_hosts(binding.system, binding.addresses)
         for vni, mtu in whole.vm_mtus.items():
             self._desired.raise_vm_mtu(vni, mtu)
         for vni in {binding.system.vni for binding in whole.bindings}:

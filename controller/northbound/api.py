@@ -17,6 +17,8 @@
     DELETE /v1/vms/VM                          it has ended: nothing is left of it
     GET    /v1/vms, /v1/vms/VM                 all that were asked for like this; one
     GET    /v1/capacity                        what each server has, and who takes what of it
+    PUT    /v1/host-routes/ADDRESS             at layer 3, the address belongs to {"vm": name} from
+                                               now on; answers with who had it
     PUT    /v1/moves/KEY                       prepare a move; KEY is the caller's name for it, and
                                                the same body again asks for nothing new
     GET    /v1/moves, /v1/moves/KEY            all moves; one
@@ -37,6 +39,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final
 
 from pydantic import (
@@ -59,6 +62,7 @@ from controller.core.refusals import RequestRefused, Unknown
 from controller.northbound.bodies import (
     MAX_REQUEST_BYTES,
     AssociationBody,
+    HostRouteBody,
     as_answer,
     body_of,
     timeout_s_of,
@@ -92,6 +96,7 @@ class Northbound:
                 Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
                 Rule("/v1/associations/<nve>/<vm>", endpoint=self._dissociate, methods=["DELETE"]),
                 *onboarding.routes(),
+                Rule("/v1/host-routes/<address>", endpoint=self._route, methods=["PUT"]),
                 Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
                 Rule("/v1/moves/<key>", endpoint=self._request_move, methods=["PUT"]),
                 Rule("/v1/moves/<key>", endpoint=self._move, methods=["GET"]),
@@ -251,6 +256,7 @@ class Northbound:
                 mtu=wanted.mtu,
                 vlan_tags=wanted.vlan_tags,
                 claimable=wanted.claimable,
+                routed=wanted.routed,
             )
         )
         if timeout_s is not None:
@@ -269,6 +275,17 @@ class Northbound:
         return as_answer({"vm": vm, "nve": nve})
 
     # -- moves -----------------------------------------------------------------------------------
+
+    def _route(self, request: Request, address: str) -> Response:
+        """Answers with `timeout_s` once all NVEs have confirmed."""
+        body, to = HostRouteBody.model_validate(body_of(request)), ip_address(address)
+        timeout_s = timeout_s_of(request) if "timeout_s" in request.args else None
+        before = self._nva.decide(lambda now_ns: self._authority.route(body.vm, to, now_ns))
+        if timeout_s is not None:
+            for nve in self._authority.desired:
+                if self._authority.desired.is_connected(nve):
+                    self._await_confirmation(nve, timeout_s)
+        return as_answer({"address": address, "vm": body.vm, "before": before})
 
     def _moves(self, request: Request) -> Response:
         with self._nva.changed:

@@ -9,7 +9,7 @@ from werkzeug import Request, Response
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
 
 from controller.core.onboarding import Interface
-from nve.model import IPAddress, TenantSystem, mac, vni
+from nve.model import IPAddress, RoutedNetwork, TenantSystem, mac, vni
 
 MAX_REQUEST_BYTES = 65536
 MAX_WAIT_S: Final = 120.0
@@ -42,6 +42,7 @@ class InterfaceBody(Body):
     mtu: int = Field(0, ge=0, le=65535)
     vlan_tags: bool = False
     claimable: list[HostAddress] = Field(default_factory=list, max_length=64)
+    routed: RoutedNetwork | None = None
 
     def interface(self) -> Interface:
         """Raises ValueError."""
@@ -51,6 +52,7 @@ class InterfaceBody(Body):
             self.mtu,
             self.vlan_tags,
             frozenset(self.claimable),
+            self.routed,
         )
 
 
@@ -60,6 +62,12 @@ class AssociationBody(InterfaceBody):
     vm: VmName
     nve: str
     port: int
+
+
+class HostRouteBody(Body):
+    """The body of PUT /v1/host-routes/ADDRESS."""
+
+    vm: VmName
 
 
 def timeout_s_of(request: Request) -> float:

@@ -17,6 +17,7 @@ from nve.pipeline.rules import (
     Action,
     Aim,
     CheckLarger,
+    DecrementTtl,
     Encapsulate,
     FieldValue,
     GoTo,
@@ -26,12 +27,16 @@ from nve.pipeline.rules import (
     ReportAction,
     Rule,
     RuleChange,
+    SetMac,
     SetVirtualNetwork,
     Tunnel,
     together,
 )
 
 ALL_BITS = 2**64 - 1
+_NICIRA_BEHIND = ("nw_ttl",)
+"""Fields that a switch takes only behind the one that says they are there (OpenFlow 1.3.5 section
+7.2.3.8); the frameworks put them first."""
 REMEMBERED = 4096
 """Rules of which the octets are kept."""
 WHOLE_FRAME = ofproto.OFPCML_NO_BUFFER
@@ -189,7 +194,10 @@ def _packet_out(datapath: Any, in_port: int, actions: list[Any], frame: bytes) -
 
 
 def _match(rule: Rule) -> Any:
-    return parser.OFPMatch(**{name: _value(value) for name, value in rule.match})
+    fields = {name: _value(value) for name, value in rule.match}
+    last = [(name, fields.pop(name)) for name in _NICIRA_BEHIND if name in fields]
+    found = parser.OFPMatch(**fields)
+    return parser.OFPMatch(_ordered_fields=[*found.items(), *last]) if last else found
 
 
 def _value(value: FieldValue) -> Any:
@@ -228,6 +236,10 @@ def _actions(action: Action) -> list[Any]:
     match action:
         case PopVlan():
             return [parser.OFPActionPopVlan()]
+        case SetMac(field, to):
+            return [parser.OFPActionSetField(**{field: to})]
+        case DecrementTtl():
+            return [parser.OFPActionDecNwTtl()]
         case Output(port):
             return [parser.OFPActionOutput(port)]
         case ReportAction(octets):

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 
 from nve.messages import (
     ArpSent,
+    Expired,
     Malformed,
     Missed,
     NeighbourAdvertised,
@@ -15,6 +16,7 @@ from nve.messages import (
     RarpSent,
     Report,
     Signalled,
+    Unrouted,
 )
 from nve.model import NVE_MAC, Mac, mac
 from nve.wire import end_marker, frames
@@ -27,6 +29,16 @@ def missed(port: int, frame: bytes) -> Report:
     except ValueError as error:
         return Malformed(port, str(error))
     return Missed(port, destination, frame)
+
+
+def unrouted(port: int, frame: bytes) -> Report:
+    """A packet without a host route to its destination, or with its last TTL."""
+    try:
+        if frames.ttl(frame) <= 1:
+            return Expired(port, frame)
+        return Unrouted(port, frames.destination(frame), frame)
+    except ValueError as error:
+        return Malformed(port, str(error))
 
 
 def signalled(port: int, frame: bytes) -> Report:
@@ -88,7 +100,7 @@ def advertisement(solicitation: NeighbourSolicited, answer: Mac) -> bytes:
     if solicitation.sender.is_unspecified:
         return frames.advertisement(owner, frames.ALL_NODES, solicited=False)
     asker = solicitation.sender, solicitation.sender_mac
-    return frames.advertisement(owner, *asker, solicited=True)
+    return frames.advertisement(owner, *asker, solicited=True, router=answer == NVE_MAC)
 
 
 def _padded(frame: bytes) -> bytes:

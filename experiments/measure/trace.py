@@ -67,6 +67,7 @@ KNOWN = {
     "announcement-received": "an NVE has reported the announcement to the NVA",
     "address-lost": "the diskless VM has lost its IPv4 address",
     "address-claimed": "a VM has taken an address over, by announcing it",
+    "host-route-moved": "an address belongs to another VM of its layer 3 network",
     "rarp-answered": "an NVE has told a VM which IPv4 address belongs to its MAC (R4.1.5)",
     "address-restored": "the VM has its IPv4 address again",
     "mapping-updated": "the NVA has recorded the VM's new NVE",
@@ -132,7 +133,9 @@ KNOWN = {
     "task-move-undone": "the task goes on at the source, with its connections",
     "refused-forged": "a VM claimed an address that is another's: no effect (R9.2)",
     "refused-nobody-has": "a VM asked for an address that nobody has: no answer",
-    "refused-unknown-destination": "a VM sent to a MAC address that nobody has",
+    "refused-not-for-the-gateway": "a VM of a layer 3 network asked for more than its gateway",
+    "refused-unknown-destination": "a VM sent to a MAC or, at layer 3, an IP address that nobody "
+    "has",
     "refused-unknown-port": "an NVE reported a frame from a port that no VM has",
 }
 

@@ -14,6 +14,7 @@ and may have
     CONTROL_NODE                  the name of a node for its control plane, which a control network
                                   joins to all NVEs
     PROGRAMS                      what has to be installed besides what every run needs
+    LAYERS                        of the virtual networks that it can carry; without it, 2 alone
     FAULTS                        what of it can be made to fail: `FaultKind` by name
     lacking(settings)             what else this machine lacks, in sentences with the remedy
 
@@ -259,6 +260,7 @@ class OverlayKind:
     programs: tuple[str, ...]
     faults: Mapping[str, FaultKind]
     lacking: Callable[[Any], list[str]]
+    layers: tuple[int, ...]
 
 
 _FILES: Catalogue[Any] = Catalogue(__name__, "overlay", of_folders=True)
@@ -282,4 +284,5 @@ def get(kind: str) -> OverlayKind:
         getattr(module, "PROGRAMS", ()),
         getattr(module, "FAULTS", {}),
         getattr(module, "lacking", lambda _settings: []),
+        getattr(module, "LAYERS", (2,)),
     )

@@ -8,6 +8,7 @@
     moves                        experiments.scenario.moves, experiments.scenario.series
     tasks, task_moves            experiments.scenario.tasks
     failures                     experiments.scenario.failures
+    what fits a tenant's layer   experiments.scenario.layers
     guest of a VM                experiments.scenario.guests
     tenants, the rest            here
 
@@ -19,7 +20,8 @@ MAC address 02:00:00:00:00:01 and the same IP addresses.  So every scenario with
 that they do not mix (R4.1.8).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Literal, Self
@@ -29,15 +31,16 @@ from pydantic_core import PydanticCustomError
 
 from experiments import overlays
 from experiments.overlays import OverlaySettings
-from experiments.scenario import failures, moves, tasks
+from experiments.scenario import failures, layers, moves, tasks
 from experiments.scenario.failures import Failure
 from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.tasks import Task, TaskMove, hosts_of
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
-from nve.model import MAX_VNI, IPAddress, VmSpec, mac, vni
+from nve.model import MAX_VNI, Encapsulation, IPAddress, RoutedNetwork, VmSpec, mac, vni
 from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources, named
+from nve.wire.announcement import NOTHING
 from topologies import catalogue
 from topologies.configuration import RESERVED, TENANT_PREFIX_LENGTH
 from topologies.mtu import LARGEST_VM_MTU, LEAST_VM_MTU
@@ -103,22 +106,32 @@ class Tenant(Part):
     )
     mtu: int | None = Field(None, ge=LEAST_VM_MTU, le=LARGEST_VM_MTU)
     """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
+    layer: Literal[2, 3] = 2
+    """At 3, the NVE is the router of its VMs: see docs/how-it-works/layer3.md."""
+    encapsulation: Encapsulation = "vxlan"
+    """At layer 3: how packets go from NVE to NVE."""
+    subnets: Literal["one", "per-nve"] = "one"
+    """At layer 3: the VMs' addresses are of one subnet, or of that of the NVE where each starts."""
     vlan_tags: bool = False
     """Whether frames with VLAN tags are carried, or dropped and counted."""
     shared: dict[IPv4Address | IPv6Address, tuple[Name, ...]] = Field(default_factory=dict)
     """Addresses that VMs take over from each other by announcing them, and which VMs may."""
 
     def vm(
-        self, number: int, name: str, place: VmPlace, claimable: Iterable[IPAddress] = ()
+        self,
+        number: int,
+        name: str,
+        place: VmPlace,
+        claimable: Iterable[IPAddress] = (),
+        addresses: tuple[IPv4Address, IPv6Address] | None = None,
     ) -> VmSpec:
         """The VM with that number in the network; it may take over addresses that are `shared`, and
-        those that are `claimable`."""
+        those that are `claimable`.  Unless it is given others, its addresses have its number."""
         return VmSpec(
             name,
             vni(self.vni),
             mac(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
-            TENANT_IPV4 + number,
-            TENANT_IPV6 + number,
+            *(addresses or (TENANT_IPV4 + number, TENANT_IPV6 + number)),
             place.nve,
             self.mtu,
             place.addresses,
@@ -126,7 +139,27 @@ class Tenant(Part):
             (*(address for address, vms in self.shared.items() if name in vms), *claimable),
             place.takes,
             place.resources,
+            self.routed,
         )
+
+    @property
+    def routed(self) -> RoutedNetwork | None:
+        """None at layer 2."""
+        return RoutedNetwork(self.encapsulation) if self.layer == 3 else None
+
+    def addresses(self, nves: Sequence[str]) -> dict[str, tuple[IPv4Address, IPv6Address]]:
+        """Of each VM; `nves` are in the order of the topology."""
+        if self.subnets == "one":
+            numbered = enumerate(self.vms, start=1)
+            return {vm: (TENANT_IPV4 + number, TENANT_IPV6 + number) for number, vm in numbered}
+        seen: Counter[str] = Counter()
+        found = {}
+        for vm, place in self.vms.items():
+            seen[place.nve] += 1
+            subnet = nves.index(place.nve) + 1 if place.nve in nves else 0
+            host = seen[place.nve]
+            found[vm] = TENANT_IPV4 + (subnet << 8) + host, TENANT_IPV6 + (subnet << 64) + host
+        return found
 
 
 class OverlaySpec(Part):
@@ -201,8 +234,9 @@ class Scenario(Part):
 
     def vms(self) -> list[VmSpec]:
         """Every VM with its addresses, in the order of the file."""
+        nves = self.topology.fabric().nves
         return [
-            tenant.vm(number, name, place, self._of_tasks(name))
+            tenant.vm(number, name, place, self._of_tasks(name), tenant.addresses(nves)[name])
             for tenant in self.tenants
             for number, (name, place) in enumerate(tenant.vms.items(), start=1)
         ]
@@ -217,6 +251,11 @@ class Scenario(Part):
         ]
 
     @property
+    def routed(self) -> frozenset[str]:
+        """The VMs in networks of layer 3."""
+        return frozenset(vm for tenant in self.tenants if tenant.routed for vm in tenant.vms)
+
+    @property
     def flows(self) -> list[FlowSpec]:
         """The traffic that goes from one VM to another."""
         return [flow for flow in self.traffic if isinstance(flow, FlowSpec)]
@@ -227,6 +266,13 @@ class Scenario(Part):
         for number, move in enumerate(self.moves):
             if move.vm in self.guests:
                 self.moves[number] = move.with_state()
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_announced_at_layer_3(self) -> Self:
+        for number, move in enumerate(self.moves):
+            if move.vm in self.routed and "announce" not in move.model_fields_set:
+                self.moves[number] = move.model_copy(update={"announce": NOTHING})
         return self
 
     @property
@@ -285,6 +331,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
             where[vm], network[vm] = nve, tenant.vni
     yield from _contradicting_addresses(scenario)
     yield from _too_little_room(scenario, fabric.capacities)
+    yield from layers.contradictions(scenario)
     for number, sent in enumerate(scenario.traffic):
         for key, complaint in sent.contradictions(network, scenario.traffic[:number]):
             yield f"traffic.{number}.{key}".rstrip("."), complaint

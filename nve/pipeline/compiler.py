@@ -33,7 +33,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from nve.model import BROADCAST, FIRST_COPY_VNI, IPAddress, Mac, TenantSystem, Vni, Vtep
-from nve.pipeline import mtu_check
+from nve.pipeline import mtu_check, routed
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
     AGENT_PORT,
@@ -100,6 +100,10 @@ def compile_nve(state: NveState) -> frozenset[Rule]:
 def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
+    if vni in state.routed:
+        yield _last_marker(vni, state.members.get(vni, frozenset()))
+        yield from routed.of_network(vni)
+        return
     active = [
         association
         for system, association in state.associations.items()
@@ -169,10 +173,14 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
         yield from _no_longer_forwarded(system, redirect)
         redirect = None
     remote = state.remotes.get(system)
+    if system.vni in state.routed and (association or redirect or remote):
+        yield from routed.host_routes(system, state.hosts.get(system, frozenset()))
     if association and association.role is AssociationRole.SUSPENDED:
         yield _fenced(system, association.port)
     elif association:
-        yield from _of_port(system, association.addresses, association.port, state.limits)
+        reports = routed.reports if system.vni in state.routed else _reports
+        yield from _admission(system, association.addresses, association.port)
+        yield from reports(system, association.port, state.limits)
         yield from _tagged(system, association.port, allowed=system.vni in state.vlan_tags)
         if state.narrow(system.vni):
             yield mtu_check.of_port(
@@ -239,31 +247,35 @@ _FROM_NOBODY = (
 
 
 @lru_cache(REMEMBERED)
-def _of_port(
-    system: TenantSystem, addresses: frozenset[IPAddress], port: int, limits: Limits
-) -> tuple[Rule, ...]:
-    """The rules of a VM's port that do not change while its VM moves."""
-    return (*_admission(system, addresses, port), *_reports(system, port, limits))
-
-
-def _reports(system: TenantSystem, port: int, limits: Limits) -> Iterator[Rule]:
+def _reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]:
     """What a port's VM makes its NVE tell the NVA, as often as it may (see
     `nve.pipeline.limits`)."""
     reports, misses = (
         ReportAction(meter=limits.reports(port)),
         ReportAction(meter=limits.misses(port)),
     )
-    for asks_nva in (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES)):
-        from_port = match(in_port=port, **dict(asks_nva))
-        yield Rule(PipelineTable.FROM_VM, 20, from_port, (reports,), Purpose.REPORT, system)
-    yield Rule(PipelineTable.FORWARD, 1, match(in_port=port), (misses,), Purpose.MISS, system)
+    asking_nva = (match(eth_type=ARP), match(eth_type=RARP), *map(_nd, _ND_TYPES))
+    from_port = [match(in_port=port, **dict(asks_nva)) for asks_nva in asking_nva]
+    table = PipelineTable.FROM_VM
+    return (
+        *(Rule(table, 20, each, (reports,), Purpose.REPORT, system) for each in from_port),
+        Rule(PipelineTable.FORWARD, 1, match(in_port=port), (misses,), Purpose.MISS, system),
+    )
 
 
 def _nd(icmpv6_type: int) -> Match:
     return match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmpv6_type)
 
 
-def _admission(system: TenantSystem, addresses: frozenset[IPAddress], port: int) -> Iterator[Rule]:
+@lru_cache(REMEMBERED)
+def _admission(
+    system: TenantSystem, addresses: frozenset[IPAddress], port: int
+) -> tuple[Rule, ...]:
+    """The rules of a VM's port that do not change while its VM moves."""
+    return tuple(_admitted(system, addresses, port))
+
+
+def _admitted(system: TenantSystem, addresses: frozenset[IPAddress], port: int) -> Iterator[Rule]:
     """A port sends with its own addresses only; anything else is dropped and counted (R9.4)."""
     yield Rule(
         PipelineTable.CLASSIFY,

@@ -11,7 +11,7 @@ time-outs (a rule is there or not), counters and meters.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address
 from typing import TypeAlias
@@ -21,6 +21,7 @@ from nve.pipeline.rules import (
     VXLAN_PORT,
     Aim,
     CheckLarger,
+    DecrementTtl,
     Encapsulate,
     FieldValue,
     GoTo,
@@ -30,6 +31,7 @@ from nve.pipeline.rules import (
     PopVlan,
     ReportAction,
     Rule,
+    SetMac,
     SetVirtualNetwork,
     Tunnel,
 )
@@ -47,12 +49,13 @@ class ForwardingLoop(Exception):
 
 @dataclass(frozen=True)
 class PacketVerdict:
-    """What one NVE does with a frame.  `last` is the rule that decided."""
+    """What one NVE does with a frame, which leaves as `frame`.  `last` is the rule that decided."""
 
     ports: tuple[int, ...]
     tunnels: tuple[tuple[Vni, Vtep], ...]
     reported: bool
     last: Rule | None
+    frame: Frame = field(compare=False)
 
     @property
     def dropped(self) -> bool:
@@ -100,6 +103,10 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                     fields["metadata"] = vni
                 case PopVlan():
                     del fields["vlan_vid"]
+                case SetMac(name, to_mac):
+                    fields[name] = to_mac
+                case DecrementTtl() if "nw_ttl" in fields:
+                    fields["nw_ttl"] = int(fields["nw_ttl"]) - 1
                 case Output(port) if port != in_port:
                     ports.append(port)
                 case Tunnel(vni, to, hairpin) if hairpin or in_port != VXLAN_PORT:
@@ -112,7 +119,8 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                     tunnels.append(aimed)
                 case ReportAction():
                     reported = True
-    return PacketVerdict(tuple(ports), tuple(tunnels), reported, last)
+    leaving = {name: value for name, value in fields.items() if name not in NOTED}
+    return PacketVerdict(tuple(ports), tuple(tunnels), reported, last, leaving)
 
 
 def deliveries(
@@ -134,7 +142,7 @@ def deliveries(
         found += [(name, port) for port in verdict.ports]
         for vni, to in verdict.tunnels:
             if to in by_vtep:
-                to_walk.append((by_vtep[to], _encapsulated(frame, vni, vtep), hops + 1))
+                to_walk.append((by_vtep[to], _encapsulated(verdict.frame, vni, vtep), hops + 1))
     return tuple(found)
 
 

@@ -16,12 +16,14 @@ from nve.pipeline.rules import (
     Action,
     Aim,
     CheckLarger,
+    DecrementTtl,
     Encapsulate,
     GoTo,
     Output,
     PopVlan,
     ReportAction,
     Rule,
+    SetMac,
     SetVirtualNetwork,
     Tunnel,
 )
@@ -83,6 +85,10 @@ def _words(action: Action) -> list[str]:
             return [f"write_metadata:{vni:#x}"]
         case PopVlan():
             return ["pop_vlan"]
+        case SetMac(field, to):
+            return [f"set_field:{to}->{field}"]
+        case DecrementTtl():
+            return ["dec_ttl"]
         case Output(port):
             return [f"output:{port}"]
         case ReportAction(octets):

@@ -14,7 +14,7 @@ from functools import cached_property
 from operator import attrgetter
 from typing import TypeAlias
 
-from nve.model import TenantSystem, Vni, Vtep
+from nve.model import Mac, TenantSystem, Vni, Vtep
 
 FieldValue: TypeAlias = int | str
 Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
@@ -50,11 +50,12 @@ class PipelineTable(enum.IntEnum):
     CLASSIFY = 0
     GUARD = 1
     FROM_VM = 2
-    FROM_TUNNEL = 3
-    FORWARD = 4
-    FLOOD = 5
-    FLOOD_LOCAL = 6
-    FIT = 7
+    ROUTE = 3
+    FROM_TUNNEL = 4
+    FORWARD = 5
+    FLOOD = 6
+    FLOOD_LOCAL = 7
+    FIT = 8
 
 
 class Purpose(enum.StrEnum):
@@ -64,6 +65,9 @@ class Purpose(enum.StrEnum):
     DELIVER = "deliver"
     FORWARD = "forward"
     FLOOD = "flood"
+    ROUTE = "route"
+    NOT_ROUTED = "not-routed"
+    EXPIRED = "expired"
     REPORT = "report"
     MISS = "miss"
     IN_FLIGHT = "in-flight"
@@ -107,6 +111,25 @@ class PopVlan:
 
     def __str__(self) -> str:
         return "without its tag"
+
+
+@dataclass(frozen=True)
+class SetMac:
+    """Write one of the frame's MAC addresses, `eth_src` or `eth_dst`."""
+
+    field: str
+    to: Mac
+
+    def __str__(self) -> str:
+        return f"{self.field} {self.to}"
+
+
+@dataclass(frozen=True)
+class DecrementTtl:
+    """Take one off the packet's TTL or hop limit, as a router does."""
+
+    def __str__(self) -> str:
+        return "decrement TTL"
 
 
 @dataclass(frozen=True)
@@ -192,6 +215,8 @@ Action: TypeAlias = (
     GoTo
     | SetVirtualNetwork
     | PopVlan
+    | SetMac
+    | DecrementTtl
     | Output
     | Tunnel
     | Aim

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
-from nve.model import IPAddress, TenantSystem, Vni, Vtep
+from nve.model import IPAddress, RoutedNetwork, TenantSystem, Vni, Vtep
 from nve.pipeline import mtu_check
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import Action, Output, Tunnel
@@ -59,7 +59,9 @@ class Association:
     vlan_tags: bool = False
     """The VMs of its network may send frames with VLAN tags."""
     claimable: frozenset[IPAddress] = frozenset()
-    """Those of its addresses that other VMs may have, and that it takes over by announcing them."""
+    """Those of its addresses that other VMs may have, and that it may take over from them."""
+    routed: RoutedNetwork | None = None
+    """None: its network is one of layer 2."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ class NveState:
     `tunnel_mtus` say what the tunnel to another NVE carries, `vm_mtus` what the VMs of a network
     may send at most; where one is not known, everything fits (see `nve.pipeline.mtu_check`).
     `vlan_tags` are the networks whose VMs may send frames with tags.
+    `routed` are the networks of layer 3, and `hosts` the addresses of the VMs in them: the NVE has
+    host routes for those VMs that it knows something else about.
     """
 
     vtep: Vtep
@@ -133,6 +137,8 @@ class NveState:
     tunnel_mtus: Mapping[Vtep, int] = field(default_factory=dict)
     vm_mtus: Mapping[Vni, int] = field(default_factory=dict)
     vlan_tags: Set[Vni] = field(default_factory=frozenset)
+    routed: Mapping[Vni, RoutedNetwork] = field(default_factory=dict)
+    hosts: Mapping[TenantSystem, frozenset[IPAddress]] = field(default_factory=dict)
     limits: Limits = USUAL
 
     def exceeded(self, vni: Vni, to: Vtep) -> int | None:

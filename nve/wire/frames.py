@@ -28,7 +28,7 @@ ARP_REQUEST, ARP_REPLY, RARP_REQUEST, RARP_REPLY = 1, 2, 3, 4
 """Operations of ARP, and of reverse ARP."""
 VXLAN_UDP_PORT = 4789
 ALL_NODES = IPv6Address("ff02::1")
-ETHERNET_OCTETS, IPV6_OCTETS = 14, 40
+ETHERNET_OCTETS, IPV4_OCTETS, IPV6_OCTETS = 14, 20, 40
 ND_HOP_LIMIT = 255
 """A message with less has passed a router, and is none of a neighbour's (RFC 4861 section 7.1)."""
 SHORTEST = 60
@@ -37,7 +37,7 @@ SHORTEST = 60
 _ARP: Final = struct.Struct("!HHBBH6s4s6s4s")
 _ARP_ETHERNET_IPV4: Final = (1, IPV4, 6, 4)
 _SOLICITED_NODE: Final = IPv6Address("ff02::1:ff00:0")
-_SOLICITED, _OVERRIDE = 0x40, 0x20
+_ROUTER, _SOLICITED, _OVERRIDE = 0x80, 0x40, 0x20
 _LINK_LAYER_OPTIONS: Final = {NEIGHBOUR_SOLICITATION: 1, NEIGHBOUR_ADVERTISEMENT: 2}
 _ND_OCTETS: Final = 24
 
@@ -139,15 +139,20 @@ def solicitation(
 
 
 def advertisement(
-    owner: tuple[str, IPv6Address], to: IPv6Address, to_mac: str = "", *, solicited: bool
+    owner: tuple[str, IPv6Address],
+    to: IPv6Address,
+    to_mac: str = "",
+    *,
+    solicited: bool,
+    router: bool = False,
 ) -> bytes:
     """The frame of a neighbour advertisement with the override flag (RFC 4861 section 4.4).
 
     `solicited` says that it answers one host's question; what is sent to a group never does.
-    The router flag is not set: a VM is none.
+    `router` says that the owner is one, which a VM is not.
     """
     own_mac, target = owner
-    flags = _OVERRIDE | (_SOLICITED if solicited else 0)
+    flags = _OVERRIDE | (_SOLICITED if solicited else 0) | (_ROUTER if router else 0)
     body = bytes([flags, 0, 0, 0]) + target.packed + bytes([2, 1]) + _mac(own_mac)
     return _neighbour_discovery(own_mac, target, to, NEIGHBOUR_ADVERTISEMENT, body, to_mac)
 
@@ -239,6 +244,45 @@ def _options(octets: bytes) -> set[int]:
         found.add(octets[0])
         octets = octets[8 * octets[1] :]
     return found
+
+
+def destination(frame: bytes) -> IPAddress:
+    """Where the IPv4 or IPv6 packet in a frame goes.  Raises NotWellFormed."""
+    packet = frame[ETHERNET_OCTETS:]
+    protocol, version = ethertype(frame), packet[0] >> 4 if packet else 0
+    if (protocol, version) == (IPV4, 4) and len(packet) >= IPV4_OCTETS:
+        return IPv4Address(packet[16:20])
+    if (protocol, version) == (IPV6, 6) and len(packet) >= IPV6_OCTETS:
+        return IPv6Address(packet[24:40])
+    raise NotWellFormed("neither an IPv4 nor an IPv6 packet")
+
+
+def source(frame: bytes) -> IPAddress:
+    """Whom the IPv4 or IPv6 packet in a frame comes from.  Raises NotWellFormed."""
+    packet = frame[ETHERNET_OCTETS:]
+    version = destination(frame).version
+    return IPv4Address(packet[12:16]) if version == 4 else IPv6Address(packet[8:24])
+
+
+def ttl(frame: bytes) -> int:
+    """The TTL or hop limit of the packet in a frame.  Raises NotWellFormed."""
+    return frame[ETHERNET_OCTETS + (8 if destination(frame).version == 4 else 7)]
+
+
+def routed(frame: bytes, router: str, to: str) -> bytes:
+    """The frame as a router sends it on: MAC addresses new, TTL or hop limit one less.
+
+    Raises NotWellFormed.
+    """
+    packet = bytearray(frame[ETHERNET_OCTETS:])
+    if destination(frame).version == 6:
+        packet[7] -= 1
+    else:
+        packet[8] -= 1
+        header = slice(0, (packet[0] & 0xF) * 4)
+        packet[10:12] = bytes(2)
+        packet[10:12] = checksum(bytes(packet[header]))
+    return ethernet(router, to, ethertype(frame), bytes(packet))
 
 
 def checksum(octets: bytes) -> bytes:

@@ -105,7 +105,7 @@ def test_a_rule_is_added_with_all_that_it_is() -> None:
     read = on_the_wire(openflow.add(None, rule))
 
     assert read.command == ofproto.OFPFC_ADD
-    assert (read.table_id, read.priority) == (3, 31)
+    assert (read.table_id, read.priority) == (PipelineTable.FROM_TUNNEL, 31)
     assert (read.cookie, read.idle_timeout, read.hard_timeout) == (rule.cookie, 2, 5)
     assert read.flags == ofproto.OFPFF_SEND_FLOW_REM
     assert read.buffer_id == ofproto.OFP_NO_BUFFER

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Literal, TypeAlias
 
 from controller.core import snapshot
@@ -38,6 +38,7 @@ from nve.messages import (
     Signalled,
     Tell,
     TraceRecord,
+    Unrouted,
 )
 from nve.model import IPAddress, Mac, MoveMode, TenantSystem, VmSpec, Vtep
 from nve.pipeline.evaluator import (
@@ -62,7 +63,7 @@ from nve.pipeline.rules import (
 )
 from nve.resources import Capacity
 from nve.wire.end_marker import MarkerKind, Signal
-from nve.wire.frames import ARP, NEIGHBOUR_SOLICITATION, RARP
+from nve.wire.frames import ARP, IPV4, NEIGHBOUR_SOLICITATION, RARP, ethernet, ip
 from tests.helpers.frames import encapsulated, entering
 
 SECOND_NS = 1_000_000_000
@@ -115,7 +116,7 @@ class FakeNve:
         default_factory=dict
     )
     """Verdicts of the rules as they are.  A rule that comes or goes takes those of the frames that
-    it may have to do with away, whatever earlier tables note about them."""
+    it may have to do with away, whatever earlier tables note about them or write into them."""
 
     def holds(self) -> frozenset[Rule]:
         return frozenset(self.rules.values())
@@ -147,7 +148,11 @@ class FakeNve:
     def _changed(self, rule: Rule) -> None:
         self._ranked = None
         carried = tuple(asked for asked in rule.match if asked[0] not in NOTED)
-        touched = [seen for seen, (frame, _) in self._judged.items() if matches(carried, frame)]
+        touched = [
+            seen
+            for seen, (frame, verdict) in self._judged.items()
+            if matches(carried, frame) or matches(carried, verdict.frame)
+        ]
         for seen in touched:
             del self._judged[seen]
 
@@ -246,7 +251,7 @@ class Fabric:
         self.vms[vm.name] = vm
         port = self.port(vm.name)
         system, addresses = vm.tenant_system, vm.addresses
-        associate = partial(self.authority.associate, claimable=claimable)
+        associate = partial(self.authority.associate, claimable=claimable, routed=vm.routed)
         self.ask(associate, vm.name, system, addresses, vm.nve, port)
         self.where[vm.name] = vm.nve
 
@@ -406,7 +411,7 @@ class Fabric:
             verdict = self.judge(seen, name)
             found.append((name, verdict))
             for vni, to in verdict.tunnels:
-                tunnelled = encapsulated(frame, vni, self.nves[name].vtep)
+                tunnelled = encapsulated(verdict.frame, vni, self.nves[name].vtep)
                 to_visit.append((self._behind[to], tunnelled, hops + 1))
         return found
 
@@ -423,7 +428,7 @@ class Fabric:
         verdict = self.judge(frame, nve)
         if verdict.reported and self.nves[nve].connected:
             assert verdict.last is not None
-            self.nves[nve].up.append(self._report(frame, verdict.last))
+            self.nves[nve].up.append(self._report(verdict.frame, verdict.last))
         return verdict
 
     # -- inside ------------------------------------------------------------------------------------
@@ -501,6 +506,12 @@ class Fabric:
         said = dict(frame)
         port = int(said["in_port"])
         sender = Mac(str(said["eth_src"]))
+        if rule.table is PipelineTable.ROUTE:
+            version = "ipv4" if said["eth_type"] == IPV4 else "ipv6"
+            source, to = (ip_address(said[f"{version}_{end}"]) for end in ("src", "dst"))
+            octets = ip(source, to, int(said["ip_proto"]), b"")
+            frame_octets = ethernet(sender, str(said["eth_dst"]), int(said["eth_type"]), octets)
+            return Unrouted(port, to, frame_octets)
         if rule.table is PipelineTable.FORWARD:
             octets = repr(sorted(said.items())).encode()
             return Missed(port, Mac(str(said["eth_dst"])), octets)

@@ -17,6 +17,7 @@ import pytest
 from experiments.measure.trace import TraceEvent
 from experiments.run.lab import Lab
 from experiments.scenario.moves import MoveSpec
+from nve.pipeline.rules import PipelineTable
 from tests.helpers.nvo3 import nvo3, ovs, told
 from tests.helpers.runs import scenario
 from tests.helpers.streams import (
@@ -146,7 +147,8 @@ def test_without_the_check_an_octet_more_is_lost_in_silence(narrow: Narrow) -> N
     vtep = narrow.lab.data_centre.nves["nve2"].vtep
     field = "tun_dst" if vtep.version == 4 else "tun_ipv6_dst"
     unchecked = f"set_field:5000->tun_id,set_field:{vtep}->{field},output:1"
-    frames = f"table=4,priority=99,dl_dst={narrow.vms['vm3'].spec.mac}"
+    table, vm3 = int(PipelineTable.FORWARD), narrow.vms["vm3"].spec.mac
+    frames = f"table={table},priority=99,dl_dst={vm3}"
     bridge.ofctl("add-flow", "br-int", f"{frames},actions={unchecked}")
     try:
         assert " 0% packet loss" in narrow.ping("vm2", "vm3", "ipv4", narrow.narrow_mtu)

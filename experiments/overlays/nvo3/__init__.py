@@ -6,6 +6,7 @@ from nve.edge import EdgeFactory
 
 SAYS = "The draft's overlay: an NVA tells the NVEs (Open vSwitch) where VMs are."
 CONTROL_NODE = "nva"
+LAYERS = (2, 3)
 PROGRAMS = (
     *("ovs-vswitchd", "ovsdb-server", "ovsdb-tool"),
     *("ovs-vsctl", "ovs-ofctl", "ovs-appctl", "ovs-dpctl"),

@@ -201,6 +201,7 @@ class NvaProcess:
             "mtu": vm.mtu or self._data_centre.tenant_mtu,
             "vlan_tags": vm.vlan_tags,
             "claimable": sorted(map(str, vm.claimable)),
+            "routed": asdict(vm.routed) if vm.routed else None,
         }
 
     def offer(self, vm: VmSpec, nve: str | None) -> dict[str, Any]:
@@ -218,6 +219,14 @@ class NvaProcess:
         """Put an offer to use; returns when the NVE has the port's rules.  Raises NvaError."""
         confirmed = {"offer": offer, "port": port}
         self.post(f"vms/{vm}/confirm", confirmed, timeout_s=CONFIRMATION_TIMEOUT_S)
+
+    def route(self, vm: str, address: str) -> str | None:
+        """At layer 3, have the host route to an address lead to another VM of its network; returns
+        when the NVEs have that, with the VM that it led to before.  Raises NvaError."""
+        asked = {"vm": vm}
+        found = self.put(f"host-routes/{address}", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
+        before: str | None = found["before"]
+        return before
 
     def framework(self) -> str:
         """Name and version."""

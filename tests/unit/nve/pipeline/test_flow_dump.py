@@ -89,12 +89,12 @@ def test_rows_that_differ_are_read_as_different(before: str, after: str) -> None
     [
         ((), ""),
         ((GoTo(PipelineTable.GUARD), SetVirtualNetwork(RED)), "write_metadata:0x1388,goto_table:1"),
-        ((GoTo(PipelineTable.FLOOD_LOCAL), Output(12)), "output:12,goto_table:6"),
+        ((GoTo(PipelineTable.FLOOD_LOCAL), Output(12)), "output:12,goto_table:7"),
         ((Tunnel(RED, NVE2),), "set_field:0x1388->tun_id,set_field:10.1.0.2->tun_dst,output:1"),
         (
             (Aim(RED, IPv6Address("fd00::3")), CheckLarger(1400), GoTo(PipelineTable.FIT)),
             "set_field:0x1388->tun_id,set_field:fd00::3->tun_ipv6_dst,"
-            "check_pkt_larger(1414)->NXM_NX_REG0[0],goto_table:7",
+            "check_pkt_larger(1414)->NXM_NX_REG0[0],goto_table:8",
         ),
         ((Encapsulate(),), "output:1"),
         ((Encapsulate(hairpin=True),), "IN_PORT"),

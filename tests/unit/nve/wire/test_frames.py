@@ -1,6 +1,8 @@
 """Hand-made packets against what the project itself sends, and against a known header."""
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
 
 from nve.wire import announcement, frames
 from nve.wire.frames import ALL_NODES
@@ -38,3 +40,34 @@ def test_a_vxlan_packet() -> None:
     datagram = frames.udp(49152, frames.VXLAN_UDP_PORT, frames.vxlan(5000, b"frame"))
 
     assert datagram == bytes.fromhex("c000 12b5 0015 0000 08000000 00138800") + b"frame"
+
+
+def test_a_router_sends_a_packet_on_with_a_ttl_less_and_the_checksum_of_that() -> None:
+    """The header of RFC 1071's kind: sums to zero before and after."""
+    source, to = IPv4Address("192.168.0.1"), IPv4Address("192.168.0.2")
+    sent = frames.ethernet(
+        "02:00:00:00:00:01", "02:ff:00:00:00:00", frames.IPV4, frames.ip(source, to, 17, b"x", 9)
+    )
+    routed = frames.routed(sent, "02:ff:00:00:00:00", "02:00:00:00:00:02")
+
+    assert (frames.ttl(sent), frames.ttl(routed)) == (9, 8)
+    assert routed[:14].hex() == "020000000002" + "02ff00000000" + "0800"
+    assert frames.checksum(routed[14:34]) == bytes(2)
+    assert (frames.source(routed), frames.destination(routed)) == (source, to)
+
+
+def test_an_ipv6_packet_has_no_checksum_to_correct() -> None:
+    source, to = IPv6Address("fd77::1"), IPv6Address("fd77::2")
+    sent = frames.ethernet(
+        "02:00:00:00:00:01", "02:ff:00:00:00:00", frames.IPV6, frames.ip(source, to, 17, b"x", 9)
+    )
+    routed = frames.routed(sent, "02:ff:00:00:00:00", "02:00:00:00:00:02")
+
+    assert frames.ttl(routed) == 8
+    assert routed[14 + 8 :] == sent[14 + 8 :]
+
+
+@pytest.mark.parametrize("octets", ["", "00" * 14, "00" * 12 + "0800" + "60" * 20])
+def test_what_is_no_ip_packet_goes_nowhere(octets: str) -> None:
+    with pytest.raises(frames.NotWellFormed):
+        frames.destination(bytes.fromhex(octets))

@@ -1,0 +1,116 @@
+"""Layer 3 networks: what an NVE does as the router of its VMs (section 4.2 of the draft).
+
+A VM has one route, the default one, and so one neighbour for each IP version: its NVE, which has
+the same addresses everywhere (`GATEWAY_IPV4`, `GATEWAY_IPV6`).  Nothing is broadcast: the NVE
+answers for itself and for nobody else, and drops what is neither such a question nor a packet that
+it can route.
+
+    frame from a VM
+     [FROM_VM]   asks for the gateway -> NVA | a packet to the NVE | anything else is dropped
+                                                  |
+                                              [ROUTE]   host route: TTL less one, MAC addresses
+                                                  |     rewritten | no route, or TTL over -> NVA
+                                                  |
+                                              [FORWARD]  as at layer 2
+
+A *host route* leads from an address of a virtual network to the VM that has it; where that VM is,
+the entry says that FORWARD has at layer 2 as well.  So a move changes where the route leads without
+touching it: it is redirected, handed over and drained by the same rules.  And an address can go
+from one VM to another, wherever both are.
+"""
+
+from collections.abc import Iterator, Set
+from functools import lru_cache
+
+from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC, IPAddress, TenantSystem, Vni
+from nve.pipeline.limits import Limits
+from nve.pipeline.rules import (
+    DecrementTtl,
+    GoTo,
+    Match,
+    PipelineTable,
+    Purpose,
+    ReportAction,
+    Rule,
+    SetMac,
+    match,
+)
+from nve.wire.frames import ARP, ARP_REQUEST, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLICITATION
+
+REMEMBERED = 4096
+LAST_TTLS = (0, 1)
+"""With these a router passes nothing on (RFC 1812 section 5.3.1, RFC 8200 section 3)."""
+_QUESTIONS = (
+    match(eth_type=ARP, arp_op=ARP_REQUEST, arp_tpa=str(GATEWAY_IPV4)),
+    match(
+        eth_type=IPV6,
+        ip_proto=ICMPV6,
+        icmpv6_type=NEIGHBOUR_SOLICITATION,
+        ipv6_nd_target=str(GATEWAY_IPV6),
+    ),
+)
+
+
+def destination(address: IPAddress) -> Match:
+    """Packets to an address."""
+    if address.version == 4:
+        return match(eth_type=IPV4, ipv4_dst=str(address))
+    return match(eth_type=IPV6, ipv6_dst=str(address))
+
+
+def of_network(vni: Vni) -> Iterator[Rule]:
+    """What is routed, and that nothing else goes anywhere: no broadcast, no other protocol."""
+    for protocol in (IPV4, IPV6):
+        to_router = match(metadata=vni, eth_dst=NVE_MAC, eth_type=protocol)
+        routed = (GoTo(PipelineTable.ROUTE),)
+        yield Rule(PipelineTable.FROM_VM, 16, to_router, routed, Purpose.ROUTE)
+    yield Rule(PipelineTable.FROM_VM, 15, match(metadata=vni), (), Purpose.NOT_ROUTED)
+
+
+@lru_cache(REMEMBERED)
+def reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]:
+    """What a port's VM makes its NVE tell the NVA, as often as it may (see
+    `nve.pipeline.limits`)."""
+    answered = (ReportAction(meter=limits.reports(port)),)
+    missed = (ReportAction(meter=limits.misses(port)),)
+    questions = [match(in_port=port, **dict(question)) for question in _QUESTIONS]
+    over = [
+        match(in_port=port, eth_type=protocol, nw_ttl=ttl)
+        for protocol in (IPV4, IPV6)
+        for ttl in LAST_TTLS
+    ]
+    from_port = match(in_port=port)
+    table = PipelineTable.FROM_VM
+    return (
+        *(Rule(table, 20, asked, answered, Purpose.REPORT, system) for asked in questions),
+        *(
+            Rule(PipelineTable.ROUTE, 40, last, answered, Purpose.EXPIRED, system)
+            for last in over
+        ),
+        Rule(PipelineTable.ROUTE, 1, from_port, missed, Purpose.MISS, system),
+        Rule(PipelineTable.FORWARD, 1, from_port, missed, Purpose.MISS, system),
+    )  # fmt: skip
+
+
+@lru_cache(REMEMBERED)
+def host_routes(system: TenantSystem, addresses: Set[IPAddress]) -> tuple[Rule, ...]:
+    """To a VM, by each of its addresses; a link-local one is routed nowhere (RFC 4291 section
+    2.5.6)."""
+    onward = (
+        DecrementTtl(),
+        SetMac("eth_src", NVE_MAC),
+        SetMac("eth_dst", system.mac),
+        GoTo(PipelineTable.FORWARD),
+    )
+    return tuple(
+        Rule(
+            PipelineTable.ROUTE,
+            20,
+            match(metadata=system.vni, **dict(destination(address))),
+            onward,
+            Purpose.ROUTE,
+            system,
+        )
+        for address in sorted(addresses, key=str)
+        if not address.is_link_local
+    )

@@ -1,0 +1,150 @@
+"""Layer 3 networks on real parts: the kernel's neighbour tables and `ping` are the judges."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import PIPE
+
+import pytest
+
+from experiments.run.lab import Lab
+from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC
+from tests.helpers.nvo3 import nvo3
+from tests.helpers.runs import recorded, scenario, times_of
+
+WHERE = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}
+TENANT = {"vni": 5000, "layer": 3, "subnets": "per-nve", "vms": WHERE}
+
+
+class Routed:
+    """The lab, and what its VMs say of it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.vms = {vm.name: vm for vm in lab.scenario.vms()}
+
+    def run(self, vm: str, *argv: str) -> str:
+        process = self.lab.data_centre.in_vm(vm, argv, stdout=PIPE, stderr=PIPE, text=True)
+        said, complained = process.communicate()
+        return said + complained
+
+    def ping(self, source: str, address: object, *more: str) -> str:
+        return self.run(source, "ping", "-c", "2", "-i", "0.1", "-W", "2", *more, str(address))
+
+    def neighbours(self, vm: str) -> dict[str, str]:
+        told = json.loads(self.run(vm, "ip", "-j", "neigh", "show", "dev", "eth0"))
+        return {each["dst"]: each.get("lladdr", "?") for each in told}
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[Routed]:
+    wanted = scenario(traffic=[], moves=[], tenants=[TENANT], duration_s=1)
+    with Lab(wanted) as lab:
+        yield Routed(lab)
+
+
+@pytest.mark.shows("R4.2.1", "R4.2.4")
+def test_a_vm_has_one_neighbour_however_many_peers(routed: Routed) -> None:
+    for peer in ("vm2", "vm3", "vm4"):
+        for address in (routed.vms[peer].ipv4, routed.vms[peer].ipv6):
+            said = routed.ping("vm1", address)
+            assert " 0% packet loss" in said, said
+    gateways = {str(GATEWAY_IPV4): NVE_MAC, str(GATEWAY_IPV6): NVE_MAC}
+    assert routed.neighbours("vm1") == gateways
+    assert nvo3(routed.lab).differences() == []
+
+
+@pytest.mark.shows("R4.2.1", "R4.2.4")
+def test_the_nve_answers_for_nobody_but_itself(routed: Routed) -> None:
+    """Asked for a peer on its own link, it is silent; and nothing is broadcast to the peer."""
+    peer = routed.vms["vm2"]
+    routed.run("vm1", "ip", "route", "add", f"{peer.ipv4}/32", "dev", "eth0")
+    routed.run("vm1", "ip", "route", "add", f"{peer.ipv6}/128", "dev", "eth0")
+    try:
+        for address in (peer.ipv4, peer.ipv6):
+            assert " 100% packet loss" in routed.ping("vm1", address)
+    finally:
+        routed.run("vm1", "ip", "route", "del", f"{peer.ipv4}/32", "dev", "eth0")
+        routed.run("vm1", "ip", "route", "del", f"{peer.ipv6}/128", "dev", "eth0")
+    heard = {*routed.neighbours("vm2")}
+    assert heard <= {str(GATEWAY_IPV4), str(GATEWAY_IPV6)}
+
+
+@pytest.mark.shows("R4.2.1")
+@pytest.mark.parametrize("peer", ["vm2", "vm4"])
+def test_a_packet_passes_one_router(routed: Routed, peer: str) -> None:
+    """The NVE takes one off the TTL, tells whose is over, and answers for itself."""
+    for address, gateway in (
+        (routed.vms[peer].ipv4, GATEWAY_IPV4),
+        (routed.vms[peer].ipv6, GATEWAY_IPV6),
+    ):
+        assert "ttl=63" in routed.ping("vm1", address)
+        assert f"From {gateway}" in routed.ping("vm1", address, "-t", "1")
+        assert "ttl=63" in routed.ping("vm1", address, "-t", "2")
+        scope = "%eth0" if gateway.is_link_local and gateway.version == 6 else ""
+        assert " 0% packet loss" in routed.ping("vm1", f"{gateway}{scope}")
+
+
+@pytest.mark.shows("R9.4")
+def test_an_address_that_is_not_its_own_gets_a_vm_nowhere(routed: Routed) -> None:
+    forged = "192.168.9.9"
+    before = spoofed(routed)
+    routed.run("vm1", "ip", "addr", "add", f"{forged}/32", "dev", "eth0")
+    try:
+        assert " 100% packet loss" in routed.ping("vm1", routed.vms["vm4"].ipv4, "-I", forged)
+    finally:
+        routed.run("vm1", "ip", "addr", "del", f"{forged}/32", "dev", "eth0")
+    assert spoofed(routed) - before == 2
+
+
+def spoofed(routed: Routed) -> int:
+    found = nvo3(routed.lab).refused()
+    return sum(int(row["packets"]) for row in found if row["what"] == "spoofed")
+
+
+@pytest.mark.shows("R3.3", "R4.2.1")
+def test_a_host_route_takes_an_address_to_another_vm(tmp_path: Path) -> None:
+    """From a VM at nve1 to one at nve2: who sends to it reaches the other one."""
+    shared = "192.168.200.1"
+    tenant = {**TENANT, "shared": {shared: ["vm1", "vm3"]}}
+    wanted = scenario(traffic=[], moves=[], tenants=[tenant], duration_s=1)
+    with Lab(wanted) as lab:
+        routed = Routed(lab)
+        for vm in ("vm1", "vm3"):
+            assert " 100% packet loss" in routed.ping("vm4", shared)
+            routed.run(vm, "ip", "addr", "add", f"{shared}/32", "dev", "eth0")
+            nvo3(lab).nva.route(vm, shared)
+            assert " 0% packet loss" in routed.ping("vm4", shared)
+            assert " 0% packet loss" in routed.ping("vm2", shared)
+            routed.run(vm, "ip", "addr", "del", f"{shared}/32", "dev", "eth0")
+        assert nvo3(lab).differences() == []
+
+
+@pytest.mark.shows("R3.3", "R4.2.1")
+@pytest.mark.parametrize("mapping", ["push", "pull"])
+def test_a_move_takes_the_host_route_along(tmp_path: Path, mapping: str) -> None:
+    """Nothing is lost, and in the end nothing crosses the NVE that the VM has left."""
+    overlay = {"mapping_update": mapping, "hold": True, "end_marker": True, "idle_s": 1}
+    if mapping == "pull":
+        overlay |= {"lifetime_s": 2, "on_expiry": "keep"}
+    tenant = {**TENANT, "subnets": "per-nve"}
+    wanted = scenario(overlay=overlay, tenants=[tenant], duration_s=6)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert set(result.moves["lost"]) == {0}
+    assert set(result.moves["reordered"]) == {0}
+    assert set(result.moves["packets_via_source_after_convergence"]) == {0}
+
+
+@pytest.mark.shows("R4.2.1")
+def test_tcp_goes_on_through_a_move_at_layer_3(tmp_path: Path) -> None:
+    bulk = {"kind": "tcp-bulk", "from": "vm4", "to": "vm1", "family": "ipv6", "rate_mbit": 5}
+    wanted = scenario(traffic=[bulk], tenants=[TENANT], overlay__hold=True, duration_s=4)
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert result.throughput is not None
+    (resumed_ns,) = times_of(result, "vm-resumed")
+    after = result.throughput[result.throughput["t_ns"] > resumed_ns + 1e9]
+    assert (after["bits_per_second"] > 0).any()

@@ -1,0 +1,138 @@
+"""Layer 3 networks at the NVA: host routes, moves that take them along, and who may say what."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+
+from controller.core.dissemination import strategy
+from controller.core.refusals import RequestRefused
+from nve.messages import AnswerArp
+from nve.model import GATEWAY_IPV4, NVE_MAC, IPAddress, RoutedNetwork
+from nve.pipeline.rules import Purpose
+from tests.helpers import authority, frames
+from tests.helpers.fabric import Fabric
+from tests.helpers.frames import entering
+from tests.helpers.tenants import vteps
+
+VM1, VM2, VM3 = (
+    replace(each, routed=RoutedNetwork()) for each in (authority.VM1, authority.VM2, authority.VM3)
+)
+SHARED: frozenset[IPAddress] = frozenset({IPv4Address("192.168.9.50"), IPv6Address("fd77::50")})
+STRATEGIES = {"push": None, "pull": 2}
+
+
+@pytest.fixture(params=STRATEGIES)
+def network(request: pytest.FixtureRequest) -> Fabric:
+    """vm1 and vm3 at nve1, vm2 at nve2, all of one layer 3 network."""
+    made = Fabric(vteps(), strategy(request.param, STRATEGIES[request.param]))
+    for each in (VM1, VM2, VM3):
+        made.associate(each, claimable=SHARED if each is not VM3 else frozenset())
+    made.settle()
+    return made
+
+
+def reached(at: Fabric, sender: str, address: IPAddress) -> tuple[tuple[str, int], ...]:
+    """Where a packet to an address comes, if need be after the NVA was asked."""
+    make, field = (frames.ipv4, "ipv4_dst") if address.version == 4 else (frames.ipv6, "ipv6_dst")
+    frame = make(at.vms[sender], NVE_MAC, nw_ttl=64, **{field: str(address)})
+    at.send(sender, frame)
+    at.settle()
+    return at.deliveries(entering(frame, at.port(sender)), at.where[sender])
+
+
+@pytest.mark.shows("R3.3", "R4.2.1")
+def test_a_host_route_leads_to_the_vm_wherever_it_moves(network: Fabric) -> None:
+    addresses: tuple[IPAddress, ...] = (VM1.ipv4, VM1.ipv6)
+    for to in ("nve2", "nve3", "nve1"):
+        network.move("vm1", to)
+        for sender in ("vm2", "vm3"):
+            for address in addresses:
+                assert reached(network, sender, address) == ((to, network.port("vm1")),)
+
+
+@pytest.mark.shows("R4.1.4", "R4.2.1")
+def test_the_source_forwards_while_old_entries_live(network: Fabric) -> None:
+    reached(network, "vm2", VM1.ipv4)
+    move = network.request_move("vm1", "nve3")
+    network.settle()
+    network.redirect(move)
+    network.settle()
+
+    frame = frames.ipv4(VM2, NVE_MAC, ipv4_dst=str(VM1.ipv4), nw_ttl=64)
+    way = network.way(entering(frame, network.port("vm2")), "nve2")
+    assert [nve for nve, _ in way] == ["nve2", "nve1", "nve3"]
+    at_source = way[1][1].last
+    assert at_source
+    assert at_source.purpose is Purpose.IN_FLIGHT
+    assert way[-1][1].ports == (network.port("vm1"),)
+    assert way[-1][1].frame["nw_ttl"] == 63, "only one NVE is its router"
+
+
+@pytest.mark.shows("R3.3", "R4.2.1")
+def test_an_address_goes_from_vm_to_vm_where_the_orchestrator_says_so(network: Fabric) -> None:
+    v4, v6 = sorted(SHARED, key=lambda address: address.version)
+    before = None
+    for vm in (VM1, VM2, VM1):
+        for address in (v4, v6):
+            told = network.ask(network.authority.route, vm.name, address)
+            network.settle()
+            assert told == before
+            place = (network.where[vm.name], network.port(vm.name))
+            assert reached(network, "vm3", address) == (place,)
+        before = vm.name
+    assert network.events().count("host-route-moved") == 6
+
+
+def test_a_route_that_the_nva_has_told_survives_its_death(network: Fabric) -> None:
+    (address, *_) = SHARED
+    network.ask(network.authority.route, "vm2", address)
+    network.settle()
+    network.kill()
+    network.connect_all()
+    network.settle()
+
+    assert reached(network, "vm3", address) == (("nve2", network.port("vm2")),)
+
+
+@pytest.mark.parametrize(
+    ("vm", "address", "remedy"),
+    [
+        ("vm3", "192.168.9.50", "vm3 may not have 192.168.9.50"),
+        ("vm9", "192.168.9.50", "no VM 'vm9'"),
+    ],
+)
+def test_an_address_that_a_vm_may_not_have_stays(
+    network: Fabric, vm: str, address: str, remedy: str
+) -> None:
+    with pytest.raises(RequestRefused, match=remedy):
+        network.ask(network.authority.route, vm, IPv4Address(address))
+
+
+def test_at_layer_2_nothing_is_routed() -> None:
+    flat = authority.push()
+    with pytest.raises(RequestRefused, match="layer 2, which has no host routes"):
+        flat.ask(flat.authority.route, "vm1", IPv4Address("192.168.0.1"))
+
+
+def test_a_network_is_of_one_layer(network: Fabric) -> None:
+    flat = replace(authority.VM1, name="vm9", mac=authority.GHOST, ipv4=IPv4Address("10.0.0.9"))
+    with pytest.raises(RequestRefused, match="another kind of network"):
+        network.associate(flat)
+
+
+@pytest.mark.shows("R4.2.4")
+def test_the_nva_answers_for_the_gateway_and_for_nobody_else(network: Fabric) -> None:
+    network.send("vm1", frames.arp(VM1, GATEWAY_IPV4))
+    network.send("vm1", frames.arp(VM1, VM2.ipv4))
+    network.settle()
+
+    (answer,) = network.answered
+    assert isinstance(answer, AnswerArp)
+    assert (answer.nve, answer.mac) == ("nve1", NVE_MAC)
+    assert network.refused() == {}
+
+
+def test_a_packet_to_nobody_is_counted(network: Fabric) -> None:
+    assert reached(network, "vm1", IPv4Address("192.168.77.77")) == ()
+    assert network.refused() == {"unknown-destination": 1}

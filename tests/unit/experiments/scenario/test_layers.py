@@ -1,0 +1,83 @@
+"""What a tenant of layer 3 may say, and what follows for its VMs and their moves."""
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from experiments.scenario import load
+from nve.model import RoutedNetwork
+from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint
+
+ROUTED: dict[str, Any] = {
+    **GOOD,
+    "tenants": [
+        {"vni": 5000, "layer": 3, "vms": {"vm1": "nve1", "vm2": "nve2", "vm3": "nve2"}},
+        {"vni": 6000, "vms": {"other1": "nve1"}},
+    ],
+}
+
+MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
+    # what: (keys and values, the field that is named, the remedy or what is wrong)
+    "another layer": ({"tenants.0.layer": 4}, "tenants.0.layer", "2 or 3"),
+    "VLAN tags": ({"tenants.0.vlan_tags": True}, "tenants.0.vlan_tags", "layer 3 routes packets"),
+    "subnets of layer 2": (
+        {"tenants.1.subnets": "per-nve"},
+        "tenants.1.subnets",
+        "say layer: 3, or leave it out",
+    ),
+    "an announcement": (
+        {"moves.0.announce": "garp"},
+        "moves.0.announce",
+        "a network of layer 3 carries no announcement (garp); leave announce out",
+    ),
+    "an overlay without routers": (
+        {"overlay": {"kind": "flood-and-learn"}},
+        "tenants.0.layer",
+        "overlay flood-and-learn has no layer 3; nvo3 has",
+    ),
+    "a diskless client": (
+        {"traffic": [{"kind": "diskless-client", "vm": "vm1"}]},
+        "traffic",
+        "vm1 asks by reverse ARP",
+    ),
+    "more VMs than a subnet has addresses": (
+        {
+            "tenants.0.subnets": "per-nve",
+            "tenants.0.vms": {f"vm{number}": "nve1" for number in range(1, 256)},
+        },
+        "tenants.0.subnets",
+        "nve1 has more VMs than a subnet of its own has addresses (254)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_one_sentence_with_the_remedy(what: str) -> None:
+    changes, field, remedy = MISTAKES[what]
+    assert_a_sentence(complaint(ROUTED, **changes), field, remedy)
+
+
+def test_nothing_is_announced_at_layer_3_also_when_the_run_is_repeated() -> None:
+    resolved = load.resolve(ROUTED, "my.yaml")
+    again = load.resolve(load.as_mapping(resolved), "my.yaml")
+
+    assert [move.announce for move in resolved.moves] == ["none", "none"]
+    assert again == resolved
+
+
+def test_only_the_vms_of_a_routed_tenant_are_routed() -> None:
+    vms = {vm.name: vm for vm in load.resolve(ROUTED, "my.yaml").vms()}
+
+    assert vms["vm1"].routed == RoutedNetwork()
+    assert vms["other1"].routed is None
+
+
+def test_a_subnet_of_its_own_for_each_nve() -> None:
+    found = load.resolve(ROUTED, "my.yaml", {"tenants.0.subnets": "per-nve"}).vms()
+
+    assert [(vm.ipv4, vm.ipv6) for vm in found[:3]] == [
+        (ip_address("192.168.1.1"), ip_address("fd77:0:0:1::1")),
+        (ip_address("192.168.2.1"), ip_address("fd77:0:0:2::1")),
+        (ip_address("192.168.2.2"), ip_address("fd77:0:0:2::2")),
+    ]
