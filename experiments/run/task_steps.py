@@ -10,15 +10,18 @@ stacks answer for a connection.
 """
 
 import json
+import os
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.overlays import TraceWriter
 from experiments.run.line_process import LineProcess
 from experiments.scenario.tasks import TaskMove
+from nve.hypervisor.realtime import first_in_line, realtime_priority
 
 PATIENCE_S = 10.0
 """For an order to a task's process."""
@@ -53,6 +56,8 @@ class TaskMoveUnderWay:
     """Set where the record has to end sooner."""
     stopped_ns: int = 0
     restarted_ns: int = 0
+    helped: ExitStack = field(default_factory=ExitStack)
+    """Ends what is there only until the task runs again."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     """Of connections.csv, as far as they are known."""
     parts_ms: dict[str, float] = field(default_factory=dict)
@@ -127,6 +132,18 @@ def _configure(move: TaskMoveUnderWay) -> None:
     move.note("address-configured", host=move.asked.to)
 
 
+def _hurry(move: TaskMoveUnderWay) -> None:
+    """From here on the move does not queue for a CPU, nor do the two processes."""
+    processes = [os.getpid(), move.source.pid, move.there().pid]
+    move.helped.enter_context(first_in_line(processes))
+    move.helped.enter_context(realtime_priority())
+
+
+def _take_time(move: TaskMoveUnderWay) -> None:
+    """They do again."""
+    move.helped.close()
+
+
 def _stop(move: TaskMoveUnderWay) -> None:
     """The task is stopped, and the use of its addresses suspended at the source."""
     suspended = "unreachable" if move.asked.meanwhile == "unreachable" else "drop"
@@ -195,6 +212,7 @@ TASK_MOVE = TaskMoveTable(
     revocable=(
         TaskStep("connect", _connect, _send_away),
         TaskStep("configure address", _configure),
+        TaskStep("hurry", _hurry, _take_time),
         TaskStep("stop", _stop, _go_on),
         TaskStep("package", _package),
         TaskStep("send and instantiate", _send),

@@ -94,9 +94,10 @@ class RunningTask:
     def _bring_over(self, move: TaskMoveUnderWay) -> None:
         begun = []
         try:
-            for step in (*self._table.revocable, *self._table.final):
-                begun.append(step)
-                step.do(move)
+            with move.helped:
+                for step in (*self._table.revocable, *self._table.final):
+                    begun.append(step)
+                    step.do(move)
         except Exception as cause:
             move.note("task-move-failed", step=begun[-1].name, why=str(cause))
             if begun[-1] in self._table.final:

@@ -58,6 +58,7 @@ class RunTraffic:
             data_centre.in_vm,
             data_centre.in_node,
             _Names().unique,
+            {name: task.addresses for name, task in scenario.tasks.items()},
         )
         self._workloads: dict[str, Workload] = {
             kind: WORKLOADS.get(kind).prepare(

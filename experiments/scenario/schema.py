@@ -347,6 +347,10 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         takes={vm.name: vm.resources for vm in scenario.vms()},
         capacities=fabric.capacities,
     )
+    for number, sent in enumerate(scenario.traffic):
+        if sent.of_task:
+            for key, complaint in tasks.not_reached(scenario.tasks, *sent.of_task):
+                yield f"traffic.{number}.{key}", complaint
     yield from tasks.contradictions(
         scenario.tasks,
         scenario.task_moves,

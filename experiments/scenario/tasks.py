@@ -58,6 +58,14 @@ def hosts_of(name: str, task: Task, moves: Sequence[TaskMove]) -> list[str]:
     return list(dict.fromkeys([task.on, *visited, *task.hosts]))
 
 
+def not_reached(tasks: Mapping[str, Task], name: str, version: int) -> Iterator[tuple[str, str]]:
+    """Why traffic cannot talk to a task: (key, complaint)."""
+    if name not in tasks:
+        yield "task", no_such("task", name, tasks)
+    elif version not in {address.version for address in tasks[name].addresses}:
+        yield "family", f"{name} has no address of IPv{version}; give it one, or change the family"
+
+
 def contradictions(
     tasks: Mapping[str, Task],
     moves: Sequence[TaskMove],

@@ -35,6 +35,11 @@ class TrafficSpec(Part):
         return 0
 
     @property
+    def of_task(self) -> tuple[str, int] | None:
+        """The task that it talks to, and the version of IP that it does so over."""
+        return None
+
+    @property
     def diskless(self) -> frozenset[str]:
         """The VMs that lose their IPv4 address when they move, because nothing in them keeps it."""
         return frozenset()

@@ -10,13 +10,13 @@ entries of its kind.  A run drives that in this order:
     stop()           safe at any time; leaves no process
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 from experiments.measure.trace import TraceEvent
-from nve.model import VmSpec
+from nve.model import IPAddress, VmSpec
 from topologies.spec import Fabric
 
 if TYPE_CHECKING:
@@ -44,10 +44,15 @@ class Stage:
     in_node: Start
     name_apart: Callable[[str], str]
     """Names flows apart: a second flow between the same ends gets `#2` behind its name."""
+    tasks: Mapping[str, Sequence[IPAddress]] = field(default_factory=dict)
+    """The addresses of each."""
 
     def address(self, vm: str, family: str) -> str:
         spec = self.vms[vm]
         return str(spec.ipv4 if family == "ipv4" else spec.ipv6)
+
+    def task_address(self, task: str, version: int) -> str:
+        return str(next(each for each in self.tasks[task] if each.version == version))
 
 
 @dataclass

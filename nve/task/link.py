@@ -48,6 +48,8 @@ class TaskLink:
         self._socket = connected
         connected.settimeout(patience_s)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # BBR would first find out how fast it may send so little
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         connected.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(patience_s * 1000))
 
     def fileno(self) -> int:

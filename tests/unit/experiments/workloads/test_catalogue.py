@@ -87,7 +87,8 @@ def test_every_kind_has_what_a_workload_has(kind: str) -> None:
 
 def test_a_new_kind_is_a_new_file(do_nothing: str) -> None:
     assert WORKLOADS.names() == (
-        *("diskless-client", "do-nothing", "forgery", "service", "tcp-bulk", "udp-probe"),
+        *("diskless-client", "do-nothing", "download", "forgery"),
+        *("service", "tcp-bulk", "udp-probe"),
     )
     traffic = [{"kind": do_nothing, "vm": "vm1", "times": 3}]
     scenario = resolved(traffic=traffic)

@@ -1,0 +1,60 @@
+"""A program of ours in a VM that begins at a given time and writes lines down until it is ended.
+
+It says a line when it is ready, and reads the time to start from a line on its standard input.
+"""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.workloads import Stage, WorkloadError
+from nve.linux import child
+from nve.linux.wait import readable
+
+_LAUNCH_TIMEOUT_S = 60.0
+
+
+class NotingProcess:
+    """One program and its process; `flow` is its name in the results."""
+
+    def __init__(
+        self, flow: str, module: str, arguments: Sequence[str], stage: Stage, vm: str, notes: Path
+    ) -> None:
+        """The program is told where to write its notes by `--out`."""
+        self.problems: list[str] = []
+        self.flow = flow
+        self._vm = vm
+        self._start = stage.in_vm
+        self._notes = notes
+        self._argv = [sys.executable, "-m", module, *arguments, "--out", str(notes)]
+        self._process: subprocess.Popen[str] | None = None
+
+    def launch(self) -> None:
+        """Raises WorkloadError when it does not start."""
+        self._process = self._start(
+            self._vm, self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout
+        if not readable(self._process.stdout, _LAUNCH_TIMEOUT_S) or not (
+            self._process.stdout.readline()
+        ):
+            raise WorkloadError(f"the client {self.flow} did not start")
+
+    def begin(self, start_ns: int) -> None:
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write(f"{start_ns}\n")
+        self._process.stdin.flush()
+
+    def noted(self) -> list[str]:
+        """Ends it; its lines, of which the last may be cut off."""
+        if self._process is None or self._process.poll() is not None:
+            self.problems.append(f"the client {self.flow} ended before the run did")
+        self.stop()
+        return self._notes.read_text(encoding="utf-8").splitlines(keepends=True)
+
+    def stop(self) -> None:
+        """Safe at any time; leaves no process."""
+        if self._process is not None:
+            child.end(self._process)

@@ -1,0 +1,102 @@
+"""Downloads from a task, one after the other, by which one sees what a move does to a client.
+
+    - {kind: download, from: vm3, task: web, rate_mbit: 20}
+
+The task's program is `http-server`.  A download that breaks off is written down with how, and the
+client begins the next one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from experiments.measure.rows import RowSchema
+from experiments.scenario.parts import Name, no_such
+from experiments.scenario.traffic import TrafficSpec
+from experiments.workloads import Collected, Stage
+from experiments.workloads._noting import NotingProcess
+from experiments.workloads.downloading import download
+
+SAYS = "Downloads from a task that is an HTTP server: what its clients notice of its moves."
+ROWS = RowSchema(
+    "downloads.csv",
+    {
+        "flow": "`vm3>web/http`; a second one between the same ends has `#2` behind it",
+        "download": "its number, from 1",
+        "began_ns": "when the client began to connect",
+        "ended_ns": "when it was over; one that goes on at the end of the run has no row",
+        "octets": "of the document",
+        "outcome": "`whole`, or why not: `reset`, `ended early`, `refused`, `unreachable`, "
+        "`timed out`, `changed`",
+        "first_ms": "until the answer began; empty: none came",
+        "silence_ms": "the longest time that the client waited for an octet",
+        "silence_began_ns": "when that began",
+    },
+    {"began_ns": "Int64", "ended_ns": "Int64", "silence_began_ns": "Int64", "first_ms": "float64"},
+)
+PROGRAMS = ()
+
+
+class Settings(TrafficSpec):
+    source: Name = Field(alias="from")
+    task: Name
+    family: Literal["ipv4", "ipv6"] = "ipv4"
+    port: int = Field(80, ge=1, le=65535)
+    rate_mbit: float | None = Field(None, gt=0, le=100_000)
+    """How fast the client reads; as fast as it comes."""
+
+    def contradictions(
+        self, network: Mapping[str, int], before: Sequence[TrafficSpec]
+    ) -> Iterator[tuple[str, str]]:
+        if self.source not in network:
+            yield "from", no_such("VM", self.source, network)
+
+    @property
+    def of_task(self) -> tuple[str, int]:
+        return self.task, 4 if self.family == "ipv4" else 6
+
+
+class DownloadClients:
+    """All clients of a run."""
+
+    ends_by_itself = False
+
+    def __init__(self, sent: Sequence[Settings], stage: Stage) -> None:
+        self._clients = [
+            NotingProcess(
+                stage.name_apart(f"{each.source}>{each.task}/http"),
+                "experiments.workloads.downloading.client",
+                [
+                    *("--address", stage.task_address(*each.of_task), "--port", str(each.port)),
+                    *("--rate-mbit", f"{each.rate_mbit or 0:g}"),
+                ],
+                stage,
+                each.source,
+                stage.directory / f"{each.source}-{number}.downloads",
+            )
+            for number, each in enumerate(sent, start=1)
+        ]
+
+    def launch(self) -> None:
+        for client in self._clients:
+            client.launch()
+
+    def begin(self, start_ns: int) -> None:
+        for client in self._clients:
+            client.begin(start_ns)
+
+    def collect(self) -> Collected:
+        rows = [row for each in self._clients for row in download.rows(each.flow, each.noted())]
+        found = ROWS.frame(rows)
+        problems = [problem for each in self._clients for problem in each.problems]
+        changed = sorted(set(found.loc[found["outcome"] == "changed", "flow"]))
+        problems += [f"{flow} has got other octets than were sent" for flow in changed]
+        return Collected(found, problems=problems)
+
+    def stop(self) -> None:
+        for client in self._clients:
+            client.stop()
+
+
+prepare = DownloadClients

@@ -1,0 +1,143 @@
+"""Downloads from a task over and over, run in a VM.
+
+    python -m experiments.workloads.downloading.client --address A --port P --rate-mbit R --out FILE
+
+It says that it is ready, and reads the time to start from a line on its standard input.  Each
+octet is compared with what the server sends (`nve.task.programs.pattern`).  A download that breaks
+off is noted, and the next one begins at once.  It is ended with a signal; the download that goes on
+then is not noted.
+"""
+
+import argparse
+import errno
+import socket
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final, TextIO
+
+from experiments.probes.process import say
+from experiments.workloads.downloading.download import Download
+from nve.linux.wait import sleep_until
+from nve.task.programs import pattern
+
+_PATIENCE_S: Final = 10.0
+_AT_ONCE: Final = 16384
+_PAUSE_NS: Final = 10_000_000
+"""Before one that has failed at once is tried again."""
+_OUTCOMES: Final = {
+    errno.ECONNRESET: "reset",
+    errno.EPIPE: "reset",
+    errno.ECONNREFUSED: "refused",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.ETIMEDOUT: "timed out",
+}
+
+
+class Downloader:
+    """Of one server."""
+
+    def __init__(self, address: str, port: int, rate_mbit: float, notes: TextIO) -> None:
+        self._target = (address, port)
+        self._rate_mbit = rate_mbit
+        self._notes = notes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._began_ns = self._heard_ns = time.time_ns()
+        self._octets = 0
+        self._first_ms: float | None = None
+        self._silence_ns, self._silence_began_ns = 0, self._began_ns
+
+    def download(self) -> str:
+        """One, to its end; its outcome."""
+        self._begin()
+        try:
+            outcome = self._carry_out()
+        except TimeoutError:
+            outcome = "timed out"
+        except OSError as error:
+            outcome = _OUTCOMES.get(error.errno or 0, error.strerror or str(error))
+        self.note(outcome)
+        return outcome
+
+    def note(self, outcome: str) -> None:
+        """What has become of the download until now."""
+        self._hear(time.time_ns())
+        self._notes.write(
+            Download(
+                self._began_ns,
+                time.time_ns(),
+                self._octets,
+                outcome,
+                self._first_ms,
+                self._silence_ns / 1e6,
+                self._silence_began_ns,
+            ).line()
+        )
+        self._notes.flush()
+
+    def _carry_out(self) -> str:
+        with closing(socket.create_connection(self._target, _PATIENCE_S)) as connected:
+            connected.settimeout(_PATIENCE_S)
+            host = self._target[0]
+            shown = f"[{host}]" if ":" in host else host
+            connected.sendall(f"GET / HTTP/1.1\r\nHost: {shown}\r\n\r\n".encode())
+            head, _, rest = self._head(connected).partition(b"\r\n\r\n")
+            if not head.startswith(b"HTTP/1.1 200 "):
+                return "ended early"
+            length = int(head.lower().partition(b"content-length:")[2].split()[0])
+            return self._body(connected, rest, length)
+
+    def _head(self, connected: socket.socket) -> bytes:
+        found = b""
+        while b"\r\n\r\n" not in found and (said := connected.recv(_AT_ONCE)):
+            found += said
+        now_ns = time.time_ns()
+        self._hear(now_ns)
+        self._first_ms = (now_ns - self._began_ns) / 1e6
+        return found
+
+    def _body(self, connected: socket.socket, said: bytes, length: int) -> str:
+        began_ns = time.time_ns()
+        while True:
+            if said != pattern.part(self._octets, len(said)):
+                return "changed"
+            self._octets += len(said)
+            if self._octets >= length:
+                return "whole"
+            if self._rate_mbit:
+                sleep_until(began_ns + int(self._octets * 8e3 / self._rate_mbit))
+            # What a limited client waits for by itself is no silence of the network.
+            self._heard_ns = time.time_ns()
+            said = connected.recv(_AT_ONCE)
+            self._hear(time.time_ns())
+            if not said:
+                return "ended early"
+
+    def _hear(self, now_ns: int) -> None:
+        if now_ns - self._heard_ns > self._silence_ns:
+            self._silence_ns, self._silence_began_ns = now_ns - self._heard_ns, self._heard_ns
+        self._heard_ns = now_ns
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--address", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--rate-mbit", type=float, default=0)
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    with given.out.open("w", encoding="utf-8") as notes:
+        client = Downloader(given.address, given.port, given.rate_mbit, notes)
+        say(ready=True)
+        sleep_until(int(sys.stdin.readline() or 0))
+        while True:
+            if client.download() != "whole":
+                sleep_until(time.time_ns() + _PAUSE_NS)
+
+
+if __name__ == "__main__":
+    main()
