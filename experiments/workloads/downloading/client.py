@@ -60,10 +60,10 @@ class Downloader:
             outcome = "timed out"
         except OSError as error:
             outcome = _OUTCOMES.get(error.errno or 0, error.strerror or str(error))
-        self.note(outcome)
+        self._write_down(outcome)
         return outcome
 
-    def note(self, outcome: str) -> None:
+    def _write_down(self, outcome: str) -> None:
         """What has become of the download until now."""
         self._hear(time.time_ns())
         self._notes.write(
