@@ -10,6 +10,7 @@ every key below starts with the VNI.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal, NewType, TypeAlias
@@ -66,7 +67,9 @@ def link_local(address: Mac) -> IPv6Address:
 
 
 GATEWAY_IPV6 = link_local(NVE_MAC)
-Encapsulation: TypeAlias = Literal["vxlan"]
+Encapsulation: TypeAlias = Literal["vxlan", "vxlan-l3"]
+SAVED_OCTETS: Mapping[Encapsulation, int] = {"vxlan": 0, "vxlan-l3": ETHERNET_BYTES}
+"""By how much less there is around a packet than VXLAN puts there."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class RoutedNetwork:
     """What is particular to a layer 3 network (see `nve.pipeline.routed`)."""
 
     encapsulation: Encapsulation = "vxlan"
-    """How packets go from NVE to NVE."""
+    """How packets go from NVE to NVE: in VXLAN with an inner Ethernet header, or without one."""
 
 
 @dataclass(frozen=True, order=True)

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NAME, Mac, VmSpec
 from topologies.addressing import neighbours
-from topologies.mtu import tenant_mtu
+from topologies.mtu import vm_mtu
 from topologies.spec import USUAL_MTU, Fabric, Port
 
 CONTROL_SWITCH, WIRE = RESERVED = ("ctl", "wire")
@@ -110,7 +110,7 @@ class Configuration:
 
     def mtu(self, vm: VmSpec) -> int:
         """Of a VM's NIC: its own, or what the underlay carries everywhere."""
-        return tenant_mtu(self.fabric) if vm.mtu is None else vm.mtu
+        return vm_mtu(self.fabric, vm)
 
     def control_address(self, name: str) -> IPv4Address:
         place = self.controlled.index(name)

@@ -8,6 +8,7 @@ link of all of them counts.  The way back may be another: each direction has its
 from collections.abc import Mapping
 from itertools import permutations
 
+from nve.model import SAVED_OCTETS, VmSpec
 from topologies.spec import Fabric, Family
 from topologies.underlay_paths import UnderlayPaths
 
@@ -30,6 +31,14 @@ def tunnel_mtus(fabric: Fabric) -> dict[tuple[str, str], int]:
         - overhead
         for here, there in tunnels
     }
+
+
+def vm_mtu(fabric: Fabric, vm: VmSpec) -> int:
+    """Of a VM's NIC: its own, or what the underlay carries everywhere in the VM's network."""
+    if vm.mtu is not None:
+        return vm.mtu
+    saved = SAVED_OCTETS[vm.routed.encapsulation] if vm.routed else 0
+    return min(LARGEST_VM_MTU, min(tunnel_mtus(fabric).values()) + saved)
 
 
 def tenant_mtu(fabric: Fabric) -> int:

@@ -220,7 +220,7 @@ class DesiredState:
         state = self._states[nve]
         remote, redirect = state.remotes.get(system), state.redirects.get(system)
         to = remote.vtep if remote and not in_flight else redirect.to if redirect else None
-        return None if to is None else state.tunnel_mtus.get(to)
+        return None if to is None else state.carries(system.vni, to)
 
     @property
     def vm_mtus(self) -> Mapping[Vni, int]:

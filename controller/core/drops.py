@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from nve.model import TenantSystem
 from nve.pipeline.limits import metered
-from nve.pipeline.rules import VXLAN_PORT, Purpose, Rule
+from nve.pipeline.rules import TUNNEL_PORTS, Purpose, Rule
 
 COUNTED = frozenset(
     {
@@ -104,4 +104,4 @@ def _of_meter(nve: str, number: int) -> Reason:
 
 
 def _vm_port(port: int) -> int | None:
-    return None if port == VXLAN_PORT else port
+    return None if port in TUNNEL_PORTS else port

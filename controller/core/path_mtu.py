@@ -28,7 +28,7 @@ from controller.core.directory import Directory
 from nve.messages import Emit, Malformed, Missed, TooBig
 from nve.model import NVE_MAC, IPAddress, Mac, TenantSystem, Vni, link_local, mac
 from nve.pipeline.mtu_check import ETHERNET_OCTETS, QUOTED_OCTETS
-from nve.pipeline.rules import VXLAN_PORT, Output, Tunnel
+from nve.pipeline.rules import VXLAN_PORT, Output
 from nve.wire import frames
 from nve.wire.frames import (
     ICMP,
@@ -85,9 +85,10 @@ def decide(
     frame = answer(report, mtu) if mtu and sender else None
     if frame is None or sender is None:
         return mtu, None
-    here = desired.state(nve).associations.get(sender.system)
+    state = desired.state(nve)
+    here = state.associations.get(sender.system)
     way = Output(here.port) if here and sender.nve == nve else None
-    return mtu, Emit(nve, way or Tunnel(report.vni, desired.vteps[sender.nve]), frame)
+    return mtu, Emit(nve, way or state.tunnel(report.vni, desired.vteps[sender.nve]), frame)
 
 
 def _of_its_sender(report: TooBig, directory: Directory) -> TooBig:

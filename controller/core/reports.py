@@ -226,11 +226,11 @@ class Reports:
         """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
         system, state = binding.system, self._desired.state(nve)
         if binding.nve != nve:
-            return Tunnel(system.vni, self._desired.vteps[binding.nve])
+            return state.tunnel(system.vni, self._desired.vteps[binding.nve])
         redirect = state.redirects.get(system)
         if redirect is None:
             return Output(state.associations[system].port)
-        return Tunnel(system.vni, redirect.to) if redirect.to else None
+        return state.tunnel(system.vni, redirect.to) if redirect.to else None
 
     def _too_big(self, nve: str, report: TooBig) -> None:
         """A packet exceeds a tunnel's MTU: its sender is told."""

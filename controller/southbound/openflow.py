@@ -256,8 +256,9 @@ def _actions(action: Action) -> list[Any]:
         case Encapsulate(hairpin):
             # A switch never sends a frame back to its port unless it is told in so many words.
             return [parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT)]
-        case Tunnel(vni, to, hairpin):
-            return [*_actions(Aim(vni, to)), *_actions(Encapsulate(hairpin))]
+        case Tunnel(vni, to, hairpin, port):
+            out = parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else port)
+            return [*_actions(Aim(vni, to)), out]
     raise TypeError(f"{action} cannot be in a list of actions")
 
 

@@ -50,6 +50,11 @@ def _of_routed(scenario: "Scenario", key: str, tenant: "Tenant") -> Iterator[tup
             "a VLAN tag belongs to a frame, and layer 3 routes packets; leave it out, or say "
             "layer: 2",
         )
+    if tenant.encapsulation != "vxlan" and tenant.mtu is not None:
+        yield (
+            f"{key}.mtu",
+            f"with {tenant.encapsulation} it is what the underlay carries; leave it out",
+        )
     starting = [place.nve for place in tenant.vms.values()]
     crowded = next((nve for nve in starting if starting.count(nve) > HOSTS_OF_A_SUBNET), None)
     if tenant.subnets == "per-nve" and crowded:

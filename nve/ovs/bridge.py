@@ -4,7 +4,8 @@ Each NVE runs its own ovsdb-server and ovs-vswitchd in its own network namespace
 directory, as each server of a data centre does (docs/decisions/0002-one-ovs-per-namespace.md).
 
 `br-int` is the NVE's switch: tenants' ports, and `vxlan0`, whose tunnels take both their remote
-address and their VNI from the flow, so that rules alone say where a packet goes.  It does nothing
+address and their VNI from the flow, so that rules alone say where a packet goes (and `vxlan1`, the
+same without an inner Ethernet header, where a tenant has that).  It does nothing
 by itself (fail-mode secure): the NVA gives it its rules.
 
 There are two datapaths.  With the kernel's ("system") the kernel encapsulates, and the VTEP address
@@ -34,8 +35,8 @@ from nve.model import IPAddress, Mac, VmSpec, Vtep
 from nve.ovs.buffers import dropped_by_packet_sockets, enlarge_packet_sockets
 from nve.ovs.counters import counted
 from nve.pipeline.flow_dump import Row, read
-from nve.pipeline.rules import VXLAN_PORT, lane_port
-from nve.wire.frames import VXLAN_UDP_PORT
+from nve.pipeline.rules import PACKET_PORT, VXLAN_PORT, lane_port
+from nve.wire.frames import VXLAN_GPE_UDP_PORT, VXLAN_UDP_PORT
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would also take eventlet, which warns of itself
@@ -45,7 +46,7 @@ Datapath: TypeAlias = Literal["system", "netdev"]
 
 INTEGRATION = "br-int"
 PHYSICAL = "br-phy"
-VXLAN = "vxlan0"
+VXLAN, VXLAN_GPE = "vxlan0", "vxlan1"
 OPENFLOW = "OpenFlow13"
 START_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 5
@@ -174,6 +175,17 @@ class OvsInstance:
         )  # fmt: skip
         self._raise_unless_numbered(name, ofport)
 
+    def add_packet_port(self) -> None:
+        """Makes the tunnel port without an inner Ethernet header: Open vSwitch takes that off and
+        puts an empty one on by itself."""
+        self.vsctl(
+            "add-port", INTEGRATION, VXLAN_GPE,
+            "--", "set", "Interface", VXLAN_GPE, "type=vxlan", f"ofport_request={PACKET_PORT}",
+            "options:remote_ip=flow", "options:key=flow", "options:exts=gpe",
+            "options:packet_type=legacy_l3", f"options:dst_port={VXLAN_GPE_UDP_PORT}",
+        )  # fmt: skip
+        self._raise_unless_numbered(VXLAN_GPE, PACKET_PORT)
+
     def _raise_unless_numbered(self, name: str, ofport: int) -> None:
         given = self.vsctl("get", "Interface", name, "ofport").strip()
         if given != str(ofport):
@@ -207,8 +219,9 @@ class OvsInstance:
         for address, mac in neighbours.items():
             self.appctl("tnl/neigh/set", PHYSICAL, str(address), mac)
             source = ("udp,nw_src" if address.version == 4 else "udp6,ipv6_src") + f"={address}"
-            tunnelled = f"in_port={uplink},{source},tp_dst={VXLAN_UDP_PORT}"
-            flows.append(f"priority=2,{tunnelled},actions=set_field:{mac}->eth_src,LOCAL\n")
+            for port in (VXLAN_UDP_PORT, VXLAN_GPE_UDP_PORT):
+                tunnelled = f"in_port={uplink},{source},tp_dst={port}"
+                flows.append(f"priority=2,{tunnelled},actions=set_field:{mac}->eth_src,LOCAL\n")
         command = ["ovs-ofctl", "-O", OPENFLOW, "add-flows", PHYSICAL, "-"]
         run(command, "".join(flows), os.environ | self.environment)
 

@@ -55,6 +55,7 @@ from nve.pipeline.rules import (
     Tunnel,
     lane_port,
     match,
+    tunnel_source,
 )
 from nve.pipeline.state import Association, AssociationRole, NveState, Redirect
 from nve.wire import end_marker
@@ -102,7 +103,7 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     yield from _of_peers(vni, state.peers)
     if vni in state.routed:
         yield _last_marker(vni, state.members.get(vni, frozenset()))
-        yield from routed.of_network(vni)
+        yield from routed.of_network(vni, state.routed[vni], state.peers)
         return
     active = [
         association
@@ -155,7 +156,7 @@ def _of_peers(vni: Vni, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
         Rule(
             PipelineTable.CLASSIFY,
             30,
-            match(in_port=VXLAN_PORT, tunnel_id=vni, **_tunnel_source(peer)),
+            match(in_port=VXLAN_PORT, tunnel_id=vni, **tunnel_source(peer)),
             (SetVirtualNetwork(vni), GoTo(PipelineTable.FROM_TUNNEL)),
             Purpose.ADMIT,
         )
@@ -174,7 +175,8 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
         redirect = None
     remote = state.remotes.get(system)
     if system.vni in state.routed and (association or redirect or remote):
-        yield from routed.host_routes(system, state.hosts.get(system, frozenset()))
+        network, addresses = state.routed[system.vni], state.hosts.get(system, frozenset())
+        yield from routed.host_routes(system, addresses, network)
     if association and association.role is AssociationRole.SUSPENDED:
         yield _fenced(system, association.port)
     elif association:
@@ -210,10 +212,11 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     any_frame: Match = ()
     yield Rule(PipelineTable.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
     yield Rule(PipelineTable.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
+    yield from routed.of_strangers(state.peers)
     from_agent = match(in_port=AGENT_PORT, eth_type=end_marker.ETHERTYPE)
     yield Rule(PipelineTable.CLASSIFY, 30, from_agent, (ReportAction(),), Purpose.REPORT)
     for peer in state.peers:
-        from_peer = match(in_port=VXLAN_PORT, **_tunnel_source(peer))
+        from_peer = match(in_port=VXLAN_PORT, **tunnel_source(peer))
         yield Rule(PipelineTable.CLASSIFY, 20, from_peer, (), Purpose.UNKNOWN_VNI)
         copies = match(**dict(from_peer), tunnel_id=ANY_COPY, eth_dst=GROUP)
         delivered = (GoTo(PipelineTable.FROM_TUNNEL),)
@@ -231,8 +234,8 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     )
     for peer in state.peers:
         # Nobody else gets this far; each on its own, so that it is counted by whom.
-        from_peer = match(**_tunnel_source(peer))
-        copies = match(tunnel_id=ANY_COPY, **_tunnel_source(peer))
+        from_peer = match(**tunnel_source(peer))
+        copies = match(tunnel_id=ANY_COPY, **tunnel_source(peer))
         for priority, unknown in ((0, from_peer), (15, copies)):
             yield Rule(
                 PipelineTable.FROM_TUNNEL, priority, unknown, (), Purpose.UNKNOWN_DESTINATION
@@ -425,7 +428,7 @@ def _from_source(association: Association, source: Vtep) -> Iterator[Rule]:
     system, copy_vni = association.system, association.copy_vni
     deliver = (Output(lane_port(association.port) if association.lane else association.port),)
     for frames in (_frames_for(system), *([_copies_for(copy_vni)] if copy_vni else [])):
-        from_source = match(**dict(frames), **_tunnel_source(source))
+        from_source = match(**dict(frames), **tunnel_source(source))
         yield Rule(PipelineTable.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
 
 
@@ -515,8 +518,3 @@ def _frames_for(system: TenantSystem) -> Match:
 @lru_cache(REMEMBERED)
 def _copies_for(copy_vni: Vni) -> Match:
     return match(tunnel_id=copy_vni, eth_dst=GROUP)
-
-
-def _tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:
-    name = "tun_ipv4_src" if isinstance(vtep, IPv4Address) else "tun_ipv6_src"
-    return {name: str(vtep)}

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from nve.model import Vni, Vtep
 from nve.pipeline.rules import (
+    PACKET_PORT,
     VXLAN_PORT,
     Aim,
     CheckLarger,
@@ -39,6 +40,8 @@ from nve.pipeline.rules import (
 Frame = Mapping[str, FieldValue]
 NOTED = frozenset({"metadata", "reg0"})
 """Fields that tables note about a frame for those that follow: it has none when it comes in."""
+NO_MAC = "00:00:00:00:00:00"
+"""What a switch reads where there is no Ethernet header."""
 MAX_TUNNELS = 8
 """More hops than any chain of moves can need; a frame that takes more is in a loop."""
 
@@ -56,6 +59,8 @@ class PacketVerdict:
     reported: bool
     last: Rule | None
     frame: Frame = field(compare=False)
+    tunnel_port: int = VXLAN_PORT
+    """By which port it goes into its tunnels."""
 
     @property
     def dropped(self) -> bool:
@@ -92,6 +97,7 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
     tunnels: list[tuple[Vni, Vtep]] = []
     reported = False
     aimed: tuple[Vni, Vtep] | None = None
+    tunnel_port = VXLAN_PORT
     while table is not None:
         last = _best(by_table.get(table, ()), fields)
         table = None
@@ -109,8 +115,9 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                     fields["nw_ttl"] = int(fields["nw_ttl"]) - 1
                 case Output(port) if port != in_port:
                     ports.append(port)
-                case Tunnel(vni, to, hairpin) if hairpin or in_port != VXLAN_PORT:
+                case Tunnel(vni, to, hairpin, port) if hairpin or in_port != port:
                     tunnels.append((vni, to))
+                    tunnel_port = port
                 case Aim(vni, to):
                     aimed = (vni, to)
                 case CheckLarger(mtu):
@@ -120,7 +127,7 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                 case ReportAction():
                     reported = True
     leaving = {name: value for name, value in fields.items() if name not in NOTED}
-    return PacketVerdict(tuple(ports), tuple(tunnels), reported, last, leaving)
+    return PacketVerdict(tuple(ports), tuple(tunnels), reported, last, leaving, tunnel_port)
 
 
 def deliveries(
@@ -142,18 +149,21 @@ def deliveries(
         found += [(name, port) for port in verdict.ports]
         for vni, to in verdict.tunnels:
             if to in by_vtep:
-                to_walk.append((by_vtep[to], _encapsulated(verdict.frame, vni, vtep), hops + 1))
+                to_walk.append((by_vtep[to], out_of_tunnel(verdict, vni, vtep), hops + 1))
     return tuple(found)
 
 
-def _encapsulated(frame: Frame, vni: Vni, source: Vtep) -> Frame:
+def out_of_tunnel(verdict: PacketVerdict, vni: Vni, source: Vtep) -> Frame:
+    """The frame as it comes out of a tunnel that it was sent into by an NVE."""
     source_field = "tun_ipv4_src" if isinstance(source, IPv4Address) else "tun_ipv6_src"
     tunnel: dict[str, FieldValue] = {
-        "in_port": VXLAN_PORT,
+        "in_port": verdict.tunnel_port,
         "tunnel_id": vni,
         source_field: str(source),
     }
-    inner = {name: value for name, value in frame.items() if not name.startswith("tun")}
+    inner = {name: value for name, value in verdict.frame.items() if not name.startswith("tun")}
+    if verdict.tunnel_port == PACKET_PORT:
+        tunnel |= {"eth_src": NO_MAC, "eth_dst": NO_MAC}
     return {**inner, **tunnel}
 
 

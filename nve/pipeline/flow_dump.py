@@ -100,8 +100,8 @@ def _words(action: Action) -> list[str]:
             return [f"check_pkt_larger({mtu + ETHERNET_OCTETS})->NXM_NX_REG0[0]"]
         case Encapsulate(hairpin):
             return ["IN_PORT" if hairpin else f"output:{VXLAN_PORT}"]
-        case Tunnel(vni, to, hairpin):
-            return [*_words(Aim(vni, to)), *_words(Encapsulate(hairpin))]
+        case Tunnel(vni, to, hairpin, port):
+            return [*_words(Aim(vni, to)), "IN_PORT" if hairpin else f"output:{port}"]
 
 
 def read(text: str) -> list[Row]:

@@ -22,7 +22,7 @@ table FIT say nothing.  What was too big is in the trace.
 
 from collections.abc import Iterator
 
-from nve.model import TenantSystem, Vni, Vtep
+from nve.model import TenantSystem, Vni
 from nve.pipeline.rules import (
     GROUP,
     VXLAN_PORT,
@@ -46,11 +46,11 @@ QUOTED_OCTETS = 1280 - 40 - 8
 REPORTED_OCTETS = ETHERNET_OCTETS + QUOTED_OCTETS
 
 
-def towards(vni: Vni, to: Vtep, mtu: int | None, *, hairpin: bool = False) -> tuple[Action, ...]:
+def towards(tunnel: Tunnel, mtu: int | None) -> tuple[Action, ...]:
     """The actions that tunnel a frame; with an MTU, only if it fits."""
     if mtu is None:
-        return (Tunnel(vni, to, hairpin),)
-    return (Aim(vni, to), CheckLarger(mtu), GoTo(PipelineTable.FIT))
+        return (tunnel,)
+    return (Aim(tunnel.vni, tunnel.to), CheckLarger(mtu), GoTo(PipelineTable.FIT))
 
 
 def counted(mtu: int | None) -> tuple[Action, ...]:

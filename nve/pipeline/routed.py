@@ -22,9 +22,19 @@ from one VM to another, wherever both are.
 from collections.abc import Iterator, Set
 from functools import lru_cache
 
-from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC, IPAddress, TenantSystem, Vni
+from nve.model import (
+    GATEWAY_IPV4,
+    GATEWAY_IPV6,
+    NVE_MAC,
+    IPAddress,
+    RoutedNetwork,
+    TenantSystem,
+    Vni,
+    Vtep,
+)
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
+    PACKET_PORT,
     DecrementTtl,
     GoTo,
     Match,
@@ -33,7 +43,9 @@ from nve.pipeline.rules import (
     ReportAction,
     Rule,
     SetMac,
+    SetVirtualNetwork,
     match,
+    tunnel_source,
 )
 from nve.wire.frames import ARP, ARP_REQUEST, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLICITATION
 
@@ -58,8 +70,30 @@ def destination(address: IPAddress) -> Match:
     return match(eth_type=IPV6, ipv6_dst=str(address))
 
 
-def of_network(vni: Vni) -> Iterator[Rule]:
+def of_strangers(peers: Set[Vtep]) -> Iterator[Rule]:
+    """What comes without an Ethernet header, of no NVE or for no network here (R9.1, R9.3)."""
+    anybody, table = match(in_port=PACKET_PORT), PipelineTable.CLASSIFY
+    yield Rule(table, 10, anybody, (), Purpose.UNKNOWN_VTEP)
+    for peer in peers:
+        from_peer = match(in_port=PACKET_PORT, **tunnel_source(peer))
+        yield Rule(table, 20, from_peer, (), Purpose.UNKNOWN_VNI)
+
+
+def _of_peers(vni: Vni, peers: Set[Vtep]) -> Iterator[Rule]:
+    """What comes without an Ethernet header is delivered by its address."""
+    delivered = (SetVirtualNetwork(vni), GoTo(PipelineTable.ROUTE))
+    for peer in peers:
+        source = tunnel_source(peer)
+        admitted = match(in_port=PACKET_PORT, tunnel_id=vni, **source)
+        yield Rule(PipelineTable.CLASSIFY, 30, admitted, delivered, Purpose.ADMIT)
+        nobodys = match(metadata=vni, in_port=PACKET_PORT, **source)
+        yield Rule(PipelineTable.ROUTE, 10, nobodys, (), Purpose.UNKNOWN_DESTINATION)
+
+
+def of_network(vni: Vni, network: RoutedNetwork, peers: Set[Vtep]) -> Iterator[Rule]:
     """What is routed, and that nothing else goes anywhere: no broadcast, no other protocol."""
+    if network.encapsulation == "vxlan-l3":
+        yield from _of_peers(vni, peers)
     for protocol in (IPV4, IPV6):
         to_router = match(metadata=vni, eth_dst=NVE_MAC, eth_type=protocol)
         routed = (GoTo(PipelineTable.ROUTE),)
@@ -93,24 +127,22 @@ def reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]
 
 
 @lru_cache(REMEMBERED)
-def host_routes(system: TenantSystem, addresses: Set[IPAddress]) -> tuple[Rule, ...]:
+def host_routes(
+    system: TenantSystem, addresses: Set[IPAddress], network: RoutedNetwork
+) -> tuple[Rule, ...]:
     """To a VM, by each of its addresses; a link-local one is routed nowhere (RFC 4291 section
-    2.5.6)."""
-    onward = (
-        DecrementTtl(),
-        SetMac("eth_src", NVE_MAC),
-        SetMac("eth_dst", system.mac),
-        GoTo(PipelineTable.FORWARD),
-    )
-    return tuple(
-        Rule(
-            PipelineTable.ROUTE,
-            20,
-            match(metadata=system.vni, **dict(destination(address))),
-            onward,
-            Purpose.ROUTE,
-            system,
-        )
+    2.5.6).  A packet without an Ethernet header gets that at the end of its tunnel."""
+    to_vm = (SetMac("eth_src", NVE_MAC), SetMac("eth_dst", system.mac))
+    from_vm = (DecrementTtl(), *to_vm, GoTo(PipelineTable.FORWARD))
+    routes = [
+        match(metadata=system.vni, **dict(destination(address)))
         for address in sorted(addresses, key=str)
         if not address.is_link_local
-    )
+    ]
+    table, purpose = PipelineTable.ROUTE, Purpose.ROUTE
+    ingress = tuple(Rule(table, 20, route, from_vm, purpose, system) for route in routes)
+    if network.encapsulation == "vxlan":
+        return ingress
+    from_tunnel = (*to_vm, GoTo(PipelineTable.FROM_TUNNEL))
+    egress = (match(**dict(route), in_port=PACKET_PORT) for route in routes)
+    return (*ingress, *(Rule(table, 30, route, from_tunnel, purpose, system) for route in egress))

@@ -19,8 +19,10 @@ from nve.model import Mac, TenantSystem, Vni, Vtep
 FieldValue: TypeAlias = int | str
 Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
 
-VXLAN_PORT, AGENT_PORT = 1, 2
-"""The tunnel port and that of the NVE's agent have these numbers on every NVE."""
+VXLAN_PORT, AGENT_PORT, PACKET_PORT = 1, 2, 3
+"""The tunnel port, that of the NVE's agent, and the tunnel port for packets without their Ethernet
+header have these numbers on every NVE."""
+TUNNEL_PORTS = frozenset({VXLAN_PORT, PACKET_PORT})
 FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7EFF
 """VM ports are numbered from the first up; each may have a lane."""
 _LANES = 0x7F00
@@ -42,6 +44,11 @@ GROUP = "01:00:00:00:00:00/01:00:00:00:00:00"
 def match(**fields: FieldValue) -> Match:
     """A match in canonical order.  A value `"address/mask"` is a masked one."""
     return tuple(sorted(fields.items()))
+
+
+def tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:
+    """The field that says which NVE has sent what comes out of a tunnel."""
+    return {"tun_ipv4_src" if vtep.version == 4 else "tun_ipv6_src": str(vtep)}
 
 
 class PipelineTable(enum.IntEnum):
@@ -163,6 +170,8 @@ class Tunnel:
     vni: Vni
     to: Vtep
     hairpin: bool = False
+    port: int = VXLAN_PORT
+    """By `PACKET_PORT`, the packet goes without its Ethernet header."""
 
     def __str__(self) -> str:
         return f"tunnel VNI {self.vni} to {self.to}"

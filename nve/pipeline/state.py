@@ -9,10 +9,10 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from itertools import chain
 
-from nve.model import IPAddress, RoutedNetwork, TenantSystem, Vni, Vtep
+from nve.model import SAVED_OCTETS, IPAddress, RoutedNetwork, TenantSystem, Vni, Vtep
 from nve.pipeline import mtu_check
 from nve.pipeline.limits import USUAL, Limits
-from nve.pipeline.rules import Action, Output, Tunnel
+from nve.pipeline.rules import PACKET_PORT, VXLAN_PORT, Action, Output, Tunnel
 
 
 class AssociationRole(enum.Enum):
@@ -144,21 +144,35 @@ class NveState:
     def exceeded(self, vni: Vni, to: Vtep) -> int | None:
         """The MTU of the tunnel to another NVE, if a VM of the network may exceed it."""
         most = self.vm_mtus.get(vni, 0)
-        mtu = self.tunnel_mtus.get(to) if most else None
+        mtu = self.carries(vni, to) if most else None
         return mtu if mtu is not None and most > mtu else None
+
+    def carries(self, vni: Vni, to: Vtep) -> int | None:
+        """The longest packet of the network that reaches another NVE; None where that is not
+        known."""
+        mtu, network = self.tunnel_mtus.get(to), self.routed.get(vni)
+        saved = SAVED_OCTETS[network.encapsulation] if network else 0
+        return None if mtu is None else mtu + saved
+
+    def tunnel(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> Tunnel:
+        """The tunnel by which packets of the network go to another NVE."""
+        network = self.routed.get(vni)
+        bare = network is not None and network.encapsulation == "vxlan-l3"
+        return Tunnel(vni, to, hairpin, PACKET_PORT if bare else VXLAN_PORT)
 
     def tunnel_mtu(self, way: Output | Tunnel) -> int | None:
         """What a way out of the NVE carries; None where it carries everything."""
-        return self.tunnel_mtus.get(way.to) if isinstance(way, Tunnel) else None
+        return self.carries(way.vni, way.to) if isinstance(way, Tunnel) else None
 
     def narrow(self, vni: Vni) -> bool:
         """Whether a VM of the network may exceed the MTU of any tunnel from here."""
         most = self.vm_mtus.get(vni, 0)
-        return any(most > mtu for mtu in self.tunnel_mtus.values())
+        return any(self.exceeded(vni, to) for to in self.tunnel_mtus) if most else False
 
     def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
         """What tunnels a frame to another NVE."""
-        return mtu_check.towards(vni, to, self.exceeded(vni, to), hairpin=hairpin)
+        tunnel = self.tunnel(vni, to, hairpin=hairpin)
+        return mtu_check.towards(tunnel, self.exceeded(vni, to))
 
     def path(self, system: TenantSystem) -> Vtep | None:
         """Where the NVE tunnels to what is for a VM, also to a group that it is in; None where it

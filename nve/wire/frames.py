@@ -26,7 +26,8 @@ DHCP_SERVER, DHCP_CLIENT = 67, 68
 """UDP ports (RFC 2131)."""
 ARP_REQUEST, ARP_REPLY, RARP_REQUEST, RARP_REPLY = 1, 2, 3, 4
 """Operations of ARP, and of reverse ARP."""
-VXLAN_UDP_PORT = 4789
+VXLAN_UDP_PORT, VXLAN_GPE_UDP_PORT = 4789, 4790
+"""Of VXLAN (RFC 7348), and of the one that says what is in it (draft-ietf-nvo3-vxlan-gpe)."""
 ALL_NODES = IPv6Address("ff02::1")
 ETHERNET_OCTETS, IPV4_OCTETS, IPV6_OCTETS = 14, 20, 40
 ND_HOP_LIMIT = 255

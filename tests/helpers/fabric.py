@@ -50,6 +50,7 @@ from nve.pipeline.evaluator import (
     Ranked,
     evaluate_ranked,
     matches,
+    out_of_tunnel,
     ranked,
 )
 from nve.pipeline.rules import (
@@ -64,7 +65,7 @@ from nve.pipeline.rules import (
 from nve.resources import Capacity
 from nve.wire.end_marker import MarkerKind, Signal
 from nve.wire.frames import ARP, IPV4, NEIGHBOUR_SOLICITATION, RARP, ethernet, ip
-from tests.helpers.frames import encapsulated, entering
+from tests.helpers.frames import entering
 
 SECOND_NS = 1_000_000_000
 ENDLESS = 10_000
@@ -411,7 +412,7 @@ class Fabric:
             verdict = self.judge(seen, name)
             found.append((name, verdict))
             for vni, to in verdict.tunnels:
-                tunnelled = encapsulated(verdict.frame, vni, self.nves[name].vtep)
+                tunnelled = out_of_tunnel(verdict, vni, self.nves[name].vtep)
                 to_visit.append((self._behind[to], tunnelled, hops + 1))
         return found
 

@@ -319,6 +319,10 @@ class DataCentre:
 
     # Use
 
+    def mtu(self, vm: VmSpec) -> int:
+        """Of a VM's NIC."""
+        return self._configuration.mtu(vm)
+
     def in_vm(self, vm: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Starts a process in a VM: in its namespace, and in its cgroup, to be frozen with it."""
         place = self.vms[vm]

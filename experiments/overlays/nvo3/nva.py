@@ -198,7 +198,7 @@ class NvaProcess:
             "vni": vm.vni,
             "mac": vm.mac,
             "addresses": sorted(map(str, vm.addresses)),
-            "mtu": vm.mtu or self._data_centre.tenant_mtu,
+            "mtu": self._data_centre.mtu(vm),
             "vlan_tags": vm.vlan_tags,
             "claimable": sorted(map(str, vm.claimable)),
             "routed": asdict(vm.routed) if vm.routed else None,

@@ -108,6 +108,12 @@ class Nvo3:
     def start(self) -> None:
         self._progress(f"starting the NVA ({self._settings.framework})")
         self._feed.start()
+        encapsulations = {
+            vm.spec.routed.encapsulation for vm in self._data_centre.vms.values() if vm.spec.routed
+        }
+        if "vxlan-l3" in encapsulations:
+            for nve in self._data_centre.nves:
+                self._switch(nve).add_packet_port()
         self.nva.start()
         for agent in self._agents.values():
             agent.start()

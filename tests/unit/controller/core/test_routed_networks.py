@@ -22,12 +22,17 @@ SHARED: frozenset[IPAddress] = frozenset({IPv4Address("192.168.9.50"), IPv6Addre
 STRATEGIES = {"push": None, "pull": 2}
 
 
-@pytest.fixture(params=STRATEGIES)
+KINDS = [("push", "vxlan"), ("pull", "vxlan"), ("push", "vxlan-l3"), ("pull", "vxlan-l3")]
+
+
+@pytest.fixture(params=KINDS, ids="-".join)
 def network(request: pytest.FixtureRequest) -> Fabric:
     """vm1 and vm3 at nve1, vm2 at nve2, all of one layer 3 network."""
-    made = Fabric(vteps(), strategy(request.param, STRATEGIES[request.param]))
+    mapping, encapsulation = request.param
+    made = Fabric(vteps(), strategy(mapping, STRATEGIES[mapping]))
     for each in (VM1, VM2, VM3):
-        made.associate(each, claimable=SHARED if each is not VM3 else frozenset())
+        vm = replace(each, routed=RoutedNetwork(encapsulation))
+        made.associate(vm, claimable=SHARED if each is not VM3 else frozenset())
     made.settle()
     return made
 

@@ -26,6 +26,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "tenants.1.subnets",
         "say layer: 3, or leave it out",
     ),
+    "an MTU that does not follow": (
+        {"tenants.0.encapsulation": "vxlan-l3", "tenants.0.mtu": 1400},
+        "tenants.0.mtu",
+        "with vxlan-l3 it is what the underlay carries",
+    ),
     "an announcement": (
         {"moves.0.announce": "garp"},
         "moves.0.announce",

@@ -13,13 +13,14 @@ from nve.model import (
     Mac,
     RoutedNetwork,
     VmSpec,
+    Vtep,
     link_local,
 )
 from nve.pipeline.compiler import compile_nve
-from nve.pipeline.evaluator import Frame, PacketVerdict, evaluate
-from nve.pipeline.rules import PipelineTable, Purpose
+from nve.pipeline.evaluator import NO_MAC, Frame, PacketVerdict, evaluate
+from nve.pipeline.rules import PACKET_PORT, PipelineTable, Purpose
 from nve.pipeline.state import Association, AssociationRole, NveState, RemoteEntry
-from nve.wire.frames import EXPERIMENTAL, ICMPV6, NEIGHBOUR_SOLICITATION
+from nve.wire.frames import EXPERIMENTAL, ICMPV6, IPV4, NEIGHBOUR_SOLICITATION
 from tests.helpers import frames
 from tests.helpers.frames import entering
 from tests.helpers.tenants import BLUE, RED, vm, vteps
@@ -177,3 +178,45 @@ def test_out_of_a_tunnel_a_packet_is_delivered_by_its_mac_address() -> None:
     verdict = evaluate(RULES, frames.encapsulated(routed, RED, VTEPS["nve2"]))
 
     assert verdict.ports == (PORTS["vm1"],)
+
+
+BARE = RoutedNetwork("vxlan-l3")
+BARE_RULES = compile_nve(replace(STATE, routed={RED: BARE}))
+
+
+def bare(to: str, vni: int = RED, source: Vtep = VTEPS["nve2"]) -> PacketVerdict:
+    """What becomes of a packet that comes out of a tunnel without an Ethernet header."""
+    packet: Frame = {
+        **{"in_port": PACKET_PORT, "tunnel_id": vni, "tun_ipv4_src": str(source)},
+        **{"eth_src": NO_MAC, "eth_dst": NO_MAC, "eth_type": IPV4, "ipv4_dst": to, "nw_ttl": 9},
+    }
+    return evaluate(BARE_RULES, packet)
+
+
+@pytest.mark.shows("R4.2.1")
+def test_without_an_ethernet_header_a_packet_is_delivered_by_its_address() -> None:
+    verdict = bare(str(HERE.ipv4))
+
+    assert verdict.ports == (PORTS["vm1"],)
+    written = [verdict.frame[field] for field in ("eth_src", "eth_dst", "nw_ttl")]
+    assert written == [NVE_MAC, HERE.mac, 9]
+
+
+@pytest.mark.shows("R9.1", "R9.3")
+@pytest.mark.parametrize(
+    ("verdict", "purpose"),
+    [
+        (bare(str(HERE.ipv4), source=IPv4Address("10.1.0.99")), Purpose.UNKNOWN_VTEP),
+        (bare(str(HERE.ipv4), vni=BLUE), Purpose.UNKNOWN_VNI),
+        (bare("192.168.0.99"), Purpose.UNKNOWN_DESTINATION),
+        (bare(str(AWAY.ipv4)), Purpose.UNKNOWN_DESTINATION),
+    ],
+    ids=lambda each: each.value if isinstance(each, Purpose) else "",
+)
+def test_what_has_no_business_in_a_tunnel_is_dropped_and_counted(
+    verdict: PacketVerdict, purpose: Purpose
+) -> None:
+    """Also what is for a VM behind another NVE: it would go round in a circle."""
+    assert verdict.dropped
+    assert verdict.last
+    assert verdict.last.purpose is purpose
