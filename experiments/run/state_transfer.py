@@ -57,7 +57,7 @@ class StateTransfer:
         self._limits = limits
         self._rows = rows
         self._faults = faults
-        self._machines: list[GuestMachine] = []
+        self.machines: list[GuestMachine] = []
         """At the source and at the destination."""
         self._sides: list[LineProcess] = []
         self._sent_bytes = 0
@@ -77,7 +77,7 @@ class StateTransfer:
     def make_room(self, move: MoveUnderWay) -> None:
         """A guest waits at the destination."""
         self._launch(move)
-        self._machines[1].await_ready()
+        self.machines[1].await_ready()
 
     def rounds(self, move: MoveUnderWay) -> None:
         """What can go ahead while the VM runs."""
@@ -108,7 +108,7 @@ class StateTransfer:
 
     def take_over(self, _move: MoveUnderWay) -> None:
         """When the VM is thawed, the guest at the destination goes on; the other one never does."""
-        here, there = self._machines
+        here, there = self.machines
         there.go_on()
         here.kill()
         self._guest.moved_to(there, self._over if self._resumes_first else None)
@@ -145,7 +145,7 @@ class StateTransfer:
 
     def verify(self, move: MoveUnderWay) -> None:
         """Both ends say what they have, and the source's is overwritten.  Raises TransferFailed."""
-        here, _ = self._machines
+        here, _ = self.machines
         try:
             if self._guest.lost:
                 return
@@ -172,20 +172,20 @@ class StateTransfer:
         """The guest at the source goes on, as fast as it may."""
         self._end()
         self._guest.machine.log.throttle_pct = 0
-        for machine in self._machines[1:]:
+        for machine in self.machines[1:]:
             machine.close()
-        self._machines.clear()
+        self.machines.clear()
 
     def close(self) -> None:
         """Safe at any time."""
         self._end()
         self._over.set()
-        for machine in self._machines:
+        for machine in self.machines:
             machine.close()
 
     def _launch(self, move: MoveUnderWay) -> None:
         there = self._guest.place(move.told.destination)
-        self._machines = [self._guest.machine, there]
+        self.machines = [self._guest.machine, there]
         without_pages = None
         if self._limits.kind in MAY_RESUME_FIRST:
             self._waits_by, self._missed_by = socket.socketpair()
@@ -197,9 +197,9 @@ class StateTransfer:
         source, destination = (
             self._data_centre.nves[nve] for nve in (move.told.source, move.told.destination)
         )
-        if not self._machines:
+        if not self.machines:
             self._launch(move)
-        here, there = self._machines
+        here, there = self.machines
         token, spec = secrets.token_hex(16), self._guest.spec.line()
         receives, given = [spec, str(there.memory), str(there.disk)], [there.memory, there.disk]
         receives += [str(destination.vtep), token]

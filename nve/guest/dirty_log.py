@@ -71,7 +71,7 @@ class DirtyLog:
 
     def harvest(self) -> Numbers:
         """The pages that are marked, in order; the marks are taken away."""
-        found = np.flatnonzero(self._marks)
+        found = np.flatnonzero(self._marks.copy())  # what numpy reads may not change meanwhile
         self._marks[found] = 0
         return found
 
@@ -83,7 +83,7 @@ class DirtyLog:
         """Pages that a guest that stands still may have written, and not marked; the first is
         always among them: the registers are written without notice."""
         count = int(self._header[_COUNT])
-        return np.union1d(self._header[_LIST : _LIST + count], [0])
+        return np.append(self._header[_LIST : _LIST + count], 0)
 
     @property
     def writes(self) -> int:

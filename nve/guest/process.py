@@ -27,7 +27,7 @@ from nve.guest.pages import Numbers, Words, broken, content
 from nve.guest.registers import Registers
 from nve.guest.service import ServiceRequest
 from nve.guest.spec import PAGE_SIZE, PAGES_OF_A_MB, GuestSpec
-from nve.guest.writes import Pace, Writes
+from nve.guest.writes import Pace, Writes, distinct
 from nve.linux import userfaultfd
 from nve.linux.written_pages import protect
 
@@ -137,7 +137,7 @@ class GuestProcess:
         counted: Callable[[int], dict[str, int]],
     ) -> None:
         while due > 0:
-            numbers = np.unique(targets(count := min(due, BATCH)))
+            numbers = distinct(targets(count := min(due, BATCH)))
             rows = numbers - space.first
             old = space.rows[rows]
             if space.unchecked > 0:

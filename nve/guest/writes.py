@@ -42,6 +42,14 @@ class Writes:
         return chosen.astype(np.int64) + self.first
 
 
+def distinct(numbers: Numbers) -> Numbers:
+    """In ascending order and once.  (`np.unique` would do, if it did not import more first, for
+    50 ms and more: in the midst of a guest's life, or of its pause.)"""
+    ordered = np.sort(numbers)
+    once: Numbers = ordered[np.append(True, np.diff(ordered) > 0)]
+    return once
+
+
 class Pace:
     """How many writes are due.  What could not be written in time is not caught up with."""
 

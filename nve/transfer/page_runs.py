@@ -18,6 +18,14 @@ def runs_of(numbers: Numbers, boundary: int) -> list[PageRun]:
     return list(zip(numbers[places].tolist(), counts.tolist(), strict=True))
 
 
+def together(pages: int, *numbers: Numbers) -> Numbers:
+    """All of these, of so many pages, in ascending order and once."""
+    marks = np.zeros(pages, np.bool_)
+    for each in numbers:
+        marks[each] = True
+    return np.flatnonzero(marks)
+
+
 def bitmap_of(numbers: Numbers, pages: int) -> bytes:
     """A bit for each of so many pages, the first in the lowest bit of the first octet."""
     bits = np.zeros(pages, np.uint8)

@@ -56,7 +56,7 @@ from nve.transfer.framing import (
     of_pages,
     runs_in,
 )
-from nve.transfer.page_runs import Remaining, bitmap_of, runs_of
+from nve.transfer.page_runs import Remaining, bitmap_of, runs_of, together
 from nve.transfer.state import Digests, State
 
 PATIENCE_S = 3.0
@@ -150,8 +150,8 @@ class StateSender:
         """The VM stands still: the rest; of a post-copy only what it cannot go on without, which
         are its registers, in the first page, and its disk."""
         self._first.send(Say.STOPPED)
-        rest = np.union1d(self._log.harvest(), self._log.written_anyway())
-        rest, closing = np.union1d(rest, self._left), message(Say.FINISH)
+        left = (self._log.harvest(), self._log.written_anyway(), self._left)
+        rest, closing = together(self._state.pages, *left), message(Say.FINISH)
         self._left, memory_pages = rest[:0], self._state.memory_pages
         if self._resumes_first:
             can_wait = rest < memory_pages

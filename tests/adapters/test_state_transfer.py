@@ -97,7 +97,7 @@ def test_the_guest_goes_on_with_what_has_come(trial: Trial) -> None:
     stop(here)
     transfer.final(trial.move)
     writes = trial.guest.writes
-    there = transfer._machines[1]
+    there = transfer.machines[1]
     assert octets(there) == octets(here)
 
     transfer.take_over(trial.move)
@@ -133,7 +133,7 @@ def test_a_guest_that_is_resumed_first_waits_for_its_pages(trial: Trial, kind: s
     rounds = {"downtime_limit_ms": 0.01, "post_copy_after": 1, "bandwidth_mbit": 80}
     limits = rounds if kind == "hybrid" else {}
     transfer = resumed_first(trial, kind=kind, **limits)
-    there = transfer._machines[1]
+    there = transfer.machines[1]
     there_before = resident_pages(there)
     assert there_before < SPEC.memory_pages
     written_more(there, 40)

@@ -81,6 +81,15 @@ def test_the_log_has_the_pages_that_the_kernel_has_seen_written(tmp_path: Path) 
         raise
 
 
+def test_the_log_can_be_read_while_the_guest_writes(tmp_path: Path) -> None:
+    spec = GuestSpec(memory_mb=256, writes_mb_s=100)
+    with running(spec, tmp_path) as machine:
+        found = 0
+        while machine.log.writes < 5000:
+            found += len(machine.log.harvest())
+        assert found > 1000
+
+
 def test_every_page_is_whole_in_memory_and_on_the_disk(tmp_path: Path) -> None:
     with running(SPEC, tmp_path) as machine:
         written_more(machine, 2000)

@@ -9,7 +9,7 @@ from nve.guest.pages import Words, broken, content
 from nve.guest.registers import COPY_SIZE, PLACES, Registers, newest
 from nve.guest.service import ServiceReply, ServiceRequest, answer
 from nve.guest.spec import PAGE_SIZE, GuestSpec
-from nve.guest.writes import Pace, Writes
+from nve.guest.writes import Pace, Writes, distinct
 
 NUMBERS = np.arange(8)
 
@@ -115,3 +115,8 @@ def test_requests_replies_and_specs_are_read_as_they_were_written() -> None:
     spec = GuestSpec(memory_mb=3, disk_mb=2, writes_mb_s=1.5, service=True)
     assert GuestSpec.of(spec.line()) == spec
     assert (spec.pages, spec.working_set_pages) == (5 * 256, 3 * 256)
+
+
+@given(st.lists(st.integers(0, 50), min_size=1))
+def test_distinct_numbers_are_there_once_and_in_order(numbers: list[int]) -> None:
+    assert distinct(np.array(numbers)).tolist() == sorted(set(numbers))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nve.transfer.framing import PageRun, runs_of_bits, size_of
-from nve.transfer.page_runs import Remaining, bitmap_of, runs_of
+from nve.transfer.page_runs import Remaining, bitmap_of, runs_of, together
 from nve.transfer.presence import PageFault, Presence
 
 PAGES = 60
@@ -24,6 +24,12 @@ def test_numbers_are_runs_that_do_not_cross_a_boundary(numbers: list[int], bound
     assert in_(runs) == numbers
     assert all(first + count <= boundary or first >= boundary for first, count in runs)
     assert all(sum(a) < b or b == boundary for a, (b, _) in itertools.pairwise(runs))
+
+
+@given(NUMBERS, NUMBERS)
+def test_numbers_are_together_once_and_in_order(some: list[int], others: list[int]) -> None:
+    parts = [np.array(each[::-1], dtype=np.int64) for each in (some, others)]
+    assert together(PAGES, *parts).tolist() == sorted({*some, *others})
 
 
 @given(NUMBERS)
