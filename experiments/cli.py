@@ -48,7 +48,6 @@ Settings = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
-ResultPaths = Annotated[list[Path], typer.Argument(metavar="RESULT...", help="Result directories.")]
 
 
 @app.command()
@@ -263,6 +262,34 @@ def report(
         from experiments.report.html import write_report
 
         out.print(str(write_report(result)), markup=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    results: Annotated[
+        list[Path], typer.Argument(metavar="RESULT RESULT...", help="Directories of results.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show recorded results beside each other.  Needs no root and no network.
+
+    There is a row for each run, and a table for each kind of run: runs with another datapath,
+    another emulation of links, or other pauses asked for are not put into one table. What else
+    differs is listed.
+
+    [bold]vmmlab compare results/before results/after[/bold]
+    """
+    with _mistakes_are_sentences():
+        from experiments.report import comparison
+        from experiments.report.tables import drawn
+
+        runs = comparison.compared(results)
+        if as_json:
+            print(json.dumps(comparison.as_data(runs), indent=2))
+            return
+        out.print_whole(drawn(comparison.tables(runs), out.room))
+        if caveat := comparison.caveat(runs):
+            out.print(caveat, markup=False, soft_wrap=True)
 
 
 @app.command()

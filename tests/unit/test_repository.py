@@ -115,7 +115,13 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
                 "scenario.load",
                 "scenario.yaml_source",
             ),
-            *("report.html", "report.interactive", "report.narrative", "report.plots"),
+            *(
+                "report.comparison",
+                "report.html",
+                "report.interactive",
+                "report.narrative",
+                "report.plots",
+            ),
             *("report.summary", "report.tables"),
             *("run", "overlays.*"),  # each overlay; what they have in common is pure
             *("probes.fleet", "probes.process", "probes.receiver", "probes.samples"),
