@@ -103,7 +103,7 @@ test-ryu: root setup $(RYU_READY) ## the NVA under Ryu 4.34, in a virtual enviro
 	@echo "==> pytest tests/system -m ryu"; $(PYTEST) tests/system -m ryu
 
 test-failures: root setup ## every failure at every moment of a move, with end markers and without; half an hour (root)
-	@echo "==> pytest tests/system/test_failures.py -m matrix"; $(PYTEST) tests/system/test_failures.py -m matrix
+	@echo "==> pytest tests/system/test_*failures.py -m matrix"; $(PYTEST) tests/system/test_*failures.py -m matrix
 
 test-report: root setup ## the sample's report in Chromium, which it installs, as pictures and print (root)
 	@scripts/install-debian-packages chromium

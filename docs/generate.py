@@ -6,8 +6,9 @@
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from controller.core import move_fsm
 from controller.core.move_fsm import AFTER_RESTART, AWAITED, REPEATS, TRANSITIONS, MoveAction
@@ -18,7 +19,16 @@ from experiments.run import move_steps, task_steps
 from experiments.run.move_steps import COLD, HOLDING, PLAIN, MoveTable
 from experiments.run.task_steps import TASK_MOVE
 from experiments.scenario import failures
-from experiments.scenario.failures import Moment, outcomes_with
+from experiments.scenario.failures import (
+    POST_COPY,
+    WITHOUT_STATE,
+    Case,
+    FailureOutcome,
+    Moment,
+    outcomes_with,
+    post_copy_outcomes_with,
+    transfer_outcomes_with,
+)
 from nve.task import tcp_states
 
 FOLDER = Path(__file__).parent
@@ -84,22 +94,44 @@ def _failures() -> str:
         "  - {kind: nva-dies, at_s: 4, for_s: 3}",
         "```\n",
         "## The outcome of each pair\n",
-        "| failure | of | " + " | ".join(Moment) + " |",
-        "| --- | --- |" + " --- |" * len(Moment),
-    ]
-    for (kind, place), outcomes in outcomes_with(FAULTS).items():
-        endings = " | ".join(outcome.ending for outcome in outcomes.values())
-        lines.append(f"| `{kind}` | {place} | {endings} |")
-    lines += ["\n## What else is noticed\n", "| failure | of | where it ends | noticed |"]
-    lines.append("| --- | --- | --- | --- |")
-    for (kind, place), outcomes in outcomes_with(FAULTS).items():
-        for outcome in dict.fromkeys(outcomes.values()):
-            lines.append(f"| `{kind}` | {place} | {outcome.ending} | {outcome.felt} |")
-    lines += [
-        "\n`tests/system/test_failures.py` carries out a part of these pairs on real parts, "
-        "`make test-failures` all of them.\n"
+        *_outcomes(outcomes_with(FAULTS), WITHOUT_STATE),
+        "\n## What else is noticed\n",
+        *_felt(outcomes_with(FAULTS)),
+        "\n## While a VM's state is brought over\n",
+        "A VM with a guest comes to two moments more: `copying`, when a round of its transfer is "
+        "over and\nanother one goes on, and `copied`, when all of its state is there.  "
+        "A server that is full has no row:\nthe move is refused at its registration, and from "
+        "then on its room is kept.\n",
+        *_outcomes(transfer_outcomes_with(FAULTS), list(Moment)),
+        "\nBy post-copy, what is different:\n",
+        *_outcomes(post_copy_outcomes_with(FAULTS), POST_COPY),
+        "\n## What else is noticed of a transfer\n",
+        *_felt(transfer_outcomes_with(FAULTS)),
+        "\nOf a post-copy:\n",
+        *_felt(post_copy_outcomes_with(FAULTS)),
+        "\n`tests/system/test_failures.py` and `tests/system/test_transfer_failures.py` carry out "
+        "a part of these pairs on real parts, `make test-failures` all of them.\n",
     ]
     return "\n".join(lines)
+
+
+_Outcomes: TypeAlias = Mapping[Case, Mapping[Moment, FailureOutcome]]
+
+
+def _outcomes(table: _Outcomes, moments: Sequence[Moment]) -> Iterator[str]:
+    yield "| failure | of | " + " | ".join(moments) + " |"
+    yield "| --- | --- |" + " --- |" * len(moments)
+    for (kind, place), outcomes in table.items():
+        endings = " | ".join(outcomes[moment].ending for moment in moments)
+        yield f"| `{kind}` | {place} | {endings} |"
+
+
+def _felt(table: _Outcomes) -> Iterator[str]:
+    yield "| failure | of | where it ends | noticed |"
+    yield "| --- | --- | --- | --- |"
+    for (kind, place), outcomes in table.items():
+        for outcome in dict.fromkeys(outcomes.values()):
+            yield f"| `{kind}` | {place} | {outcome.ending} | {outcome.felt} |"
 
 
 def _move_steps() -> str:

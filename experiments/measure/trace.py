@@ -43,6 +43,7 @@ KNOWN = {
     "post-copy-finished": "the pages that the VM went on without have come over, too",
     "vm-lost": "the rest of the VM's memory does not come: no server has all of it any more",
     "state-verified": "both servers have been left with the same memory and disk (R6.4)",
+    "state-not-verified": "the two servers could not compare what they have; `why`",
     "state-differs": "the destination has another memory or disk than the source had",
     "move-redirecting": "the VM is about to stop: the NVA tells the source NVE to forward or to "
     "drop",

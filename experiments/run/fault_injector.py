@@ -140,6 +140,11 @@ class FaultInjector:
         centre = self._data_centre
         return partial(centre.kill_nve, nve), partial(centre.revive_nve, nve)
 
+    def _underlay_loses(self, failure: Failure, number: int, nve: str) -> Acts:
+        uplink = self._data_centre.fabric.uplink(nve)
+        cable = self._data_centre.cabling.between(nve, uplink.peer)
+        return self._lossy(cable, number, failure.loss_pct or 100.0)
+
     def _control_loses(self, failure: Failure, number: int, nve: str) -> Acts:
         cable = self._data_centre.cabling.between(nve, CONTROL_SWITCH)
         return self._lossy(cable, number, failure.loss_pct or 100.0)
@@ -150,11 +155,6 @@ class FaultInjector:
         assert failure.delay_ms is not None
         slow = partial(cabling.slow_down, cable, failure.delay_ms)
         return slow, partial(cabling.slow_down, cable, 0.0)
-
-    def _underlay_parts(self, _failure: Failure, number: int, nve: str) -> Acts:
-        uplink = self._data_centre.fabric.uplink(nve)
-        cable = self._data_centre.cabling.between(nve, uplink.peer)
-        return self._lossy(cable, number, 100.0)
 
     def _lossy(self, cable: Cable, number: int, loss_pct: float) -> Acts:
         cabling = self._data_centre.cabling
@@ -167,5 +167,6 @@ _ACTS: dict[str, Callable[[FaultInjector, Failure, int, str], Acts]] = {
     FailureKind.CONTROL_CUT: FaultInjector._control_loses,
     FailureKind.CONTROL_LOSSY: FaultInjector._control_loses,
     FailureKind.CONTROL_SLOW: FaultInjector._control_slows_down,
-    FailureKind.UNDERLAY_PARTITION: FaultInjector._underlay_parts,
+    FailureKind.UNDERLAY_PARTITION: FaultInjector._underlay_loses,
+    FailureKind.UNDERLAY_LOSSY: FaultInjector._underlay_loses,
 }

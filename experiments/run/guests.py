@@ -18,6 +18,20 @@ PAGES_TIMEOUT_S = 300.0
 """How long a move waits for the one before, which is a post-copy, to be over."""
 
 
+ENOUGH = 0.9
+"""Of the rate that a guest was to write at: less is said."""
+
+
+def shortfalls(facts: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The guests that have not written as fast as they were to, in sentences; see `Guests.facts`."""
+    return [
+        f"the guest of {vm} has written {told['writes_reached_mb_s']:g} MB/s, and was to write "
+        f"{told['writes_asked_mb_s']:g}: it paused, was throttled, or this machine is too slow"
+        for vm, told in facts.items()
+        if told["writes_reached_mb_s"] < ENOUGH * told["writes_asked_mb_s"]
+    ]
+
+
 class VmGuest:
     """The guest of one VM: where it runs, and where it is going to run."""
 

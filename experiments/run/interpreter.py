@@ -68,9 +68,21 @@ class Interpreter:
                 raise
 
     def clear_away(self, move: MoveUnderWay) -> None:
-        """What is left to do when the VM has arrived; returns when nothing is left of the move."""
+        """What is left to do when the VM has arrived; returns when nothing is left of the move.
+
+        What the servers say to each other afterwards, and what becomes of it, keeps the overlay
+        from nothing: that is raised when all else is done.
+        """
+        failed: Exception | None = None
         for step in self._tables(move.told.mode).background:
-            self._do(step, move)
+            try:
+                self._do(step, move)
+            except Exception as error:
+                if step.patience:
+                    raise
+                failed = failed or error
+        if failed:
+            raise failed
 
     def _do(self, step: Step, move: MoveUnderWay) -> None:
         step.do(move, self._patience_of(step))

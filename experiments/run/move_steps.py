@@ -120,6 +120,8 @@ class MoveUnderWay:
     diskless: bool = False
     """The VM has nowhere to keep its IPv4 address."""
     transfer: Transfer = field(default_factory=PauseOnly)
+    reached: Callable[[Moment], None] = lambda _moment: None
+    """A step that takes long says how far it is."""
     paused_at_s: float = 0.0
     marked: bool = False
     """A marker follows what the VM has sent last at the source."""
@@ -387,7 +389,7 @@ def _de_associate(move: MoveUnderWay, patience_s: float) -> None:
 
 _PRE_ASSOCIATE = Step("pre-associate", _pre_associate, _take_place_away, needs=(DESTINATION,))
 _PREPARE = Step("prepare", _prepare, _roll_back, Moment.PREPARED, Patience.RUNNING, (SOURCE,))
-_PRE_COPY = Step("pre-copy", _pre_copy, _abandon)
+_PRE_COPY = Step("pre-copy", _pre_copy, _abandon, needs=(DESTINATION, SOURCE))
 _HURRY = Step("hurry", _hurry, _take_time)
 _REDIRECT = Step(
     "redirect", _redirect, None, Moment.REDIRECTED, Patience.RUNNING, (DESTINATION, SOURCE)
@@ -395,7 +397,7 @@ _REDIRECT = Step(
 _REDIRECT_IN_PAUSE = replace(_REDIRECT, do=_redirect_in_pause, patience=Patience.PAUSED)
 _PAUSE = Step("pause", _pause, _resume, Moment.PAUSED)
 _LOSE_ADDRESS = Step("lose address", _lose_address)
-_STOP_AND_COPY = Step("stop-and-copy", _stop_and_copy)
+_STOP_AND_COPY = Step("stop-and-copy", _stop_and_copy, moment=Moment.COPIED)
 
 _FINAL = (
     Step("flip", _flip, needs=(DESTINATION,)),
@@ -438,7 +440,7 @@ COLD = MoveTable(
         *(replace(_PRE_ASSOCIATE, do=_pre_associate_cold), _PREPARE),
         *(Step("make room", _make_room, _abandon), _PAUSE, _LOSE_ADDRESS),
         replace(_REDIRECT, name="suspend", do=_suspend, undo=_roll_back),
-        Step("copy", _copy),
+        Step("copy", _copy, moment=Moment.COPIED),
     ),
     final=_FINAL_COLD,
     background=_BACKGROUND,

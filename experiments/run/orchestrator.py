@@ -190,6 +190,7 @@ class Orchestrator:
             partial(self._leaving, told),
             diskless=move.vm in self._diskless,
             transfer=transfer,
+            reached=lambda moment: self.reached(moment, told),
         )
 
     def _patience_s(self, patience: Patience) -> float:

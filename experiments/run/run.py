@@ -27,6 +27,7 @@ from experiments.overlays import Overlay, OverlayError
 from experiments.probes.fleet import ProbeError
 from experiments.run.capture import Captures
 from experiments.run.fault_injector import FaultInjector
+from experiments.run.guests import shortfalls
 from experiments.run.kernel_watch import KernelWatch, of_the_machine
 from experiments.run.lab import Lab, Progress
 from experiments.run.move_count import MoveCount
@@ -267,6 +268,7 @@ class Run:
             self._outcome.problems += lab.guests.problems(excused=fault_injector.happened())
             self._outcome.problems += task_schedule.problems + lab.tasks.problems()
             self._guests = lab.guests.facts()
+            self._outcome.notes += shortfalls(self._guests)
             died = {
                 event.subject
                 for event in lab.log.after()

@@ -20,6 +20,7 @@ from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused
 from experiments.run.interpreter import MoveUndone
 from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
+from experiments.run.state_transfer import StateNotVerified
 from experiments.run.table_checks import TableChecks
 from experiments.scenario.moves import AfterEvent, MoveSpec
 
@@ -74,6 +75,9 @@ class Schedule:
         for (number, move), completion in self._completions:
             try:
                 completion.result(COMPLETION_TIMEOUT_S)
+            except StateNotVerified as failure:
+                if not self._excused():
+                    self._complain(number, move, f"was completed, and {failure}")
             except Exception as error:
                 reason = str(error) or f"not in {COMPLETION_TIMEOUT_S:g} s"
                 self.problems.append(f"move {number} of {move.vm} was not completed: {reason}")

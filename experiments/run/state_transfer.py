@@ -21,6 +21,7 @@ from typing import Any
 from experiments.run.guests import Guests, VmGuest
 from experiments.run.line_process import LineProcess
 from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
+from experiments.scenario.failures import Moment
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
 from nve.resources import Resources
@@ -38,6 +39,10 @@ PUSH_TIMEOUT_S = 3600.0
 
 class TransferFailed(RuntimeError):
     """The state did not come over; the message says why."""
+
+
+class StateNotVerified(TransferFailed):
+    """The VM runs at the destination, and what both ends have could not be compared."""
 
 
 class StateTransfer:
@@ -87,6 +92,7 @@ class StateTransfer:
         while "iteration" in (told := self._hear(self._limits.max_time_s)):
             self._note_iteration(move, told["iteration"])
             iterations += 1
+            move.reached(Moment.COPYING)
         move.note(
             "transfer-rounds-ended", why=told["stop"], iterations=iterations, bytes=self._sent_bytes
         )
@@ -149,8 +155,7 @@ class StateTransfer:
         try:
             if self._guest.lost:
                 return
-            self._sides[0].tell("digest")
-            digests = self._hear(END_TIMEOUT_S)["digests"]
+            digests = self._digests(move)
             equal = digests["here"] == digests["there"]
             if equal:
                 move.note("state-verified", equal=True, **digests["here"])
@@ -167,6 +172,15 @@ class StateTransfer:
                 f"{move.told.destination} has not the state that {move.told.source} had: "
                 f"{digests['there']} instead of {digests['here']}"
             )
+
+    def _digests(self, move: MoveUnderWay) -> dict[str, Any]:
+        try:
+            self._sides[0].tell("digest")
+            digests: dict[str, Any] = self._hear(END_TIMEOUT_S)["digests"]
+        except TransferFailed as error:
+            move.note("state-not-verified", why=str(error))
+            raise StateNotVerified(f"nobody can say whether the state is right: {error}") from None
+        return digests
 
     def abandon(self, _move: MoveUnderWay) -> None:
         """The guest at the source goes on, as fast as it may."""

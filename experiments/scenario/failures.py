@@ -17,10 +17,16 @@ answered, as long as the failure lasts no longer than the orchestrator's patienc
 
 `OUTCOMES` says it for each pair of failure and moment, for `hold: true`.  Without `hold` the VM
 pauses before the switch-over: if the source dies in between, the move is rolled back.
+
+Where a VM has state (`guest`), that has to come over the underlay before it can go on there.  So
+until all of it has come, the source is needed, and the way between the two servers: a transfer that
+makes no progress is given up, and the VM goes on at the source with its own memory.
+`TRANSFER_OUTCOMES` says it for a pre-copy, and failures that last longer than a transfer waits.  In
+a post-copy the VM goes on before its memory has come: `POST_COPY_OUTCOMES`.
 """
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Self
 
@@ -38,11 +44,20 @@ class Moment(enum.StrEnum):
 
     REQUESTED = "requested"
     PREPARED = "prepared"
+    COPYING = "copying"
+    """A round of the transfer of the VM's state is over, and another one goes on."""
     REDIRECTED = "redirected"
     PAUSED = "paused"
+    COPIED = "copied"
+    """All of the VM's state is there; it stands still."""
     RESUMED = "resumed"
     ACTIVATED = "activated"
     CONVERGED = "converged"
+
+
+OF_STATE: Final = frozenset({Moment.COPYING, Moment.COPIED})
+"""What a VM without state does not come to, or what is no moment of its own then."""
+WITHOUT_STATE: Final = tuple(moment for moment in Moment if moment not in OF_STATE)
 
 
 class FailureKind(enum.StrEnum):
@@ -53,6 +68,7 @@ class FailureKind(enum.StrEnum):
     CONTROL_SLOW = "control-slow"
     CONTROL_LOSSY = "control-lossy"
     UNDERLAY_PARTITION = "underlay-partition"
+    UNDERLAY_LOSSY = "underlay-lossy"
 
 
 SAYS: Final[Mapping[FailureKind, str]] = {
@@ -63,8 +79,13 @@ SAYS: Final[Mapping[FailureKind, str]] = {
     FailureKind.CONTROL_LOSSY: "`loss_pct` percent of the packets between the control node and "
     "one NVE, or all, are lost",
     FailureKind.UNDERLAY_PARTITION: "no packet passes between an NVE and the underlay",
+    FailureKind.UNDERLAY_LOSSY: "`loss_pct` percent of the packets between an NVE and the underlay "
+    "are lost: with 90, next to nothing of its bandwidth is left",
 }
-OF_ONE_NVE = frozenset({FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION})
+OF_ONE_NVE = frozenset(
+    {FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION, FailureKind.UNDERLAY_LOSSY}
+)
+LOSSY = frozenset({FailureKind.CONTROL_LOSSY, FailureKind.UNDERLAY_LOSSY})
 OF_ONE_NVE_OR_ALL = frozenset({FailureKind.CONTROL_CUT, FailureKind.CONTROL_LOSSY})
 OF_THE_CONTROL_NETWORK = frozenset(
     {FailureKind.CONTROL_CUT, FailureKind.CONTROL_SLOW, FailureKind.CONTROL_LOSSY}
@@ -103,13 +124,13 @@ class Failure(Part):
             yield f"{self.kind} concerns all NVEs; leave nve out"
         if self.nve in (SOURCE, DESTINATION) and self.during is None:
             yield f"nve: {self.nve} means that of a move; say during which moment, or name the NVE"
-        for key, value, kind in (
-            ("delay_ms", self.delay_ms, FailureKind.CONTROL_SLOW),
-            ("loss_pct", self.loss_pct, FailureKind.CONTROL_LOSSY),
+        for key, value, kinds in (
+            ("delay_ms", self.delay_ms, {FailureKind.CONTROL_SLOW}),
+            ("loss_pct", self.loss_pct, LOSSY),
         ):
-            if value is not None and self.kind != kind:
-                yield f"{key} is of {kind}; leave it out"
-            if value is None and self.kind == kind:
+            if value is not None and self.kind not in kinds:
+                yield f"{key} is of {' and '.join(sorted(kinds))}; leave it out"
+            if value is None and self.kind in kinds:
                 yield f"say how much: {key}"
 
     def concerned(self, nves: Sequence[str], source: str = "", destination: str = "") -> list[str]:
@@ -127,8 +148,12 @@ def contradictions(
     moves: int,
     duration_s: float,
     control_delays: bool,
+    transfers: Collection[int] = (),
 ) -> Iterator[tuple[str, str]]:
-    """What failures say that does not fit the rest of their scenario: (field, complaint)."""
+    """What failures say that does not fit the rest of their scenario: (field, complaint).
+
+    `transfers` are the numbers of the moves that bring state over.
+    """
     possible = set(FailureKind) - (OF_THE_CONTROL_NETWORK if not overlay.control_node else set())
     known = sorted({*possible, *overlay.faults})
     for number, failure in enumerate(failures):
@@ -140,6 +165,12 @@ def contradictions(
             yield f"{place}.nve", no_such("NVE", failure.nve, nves)
         if failure.during and failure.move > moves:
             yield f"{place}.move", f"there is no move {failure.move}; there are {moves}"
+        elif failure.during in OF_STATE and failure.move not in transfers:
+            yield (
+                f"{place}.during",
+                f"move {failure.move} brings no state over; give its VM a guest, or name another "
+                "moment",
+            )
         if failure.at_s is not None and failure.at_s >= duration_s:
             yield (
                 f"{place}.at_s",
@@ -160,7 +191,7 @@ def contradictions(
 class FailureOutcome:
     """How a move ends, and what the VM's correspondents notice of the failure besides."""
 
-    ending: Literal["completed", "rolled back"]
+    ending: Literal["completed", "rolled back", "lost"]
     felt: str
 
 
@@ -169,10 +200,12 @@ Case = tuple[str, str]
 
 
 def _outcomes(
-    final: Moment | None, before: FailureOutcome, after: FailureOutcome
+    final: Moment | None,
+    before: FailureOutcome,
+    after: FailureOutcome,
+    moments: Sequence[Moment] = WITHOUT_STATE,
 ) -> dict[Moment, FailureOutcome]:
     """`before` until the move has come to `final`, `after` from then on; None: `after` always."""
-    moments = list(Moment)
     first = moments.index(final) if final else 0
     return {each: before if place < first else after for place, each in enumerate(moments)}
 
@@ -213,7 +246,87 @@ OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
     (FailureKind.UNDERLAY_PARTITION, DESTINATION): _always(
         "packets from and to the destination NVE are lost while it lasts"
     ),
+    (FailureKind.UNDERLAY_LOSSY, SOURCE): _always(
+        "most packets from and to the source NVE are lost while it lasts"
+    ),
+    (FailureKind.UNDERLAY_LOSSY, DESTINATION): _always(
+        "most packets from and to the destination NVE are lost while it lasts"
+    ),
 }
+
+
+def _of_transfer(final: Moment, before: str, after: str) -> dict[Moment, FailureOutcome]:
+    return _outcomes(
+        final,
+        FailureOutcome("rolled back", before),
+        FailureOutcome("completed", after),
+        tuple(Moment),
+    )
+
+
+_NOT_VERIFIED = "digests that were not compared yet cannot be, which the trace says"
+_GOES_ON = "the VM goes on at the source; it stands still for as long as the transfer waited"
+TRANSFER_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
+    (FailureKind.NVE_DIES, SOURCE): _of_transfer(
+        Moment.COPIED,
+        "the VM goes on at the source, and is unreachable until its NVE is back",
+        f"packets in flight are lost; {_NOT_VERIFIED}",
+    ),
+    (FailureKind.NVE_DIES, DESTINATION): _of_transfer(
+        Moment.RESUMED,
+        _GOES_ON,
+        f"the VM is unreachable until its NVE is back; {_NOT_VERIFIED}",
+    ),
+    **{
+        (kind, place): _of_transfer(
+            Moment.COPIED,
+            f"{_GOES_ON}; packets from and to the {place} NVE are lost while it lasts",
+            f"packets from and to the {place} NVE are lost while it lasts; {_NOT_VERIFIED}",
+        )
+        for kind in (FailureKind.UNDERLAY_PARTITION, FailureKind.UNDERLAY_LOSSY)
+        for place in (SOURCE, DESTINATION)
+    },
+}
+
+
+_LOST = FailureOutcome(
+    "lost", "neither server has all of the VM's memory: it answers no more, and the trace says so"
+)
+POST_COPY: Final = (Moment.COPIED, Moment.RESUMED, Moment.ACTIVATED)
+"""When it makes a difference whether a VM goes on before its memory has come: pages are missing
+until some time after the activation."""
+POST_COPY_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
+    (FailureKind.NVE_DIES, SOURCE): dict.fromkeys(POST_COPY, _LOST),
+    (FailureKind.NVE_DIES, DESTINATION): {
+        **dict.fromkeys(POST_COPY, _LOST),
+        Moment.COPIED: FailureOutcome("rolled back", _GOES_ON),
+    },
+    (FailureKind.UNDERLAY_PARTITION, SOURCE): dict.fromkeys(POST_COPY, _LOST),
+    (FailureKind.UNDERLAY_PARTITION, DESTINATION): dict.fromkeys(POST_COPY, _LOST),
+}
+
+
+def post_copy_outcomes_with(
+    faults: Mapping[str, FaultKind],
+) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
+    """`POST_COPY_OUTCOMES`, and those of an overlay's own failures."""
+    whole = {
+        (name, ALL): dict.fromkeys(POST_COPY, FailureOutcome("completed", fault.felt))
+        for name, fault in faults.items()
+    }
+    return {**POST_COPY_OUTCOMES, **whole}
+
+
+def transfer_outcomes_with(
+    faults: Mapping[str, FaultKind],
+) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
+    """`TRANSFER_OUTCOMES`, and those of an overlay's own failures: no state goes through what
+    fails then."""
+    whole = {
+        (name, ALL): dict.fromkeys(Moment, FailureOutcome("completed", fault.felt))
+        for name, fault in faults.items()
+    }
+    return {**TRANSFER_OUTCOMES, **whole}
 
 
 def outcomes_with(

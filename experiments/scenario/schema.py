@@ -365,6 +365,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         moves=len(scenario.moves),
         duration_s=scenario.duration_s,
         control_delays=scenario.control.delays,
+        transfers=[number for number, move in enumerate(scenario.moves, 1) if move.transfer],
     )
 
 

@@ -50,6 +50,7 @@ class Trial:
         )
         self.move: Any = SimpleNamespace(
             told=told,
+            reached=lambda _moment: None,
             note=lambda event, **details: self.noted.update({event: details}),
             hypervisor=SimpleNamespace(hold_anew=lambda nve: self.noted.update({nve: {}})),
         )

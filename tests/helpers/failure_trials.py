@@ -5,7 +5,7 @@ each of three NVEs.  Of *bystanders* only those flows are looked at whose NVEs h
 must not notice anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,15 @@ from experiments.scenario.failures import (
     FailureKind,
     Moment,
     outcomes_with,
+    post_copy_outcomes_with,
+    transfer_outcomes_with,
 )
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
 
 OUTCOMES = outcomes_with(FAULTS)
+TRANSFER_OUTCOMES = transfer_outcomes_with(FAULTS)
+POST_COPY_OUTCOMES = post_copy_outcomes_with(FAULTS)
 KINDS = [*FailureKind, *FAULTS]
 FOR_S: dict[str, float] = {
     FailureKind.NVE_DIES: 2.0,
@@ -38,10 +42,12 @@ FOR_S: dict[str, float] = {
     FailureKind.CONTROL_SLOW: 3.0,
     FailureKind.CONTROL_LOSSY: 3.0,
     FailureKind.UNDERLAY_PARTITION: 2.0,
+    FailureKind.UNDERLAY_LOSSY: 2.0,
 }
 EXTENT: dict[str, dict[str, float]] = {
     FailureKind.CONTROL_SLOW: {"delay_ms": 100},
     FailureKind.CONTROL_LOSSY: {"loss_pct": 10},
+    FailureKind.UNDERLAY_LOSSY: {"loss_pct": 90},
 }
 PLACES = {SOURCE: "nve1", DESTINATION: "nve2", OTHER: "nve3"}
 TENANTS: list[dict[str, Any]] = [
@@ -83,6 +89,40 @@ def trial(case: Case, moment: Moment, for_s: float | None = None, **changes: Any
         "duration_s": MOVE_AT_S + lasts_s + RECOVERY_S,
     }
     return resolve(content, "trial", changes)
+
+
+LONG_S = 7.0
+"""Longer than a transfer waits."""
+EARLY_S = 20.0
+"""The same, where it begins before the destination's server has made room, which takes a while on a
+busy machine."""
+GUEST = {"memory_mb": 4, "writes": {"rate_mb_s": 2}, "service": True}
+SLOW = {"bandwidth_mbit": 20, "downtime_limit_ms": 20, "max_iterations": 4, "max_time_s": 5}
+"""Several rounds, of 1.7 s and less, and a forced end."""
+
+
+POST_COPY = {"kind": "post-copy", "bandwidth_mbit": 8}
+"""Pages come for four seconds after the VM has gone on."""
+
+
+def transfer_trial(case: Case, moment: Moment, transfer: Mapping[str, Any] = SLOW) -> Scenario:
+    """The move of a VM with a guest, and one failure.  Beside packets, somebody asks the guest's
+    service."""
+    lasts_s = EARLY_S if moment in (Moment.REQUESTED, Moment.PREPARED) else LONG_S
+    lasts_s = FOR_S[case[0]] if case[0] in FAULTS else lasts_s
+    tenants = [{"vni": 5000, "vms": {"vm1": {"nve": "nve1", "guest": GUEST}, "vm4": "nve3"}}]
+    asking = {"kind": "service", "from": "vm4", "to": "vm1", "rate_rps": 50}
+    move = {"at_s": MOVE_AT_S, "vm": "vm1", "to": "nve2", "transfer": dict(transfer)}
+    copies_s = 7.0
+    return trial(
+        case,
+        moment,
+        lasts_s,
+        tenants=tenants,
+        traffic=[asking],
+        moves=[move],
+        duration_s=MOVE_AT_S + copies_s + lasts_s + RECOVERY_S,
+    )
 
 
 @dataclass(frozen=True)

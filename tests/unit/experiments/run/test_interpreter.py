@@ -163,6 +163,24 @@ def test_a_destination_that_is_dead_does_not_get_the_vm() -> None:
     assert story.lines[-4:] == ["move-failed", "undo stop", "undo make", "move-undone"]
 
 
+@pytest.mark.parametrize(
+    ("breaks", "done"), [("compare", ["compare 0", "clear 9", "end 9"]), ("clear", ["clear 9"])]
+)
+def test_servers_that_cannot_compare_what_they_have_do_not_keep_the_overlay_from_its_steps(
+    breaks: str, done: list[str]
+) -> None:
+    story = Story(breaks)
+    compare = story.step("compare", undone=False)
+    clear, end = (
+        story.step(name, undone=False, patience=Patience.AFTERWARDS) for name in ("clear", "end")
+    )
+    whole = table(story)
+    with pytest.raises(RuntimeError, match="no power"):
+        story.carry_out(MoveTable(whole.revocable, whole.final, (compare, clear, end)))
+
+    assert story.lines[-len(done) :] == done
+
+
 # -- the tables ------------------------------------------------------------------------------------
 
 
@@ -170,7 +188,8 @@ def test_a_destination_that_is_dead_does_not_get_the_vm() -> None:
 def test_every_moment_is_reached_once_and_every_step_says_what_it_does(which: MoveTable) -> None:
     reached = [step.moment for step in which if step.moment]
 
-    assert sorted(reached) == sorted(set(Moment) - {Moment.REQUESTED})
+    # The transfer says itself when it is copying.
+    assert sorted(reached) == sorted(set(Moment) - {Moment.REQUESTED, Moment.COPYING})
     assert all(step.says.endswith(".") for step in which)
     assert len({step.name for step in which}) == len(list(which))
     assert not any(step.undo for step in (*which.final, *which.background))

@@ -11,17 +11,19 @@ from experiments.overlays.nvo3 import FAULTS, NVA_DIES
 from experiments.scenario.failures import (
     OF_ONE_NVE,
     SAYS,
+    WITHOUT_STATE,
     Failure,
     FailureKind,
     Moment,
     contradictions,
     outcomes_with,
+    transfer_outcomes_with,
 )
 
 NVES = ("nve1", "nve2", "nve3")
 OVERLAY = overlays.get("nvo3")
 ALL_OUTCOMES = outcomes_with(FAULTS)
-REMAINING = "there are nve-dies, underlay-partition"
+REMAINING = "there are nve-dies, underlay-lossy, underlay-partition"
 GOOD: dict[str, dict[str, Any]] = {
     FailureKind.NVE_DIES: {"nve": "source"},
     NVA_DIES: {"for_s": 3},
@@ -29,6 +31,7 @@ GOOD: dict[str, dict[str, Any]] = {
     FailureKind.CONTROL_SLOW: {"for_s": 3, "delay_ms": 100},
     FailureKind.CONTROL_LOSSY: {"for_s": 3, "loss_pct": 10},
     FailureKind.UNDERLAY_PARTITION: {"nve": "destination", "for_s": 1},
+    FailureKind.UNDERLAY_LOSSY: {"nve": "source", "for_s": 1, "loss_pct": 90},
 }
 
 
@@ -62,6 +65,8 @@ def test_each_kind_can_be_said_and_read_again(kind: str) -> None:
         (FailureKind.CONTROL_SLOW, {"delay_ms": None}, "say how much: delay_ms"),
         (FailureKind.CONTROL_LOSSY, {"loss_pct": None}, "say how much: loss_pct"),
         (FailureKind.CONTROL_LOSSY, {"loss_pct": 101}, "less than or equal to 100"),
+        (FailureKind.UNDERLAY_LOSSY, {"loss_pct": None}, "say how much: loss_pct"),
+        (FailureKind.NVE_DIES, {"loss_pct": 5}, "loss_pct is of control-lossy and underlay-lossy"),
         (FailureKind.CONTROL_CUT, {"for_s": 0}, "greater than 0"),
         (FailureKind.CONTROL_CUT, {"how": "gently"}, "Extra inputs are not permitted"),
     ],
@@ -78,6 +83,7 @@ def test_a_mistake_is_a_sentence_with_the_remedy(
     [
         (failure(FailureKind.NVE_DIES, nve="nve9"), "failures.0.nve", "there are nve1, nve2, nve3"),
         (failure(FailureKind.NVE_DIES, move=2), "failures.0.move", "there are 1"),
+        (failure(NVA_DIES, during="copying"), "failures.0.during", "give its VM a guest, or name"),
         (failure(NVA_DIES, during=None, at_s=9), "failures.0.at_s", "raise duration_s"),
         (failure(FailureKind.CONTROL_SLOW), "failures.0.kind", "control: {delay_ms: 1}"),
     ],
@@ -121,7 +127,9 @@ def test_the_source_and_the_destination_are_those_of_the_move() -> None:
 
 def test_every_failure_has_an_outcome_at_every_moment() -> None:
     assert {kind for kind, _ in ALL_OUTCOMES} == {*FailureKind, NVA_DIES} == {*SAYS, *FAULTS}
-    assert all(list(outcomes) == list(Moment) for outcomes in ALL_OUTCOMES.values())
+    assert all(tuple(outcomes) == WITHOUT_STATE for outcomes in ALL_OUTCOMES.values())
+    with_state = transfer_outcomes_with(FAULTS).values()
+    assert all(list(outcomes) == list(Moment) for outcomes in with_state)
 
 
 def test_no_failure_of_the_control_plane_rolls_a_move_back() -> None:
