@@ -23,7 +23,7 @@ ENOUGH = 0.9
 
 
 def shortfalls(facts: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The guests that have not written as fast as they were to, in sentences; see `Guests.facts`."""
+    """The guests that have written less than they were to, in sentences; see `Guests.facts`."""
     return [
         f"the guest of {vm} has written {told['writes_reached_mb_s']:g} MB/s, and was to write "
         f"{told['writes_asked_mb_s']:g}: it paused, was throttled, or this machine is too slow"

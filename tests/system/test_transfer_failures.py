@@ -1,8 +1,8 @@
 """Something fails while a VM's state is brought over: what comes of it is what the table says.
 
-A part of the pairs of `TRANSFER_OUTCOMES` and `POST_COPY_OUTCOMES`; `make test-failures` carries out all of them.  A run
-whose VM is at two places or none, whose guest found a torn page, or whose NVEs hold anything else
-than the NVA wants has problems.
+A part of the pairs of `TRANSFER_OUTCOMES` and `POST_COPY_OUTCOMES`; `make test-failures` carries
+out all of them.  A run whose VM is at two places or none, whose guest found a torn page, or whose
+NVEs hold anything else than the NVA wants has problems.
 """
 
 from collections.abc import Mapping
