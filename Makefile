@@ -24,11 +24,14 @@ PACKAGES_ONLY := sed --unbuffered --quiet 's/^Collecting \([^ ]*\).*/    \1/p'
 PYTEST := $(VENV)/bin/python -m pytest
 VMMLAB := $(VENV)/bin/vmmlab
 
+# Where nothing keeps compiled modules, every process of the tests spends seconds on compiling.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # the targets share one machine, and its network
 .PHONY: help setup demo shell doctor clean check format test test-system test-ryu \
-        test-failures test-report conformance bench debian-packages root
+        test-failures test-report test-thorough conformance bench debian-packages root
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,17 +81,22 @@ clean: root $(READY) ## remove what a crashed run left on this machine, and noth
 
 ## Testing
 
-test: root setup check test-system test-ryu ## all tests: check, test-system, test-ryu (root)
+test: root setup check test-thorough test-system test-ryu ## all tests: check, test-thorough, test-system, test-ryu (root)
 
-check: $(READY) ## format, lint, types and the pure tests; under 30 s, no root
+check: $(READY) ## format, lint, types and the pure tests; no figures, few examples; no root
 	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
 	@echo "==> ruff check"; $(VENV)/bin/python -m ruff check .
 	@# mypy works on one core: beside the tests, and says after them what it has found.
 	@said=$$(mktemp); $(VENV)/bin/python -m mypy >$$said 2>&1 & mypy=$$!; \
 	    trap 'kill $$mypy 2>/dev/null || true; rm -f $$said' EXIT; failed=0; \
-	    echo "==> pytest tests/unit tests/adapters"; \
-	    $(PYTEST) tests/unit tests/adapters --numprocesses auto --dist loadgroup || failed=$$?; \
+	    echo "==> pytest tests/unit tests/adapters, quick"; \
+	    $(PYTEST) tests/unit tests/adapters -m "not thorough" --hypothesis-profile quick \
+	        --numprocesses auto --dist loadgroup || failed=$$?; \
 	    echo "==> mypy"; wait $$mypy || failed=$$?; cat $$said; exit $$failed
+
+test-thorough: $(READY) ## what check leaves out of the pure tests: figures, guests, all combinations, more examples
+	@echo "==> pytest tests/unit tests/adapters, thorough"
+	@$(PYTEST) tests/unit tests/adapters -m "thorough or hypothesis" --numprocesses auto --dist loadgroup
 
 test-system: root setup ## tests with real Mininet, Open vSwitch, NVA and packets, LABS=2 at a time (root)
 	@failed=0; \

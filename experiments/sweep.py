@@ -23,7 +23,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.measure.results import Result, ResultError, load
+from experiments.measure.results import CELLS, PLAN, Result, ResultError, load
 from experiments.measure.totals import RunTotals, of_run
 from experiments.report.format import count, milliseconds
 from experiments.report.tables import ReportTable
@@ -31,7 +31,6 @@ from experiments.report.tables import ReportTable
 if TYPE_CHECKING:
     import pandas as pd
 
-PLAN, CELLS = "sweep.json", "cells"
 SUMMARY, FLOWS, MOVES = "summary.csv", "flows.csv", "moves.csv"
 
 _COLUMNS = {

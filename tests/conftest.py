@@ -4,12 +4,10 @@ import gc
 import signal
 
 import pytest
-from hypothesis import settings
 
-# How long an example takes says how busy the machine is, not whether the code is right.  Every run
-# tries other examples, so few of them each time are many in a week.
-settings.register_profile("untimed", deadline=None, max_examples=30)
-settings.load_profile("untimed")
+from tests.helpers.examples import register_profiles
+
+register_profiles()
 
 RECORD = "--record-outcomes"
 

@@ -29,6 +29,8 @@ WAITING_TIME_S = 2.0
 
 SCENARIO, MANIFEST, EVENTS = "scenario.yaml", "manifest.json", "events.csv"
 MOVES, FLOWS, REFUSED = "moves.csv", "flows.csv", "refused.csv"
+PLAN, CELLS = "sweep.json", "cells"
+"""Of a sweep, whose cells are results."""
 
 EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
 REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
@@ -178,6 +180,11 @@ def load(path: Path) -> Result:
     manifest_path = path / MANIFEST
     if path.name.endswith(".partial"):
         raise ResultError(f"{path} was left by a run that did not finish; run it again")
+    if (path / PLAN).is_file():
+        raise ResultError(
+            f"{path} is a sweep, not a result: name one of its results, {path / CELLS}/…, or draw "
+            f"all of it with `vmmlab plot {path}`"
+        )
     if not manifest_path.is_file():
         raise ResultError(f"{path} is not a result directory: it has no {MANIFEST} in it")
     try:

@@ -4,7 +4,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from controller.southbound import packets
@@ -20,6 +20,7 @@ from nve.messages import (
 from nve.model import NVE_MAC, link_local
 from nve.wire import announcement, frames
 from nve.wire.frames import ALL_NODES, ARP_REPLY, ARP_REQUEST, RARP_REPLY, RARP_REQUEST
+from tests.helpers.examples import examples
 from tests.helpers.tenants import vm
 
 VM1, VM2 = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2")
@@ -229,7 +230,7 @@ def test_a_malformed_frame_is_reported_with_its_reason(frame: bytes, why: str) -
     assert why in report.why
 
 
-never_raises = settings(max_examples=200, deadline=None, derandomize=True)
+never_raises = examples(200)
 cuts_and_changes = st.tuples(
     st.sampled_from([*ANNOUNCED.values(), solicitation(VM1.ipv6, VM2.ipv6)]),
     st.integers(0, 90),

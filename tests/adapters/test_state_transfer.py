@@ -22,6 +22,8 @@ from nve.linux.wait import wait_until
 from nve.transfer.convergence import TransferLimits
 from nve.transfer.state import State
 
+pytestmark = pytest.mark.thorough  # processes, at the pace of their bandwidth
+
 SPEC = GuestSpec(memory_mb=4, writes_mb_s=4, disk_mb=1, disk_writes_mb_s=0.5)
 
 

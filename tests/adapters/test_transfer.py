@@ -18,6 +18,8 @@ from nve.guest.spec import GuestSpec
 from nve.transfer.convergence import TransferLimits
 from nve.transfer.state import PATTERN, Digests, State
 
+pytestmark = pytest.mark.thorough  # processes, at the pace of their bandwidth
+
 SPEC = GuestSpec(memory_mb=2, disk_mb=1)
 
 

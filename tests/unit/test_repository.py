@@ -14,6 +14,7 @@ import ast
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,12 @@ HOMES: Mapping[str, frozenset[str]] = {
 }
 
 
+@lru_cache(None)
+def parsed(source: str) -> ast.Module:
+    """Several tests look at every module, and reading it takes longer than looking."""
+    return ast.parse(source)
+
+
 def violations(sources: Mapping[str, str]) -> list[str]:
     """What the given modules (dotted name: source text) do against the tables, as sentences."""
     against = [
@@ -189,13 +196,13 @@ def opens_a_file(source: str) -> bool:
     """Whether a module calls the built-in `open`."""
     return any(
         isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
     )
 
 
 def texts_in_the_locale(source: str) -> Iterator[int]:
     """The lines in which a text file is opened in whatever encoding the user's locale has."""
-    for call in ast.walk(ast.parse(source)):
+    for call in ast.walk(parsed(source)):
         if not isinstance(call, ast.Call) or "encoding" in {each.arg for each in call.keywords}:
             continue
         match call.func:
@@ -260,7 +267,7 @@ def is_within(module: str, home: str) -> bool:
 
 def imports(module: str, source: str, known: frozenset[str]) -> Iterator[str]:
     """The modules that a module imports, wherever in its text, types only or not."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -277,7 +284,8 @@ def absolute(module: str, level: int, name: str | None) -> str:
     return ".".join([*here, *([name] if name else [])])
 
 
-def read_packages() -> dict[str, str]:
+@lru_cache(None)
+def read_packages() -> Mapping[str, str]:
     """Dotted name and source text of every module of ours."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): (
@@ -406,8 +414,9 @@ def test_what_is_on_the_wire_is_named_in_one_place() -> None:
 
 def test_files_are_utf_8_whatever_the_locale() -> None:
     outside = [*(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "docs").rglob("*.py")]
-    sources = read_packages() | {
-        str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in outside
+    sources = {
+        **read_packages(),
+        **{str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in outside},
     }
     found = {name: list(texts_in_the_locale(source)) for name, source in sources.items()}
     assert {name: lines for name, lines in found.items() if lines} == {}
@@ -434,7 +443,7 @@ def test_a_class_name_is_defined_once() -> None:
     must have, whatever file it is in."""
     places: dict[str, list[str]] = {}
     for module, source in read_packages().items():
-        for node in ast.parse(source).body:
+        for node in parsed(source).body:
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(module)
     twice = {name: where for name, where in places.items() if len(where) > 1}
@@ -496,7 +505,7 @@ def overlays_named(sources: Mapping[str, str]) -> list[str]:
 
 def words_of(source: str) -> Iterator[tuple[int, str]]:
     """The names and the texts in a module, docstrings among them, with their lines."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         line = getattr(node, "lineno", 0)
         match node:
             case ast.Constant(value=str(text)):

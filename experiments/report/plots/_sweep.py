@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.measure.results import ResultError
+from experiments.measure.results import PLAN, ResultError
 
-PLAN, SUMMARY, MOVES = "sweep.json", "summary.csv", "moves.csv"
+SUMMARY, MOVES = "summary.csv", "moves.csv"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(browser.why_not() is not None, reason=browser.why_not() or "")
 def test_each_fault_is_seen(tmp_path):
     page = tmp_path / "page.html"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nve.model import TenantSystem
@@ -30,6 +30,7 @@ from nve.wire.frames import (
     NEIGHBOUR_SOLICITATION,
     RARP,
 )
+from tests.helpers.examples import examples
 from tests.helpers.one_nve import GROUPS, HERE, OTHER_PEER, PEER, STRANGER, purpose
 from tests.helpers.tenants import BLUE, RED, vm
 
@@ -115,7 +116,7 @@ anything = st.builds(
     st.one_of(macs, st.sampled_from(GROUPS)),
     bodies,
 )  # fmt: skip
-exhaustive = settings(max_examples=40, deadline=None, derandomize=True)
+exhaustive = examples(40)
 
 
 def network_of(frame: Frame, state: NveState) -> int | None:

@@ -3,7 +3,7 @@
 from itertools import pairwise, permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nve.model import IPAddress
@@ -28,10 +28,7 @@ fabrics = st.one_of(
     ),
 )
 
-some_fabrics = settings(max_examples=30, deadline=None)
 
-
-@some_fabrics
 @given(fabrics)
 def test_no_two_interfaces_share_an_address(built: Fabric) -> None:
     addresses = [address.ip for port in built.addresses.values() for address in port]
@@ -39,7 +36,6 @@ def test_no_two_interfaces_share_an_address(built: Fabric) -> None:
     assert len(built.macs) == len(set(built.macs.values())) == 2 * len(built.links)
 
 
-@some_fabrics
 @given(fabrics)
 def test_every_routed_port_has_one_address_of_each_family(built: Fabric) -> None:
     routed = {port for port in built.macs if built.kind(port.node) != "switch"}
@@ -48,7 +44,6 @@ def test_every_routed_port_has_one_address_of_each_family(built: Fabric) -> None
         assert [interface.version for interface in interfaces] == [4, 6]
 
 
-@some_fabrics
 @given(fabrics)
 def test_each_nve_has_a_vtep_of_the_family_on_its_uplink(built: Fabric) -> None:
     assert tuple(built.vteps) == built.nves
@@ -57,7 +52,6 @@ def test_each_nve_has_a_vtep_of_the_family_on_its_uplink(built: Fabric) -> None:
         assert vtep in [interface.ip for interface in built.addresses[built.uplink(nve)]]
 
 
-@some_fabrics
 @given(fabrics)
 def test_every_vtep_is_reached_in_both_families(built: Fabric) -> None:
     for source, target in permutations(built.nves, 2):
@@ -68,7 +62,6 @@ def test_every_vtep_is_reached_in_both_families(built: Fabric) -> None:
             assert all(way[-1] == target for way in ways)
 
 
-@some_fabrics
 @given(fabrics)
 def test_nothing_is_forwarded_through_an_nve(built: Fabric) -> None:
     for source, target in permutations(built.nves, 2):
@@ -76,14 +69,12 @@ def test_nothing_is_forwarded_through_an_nve(built: Fabric) -> None:
             assert not set(way[1:-1]) & set(built.nves)
 
 
-@some_fabrics
 @given(fabrics)
 def test_an_nve_has_a_single_next_hop(built: Fabric) -> None:
     for nve in built.nves:
         assert all(len(route.next_hops) == 1 for route in built.routes[nve])
 
 
-@some_fabrics
 @given(fabrics)
 def test_neighbours_are_who_shares_the_subnet(built: Fabric) -> None:
     for node in built.routes:

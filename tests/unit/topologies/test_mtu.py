@@ -1,7 +1,7 @@
 """What tunnels carry follows from the links below them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.underlay import paths
@@ -75,7 +75,6 @@ def narrowed(built: Fabric, mtus: list[int]) -> Fabric:
     return fabric(built.nodes, links, built.family)
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     st.sampled_from(
         [

@@ -9,7 +9,7 @@ at every instant are checked; at the end everything is delivered and the rest is
 import contextlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -20,16 +20,11 @@ from controller.core.refusals import RequestRefused
 from nve.pipeline.evaluator import PacketVerdict
 from nve.pipeline.rules import Purpose, Rule
 from tests.helpers import frames, promises
+from tests.helpers.examples import examples
 from tests.helpers.fabric import SECOND_NS, Fabric
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
-SETTINGS = settings(
-    max_examples=25,
-    stateful_step_count=50,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+SETTINGS = examples(25, stateful_step_count=50, suppress_health_check=[HealthCheck.too_slow])
 VMS = [vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("other1", 1, "nve2", BLUE)]
 PULL, PUSH = ("pull", 2), ("push", None)
 names = st.sampled_from([each.name for each in VMS])
@@ -224,7 +219,7 @@ TestPulling.settings = TestPushing.settings = SETTINGS
 
 @pytest.mark.shows("R4.1.4")
 @pytest.mark.parametrize("dissemination", [PULL, PUSH], ids=["pull", "push"])
-@settings(max_examples=20, deadline=None, derandomize=True)
+@examples(20)
 @given(order=st.lists(picks, max_size=80))
 def test_no_instant_of_a_move_drops_a_frame(
     dissemination: tuple[str, int | None], order: list[int]

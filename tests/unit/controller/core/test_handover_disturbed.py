@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.move_fsm import Phase
 from controller.core.refusals import RequestRefused
 from nve.pipeline.rules import Purpose
 from nve.wire.end_marker import MarkerKind
+from tests.helpers.examples import examples
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import (
     entry,
@@ -106,7 +107,7 @@ def expire_if_told(made: Fabric) -> None:
         made.expire("nve3", found)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@examples(60)
 @given(acts=st.lists(st.integers(0, 15), max_size=150))
 def test_order_is_kept_whatever_happens_to_the_nva_and_its_connections(acts: list[int]) -> None:
     made = with_entries(fabric("pull", keep=True))

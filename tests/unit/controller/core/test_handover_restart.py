@@ -36,6 +36,10 @@ from tests.helpers.referee import (
 BOTH = pytest.mark.parametrize("begin", [arriving, expiring])
 MOMENTS = range(31)
 """How many messages are delivered before the NVA is killed; with the last, all is over."""
+AT_ANY_MOMENT = pytest.mark.parametrize(
+    "moment",
+    [pytest.param(each, marks=pytest.mark.thorough if each % 3 else ()) for each in MOMENTS],
+)
 
 
 def test_the_moments_are_all() -> None:
@@ -46,7 +50,7 @@ def test_the_moments_are_all() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("moment", MOMENTS)
+@AT_ANY_MOMENT
 def test_the_nva_is_killed_at_any_moment_of_a_handover(
     begin: Callable[[], Begun], moment: int
 ) -> None:
@@ -66,7 +70,7 @@ def test_the_nva_is_killed_at_any_moment_of_a_handover(
 
 
 @BOTH
-@pytest.mark.parametrize("moment", MOMENTS)
+@AT_ANY_MOMENT
 def test_what_is_rebuilt_is_what_was_there(begin: Callable[[], Begun], moment: int) -> None:
     made, _ = until(begin, moment)
     before = made.authority
@@ -90,6 +94,7 @@ def test_killed_after_the_state_was_written_anew(begin: Callable[[], Begun]) -> 
         assert ended(made)[-1]["without_marker"] == []
 
 
+@pytest.mark.thorough
 @BOTH
 def test_killed_again_while_it_was_starting(begin: Callable[[], Begun]) -> None:
     for moment in MOMENTS[::3]:

@@ -8,7 +8,7 @@ VM's.  Then all time-outs come, and nothing is left.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.core.dissemination import strategy
@@ -20,6 +20,7 @@ from nve.model import VmSpec
 from nve.pipeline.rules import Purpose, Rule
 from nve.pipeline.state import AssociationRole
 from tests.helpers import frames, promises
+from tests.helpers.examples import examples
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import RED, vm, vteps
 
@@ -35,7 +36,14 @@ WAYS = {
     "to-and-fro": ["nve2", "nve1", "nve2", "nve1"],
     "eight": ["nve2", "nve3", "nve1", "nve3", "nve2", "nve1"],
 }
-WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+SHORT = ("back", "on", "round")
+WAY = pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, id=name, marks=() if name in SHORT else pytest.mark.thorough)
+        for name, way in WAYS.items()
+    ],
+)
 picks = st.integers(min_value=0, max_value=10**6)
 Settle = Callable[[], None]
 
@@ -130,7 +138,7 @@ def _left(at: Fabric, of: VmSpec) -> Iterator[str]:
 @pytest.mark.shows("R4.1.4")
 @BOTH
 @WAY
-@settings(max_examples=3, deadline=None, derandomize=True)
+@examples(3)
 @given(order=st.lists(picks, max_size=200))
 def test_no_instant_of_a_way_drops_or_misplaces_a_frame(
     dissemination: tuple[str, int | None], way: list[str], order: list[int]
@@ -319,7 +327,7 @@ def test_a_move_can_be_activated_again_after_the_next_has_begun() -> None:
 
 @pytest.mark.parametrize("phase", [Phase.PREPARING, Phase.PREPARED, Phase.REDIRECTED])
 @BOTH
-@settings(max_examples=3, deadline=None, derandomize=True)
+@examples(3)
 @given(order=st.lists(picks, max_size=60))
 def test_a_move_back_that_is_given_up_leaves_the_first_as_it_was(
     dissemination: tuple[str, int | None], phase: Phase, order: list[int]
@@ -377,7 +385,7 @@ def test_a_place_that_is_in_use_again_is_not_given_back() -> None:
 
 
 @BOTH
-@settings(max_examples=3, deadline=None, derandomize=True)
+@examples(3)
 @given(order=st.lists(picks, max_size=300))
 def test_two_vms_that_talk_to_each_other_both_move(
     dissemination: tuple[str, int | None], order: list[int]
@@ -391,8 +399,9 @@ def test_two_vms_that_talk_to_each_other_both_move(
     assert_nothing_is_left(moving, moves)
 
 
+@pytest.mark.thorough
 @BOTH
-@settings(max_examples=3, deadline=None, derandomize=True)
+@examples(3)
 @given(order=st.lists(picks, max_size=300))
 def test_ten_vms_move_at_once(dissemination: tuple[str, int | None], order: list[int]) -> None:
     names = list(vteps(4))

@@ -238,6 +238,12 @@ def test_a_directory_that_is_no_result(tmp_path):
         load(tmp_path)
 
 
+def test_a_sweep_is_no_result_and_what_to_do_with_it_is_said(tmp_path):
+    (tmp_path / "sweep.json").write_text("{}")
+    with pytest.raises(ResultError, match=r"is a sweep.*/cells/….* `vmmlab plot /.*`"):
+        load(tmp_path)
+
+
 def test_metrics_are_computed_anew_from_what_was_recorded():
     for run in load(RECORDED).runs.values():
         recorded, computed = run.moves, run.metrics

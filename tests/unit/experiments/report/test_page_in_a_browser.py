@@ -4,7 +4,10 @@ import pytest
 
 from tests.helpers import browser
 
-pytestmark = pytest.mark.skipif(browser.why_not() is not None, reason=browser.why_not() or "")
+pytestmark = [
+    pytest.mark.thorough,
+    pytest.mark.skipif(browser.why_not() is not None, reason=browser.why_not() or ""),
+]
 
 
 @pytest.fixture(scope="module")

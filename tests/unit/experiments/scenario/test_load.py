@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.errors import ScenarioError
 from experiments.scenario import load
 from experiments.scenario import yaml_source as contents
 from experiments.scenario.load import FOLDER
+from tests.helpers.examples import examples
 from tests.helpers.scenarios import GOOD, resolved
 from topologies import catalogue
 
@@ -126,7 +127,7 @@ overlays = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(25)
 @given(
     kind=st.sampled_from(catalogue.names()),
     underlay=st.sampled_from(["ipv4", "ipv6"]),

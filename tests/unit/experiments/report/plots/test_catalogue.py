@@ -34,6 +34,7 @@ def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("preset", "names"),
     [
@@ -51,6 +52,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
     assert drawing_faults(result, [preset], names) == {}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
@@ -79,6 +81,7 @@ def test_every_kind_of_result_is_drawn(kind, names, tmp_path):
         assert plot.data(result).columns.size, name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", kinds_of_results.SWEEPS)
 def test_every_kind_of_sweep_is_drawn(kind, tmp_path):
     kinds_of_results.SWEEPS[kind](tmp_path / kind)
@@ -107,6 +110,7 @@ def test_a_figure_that_a_result_has_nothing_for_is_told(tmp_path):
     assert "nothing to draw closeup from" in said
 
 
+@pytest.mark.thorough
 @pytest.mark.shows("T5")
 def test_files_are_named_after_figure_and_medium(tmp_path):
     result = Path(shutil.copytree(OLD_SCHEMAS[-1], tmp_path / "r"))
@@ -127,6 +131,7 @@ def test_files_are_named_after_figure_and_medium(tmp_path):
     assert files["cut_off.csv"].startswith(b"move,vm,outcome")
 
 
+@pytest.mark.thorough
 def test_the_same_figure_is_the_same_file():
     result, plot = load(OLD_SCHEMAS[-1]), plots.get("tcp")
     assert plots.as_svg(result, plot, "screen") == plots.as_svg(result, plot, "screen")
@@ -177,6 +182,7 @@ def test_the_data_of_a_time_line_are_every_packet(monkeypatch):
     assert table["delay_ms"].isna().sum() == lost > 0
 
 
+@pytest.mark.thorough
 def test_what_is_always_zero_in_a_sweep_is_a_sentence(tmp_path):
     kinds_of_results.sweep_as_a_map(tmp_path / "s")
     sweep = _sweep.SweepTables.read(tmp_path / "s")
@@ -187,6 +193,7 @@ def test_what_is_always_zero_in_a_sweep_is_a_sentence(tmp_path):
     assert "lost per move and flow" not in titles
 
 
+@pytest.mark.thorough
 def test_tcp_without_a_retransmission_is_drawn():
     result = load(OLD_SCHEMAS[-1])
     for run in result.runs.values():
