@@ -372,7 +372,9 @@ def test_a_place_that_is_in_use_again_is_not_given_back() -> None:
     travel(moving, {"vm1": ["nve2"]}, moving.settle)
     back = moving.request_move("vm1", "nve1")
     moving.settle()
-    with pytest.raises(RequestRefused, match="vm1 has a place at nve1 for a move; roll that back"):
+    with pytest.raises(
+        RequestRefused, match="vm1 has a place at nve1 for a move; roll that move back"
+    ):
         moving.ask(moving.authority.de_associate, "vm1", "nve1")
     moving.redirect(back)
     moving.settle()
