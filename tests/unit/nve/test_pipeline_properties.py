@@ -159,7 +159,7 @@ def test_every_drop_is_counted_by_a_reason(state: NveState, seen: list[Frame]) -
     rules = compile_nve(state)
     drops = {
         *(Purpose.UNKNOWN_PORT, Purpose.UNKNOWN_VTEP, Purpose.UNKNOWN_VNI, Purpose.SPOOFED),
-        *(Purpose.UNKNOWN_DESTINATION, Purpose.DEPARTED),
+        *(Purpose.UNKNOWN_DESTINATION, Purpose.DEPARTED, Purpose.FENCED),
     }
     for frame in seen:
         verdict = evaluate(rules, frame)
@@ -173,7 +173,8 @@ def test_every_drop_is_counted_by_a_reason(state: NveState, seen: list[Frame]) -
 @exhaustive
 @given(states(), st.lists(anything, min_size=5, max_size=10))
 def test_what_leaves_a_guarded_port_is_its_own(state: NveState, seen: list[Frame]) -> None:
-    """A frame that goes to another VM or NVE has its port's MAC and IP addresses."""
+    """A frame that goes to another VM or NVE has its port's MAC address, and if it is an IP packet
+    one of its IP addresses."""
     rules = compile_nve(state)
     for frame in seen:
         verdict = evaluate(rules, frame)
@@ -181,7 +182,8 @@ def test_what_leaves_a_guarded_port_is_its_own(state: NveState, seen: list[Frame
         if owner and (verdict.ports or verdict.tunnels):
             assert frame["eth_src"] == owner.system.mac
             claimed = frame.get("ipv4_src", frame.get("ipv6_src"))
-            assert claimed in {*map(str, owner.addresses), "::"}
+            assert claimed in {None, *map(str, owner.addresses), "::"}
+            assert claimed or frame["eth_type"] not in (IPV4, IPV6)
 
 
 @exhaustive
