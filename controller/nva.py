@@ -47,6 +47,7 @@ class Nva:
             settings.limits,
             settings.tunnel_mtus(),
             end_markers=settings.end_markers,
+            underlay=settings.underlay(),
             capacities={name: nve.capacity for name, nve in settings.nves.items()},
         )
         self.names = {nve.dpid: name for name, nve in settings.nves.items()}

@@ -1,5 +1,6 @@
 """What the NVA process is started with: a JSON file, validated."""
 
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Literal
 
@@ -7,8 +8,21 @@ from pydantic import BaseModel, ConfigDict, IPvAnyAddress, PositiveInt
 
 from controller.core.desired_state import TunnelMtus
 from controller.core.dissemination import Dissemination, strategy
+from nve.model import mac
 from nve.pipeline.limits import USUAL, Limits
+from nve.pipeline.state import UnderlayPlace
 from nve.resources import UNLIMITED, Capacity
+
+
+class UnderlaySettings(BaseModel):
+    """Where an NVE is on the underlay, for what goes without a tunnel: the prefix of its locators,
+    its MAC address, and by the other NVEs' names the one to which it sends what is for them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    server: IPv6Network
+    mac: str
+    next_hops: dict[str, str]
 
 
 class NveSettings(BaseModel):
@@ -25,6 +39,7 @@ class NveSettings(BaseModel):
     vtep: IPvAnyAddress
     control: IPvAnyAddress | None = None
     tunnel_mtus: dict[str, PositiveInt] = {}
+    underlay: UnderlaySettings | None = None
     capacity: Capacity = UNLIMITED
 
 
@@ -51,6 +66,18 @@ class Settings(BaseModel):
             (here, there): mtu
             for here, nve in self.nves.items()
             for there, mtu in nve.tunnel_mtus.items()
+        }
+
+    def underlay(self) -> dict[str, UnderlayPlace]:
+        known = {name: nve.underlay for name, nve in self.nves.items() if nve.underlay}
+        return {
+            name: UnderlayPlace(
+                here.server,
+                mac(here.mac),
+                {self.nves[there].vtep: mac(hop) for there, hop in here.next_hops.items()},
+                {self.nves[there].vtep: known[there].server for there in here.next_hops},
+            )
+            for name, here in known.items()
         }
 
     def dissemination(self) -> Dissemination:

@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import TypeAlias
 
 from nve.model import IPAddress, Mac, Vni
-from nve.pipeline.rules import Output, Rule, RuleChange, Tunnel
+from nve.pipeline.rules import Rule, RuleChange, Way
 from nve.wire.end_marker import Signal
 
 
@@ -196,7 +196,7 @@ class Emit:
     missed.  It passes no table, so that it cannot miss again."""
 
     nve: str
-    way: Output | Tunnel
+    way: Way
     frame: bytes
 
 

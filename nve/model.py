@@ -12,7 +12,7 @@ every key below starts with the VNI.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Literal, NewType, TypeAlias
 
 from nve.resources import NO_RESOURCES, Resources
@@ -67,9 +67,9 @@ def link_local(address: Mac) -> IPv6Address:
 
 
 GATEWAY_IPV6 = link_local(NVE_MAC)
-Encapsulation: TypeAlias = Literal["vxlan", "vxlan-l3"]
-SAVED_OCTETS: Mapping[Encapsulation, int] = {"vxlan": 0, "vxlan-l3": ETHERNET_BYTES}
-"""By how much less there is around a packet than VXLAN puts there."""
+Encapsulation: TypeAlias = Literal["vxlan", "vxlan-l3", "ila"]
+SAVED_OCTETS: Mapping[Encapsulation, int] = {"vxlan": 0, "vxlan-l3": ETHERNET_BYTES, "ila": 70}
+"""By how much less there is around a packet than VXLAN puts there (for `ila`, over IPv6)."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,17 @@ class RoutedNetwork:
     """What is particular to a layer 3 network (see `nve.pipeline.routed`)."""
 
     encapsulation: Encapsulation = "vxlan"
-    """How packets go from NVE to NVE: in VXLAN with an inner Ethernet header, or without one."""
+    """How packets go from NVE to NVE: in VXLAN with an inner Ethernet header, or without one; or in
+    nothing at all (`nve.ila`)."""
+    sir_prefix: IPv6Network | None = None
+    """With `ila`: the upper half of the VMs' addresses."""
+    checksum: Literal["neutral", "adjusted"] = "neutral"
+    """With `ila`: what keeps checksums right."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Of IP, that it carries."""
+        return (6,) if self.encapsulation == "ila" else (4, 6)
 
 
 @dataclass(frozen=True, order=True)
@@ -125,7 +135,13 @@ class VmSpec:
     @property
     def addresses(self) -> frozenset[IPAddress]:
         """The addresses that are its own: IPv4, IPv6, the IPv6 link-local one, secondary ones."""
-        return frozenset({self.ipv4, self.ipv6, link_local(self.mac), *self.secondary})
+        own = {self.ipv4, self.ipv6, link_local(self.mac), *self.secondary}
+        return frozenset(each for each in own if each.version in self.versions)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Of IP, that its network carries."""
+        return self.routed.versions if self.routed else (4, 6)
 
 
 @dataclass(frozen=True)

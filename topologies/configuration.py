@@ -12,9 +12,10 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Literal, TypeAlias
 
 from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NAME, Mac, VmSpec
+from topologies import locators
 from topologies.addressing import neighbours
 from topologies.mtu import vm_mtu
-from topologies.spec import USUAL_MTU, Fabric, Port
+from topologies.spec import USUAL_MTU, Fabric, Port, Route
 
 CONTROL_SWITCH, WIRE = RESERVED = ("ctl", "wire")
 CONTROL_NETWORK = IPv4Network("198.18.0.0/16")
@@ -49,10 +50,10 @@ _FORWARDING = {
 }
 
 
-_DEFAULT_ROUTES = (
-    f"route add default via {GATEWAY_IPV4} dev {NIC} onlink",
-    f"route add default via {GATEWAY_IPV6} dev {NIC}",
-)
+_DEFAULT_ROUTES = {
+    4: f"route add default via {GATEWAY_IPV4} dev {NIC} onlink",
+    6: f"route add default via {GATEWAY_IPV6} dev {NIC}",
+}
 
 
 def prefix_length(vm: VmSpec) -> Mapping[int, int]:
@@ -185,8 +186,9 @@ class Configuration:
                 f"addr add {address}/{prefix_length(vm)[address.version]} dev {NIC}"
                 f"{' nodad' if address.version == 6 else ''}"
                 for address in (vm.ipv4, vm.ipv6, *vm.secondary)
+                if address.version in vm.versions
             ),
-            *(_DEFAULT_ROUTES if vm.routed else ()),
+            *(_DEFAULT_ROUTES[version] for version in vm.versions if vm.routed),
         ]
 
     def _underlay(self, name: str) -> Sequence[str]:
@@ -200,13 +202,22 @@ class Configuration:
             commands.append(
                 f"neigh replace {address} lladdr {mac} dev {self._device(port)} nud permanent"
             )
-        for route in fabric.routes[name]:
+        for route in (*fabric.routes[name], *self._locator_routes(name)):
             if len(route.next_hops) == 1:
                 hops = f"via {route.next_hops[0]}"
             else:
                 hops = " ".join(f"nexthop via {hop}" for hop in route.next_hops)
             commands.append(f"route add {route.destination} {hops}")
         return commands
+
+    @property
+    def locates(self) -> bool:
+        """Whether packets go over the underlay by locators."""
+        return any(vm.routed and vm.routed.encapsulation == "ila" for vm in self.vms)
+
+    def _locator_routes(self, name: str) -> tuple[Route, ...]:
+        is_router = self.roles[name] == "router"
+        return locators.routes(self.fabric, name) if is_router and self.locates else ()
 
     def _control(self, name: str) -> Sequence[str]:
         device = f"to-{CONTROL_SWITCH}"

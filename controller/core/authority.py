@@ -52,7 +52,7 @@ from nve.messages import (
 from nve.model import NVE_MAC, Binding, IPAddress, RoutedNetwork, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
-from nve.pipeline.state import Association, AssociationRole
+from nve.pipeline.state import Association, AssociationRole, UnderlayPlace
 from nve.resources import Capacity, Resources
 from nve.wire import end_marker
 
@@ -68,11 +68,12 @@ class Authority:
         tunnel_mtus: TunnelMtus | None = None,
         *,
         end_markers: bool = False,
+        underlay: Mapping[str, UnderlayPlace] | None = None,
         capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
         """`capacities` are what the NVEs' servers have; one that is not named is never full."""
         self.directory = Directory()
-        self.desired = DesiredState(vteps, limits, tunnel_mtus)
+        self.desired = DesiredState(vteps, limits, tunnel_mtus, underlay)
         self._outbox = Outbox()
         self.violations = ViolationCounters(self._outbox)
         self._entries = Entries(self.desired, self.directory, dissemination)
@@ -389,6 +390,7 @@ class Authority:
             needed = [request.to] if request.mode == "take-over" else [binding.nve, request.to]
             for nve in needed:
                 self._require_connected(nve)
+            self._require_no_way_round(request.to, binding.system)
             self._require_free_port(request.to, request.port, for_=binding.system)
             self._require_room(request.vm, request.to, self._state_of(request))
             return self._moves.begin(key, request, binding)
@@ -520,6 +522,17 @@ class Authority:
             self.directory.require_free(system, interface.addresses)
         except AddressInUse as error:
             raise RequestRefused(f"{vm} cannot be associated: {error}") from None
+
+    def _require_no_way_round(self, to: str, system: TenantSystem) -> None:
+        """Packets that come round to an NVE by the VM's last one are told from others by who has
+        sent them, and an `ila` packet does not say that."""
+        network = self.desired.routed_as(system.vni)
+        back = system in self.desired.state(to).redirects
+        if back and network and network.encapsulation == "ila":
+            raise RequestRefused(
+                f"{to} still sends packets in flight for {self.name(system)} on, and with ila none "
+                "could be told from those that come back; wait for in-flight-ended"
+            )
 
     def _require_connected(self, nve: str) -> None:
         if not self.desired.is_connected(nve):

@@ -18,7 +18,14 @@ from nve.model import IPAddress, RoutedNetwork, TenantSystem, Vni, Vtep
 from nve.pipeline.compiler import compile_network, compile_nve, compile_system
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import Match, PipelineTable, Purpose, Rule, difference
-from nve.pipeline.state import Association, GroupCopy, NveState, Redirect, RemoteEntry
+from nve.pipeline.state import (
+    Association,
+    GroupCopy,
+    NveState,
+    Redirect,
+    RemoteEntry,
+    UnderlayPlace,
+)
 
 TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 """The largest tenant packet that each tunnel carries, by the NVEs at its start and its end."""
@@ -62,8 +69,10 @@ class DesiredState:
         vteps: dict[str, Vtep],
         limits: Limits = USUAL,
         tunnel_mtus: TunnelMtus | None = None,
+        underlay: Mapping[str, UnderlayPlace] | None = None,
     ) -> None:
-        """`tunnel_mtus`: what each tunnel carries; one that is not in it carries everything."""
+        """`tunnel_mtus`: what each tunnel carries; one that is not in it carries everything.
+        `underlay`: where NVEs are for what goes without a tunnel."""
         self.vteps = dict(vteps)
         self._vm_mtus: dict[Vni, int] = {}
         self._vlan_tags: set[Vni] = set()
@@ -91,6 +100,7 @@ class DesiredState:
                 vlan_tags=self._vlan_tags,
                 routed=self._routed,
                 hosts=self._hosts,
+                underlay=(underlay or {}).get(name),
             )
             for name, vtep in vteps.items()
         }

@@ -18,6 +18,7 @@ from nve.pipeline.rules import TUNNEL_PORTS, Purpose, Rule
 
 COUNTED = frozenset(
     {
+        Purpose.UNKNOWN_LOCATOR,
         *(Purpose.UNKNOWN_VTEP, Purpose.UNKNOWN_VNI, Purpose.UNKNOWN_PORT),
         *(Purpose.UNKNOWN_DESTINATION, Purpose.SPOOFED, Purpose.VLAN_TAGGED),
         *(Purpose.NO_LONGER_FORWARDED, Purpose.FENCED),

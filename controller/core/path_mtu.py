@@ -88,7 +88,7 @@ def decide(
     state = desired.state(nve)
     here = state.associations.get(sender.system)
     way = Output(here.port) if here and sender.nve == nve else None
-    return mtu, Emit(nve, way or state.tunnel(report.vni, desired.vteps[sender.nve]), frame)
+    return mtu, Emit(nve, way or state.way(report.vni, desired.vteps[sender.nve]), frame)
 
 
 def _of_its_sender(report: TooBig, directory: Directory) -> TooBig:

@@ -44,7 +44,7 @@ from nve.messages import (
     Unrouted,
 )
 from nve.model import NVE_MAC, Binding, IPAddress, TenantSystem
-from nve.pipeline.rules import Output, Purpose, Tunnel
+from nve.pipeline.rules import Output, Purpose, Way
 from nve.pipeline.state import Association, RemoteEntry
 from nve.wire import announcement, frames
 from nve.wire.end_marker import TO_NVA
@@ -222,15 +222,15 @@ class Reports:
         entered_ns = self._entered_ns.get((nve, system))
         return entered_ns is None or self._outbox.now_ns - entered_ns >= entry.lifetime_s * 1e9
 
-    def _way(self, nve: str, binding: Binding) -> Output | Tunnel | None:
+    def _way(self, nve: str, binding: Binding) -> Way | None:
         """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
         system, state = binding.system, self._desired.state(nve)
         if binding.nve != nve:
-            return state.tunnel(system.vni, self._desired.vteps[binding.nve])
+            return state.way(system.vni, self._desired.vteps[binding.nve])
         redirect = state.redirects.get(system)
         if redirect is None:
             return Output(state.associations[system].port)
-        return state.tunnel(system.vni, redirect.to) if redirect.to else None
+        return state.way(system.vni, redirect.to) if redirect.to else None
 
     def _too_big(self, nve: str, report: TooBig) -> None:
         """A packet exceeds a tunnel's MTU: its sender is told."""

@@ -13,6 +13,7 @@ from controller.southbound.framework import ofproto, parser
 from nve.model import Vtep
 from nve.pipeline.mtu_check import ETHERNET_OCTETS
 from nve.pipeline.rules import (
+    UNDERLAY_PORT,
     VXLAN_PORT,
     Action,
     Aim,
@@ -28,8 +29,11 @@ from nve.pipeline.rules import (
     Rule,
     RuleChange,
     SetMac,
+    SetPrefix,
     SetVirtualNetwork,
+    Translate,
     Tunnel,
+    Way,
     together,
 )
 
@@ -40,6 +44,8 @@ _NICIRA_BEHIND = ("nw_ttl",)
 REMEMBERED = 4096
 """Rules of which the octets are kept."""
 WHOLE_FRAME = ofproto.OFPCML_NO_BUFFER
+_UPPER_HALF = 64 << 6 | 63
+"""From bit 64 on, 64 bits, as Nicira's actions write it."""
 _NICIRA, _CHECK_LARGER, _REG0 = 0x2320, 49, 0x00010004
 """Open vSwitch's own action check_pkt_larger; neither framework knows it."""
 
@@ -164,7 +170,7 @@ def counted(statistic: int) -> int:
     return 0 if statistic >= 2**63 else statistic
 
 
-def emit(datapath: Any, way: Output | Tunnel, frame: bytes) -> Any:
+def emit(datapath: Any, way: Way, frame: bytes) -> Any:
     """The packet-out that sends a frame of the NVA's own: to a port, or through a tunnel."""
     return _packet_out(datapath, ofproto.OFPP_CONTROLLER, _actions(way), frame)
 
@@ -238,6 +244,14 @@ def _actions(action: Action) -> list[Any]:
             return [parser.OFPActionPopVlan()]
         case SetMac(field, to):
             return [parser.OFPActionSetField(**{field: to})]
+        case SetPrefix(prefix):
+            upper = int(prefix.network_address) >> 64
+            return [parser.NXActionRegLoad(ofs_nbits=_UPPER_HALF, dst="ipv6_dst_nxm", value=upper)]
+        case Translate(locator=locator, source=source, next_hop=next_hop, hairpin=hairpin):
+            macs = SetMac("eth_src", source), SetMac("eth_dst", next_hop)
+            written = [each for one in (SetPrefix(locator), *macs) for each in _actions(one)]
+            out = ofproto.OFPP_IN_PORT if hairpin else UNDERLAY_PORT
+            return [*written, parser.OFPActionOutput(out)]
         case DecrementTtl():
             return [parser.OFPActionDecNwTtl()]
         case Output(port):

@@ -5,15 +5,17 @@ address there, and nothing has a VLAN tag.
 """
 
 from collections.abc import Iterator
+from ipaddress import IPv6Network
 from typing import TYPE_CHECKING
 
 from experiments import overlays
+from nve import ila
 from nve.wire.announcement import NOTHING
 
 if TYPE_CHECKING:
     from experiments.scenario.schema import Scenario, Tenant
 
-OF_LAYER_3 = ("encapsulation", "subnets")
+OF_LAYER_3 = ("encapsulation", "subnets", "sir_prefix", "checksum")
 """The keys of a tenant that say how it is routed."""
 HOSTS_OF_A_SUBNET = 254
 
@@ -35,6 +37,7 @@ def contradictions(scenario: "Scenario") -> Iterator[tuple[str, str]]:
                 f"a network of layer 3 carries no announcement ({move.announce}); leave announce "
                 "out: the destination's activation says where the VM is",
             )
+    yield from _of_locators(scenario)
     for vm in sorted(scenario.diskless & scenario.routed):
         yield "traffic", f"{vm} asks by reverse ARP, which a network of layer 3 does not carry"
 
@@ -55,6 +58,13 @@ def _of_routed(scenario: "Scenario", key: str, tenant: "Tenant") -> Iterator[tup
             f"{key}.mtu",
             f"with {tenant.encapsulation} it is what the underlay carries; leave it out",
         )
+    for name in ("sir_prefix", "checksum"):
+        given = getattr(tenant, name) != type(tenant).model_fields[name].default
+        if given and tenant.encapsulation != "ila":
+            yield (
+                f"{key}.{name}",
+                "only locators have that; say encapsulation: ila, or leave it out",
+            )
     starting = [place.nve for place in tenant.vms.values()]
     crowded = next((nve for nve in starting if starting.count(nve) > HOSTS_OF_A_SUBNET), None)
     if tenant.subnets == "per-nve" and crowded:
@@ -63,3 +73,45 @@ def _of_routed(scenario: "Scenario", key: str, tenant: "Tenant") -> Iterator[tup
             f"{crowded} has more VMs than a subnet of its own has addresses "
             f"({HOSTS_OF_A_SUBNET}); say subnets: one",
         )
+
+
+def _of_locators(scenario: "Scenario") -> Iterator[tuple[str, str]]:
+    """What does not fit to tenants with `ila`: it needs an IPv6 underlay, and carries no IPv4."""
+    located = {
+        number: tenant
+        for number, tenant in enumerate(scenario.tenants)
+        if tenant.routed and tenant.routed.sir_prefix
+    }
+    if not located:
+        return
+    ours = {vm for tenant in located.values() for vm in tenant.vms}
+    if scenario.topology.parameters.underlay != "ipv6":
+        yield "topology.underlay", "locators are IPv6 addresses; ila needs underlay: ipv6"
+    if scenario.datapath == "system":
+        yield "datapath", "ila needs the userspace switch; say datapath: netdev, or leave it out"
+    if getattr(scenario.overlay.settings, "end_marker", False):
+        yield (
+            "overlay.end_marker",
+            "an ila packet does not say which NVE has sent it, so none can be told from those on "
+            "new paths; say end_marker: false",
+        )
+    for number, flow in enumerate(scenario.traffic):
+        ends = {getattr(flow, "source", None), getattr(flow, "destination", None)}
+        if getattr(flow, "family", "ipv6") == "ipv4" and ends & ours:
+            yield f"traffic.{number}.family", "ila carries IPv6 only; say family: ipv6"
+    seen: dict[IPv6Network, int] = {}
+    for number, tenant in located.items():
+        assert tenant.routed
+        prefix = tenant.routed.sir_prefix
+        assert prefix
+        key = f"tenants.{number}.sir_prefix"
+        if prefix.prefixlen != ila.HALF:
+            yield key, f"{prefix} is not a /64: an identifier has 64 bits"
+            continue
+        if prefix.overlaps(ila.LOCATORS):
+            yield key, f"{prefix} is among the locators ({ila.LOCATORS}); choose another"
+        at_a_server = ila.locator(tenant.routed, ila.server(1))
+        if at_a_server in seen:
+            other = f"tenants.{seen[at_a_server]}"
+            yield key, f"its locators would be those of {other}; choose another prefix"
+        seen[at_a_server] = number

@@ -38,6 +38,7 @@ from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.tasks import Task, TaskMove, hosts_of
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
+from nve import ila
 from nve.model import MAX_VNI, Encapsulation, IPAddress, RoutedNetwork, VmSpec, mac, vni
 from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources, named
 from nve.wire.announcement import NOTHING
@@ -110,6 +111,10 @@ class Tenant(Part):
     """At 3, the NVE is the router of its VMs: see docs/how-it-works/layer3.md."""
     encapsulation: Encapsulation = "vxlan"
     """At layer 3: how packets go from NVE to NVE."""
+    sir_prefix: IPv6Network | None = None
+    """With `ila`: the upper half of the VMs' addresses; every VNI has one of its own."""
+    checksum: Literal["neutral", "adjusted"] = "neutral"
+    """With `ila`: what keeps the checksums of translated packets right (`nve.ila`)."""
     subnets: Literal["one", "per-nve"] = "one"
     """At layer 3: the VMs' addresses are of one subnet, or of that of the NVE where each starts."""
     vlan_tags: bool = False
@@ -145,10 +150,24 @@ class Tenant(Part):
     @property
     def routed(self) -> RoutedNetwork | None:
         """None at layer 2."""
-        return RoutedNetwork(self.encapsulation) if self.layer == 3 else None
+        if self.layer != 3:
+            return None
+        if self.encapsulation != "ila":
+            return RoutedNetwork(self.encapsulation)
+        prefix = self.sir_prefix or ila.usual_sir_prefix(vni(self.vni))
+        return RoutedNetwork("ila", prefix, self.checksum)
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where the addresses of hosts are."""
+        prefix = self.routed.sir_prefix if self.routed else None
+        return (prefix,) if prefix else _TENANT_NETWORKS
 
     def addresses(self, nves: Sequence[str]) -> dict[str, tuple[IPv4Address, IPv6Address]]:
         """Of each VM; `nves` are in the order of the topology."""
+        if self.routed and (prefix := self.routed.sir_prefix):
+            numbered = enumerate(self.vms, start=1)
+            return {vm: (TENANT_IPV4 + number, prefix[number]) for number, vm in numbered}
         if self.subnets == "one":
             numbered = enumerate(self.vms, start=1)
             return {vm: (TENANT_IPV4 + number, TENANT_IPV6 + number) for number, vm in numbered}
@@ -267,6 +286,17 @@ class Scenario(Part):
             if move.vm in self.guests:
                 self.moves[number] = move.with_state()
         return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _locators_need_a_userspace_switch(cls, given: Any) -> Any:
+        """Where nothing is said of the datapath."""
+        if isinstance(given, Mapping) and given.get("datapath", "auto") == "auto":
+            tenants = given.get("tenants")
+            listed = tenants if isinstance(tenants, list) else []
+            kinds = {each.get("encapsulation") for each in listed if isinstance(each, Mapping)}
+            return {**given, "datapath": "netdev"} if "ila" in kinds else given
+        return given
 
     @model_validator(mode="after")
     def _nothing_is_announced_at_layer_3(self) -> Self:
@@ -411,31 +441,36 @@ def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
             for vm in entitled:
                 if vm not in tenant.vms:
                     yield key, no_such("VM", vm, list(tenant.vms))
-            yield from _contradicting_address(key, address, owner)
+            yield from _contradicting_address(key, address, owner, tenant.networks)
             owner[address] = " and ".join(entitled)
         for name, task in scenario.tasks.items():
             if task.on not in tenant.vms:
                 continue
             for index, address in enumerate(task.addresses):
-                yield from _contradicting_address(f"tasks.{name}.addresses.{index}", address, owner)
+                yield from _contradicting_address(
+                    f"tasks.{name}.addresses.{index}", address, owner, tenant.networks
+                )
                 owner[address] = name
         for vm, place in tenant.vms.items():
             for index, address in enumerate(place.addresses):
                 key = f"tenants.{number}.vms.{vm}.addresses.{index}"
-                yield from _contradicting_address(key, address, owner)
+                yield from _contradicting_address(key, address, owner, tenant.networks)
                 owner[address] = vm
 
 
 def _contradicting_address(
-    key: str, address: IPAddress, owner: Mapping[IPAddress, str]
+    key: str,
+    address: IPAddress,
+    owner: Mapping[IPAddress, str],
+    networks: Sequence[IPv4Network | IPv6Network],
 ) -> Iterator[tuple[str, str]]:
     if address in owner:
         yield key, f"{owner[address]} has {address} already; choose another"
-    if not _is_host(address):
-        subnets = " or ".join(map(str, _TENANT_NETWORKS))
+    if not _is_host(address, networks):
+        subnets = " or ".join(map(str, networks))
         yield key, f"{address} is not the address of a host in {subnets}"
 
 
-def _is_host(address: IPAddress) -> bool:
-    ends = {end for each in _TENANT_NETWORKS for end in (each[0], each[-1])}
-    return address not in ends and any(address in network for network in _TENANT_NETWORKS)
+def _is_host(address: IPAddress, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    ends = {end for each in networks for end in (each[0], each[-1])}
+    return address not in ends and any(address in network for network in networks)

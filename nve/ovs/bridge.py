@@ -4,9 +4,10 @@ Each NVE runs its own ovsdb-server and ovs-vswitchd in its own network namespace
 directory, as each server of a data centre does (docs/decisions/0002-one-ovs-per-namespace.md).
 
 `br-int` is the NVE's switch: tenants' ports, and `vxlan0`, whose tunnels take both their remote
-address and their VNI from the flow, so that rules alone say where a packet goes (and `vxlan1`, the
-same without an inner Ethernet header, where a tenant has that).  It does nothing
-by itself (fail-mode secure): the NVA gives it its rules.
+address and their VNI from the flow, so that rules alone say where a packet goes.  Where a tenant
+needs them, there are `vxlan1`, the same without an inner Ethernet header, and a patch port to
+`br-phy` for what goes by locators.  The switch does nothing by itself (fail-mode secure): the NVA
+gives it its rules.
 
 There are two datapaths.  With the kernel's ("system") the kernel encapsulates, and the VTEP address
 is on the underlay interface.  With the userspace one ("netdev") ovs-vswitchd encapsulates, looks up
@@ -22,6 +23,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -35,7 +37,7 @@ from nve.model import IPAddress, Mac, VmSpec, Vtep
 from nve.ovs.buffers import dropped_by_packet_sockets, enlarge_packet_sockets
 from nve.ovs.counters import counted
 from nve.pipeline.flow_dump import Row, read
-from nve.pipeline.rules import PACKET_PORT, VXLAN_PORT, lane_port
+from nve.pipeline.rules import PACKET_PORT, UNDERLAY_PORT, VXLAN_PORT, lane_port
 from nve.wire.frames import VXLAN_GPE_UDP_PORT, VXLAN_UDP_PORT
 
 with warnings.catch_warnings():
@@ -47,6 +49,8 @@ Datapath: TypeAlias = Literal["system", "netdev"]
 INTEGRATION = "br-int"
 PHYSICAL = "br-phy"
 VXLAN, VXLAN_GPE = "vxlan0", "vxlan1"
+UNDERLAY, TO_INTEGRATION = "underlay", "integration"
+"""The two ends of the patch between the bridges."""
 OPENFLOW = "OpenFlow13"
 START_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 5
@@ -78,6 +82,7 @@ class OvsInstance:
         self.datapath = datapath
         self.vtep, self.peers = place.vtep, place.peers
         self._place = place
+        self._server: IPv6Network | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
         self._control: tuple[int, UnixctlClient] | None = None
         """The switch's process, and the connection to it by which it is told what to do."""
@@ -132,6 +137,8 @@ class OvsInstance:
         """Userspace tunnels have neighbours and routes of their own: fills in, waits for those."""
         if self.datapath == "netdev":
             self._pin_underlay(self._place.uplink.interface, self._place.neighbours)
+            if self._server:
+                self._lead_locators()
             for vtep in self._place.peers.values():
                 wait_until(partial(self._unrouted, vtep), ROUTE_TIMEOUT_S)
 
@@ -185,6 +192,32 @@ class OvsInstance:
             "options:packet_type=legacy_l3", f"options:dst_port={VXLAN_GPE_UDP_PORT}",
         )  # fmt: skip
         self._raise_unless_numbered(VXLAN_GPE, PACKET_PORT)
+
+    def add_underlay_port(self, server: IPv6Network) -> None:
+        """Joins br-int to the underlay (`nve.ila`): what is for that prefix comes to its underlay
+        port, and what leaves by that port leaves as it is.  A userspace switch alone can do that.
+        """
+        if self.datapath != "netdev":
+            raise RuntimeError(f"{self.name}: locators need datapath netdev, not {self.datapath}")
+        self._server = server
+        self.vsctl(
+            "add-port", INTEGRATION, UNDERLAY,
+            "--", "set", "Interface", UNDERLAY, "type=patch", f"options:peer={TO_INTEGRATION}",
+            f"ofport_request={UNDERLAY_PORT}",
+            "--", "add-port", PHYSICAL, TO_INTEGRATION,
+            "--", "set", "Interface", TO_INTEGRATION, "type=patch", f"options:peer={UNDERLAY}",
+        )  # fmt: skip
+        self._raise_unless_numbered(UNDERLAY, UNDERLAY_PORT)
+        self._lead_locators()
+
+    def _lead_locators(self) -> None:
+        uplink = f'"{self._place.uplink.interface}"'
+        flows = [
+            f"priority=3,in_port={uplink},ipv6,ipv6_dst={self._server},actions={TO_INTEGRATION}\n",
+            f"priority=3,in_port={TO_INTEGRATION},actions=output:{uplink}\n",
+        ]
+        command = ["ovs-ofctl", "-O", OPENFLOW, "add-flows", PHYSICAL, "-"]
+        run(command, "".join(flows), os.environ | self.environment)
 
     def _raise_unless_numbered(self, name: str, ofport: int) -> None:
         given = self.vsctl("get", "Interface", name, "ofport").strip()

@@ -103,7 +103,7 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     yield from _of_peers(vni, state.peers)
     if vni in state.routed:
         yield _last_marker(vni, state.members.get(vni, frozenset()))
-        yield from routed.of_network(vni, state.routed[vni], state.peers)
+        yield from routed.of_network(state, vni)
         return
     active = [
         association
@@ -212,7 +212,7 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     any_frame: Match = ()
     yield Rule(PipelineTable.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
     yield Rule(PipelineTable.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
-    yield from routed.of_strangers(state.peers)
+    yield from routed.of_strangers(state)
     from_agent = match(in_port=AGENT_PORT, eth_type=end_marker.ETHERTYPE)
     yield Rule(PipelineTable.CLASSIFY, 30, from_agent, (ReportAction(),), Purpose.REPORT)
     for peer in state.peers:

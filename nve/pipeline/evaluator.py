@@ -13,12 +13,14 @@ time-outs (a rule is there or not), counters and meters.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address
 from typing import TypeAlias
 
+from nve import ila
 from nve.model import Vni, Vtep
 from nve.pipeline.rules import (
     PACKET_PORT,
+    UNDERLAY_PORT,
     VXLAN_PORT,
     Aim,
     CheckLarger,
@@ -33,8 +35,11 @@ from nve.pipeline.rules import (
     ReportAction,
     Rule,
     SetMac,
+    SetPrefix,
     SetVirtualNetwork,
+    Translate,
     Tunnel,
+    tunnel_source,
 )
 
 Frame = Mapping[str, FieldValue]
@@ -120,6 +125,16 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                     tunnel_port = port
                 case Aim(vni, to):
                     aimed = (vni, to)
+                    fields["tun_ipv4_dst" if to.version == 4 else "tun_ipv6_dst"] = str(to)
+                case SetPrefix(prefix):
+                    fields["ipv6_dst"] = str(ila.translated(_ipv6(fields), prefix))
+                case Translate(vni, to, locator, source, next_hop, hairpin) if (
+                    hairpin or in_port != UNDERLAY_PORT
+                ):
+                    fields["ipv6_dst"] = str(ila.translated(_ipv6(fields), locator))
+                    fields |= {"eth_src": source, "eth_dst": next_hop}
+                    tunnels.append((vni, to))
+                    tunnel_port = UNDERLAY_PORT
                 case CheckLarger(mtu):
                     fields["reg0"] = int(int(fields.get("length", 0)) > mtu)
                 case Encapsulate(hairpin) if aimed and (hairpin or in_port != VXLAN_PORT):
@@ -155,12 +170,9 @@ def deliveries(
 
 def out_of_tunnel(verdict: PacketVerdict, vni: Vni, source: Vtep) -> Frame:
     """The frame as it comes out of a tunnel that it was sent into by an NVE."""
-    source_field = "tun_ipv4_src" if isinstance(source, IPv4Address) else "tun_ipv6_src"
-    tunnel: dict[str, FieldValue] = {
-        "in_port": verdict.tunnel_port,
-        "tunnel_id": vni,
-        source_field: str(source),
-    }
+    tunnel: dict[str, FieldValue] = {"in_port": verdict.tunnel_port}
+    if verdict.tunnel_port != UNDERLAY_PORT:
+        tunnel |= {"tunnel_id": vni, **tunnel_source(source)}
     inner = {name: value for name, value in verdict.frame.items() if not name.startswith("tun")}
     if verdict.tunnel_port == PACKET_PORT:
         tunnel |= {"eth_src": NO_MAC, "eth_dst": NO_MAC}
@@ -198,6 +210,12 @@ def _covers(wanted: FieldValue, found: FieldValue) -> bool:
     return _number(found) & mask == value & mask
 
 
+def _ipv6(fields: Frame) -> IPv6Address:
+    return IPv6Address(fields["ipv6_dst"])
+
+
 def _number(value: FieldValue) -> int:
-    """Of a MAC address, or of a number that begins with 0x."""
+    """Of a MAC address, an IPv6 address, or a number that begins with 0x."""
+    if isinstance(value, str) and ("::" in value or value.count(":") not in (0, 5)):
+        return int(IPv6Address(value))
     return value if isinstance(value, int) else int(value.replace(":", ""), 16)

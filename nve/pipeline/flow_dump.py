@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from nve.pipeline.mtu_check import ETHERNET_OCTETS
 from nve.pipeline.rules import (
+    UNDERLAY_PORT,
     VXLAN_PORT,
     Action,
     Aim,
@@ -24,7 +25,9 @@ from nve.pipeline.rules import (
     ReportAction,
     Rule,
     SetMac,
+    SetPrefix,
     SetVirtualNetwork,
+    Translate,
     Tunnel,
 )
 
@@ -87,6 +90,12 @@ def _words(action: Action) -> list[str]:
             return ["pop_vlan"]
         case SetMac(field, to):
             return [f"set_field:{to}->{field}"]
+        case SetPrefix(prefix):
+            return [f"load:{int(prefix.network_address) >> 64:#x}->NXM_NX_IPV6_DST[64..127]"]
+        case Translate(locator=locator, source=source, next_hop=next_hop, hairpin=hairpin):
+            macs = SetMac("eth_src", source), SetMac("eth_dst", next_hop)
+            written = [word for each in (SetPrefix(locator), *macs) for word in _words(each)]
+            return [*written, "IN_PORT" if hairpin else f"output:{UNDERLAY_PORT}"]
         case DecrementTtl():
             return ["dec_ttl"]
         case Output(port):

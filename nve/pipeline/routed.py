@@ -21,7 +21,9 @@ from one VM to another, wherever both are.
 
 from collections.abc import Iterator, Set
 from functools import lru_cache
+from ipaddress import IPv6Network
 
+from nve import ila
 from nve.model import (
     GATEWAY_IPV4,
     GATEWAY_IPV6,
@@ -35,6 +37,7 @@ from nve.model import (
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
     PACKET_PORT,
+    UNDERLAY_PORT,
     DecrementTtl,
     GoTo,
     Match,
@@ -43,10 +46,12 @@ from nve.pipeline.rules import (
     ReportAction,
     Rule,
     SetMac,
+    SetPrefix,
     SetVirtualNetwork,
     match,
     tunnel_source,
 )
+from nve.pipeline.state import NveState
 from nve.wire.frames import ARP, ARP_REQUEST, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLICITATION
 
 REMEMBERED = 4096
@@ -70,13 +75,49 @@ def destination(address: IPAddress) -> Match:
     return match(eth_type=IPV6, ipv6_dst=str(address))
 
 
-def of_strangers(peers: Set[Vtep]) -> Iterator[Rule]:
+def of_strangers(state: NveState) -> Iterator[Rule]:
     """What comes without an Ethernet header, of no NVE or for no network here (R9.1, R9.3)."""
     anybody, table = match(in_port=PACKET_PORT), PipelineTable.CLASSIFY
     yield Rule(table, 10, anybody, (), Purpose.UNKNOWN_VTEP)
-    for peer in peers:
+    if state.underlay:
+        located = match(in_port=UNDERLAY_PORT)
+        yield Rule(table, 10, located, (), Purpose.UNKNOWN_LOCATOR)
+        yield Rule(PipelineTable.FROM_TUNNEL, 1, located, (), Purpose.UNKNOWN_DESTINATION)
+    for peer in state.peers:
         from_peer = match(in_port=PACKET_PORT, **tunnel_source(peer))
         yield Rule(table, 20, from_peer, (), Purpose.UNKNOWN_VNI)
+
+
+def _from_underlay(state: NveState, vni: Vni, network: RoutedNetwork) -> Iterator[Rule]:
+    """What comes to the network's locator here becomes what its sender sent, and is delivered by
+    that; who names a source outside the network is a forger (R9.4)."""
+    sir, underlay = network.sir_prefix, state.underlay
+    if sir is None or underlay is None:
+        return
+    located = match(in_port=UNDERLAY_PORT, eth_type=IPV6, ipv6_dst=_half(_here(state, network)))
+    of_network = match(**dict(located), ipv6_src=_half(sir))
+    table, to_identifier = PipelineTable.CLASSIFY, (SetPrefix(sir), GoTo(PipelineTable.ROUTE))
+    delivered = (SetVirtualNetwork(vni), *to_identifier)
+    yield Rule(table, 30, of_network, delivered, Purpose.ADMIT)
+    yield Rule(table, 20, located, (), Purpose.SPOOFED)
+    nobodys = match(metadata=vni, in_port=UNDERLAY_PORT)
+    yield Rule(PipelineTable.ROUTE, 10, nobodys, (), Purpose.UNKNOWN_DESTINATION)
+    for peer in underlay.servers:
+        field = "tun_ipv4_dst" if peer.version == 4 else "tun_ipv6_dst"
+        aimed = match(metadata=vni, eth_type=IPV6, **{field: str(peer)})
+        onward, back = state.way(vni, peer), state.way(vni, peer, hairpin=True)
+        in_flight = match(**dict(aimed), in_port=UNDERLAY_PORT)
+        yield Rule(PipelineTable.LOCATE, 20, in_flight, (back,), Purpose.LOCATE)
+        yield Rule(PipelineTable.LOCATE, 10, aimed, (onward,), Purpose.LOCATE)
+
+
+def _here(state: NveState, network: RoutedNetwork) -> IPv6Network:
+    assert state.underlay is not None
+    return ila.locator(network, state.underlay.server)
+
+
+def _half(prefix: IPv6Network) -> str:
+    return f"{prefix.network_address}/{prefix.netmask}"
 
 
 def _of_peers(vni: Vni, peers: Set[Vtep]) -> Iterator[Rule]:
@@ -90,11 +131,14 @@ def _of_peers(vni: Vni, peers: Set[Vtep]) -> Iterator[Rule]:
         yield Rule(PipelineTable.ROUTE, 10, nobodys, (), Purpose.UNKNOWN_DESTINATION)
 
 
-def of_network(vni: Vni, network: RoutedNetwork, peers: Set[Vtep]) -> Iterator[Rule]:
+def of_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """What is routed, and that nothing else goes anywhere: no broadcast, no other protocol."""
+    network = state.routed[vni]
     if network.encapsulation == "vxlan-l3":
-        yield from _of_peers(vni, peers)
-    for protocol in (IPV4, IPV6):
+        yield from _of_peers(vni, state.peers)
+    if network.encapsulation == "ila":
+        yield from _from_underlay(state, vni, network)
+    for protocol in (IPV6,) if network.versions == (6,) else (IPV4, IPV6):
         to_router = match(metadata=vni, eth_dst=NVE_MAC, eth_type=protocol)
         routed = (GoTo(PipelineTable.ROUTE),)
         yield Rule(PipelineTable.FROM_VM, 16, to_router, routed, Purpose.ROUTE)
@@ -137,12 +181,13 @@ def host_routes(
     routes = [
         match(metadata=system.vni, **dict(destination(address)))
         for address in sorted(addresses, key=str)
-        if not address.is_link_local
+        if address.version in network.versions and not address.is_link_local
     ]
     table, purpose = PipelineTable.ROUTE, Purpose.ROUTE
     ingress = tuple(Rule(table, 20, route, from_vm, purpose, system) for route in routes)
     if network.encapsulation == "vxlan":
         return ingress
     from_tunnel = (*to_vm, GoTo(PipelineTable.FROM_TUNNEL))
-    egress = (match(**dict(route), in_port=PACKET_PORT) for route in routes)
+    port = UNDERLAY_PORT if network.encapsulation == "ila" else PACKET_PORT
+    egress = (match(**dict(route), in_port=port) for route in routes)
     return (*ingress, *(Rule(table, 30, route, from_tunnel, purpose, system) for route in egress))

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from functools import cached_property
+from ipaddress import IPv6Network
 from operator import attrgetter
 from typing import TypeAlias
 
@@ -19,10 +20,10 @@ from nve.model import Mac, TenantSystem, Vni, Vtep
 FieldValue: TypeAlias = int | str
 Match: TypeAlias = tuple[tuple[str, FieldValue], ...]
 
-VXLAN_PORT, AGENT_PORT, PACKET_PORT = 1, 2, 3
-"""The tunnel port, that of the NVE's agent, and the tunnel port for packets without their Ethernet
-header have these numbers on every NVE."""
-TUNNEL_PORTS = frozenset({VXLAN_PORT, PACKET_PORT})
+VXLAN_PORT, AGENT_PORT, PACKET_PORT, UNDERLAY_PORT = 1, 2, 3, 4
+"""The tunnel port, that of the NVE's agent, the tunnel port for packets without their Ethernet
+header, and the port to the underlay itself have these numbers on every NVE."""
+TUNNEL_PORTS = frozenset({VXLAN_PORT, PACKET_PORT, UNDERLAY_PORT})
 FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7EFF
 """VM ports are numbered from the first up; each may have a lane."""
 _LANES = 0x7F00
@@ -63,6 +64,7 @@ class PipelineTable(enum.IntEnum):
     FLOOD = 6
     FLOOD_LOCAL = 7
     FIT = 8
+    LOCATE = 9
 
 
 class Purpose(enum.StrEnum):
@@ -83,6 +85,8 @@ class Purpose(enum.StrEnum):
     NO_LONGER_FORWARDED = "no-longer-forwarded"
     FIT = "fit"
     TOO_BIG = "too-big"
+    LOCATE = "locate"
+    UNKNOWN_LOCATOR = "unknown-locator"
     UNKNOWN_VTEP = "unknown-vtep"
     UNKNOWN_VNI = "unknown-vni"
     UNKNOWN_PORT = "unknown-port"
@@ -129,6 +133,32 @@ class SetMac:
 
     def __str__(self) -> str:
         return f"{self.field} {self.to}"
+
+
+@dataclass(frozen=True)
+class SetPrefix:
+    """Write the upper half of the packet's IPv6 destination; its checksums are corrected."""
+
+    prefix: IPv6Network
+
+    def __str__(self) -> str:
+        return f"destination in {self.prefix}"
+
+
+@dataclass(frozen=True)
+class Translate:
+    """Send the packet to a locator, as it is, by the underlay port (`nve.ila`); `source` and
+    `next_hop` are MAC addresses on the underlay.  `hairpin` as in `Tunnel`."""
+
+    vni: Vni
+    to: Vtep
+    locator: IPv6Network
+    source: Mac
+    next_hop: Mac
+    hairpin: bool = False
+
+    def __str__(self) -> str:
+        return f"to locator {self.locator}"
 
 
 @dataclass(frozen=True)
@@ -225,6 +255,8 @@ Action: TypeAlias = (
     | SetVirtualNetwork
     | PopVlan
     | SetMac
+    | SetPrefix
+    | Translate
     | DecrementTtl
     | Output
     | Tunnel
@@ -235,6 +267,8 @@ Action: TypeAlias = (
 )
 
 
+Way: TypeAlias = Output | Tunnel | Translate
+"""How one frame leaves an NVE."""
 Key: TypeAlias = tuple[PipelineTable, int, Match]
 
 

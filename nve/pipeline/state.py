@@ -7,12 +7,25 @@ a frame is tunnelled (`nve.pipeline.mtu_check`).
 import enum
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from ipaddress import IPv6Network
 from itertools import chain
 
-from nve.model import SAVED_OCTETS, IPAddress, RoutedNetwork, TenantSystem, Vni, Vtep
+from nve import ila
+from nve.model import SAVED_OCTETS, IPAddress, Mac, RoutedNetwork, TenantSystem, Vni, Vtep
 from nve.pipeline import mtu_check
 from nve.pipeline.limits import USUAL, Limits
-from nve.pipeline.rules import PACKET_PORT, VXLAN_PORT, Action, Output, Tunnel
+from nve.pipeline.rules import (
+    PACKET_PORT,
+    VXLAN_PORT,
+    Action,
+    Aim,
+    GoTo,
+    Output,
+    PipelineTable,
+    Translate,
+    Tunnel,
+    Way,
+)
 
 
 class AssociationRole(enum.Enum):
@@ -112,6 +125,20 @@ class GroupCopy:
 
 
 @dataclass(frozen=True)
+class UnderlayPlace:
+    """Where an NVE is on the underlay, as far as packets go there without a tunnel (`nve.ila`).
+
+    `server` is the prefix of its locators; `next_hops` are the MAC addresses to which it sends what
+    is for the others, whose prefixes `servers` are.
+    """
+
+    server: IPv6Network
+    mac: Mac
+    next_hops: Mapping[Vtep, Mac] = field(default_factory=dict)
+    servers: Mapping[Vtep, IPv6Network] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class NveState:
     """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network.
 
@@ -140,6 +167,7 @@ class NveState:
     routed: Mapping[Vni, RoutedNetwork] = field(default_factory=dict)
     hosts: Mapping[TenantSystem, frozenset[IPAddress]] = field(default_factory=dict)
     limits: Limits = USUAL
+    underlay: UnderlayPlace | None = None
 
     def exceeded(self, vni: Vni, to: Vtep) -> int | None:
         """The MTU of the tunnel to another NVE, if a VM of the network may exceed it."""
@@ -154,15 +182,18 @@ class NveState:
         saved = SAVED_OCTETS[network.encapsulation] if network else 0
         return None if mtu is None else mtu + saved
 
-    def tunnel(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> Tunnel:
-        """The tunnel by which packets of the network go to another NVE."""
-        network = self.routed.get(vni)
+    def way(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> Tunnel | Translate:
+        """How packets of the network go to another NVE."""
+        network, underlay = self.routed.get(vni), self.underlay
+        if network and network.encapsulation == "ila" and underlay:
+            locator, hop = ila.locator(network, underlay.servers[to]), underlay.next_hops[to]
+            return Translate(vni, to, locator, underlay.mac, hop, hairpin)
         bare = network is not None and network.encapsulation == "vxlan-l3"
         return Tunnel(vni, to, hairpin, PACKET_PORT if bare else VXLAN_PORT)
 
-    def tunnel_mtu(self, way: Output | Tunnel) -> int | None:
+    def tunnel_mtu(self, way: Way) -> int | None:
         """What a way out of the NVE carries; None where it carries everything."""
-        return self.carries(way.vni, way.to) if isinstance(way, Tunnel) else None
+        return None if isinstance(way, Output) else self.carries(way.vni, way.to)
 
     def narrow(self, vni: Vni) -> bool:
         """Whether a VM of the network may exceed the MTU of any tunnel from here."""
@@ -171,8 +202,10 @@ class NveState:
 
     def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
         """What tunnels a frame to another NVE."""
-        tunnel = self.tunnel(vni, to, hairpin=hairpin)
-        return mtu_check.towards(tunnel, self.exceeded(vni, to))
+        way = self.way(vni, to, hairpin=hairpin)
+        if isinstance(way, Translate):
+            return (Aim(vni, to), GoTo(PipelineTable.LOCATE))
+        return mtu_check.towards(way, self.exceeded(vni, to))
 
     def path(self, system: TenantSystem) -> Vtep | None:
         """Where the NVE tunnels to what is for a VM, also to a group that it is in; None where it

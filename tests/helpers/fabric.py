@@ -62,6 +62,7 @@ from nve.pipeline.rules import (
     Purpose,
     Rule,
 )
+from nve.pipeline.state import UnderlayPlace
 from nve.resources import Capacity
 from nve.wire.end_marker import MarkerKind, Signal
 from nve.wire.frames import ARP, IPV4, NEIGHBOUR_SOLICITATION, RARP, ethernet, ip
@@ -152,7 +153,7 @@ class FakeNve:
         touched = [
             seen
             for seen, (frame, verdict) in self._judged.items()
-            if matches(carried, frame) or matches(carried, verdict.frame)
+            if matches(carried, frame) or verdict.frame.get("eth_dst") != frame.get("eth_dst")
         ]
         for seen in touched:
             del self._judged[seen]
@@ -192,9 +193,15 @@ class Fabric:
         *,
         end_markers: bool = False,
         capacities: Mapping[str, Capacity] | None = None,
+        underlay: Mapping[str, UnderlayPlace] | None = None,
     ) -> None:
         self._new = partial(
-            Authority, vteps, dissemination, end_markers=end_markers, capacities=capacities
+            Authority,
+            vteps,
+            dissemination,
+            end_markers=end_markers,
+            capacities=capacities,
+            underlay=underlay,
         )
         self.authority = self._new()
         self.journal: list[bytes] = []

@@ -2,16 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from subprocess import PIPE
 
 import pytest
 
 from experiments.run.lab import Lab
+from nve import ila
+from nve.hypervisor.plug import nve_interface
 from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC
 from tests.helpers.nvo3 import nvo3
-from tests.helpers.runs import recorded, scenario, times_of
+from tests.helpers.runs import probe, recorded, scenario, times_of
+from topologies import locators
 
 WHERE = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}
 TENANT = {"vni": 5000, "layer": 3, "subnets": "per-nve", "vms": WHERE}
@@ -30,6 +36,9 @@ def tenants() -> list[dict[str, object]]:
         }
         for vni, (letter, encapsulation) in enumerate(ENCAPSULATIONS.items(), start=5000)
     ]
+
+
+CHECKSUMS = {"n": "neutral", "a": "adjusted"}
 
 
 class Routed:
@@ -193,3 +202,168 @@ def test_tcp_goes_on_through_a_move_at_layer_3(tmp_path: Path) -> None:
     (resumed_ns,) = times_of(result, "vm-resumed")
     after = result.throughput[result.throughput["t_ns"] > resumed_ns + 1e9]
     assert (after["bits_per_second"] > 0).any()
+
+
+@pytest.fixture(scope="module")
+def located() -> Iterator[Routed]:
+    """Behind routers; one tenant with neutral locators, one with checksums that are adjusted."""
+    wanted = scenario(
+        traffic=[],
+        moves=[],
+        topology={"kind": "leaf-spine", "leaves": 3, "underlay": "ipv6"},
+        tenants=[
+            {
+                **{"vni": vni, "layer": 3, "encapsulation": "ila", "checksum": checksum},
+                "vms": {letter + vm[-1]: nve for vm, nve in WHERE.items()},
+            }
+            for vni, (letter, checksum) in enumerate(CHECKSUMS.items(), start=5000)
+        ],
+        duration_s=1,
+    )
+    with Lab(wanted) as lab:
+        yield Routed(lab)
+
+
+@pytest.mark.shows("R4.2.1", "R4.2.2", "R4.2.4")
+@pytest.mark.parametrize("of", CHECKSUMS)
+def test_identifiers_are_reached_by_locators(located: Routed, of: str) -> None:
+    for peer in ("2", "3", "4"):
+        said = located.ping(f"{of}1", located.vms[of + peer].ipv6)
+        assert " 0% packet loss" in said, said
+    assert located.neighbours(f"{of}1") == {str(GATEWAY_IPV6): NVE_MAC}
+    assert nvo3(located.lab).differences() == []
+
+
+def captured(located: Routed, node: str, interface: str, what: str) -> subprocess.Popen[bytes]:
+    """A capture of one frame that leaves or comes in, once it listens."""
+    argv = ["tcpdump", "-ni", interface, "-U", "-w", "-", "-c", "1", what]
+    sniffer = located.lab.data_centre.in_node(node, argv, stdout=PIPE, stderr=PIPE)
+    assert sniffer.stderr
+    while b"listening" not in sniffer.stderr.readline():
+        pass
+    return sniffer
+
+
+def packet_of(sniffer: subprocess.Popen[bytes]) -> bytes:
+    """The IPv6 packet in the captured frame: behind the headers of the file, the record, and
+    Ethernet."""
+    written, _ = sniffer.communicate(timeout=10)
+    return written[24 + 16 + 14 :]
+
+
+SENDS = """
+import socket, sys
+kind, address = sys.argv[1:]
+with socket.socket(socket.AF_INET6, getattr(socket, kind)) as client:
+    client.settimeout(3)
+    try:
+        client.connect((address, 9))
+        client.send(b"x" * 101)
+        client.recv(1)
+    except OSError as error:
+        print(type(error).__name__)
+"""
+"""To a port where nobody listens: TCP is answered by a reset, UDP by an ICMPv6 error; a kernel
+believes that only if the packet in it is its own."""
+
+
+@pytest.mark.shows("R4.2.2")
+@pytest.mark.parametrize("of", CHECKSUMS)
+@pytest.mark.parametrize(
+    ("protocol", "checksum_at"),
+    [("SOCK_STREAM", 16), ("SOCK_DGRAM", 6), ("ping", 2)],
+    ids=["tcp", "udp", "icmpv6"],
+)
+def test_a_translated_packet_is_the_same_but_for_the_locator_and_adjusted_checksums(
+    located: Routed, of: str, protocol: str, checksum_at: int
+) -> None:
+    """What the VM has sent, what is on the underlay, and what the other VM gets."""
+    peer = located.vms[f"{of}4"].ipv6
+    data_centre = located.lab.data_centre
+    uplinks = {nve: data_centre.fabric.uplink(nve).interface for nve in ("nve1", "nve3")}
+    number = {"SOCK_STREAM": 6, "SOCK_DGRAM": 17, "ping": 58}[protocol]
+    echo = " and ip6[40] = 128" if protocol == "ping" else ""
+    ours = f"ip6[6] = {number} and src host {located.vms[f'{of}1'].ipv6}{echo}"
+    places = [
+        ("nve1", nve_interface(f"{of}1")),
+        ("nve1", uplinks["nve1"]),
+        ("nve3", uplinks["nve3"]),
+        ("nve3", nve_interface(f"{of}4")),
+    ]
+    sniffers = [captured(located, *place, ours) for place in places]
+    if protocol == "ping":
+        located.ping(f"{of}1", peer)
+    else:
+        said = located.run(f"{of}1", sys.executable, "-c", SENDS, protocol, str(peer))
+        assert said == "ConnectionRefusedError\n"
+    sent, leaving, coming, delivered = map(packet_of, sniffers)
+
+    network = located.vms[f"{of}1"].routed
+    assert network
+    there = ila.locator(network, servers(located)["nve3"])
+    assert IPv6Address(sent[24:40]) == IPv6Address(delivered[24:40]) == peer
+    assert IPv6Address(leaving[24:40]) == ila.translated(peer, there)
+    assert len(leaving) == len(sent), "nothing is put around it"
+    checksum = slice(40 + checksum_at, 40 + checksum_at + 2)
+    for packet in (leaving, coming):
+        assert (packet[checksum] == sent[checksum]) == (of == "n")
+        assert packet[8:24] == sent[8:24], "the source is the identifier"
+        assert packet[checksum.stop :] == sent[checksum.stop :]
+    assert delivered[40:] == sent[40:]
+    correct = ila.corrected(
+        int.from_bytes(sent[checksum], "big"), peer, IPv6Address(leaving[24:40])
+    )
+    assert int.from_bytes(leaving[checksum], "big") == correct
+
+
+def servers(located: Routed) -> Mapping[str, IPv6Network]:
+    return locators.servers(located.lab.data_centre.fabric)
+
+
+@pytest.mark.shows("R9.3", "R9.4")
+def test_forged_locators_and_identifiers_are_dropped_and_counted(located: Routed) -> None:
+    network = located.vms["n1"].routed
+    assert network
+    here = ila.locator(network, servers(located)["nve1"])
+    nobodys = located.vms["n1"].ipv6 + 0x99
+    router = located.lab.data_centre.fabric.routes["nve1"][0].next_hops[0]
+    name = next(
+        port.node
+        for port, interfaces in located.lab.data_centre.fabric.addresses.items()
+        if router in {interface.ip for interface in interfaces}
+    )
+
+    def stranger(address: IPv6Address) -> None:
+        ping = ["ping", "-c", "2", "-i", "0.1", "-W", "1", str(address)]
+        located.lab.data_centre.in_node(name, ping, stdout=PIPE).communicate()
+
+    # A VM that knows a locator, and one that knows no identifier there
+    assert " 100% packet loss" in located.ping("n1", ila.translated(nobodys, here))
+    assert " 100% packet loss" in located.ping("n1", nobodys)
+    stranger(next(iter(servers(located).values()))[1])  # no locator of a network
+    stranger(ila.translated(located.vms["n1"].ipv6, here))  # an identifier, from outside
+
+    counted = {
+        (row["nve"], row["what"]): int(row["packets"]) for row in nvo3(located.lab).refused()
+    }
+    assert counted["nve1", "unknown-destination"] == 4
+    assert counted["nve1", "unknown-locator"] == 2
+    assert counted["nve1", "spoofed"] == 2
+
+
+@pytest.mark.shows("R3.3", "R4.2.2")
+@pytest.mark.parametrize("mapping", ["push", "pull"])
+def test_a_move_takes_the_identifier_to_another_locator(tmp_path: Path, mapping: str) -> None:
+    tenant = {"vni": 5000, "layer": 3, "encapsulation": "ila", "vms": WHERE}
+    overlay = {"mapping_update": mapping, "hold": True, "idle_s": 1}
+    overlay |= {"lifetime_s": 2, "on_expiry": "keep"} if mapping == "pull" else {}
+    traffic = [probe(vm, "ipv6") for vm in ("vm2", "vm3", "vm4")]
+    topology = {"kind": "leaf-spine", "leaves": 3, "underlay": "ipv6", "link": {"delay_ms": 1}}
+    wanted = scenario(
+        topology=topology, overlay=overlay, tenants=[tenant], traffic=traffic, duration_s=5
+    )
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert set(result.moves["lost"]) == {0}
+    assert set(result.moves["packets_via_source_after_convergence"]) == {0}

@@ -27,6 +27,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("diskless", ""): {"moves.1.at_s": 3, "duration_s": 5},
     ("failures", "dest-early"): {},
     ("hot-l2", ""): {"moves.0.at_s": 1, "moves.1.at_s": 3, "overlay.idle_s": 1, "duration_s": 5},
+    ("ila", "adjusted"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("leaf-spine", ""): {"moves.0.at_s": 1, "overlay.idle_s": 1, "duration_s": 3},
     ("matrix", "pull"): {"moves.0.series": 4, "moves.0.at_s": 1, "duration_s": 7},
     ("path-mtu", "fits"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
@@ -35,6 +36,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "transfer": {"bandwidth_mbit": 40}}],
         "duration_s": 6,
     },
+    ("routed", ""): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("two-site", ""): {"moves.0.at_s": 1, "overlay.idle_s": 1, "duration_s": 3},
 }
 ELSEWHERE = {

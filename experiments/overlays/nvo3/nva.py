@@ -20,9 +20,10 @@ from experiments.overlays import OverlayError
 from experiments.overlays.nvo3.http import HttpClient, NoAnswer
 from experiments.overlays.nvo3.settings import Settings
 from nve.linux.wait import readable, wait_until
-from nve.model import VmSpec
+from nve.model import RoutedNetwork, VmSpec
 from nve.ovs.bridge import OvsInstance
 from nve.resources import UNLIMITED, Resources
+from topologies import locators
 from topologies.emulation.data_centre import DataCentre
 
 OPENFLOW_PORT = 6653
@@ -130,6 +131,7 @@ class NvaProcess:
                     "dpid": nve.number,
                     "vtep": str(nve.vtep),
                     "tunnel_mtus": dict(nve.tunnel_mtus),
+                    "underlay": self._underlay(nve.name),
                     "control": nve.control,
                     "capacity": asdict(capacities.get(nve.name, UNLIMITED)),
                 }
@@ -140,6 +142,18 @@ class NvaProcess:
             "on_expiry": self._overlay.on_expiry,
             "end_markers": self._overlay.end_marker,
             "limits": asdict(self._overlay.limits),
+        }
+
+    def _underlay(self, nve: str) -> dict[str, Any] | None:
+        """What the NVA has to know of where an NVE is, if packets go by locators."""
+        networks = [vm.spec.routed for vm in self._data_centre.vms.values() if vm.spec.routed]
+        if not any(network.sir_prefix for network in networks):
+            return None
+        fabric = self._data_centre.fabric
+        return {
+            "server": str(locators.servers(fabric)[nve]),
+            "mac": fabric.macs[fabric.uplink(nve)],
+            "next_hops": locators.next_hops(fabric, nve),
         }
 
     def _not_listening(self) -> str | None:
@@ -201,7 +215,7 @@ class NvaProcess:
             "mtu": self._data_centre.mtu(vm),
             "vlan_tags": vm.vlan_tags,
             "claimable": sorted(map(str, vm.claimable)),
-            "routed": asdict(vm.routed) if vm.routed else None,
+            "routed": _named(vm.routed) if vm.routed else None,
         }
 
     def offer(self, vm: VmSpec, nve: str | None) -> dict[str, Any]:
@@ -248,3 +262,9 @@ class NvaProcess:
             said = answer.content or {"error": f"{method} {path}: {answer.status}"}
             raise NvaError(said["error"])
         return answer.content
+
+
+def _named(network: RoutedNetwork) -> dict[str, str | None]:
+    """As JSON has it."""
+    prefix = network.sir_prefix
+    return asdict(network) | {"sir_prefix": str(prefix) if prefix else None}

@@ -34,6 +34,7 @@ from nve.model import VmSpec
 from nve.ovs import bridge
 from nve.ovs.agent import Agent
 from nve.ovs.bridge import OvsInstance
+from topologies import locators
 
 Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
@@ -114,6 +115,9 @@ class Nvo3:
         if "vxlan-l3" in encapsulations:
             for nve in self._data_centre.nves:
                 self._switch(nve).add_packet_port()
+        if "ila" in encapsulations:
+            for nve, server in locators.servers(self._data_centre.fabric).items():
+                self._switch(nve).add_underlay_port(server)
         self.nva.start()
         for agent in self._agents.values():
             agent.start()

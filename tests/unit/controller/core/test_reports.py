@@ -5,7 +5,7 @@ import pytest
 from controller.core.move import InFlight
 from nve.messages import AnswerArp, AnswerSolicitation, Malformed, Missed, RarpSent, RuleEnded
 from nve.model import BROADCAST, Mac
-from nve.pipeline.rules import Output, Purpose, Tunnel
+from nve.pipeline.rules import Output, Purpose, Tunnel, Way
 from nve.wire.frames import ARP_REPLY, ICMPV6, NEIGHBOUR_SOLICITATION
 from tests.helpers import frames, promises
 from tests.helpers.authority import (
@@ -148,7 +148,7 @@ def test_a_frame_that_misses_goes_where_its_vm_is(how: InFlight) -> None:
     late = Missed(pushing.port("vm3"), VM1.mac, b"frame")
     onward = [Tunnel(RED, vteps()["nve3"])]
 
-    def ways() -> list[Output | Tunnel]:
+    def ways() -> list[Way]:
         pushing.emitted.clear()
         pushing.ask(pushing.authority.reported, "nve1", late)
         pushing.settle()

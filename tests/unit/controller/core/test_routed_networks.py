@@ -1,15 +1,18 @@
 """Layer 3 networks at the NVA: host routes, moves that take them along, and who may say what."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
 from controller.core.dissemination import strategy
 from controller.core.refusals import RequestRefused
-from nve.messages import AnswerArp
-from nve.model import GATEWAY_IPV4, NVE_MAC, IPAddress, RoutedNetwork
+from nve import ila
+from nve.messages import AnswerSolicitation
+from nve.model import GATEWAY_IPV6, NVE_MAC, IPAddress, Mac, RoutedNetwork
 from nve.pipeline.rules import Purpose
+from nve.pipeline.state import UnderlayPlace
+from nve.wire.frames import ICMPV6, NEIGHBOUR_SOLICITATION
 from tests.helpers import authority, frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import entering
@@ -18,23 +21,58 @@ from tests.helpers.tenants import vteps
 VM1, VM2, VM3 = (
     replace(each, routed=RoutedNetwork()) for each in (authority.VM1, authority.VM2, authority.VM3)
 )
-SHARED: frozenset[IPAddress] = frozenset({IPv4Address("192.168.9.50"), IPv6Address("fd77::50")})
+SHARED: frozenset[IPAddress] = frozenset(
+    {IPv4Address("192.168.9.50"), IPv6Address("fd77::50"), IPv6Address("fd51:0:1388::50")}
+)
 STRATEGIES = {"push": None, "pull": 2}
 
 
-KINDS = [("push", "vxlan"), ("pull", "vxlan"), ("push", "vxlan-l3"), ("pull", "vxlan-l3")]
+SIR = IPv6Network("fd51:0:1388::/64")
+NETWORKS = {
+    "vxlan": RoutedNetwork(),
+    "vxlan-l3": RoutedNetwork("vxlan-l3"),
+    "ila": RoutedNetwork("ila", SIR),
+    "ila-adjusted": RoutedNetwork("ila", SIR, "adjusted"),
+}
+KINDS = [
+    *(("push", "vxlan"), ("pull", "vxlan"), ("push", "vxlan-l3"), ("pull", "vxlan-l3")),
+    *(("push", "ila"), ("pull", "ila"), ("push", "ila-adjusted")),
+]
 
 
 @pytest.fixture(params=KINDS, ids="-".join)
 def network(request: pytest.FixtureRequest) -> Fabric:
     """vm1 and vm3 at nve1, vm2 at nve2, all of one layer 3 network."""
-    mapping, encapsulation = request.param
-    made = Fabric(vteps(), strategy(mapping, STRATEGIES[mapping]))
+    mapping, kind = request.param
+    made = Fabric(vteps(), strategy(mapping, STRATEGIES[mapping]), underlay=underlay())
     for each in (VM1, VM2, VM3):
-        vm = replace(each, routed=RoutedNetwork(encapsulation))
+        vm = replace(each, routed=NETWORKS[kind])
+        if kind.startswith("ila"):
+            vm = replace(vm, ipv6=ila.translated(vm.ipv6, SIR))
         made.associate(vm, claimable=SHARED if each is not VM3 else frozenset())
     made.settle()
     return made
+
+
+def underlay() -> dict[str, UnderlayPlace]:
+    """Every NVE beside all others."""
+    servers = {nve: ila.server(number) for number, nve in enumerate(vteps(), start=1)}
+    macs = {nve: Mac(f"06:00:00:00:00:0{number}") for number, nve in enumerate(vteps(), start=1)}
+    return {
+        nve: UnderlayPlace(
+            servers[nve],
+            macs[nve],
+            {vtep: macs[there] for there, vtep in vteps().items() if there != nve},
+            {vtep: servers[there] for there, vtep in vteps().items() if there != nve},
+        )
+        for nve in vteps()
+    }
+
+
+def own(at: Fabric, vm: str) -> tuple[IPAddress, ...]:
+    """The addresses of a VM that its network carries."""
+    spec = at.vms[vm]
+    return tuple(each for each in (spec.ipv4, spec.ipv6) if each.version in spec.versions)
 
 
 def reached(at: Fabric, sender: str, address: IPAddress) -> tuple[tuple[str, int], ...]:
@@ -48,7 +86,7 @@ def reached(at: Fabric, sender: str, address: IPAddress) -> tuple[tuple[str, int
 
 @pytest.mark.shows("R3.3", "R4.2.1")
 def test_a_host_route_leads_to_the_vm_wherever_it_moves(network: Fabric) -> None:
-    addresses: tuple[IPAddress, ...] = (VM1.ipv4, VM1.ipv6)
+    addresses = own(network, "vm1")
     for to in ("nve2", "nve3", "nve1"):
         network.move("vm1", to)
         for sender in ("vm2", "vm3"):
@@ -58,39 +96,41 @@ def test_a_host_route_leads_to_the_vm_wherever_it_moves(network: Fabric) -> None
 
 @pytest.mark.shows("R4.1.4", "R4.2.1")
 def test_the_source_forwards_while_old_entries_live(network: Fabric) -> None:
-    reached(network, "vm2", VM1.ipv4)
+    address = own(network, "vm1")[-1]
+    reached(network, "vm2", address)
     move = network.request_move("vm1", "nve3")
     network.settle()
     network.redirect(move)
     network.settle()
 
-    frame = frames.ipv4(VM2, NVE_MAC, ipv4_dst=str(VM1.ipv4), nw_ttl=64)
+    frame = frames.ipv6(network.vms["vm2"], NVE_MAC, ipv6_dst=str(address), nw_ttl=64)
     way = network.way(entering(frame, network.port("vm2")), "nve2")
     assert [nve for nve, _ in way] == ["nve2", "nve1", "nve3"]
     at_source = way[1][1].last
     assert at_source
-    assert at_source.purpose is Purpose.IN_FLIGHT
+    assert at_source.purpose in (Purpose.IN_FLIGHT, Purpose.LOCATE)
     assert way[-1][1].ports == (network.port("vm1"),)
     assert way[-1][1].frame["nw_ttl"] == 63, "only one NVE is its router"
 
 
 @pytest.mark.shows("R3.3", "R4.2.1")
 def test_an_address_goes_from_vm_to_vm_where_the_orchestrator_says_so(network: Fabric) -> None:
-    v4, v6 = sorted(SHARED, key=lambda address: address.version)
+    versions = network.vms["vm1"].versions
+    shared = sorted((each for each in SHARED if each.version in versions), key=str)
     before = None
     for vm in (VM1, VM2, VM1):
-        for address in (v4, v6):
+        for address in shared:
             told = network.ask(network.authority.route, vm.name, address)
             network.settle()
             assert told == before
             place = (network.where[vm.name], network.port(vm.name))
             assert reached(network, "vm3", address) == (place,)
         before = vm.name
-    assert network.events().count("host-route-moved") == 6
+    assert network.events().count("host-route-moved") == 3 * len(shared)
 
 
 def test_a_route_that_the_nva_has_told_survives_its_death(network: Fabric) -> None:
-    (address, *_) = SHARED
+    address = IPv6Address("fd51:0:1388::50")
     network.ask(network.authority.route, "vm2", address)
     network.settle()
     network.kill()
@@ -128,16 +168,37 @@ def test_a_network_is_of_one_layer(network: Fabric) -> None:
 
 @pytest.mark.shows("R4.2.4")
 def test_the_nva_answers_for_the_gateway_and_for_nobody_else(network: Fabric) -> None:
-    network.send("vm1", frames.arp(VM1, GATEWAY_IPV4))
-    network.send("vm1", frames.arp(VM1, VM2.ipv4))
+    for target in (GATEWAY_IPV6, VM2.ipv6):
+        nd = {"ip_proto": ICMPV6, "icmpv6_type": NEIGHBOUR_SOLICITATION}
+        asked = {"ipv6_dst": "ff02::1:ff00:0", "ipv6_nd_target": str(target)}
+        to = Mac("33:33:ff:00:00:00")
+        network.send("vm1", frames.ipv6(network.vms["vm1"], to, **nd, **asked))
     network.settle()
 
     (answer,) = network.answered
-    assert isinstance(answer, AnswerArp)
+    assert isinstance(answer, AnswerSolicitation)
     assert (answer.nve, answer.mac) == ("nve1", NVE_MAC)
     assert network.refused() == {}
 
 
 def test_a_packet_to_nobody_is_counted(network: Fabric) -> None:
-    assert reached(network, "vm1", IPv4Address("192.168.77.77")) == ()
+    assert reached(network, "vm1", IPv6Address("fd51:0:1388::77")) == ()
     assert network.refused() == {"unknown-destination": 1}
+
+
+def test_with_locators_a_vm_does_not_come_back_to_an_nve_that_sends_its_packets_on() -> None:
+    """An `ila` packet does not say which NVE has sent it: it would go round in a circle."""
+    made = Fabric(vteps(), strategy("push", None), underlay=underlay())
+    for each in (VM1, VM2):
+        made.associate(replace(each, routed=NETWORKS["ila"]))
+    made.settle()
+    move = made.request_move("vm1", "nve3")
+    made.settle()
+    made.redirect(move)
+    made.settle()
+    made.activate(move)
+    made.settle()
+    with pytest.raises(RequestRefused, match="wait for in-flight-ended"):
+        made.request_move("vm1", "nve1")
+    made.expire_all()
+    made.request_move("vm1", "nve1")

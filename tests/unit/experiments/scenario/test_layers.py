@@ -17,6 +17,13 @@ ROUTED: dict[str, Any] = {
     ],
 }
 
+LOCATED: dict[str, Any] = {
+    "tenants.0.encapsulation": "ila",
+    "topology.underlay": "ipv6",
+    "traffic.1.family": "ipv6",
+}
+"""What makes that a network with locators."""
+
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     # what: (keys and values, the field that is named, the remedy or what is wrong)
     "another layer": ({"tenants.0.layer": 4}, "tenants.0.layer", "2 or 3"),
@@ -30,6 +37,61 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"tenants.0.encapsulation": "vxlan-l3", "tenants.0.mtu": 1400},
         "tenants.0.mtu",
         "with vxlan-l3 it is what the underlay carries",
+    ),
+    "a prefix without locators": (
+        {"tenants.0.sir_prefix": "fd51::/64"},
+        "tenants.0.sir_prefix",
+        "say encapsulation: ila, or leave it out",
+    ),
+    "locators on an IPv4 underlay": (
+        LOCATED | {"topology.underlay": "ipv4"},
+        "topology.underlay",
+        "ila needs underlay: ipv6",
+    ),
+    "locators in the kernel": (
+        LOCATED | {"datapath": "system"},
+        "datapath",
+        "say datapath: netdev, or leave it out",
+    ),
+    "end markers": (
+        LOCATED | {"overlay": {"hold": True, "end_marker": True}},
+        "overlay.end_marker",
+        "say end_marker: false",
+    ),
+    "IPv4 traffic": (
+        LOCATED | {"traffic.1.family": "ipv4"},
+        "traffic.1.family",
+        "ila carries IPv6 only; say family: ipv6",
+    ),
+    "an IPv4 address": (
+        LOCATED | {"tenants.0.vms.vm1": {"nve": "nve1", "addresses": ["192.168.0.9"]}},
+        "tenants.0.vms.vm1.addresses.0",
+        "192.168.0.9 is not the address of a host in fd51:0:1388::/64",
+    ),
+    "an identifier outside the prefix": (
+        LOCATED | {"tenants.0.shared": {"fd77::9": ["vm1"]}},
+        "tenants.0.shared.fd77::9",
+        "fd77::9 is not the address of a host in fd51:0:1388::/64",
+    ),
+    "a prefix that is none": (
+        LOCATED | {"tenants.0.sir_prefix": "fd51::/48"},
+        "tenants.0.sir_prefix",
+        "fd51::/48 is not a /64",
+    ),
+    "a prefix among the locators": (
+        LOCATED | {"tenants.0.sir_prefix": "fd10:0:7::/64"},
+        "tenants.0.sir_prefix",
+        "is among the locators (fd10::/32)",
+    ),
+    "two networks with one locator": (
+        LOCATED
+        | {
+            "tenants.1.layer": 3,
+            "tenants.1.encapsulation": "ila",
+            "tenants.1.sir_prefix": "fd51:1388::/64",
+        },
+        "tenants.1.sir_prefix",
+        "its locators would be those of tenants.0; choose another prefix",
     ),
     "an announcement": (
         {"moves.0.announce": "garp"},
@@ -86,3 +148,12 @@ def test_a_subnet_of_its_own_for_each_nve() -> None:
         (ip_address("192.168.2.1"), ip_address("fd77:0:0:2::1")),
         (ip_address("192.168.2.2"), ip_address("fd77:0:0:2::2")),
     ]
+
+
+def test_with_locators_the_switch_is_the_userspace_one() -> None:
+    resolved = load.resolve(ROUTED, "my.yaml", LOCATED)
+
+    assert resolved.datapath == "netdev"
+    vm1 = resolved.vms()[0]
+    assert vm1.ipv6 == ip_address("fd51:0:1388::1")
+    assert {each.version for each in vm1.addresses} == {6}

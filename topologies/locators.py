@@ -1,0 +1,43 @@
+"""Locators on the underlay (`nve.ila`): which prefix is whose, and the neighbour that leads there.
+
+Server number n has fd10:0:n::/48.  Routers have a static route to each, along the shortest paths to
+the server's VTEP; an NVE sends what is for another one to the MAC address of that, or of its
+gateway.
+"""
+
+from collections.abc import Mapping
+from ipaddress import IPv6Address, IPv6Network
+
+from nve import ila
+from nve.model import Mac, Vtep
+from topologies.addressing import neighbours
+from topologies.spec import Fabric, Route
+
+
+def servers(fabric: Fabric) -> Mapping[str, IPv6Network]:
+    """The prefix of each NVE's locators."""
+    return {nve: ila.server(number) for number, nve in enumerate(fabric.nves, start=1)}
+
+
+def routes(fabric: Fabric, router: str) -> tuple[Route, ...]:
+    """A router's routes to all locators.  Raises ValueError where VTEPs have no IPv6 addresses."""
+    return tuple(
+        Route(prefix, _next_hops(fabric, router, fabric.vteps[nve]))
+        for nve, prefix in servers(fabric).items()
+    )
+
+
+def next_hops(fabric: Fabric, here: str) -> dict[str, Mac]:
+    """By the other NVEs' names, the MAC address to which an NVE sends what is for them."""
+    macs = {address: mac for _, address, mac in neighbours(fabric, here)}
+    others = (nve for nve in fabric.nves if nve != here)
+    return {nve: macs[_next_hops(fabric, here, fabric.vteps[nve])[0]] for nve in others}
+
+
+def _next_hops(fabric: Fabric, here: str, vtep: Vtep) -> tuple[IPv6Address, ...]:
+    if vtep.version != 6:
+        raise ValueError(f"{vtep} is no IPv6 address; locators need an IPv6 underlay")
+    for route in fabric.routes[here]:
+        if vtep in route.destination:
+            return tuple(hop for hop in route.next_hops if isinstance(hop, IPv6Address))
+    return (vtep,)
