@@ -179,7 +179,7 @@ class Nva:
         return home is None or ip_address(datapath.address[0]) == home
 
     def _speaker(self, message: Any) -> str | None:
-        """The NVE that a message comes from; None where the connection is none of an NVE's."""
+        """The NVE that a message comes from; None where the connection is not an NVE's."""
         nve = self.names.get(message.datapath.id)
         with self.changed:
             return nve if nve and self.sender.of(nve) is message.datapath else None

@@ -166,6 +166,6 @@ def of_post_copy(scenario: Scenario) -> Sequence[str]:
 
 
 def guest_memory_mb(scenario: Scenario) -> int:
-    """What the guests of a scenario take of the machine; while one moves, it is there twice."""
+    """What the guests of a scenario take of the machine; one that moves takes it at two places."""
     moving = {move.vm for move in scenario.moves}
     return sum(guest.size_mb * (1 + (vm in moving)) for vm, guest in scenario.guests.items())

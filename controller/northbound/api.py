@@ -365,7 +365,7 @@ def _awaited(request: Request) -> tuple[Phase, float] | None:
         return None
     until = request.args["until"]
     if until not in list(Phase):
-        raise BadRequest(f"until is {until!r}, none of {', '.join(Phase)}")
+        raise BadRequest(f"until is {until!r}; it has to be one of {', '.join(Phase)}")
     return Phase(until), timeout_s_of(request)
 
 

@@ -214,7 +214,7 @@ class Recorder:
         if variant is None and not self._variants:
             return self._runs.setdefault("", RunRecorder(self._partial))
         if variant not in self._variants:
-            raise ValueError(f"variant {variant!r} is none of {self._variants}")
+            raise ValueError(f"there is no variant {variant!r}; there are {self._variants}")
         return self._runs.setdefault(variant, RunRecorder(self._partial / variant))
 
     def __enter__(self) -> Self:

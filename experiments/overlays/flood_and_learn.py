@@ -15,7 +15,7 @@ How long a VM that says nothing is cut off: until its correspondents' own neighb
 until the entry has not been heard for `ageing_s`, whichever is first.
 
 The trace says what the kernels say: `entry-learned` and `entry-forgotten` of each NVE, and
-`move-converged` when none of them sends to the old place any more.  Nobody waits for that.
+`move-converged` when all of them have stopped sending to the old place.  Nobody waits for that.
 """
 
 import threading

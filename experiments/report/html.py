@@ -3,7 +3,7 @@
 Figures are inside it as data, nothing is fetched from anywhere, and everything in it comes from the
 result's files: it can be deleted and written again, copied to another machine, or mailed.  Figures
 that have been drawn are taken as they are (`vmmlab plot` draws them again), missing ones are drawn.
-Each is there twice: for a wide window, and for a phone.
+Each is in the page in two sizes: for a wide window, and for a phone.
 
 A few sentences and one table come first, then the data centre, then a figure for each question; how
 it was measured, what to beware of, and all numbers are folded.

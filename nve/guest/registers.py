@@ -1,4 +1,4 @@
-"""What a guest has to remember: in the first page of its memory, and there twice.
+"""What a guest has to remember: in the first page of its memory, in two copies.
 
 The two copies are written in turn, each with a checksum.  A guest may be stopped at any point; then
 one of them is whole, and the newest whole one counts.

@@ -4,7 +4,7 @@
     hot-spot     nine of ten writes go to a tenth of the working set
     sequential   one page after the other, and again from the beginning
 
-The first page of the memory is none of the working set: the registers are there.
+The first page of the memory does not belong to the working set: the registers are there.
 """
 
 from dataclasses import dataclass

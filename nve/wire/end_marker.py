@@ -55,7 +55,7 @@ _INGRESS_NVE = struct.Struct("!8s")
 
 
 class NotASignal(ValueError):
-    """The frame is none of ours."""
+    """The frame is no signal of an agent."""
 
 
 class MarkerKind(enum.IntEnum):

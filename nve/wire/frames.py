@@ -31,7 +31,7 @@ VXLAN_UDP_PORT, VXLAN_GPE_UDP_PORT = 4789, 4790
 ALL_NODES = IPv6Address("ff02::1")
 ETHERNET_OCTETS, IPV4_OCTETS, IPV6_OCTETS = 14, 20, 40
 ND_HOP_LIMIT = 255
-"""A message with less has passed a router, and is none of a neighbour's (RFC 4861 section 7.1)."""
+"""A message with less has passed a router: it is not a neighbour's (RFC 4861 section 7.1)."""
 SHORTEST = 60
 """An Ethernet frame has at least so many octets, without its check sequence."""
 

@@ -39,7 +39,7 @@ def names() -> list[str]:
 def strategy(name: str, lifetime_s: int | None, *, keeps_expired: bool = False) -> Dissemination:
     """A strategy by name.  Raises ValueError for an unknown name or what it cannot have."""
     if name not in names():
-        raise ValueError(f"mapping_update {name!r} is none of {', '.join(names())}")
+        raise ValueError(f"there is no mapping_update {name!r}; there are {', '.join(names())}")
     module = importlib.import_module(f"{__name__}.{name}")
     found: Dissemination = module.Strategy(lifetime_s, keeps_expired)
     return found

@@ -45,7 +45,7 @@ def test_push_tells_everybody_and_for_good() -> None:
 @pytest.mark.parametrize(
     ("name", "lifetime_s", "complaint"),
     [
-        ("gossip", None, f"mapping_update 'gossip' is none of {', '.join(names())}$"),
+        ("gossip", None, f"there is no mapping_update 'gossip'; there are {', '.join(names())}$"),
         ("push", 5, "with push, entries have no lifetime; leave lifetime_s out"),
         ("pull", 0, "lifetime_s is 0; OpenFlow time-outs are whole seconds"),
         ("pull", -1, "lifetime_s is -1; OpenFlow time-outs are whole seconds"),
@@ -92,5 +92,5 @@ def test_a_new_file_is_all_that_a_new_strategy_takes(rumour: str, tmp_path: Path
         "my.yaml: overlay: a rumour is forgotten for good; leave on_expiry out"
     )
     assert complaint(GOOD, **{"overlay.mapping_update": "gossip"}) == (
-        f"my.yaml: overlay: mapping_update 'gossip' is none of {', '.join(names())}"
+        f"my.yaml: overlay: there is no mapping_update 'gossip'; there are {', '.join(names())}"
     )

@@ -184,7 +184,7 @@ def test_two_runs_do_not_write_one_result(tmp_path):
 
 def test_a_variant_that_was_not_declared_is_a_mistake(tmp_path):
     with (
-        pytest.raises(ValueError, match="variant 'other' is none of"),
+        pytest.raises(ValueError, match="no variant 'other'; there are"),
         Recorder.create(tmp_path / "r", variants=["drop"]) as recorder,
     ):
         recorder.run("other")

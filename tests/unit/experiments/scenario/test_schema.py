@@ -86,7 +86,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
         "this is missing; add it",
     ),
     "overlay kind": ("overlay.kind", "evpn", "overlay.kind", f"there are {OVERLAYS}"),
-    "mapping": ("overlay.mapping_update", "gossip", "overlay", f"none of {STRATEGIES}"),
+    "mapping": ("overlay.mapping_update", "gossip", "overlay", f"'gossip'; there are {STRATEGIES}"),
     "in flight": ("overlay.in_flight", "bounce", "overlay.in_flight", "'tunnel' or 'drop'"),
     "stop": ("overlay.stop", "never", "overlay.stop", "'idle' or 'timer'"),
     "idle time": ("overlay.idle_s", 0.5, "overlay.idle_s", "valid integer"),

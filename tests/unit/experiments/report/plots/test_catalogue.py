@@ -82,6 +82,14 @@ def test_every_kind_of_result_is_drawn(kind, names, tmp_path):
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize("preset", ["page", "slide", "screen"])
+def test_pooled_repeats_are_drawn_for_every_medium(preset, tmp_path):
+    kinds_of_results.repeated(tmp_path / "r")
+    names = ["timeline", "cut_off", "delay_distribution"]
+    assert drawing_faults(load(tmp_path / "r"), [preset], names) == {}
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", kinds_of_results.SWEEPS)
 def test_every_kind_of_sweep_is_drawn(kind, tmp_path):
     kinds_of_results.SWEEPS[kind](tmp_path / kind)
