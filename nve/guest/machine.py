@@ -32,7 +32,7 @@ class GuestMachine:
 
     def __init__(self, name: str, spec: GuestSpec, directory: Path, serving: int) -> None:
         """Memory and disk are there, and empty.  `name` is the VM's, with a number where it has
-        several; `serving` is the service's socket."""
+        several; `serving` is the service's socket.  Raises GuestError where there is no room."""
         self.name = name
         self.spec = spec
         self.address = 0
@@ -50,7 +50,18 @@ class GuestMachine:
         if spec.disk_pages:
             flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
             self.disk = os.open(self._disk_path, flags, 0o600)
-            os.ftruncate(self.disk, spec.disk_pages * PAGE_SIZE)
+            self._reserve(spec.disk_pages * PAGE_SIZE)
+
+    def _reserve(self, octets: int) -> None:
+        """All of the disk, at once: a server that is full says so before anything is brought over,
+        and not by a signal when a page is written."""
+        try:
+            os.posix_fallocate(self.disk, 0, octets)
+        except OSError as error:
+            self.close()
+            raise GuestError(
+                f"there is no room for the disk of {self.name}, {octets >> 20} MB: {error.strerror}"
+            ) from None
 
     @property
     def pid(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 from werkzeug.test import Client, TestResponse
 
 from controller.northbound.api import Northbound
+from controller.northbound.bodies import MAX_REQUEST_BYTES
 from controller.nva import Nva
 from controller.settings import Settings
 from tests.helpers.nva import TOKEN, confirm, connected, settings
@@ -184,6 +185,16 @@ def test_what_cannot_be_is_a_sentence_and_changes_nothing(
 
     assert refused.status_code == status
     assert complaint in error(refused)
+    assert everything(client) == before
+
+
+@pytest.mark.shows("R8.2")
+def test_a_request_that_is_too_large_is_not_read(client: Client) -> None:
+    before = everything(client)
+    refused = ask(client, "PUT", "vms/vm1", data=b" " * (MAX_REQUEST_BYTES + 1))
+
+    assert refused.status_code == 413
+    assert error(refused)
     assert everything(client) == before
 
 

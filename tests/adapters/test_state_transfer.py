@@ -4,6 +4,7 @@ Servers are folders here, and their addresses are loopback's; `tests/system/test
 it in a data centre.
 """
 
+import errno
 import os
 import signal
 import subprocess
@@ -220,6 +221,23 @@ def test_the_guest_goes_on_at_the_source_when_a_side_dies(
     assert trial.guest.machine is here
     written_more(here)
     assert here.failure() is None
+
+
+def test_a_destination_that_is_full_is_found_before_anything_is_brought_over(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_file: int, _offset: int, _octets: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    transfer = trial.transfer()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(GuestError, match=r"no room for the disk of vm1-2, 1 MB: No space left on"):
+        transfer.rounds(trial.move)
+    transfer.abandon(trial.move)
+
+    assert trial.nodes == []
+    assert "transfer-connected" not in trial.noted
+    written_more(trial.guest.machine)
 
 
 def test_a_guest_that_was_throttled_is_not_when_the_move_is_given_up(trial: Trial) -> None:
