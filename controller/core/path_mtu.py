@@ -77,8 +77,6 @@ def decide(
     packet was in flight, it goes through the overlay.  No MTU: the entry that led into the tunnel
     has gone since; the sender will try again.
     """
-    if report.sender == NVE_MAC:  # routed: only the packet says whose it is
-        report = _of_its_sender(report, directory)
     destination = TenantSystem(report.vni, report.destination)
     mtu = desired.tunnel_mtu(nve, destination, in_flight=report.port == VXLAN_PORT)
     sender = directory.find(TenantSystem(report.vni, report.sender))
@@ -91,7 +89,10 @@ def decide(
     return mtu, Emit(nve, way or state.way(report.vni, desired.vteps[sender.nve]), frame)
 
 
-def _of_its_sender(report: TooBig, directory: Directory) -> TooBig:
+def of_its_sender(report: TooBig, directory: Directory) -> TooBig:
+    """The report with its VM's MAC address: of a routed packet only the packet says whose it is."""
+    if report.sender != NVE_MAC:
+        return report
     try:
         found = directory.find_address(report.vni, frames.source(report.frame))
     except ValueError:

@@ -234,6 +234,7 @@ class Reports:
 
     def _too_big(self, nve: str, report: TooBig) -> None:
         """A packet exceeds a tunnel's MTU: its sender is told."""
+        report = path_mtu.of_its_sender(report, self._directory)
         mtu, answer = path_mtu.decide(nve, report, self._desired, self._directory)
         if answer:
             self._outbox.put(answer)

@@ -187,6 +187,8 @@ class Capabilities:
     """It knows what servers have, and who takes what of it."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """By the names of its `FAULTS`."""
+    host_route: Callable[[str, str], object] | None = None
+    """host_route(VM, address): in a network of layer 3, the address is that VM's from now on."""
     commands: Mapping[str, ShellCommand] = field(default_factory=dict)
     """By name, for `vmmlab shell`."""
 

@@ -23,7 +23,7 @@ from experiments.run.state_transfer import StateTransfers
 from experiments.run.tasks import Tasks
 from experiments.scenario.schema import Scenario
 from nve.hypervisor.reorder_buffer import ReorderBuffer
-from nve.model import TenantSystem
+from nve.model import IPAddress, TenantSystem
 from topologies.emulation import host_settings
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.session import Session
@@ -96,6 +96,8 @@ class Lab:
         self.orchestrator.transfer_of = self.transfers.of
         self.tasks = Tasks(self.data_centre, scenario.tasks, self.log)
         stack.callback(self.tasks.close)
+        for task in self.tasks.of.values():
+            task.make_known = self._make_known
         self.tasks.start()
 
     def _raise_settings(self, stack: ExitStack) -> None:
@@ -113,6 +115,11 @@ class Lab:
 
     def _reorder_buffer(self, system: TenantSystem, nve: str) -> ReorderBuffer | None:
         return self.orchestrator.reorder_buffer(system, nve)
+
+    def _make_known(self, vm: str, address: IPAddress) -> None:
+        """At layer 3 nobody hears a VM announce the address of a task."""
+        if vm in self.scenario.routed and self.overlay.can.host_route:
+            self.overlay.can.host_route(vm, str(address))
 
     def facts(self) -> dict[str, Any]:
         """What it is made of, for the manifest."""

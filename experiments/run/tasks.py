@@ -7,7 +7,7 @@ the source keeps the record of what has moved, and ends with it.
 import json
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from experiments.scenario.tasks import Task, TaskMove
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import run_in
 from nve.linux.wait import sleep_until
+from nve.model import IPAddress
 from topologies.emulation.data_centre import DataCentre
 
 
@@ -46,6 +47,8 @@ class RunningTask:
         """The VM."""
         self.rows: list[dict[str, Any]] = []
         """Of connections.csv."""
+        self.make_known: Callable[[str, IPAddress], object] = lambda _vm, _address: None
+        """make_known(VM, address), where nobody hears the VM announce that the address is there."""
         self._data_centre = data_centre
         self._asked = asked
         self._log = log
@@ -59,6 +62,7 @@ class RunningTask:
         """Raises TaskError."""
         self._process = self._launch(self.at)
         self._process.line(START_TIMEOUT_S)
+        self._make_known()
         self._log.note("runner", "task-started", self.name, host=self.at)
 
     def move(self, number: int, asked: TaskMove) -> None:
@@ -87,9 +91,14 @@ class RunningTask:
         self._bring_over(move)
         self._records[self.at] = (move, self._process)
         self._process, self.at = move.destination, asked.to
+        self._make_known()
         cleaner = threading.Thread(target=self._clear_away, args=(move,), daemon=True)
         cleaner.start()
         self._background.append(cleaner)
+
+    def _make_known(self) -> None:
+        for address in self._asked.addresses:
+            self.make_known(self.at, address)
 
     def _bring_over(self, move: TaskMoveUnderWay) -> None:
         begun = []

@@ -12,6 +12,8 @@ from subprocess import PIPE
 import pytest
 
 from experiments.run.lab import Lab
+from experiments.scenario.load import find, resolve
+from experiments.scenario.yaml_source import read
 from nve import ila
 from nve.hypervisor.plug import nve_interface
 from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC
@@ -154,9 +156,11 @@ def spoofed(routed: Routed) -> int:
 
 @pytest.mark.shows("R3.3", "R4.2.1")
 def test_a_host_route_takes_an_address_to_another_vm(tmp_path: Path) -> None:
-    """From a VM at nve1 to one at nve2: who sends to it reaches the other one."""
-    shared = "192.168.200.1"
-    tenant = {**TENANT, "shared": {shared: ["vm1", "vm3"]}}
+    """From a VM at nve1 to one at nve2: who sends to it reaches the other one.  Fifty addresses are
+    as many peers, and the VM has no more neighbours for that."""
+    shared, *peers = (f"192.168.200.{number}" for number in range(1, 52))
+    may_have = {shared: ["vm1", "vm3"], **{peer: ["vm3"] for peer in peers}}
+    tenant = {**TENANT, "shared": may_have}
     wanted = scenario(traffic=[], moves=[], tenants=[tenant], duration_s=1)
     with Lab(wanted) as lab:
         routed = Routed(lab)
@@ -167,6 +171,12 @@ def test_a_host_route_takes_an_address_to_another_vm(tmp_path: Path) -> None:
             assert " 0% packet loss" in routed.ping("vm4", shared)
             assert " 0% packet loss" in routed.ping("vm2", shared)
             routed.run(vm, "ip", "addr", "del", f"{shared}/32", "dev", "eth0")
+        for peer in peers:
+            routed.run("vm3", "ip", "addr", "add", f"{peer}/32", "dev", "eth0")
+            nvo3(lab).nva.route("vm3", peer)
+            assert " 0% packet loss" in routed.run("vm4", "ping", "-c", "1", "-W", "2", peer)
+        assert len(peers) == 50
+        assert routed.neighbours("vm4") == {str(GATEWAY_IPV4): NVE_MAC}
         assert nvo3(lab).differences() == []
 
 
@@ -232,6 +242,15 @@ def test_identifiers_are_reached_by_locators(located: Routed, of: str) -> None:
         assert " 0% packet loss" in said, said
     assert located.neighbours(f"{of}1") == {str(GATEWAY_IPV6): NVE_MAC}
     assert nvo3(located.lab).differences() == []
+
+
+@pytest.mark.shows("R4.2.2")
+def test_with_locators_nothing_is_put_around_a_packet(located: Routed) -> None:
+    """An echo request of 100 octets, its ICMPv6, IPv6 and Ethernet headers; the underlay's MTU."""
+    assert wire_octets(located, "n") == 100 + 8 + 40 + 14
+    assert located.lab.data_centre.vms["n1"].mtu == 1500
+    whole = ("-M", "do", "-s", str(1500 - 40 - 8))
+    assert " 0% packet loss" in located.ping("n1", located.vms["n4"].ipv6, *whole)
 
 
 def captured(located: Routed, node: str, interface: str, what: str) -> subprocess.Popen[bytes]:
@@ -367,3 +386,21 @@ def test_a_move_takes_the_identifier_to_another_locator(tmp_path: Path, mapping:
     assert outcome.problems == []
     assert set(result.moves["lost"]) == {0}
     assert set(result.moves["packets_via_source_after_convergence"]) == {0}
+
+
+@pytest.mark.shows("R4.2.1.1", "R4.2.1.3")
+def test_a_task_takes_its_address_along_by_a_host_route(tmp_path: Path) -> None:
+    """Nobody hears it announced; its client's connection goes on."""
+    file = find("task-move")
+    content = read(file)
+    tenants = [{**content["tenants"][0], "layer": 3}]
+    moves = [{"at_s": 1, "task": "web", "to": "vm2"}]
+    changes = {"tenants": tenants, "task_moves": moves, "traffic.*.rate_mbit": 8, "duration_s": 5}
+    outcome, result = recorded(resolve(content, str(file), changes), tmp_path / "result")
+
+    assert outcome.problems == []
+    downloads = result.rows("download")
+    assert downloads is not None
+    assert set(downloads["outcome"]) == {"whole"}
+    moved = [event for event in result.events if event.name == "host-route-moved"]
+    assert [event.subject for event in moved] == ["vm1", "vm1", "vm2", "vm2"]

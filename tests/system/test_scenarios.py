@@ -43,6 +43,7 @@ ELSEWHERE = {
     # scenario: the file of tests that runs it
     "interfering": "test_interfering.py",
     "lossless": "test_lossless.py",
+    "task-move": "test_tasks_in_lab.py",
     "tenants": "test_tenants.py",
 }
 

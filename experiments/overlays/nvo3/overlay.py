@@ -86,6 +86,7 @@ class Nvo3:
                 self._offer, self.nva.adjust, self._off_board, lambda: self.nva.get("capacity")
             ),
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
+            host_route=self.nva.route,
             commands=Commands(ground.data_centre, self.nva).by_name,
         )
         self._offers: dict[str, int] = {}

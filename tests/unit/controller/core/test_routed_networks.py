@@ -1,22 +1,24 @@
 """Layer 3 networks at the NVA: host routes, moves that take them along, and who may say what."""
 
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
+from controller.core.authority import Authority
 from controller.core.dissemination import strategy
 from controller.core.refusals import RequestRefused
 from nve import ila
-from nve.messages import AnswerSolicitation
+from nve.messages import AnswerSolicitation, Emit, TooBig, TraceRecord
 from nve.model import GATEWAY_IPV6, NVE_MAC, IPAddress, Mac, RoutedNetwork
-from nve.pipeline.rules import Purpose
+from nve.pipeline.rules import Output, Purpose
 from nve.pipeline.state import UnderlayPlace
-from nve.wire.frames import ICMPV6, NEIGHBOUR_SOLICITATION
+from nve.wire.frames import ICMPV6, IPV4, NEIGHBOUR_SOLICITATION, UDP, destination, ethernet, ip
 from tests.helpers import authority, frames
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import entering
-from tests.helpers.tenants import vteps
+from tests.helpers.tenants import RED, vteps
 
 VM1, VM2, VM3 = (
     replace(each, routed=RoutedNetwork()) for each in (authority.VM1, authority.VM2, authority.VM3)
@@ -202,3 +204,26 @@ def test_with_locators_a_vm_does_not_come_back_to_an_nve_that_sends_its_packets_
         made.request_move("vm1", "nve1")
     made.expire_all()
     made.request_move("vm1", "nve1")
+
+
+@pytest.mark.shows("R5.3")
+def test_the_sender_of_a_routed_packet_that_is_too_big_is_told() -> None:
+    """Its frame has the NVE's MAC address as source by then: only the packet says whose it is."""
+    made = Authority(vteps(), strategy("push", None), tunnel_mtus={("nve1", "nve2"): 1350})
+    for nve in vteps():
+        made.nve_connected(nve, 0)
+    for port, vm in enumerate((VM1, VM2), start=10):
+        associate = partial(made.associate, mtu=1500, routed=vm.routed)
+        associate(vm.name, vm.tenant_system, vm.addresses, vm.nve, port, 0)
+    packet = ip(VM1.ipv4, VM2.ipv4, UDP, bytes(1400))
+    frame = ethernet(NVE_MAC, VM2.mac, IPV4, packet)
+    made.take_effects()
+    made.reported("nve1", TooBig(10, RED, NVE_MAC, VM2.mac, len(packet), frame), 0)
+
+    told, said = made.take_effects()
+    assert isinstance(told, Emit)
+    assert (told.nve, told.way) == ("nve1", Output(10))
+    assert told.frame[:6].hex(":") == VM1.mac
+    assert destination(told.frame) == VM1.ipv4
+    assert isinstance(said, TraceRecord)
+    assert (said.subject, said.details["to"]) == ("vm1", "vm2")
