@@ -196,7 +196,9 @@ def memory(memory_mb: int) -> None:
 
         def count() -> None:
             pids = [moved.guest.machine.pid, *(side.pid for side in moved.sides)]
-            taken_mb.append(sum(_taken_mb(pid) for pid in pids))
+            blocks = [os.fstat(each.memory).st_blocks for each in moved.transfer.machines]
+            own_mb = sum(_own_mb(pid) for pid in pids)
+            taken_mb.append(own_mb + sum(blocks) * 512 / (1 << 20))
 
         moved.move_it(TransferLimits(), before_the_end=count)
         print(
@@ -205,11 +207,11 @@ def memory(memory_mb: int) -> None:
         )
 
 
-def _taken_mb(pid: int) -> float:
-    """A page that several processes have counts for each of them in part."""
+def _own_mb(pid: int) -> float:
+    """Without shared memory; a page that several processes have counts for each of them in part."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    (found,) = (line.split()[1] for line in lines if line.startswith("Pss:"))
-    return int(found) / 1024
+    found = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
+    return (found["Pss"] - found["Pss_Shmem"]) / 1024
 
 
 def scan(memory_mb: int) -> None:

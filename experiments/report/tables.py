@@ -87,6 +87,21 @@ _SPREAD_OF_MOVES = {
 }
 
 
+def _megabytes(octets: float | None) -> str:
+    return milliseconds(None if octets is None else octets / 1e6)
+
+
+_STATE_COLUMNS = {
+    "rounds": ("transfer_iterations", count),
+    "sent\nMB": ("transfer_bytes", _megabytes),
+    "pause\nms": ("pause_ms", milliseconds),
+    "total\nms": ("transfer_total_ms", milliseconds),
+    "ran without\nall, ms": ("post_copy_ms", milliseconds),
+    "faults": ("faults", count),
+    "fault\np50 ms": ("fault_p50_ms", milliseconds),
+}
+
+
 def tables(result: Result) -> list[ReportTable]:
     """What the terminal shows; a table that would be empty is left out."""
     if not has_moves(result):
@@ -95,7 +110,8 @@ def tables(result: Result) -> list[ReportTable]:
         shown = [*of_flows(result), of_moves(result)]
     else:
         shown = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    shown += [*of_unlike_runs(result), *of_failures(result), *of_refused(result)]
+    shown += [of_state(result), *of_unlike_runs(result)]
+    shown += [*of_failures(result), *of_refused(result)]
     return [table for table in shown if table.rows]
 
 
@@ -270,6 +286,20 @@ def of_moves(result: Result) -> ReportTable:
         [cells for _, cells in rows],
         text_columns=2,
     )
+
+
+def of_state(result: Result) -> ReportTable:
+    """How the state of VMs came over, one row per move that brought any."""
+    rows: list[tuple[str, ...]] = []
+    for run_name, run in result.runs.items():
+        moves = run.metrics.drop_duplicates("move")
+        for row in moves[moves["transfer"].notna()].to_dict("records"):
+            ended = row["transfer_end"] if row["outcome"] == "completed" else row["outcome"]
+            words = (move_title(row), run_name, str(row["transfer"]), str(ended))
+            numbers = [write(row[column]) for column, write in _STATE_COLUMNS.values()]
+            rows.append((*words, *numbers))
+    headings = ("move", "run", "transfer", "stopped", *_STATE_COLUMNS)
+    return ReportTable("How the state of VMs came over", headings, rows, text_columns=4)
 
 
 def move_title(row: Mapping[Any, Any]) -> str:

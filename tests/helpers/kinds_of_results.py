@@ -136,7 +136,13 @@ def with_state(out: Path) -> None:
         ended_ms = began_ms + 100 * number
         story = [
             requested(began_ms, number),
-            at(began_ms + 1, "transfer-connected", move=number, transfer="pre-copy"),
+            at(
+                began_ms + 1,
+                "transfer-connected",
+                move=number,
+                transfer="pre-copy",
+                state_bytes=number << 24,
+            ),
             at(ended_ms, "transfer-rounds-ended", move=number, why=why),
             at(ended_ms, "vm-paused", move=number),
             at(began_ms + 120 * number, "vm-resumed", move=number),
@@ -144,7 +150,10 @@ def with_state(out: Path) -> None:
         ]
         events += [replace(event, subject=vm) for event in story]
         values = dict.fromkeys(ITERATIONS.columns, 1) | {"move": number, "vm": vm, "mbps": 80.0}
-        rounds.append({**values, "status": "active", "began_ns": START_NS})
+        rounds += [
+            {**values, "status": status, "began_ns": START_NS + began_ms * 1_000_000 + place}
+            for place, status in enumerate(("active", "device", "postcopy-active"))
+        ]
     with Recorder.create(out) as recorder:
         run = recorder.run()
         moves = [{"transfer": {"kind": "pre-copy", "downtime_limit_ms": 100}}] * len(guests)
@@ -154,6 +163,7 @@ def with_state(out: Path) -> None:
         run.packets(packets([]))
         run.moves(metrics.table(packets([]), events, dict.fromkeys(guests, "nve1")))
         run.iterations(rounds)
+        run.rows("tcp-bulk", synthetic.make_throughput("tunnel", 1))
 
 
 def repeated(out: Path) -> None:

@@ -23,6 +23,13 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "duration_s": 12,
     },
     ("compare", "flood"): {"moves.0.series": 2, "moves.0.at_s": 1, "duration_s": 5},
+    ("converge", ""): {
+        "moves.0.transfer.max_iterations": 1,
+        "moves.1.at_s": 6,
+        "moves.1.transfer.max_iterations": 1,
+        "moves.2.at_s": 11,
+        "duration_s": 16,
+    },
     ("demo", "drop"): {"moves.0.at.from_s": 1.5, "duration_s": 7},
     ("diskless", ""): {"moves.1.at_s": 3, "duration_s": 5},
     ("failures", "dest-early"): {},
@@ -30,6 +37,10 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     ("ila", "adjusted"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("leaf-spine", ""): {"moves.0.at_s": 1, "overlay.idle_s": 1, "duration_s": 3},
     ("matrix", "pull"): {"moves.0.series": 4, "moves.0.at_s": 1, "duration_s": 7},
+    ("memory", ""): {
+        "moves": [{"at_s": 1, "vm": "vm1", "to": "nve2", "transfer": "post-copy"}],
+        "duration_s": 4,
+    },
     ("path-mtu", "fits"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("path-mtu", "exceeds"): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("precopy", ""): {
@@ -37,6 +48,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         "duration_s": 6,
     },
     ("routed", ""): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
+    ("shared-path", ""): {"moves": [{"at_s": 1, "vm": "vm1", "to": "nve2"}], "duration_s": 8},
     ("two-site", ""): {"moves.0.at_s": 1, "overlay.idle_s": 1, "duration_s": 3},
 }
 ELSEWHERE = {

@@ -48,7 +48,8 @@ def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple
 def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
     """All figures for a column, which is the narrowest; two for each other medium."""
     result = load(path)
-    assert list(plots.suiting(result)) == [each for each in plots.names() if each != "pre_copy"]
+    of_state = {"pre_copy", "rounds", "state_size", "shared_path"}
+    assert list(plots.suiting(result)) == [each for each in plots.names() if each not in of_state]
     assert drawing_faults(result, [preset], names) == {}
 
 
@@ -65,7 +66,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("not_completed", ["closeup", "sequence"]),
         ("only_refused", ["sequence", "cut_off"]),
         ("without_an_nva", ["sequence"]),
-        ("with_state", ["pre_copy"]),
+        ("with_state", ["pre_copy", "rounds", "state_size", "shared_path"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),
     ],

@@ -1,0 +1,112 @@
+"""What tenants' TCP had of the path while state moved over it, and what the state had."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from experiments.measure.results import Result
+from experiments.report.format import listing
+from experiments.report.plots import _style, _throughput
+from experiments.report.plots._runs import TracedRun, runs_of
+from experiments.report.plots._style import Preset
+
+QUESTION = "What was left to tenants while state moved over the path that they use?"
+PLACE = 38
+
+
+def suits(result: Result) -> bool:
+    return bool(_shown(result))
+
+
+def _shown(result: Result) -> list[TracedRun]:
+    return [
+        run
+        for run in runs_of(result).values()
+        if run.result.iterations is not None and _throughput.of_run(run) is not None
+    ]
+
+
+def _state(run: TracedRun) -> pd.DataFrame:
+    """Begin and end of each round in seconds, and what it was sent at."""
+    rounds = run.result.iterations
+    assert rounds is not None
+    began_s = (rounds["began_ns"] - run.start_ns) / 1e9
+    ended_s = began_s + rounds["took_ms"] / 1e3
+    table = rounds[["move", "vm", "iteration", "mbps"]]
+    return table.assign(began_s=began_s, ended_s=ended_s)
+
+
+def _tenants(run: TracedRun) -> pd.DataFrame:
+    """All flows together, at the end of each interval."""
+    table = _throughput.of_run(run)
+    assert table is not None
+    whole = table.assign(at_s=(table["at_s"] * 10).round() / 10)
+    return whole.groupby("at_s")["mbit_per_s"].sum().reset_index()
+
+
+def data(result: Result) -> pd.DataFrame:
+    """The mean of what tenants had, before, during and between the moves."""
+    found = []
+    for run in _shown(result):
+        tenants, state = _tenants(run), _state(run)
+        during = pd.Series(False, index=tenants.index)
+        for number, rounds in state.groupby("move"):
+            begin_s, end_s = rounds["began_s"].min(), rounds["ended_s"].max()
+            mine = tenants["at_s"].between(begin_s, end_s)
+            during |= mine
+            took_s = rounds["ended_s"] - rounds["began_s"]
+            found.append(
+                {
+                    "run": run.name,
+                    "move": number,
+                    "tenants_mbit_per_s": tenants[mine]["mbit_per_s"].mean(),
+                    "state_mbit_per_s": (rounds["mbps"] * took_s).sum() / took_s.sum(),
+                    "seconds": end_s - begin_s,
+                }
+            )
+        alone = tenants[~during]["mbit_per_s"].mean()
+        found.append({"run": run.name, "move": None, "tenants_mbit_per_s": alone})
+    return pd.DataFrame(found)
+
+
+def draw(result: Result, preset: Preset) -> Figure:
+    runs = _shown(result)[: preset.panels]
+    figure = _style.figure(preset, (len(runs) * 20 + 6) * preset.em_in)
+    grid = list(figure.subplots(len(runs), 1, sharex=True, squeeze=False)[:, 0])
+    for axes, run in zip(grid, runs, strict=True):
+        tenants = _tenants(run)
+        axes.plot(tenants["at_s"], tenants["mbit_per_s"], color=_style.colour(0))
+        state = _state(run)
+        axes.bar(
+            *(state["began_s"], state["mbps"], state["ended_s"] - state["began_s"]),
+            align="edge",
+            color=_style.colour(1),
+            alpha=0.35,
+            linewidth=0,
+        )
+        axes.set_ylabel("Mbit/s")
+        axes.set_ylim(bottom=0)
+        _style.linear(axes, "y", 5)
+        if len(runs) > 1:
+            _style.title(axes, preset, run.name)
+    grid[-1].set_xlabel("time since the traffic began (s)")
+    grid[-1].set_xlim(0, max(run.end_s for run in runs))
+    _style.linear(grid[-1], "x", 6 if preset.narrow else 10)
+    moving = Line2D([], [], color=_style.colour(1), linewidth=preset.line_pt * 5, alpha=0.35)
+    moving.set_label("state that moves, mean of a round")
+    _style.legend(figure, preset, [Line2D([], [], color=_style.colour(0), label="tenants"), moving])
+    return figure
+
+
+def caption(result: Result) -> str:
+    said = []
+    for run, rows in data(result).groupby("run", sort=False):
+        moves, alone = rows[rows["move"].notna()], rows[rows["move"].isna()]
+        parts = [
+            f"{row.tenants_mbit_per_s:.0f} Mbit/s while move {row.move:g} sent state at "
+            f"{row.state_mbit_per_s:.0f}, for {row.seconds:.1f} s"
+            for row in moves.itertuples()
+        ]
+        alone_mbit = float(alone["tenants_mbit_per_s"].iloc[0])
+        said.append(f"{run}: tenants had {alone_mbit:.0f} Mbit/s otherwise, and {listing(parts)}.")
+    return " ".join(said)
