@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 OF_LAYER_3 = ("encapsulation", "subnets", "sir_prefix", "checksum")
 """The keys of a tenant that say how it is routed."""
 HOSTS_OF_A_SUBNET = 254
+IN_USERSPACE = frozenset({"vxlan-l3", "ila"})
+"""Encapsulations that run on the userspace datapath, unless the scenario asks for another one."""
 
 
 def contradictions(scenario: "Scenario") -> Iterator[tuple[str, str]]:

@@ -289,13 +289,13 @@ class Scenario(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _locators_need_a_userspace_switch(cls, given: Any) -> Any:
+    def _some_encapsulations_have_a_userspace_switch(cls, given: Any) -> Any:
         """Where nothing is said of the datapath."""
         if isinstance(given, Mapping) and given.get("datapath", "auto") == "auto":
             tenants = given.get("tenants")
             listed = tenants if isinstance(tenants, list) else []
-            kinds = {each.get("encapsulation") for each in listed if isinstance(each, Mapping)}
-            return {**given, "datapath": "netdev"} if "ila" in kinds else given
+            kinds = {str(each.get("encapsulation")) for each in listed if isinstance(each, Mapping)}
+            return {**given, "datapath": "netdev"} if kinds & layers.IN_USERSPACE else given
         return given
 
     @model_validator(mode="after")

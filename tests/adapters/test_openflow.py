@@ -1,6 +1,6 @@
 """Rules and effects as OpenFlow messages: golden, and read back from the bytes on the wire."""
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
@@ -8,9 +8,10 @@ import pytest
 from controller.southbound import openflow
 from controller.southbound.framework import ofproto, parser
 from nve.model import FIRST_COPY_VNI as COPY
-from nve.model import Vni, Vtep
+from nve.model import Mac, Vni, Vtep
 from nve.pipeline.compiler import compile_nve
 from nve.pipeline.rules import (
+    UNDERLAY_PORT,
     VXLAN_PORT,
     Aim,
     CheckLarger,
@@ -24,6 +25,7 @@ from nve.pipeline.rules import (
     Rule,
     RuleChange,
     SetVirtualNetwork,
+    Translate,
     Tunnel,
     match,
 )
@@ -35,6 +37,7 @@ from nve.pipeline.state import (
     Redirect,
     RemoteEntry,
 )
+from nve.wire.frames import IPV6
 from tests.helpers.tenants import BLUE, RED, vm
 from tests.helpers.wire import Wire
 
@@ -363,3 +366,34 @@ def _expected(rule: Rule) -> list[object]:
 @pytest.mark.parametrize(("told", "meant"), [(0, 0), (76, 76), (2**64 - 312, 0), (2**64 - 1, 0)])
 def test_a_counter_below_zero_stands_for_none(told: int, meant: int) -> None:
     assert openflow.counted(told) == meant
+
+
+def test_a_ttl_is_asked_for_behind_the_protocol_that_has_it() -> None:
+    """A switch refuses it the other way round (OpenFlow 1.3.5 section 7.2.3.8)."""
+    asked = match(in_port=10, eth_type=IPV6, nw_ttl=1)
+    rule = Rule(PipelineTable.ROUTE, 40, asked, (ReportAction(),), Purpose.EXPIRED)
+
+    written = openflow.octets(openflow.add(openflow.Switch, rule))
+    eth_type, nw_ttl = bytes.fromhex("80000a02" + "86dd"), bytes.fromhex("00013a01" + "01")
+    assert 0 < written.index(eth_type) < written.index(nw_ttl)
+    assert fields(on_the_wire(openflow.add(None, rule)))["nw_ttl"] == 1
+
+
+def test_a_locator_is_written_into_the_upper_half_of_the_destination() -> None:
+    """Nicira's reg_load: from bit 64 on, 64 bits."""
+    locator = IPv6Network("fd10:0:2:1234::/64")
+    ends = Mac("06:00:00:00:00:01"), Mac("06:00:00:00:00:02")
+    vtep = IPv6Address("fd00::2")
+    for hairpin, port in ((False, UNDERLAY_PORT), (True, ofproto.OFPP_IN_PORT)):
+        translated = Translate(RED, vtep, locator, *ends, hairpin)
+        asked = match(metadata=RED, eth_type=IPV6)
+        rule = Rule(PipelineTable.LOCATE, 10, asked, (translated,), Purpose.LOCATE)
+        (apply,) = on_the_wire(openflow.add(None, rule)).instructions
+        load, source, destination, output = apply.actions
+
+        assert (load.ofs_nbits, load.value) == (64 << 6 | 63, 0xFD10_0000_0002_1234)
+        assert [_field(each.to_jsondict()) for each in (source, destination)] == [
+            ("eth_src", ends[0]),
+            ("eth_dst", ends[1]),
+        ]
+        assert output.port == port

@@ -167,7 +167,8 @@ def test_a_host_route_takes_an_address_to_another_vm(tmp_path: Path) -> None:
         for vm in ("vm1", "vm3"):
             assert " 100% packet loss" in routed.ping("vm4", shared)
             routed.run(vm, "ip", "addr", "add", f"{shared}/32", "dev", "eth0")
-            nvo3(lab).nva.route(vm, shared)
+            said = nvo3(lab).can.commands["route"].answer(f"{shared} {vm}")
+            assert str(said).startswith(f"{shared} is {vm}'s")
             assert " 0% packet loss" in routed.ping("vm4", shared)
             assert " 0% packet loss" in routed.ping("vm2", shared)
             routed.run(vm, "ip", "addr", "del", f"{shared}/32", "dev", "eth0")

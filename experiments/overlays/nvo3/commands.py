@@ -30,6 +30,9 @@ class Commands:
                 "only rules with packets.",
                 self._counters,
             ),
+            "route": ShellCommand(
+                "route ADDRESS VM: at layer 3, the address is that VM's from now on.", self._route
+            ),
             "northbound": ShellCommand(
                 "northbound: how to ask the NVA with curl from another terminal.",
                 self._northbound,
@@ -76,6 +79,13 @@ class Commands:
         return ShellTable(
             headings, [[row[key] for key in keys] for row in counted], whole=("table", "why")
         )
+
+    def _route(self, line: str) -> str:
+        address, vm, *more = [*line.split(), "", ""]
+        if not vm or any(more):
+            raise UsageError("say which and whose: route ADDRESS VM")
+        before = self._nva.route(vm, address)
+        return f"{address} is {vm}'s" + (f", and was {before}'s" if before else "")
 
     def _northbound(self, _line: str) -> str:
         socket = self._nva.socket

@@ -1,16 +1,18 @@
 """What Open vSwitch says of its rows: read, and told apart; and what it should say of a rule."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
-from nve.model import Vtep
+from nve.model import Mac, Vtep
 from nve.pipeline.flow_dump import Row, differences, read, words
 from nve.pipeline.rules import (
+    PACKET_PORT,
     Action,
     Aim,
     CheckLarger,
+    DecrementTtl,
     Encapsulate,
     GoTo,
     Meter,
@@ -19,7 +21,9 @@ from nve.pipeline.rules import (
     Purpose,
     ReportAction,
     Rule,
+    SetMac,
     SetVirtualNetwork,
+    Translate,
     Tunnel,
     match,
 )
@@ -84,6 +88,10 @@ def test_rows_that_differ_are_read_as_different(before: str, after: str) -> None
     assert read(DUMP.replace(before, after)) != read(DUMP)
 
 
+VM1, UPLINK = Mac("02:00:00:00:00:01"), Mac("06:00:00:00:00:01")
+LOCATOR = IPv6Network("fd10:0:2:1234::/64")
+
+
 @pytest.mark.parametrize(
     ("actions", "expected"),
     [
@@ -95,6 +103,19 @@ def test_rows_that_differ_are_read_as_different(before: str, after: str) -> None
             (Aim(RED, IPv6Address("fd00::3")), CheckLarger(1400), GoTo(PipelineTable.FIT)),
             "set_field:0x1388->tun_id,set_field:fd00::3->tun_ipv6_dst,"
             "check_pkt_larger(1414)->NXM_NX_REG0[0],goto_table:8",
+        ),
+        (
+            (DecrementTtl(), SetMac("eth_dst", VM1), GoTo(PipelineTable.FORWARD)),
+            "dec_ttl,set_field:02:00:00:00:00:01->eth_dst,goto_table:5",
+        ),
+        (
+            (Tunnel(RED, NVE2, hairpin=True, port=PACKET_PORT),),
+            "set_field:0x1388->tun_id,set_field:10.1.0.2->tun_dst,IN_PORT",
+        ),
+        (
+            (Translate(RED, NVE2, LOCATOR, UPLINK, VM1),),
+            "load:0xfd10000000021234->NXM_NX_IPV6_DST[64..127],"
+            "set_field:06:00:00:00:00:01->eth_src,set_field:02:00:00:00:00:01->eth_dst,output:4",
         ),
         ((Encapsulate(),), "output:1"),
         ((Encapsulate(hairpin=True),), "IN_PORT"),
