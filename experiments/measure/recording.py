@@ -273,9 +273,13 @@ class Recorder:
         )
         self.place = next(place for place in names if _renamed(self._partial, place))
 
+    def _finished(self) -> list[str]:
+        """The variants that are whole."""
+        return [name for name, run in self._runs.items() if name and not run.missing]
+
     def _keep_finished(self, why: str) -> None:
         """The variants that are whole, if there is one."""
-        finished = [name for name, run in self._runs.items() if name and not run.missing]
+        finished = self._finished()
         if finished and self._overall is not None:
             others = [name for name in self._variants if name not in finished]
             for name in others:
@@ -288,6 +292,7 @@ class Recorder:
         if not self._keep_part:
             return
         unfinished = {**_COMMON, "complete": False, "problems": [str(error)]}
+        finished = self._finished()
         for run in self._runs.values():
             run.make_room()
         with suppress(OSError):
@@ -295,6 +300,8 @@ class Recorder:
         self._overall = None
         self._appear([])
         self.kept = f"what was written until then is in {self.place}, marked as not complete"
+        if finished:
+            self.kept += f"; {', '.join(finished)} in it had been finished"
 
 
 def partials(directory: Path) -> list[Path]:

@@ -121,8 +121,8 @@ def run(
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and is_disk_full(error):
-        place = error.filename or "that the result is written to"
-        return f"the disk is full ({place}); make room there, or name another place with --out"
+        disk = f"with {error.filename}" if error.filename else "that the result is written to"
+        return f"the disk {disk} is full; make room there, or name another place with --out"
     return str(error)
 
 

@@ -168,7 +168,8 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
     raised = axes.transAxes + ScaledTranslation(
         0, preset.small_pt * 0.8 / 72, axes.figure.dpi_scale_trans
     )
-    width = 2.3 / preset.characters(0.8 if preset.narrow else 0.5)
+    digits = len(str(len(events)))
+    width = (digits + 1.3) / preset.characters(0.8 if preset.narrow else 0.5)
     apart = _moves.numbers_apart([place for _, place in inside], width)
     for (number, place), at in zip(inside, apart, strict=True):
         axes.plot(

@@ -173,6 +173,21 @@ def test_on_a_full_disk_what_was_written_is_kept_and_marked(tmp_path, full, vari
         load(tmp_path / "r")
 
 
+def test_on_a_disk_that_has_become_full_a_variant_that_was_finished_can_be_read(tmp_path):
+    recorder = Recorder.create(tmp_path / "r", variants=["drop", "tunnel"])
+
+    def overflow():
+        with recorder:
+            record_one(recorder, "drop")
+            (recorder.run("tunnel").directory / "events.csv").symlink_to("/dev/full")
+            record_one(recorder, "tunnel")
+
+    with pytest.raises(OSError, match="No space left on device"):
+        overflow()
+    assert str(recorder.kept).endswith("marked as not complete; drop in it had been finished")
+    assert load(tmp_path / "r/drop").metrics is not None
+
+
 def test_two_runs_do_not_write_one_result(tmp_path):
     living = tmp_path / f".r.{os.getppid()}.partial"
     living.mkdir()
