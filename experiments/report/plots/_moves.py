@@ -89,13 +89,17 @@ def phases(move: MoveTrace) -> list[tuple[int, int, str]]:
     ]
 
 
-def phase_handles() -> list[Patch]:
-    """The legend's entries: each colour named once."""
-    return [
-        Patch(color=_style.PREPARING, label="being prepared"),
-        Patch(color=_style.PAUSED, label="VM paused"),
-        Patch(color=_style.SETTLING, label="until converged"),
-    ]
+_PHASES = {
+    _style.PREPARING: "being prepared",
+    _style.PAUSED: "VM paused",
+    _style.SETTLING: "until converged",
+}
+
+
+def phase_handles(moves: Iterable[MoveTrace]) -> list[Patch]:
+    """The legend's entries: each colour that these moves have, named once."""
+    shaded = {colour for move in moves for _, _, colour in phases(move)}
+    return [Patch(color=each, label=name) for each, name in _PHASES.items() if each in shaded]
 
 
 def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float) -> None:

@@ -103,7 +103,8 @@ def draw(result: Result, preset: Preset) -> Figure:
         heading = f"{title_of(result, run)}: {move.number}. {_moves.route(move)}"
         _style.title(upper, preset, heading, 0.6, pad=preset.small_pt * 2.3)
         upper.tick_params(labelbottom=False)
-    _style.legend(figure, preset, [_packets.lost_handle(preset), *_moves.phase_handles()])
+    shaded = _moves.phase_handles(move for _, move in chosen)
+    _style.legend(figure, preset, [_packets.lost_handle(preset), *shaded])
     return figure
 
 

@@ -44,7 +44,7 @@ def draw(result: Result, preset: Preset) -> Figure:
     grid[-1].set_xlim(0, max(run.end_s for run in runs))
     _style.linear(grid[-1], "x", 7 if preset.narrow else 12)
     grid[-1].set_xlabel("time since the traffic began (s)")
-    phases = _moves.phase_handles() if any(run.moves for run in runs) else []
+    phases = _moves.phase_handles(move for run in runs for move in run.moves)
     _style.legend(figure, preset, [*_throughput.handles(runs, preset), *phases])
     return figure
 

@@ -123,8 +123,7 @@ def draw(result: Result, preset: Preset) -> Figure:
     for axes in grid.flat:
         _style.linear(axes, "x", 6 if preset.narrow or across > 1 else 12)
     handles: list[Artist] = [_packets.lost_handle(preset)]
-    if any(run.moves for run in runs):
-        handles += _moves.phase_handles()
+    handles += _moves.phase_handles(move for run in runs for move in run.moves)
     if any(_packets.many(mine, group) for mine, group in zip(looks, groups, strict=True)):
         handles += _packets.summary_handles()
     if with_tcp:

@@ -221,6 +221,13 @@ def test_a_sequence_has_no_nva_where_none_took_part(tmp_path):
     assert "parts of pause" not in words
 
 
+def test_a_legend_names_the_phases_that_there_are():
+    run = runs_of(load(OLD_SCHEMAS[-1]))["drop"]
+    named = [each.get_label() for each in _moves.phase_handles(run.moves)]
+    assert named == ["being prepared", "VM paused", "until converged"]
+    assert _moves.phase_handles([]) == []
+
+
 def test_numbers_are_moved_apart_as_little_as_is_needed():
     assert _moves.numbers_apart([0.1, 0.5], 0.05) == [0.1, 0.5]
     assert _moves.numbers_apart([0.5, 0.51], 0.05) == pytest.approx([0.5, 0.55])
