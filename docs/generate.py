@@ -16,7 +16,7 @@ from experiments.measure import kernel_counters
 from experiments.measure.kernel_counters import Effect
 from experiments.overlays.nvo3 import FAULTS
 from experiments.run import move_steps, task_steps
-from experiments.run.move_steps import COLD, HOLDING, PLAIN, MoveTable
+from experiments.run.move_steps import COLD, HOLDING, PLAIN, TAKE_OVER, MoveTable
 from experiments.run.task_steps import TASK_MOVE
 from experiments.scenario import failures
 from experiments.scenario.failures import (
@@ -146,6 +146,8 @@ def _move_steps() -> str:
         + _steps(PLAIN)
         + "\n## A cold move\n\n"
         + _steps(COLD)
+        + "\n## A take-over\n\n"
+        + _steps(TAKE_OVER)
     )
 
 

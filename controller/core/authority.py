@@ -159,6 +159,9 @@ class Authority:
             self._outbox.put(reconcile)
             self._handovers.connected(nve)
             self._outbox.record("nve-connected", nve)
+            for system, association in self.desired.state(nve).associations.items():
+                if association.role is AssociationRole.SUSPENDED:
+                    self._outbox.record("vm-fenced", self.name(system), nve=nve)
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:
         with self._deciding(now_ns):

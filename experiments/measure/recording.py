@@ -40,7 +40,15 @@ from experiments.measure.results import (
     ResultError,
     require_columns,
 )
-from experiments.measure.rows import CONNECTIONS, FAULTS, ITERATIONS, PACKETS, RowSchema
+from experiments.measure.rows import (
+    CONNECTIONS,
+    FAULTS,
+    ITERATIONS,
+    MIRRORS,
+    PACKETS,
+    TAKEOVERS,
+    RowSchema,
+)
 from experiments.measure.trace import TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -130,6 +138,14 @@ class RunRecorder:
         columns = list(CONNECTIONS.columns)
         made = [[row.get(each) for each in columns] for row in rows]
         self._write(CONNECTIONS, CONNECTIONS.frame(made))
+
+    def mirrors(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Of VMs that have a standby: rows with the columns of MIRRORS."""
+        self._write_named(MIRRORS, rows)
+
+    def takeovers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Of standbys: rows with the columns of TAKEOVERS."""
+        self._write_named(TAKEOVERS, rows)
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """What the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""

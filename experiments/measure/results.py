@@ -17,7 +17,15 @@ import yaml
 
 from experiments.catalogue import WORKLOADS
 from experiments.errors import UsageError
-from experiments.measure.rows import CONNECTIONS, FAULTS, ITERATIONS, PACKETS, RowSchema
+from experiments.measure.rows import (
+    CONNECTIONS,
+    FAULTS,
+    ITERATIONS,
+    MIRRORS,
+    PACKETS,
+    TAKEOVERS,
+    RowSchema,
+)
 from experiments.measure.trace import OLD_NAMES, TraceEvent
 
 if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help` should not
@@ -128,6 +136,16 @@ class Result:
     def faults(self) -> "pd.DataFrame | None":
         """Pages that guests have waited for; None if there were none."""
         return self._read(FAULTS)
+
+    @cached_property
+    def mirrors(self) -> "pd.DataFrame | None":
+        """Of VMs that have a standby; None if there were none."""
+        return self._read(MIRRORS)
+
+    @cached_property
+    def takeovers(self) -> "pd.DataFrame | None":
+        """Of standbys; None if there were none."""
+        return self._read(TAKEOVERS)
 
     @cached_property
     def moves(self) -> "pd.DataFrame":

@@ -101,6 +101,49 @@ FAULTS = RowSchema(
 )
 """Pages that guests have waited for in a post-copy."""
 
+MIRRORS = RowSchema(
+    "mirrors.csv",
+    {
+        "vm": "whose state it is",
+        "standby": "the NVE of its standby",
+        "mirror": "from 1, and again where the VM is mirrored anew after a move; the first is all "
+        "of the state",
+        "taken_ns": "when the VM stood still for it: the standby has the state of that moment",
+        "pause_ms": "for how long the VM stood still while its pages were copied",
+        "took_ms": "from then until the standby had all of it in place",
+        "normal_pages": "pages of 4096 bytes",
+        "transferred_bytes": "what was sent for it, headers included",
+    },
+)
+"""The mirrors of VMs that have a standby."""
+
+TAKEOVERS = RowSchema(
+    "takeovers.csv",
+    {
+        "move": "its number among the moves of the run, behind those of the scenario",
+        "vm": "whose standby has taken over",
+        "kind": "`warm` or `cold`",
+        "interval_s": "from mirror to mirror, as the scenario asks for",
+        "from_nve": "the NVE whose server has died",
+        "to_nve": "that of the standby",
+        "outcome": "as in moves.csv",
+        "failed_ns": "when the server was found dead for the first time",
+        "detected_ms": "from then until the standby was told to take over",
+        "resumed_ms": "from then until it ran",
+        "mirror": "the mirror that it went on from",
+        "mirror_age_ms": "how old that was when the server died",
+        "counter_before": "the largest number that the VM's service had answered with before",
+        "counter_after": "the first one that it answered with after",
+        "lost_requests": "requests that had been answered, and that the standby knows nothing of",
+        "lost_age_ms": "how long ago the first of them had been answered when the server died",
+        "silence_ms": "from the last answer before to the first one after",
+    },
+    {
+        **dict.fromkeys(("mirror", "counter_before", "counter_after", "lost_requests"), "Int64"),
+    },
+)
+"""What take-overs by standbys have cost (`experiments.measure.takeovers`)."""
+
 PACKETS = RowSchema(
     "packets.parquet",
     {

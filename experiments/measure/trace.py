@@ -44,6 +44,12 @@ KNOWN = {
     "vm-lost": "the rest of the VM's memory does not come: no server has all of it any more",
     "state-verified": "both servers have been left with the same memory and disk (R6.4)",
     "state-not-verified": "the two servers could not compare what they have; `why`",
+    "server-lost": "a VM's server has been dead for as long as its standby waits: that takes over",
+    "mirror-ready": "the last whole mirror of the VM is what its standby goes on from",
+    "mirror-failed": "a mirror of the VM did not come over whole: the one before counts",
+    "standby-ended": "the VM has been moved to the NVE of its standby, which is none any more",
+    "vm-fenced": "an NVE has come back whose VM runs elsewhere by now: it takes nothing from the "
+    "VM's port",
     "state-differs": "the destination has another memory or disk than the source had",
     "move-redirecting": "the VM is about to stop: the NVA tells the source NVE to forward or to "
     "drop",

@@ -83,11 +83,12 @@ class VmGuest:
         began_s, before = self._began
         return (self.writes - before) / PAGES_OF_A_MB / (time.monotonic() - began_s)
 
-    def place(self, nve: str) -> GuestMachine:
-        """Memory and disk at the server of an NVE; nothing runs in them yet."""
+    def place(self, nve: str, *, stored: bool = False) -> GuestMachine:
+        """Memory and disk at the server of an NVE; nothing runs in them yet.  `stored`: the memory
+        is a file there, until it is loaded."""
         serving = self._socket.fileno() if self._socket else NO_FILE
         name = f"{self.vm}-{next(self._places)}"
-        return GuestMachine(name, self.spec, self._servers / nve, serving)
+        return GuestMachine(name, self.spec, self._servers / nve, serving, stored=stored)
 
     def launch(
         self, machine: GuestMachine, *, incoming: bool = False, without_pages: int | None = None

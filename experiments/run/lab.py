@@ -19,6 +19,7 @@ from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, Overlay
 from experiments.run.guests import Guests
 from experiments.run.orchestrator import Orchestrator
+from experiments.run.standby import Standbys
 from experiments.run.state_transfer import StateTransfers
 from experiments.run.tasks import Tasks
 from experiments.scenario.schema import Scenario
@@ -33,8 +34,8 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
-    """`data_centre`, `overlay`, `orchestrator`, `guests`, `transfers` and `tasks` are there in the
-    `with`."""
+    """`data_centre`, `overlay`, `orchestrator`, `guests`, `transfers`, `standbys` and `tasks` are
+    there in the `with`."""
 
     def __init__(
         self,
@@ -87,18 +88,28 @@ class Lab:
         stack.callback(self.overlay.stop)
         self.overlay.start()
         self._progress("starting VMs")
-        self.orchestrator.start_vms(scenario.moves)
+        standbys = {vm: standby.at for vm, standby in scenario.standbys.items()}
+        self.orchestrator.start_vms(scenario.moves, standbys)
         self.guests = Guests(self.data_centre, scenario.guests, scenario.seed)
         stack.callback(self.guests.close)
         self.guests.start()
         self.transfers = StateTransfers(self.data_centre, self.guests)
         stack.callback(self.transfers.close)
-        self.orchestrator.transfer_of = self.transfers.of
         self.tasks = Tasks(self.data_centre, scenario.tasks, self.log)
         stack.callback(self.tasks.close)
         for task in self.tasks.of.values():
             task.make_known = self._make_known
         self.tasks.start()
+        self.standbys = Standbys(
+            *(self.data_centre, self.guests, self.orchestrator, self.log),
+            scenario.standbys,
+            first_number=len(scenario.moves) + 1,
+        )
+        stack.callback(self.standbys.close)
+        self.standbys.start()
+        self.orchestrator.transfer_of = lambda move: self.standbys.beside(
+            move, self.transfers.of(move)
+        )
 
     def _raise_settings(self, stack: ExitStack) -> None:
         needed = resources.settings(self.scenario)

@@ -14,6 +14,10 @@ In a cold move (R7.1) the VM is suspended first.  Then its NVE is told that it i
 nothing is in flight, and its state is brought over as if it were a file; it is started at the
 destination.
 
+A take-over is a cold move without its source, whose server has died: the last mirror goes on at the
+standby (R7.2, R7.3).  The old place stays as it is, and nothing of it is taken any more, until the
+VM comes back to it.
+
 `experiments.run.interpreter` carries a table out.
 """
 
@@ -445,9 +449,18 @@ COLD = MoveTable(
     final=_FINAL_COLD,
     background=_BACKGROUND,
 )
+TAKE_OVER = MoveTable(
+    revocable=(
+        *(replace(_PRE_ASSOCIATE, do=_pre_associate_cold), replace(_PREPARE, needs=())),
+        *(Step("make room", _make_room, _abandon), _PAUSE, _LOSE_ADDRESS),
+        replace(_REDIRECT, name="suspend", do=_suspend, undo=_roll_back, needs=(DESTINATION,)),
+    ),
+    final=_FINAL_COLD,
+    background=tuple(step for step in _BACKGROUND if step.name != "de-associate"),
+)
 
 
 def table_of(overlay: Overlay, mode: MoveMode) -> MoveTable:
     """How a VM moves in this overlay."""
     hot = PLAIN if overlay.can.hold is None else HOLDING
-    return {"hot": hot, "cold": COLD}[mode]
+    return {"hot": hot, "cold": COLD, "take-over": TAKE_OVER}[mode]

@@ -87,8 +87,11 @@ class Orchestrator:
         hypervisor = next(found, None)
         return hypervisor.reorder_buffer(nve) if hypervisor else None
 
-    def start_vms(self, moves: Sequence[MoveSpec]) -> None:
-        """Every VM starts where the scenario says, wired to every NVE it is going to visit."""
+    def start_vms(self, moves: Sequence[MoveSpec], standbys: Mapping[str, str]) -> None:
+        """Every VM starts where the scenario says, wired to every NVE it is going to visit, and to
+        that of its standby."""
+        for name, at in standbys.items():
+            self._hypervisors[name].lay_cable(self._data_centre.nves[at].edge)
         for move in moves:
             self._hypervisors[move.vm].lay_cable(self._data_centre.nves[move.to].edge)
             if move.announcement.lost:
@@ -119,13 +122,18 @@ class Orchestrator:
         """A VM that the overlay knows no more has ended."""
         self._hypervisors.pop(name).unplug()
 
-    def move(self, number: int, move: MoveSpec) -> "Future[None]":
-        """Carry out one move; returns when the VM has arrived.
+    def is_moving(self, vm: str) -> bool:
+        """Whether a move of the VM is under way, and it has not arrived."""
+        return vm in self._under_way
+
+    def move(self, number: int, move: MoveSpec, transfer: Transfer | None = None) -> "Future[None]":
+        """Carry out one move; returns when the VM has arrived.  `transfer` is how its state is
+        brought over, where `transfer_of` does not say.
 
         The future is done when nothing is left of the move.  Raises what `Interpreter.bring_over`
         raises.
         """
-        under_way = self._request(number, move)
+        under_way = self._request(number, move, transfer or self.transfer_of(move))
         try:
             self._interpreter.bring_over(under_way)
         finally:
@@ -136,14 +144,13 @@ class Orchestrator:
         cleaner.start()
         return completion
 
-    def _request(self, number: int, move: MoveSpec) -> MoveUnderWay:
+    def _request(self, number: int, move: MoveSpec, transfer: Transfer) -> MoveUnderWay:
         """Begin a move, unless the VM is being moved: then only the overlay is asked."""
         hypervisor = self._hypervisors[move.vm]
         with self._turns[move.vm]:
             source = hypervisor.at
             # Everything before the arrival may take all the patience there is.
             deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.takes_s
-            transfer = self.transfer_of(move)
             told = OverlayMove(
                 number,
                 hypervisor.vm,

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from experiments import doctor, machine, resources
 from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
-from experiments.measure import kernel_counters, totals
+from experiments.measure import kernel_counters, takeovers, totals
+from experiments.measure.attribution import FlowEndpoints
 from experiments.measure.metrics import table
 from experiments.measure.recording import RunRecorder, is_disk_full
+from experiments.measure.takeovers import AnsweredRequest
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import Overlay, OverlayError
 from experiments.probes.fleet import ProbeError
@@ -162,6 +164,8 @@ class Run:
             self._recorder.connections(lab.tasks.rows)
         if lab.transfers.faults:
             self._recorder.faults(lab.transfers.faults)
+        if lab.standbys.rows:
+            self._recorder.mirrors(lab.standbys.rows)
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(
@@ -169,6 +173,8 @@ class Run:
                 "the delays are wrong"
             )
         self._recorder.events(events)
+        if taken_over := takeovers.rows(events, _answers(measured)):
+            self._recorder.takeovers(taken_over)
         self._recorder.packets(measured.packets)
         for kind, rows in measured.tables.items():
             self._recorder.rows(kind, rows)
@@ -247,6 +253,7 @@ class Run:
             watch = KernelWatch(lab.data_centre)
             lab.overlay.begin()
             lab.guests.begin()
+            lab.standbys.begin()
             lab.log.note("runner", "run-started")
             start_ns = traffic.begin()
             lab.log.append(TraceEvent(start_ns, "runner", "traffic-started"))
@@ -262,6 +269,7 @@ class Run:
             schedule.join()
             task_schedule.join()
             fault_injector.finish()
+            self._outcome.problems += lab.standbys.finish()
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.problems
@@ -362,3 +370,15 @@ class Run:
         except TimeoutError as error:
             self._outcome.problems.append(f"at the end, {error}")
         return [f"at the end: {each}" for each in found]
+
+
+def _answers(measured: Measured) -> Iterator[tuple[str, AnsweredRequest]]:
+    """What the services of guests have answered, by VM."""
+    for table_of_kind in measured.tables.values():
+        if "counter" not in table_of_kind:
+            continue
+        answered = table_of_kind.dropna(subset=["answered_ns", "counter"])
+        columns = answered[["flow", "answered_ns", "counter"]].itertuples(index=False)
+        for flow, answered_ns, counter in columns:
+            ends = FlowEndpoints.of(flow)
+            yield ends.destination, AnsweredRequest(int(answered_ns), int(counter))

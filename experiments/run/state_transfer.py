@@ -221,13 +221,13 @@ class StateTransfer:
             receives += ["--guest", str(self._missed_by.fileno())]
             given.append(self._missed_by.fileno())
         at_destination = partial(self._data_centre.in_node, destination.name)
-        receiver = _side("receiver", at_destination, receives, given)
+        receiver = transfer_side("receiver", at_destination, receives, given)
         self._sides = [receiver]
         files = [here.memory, here.log_file, here.disk]
         sends = [spec, *map(str, files), json.dumps(asdict(self._limits))]
         sends += [str(source.vtep), str(destination.vtep), token]
         at_source = partial(self._data_centre.in_node, source.name)
-        self._sides.insert(0, _side("sender", at_source, sends, files))
+        self._sides.insert(0, transfer_side("sender", at_source, sends, files))
         there.await_ready()
         self._sides[0].tell(f"connect {receiver.line(START_TIMEOUT_S)['port']}")
         self._hear(START_TIMEOUT_S)
@@ -282,7 +282,7 @@ class StateTransfers:
             made.close()
 
 
-def _side(
+def transfer_side(
     name: str, start: Callable[..., Any], argv: Sequence[str], files: Sequence[int]
 ) -> LineProcess:
     """A sender or a receiver."""

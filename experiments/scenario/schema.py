@@ -10,6 +10,7 @@
     failures                     experiments.scenario.failures
     what fits a tenant's layer   experiments.scenario.layers
     guest of a VM                experiments.scenario.guests
+    standby of a VM              experiments.scenario.standbys
     tenants, the rest            here
 
 A part says itself what it may be alone, and `contradictions` beside it what does not fit the other
@@ -31,11 +32,12 @@ from pydantic_core import PydanticCustomError
 
 from experiments import overlays
 from experiments.overlays import OverlaySettings
-from experiments.scenario import failures, layers, moves, tasks
+from experiments.scenario import failures, layers, moves, standbys, tasks
 from experiments.scenario.failures import Failure
 from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
+from experiments.scenario.standbys import StandbySpec
 from experiments.scenario.tasks import Task, TaskMove, hosts_of
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
 from nve import ila
@@ -63,6 +65,7 @@ class VmPlace(Part):
     addresses: tuple[IPv4Address | IPv6Address, ...] = Field((), max_length=8)
     guest: Guest | None = None
     """None: nothing but its NIC, and what the traffic starts in it."""
+    standby: StandbySpec | None = None
     resources: Annotated[Resources, BeforeValidator(named)] = NO_RESOURCES
     """What it is to have of its server: memory and storage, as much as its guest has unless said
     otherwise."""
@@ -312,6 +315,12 @@ class Scenario(Part):
         return {vm: place.guest for vm, place in places.items() if place.guest}
 
     @property
+    def standbys(self) -> dict[str, StandbySpec]:
+        """The VMs whose state is mirrored."""
+        places = {vm: place for tenant in self.tenants for vm, place in tenant.vms.items()}
+        return {vm: place.standby for vm, place in places.items() if place.standby}
+
+    @property
     def serving(self) -> frozenset[str]:
         """The VMs whose guest has a service."""
         return frozenset(vm for vm, guest in self.guests.items() if guest.service)
@@ -387,6 +396,19 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         network,
         [*(name for name in taken if name), *nves],
         scenario.duration_s,
+    )
+    yield from standbys.contradictions(
+        scenario.standbys,
+        {
+            vm: f"tenants.{number}.vms.{vm}.standby"
+            for number, tenant in enumerate(scenario.tenants)
+            for vm in tenant.vms
+        },
+        where,
+        nves,
+        list(scenario.guests),
+        scenario.moves,
+        can_be_told=control_node is not None,
     )
     yield from failures.contradictions(
         scenario.failures,

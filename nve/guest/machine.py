@@ -30,38 +30,61 @@ class GuestError(Exception):
 class GuestMachine:
     """One place of a guest.  `start(argv, **popen)` starts a process in the VM."""
 
-    def __init__(self, name: str, spec: GuestSpec, directory: Path, serving: int) -> None:
+    def __init__(
+        self, name: str, spec: GuestSpec, directory: Path, serving: int, *, stored: bool = False
+    ) -> None:
         """Memory and disk are there, and empty.  `name` is the VM's, with a number where it has
-        several; `serving` is the service's socket.  Raises GuestError where there is no room."""
+        several; `serving` is the service's socket.  The memory is `stored` in a file of the server
+        until it is loaded.  Raises GuestError where there is no room."""
         self.name = name
         self.spec = spec
         self.address = 0
         """Of the memory in the guest's process."""
         self._serving = serving
         self._process: subprocess.Popen[str] | None = None
-        self.memory = os.memfd_create(f"{name}-memory")
-        os.ftruncate(self.memory, spec.memory_pages * PAGE_SIZE)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._stored_path = directory / f"{name}.memory"
+        if stored:
+            self.memory = self._file(self._stored_path)
+        else:
+            self.memory = os.memfd_create(f"{name}-memory")
+            os.ftruncate(self.memory, spec.memory_pages * PAGE_SIZE)
         self.log_file = os.memfd_create(f"{name}-log")
         os.ftruncate(self.log_file, log_size(spec.pages))
         self.log = DirtyLog(self.log_file, spec.pages)
         self.disk, self._disk_path = NO_FILE, directory / f"{name}.disk"
         self._complaints = directory / f"{name}.guest"
-        directory.mkdir(parents=True, exist_ok=True)
+        if stored:
+            self._reserve(self.memory, "memory", spec.memory_pages * PAGE_SIZE)
         if spec.disk_pages:
-            flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-            self.disk = os.open(self._disk_path, flags, 0o600)
-            self._reserve(spec.disk_pages * PAGE_SIZE)
+            self.disk = self._file(self._disk_path)
+            self._reserve(self.disk, "disk", spec.disk_pages * PAGE_SIZE)
 
-    def _reserve(self, octets: int) -> None:
-        """All of the disk, at once: a server that is full says so before anything is brought over,
-        and not by a signal when a page is written."""
+    @staticmethod
+    def _file(path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def _reserve(self, file: int, what: str, octets: int) -> None:
+        """All of it, at once: a server that is full says so before anything is brought over, and
+        not by a signal when a page is written."""
         try:
-            os.posix_fallocate(self.disk, 0, octets)
+            os.posix_fallocate(file, 0, octets)
         except OSError as error:
             self.close()
             raise GuestError(
-                f"there is no room for the disk of {self.name}, {octets >> 20} MB: {error.strerror}"
+                f"there is no room for the {what} of {self.name}, {octets >> 20} MB: "
+                f"{error.strerror}"
             ) from None
+
+    def load(self) -> None:
+        """Bring what is stored into memory."""
+        stored, size = self.memory, self.spec.memory_pages * PAGE_SIZE
+        self.memory = os.memfd_create(f"{self.name}-memory")
+        done = 0
+        while done < size:
+            done += os.sendfile(self.memory, stored, done, size - done)
+        os.close(stored)
+        self._stored_path.unlink()
 
     @property
     def pid(self) -> int:
@@ -148,6 +171,7 @@ class GuestMachine:
                 os.close(file)
         self.memory = self.log_file = self.disk = NO_FILE
         self._disk_path.unlink(missing_ok=True)
+        self._stored_path.unlink(missing_ok=True)
 
 
 def service_socket(vm_pid: int) -> socket.socket:

@@ -14,6 +14,7 @@ A message is a header, then what the header says:
     ASK      the other way, on the channel for that: the guest waits for this page
     FINISH   all is sent; answered with ACK, and nothing but DIGEST may follow
     DIGEST   answered with DIGEST: what the receiver has been given
+    MIRRORED of a mirror alone (`nve.transfer.mirror`)
 
 One TCP connection is the first channel.  Others carry pages beside it, and say when a round is over
 on them; in a post-copy one more is for the pages that the guest waits for, so that none of these
@@ -64,12 +65,13 @@ class Say(IntEnum):
     PACKED = 10
     LATER = 11
     ASK = 12
+    MIRRORED = 13
 
 
 CONTENT = frozenset({Say.PAGES, Say.ZEROS, Say.PACKED})
 _HAVE_RUNS = CONTENT | {Say.ASK}
 _LONGEST = {
-    **dict.fromkeys((Say.HELLO, Say.DIGEST, Say.ERROR), LONGEST_TEXT),
+    **dict.fromkeys((Say.HELLO, Say.DIGEST, Say.ERROR, Say.MIRRORED), LONGEST_TEXT),
     Say.PACKED: LONGEST_FRAME,
     Say.LATER: LONGEST_BITMAP,
 }

@@ -100,6 +100,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
             *("transfer.missing_pages", "transfer.receiver", "transfer.sender", "transfer.state"),
             *("task.addresses", "task.link", "task.old_stack", "task.process", "task.program"),
             *("task.programs.http_server", "task.programs.stream", "task.repair"),
+            *("transfer.mirror_receiver", "transfer.mirror_sender"),
         }
     ),
     "topologies": frozenset({"catalogue", "emulation"}),

@@ -17,7 +17,7 @@ import pytest
 from controller.core import dissemination
 from experiments.measure import metrics, results, totals
 from experiments.measure.results import EVENT_COLUMNS, REFUSED_COLUMNS, SCHEMA_VERSION
-from experiments.measure.rows import CONNECTIONS, ITERATIONS
+from experiments.measure.rows import CONNECTIONS, ITERATIONS, MIRRORS, TAKEOVERS
 from experiments.scenario import load
 from tests.helpers.data import DATA
 from tests.unit.test_repository import imports
@@ -220,8 +220,10 @@ def spelt_out(name: str) -> list[str]:
         (results.MOVES, metrics.COLUMNS),
         (results.FLOWS, totals.COLUMNS),
         (results.REFUSED, REFUSED_COLUMNS),
-        (ITERATIONS.file, tuple(ITERATIONS.columns)),
-        (CONNECTIONS.file, tuple(CONNECTIONS.columns)),
+        *(
+            (each.file, tuple(each.columns))
+            for each in (CONNECTIONS, ITERATIONS, MIRRORS, TAKEOVERS)
+        ),
     ],
 )
 def test_the_schema_has_every_column_and_no_other(file: str, columns: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from experiments.run.move_steps import (
     COLD,
     HOLDING,
     PLAIN,
+    TAKE_OVER,
     MoveTable,
     MoveUnderWay,
     Patience,
@@ -28,7 +29,7 @@ from nve.model import Bounds
 from tests.helpers.lab import vm_spec
 
 PATIENCE_S = {Patience.RUNNING: 3.0, Patience.PAUSED: 2.0, Patience.AFTERWARDS: 9.0}
-TABLES = {"holding": HOLDING, "plain": PLAIN, "cold": COLD}
+TABLES = {"holding": HOLDING, "plain": PLAIN, "cold": COLD, "take-over": TAKE_OVER}
 
 
 class Story:

@@ -1,0 +1,110 @@
+"""What a standby's take-over has cost, as the clients of the VM's service have seen it.
+
+Each request is answered with the next number out of the guest's memory.  The standby goes on from a
+mirror, so it answers with numbers that have been given before: those changes are lost.  How many
+they are, and how long ago the first of them had been answered when the server died, is what is lost
+of the VM's state.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from experiments.measure.trace import MoveTrace, TraceEvent, moves_of
+
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True)
+class AnsweredRequest:
+    """One that was answered."""
+
+    answered_ns: int
+    counter: int
+
+
+@dataclass(frozen=True)
+class TakeOverMetrics:
+    """One take-over.  None: what it is computed from did not happen."""
+
+    move: int
+    vm: str
+    kind: str
+    interval_s: float
+    from_nve: str
+    to_nve: str
+    outcome: str
+    failed_ns: int
+    detected_ms: float
+    resumed_ms: float | None
+    mirror: int | None
+    mirror_age_ms: float | None
+    counter_before: int | None
+    counter_after: int | None
+    lost_requests: int | None
+    lost_age_ms: float | None
+    silence_ms: float | None
+
+
+COLUMNS = tuple(field.name for field in fields(TakeOverMetrics))
+
+
+def rows(
+    events: Iterable[TraceEvent], answers: Iterable[tuple[str, AnsweredRequest]]
+) -> list[dict[str, Any]]:
+    """Lines of takeovers.csv.  `answers` are those of each VM's service."""
+    ordered = sorted(events, key=lambda event: event.t_ns)
+    of_vm: dict[str, list[AnsweredRequest]] = {}
+    for vm, answer in answers:
+        of_vm.setdefault(vm, []).append(answer)
+    return [asdict(each) for each in _take_overs(ordered, of_vm)]
+
+
+def _take_overs(
+    events: Sequence[TraceEvent], answers: dict[str, list[AnsweredRequest]]
+) -> Iterator[TakeOverMetrics]:
+    for move in moves_of(events):
+        if move.events[0].details.get("mode") != "take-over":
+            continue
+        (*_, lost) = (
+            event
+            for event in events
+            if event.name == "server-lost"
+            and event.subject == move.vm
+            and event.t_ns <= move.requested_ns
+        )
+        yield _of(move, lost, answers.get(move.vm, []))
+
+
+def _of(move: MoveTrace, lost: TraceEvent, answers: Sequence[AnsweredRequest]) -> TakeOverMetrics:
+    failed_ns, resumed_ns = int(lost.details["since_ns"]), move.time_of("vm-resumed")
+    given = sorted(answers, key=lambda answer: answer.answered_ns)
+    before = [each for each in given if resumed_ns is None or each.answered_ns < resumed_ns]
+    after = given[len(before) :]
+    highest = max((each.counter for each in before), default=None)
+    first = after[0].counter if after else None
+    requests, age_ms = None, None
+    if highest is not None and first is not None:
+        repeated = [each for each in before if each.counter >= first]
+        requests = max(0, highest - first + 1)
+        age_ms = (failed_ns - repeated[0].answered_ns) / _NS_PER_MS if repeated else 0.0
+    silent = before and after
+    return TakeOverMetrics(
+        move=move.number,
+        vm=move.vm,
+        kind=str(lost.details["kind"]),
+        interval_s=float(lost.details["interval_s"]),
+        from_nve=move.source_nve,
+        to_nve=move.destination_nve,
+        outcome=move.outcome,
+        failed_ns=failed_ns,
+        detected_ms=(lost.t_ns - failed_ns) / _NS_PER_MS,
+        resumed_ms=None if resumed_ns is None else (resumed_ns - failed_ns) / _NS_PER_MS,
+        mirror=move.detail("mirror"),
+        mirror_age_ms=move.detail("mirror_age_ms"),
+        counter_before=highest,
+        counter_after=first,
+        lost_requests=requests,
+        lost_age_ms=None if age_ms is None else max(0.0, age_ms),
+        silence_ms=(after[0].answered_ns - before[-1].answered_ns) / _NS_PER_MS if silent else None,
+    )

@@ -1,0 +1,440 @@
+"""Standbys: the state of VMs mirrored to other servers, and what happens when a VM's server dies.
+
+    begin       the first mirror: all of the state
+    every interval_s    what was written since the mirror before
+    lost        the primary's server has been dead for detect_s
+    take-over   the last whole mirror goes on at the standby: a move in the mode `take-over`, which
+                the orchestrator decides on and the overlay is told of
+
+The primary is ended before the standby goes on, and its NVE, when that is back, takes nothing from
+its port any more: two never accept writes at the same time.
+"""
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from experiments.measure.event_log import EventLog
+from experiments.run.guests import Guests, VmGuest
+from experiments.run.line_process import LineProcess
+from experiments.run.move_steps import MoveUnderWay, Transfer
+from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
+from experiments.run.state_transfer import TransferFailed, transfer_side
+from experiments.scenario.moves import MoveSpec
+from experiments.scenario.standbys import StandbySpec
+from nve.guest.machine import GuestError, GuestMachine
+from nve.linux.wait import wait_until
+from nve.resources import Resources
+from topologies.emulation.data_centre import DataCentre
+
+START_TIMEOUT_S = 60.0
+MIRROR_TIMEOUT_S = 60.0
+LOOK_S = 0.01
+"""How often it is looked whether a server is alive."""
+
+
+class Standby:
+    """The standby of one VM.  `mirror_every` and `watch` are what its two threads do."""
+
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        guest: VmGuest,
+        spec: StandbySpec,
+        where: Callable[[], str],
+        log: EventLog,
+        rows: list[dict[str, Any]],
+    ) -> None:
+        """`where()` says at which NVE the VM is; `rows` takes the lines of mirrors.csv."""
+        self.spec = spec
+        self.vm = guest.vm
+        self.mirroring = False
+        self.problems: list[str] = []
+        self._data_centre = data_centre
+        self._guest = guest
+        self._where = where
+        self._log = log
+        self._rows = rows
+        self._machine: GuestMachine | None = None
+        self._sides: list[LineProcess] = []
+        """Sender and receiver."""
+        self._turn = threading.Lock()
+        """Held while a mirror is made, and while somebody else has a use for the state."""
+        self._over = threading.Event()
+
+    @property
+    def guest(self) -> VmGuest:
+        return self._guest
+
+    @property
+    def primary_alive(self) -> bool:
+        return self._data_centre.nves[self._where()].edge.alive
+
+    # -- mirroring -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Everything is there; the first mirror follows.  Raises TransferFailed, GuestError."""
+        self._machine, self._sides = self._connected()
+        self.mirroring = True
+
+    def _connected(self) -> tuple[GuestMachine, list[LineProcess]]:
+        """Room at the standby, and sender and receiver that know each other."""
+        source, target = (self._data_centre.nves[nve] for nve in (self._where(), self.spec.at))
+        cold = self.spec.kind == "cold"
+        here, there = self._guest.machine, self._guest.place(target.name, stored=cold)
+        token, line = secrets.token_hex(16), self._guest.spec.line()
+        receiver = transfer_side(
+            "mirror_receiver",
+            partial(self._data_centre.in_node, target.name),
+            [line, str(there.memory), str(there.disk), str(target.vtep), token],
+            [there.memory, there.disk],
+        )
+        if not cold:
+            self._guest.launch(there, incoming=True)
+        port = receiver.line(START_TIMEOUT_S)["port"]
+        files = [here.memory, here.log_file, here.disk]
+        # A server's namespace has a /sys of its own, in which there are no cgroups.
+        cgroup = os.open(self._data_centre.vms[self.vm].cgroup, os.O_PATH | os.O_DIRECTORY)
+        try:
+            sender = transfer_side(
+                "mirror_sender",
+                partial(self._data_centre.in_node, source.name),
+                [
+                    *(line, *map(str, files), f"/proc/self/fd/{cgroup}"),
+                    *(str(source.vtep), str(target.vtep), str(port), token),
+                    f"{self.spec.bandwidth_mbit or 0:g}",
+                ],
+                [*files, cgroup],
+            )
+        finally:
+            os.close(cgroup)
+        sender.line(START_TIMEOUT_S)
+        if not cold:
+            there.await_ready()
+        return there, [sender, receiver]
+
+    def mirror(self) -> None:
+        """Returns when the standby has one more.  Raises TransferFailed."""
+        self._mirror_by(self._sides[0])
+
+    def _mirror_by(self, sender: LineProcess) -> None:
+        made = sender.ask("mirror", MIRROR_TIMEOUT_S)["mirror"]
+        self._rows.append({"vm": self.vm, "standby": self.spec.at, **made})
+
+    # -- beside moves ----------------------------------------------------------------------------
+
+    def interrupt(self) -> None:
+        """The VM is about to be moved: no more mirrors.  The last one stays."""
+        with self._turn:
+            if self.mirroring:
+                self.mirroring = False
+                self._sides.pop(0).end()
+
+    def go_on(self) -> None:
+        """The VM has been moved, or goes on where it was: it is mirrored anew, all of it.  Until
+        that is there, the last mirror from before counts."""
+        if self._where() == self.spec.at:
+            self._log.note("runner", "standby-ended", self.vm, nve=self.spec.at)
+            self.close()
+            return
+        with self._turn:
+            if self._over.is_set() or self.mirroring:
+                return
+            try:
+                before, sides = self._machine, self._sides
+                machine, fresh = self._connected()
+                self._mirror_by(fresh[0])
+            except (TransferFailed, GuestError) as error:
+                self._failed(error)
+                return
+            self._machine, self._sides, self.mirroring = machine, fresh, True
+        for side in sides:
+            side.end()
+        if before:
+            before.close()
+
+    def mirror_every(self) -> None:
+        """Until it is over.  A mirror that is late is not caught up with."""
+        due_s = time.monotonic() + self.spec.interval_s
+        while not self._over.wait(max(0.0, due_s - time.monotonic())):
+            due_s = max(due_s + self.spec.interval_s, time.monotonic())
+            with self._turn:
+                if not self.mirroring or not self.primary_alive:
+                    continue
+                try:
+                    self.mirror()
+                except TransferFailed as error:
+                    self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """The last mirror stays."""
+        self.mirroring = False
+        if not self._over.is_set() and self.primary_alive:
+            self._log.note("runner", "mirror-failed", self.vm, why=str(error))
+            self.problems.append(f"the mirror of {self.vm} failed: {error}")
+
+    # -- taking over -----------------------------------------------------------------------------
+
+    def watch(self, take_over: Callable[["Standby", int], None]) -> None:
+        """Until it is over, or the primary is lost: then `take_over(standby, since_ns)`."""
+        since_ns = 0
+        while not self._over.wait(LOOK_S):
+            now_ns = time.time_ns()
+            if self.primary_alive:
+                since_ns = 0
+                continue
+            since_ns = since_ns or now_ns
+            if now_ns - since_ns >= self.spec.detect_s * 1e9:
+                self._log.note(
+                    "runner",
+                    "server-lost",
+                    self.vm,
+                    nve=self._where(),
+                    since_ns=since_ns,
+                    kind=self.spec.kind,
+                    interval_s=self.spec.interval_s,
+                )
+                take_over(self, since_ns)
+                return
+
+    def last_mirror(self) -> tuple[GuestMachine, dict[str, Any]]:
+        """What goes on from the standby, and which mirror that is; it is given up here.
+
+        Raises TransferFailed where there is none, or where what is there is not that mirror.
+        """
+        self._over.set()
+        if not self._machine:
+            raise TransferFailed(f"{self.vm} has no standby any more")
+        *senders, receiver = self._sides
+        for sender in senders:
+            sender.end()
+        there = self._machine
+        told = receiver.ask("close", MIRROR_TIMEOUT_S)
+        counts, found = told["counts"], told["found"]
+        if not counts["number"]:
+            raise TransferFailed(f"no mirror of {self.vm} has come over whole")
+        if found != {"memory": counts["memory"], "disk": counts["disk"]}:
+            raise TransferFailed(f"the mirror of {self.vm} was left half in place")
+        self._end()
+        if self.spec.kind == "cold":
+            there.load()
+            self._guest.launch(there, incoming=True)
+            there.await_ready()
+        self._machine = None
+        return there, counts
+
+    def _end(self) -> None:
+        for side in self._sides:
+            side.end()
+        self._sides.clear()
+        self.mirroring = False
+
+    def stop(self) -> None:
+        """No more mirrors, and no take-over."""
+        self._over.set()
+        with self._turn:
+            self.mirroring = False
+
+    def close(self) -> None:
+        """Safe at any time."""
+        self._over.set()
+        self._end()
+        if self._machine:
+            self._machine.close()
+
+
+class TakeOver:
+    """The state of a VM whose standby takes over.  A `Transfer`."""
+
+    def __init__(self, standby: Standby, since_ns: int) -> None:
+        self._standby = standby
+        self._since_ns = since_ns
+        self._machines: list[GuestMachine] = []
+        self._counts: dict[str, Any] = {}
+
+    @property
+    def state(self) -> Resources:
+        """All of the guest's."""
+        spec = self._standby.guest.spec
+        return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
+
+    def make_room(self, move: MoveUnderWay) -> None:
+        """The last whole mirror is got ready to go on from."""
+        there, self._counts = self._standby.last_mirror()
+        self._machines = [self._standby.guest.machine, there]
+        move.note(
+            "mirror-ready",
+            mirror=self._counts["number"],
+            taken_ns=self._counts["taken_ns"],
+            mirror_age_ms=(self._since_ns - self._counts["taken_ns"]) / 1e6,
+        )
+
+    def rounds(self, move: MoveUnderWay) -> None:
+        """Everything is there."""
+
+    def final(self, move: MoveUnderWay) -> None:
+        """Everything is there."""
+
+    def take_over(self, _move: MoveUnderWay) -> None:
+        """The primary never runs again."""
+        here, there = self._machines
+        here.kill()
+        there.go_on()
+        self._standby.guest.moved_to(there, None)
+
+    def push(self, move: MoveUnderWay) -> None:
+        """Nothing is missing."""
+
+    def verify(self, move: MoveUnderWay) -> None:
+        """What has gone on was compared with what the primary had when the mirror was taken."""
+        here, _ = self._machines
+        digests = {"memory": self._counts["memory"], "disk": self._counts["disk"]}
+        move.note("state-verified", equal=True, **digests)
+        here.close()
+
+    def abandon(self, _move: MoveUnderWay) -> None:
+        """The standby is of no use any more; the VM is where its server was."""
+        for machine in self._machines[1:]:
+            machine.close()
+
+
+class Beside:
+    """The transfer of a planned move of a VM that has a standby.  A `Transfer`."""
+
+    def __init__(self, standby: Standby, transfer: Transfer) -> None:
+        self._standby = standby
+        self._transfer = transfer
+
+    @property
+    def state(self) -> Resources:
+        """As without a standby."""
+        return self._transfer.state
+
+    def make_room(self, move: MoveUnderWay) -> None:
+        """No mirror is taken from here on."""
+        self._standby.interrupt()
+        self._transfer.make_room(move)
+
+    def rounds(self, move: MoveUnderWay) -> None:
+        """No mirror is taken from here on."""
+        self._standby.interrupt()
+        self._transfer.rounds(move)
+
+    def final(self, move: MoveUnderWay) -> None:
+        """As without a standby."""
+        self._transfer.final(move)
+
+    def take_over(self, move: MoveUnderWay) -> None:
+        """As without a standby."""
+        self._transfer.take_over(move)
+
+    def push(self, move: MoveUnderWay) -> None:
+        """As without a standby."""
+        self._transfer.push(move)
+
+    def verify(self, move: MoveUnderWay) -> None:
+        """Then the VM is mirrored from its new place."""
+        self._transfer.verify(move)
+        self._standby.go_on()
+
+    def abandon(self, move: MoveUnderWay) -> None:
+        """The VM is mirrored from its old place again; nobody waits for that."""
+        self._transfer.abandon(move)
+        threading.Thread(target=self._standby.go_on, daemon=True).start()
+
+
+class Standbys:
+    """Those of a run.  `start`, `begin`, `finish`, `close`; the last is safe at any time."""
+
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        guests: Guests,
+        orchestrator: Orchestrator,
+        log: EventLog,
+        asked: Mapping[str, StandbySpec],
+        first_number: int,
+    ) -> None:
+        """Take-overs are moves, numbered from `first_number`."""
+        self.rows: list[dict[str, Any]] = []
+        """Of mirrors.csv."""
+        self.of = {
+            vm: Standby(
+                *(data_centre, guests.of[vm], spec),
+                partial(_where, orchestrator, vm),
+                *(log, self.rows),
+            )
+            for vm, spec in asked.items()
+        }
+        self._orchestrator = orchestrator
+        self._first_number = first_number
+        self._threads: list[threading.Thread] = []
+        self._problems: list[str] = []
+        self._completions: list[Future[None]] = []
+
+    def start(self) -> None:
+        """Senders, receivers and guests that wait are there."""
+        for standby in self.of.values():
+            standby.start()
+
+    def begin(self) -> None:
+        """The experiment begins: each has a first mirror when this returns."""
+        for standby in self.of.values():
+            standby.mirror()
+        for number, standby in enumerate(self.of.values()):
+            take_over = partial(self._take_over, self._first_number + number)
+            for act in (standby.mirror_every, partial(standby.watch, take_over)):
+                thread = threading.Thread(target=act, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def beside(self, move: MoveSpec, transfer: Transfer) -> Transfer:
+        """The transfer of a planned move, which mirrors must not disturb."""
+        standby = self.of.get(move.vm)
+        return Beside(standby, transfer) if standby else transfer
+
+    def _take_over(self, number: int, standby: Standby, since_ns: int) -> None:
+        asked = {"at_s": 0, "vm": standby.vm, "to": standby.spec.at}
+        move = MoveSpec.model_validate(asked).with_state()
+        move = move.model_copy(update={"mode": "take-over"})  # which no scenario may ask for
+        try:
+            wait_until(partial(self._on_its_way, standby.vm), COMPLETION_TIMEOUT_S)
+            self._completions.append(
+                self._orchestrator.move(number, move, TakeOver(standby, since_ns))
+            )
+        except Exception as error:
+            self._problems.append(f"the standby of {standby.vm} did not take over: {error}")
+
+    def _on_its_way(self, vm: str) -> str | None:
+        """A move that has lost its source is undone first, or its VM arrives."""
+        return f"{vm} is being moved" if self._orchestrator.is_moving(vm) else None
+
+    def finish(self) -> list[str]:
+        """No more mirrors; returns what did not come as it should, in sentences, when take-overs
+        that have begun are over."""
+        for standby in self.of.values():
+            standby.stop()
+        for thread in self._threads:
+            thread.join(COMPLETION_TIMEOUT_S)
+        for completion in self._completions:
+            try:
+                completion.result(COMPLETION_TIMEOUT_S)
+            except Exception as error:
+                reason = str(error) or f"not in {COMPLETION_TIMEOUT_S:g} s"
+                self._problems.append(f"a take-over was not completed: {reason}")
+        return self._problems + [said for each in self.of.values() for said in each.problems]
+
+    def close(self) -> None:
+        for standby in self.of.values():
+            standby.close()
+        for thread in self._threads:
+            thread.join(COMPLETION_TIMEOUT_S)
+
+
+def _where(orchestrator: Orchestrator, vm: str) -> str:
+    return orchestrator.hypervisors[vm].at
