@@ -66,6 +66,8 @@ class Standby:
         self._turn = threading.Lock()
         """Held while a mirror is made, and while somebody else has a use for the state."""
         self._over = threading.Event()
+        self._swap = threading.Lock()
+        """Held while it is decided what the standby would go on from."""
 
     @property
     def guest(self) -> VmGuest:
@@ -146,17 +148,21 @@ class Standby:
             if self._over.is_set() or self.mirroring:
                 return
             try:
-                before, sides = self._machine, self._sides
-                machine, fresh = self._connected()
-                self._mirror_by(fresh[0])
+                machine: GuestMachine | None
+                machine, sides = self._connected()
+                self._mirror_by(sides[0])
             except (TransferFailed, GuestError) as error:
                 self._failed(error)
                 return
-            self._machine, self._sides, self.mirroring = machine, fresh, True
+            with self._swap:
+                if not self._over.is_set():
+                    self._machine, machine = machine, self._machine
+                    self._sides, sides = sides, self._sides
+                    self.mirroring = True
         for side in sides:
             side.end()
-        if before:
-            before.close()
+        if machine:
+            machine.close()
 
     def mirror_every(self) -> None:
         """Until it is over.  A mirror that is late is not caught up with."""
@@ -207,7 +213,8 @@ class Standby:
 
         Raises TransferFailed where there is none, or where what is there is not that mirror.
         """
-        self._over.set()
+        with self._swap:
+            self._over.set()
         if not self._machine:
             raise TransferFailed(f"{self.vm} has no standby any more")
         *senders, receiver = self._sides
