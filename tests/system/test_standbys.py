@@ -46,7 +46,7 @@ def test_standbys_take_over_when_the_server_of_their_primaries_dies(tmp_path: Pa
     assert list(table["state_equal"]) == [True] * 2
     fenced = [event.subject for event in result.events if event.name == "vm-fenced"]
     assert sorted(fenced) == ["vm1", "vm2"]
-    assert times_of(result, "vm-fenced")[0] > times_of(result, "vm-resumed")[-1]
+    assert times_of(result, "vm-fenced")[0] > times_of(result, "move-redirected")[-1]
     asked, lost, mirrors = result.rows("service"), result.takeovers, result.mirrors
     assert asked is not None
     assert lost is not None
