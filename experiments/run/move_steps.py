@@ -454,7 +454,7 @@ TAKE_OVER = MoveTable(
         *(replace(_PRE_ASSOCIATE, do=_pre_associate_cold), replace(_PREPARE, needs=())),
         # Before anything that takes a while: the source may come back meanwhile.
         replace(_REDIRECT, name="suspend", do=_suspend, undo=_roll_back, needs=(DESTINATION,)),
-        *(Step("make room", _make_room, _abandon), _PAUSE, _LOSE_ADDRESS),
+        *(Step("make room", _make_room, _abandon, Moment.COPIED), _PAUSE, _LOSE_ADDRESS),
     ),
     final=_FINAL_COLD,
     background=tuple(step for step in _BACKGROUND if step.name != "de-associate"),
