@@ -27,7 +27,7 @@ def test_every_scenario_file_resolves(file: Path) -> None:
     found = load.variants(contents.read(file), str(file), {})
 
     assert all(each.name == file.stem for each in found.values())
-    assert all(each.says.endswith(".") for each in found.values())
+    assert all(each.says.endswith((".", "?")) for each in found.values())
 
 
 def test_a_scenario_is_found_by_name_or_path(tmp_path: Path) -> None:
