@@ -9,10 +9,11 @@
      [FROM_VM]   ARP, ND, RARP -> NVA                      | group address
           |   \\                                       [FLOOD_LOCAL] --> VMs here
           |    group address -> [FLOOD] --> VMs here and the NVEs of this virtual network
+          |    at layer 3, packet to the NVE -> [ROUTE] --> FORWARD (nve.pipeline.routed)
      [FORWARD]  --> a VM here | tunnel to its NVE | miss -> NVA
                              |
                            [FIT], where a VM may send more than a tunnel carries
-                           (nve.pipeline.mtu_check)
+                           (nve.pipeline.mtu_check); [LOCATE], where nothing is put around it
 
 A frame that came out of a tunnel goes back into one for a single reason: its VM has left (R3.4,
 R3.5).  Everything else that comes out of a tunnel is delivered here or dropped, so that no loop of
