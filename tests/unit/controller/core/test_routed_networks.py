@@ -5,6 +5,8 @@ from functools import partial
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controller.core.authority import Authority
 from controller.core.dissemination import strategy
@@ -12,10 +14,12 @@ from controller.core.refusals import RequestRefused
 from nve import ila
 from nve.messages import AnswerSolicitation, Emit, TooBig, TraceRecord
 from nve.model import GATEWAY_IPV6, NVE_MAC, IPAddress, Mac, RoutedNetwork
+from nve.pipeline.evaluator import Frame
 from nve.pipeline.rules import Output, Purpose
 from nve.pipeline.state import UnderlayPlace
 from nve.wire.frames import ICMPV6, IPV4, NEIGHBOUR_SOLICITATION, UDP, destination, ethernet, ip
 from tests.helpers import authority, frames
+from tests.helpers.examples import examples
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import entering
 from tests.helpers.tenants import RED, vteps
@@ -77,10 +81,15 @@ def own(at: Fabric, vm: str) -> tuple[IPAddress, ...]:
     return tuple(each for each in (spec.ipv4, spec.ipv6) if each.version in spec.versions)
 
 
+def to(at: Fabric, sender: str, address: IPAddress) -> Frame:
+    """What a VM sends to an address."""
+    make, field = (frames.ipv4, "ipv4_dst") if address.version == 4 else (frames.ipv6, "ipv6_dst")
+    return make(at.vms[sender], NVE_MAC, nw_ttl=64, **{field: str(address)})
+
+
 def reached(at: Fabric, sender: str, address: IPAddress) -> tuple[tuple[str, int], ...]:
     """Where a packet to an address comes, if need be after the NVA was asked."""
-    make, field = (frames.ipv4, "ipv4_dst") if address.version == 4 else (frames.ipv6, "ipv6_dst")
-    frame = make(at.vms[sender], NVE_MAC, nw_ttl=64, **{field: str(address)})
+    frame = to(at, sender, address)
     at.send(sender, frame)
     at.settle()
     return at.deliveries(entering(frame, at.port(sender)), at.where[sender])
@@ -227,3 +236,40 @@ def test_the_sender_of_a_routed_packet_that_is_too_big_is_told() -> None:
     assert destination(told.frame) == VM1.ipv4
     assert isinstance(said, TraceRecord)
     assert (said.subject, said.details["to"]) == ("vm1", "vm2")
+
+
+@pytest.mark.shows("R3.4", "R4.2.1", "R4.2.2")
+@pytest.mark.parametrize("kind", NETWORKS)
+@given(st.data())
+@examples(20)
+def test_however_messages_interleave_a_packet_reaches_its_vm_once_and_nobody_else(
+    kind: str, data: st.DataObject
+) -> None:
+    """Asked of every packet after every change of a rule, while the VM moves from NVE to NVE."""
+    made = Fabric(vteps(), strategy("push", None), underlay=underlay())
+    for each in (VM1, VM2, VM3):
+        vm = replace(each, routed=NETWORKS[kind])
+        if kind.startswith("ila"):
+            vm = replace(vm, ipv6=ila.translated(vm.ipv6, SIR))
+        made.associate(vm)
+    made.settle()
+    place = made.port("vm1")
+
+    def look(_rule: object) -> None:
+        for sender in ("vm2", "vm3"):
+            for address in own(made, "vm1"):
+                frame = entering(to(made, sender, address), made.port(sender))
+                ports = [port for _, port in made.deliveries(frame, made.where[sender])]
+                assert ports in ([], [place]), (sender, address, ports)
+
+    made.on_change = look
+    for there in ("nve3", "nve2"):
+        move = made.request_move("vm1", there)
+        for step in (lambda: None, partial(made.redirect, move), partial(made.activate, move)):
+            step()
+            while ways := made.under_way():
+                made.deliver(*data.draw(st.sampled_from(ways)))
+        for sender in ("vm2", "vm3"):
+            for address in own(made, "vm1"):
+                assert reached(made, sender, address) == ((there, place),)
+    assert made.refused() == {}
