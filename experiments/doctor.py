@@ -77,6 +77,7 @@ class Machine:
     freezer: bool
     limits: Mapping[str, str]
     """The cgroup controllers by which VMs can be limited, and in which version."""
+    criu: str | None = None
 
 
 def examine() -> list[Finding]:
@@ -104,6 +105,7 @@ def judge(machine: Machine) -> list[Finding]:
         _ipv6(machine),
         _post_copy(machine),
         _freezer(machine),
+        _criu(machine),
         _limits(machine),
     ]
 
@@ -191,6 +193,12 @@ def _post_copy(machine: Machine) -> Finding:
     )
 
 
+def _criu(machine: Machine) -> Finding:
+    """Nothing uses it: Debian 12's does not work with kernels of today."""
+    found = f"{machine.criu}, not used" if machine.criu else "not there; tasks move without it"
+    return Finding("CRIU (packages whole processes)", found, "ok")
+
+
 def _freezer(machine: Machine) -> Finding:
     what = "pause of VMs (cgroup v2 freezer)"
     if machine.cgroup2 is None:
@@ -237,6 +245,7 @@ def observe() -> Machine:
         cgroup2=capabilities.cgroup2_mount(),
         freezer=capabilities.freezer_available(),
         limits=cgroup_limits.available(),
+        criu=program_version("criu"),
     )
 
 

@@ -32,6 +32,7 @@ PACKAGES: Mapping[str, str] = {
     "brctl": "bridge-utils",
     "arping": "iputils-arping",
     "busybox": "busybox-static",
+    "curl": "curl",
     "dnsmasq": "dnsmasq-base",
     "mtr": "mtr-tiny",
     "ndisc6": "ndisc6",
@@ -47,7 +48,7 @@ OTHERWISE: Mapping[str, tuple[str, ...]] = {
     # what is no run: the programs that it needs
     "`vmmlab run --pcap`": CAPTURES,
     "`make bench`": ("brctl",),
-    "`make test`": ("arping", "busybox", "dnsmasq", "mtr", "ndisc6"),
+    "`make test`": ("arping", "busybox", "curl", "dnsmasq", "mtr", "ndisc6"),
 }
 
 OTHER_PACKAGES = (

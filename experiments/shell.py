@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from experiments import needs
@@ -26,11 +27,13 @@ from experiments.overlays import MoveRefused, OverlayError, ShellCommand, ShellT
 from experiments.run.lab import Lab
 from experiments.run.lifecycle import Lifecycle
 from experiments.run.run import FAILURES
+from experiments.run.task_steps import TaskError
 from experiments.scenario import load
 from experiments.scenario import yaml_source as contents
 from experiments.scenario.errors import complaints
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
+from experiments.scenario.tasks import TaskMove
 from nve.resources import MOST, Resources, named
 from topologies import catalogue
 from topologies.emulation.command_line import CommandFailed, CommandLine
@@ -108,7 +111,11 @@ class Shell(CommandLine):
         self._console = console
         self._moves = 0
         self._seen = 0
+        self._tasks = lab.tasks
+        self._task_moves = 0
         self._own = ["move", "where", "trace"]
+        if self._tasks.of:
+            self._own.append("connections")
         if self._overlay.can.refused:
             self._own.append("refused")
         self._lifecycle: Lifecycle | None = None
@@ -148,8 +155,12 @@ class Shell(CommandLine):
     def do_move(self, line: str) -> None:
         """move VM NVE [PAUSE_MS [ANNOUNCE]]: a hot move; returns when it is over.
         The VM pauses for 50 ms unless PAUSE_MS says otherwise.
-        ANNOUNCE is garp, garp-reply, na, na-solicited, both (which is usual), rarp or none."""
+        ANNOUNCE is garp, garp-reply, na, na-solicited, both (which is usual), rarp or none.
+        move TASK VM [migrate|close [hold|drop|unreachable]]: the same for a task."""
         words = line.split()
+        if words and words[0] in self._tasks.of:
+            self._move_task(words)
+            return
         if len(words) not in (2, 3, 4):
             raise CommandFailed("usage: move VM NVE [PAUSE_MS [ANNOUNCE]]")
         fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
@@ -185,10 +196,43 @@ class Shell(CommandLine):
         except (OverlayError, OSError, RuntimeError, MoveRefused) as error:
             failures.append(str(error))
 
+    def _move_task(self, words: Sequence[str]) -> None:
+        task = self._tasks.of[words[0]]
+        if len(words) not in (2, 3, 4):
+            raise CommandFailed("usage: move TASK VM [migrate|close [hold|drop|unreachable]]")
+        fields = dict(zip(("task", "to", "connections", "meanwhile"), words, strict=False))
+        try:
+            move = TaskMove.model_validate({"at_s": 0, **fields})
+        except ValidationError as error:
+            raise CommandFailed(complaints(error)) from None
+        if move.to not in task.hosts:
+            raise CommandFailed(f"{task.name} may be in {', '.join(task.hosts)}")
+        if move.to == task.at:
+            raise CommandFailed(f"{task.name} is in {task.at} already")
+        self._task_moves += 1
+        try:
+            task.move(self._task_moves, move)
+        except TaskError as error:
+            raise CommandFailed(f"the move failed: {error}") from None
+        self.say(f"{task.name} is in {task.at}; `trace` shows what happened")
+
+    def do_connections(self, line: str) -> None:
+        """connections TASK: its sockets, and how each is."""
+        task = self._tasks.of.get(line.strip())
+        if task is None:
+            raise CommandFailed(f"usage: connections TASK; there are {', '.join(self._tasks.of)}")
+        try:
+            found = task.connections()
+        except TaskError as error:
+            raise CommandFailed(str(error)) from None
+        headings = ("connection", "state", "cwnd", "retransmissions")
+        rows = [[each[key] for key in headings] for each in found]
+        self._show(ShellTable(headings, rows, headings[:1]))
+
     def do_where(self, _line: str) -> None:
-        """where: the NVE of each VM, as the hypervisors know it."""
-        for vm, nve in self._orchestrator.where.items():
-            self.say(f"{vm}  {nve}")
+        """where: the NVE of each VM, as the hypervisors know it; the VM of each task."""
+        for name, place in (*self._orchestrator.where.items(), *self._tasks.where.items()):
+            self.say(f"{name}  {place}")
 
     def do_trace(self, line: str) -> None:
         """trace [all] [--json] [FILE]: what happened since the last `trace`, or ever.
@@ -305,7 +349,8 @@ class Shell(CommandLine):
         for heading in answer.headings:
             table.add_column(heading, overflow="fold", no_wrap=heading in answer.whole)
         for row in answer.rows:
-            table.add_row(*("" if cell is None else str(cell) for cell in row))
+            # An IPv6 address in brackets is none of rich's markup.
+            table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
         self._console.print(table)
 
     # -- iperf3 in the place of iperf ------------------------------------------------------------

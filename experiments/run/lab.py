@@ -95,7 +95,7 @@ class Lab:
         self.guests.start()
         self.transfers = StateTransfers(self.data_centre, self.guests)
         stack.callback(self.transfers.close)
-        self.tasks = Tasks(self.data_centre, scenario.tasks, self.log)
+        self.tasks = Tasks(self.data_centre, scenario.tasks, scenario.task_moves, self.log)
         stack.callback(self.tasks.close)
         for task in self.tasks.of.values():
             task.make_known = self._make_known

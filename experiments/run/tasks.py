@@ -22,7 +22,7 @@ from experiments.run.task_steps import (
     TaskMoveUnderWay,
     order,
 )
-from experiments.scenario.tasks import Task, TaskMove
+from experiments.scenario.tasks import Task, TaskMove, hosts_of
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import run_in
 from nve.linux.wait import sleep_until
@@ -40,8 +40,11 @@ class RunningTask:
         asked: Task,
         log: EventLog,
         table: TaskMoveTable = TASK_MOVE,
+        hosts: Sequence[str] = (),
     ) -> None:
         self.name = name
+        self.hosts = hosts
+        """The VMs that it may be in."""
         self._table = table
         self.at = asked.on
         """The VM."""
@@ -99,6 +102,12 @@ class RunningTask:
     def _make_known(self) -> None:
         for address in self._asked.addresses:
             self.make_known(self.at, address)
+
+    def connections(self) -> list[dict[str, Any]]:
+        """Those that it has now.  Raises TaskError."""
+        assert self._process
+        found: list[dict[str, Any]] = order(self._process, "connections")["connections"]
+        return found
 
     def _bring_over(self, move: TaskMoveUnderWay) -> None:
         begun = []
@@ -198,6 +207,8 @@ class RunningTask:
             process.end()
             move.record_over.set()
         if self._process:
+            with suppress(TaskError):
+                order(self._process, "quit")
             self._process.end()
         self.settle()
 
@@ -232,8 +243,22 @@ def _rows(
 class Tasks:
     """All of them, by name.  `close` is safe at any time."""
 
-    def __init__(self, data_centre: DataCentre, asked: Mapping[str, Task], log: EventLog) -> None:
-        self.of = {name: RunningTask(data_centre, name, task, log) for name, task in asked.items()}
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        asked: Mapping[str, Task],
+        moves: Sequence[TaskMove],
+        log: EventLog,
+    ) -> None:
+        self.of = {
+            name: RunningTask(data_centre, name, task, log, hosts=hosts_of(name, task, moves))
+            for name, task in asked.items()
+        }
+
+    @property
+    def where(self) -> dict[str, str]:
+        """The VM of each task."""
+        return {name: task.at for name, task in self.of.items()}
 
     def start(self) -> None:
         """Raises TaskError."""

@@ -19,7 +19,11 @@ JSON, and each is answered with one; `failed` in an answer says why it was not c
     configure               the task's addresses are this host's; nobody is told
     instantiate             waits for the checkpoint, and restores it; nothing runs yet
     restart                 the addresses are announced, the connections go on, the program works
-    report                  how each connection is
+    report                  how each connection is that has come with the task
+
+    anywhere
+    connections             those that there are
+    quit                    the task ends
 
 With `--incoming` the process is at the destination, and waits at ADDRESS for somebody who knows
 TOKEN.  After `restart` it is the source of the next move.
@@ -55,7 +59,7 @@ from nve.task.checkpoint import (
 )
 from nve.task.link import Kind, LinkError, TaskLink
 from nve.task.old_stack import Delivery, LateSegments
-from nve.task.program import NoSuchProgram, Place, Socket, listens
+from nve.task.program import FromOutside, NoSuchProgram, Place, Socket, listens
 from nve.task.repair import NotMovable, TcpInfo
 from nve.task.tcp_states import FATES, FIN_RECEIVED, FIN_SENT, Fate, TcpState
 
@@ -239,6 +243,9 @@ class TaskProcess:
         """From the first line on, the program does not run."""
         self._running = False
         stopped_ns = time.time_ns()
+        if isinstance(self._program, FromOutside):
+            self._program.pause()
+            stopped_ns = time.time_ns()
         assert self._late
         self._late.forget()
         self._state, sockets = self._program.checkpoint()
@@ -375,6 +382,7 @@ class TaskProcess:
                 elif each is not None:
                     repair.unblock(each)
             self._program.restore(self._state, self._sockets)
+        self._take_over()
         self._sockets, self._octets, self._moved = [], b"", ()
         if self._late:
             self._late.close()
@@ -452,6 +460,7 @@ class TaskProcess:
                 repair.go_on(each, moved.unsent, closed=moved.state in FIN_SENT)
                 if moved.state in FIN_RECEIVED:
                     self._delivery.repeat_fin(moved)
+        self._take_over()
         restarted_ns = time.time_ns()
         self._running = True
         self._watched = {
@@ -461,6 +470,17 @@ class TaskProcess:
         for act in (self._hear_peers, self._take_late):
             threading.Thread(target=act, daemon=True).start()
         return {"restarted_ns": restarted_ns}
+
+    def do_quit(self) -> Told:
+        """The task ends, and the process with it."""
+        if isinstance(self._program, FromOutside):
+            self._program.end()
+        self._ends, self._running = True, False
+        return {}
+
+    def _take_over(self) -> None:
+        if isinstance(self._program, FromOutside):
+            self._program.take_over()
 
     def do_report(self) -> Told:
         """Of the connections that have come with the task."""
@@ -472,6 +492,22 @@ class TaskProcess:
                 row |= {"retransmissions": info.retransmissions, "cwnd": info.cwnd}
             rows[name] = row
         return {"connections": rows, "resets": resets_sent() - self._resets_before}
+
+    def do_connections(self) -> Told:
+        """As they are now."""
+        _, sockets = self._program.checkpoint()
+        rows = []
+        for each in sockets:
+            info = TcpInfo.of(each)
+            rows.append(
+                {
+                    "connection": _name_of(each),
+                    "state": info.state.name,
+                    "cwnd": info.cwnd,
+                    "retransmissions": info.retransmissions,
+                }
+            )
+        return {"connections": rows}
 
     def _hear_peers(self) -> None:
         """When the first segment of each peer comes."""
@@ -529,10 +565,10 @@ def _row(name: str, state: TcpState, fate: Fate, **queues: int) -> Told:
 
 
 def _name_of(each: Socket) -> str:
-    try:
-        ends = (repair.endpoint(each.getsockname()), repair.endpoint(each.getpeername()))
-    except OSError:
-        return "-"
+    """One that listens has no peer."""
+    ends = [repair.endpoint(each.getsockname())]
+    with suppress(OSError):
+        ends.append(repair.endpoint(each.getpeername()))
     return "-".join(map(str, ends))
 
 

@@ -33,7 +33,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from nve.linux.wait import all_readable
 from nve.model import IPAddress
@@ -83,6 +83,20 @@ class MovableProgram(Protocol):
 
     def restore(self, state: bytes, sockets: Sequence[Socket | None]) -> None:
         """Go on with these.  Sockets do not block."""
+
+
+@runtime_checkable
+class FromOutside(Protocol):
+    """What a program has besides that has a process which does not know of the move."""
+
+    def pause(self) -> None:
+        """The process stands still; `checkpoint` follows.  Raises RuntimeError if it cannot."""
+
+    def take_over(self) -> None:
+        """The process goes on with what was restored."""
+
+    def end(self) -> None:
+        """The process is ended; safe at any time."""
 
 
 class NoSuchProgram(ValueError):

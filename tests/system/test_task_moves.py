@@ -6,9 +6,11 @@ Three hosts on a switch: a task moves between `a` and `b`, and its peer is `c`.
 
 import errno
 import json
+import os
 import secrets
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -24,6 +26,7 @@ from experiments.measure.event_log import EventLog
 from experiments.run.task_steps import TASK_MOVE, TaskError, TaskMoveTable, TaskMoveUnderWay
 from experiments.run.tasks import RunningTask
 from experiments.scenario.tasks import Task, TaskMove
+from nve.linux.injection import stands_still
 from nve.linux.namespace import inside, ip, run_in
 from nve.task.checkpoint import Checkpoint, Endpoint, Listener
 from nve.task.link import Kind, LinkError, TaskLink
@@ -253,6 +256,82 @@ def test_curl_downloads_from_a_server_that_moves(network: Hosts, tmp_path: Path)
         assert [row["fate"] for row in it.rows()] == ["migrated"] * moves
     assert (curl.returncode, complaint) == (0, "")
     assert sha256(out.read_bytes()).hexdigest() == pattern.digest(octets)
+
+
+@pytest.mark.shows("R4.2.3", "R4.2.1.3")
+def test_a_process_moves_that_knows_nothing_of_it(network: Hosts, tmp_path: Path) -> None:
+    """iperf3's server, asked by its client, from a socket that listens to the last report."""
+    command = ["iperf3", "-s", "-1", "-B", "{ipv4}"]
+    with no_reset(network, tmp_path), trial(network, "process", command=command) as it:
+        client = ["iperf3", "-c", it.address, "-t", "4", "-b", "100M", "--json"]
+        wait_until(lambda: None if listens(network, "a", 5201) else "no server")
+        asking = network.of["c"].start(client, stdout=subprocess.PIPE, text=True)
+        for to in "ba":
+            wait_until(lambda: None if connected(network, "c", 5201) > 1 else "no connection")
+            it.move(to)
+        told = json.loads(asking.communicate(timeout=60)[0])
+        rows = it.rows()
+    assert "error" not in told
+    assert told["end"]["sum_received"]["bytes"] == pytest.approx(
+        told["end"]["sum_sent"]["bytes"], rel=0.05
+    )
+    assert [(row["move"], row["fate"]) for row in rows] == [
+        (number, "migrated") for number in (1, 1, 2, 2)
+    ]
+
+
+ECHO = """
+import asyncio, sys
+async def serve(reader, writer):
+    while said := await reader.read(4096):
+        writer.write(said)
+async def main():
+    async with await asyncio.start_server(serve, sys.argv[1], 7000) as server:
+        await server.serve_forever()
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_waits_by_epoll_moves(network: Hosts, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ECHO, "{ipv6}"]
+    with no_reset(network, tmp_path), trial(network, "process", 6, command=command) as it:
+        wait_until(lambda: None if listens(network, "a", PORT) else "no server")
+        with closing(it.connect()) as connected:
+            for to in "ba":
+                it.move(to)
+                with closing(it.connect()) as another:
+                    for each in (connected, another):
+                        each.settimeout(5)
+                        each.sendall(b"here")
+                        assert each.recv(4) == b"here"
+
+
+THREADS = "import threading, time; threading.Thread(target=time.sleep, args=[99]).start()"
+
+
+def test_a_process_with_threads_is_refused_and_goes_on(network: Hosts) -> None:
+    with trial(network, "process", command=[sys.executable, "-c", THREADS]) as it:
+        assert it.task._process
+        (pid,) = children(it.task._process.pid)
+        wait_until(lambda: None if len(os.listdir(f"/proc/{pid}/task")) > 1 else "one thread")
+        with pytest.raises(TaskError, match="has 2 threads; only one can be moved"):
+            it.move("b")
+        assert it.noted("task-move-undone")
+        assert not stands_still(pid)
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return list(map(int, found.split()))
+
+
+def listens(network: Hosts, host: str, port: int) -> bool:
+    return bool(run_in(network.of[host].pid, ["ss", "-Htln", f"sport = {port}"]))
+
+
+def connected(network: Hosts, host: str, port: int) -> int:
+    """How many connections the host has to a port."""
+    return len(run_in(network.of[host].pid, ["ss", "-Htn", f"dport = {port}"]).splitlines())
 
 
 # -- connections that are half closed, and others -------------------------------------------------

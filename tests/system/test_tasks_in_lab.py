@@ -6,6 +6,7 @@ from experiments.measure.results import Result
 from experiments.run.run import RunOutcome
 from experiments.scenario.load import find, resolve
 from experiments.scenario.yaml_source import read
+from tests.helpers.command import vmmlab
 from tests.helpers.runs import recorded
 
 SHORTER = {
@@ -61,3 +62,18 @@ def test_the_new_place_is_made_known_last(result: tuple[RunOutcome, Result]) -> 
     assert at["address-configured"] < at["task-stopped"] < at["task-instantiated"]
     assert {event.details["address"] for event in claimed} == {"192.168.9.50", "fd77::9:50"}
     assert all(at["task-instantiated"] < event.t_ns for event in claimed)
+
+
+def test_a_task_moves_at_the_prompt() -> None:
+    """And what is typed wrong is answered."""
+    typed = (
+        "connections web\nmove web vm3\nmove web vm2\nwhere\nconnections web\nmove web vm2\n"
+        "move web vm1 keep\nconnections\n"
+    )
+    told = vmmlab("shell", "task-move", input=typed).stdout
+    assert "[fd77::9:50]:80" in told
+    assert "web may be in vm1, vm2\n" in told
+    assert "web is in vm2; `trace` shows what happened\n" in told
+    assert "\nweb  vm2\n" in told
+    assert "web is in vm2 already\n" in told
+    assert "usage: connections TASK; there are web\n" in told
