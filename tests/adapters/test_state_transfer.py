@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +32,7 @@ SPEC = GuestSpec(memory_mb=4, writes_mb_s=4, disk_mb=1, disk_writes_mb_s=0.5)
 class Trial:
     """A guest in vm1 at nve1, a move of it to nve2, and what was noted of that."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, spec: GuestSpec = SPEC) -> None:
         self.noted: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         self.faults: list[dict[str, Any]] = []
@@ -45,7 +46,7 @@ class Trial:
             vms={"vm1": SimpleNamespace(spec=SimpleNamespace(nve="nve1"), pid=0)},
         )
         self.centre = centre
-        self.guest = VmGuest(centre, "vm1", SPEC)
+        self.guest = VmGuest(centre, "vm1", spec)
         self.guest.launch(self.guest.machine)
         self.guest.machine.await_ready()
         told = SimpleNamespace(
@@ -73,12 +74,20 @@ class Trial:
         self.guest.close()
 
 
+@contextmanager
+def trying(directory: Path, spec: GuestSpec = SPEC) -> Iterator[Trial]:
+    found = Trial(directory, spec)
+    try:
+        yield found
+    finally:
+        found.close()
+    assert all(process.returncode is not None for process in found.nodes)
+
+
 @pytest.fixture
 def trial(tmp_path: Path) -> Iterator[Trial]:
-    found = Trial(tmp_path)
-    yield found
-    found.close()
-    assert all(process.returncode is not None for process in found.nodes)
+    with trying(tmp_path) as found:
+        yield found
 
 
 def stop(machine: GuestMachine) -> None:
@@ -116,6 +125,39 @@ def test_the_guest_goes_on_with_what_has_come(trial: Trial) -> None:
     assert trial.noted["transfer-finished"]["transfer_bytes"] == sum(
         row["transferred_bytes"] for row in trial.rows
     )
+
+
+@pytest.mark.parametrize("kind", ["pre-copy", "post-copy"])
+@pytest.mark.parametrize(
+    ("chosen", "sent_mb", "empty_mb"),
+    [
+        ({"channels": 3}, 5.0, 0),
+        ({"zero_pages": True}, 2.0, 3),
+        ({"compression": "zstd", "zero_pages": True, "channels": 2}, 0.5, 3),
+    ],
+    ids=["channels", "zero pages", "zstd"],
+)
+def test_however_it_is_sent_it_is_the_same_and_takes_what_it_should(
+    tmp_path: Path, kind: str, chosen: dict[str, Any], sent_mb: float, empty_mb: float
+) -> None:
+    """Memory of 4 MiB, of which 1 is filled, and disk of 1; three quarters of a page are zeros."""
+    spec = GuestSpec(memory_mb=4, filled_mb=1, disk_mb=1, zeros_pct=75)
+    with trying(tmp_path, spec) as trial:
+        transfer, here = trial.transfer(kind=kind, **chosen), trial.guest.machine
+        transfer.rounds(trial.move)
+        stop(here)
+        before = octets(here)
+        transfer.final(trial.move)
+        transfer.take_over(trial.move)
+        transfer.push(trial.move)
+        there = octets(trial.guest.machine)
+        assert there[4096:] == before[4096:]  # the guest goes on, in its first page
+        transfer.verify(trial.move)
+        assert trial.noted["state-verified"]["equal"]
+        assert trial.guest.machine.failure() is None
+        taken = {key: sum(row[key] for row in trial.rows) for key in trial.rows[0] if "_" in key}
+        assert taken["transferred_bytes"] == pytest.approx(sent_mb * 2**20, rel=0.1)
+        assert taken["duplicate_pages"] == empty_mb * 256
 
 
 def resumed_first(trial: Trial, **limits: Any) -> StateTransfer:
@@ -177,7 +219,8 @@ def test_a_guest_that_is_resumed_first_is_lost_with_its_source(trial: Trial, die
 
 
 def octets(machine: GuestMachine) -> bytes:
-    state = State(machine.memory, SPEC.memory_pages, machine.disk, SPEC.disk_pages)
+    spec = machine.spec
+    state = State(machine.memory, spec.memory_pages, machine.disk, spec.disk_pages)
     return b"".join(bytes(state.at((page, 1))) for page in range(state.pages))
 
 

@@ -60,6 +60,8 @@ def draw(result: Result, preset: Preset) -> Figure:
         _style.log(axes, "y", max(_LEAST_MS, low / 2), high * 2, 6)
     sizes = table["state_mb"]
     _style.log(panels[1], "x", float(sizes.min()) / 1.2, float(sizes.max()) * 1.2, 6)
+    ticks = sorted(set(sizes))
+    panels[1].set_xticks(ticks, [_style.number(each) for each in ticks])
     panels[1].set_xlabel("memory and disk (MiB)")
     handles = [_style.point_handle(number, kind, preset) for number, kind in enumerate(kinds)]
     _style.legend(figure, preset, handles)
