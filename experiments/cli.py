@@ -256,12 +256,29 @@ def plot(
 @app.command()
 def report(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="A result directory.")],
+    as_guestperf: Annotated[
+        bool,
+        typer.Option(
+            "--guestperf",
+            help="Instead, write each transfer of state in the form of QEMU's guestperf, as "
+            "guestperf/move-N.json.",
+        ),
+    ] = False,
 ) -> None:
     """Write a recorded result's report.html again.  Needs no root and no network."""
     with _mistakes_are_sentences():
-        from experiments.report.html import write_report
+        if as_guestperf:
+            from experiments.report import guestperf
 
-        out.print(str(write_report(result)), markup=False, soft_wrap=True)
+            if not (files := guestperf.write(result)):
+                err.print(f"{result} has no transfer of state", markup=False, soft_wrap=True)
+                raise typer.Exit(EXIT_USAGE)
+        else:
+            from experiments.report.html import write_report
+
+            files = [write_report(result)]
+        for file in files:
+            out.print(str(file), markup=False, soft_wrap=True)
 
 
 @app.command()
