@@ -57,11 +57,11 @@ def records(run: Result) -> dict[int, dict[str, Any]]:
         if mine:
             asked = run.scenario["moves"][int(move["move"]) - 1]["transfer"]
             limits = TransferLimits(**asked)
-            found[int(move["move"])] = _record(run.name, dict(move), mine, limits)  # type: ignore[arg-type]
+            found[int(move["move"])] = _migration(run.name, dict(move), mine, limits)  # type: ignore[arg-type]
     return found
 
 
-def _record(
+def _migration(
     name: str, move: dict[str, Any], rounds: list[dict[str, Any]], limits: TransferLimits
 ) -> dict[str, Any]:
     total = int(move["state_bytes"])
