@@ -70,6 +70,7 @@ class Trial:
             told=SimpleNamespace(**told, vm=SimpleNamespace(name="vm1")),
             note=lambda event, **details: self.noted.update({event: details}),
             hypervisor=SimpleNamespace(hold_anew=lambda _nve: None),
+            reached=lambda _moment: None,
         )
         self.pause_ms = self.total_ms = 0.0
 

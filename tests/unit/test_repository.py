@@ -120,6 +120,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
             ),
             *(
                 "report.comparison",
+                "report.guestperf",
                 "report.html",
                 "report.interactive",
                 "report.narrative",
