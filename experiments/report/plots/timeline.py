@@ -132,7 +132,6 @@ def draw(result: Result, preset: Preset) -> Figure:
         words = f"{len(groups)} of {len(all_groups)} runs"
         handles.append(Line2D([], [], linestyle="none", label=words))
     _style.legend(figure, preset, handles)
-    figure.align_ylabels()
     return figure
 
 
