@@ -23,6 +23,8 @@ NAMES = {
     "last-packets-not-awaited": "last packets not awaited",
     "nic-flipped": "NIC at {nve}",
     "vm-resumed": "VM resumed",
+    "post-copy-finished": "all its pages there",
+    "vm-lost": "VM lost",
     "announced": "announced ({form})",
     "announcement-lost": "announcement lost",
     "mapping-updated": "mapping updated",

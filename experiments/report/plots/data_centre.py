@@ -66,7 +66,7 @@ def _ways(run: TracedRun) -> list[tuple[str, str, str, int]]:
     counted = Counter(
         (move.vm, move.source_nve, move.destination_nve)
         for move in run.moves
-        if move.outcome in ("completed", "unfinished")
+        if move.outcome in ("completed", "lost", "unfinished")
     )
     return [(*way, times) for way, times in counted.items()]
 
@@ -279,7 +279,7 @@ def caption(result: Result) -> str:
     site = site_of(run.result.scenario, run.result.homes)
     ways: dict[str, list[str]] = {}
     for move in run.moves:
-        if move.outcome in ("completed", "unfinished"):
+        if move.outcome in ("completed", "lost", "unfinished"):
             path = ways.setdefault(move.vm, [move.source_nve])
             path.append(move.destination_nve)
     standing = f"{things(len(site.nves), 'NVE')} and {things(len(site.homes), 'VM')}."
