@@ -121,8 +121,9 @@ def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float
 
 
 def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
-    """What each move is, above its request; if there is no room for that, the numbers of as many as
-    there is room for.  `part`: of the width of the figure that the axes have."""
+    """What each move is, above its request; if there is no room for that, the numbers, of some that
+    are close together the first and the last.  `part`: of the width of the figure that the axes
+    have."""
     first_s, last_s = axes.get_xlim()
     per_character_s = (last_s - first_s) / preset.characters(part)
 
@@ -138,7 +139,13 @@ def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
 
     named = fitting(route)
     if len(named) < len(run.moves):
-        named = fitting(lambda move: str(move.number))
+        asked = [(run.seconds(move.requested_ns), move.number) for move in run.moves]
+        bunches = bunched(asked, per_character_s)
+        named = [
+            (at_s, words)
+            for at_s, words in bunches
+            if first_s <= at_s and at_s + per_character_s * len(words) <= last_s
+        ]
     for at_s, words in named:
         axes.annotate(
             words,
@@ -150,6 +157,19 @@ def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
             color=INK,
             va="bottom",
         )
+
+
+def bunched(asked: Iterable[tuple[float, int]], per_character_s: float) -> list[tuple[float, str]]:
+    """Labels for numbers at these times: `3`, or `1–10` for those that would cover each other."""
+    found: list[tuple[float, str, list[int]]] = []
+    for at_s, number in sorted(asked):
+        if found and at_s < found[-1][0] + per_character_s * (len(found[-1][1]) + 1):
+            began_s, _, numbers = found.pop()
+            numbers = [*numbers, number]
+            found.append((began_s, f"{min(numbers)}–{max(numbers)}", numbers))
+        else:
+            found.append((at_s, str(number), [number]))
+    return [(at_s, words) for at_s, words, _ in found]
 
 
 def numbers_apart(places: Sequence[float], least: float) -> list[float]:

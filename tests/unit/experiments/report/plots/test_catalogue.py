@@ -228,6 +228,12 @@ def test_a_legend_names_the_phases_that_there_are():
     assert _moves.phase_handles([]) == []
 
 
+def test_numbers_that_would_cover_each_other_are_the_first_and_the_last():
+    asked = [(2.0, 3), (2.0, 1), (2.01, 2), (4.0, 4), (9.0, 5)]
+    assert _moves.bunched(asked, 0.3) == [(2.0, "1–3"), (4.0, "4"), (9.0, "5")]
+    assert _moves.bunched(asked, 0.6) == [(2.0, "1–4"), (9.0, "5")]
+
+
 def test_numbers_are_moved_apart_as_little_as_is_needed():
     assert _moves.numbers_apart([0.1, 0.5], 0.05) == [0.1, 0.5]
     assert _moves.numbers_apart([0.5, 0.51], 0.05) == pytest.approx([0.5, 0.55])
