@@ -1,6 +1,7 @@
 """An HTTP/1.1 server that can move in the middle of a download (RFC 9112).
 
 Every request is answered with the same document: `octets` octets of `pattern`, on the port `port`.
+What waits in a connection's send queue moves with it; `send_buffer` bounds it, in octets.
 A connection stays open until the client closes it; what cannot be read as a request is answered
 with 400, and ends it.
 """
@@ -15,6 +16,7 @@ from typing import Final
 from nve.task.program import Place, Socket, listens
 from nve.task.programs import pattern
 
+_SNDBUFFORCE: Final = 32  # asm-generic/socket.h
 _PATIENCE_MS: Final = 10
 _AT_ONCE: Final = 1 << 18
 _LONGEST_REQUEST: Final = 16384
@@ -45,6 +47,7 @@ class Program:
 
     def start(self, place: Place) -> None:
         self._octets = int(place.arguments.get("octets", 1_000_000))
+        self._send_buffer = int(place.arguments.get("send_buffer", 0))
         self._listening = place.listen(int(place.arguments.get("port", 80)))
         self._served: dict[Socket, HttpExchange] = {}
 
@@ -63,6 +66,7 @@ class Program:
     def checkpoint(self) -> tuple[bytes, Sequence[Socket]]:
         state = {
             "octets": self._octets,
+            "send_buffer": self._send_buffer,
             "listening": len(self._listening),
             "served": [asdict(each) for each in self._served.values()],
         }
@@ -70,7 +74,7 @@ class Program:
 
     def restore(self, state: bytes, sockets: Sequence[Socket | None]) -> None:
         found = json.loads(state)
-        self._octets = found["octets"]
+        self._octets, self._send_buffer = found["octets"], found["send_buffer"]
         first = found["listening"]
         self._listening = [each for each in sockets[:first] if each]
         exchanges = [HttpExchange(**each) for each in found["served"]]
@@ -83,6 +87,8 @@ class Program:
             if listens(each):
                 accepted, _ = each.accept()
                 accepted.setblocking(False)
+                if self._send_buffer:
+                    accepted.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, self._send_buffer)
                 self._served[accepted] = HttpExchange()
             elif self._served[each].answering:
                 self._answer(each, self._served[each])
