@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.measure import metrics
 from experiments.measure.recording import Recorder
-from experiments.measure.rows import ITERATIONS
+from experiments.measure.rows import ITERATIONS, TAKEOVERS
 from experiments.measure.trace import TraceEvent
 from experiments.sweep import Sweep, cells
 from tests.helpers import many_moves, synthetic
@@ -166,6 +166,35 @@ def with_state(out: Path) -> None:
         run.rows("tcp-bulk", synthetic.make_throughput("tunnel", 1))
 
 
+def with_standbys(out: Path) -> None:
+    """Two have taken over; nobody has asked the service of the third."""
+    lost: dict[str, Any] = dict.fromkeys(TAKEOVERS.columns, 1) | {
+        "kind": "warm",
+        "vm": "vm1",
+        "outcome": "completed",
+    }
+    rows = [
+        {**lost, "interval_s": 0.5, "lost_age_ms": 300.0, "silence_ms": 900.0, "lost_requests": 15},
+        {
+            **lost,
+            "interval_s": 8.0,
+            "lost_age_ms": 0.0,
+            "lost_requests": 0,
+            "silence_ms": 4000.0,
+            "kind": "cold",
+        },
+        {**lost, "lost_age_ms": None, "silence_ms": None, "counter_after": None},
+    ]
+    with Recorder.create(out) as recorder:
+        run = recorder.run()
+        run.scenario(synthetic.scenario("tunnel", 100))
+        run.manifest({"name": "standbys", "valid": True, "problems": [], "seed": 1})
+        run.events([requested(20), at(40, "vm-resumed")])
+        run.packets(packets([1.0] * 50))
+        run.moves(metrics.table(packets([1.0] * 50), [requested(20), at(40, "vm-resumed")], HOMES))
+        run.takeovers(rows)
+
+
 def repeated(out: Path) -> None:
     names = [str(number) for number in range(1, 9)]
     with Recorder.create(out, variants=names) as recorder:
@@ -194,7 +223,15 @@ RESULTS: dict[str, Callable[[Path], None]] = {
     write_it.__name__: write_it
     for write_it in (
         *(without_moves, without_packets, of_one_packet, all_lost, of_many_moves, of_many_flows),
-        *(not_completed, only_refused, without_an_nva, with_state, repeated, of_many_runs),
+        *(
+            not_completed,
+            only_refused,
+            without_an_nva,
+            with_state,
+            with_standbys,
+            repeated,
+            of_many_runs,
+        ),
     )
 }
 

@@ -48,7 +48,7 @@ def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple
 def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
     """All figures for a column, which is the narrowest; two for each other medium."""
     result = load(path)
-    of_state = {"pre_copy", "rounds", "state_size", "shared_path"}
+    of_state = {"pre_copy", "rounds", "state_size", "shared_path", "standbys"}
     assert list(plots.suiting(result)) == [each for each in plots.names() if each not in of_state]
     assert drawing_faults(result, [preset], names) == {}
 
@@ -67,6 +67,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("only_refused", ["sequence", "cut_off"]),
         ("without_an_nva", ["sequence"]),
         ("with_state", ["pre_copy", "rounds", "state_size", "shared_path"]),
+        ("with_standbys", ["standbys"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),
     ],
