@@ -61,13 +61,15 @@ class Twins:
         self.latest = ""
         """The path of the latest move in the northbound interface."""
 
-    def walk(self, vm: str, to: str, in_flight: InFlight = "tunnel") -> Iterator[str]:
-        """The steps of a move, each when it is done."""
+    def walk(
+        self, vm: str, to: str, in_flight: InFlight = "tunnel", idle_s: int = 2
+    ) -> Iterator[str]:
+        """The steps of a move, each when it is done; forwarding goes on for `idle_s` after that."""
         in_memory = self.fabric.request_move(vm, to, in_flight)
         self.fabric.settle()
         wish = {"vm": vm, "to": to, "port": self.fabric.port(vm), "in_flight": in_flight}
         self.latest = path = f"moves/{len(self.nva.get('moves')) + 1}"
-        self.nva.put(path, {**wish, "idle_s": 2}, until="prepared")
+        self.nva.put(path, {**wish, "idle_s": idle_s}, until="prepared")
         yield "prepared"
         self.nva.post(f"{path}/redirect", until="redirected")
         self.fabric.redirect(in_memory)
@@ -228,7 +230,9 @@ def sent_by(vm: VmSpec, vms: dict[str, VmSpec]) -> Iterator[tuple[str, Frame]]:
 def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
     """Delivered here, tunnelled, tunnelled back, flooded, reported, or dropped for a reason."""
     purposes = set()
-    walks = [["settled"], twins.walk("vm1", "nve2"), twins.walk("vm1", "nve1", in_flight="drop")]
+    there = twins.walk("vm1", "nve2", idle_s=LONGER_THAN_A_STEP_S)
+    back = twins.walk("vm1", "nve1", in_flight="drop", idle_s=LONGER_THAN_A_STEP_S)
+    walks = [["settled"], there, back]
     for step in (step for walk in walks for step in walk):
         twins.held()  # what the NVA has told a switch is there
         for nve, node in twins.nves.items():
@@ -241,6 +245,8 @@ def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
     assert purposes == EVERY_END
 
 
+LONGER_THAN_A_STEP_S = 8
+"""To ask a switch about every frame takes seconds, and does not keep a rule from ending."""
 EVERY_END = {
     "deliver", "forward", "flood", "report", "miss", "in-flight", "departed", "unknown-vtep",
     "unknown-vni", "unknown-port", "unknown-destination", "spoofed", "vlan-tagged",
