@@ -1,4 +1,4 @@
-"""How many of a run's moves are over, for the line that says how far the run is."""
+"""How many of a run's planned moves are over, for the line that says how far the run is."""
 
 from experiments.measure.trace import OUTCOMES, TraceEvent
 
@@ -8,11 +8,12 @@ class MoveCount:
 
     def __init__(self, planned: int) -> None:
         self._planned = planned
-        self._over: set[object] = set()
+        self._over: set[int] = set()
 
     def hear(self, event: TraceEvent) -> None:
-        if event.name in OUTCOMES:
-            self._over.add(event.details.get("move"))
+        number = event.details.get("move")
+        if event.name in OUTCOMES and isinstance(number, int) and number <= self._planned:
+            self._over.add(number)  # a take-over has a higher number
 
     def so_far(self) -> list[str]:
         """A few words; none for a run without moves."""

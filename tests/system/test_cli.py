@@ -222,8 +222,8 @@ def test_a_mistake_in_a_scenario_is_a_sentence(
         ),
         (("run", "demo", "--out", "/proc/result"), ("/proc/result", "--out")),
         (("shell", "ring"), ("'ring'", "leaf-spine, star, two-site")),
-        (("plot", "/nowhere"), ("/nowhere", "no result directory")),
-        (("report", "/"), ("no result directory", "manifest.json")),
+        (("plot", "/nowhere"), ("/nowhere", "not a result directory")),
+        (("report", "/"), ("not a result directory", "manifest.json")),
     ],
 )
 def test_a_mistake_in_a_command_is_a_sentence(

@@ -62,14 +62,16 @@ class Twins:
         """The path of the latest move in the northbound interface."""
 
     def walk(
-        self, vm: str, to: str, in_flight: InFlight = "tunnel", idle_s: int = 2
+        self, vm: str, to: str, in_flight: InFlight = "tunnel", timer_s: int = 0
     ) -> Iterator[str]:
-        """The steps of a move, each when it is done; forwarding goes on for `idle_s` after that."""
-        in_memory = self.fabric.request_move(vm, to, in_flight)
+        """The steps of a move, each when it is done.  Forwarding ends `timer_s` after the
+        activation, if that is given, or after 2 s without a packet."""
+        in_memory = self.fabric.request_move(vm, to, in_flight, timer_s=timer_s)
         self.fabric.settle()
         wish = {"vm": vm, "to": to, "port": self.fabric.port(vm), "in_flight": in_flight}
         self.latest = path = f"moves/{len(self.nva.get('moves')) + 1}"
-        self.nva.put(path, {**wish, "idle_s": idle_s}, until="prepared")
+        ends = {"timer_s": timer_s} if timer_s else {"idle_s": 2}
+        self.nva.put(path, {**wish, **ends}, until="prepared")
         yield "prepared"
         self.nva.post(f"{path}/redirect", until="redirected")
         self.fabric.redirect(in_memory)
@@ -230,8 +232,8 @@ def sent_by(vm: VmSpec, vms: dict[str, VmSpec]) -> Iterator[tuple[str, Frame]]:
 def test_the_evaluator_is_right_throughout_a_move(twins: Twins) -> None:
     """Delivered here, tunnelled, tunnelled back, flooded, reported, or dropped for a reason."""
     purposes = set()
-    there = twins.walk("vm1", "nve2", idle_s=LONGER_THAN_A_STEP_S)
-    back = twins.walk("vm1", "nve1", in_flight="drop", idle_s=LONGER_THAN_A_STEP_S)
+    there = twins.walk("vm1", "nve2", timer_s=LONGER_THAN_A_STEP_S)
+    back = twins.walk("vm1", "nve1", in_flight="drop", timer_s=LONGER_THAN_A_STEP_S)
     walks = [["settled"], there, back]
     for step in (step for walk in walks for step in walk):
         twins.held()  # what the NVA has told a switch is there

