@@ -12,11 +12,14 @@ whatever way, or a restart, leaves no room taken for nothing.  A VM that was ass
 on-boarding takes room only while it moves: the memory and disk that its move names.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 from controller.core.directory import Directory
+from controller.core.move import MoveRequest
 from controller.core.moves import Moves
-from controller.core.onboarding import OnboardingPhase, Onboardings
+from controller.core.onboarding import OnboardingPhase, OnboardingRequest, Onboardings
+from controller.core.refusals import RequestRefused
 from nve.model import TenantSystem
 from nve.resources import UNLIMITED, Capacity, Resources
 
@@ -67,3 +70,38 @@ class Admission:
         """The servers on which a VM takes room: where it is, and where it comes from or goes."""
         binding = self._directory.find(system)
         return {*([binding.nve] if binding else []), *self._moves.ends(system)}
+
+    def place_for(self, vm: str, request: OnboardingRequest, reachable: Sequence[str]) -> str:
+        """The server that is asked for, or the first `reachable` one with room.
+
+        Raises RequestRefused where there is no room.
+        """
+        if request.nve is not None:
+            self.require_room(vm, request.nve, request.resources)
+            return request.nve
+        for nve in reachable:
+            if self.free(nve).shortage(request.resources) is None:
+                return nve
+        free = ", ".join(f"{nve} ({self.free(nve)})" for nve in reachable)
+        raise RequestRefused(
+            f"no server has room for {vm}, which wants {request.resources}; free are: "
+            f"{free or 'none, no NVE is connected'}"
+        )
+
+    def require_room(self, vm: str, nve: str, wanted: Resources) -> None:
+        """Raises RequestRefused where a VM would not fit; what it has there counts as free."""
+        if shortage := self.free(nve, but=vm).shortage(wanted):
+            raise RequestRefused(
+                f"{nve} has no room for {vm}: {shortage}; make room there, or name another NVE"
+            )
+
+    def require_room_for_move(self, request: MoveRequest) -> None:
+        """Raises RequestRefused where the destination has no room (R6.1), or where the move is of
+        more than the VM was on-boarded with."""
+        known = self._onboardings.in_use(request.vm)
+        if known and Capacity(**asdict(known.resources)).shortage(request.state):
+            raise RequestRefused(
+                f"{request.vm} has {known.resources}, and the move is of {request.state}; adjust "
+                "it first"
+            )
+        self.require_room(request.vm, request.to, known.resources if known else request.state)

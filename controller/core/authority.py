@@ -290,7 +290,11 @@ class Authority:
             if standing := self._onboardings.standing(vm, request):
                 return standing
             self._require_new(vm, request.interface)
-            nve = self._place_for(vm, request)
+            if request.nve is not None:
+                self._require_nve(request.nve)
+                self._require_connected(request.nve)
+            reachable = [nve for nve in self.desired if self.desired.is_connected(nve)]
+            nve = self.admission.place_for(vm, request, reachable)
             made = self._onboardings.offer(vm, request, nve, now_ns)
             wanted = asdict(request.resources)
             self._outbox.record("vm-offered", vm, nve=nve, offer=made.offer, **wanted)
@@ -318,7 +322,7 @@ class Authority:
                 raise RequestRefused(f"{vm} was not on-boarded: it has no resources to adjust")
             if self._moves.ends(system):
                 raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            self._require_room(vm, self._binding(system).nve, resources)
+            self.admission.require_room(vm, self._binding(system).nve, resources)
             self._outbox.record("vm-adjusted", vm, **asdict(resources))
             return self._onboardings.adjust(known, resources)
 
@@ -395,7 +399,7 @@ class Authority:
                 self._require_connected(nve)
             self._require_no_way_round(request.to, binding.system)
             self._require_free_port(request.to, request.port, for_=binding.system)
-            self._require_room(request.vm, request.to, self._state_of(request))
+            self.admission.require_room_for_move(request)
             return self._moves.begin(key, request, binding)
 
     def redirect(self, key: str, now_ns: int) -> Move:
@@ -460,45 +464,6 @@ class Authority:
                 "take another key"
             )
         return move
-
-    # -- room ------------------------------------------------------------------------------------
-
-    def _place_for(self, vm: str, request: OnboardingRequest) -> str:
-        """The first server in reach with room for a VM.  Raises RequestRefused."""
-        if request.nve is not None:
-            self._require_nve(request.nve)
-            self._require_connected(request.nve)
-            self._require_room(vm, request.nve, request.resources)
-            return request.nve
-        places = [nve for nve in self.desired if self.desired.is_connected(nve)]
-        for nve in places:
-            if self.admission.free(nve).shortage(request.resources) is None:
-                return nve
-        free = ", ".join(f"{nve} ({self.admission.free(nve)})" for nve in places)
-        raise RequestRefused(
-            f"no server has room for {vm}, which wants {request.resources}; free are: "
-            f"{free or 'none, no NVE is connected'}"
-        )
-
-    def _require_room(self, vm: str, nve: str, wanted: Resources) -> None:
-        if shortage := self.admission.free(nve, but=vm).shortage(wanted):
-            raise RequestRefused(
-                f"{nve} has no room for {vm}: {shortage}; make room there, or name another NVE"
-            )
-
-    def _state_of(self, request: MoveRequest) -> Resources:
-        """What a VM takes at the destination of a move.  Raises RequestRefused for more than it
-        was on-boarded with."""
-        known = self._onboardings.in_use(request.vm)
-        if known is None:
-            return request.state
-        more = Capacity(**asdict(known.resources)).shortage(request.state)
-        if more:
-            raise RequestRefused(
-                f"{request.vm} has {known.resources}, and the move is of {request.state}; adjust "
-                "it first"
-            )
-        return known.resources
 
     # -- small things ----------------------------------------------------------------------------
 

@@ -30,104 +30,40 @@ TOKEN.  After `restart` it is the source of the next move.
 """
 
 import argparse
-import json
-import os
 import select
 import socket
-import struct
 import sys
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from hmac import compare_digest
 from ipaddress import ip_address
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from nve.linux.wait import wait_until
 from nve.task import program as programs
-from nve.task import repair
+from nve.task import repair, sockets
 from nve.task.addresses import HostAddresses
 from nve.task.checkpoint import (
     Checkpoint,
     CheckpointError,
-    Listener,
     MovedSocket,
     TcpConnection,
 )
 from nve.task.link import Kind, LinkError, TaskLink
 from nve.task.old_stack import Delivery, LateSegments
-from nve.task.program import FromOutside, NoSuchProgram, Place, Socket, listens
+from nve.task.orders import Orders, TaskSpec, Told, say
+from nve.task.program import FromOutside, NoSuchProgram, Socket
 from nve.task.repair import NotMovable, TcpInfo
-from nve.task.tcp_states import FATES, FIN_RECEIVED, FIN_SENT, Fate, TcpState
+from nve.task.tcp_states import FIN_RECEIVED, FIN_SENT
 
 PATIENCE_S: Final = 3.0
 """For the other host."""
-CLOSING_S: Final = 0.2
-"""For a connection that is closed instead of moved: until the peer has acknowledged all of it."""
 HEARD_EVERY_S: Final = 0.0005
 HEARD_S: Final = 5.0
 """For so long it is looked at when the first segment of each peer comes."""
 
-Told = dict[str, Any]
 FAILURES = (OSError, LinkError, NotMovable, NoSuchProgram, CheckpointError, RuntimeError)
-
-
-@dataclass(frozen=True)
-class TaskSpec:
-    """What a task is, wherever it is."""
-
-    task: str
-    program: str
-    place: Place
-    interface: str
-
-    @classmethod
-    def of(cls, text: str) -> "TaskSpec":
-        told = json.loads(text)
-        addresses = tuple(map(ip_address, told["addresses"]))
-        return cls(
-            told["task"], told["program"], Place(addresses, told["arguments"]), told["interface"]
-        )
-
-
-class Orders:
-    """Lines on the standard input."""
-
-    def __init__(self) -> None:
-        self._read = b""
-
-    def fileno(self) -> int:
-        return sys.stdin.fileno()
-
-    def next(self, timeout_s: float | None) -> Told | None:
-        """The next one, if it comes in time.  Raises SystemExit when nobody gives any more."""
-        while b"\n" not in self._read:
-            waiting = select.poll()
-            waiting.register(self.fileno(), select.POLLIN)
-            if not waiting.poll(None if timeout_s is None else timeout_s * 1000):
-                return None
-            octets = os.read(self.fileno(), 65536)
-            if not octets:
-                raise SystemExit(0)
-            self._read += octets
-        line, _, self._read = self._read.partition(b"\n")
-        told: Told = json.loads(line)
-        return told
-
-
-def say(**told: Any) -> None:
-    """An answer, in one piece."""
-    os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")
-
-
-def resets_sent() -> int:
-    """By this host's TCP, since it began."""
-    lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
-    names, values = (line.split() for line in lines if line.startswith("Tcp:"))
-    return int(values[names.index("OutRsts")])
 
 
 class TaskProcess:
@@ -152,7 +88,7 @@ class TaskProcess:
         self._onward = False
         """Whether frames that come late are forwarded now."""
         self._afterwards = False
-        self._resets_before = resets_sent()
+        self._resets_before = sockets.resets_sent()
         self._late_policy = ""
         self._watched: dict[str, Socket] = {}
         """Connections that have come with the task."""
@@ -226,12 +162,12 @@ class TaskProcess:
     # -- at the source -------------------------------------------------------------------------
 
     def do_connect(self, to: str, port: int, token: str) -> Told:
-        self._resets_before = resets_sent()
+        self._resets_before = sockets.resets_sent()
         self._close_link()
         self._link = TaskLink(socket.create_connection((to, port), PATIENCE_S), PATIENCE_S)
-        _, sockets = self._program.checkpoint()
+        _, open_now = self._program.checkpoint()
         peers = set()
-        for each in sockets:
+        for each in open_now:
             with suppress(OSError):
                 peers.add(each.getpeername()[0])
         self._link.tell(Kind.HELLO, token=token, peers=sorted(peers)[:1000])
@@ -248,81 +184,21 @@ class TaskProcess:
             stopped_ns = time.time_ns()
         assert self._late
         self._late.forget()
-        self._state, sockets = self._program.checkpoint()
-        self._sockets = list(sockets)
-        closed = self._close_connections() if connections == "close" else []
+        self._state, taken = self._program.checkpoint()
+        self._sockets = list(taken)
+        closed = sockets.close_connections(self._sockets) if connections == "close" else []
         for each in filter(None, self._sockets):
             repair.block(each)
-        self._accept_rest(closed)
+        sockets.accept_rest(self._sockets)
         for address in self._spec.place.addresses:
             self._host.remove(address)
             if suspended == "unreachable":
                 self._host.refuse(address)
         return {"stopped_ns": stopped_ns, "closed": closed}
 
-    def _accept_rest(self, closed: list[Told]) -> None:
-        """Connections that are made, and that the program has not accepted yet."""
-        for listening in [each for each in self._sockets if each and listens(each)]:
-            listening.setblocking(False)
-            with suppress(BlockingIOError):
-                while True:
-                    accepted, _ = listening.accept()
-                    repair.block(accepted)
-                    self._sockets.append(accepted)
-
-    def _close_connections(self) -> list[Told]:
-        """Each is told to its peer; who does not acknowledge all of it in time is reset."""
-        open_ones = [
-            (place, each)
-            for place, each in enumerate(self._sockets)
-            if each is not None and not listens(each)
-        ]
-        closed = []
-        for place, each in open_ones:
-            state = TcpInfo.of(each).state
-            closed.append(_row(_name_of(each), state, Fate.CLOSED))
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_WR)
-            self._sockets[place] = None
-        with suppress(TimeoutError):
-            wait_until(lambda: _unacknowledged(each for _, each in open_ones) or None, CLOSING_S)
-        for _, each in open_ones:
-            if _unacknowledged([each]):
-                each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            each.close()
-        return closed
-
     def do_package(self) -> Told:
-        """All sockets, in order."""
-        rows, moved = [], list[MovedSocket]()
-        for place, each in enumerate(self._sockets):
-            if each is None:
-                moved.append(None)
-                continue
-            state = TcpInfo.of(each).state
-            fate = FATES[state]
-            if fate is Fate.LISTENED:
-                moved.append(repair.dump_listener(each))
-                continue
-            if fate is Fate.CLOSED:
-                rows.append(_row("-", state, fate))
-                each.close()
-                self._sockets[place] = None
-                moved.append(None)
-                continue
-            connection = repair.dump(each)
-            moved.append(connection)
-            rows.append(
-                _row(
-                    str(connection),
-                    state,
-                    fate,
-                    received=len(connection.received),
-                    sent=len(connection.sent),
-                    unsent=len(connection.unsent),
-                )
-            )
-        self._moved = tuple(moved)
+        """All sockets, in order, and the program's state."""
+        rows, self._moved = sockets.package(self._sockets)
         spec = self._spec
         found = Checkpoint(spec.task, spec.program, self._moved, self._state)
         self._octets = found.octets()
@@ -363,7 +239,7 @@ class TaskProcess:
         return {
             "forwarded": counts["forwarded"],
             "dropped": counts["dropped"],
-            "resets": counts["resets"] + resets_sent() - self._resets_before,
+            "resets": counts["resets"] + sockets.resets_sent() - self._resets_before,
         }
 
     def do_go_on(self) -> Told:
@@ -443,7 +319,7 @@ class TaskProcess:
             )
         for each in found.sockets:
             try:
-                self._sockets.append(_restored(each))
+                self._sockets.append(sockets.restored(each))
             except OSError as error:
                 raise NotMovable(f"{each} cannot be restored here: {error.strerror}") from error
         for made in filter(None, self._sockets):
@@ -491,17 +367,17 @@ class TaskProcess:
                 info = TcpInfo.of(each)
                 row |= {"retransmissions": info.retransmissions, "cwnd": info.cwnd}
             rows[name] = row
-        return {"connections": rows, "resets": resets_sent() - self._resets_before}
+        return {"connections": rows, "resets": sockets.resets_sent() - self._resets_before}
 
     def do_connections(self) -> Told:
         """As they are now."""
-        _, sockets = self._program.checkpoint()
+        _, open_now = self._program.checkpoint()
         rows = []
-        for each in sockets:
+        for each in open_now:
             info = TcpInfo.of(each)
             rows.append(
                 {
-                    "connection": _name_of(each),
+                    "connection": sockets.name_of(each),
                     "state": info.state.name,
                     "cwnd": info.cwnd,
                     "retransmissions": info.retransmissions,
@@ -542,34 +418,6 @@ class TaskProcess:
         if self._link:
             self._link.close()
             self._link = None
-
-
-def _unacknowledged(closed: Iterable[Socket]) -> str:
-    """The connections of which the peer has not acknowledged all; nothing, if there are none."""
-    waiting = (TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK)
-    return ", ".join(_name_of(each) for each in closed if TcpInfo.of(each).state in waiting)
-
-
-def _restored(each: MovedSocket) -> Socket | None:
-    match each:
-        case TcpConnection():
-            return repair.restore(each)
-        case Listener():
-            return repair.restore_listener(each)
-        case None:
-            return None
-
-
-def _row(name: str, state: TcpState, fate: Fate, **queues: int) -> Told:
-    return {"connection": name, "state": state.name, "fate": fate.value, **queues}
-
-
-def _name_of(each: Socket) -> str:
-    """One that listens has no peer."""
-    ends = [repair.endpoint(each.getsockname())]
-    with suppress(OSError):
-        ends.append(repair.endpoint(each.getpeername()))
-    return "-".join(map(str, ends))
 
 
 def main() -> None:

@@ -1,179 +1,46 @@
 """Tasks that move between real kernels while somebody talks to them.
 
 Three hosts on a switch: a task moves between `a` and `b`, and its peer is `c`.
-`test_tasks_in_the_lab.py` has the same in a data centre.
+`test_tasks_in_lab.py` has the same in a data centre, `test_task_failures.py` what fails.
 """
 
 import errno
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from contextlib import closing, contextmanager
 from hashlib import sha256
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from experiments.measure.event_log import EventLog
-from experiments.run.task_steps import TASK_MOVE, TaskError, TaskMoveTable, TaskMoveUnderWay
-from experiments.run.tasks import RunningTask
-from experiments.scenario.tasks import Task, TaskMove
+from experiments.run.task_steps import TaskError
 from nve.linux.injection import stands_still
 from nve.linux.namespace import inside, ip, run_in
-from nve.task.checkpoint import Checkpoint, Endpoint, Listener
-from nve.task.link import Kind, LinkError, TaskLink
 from nve.task.programs import pattern
 from tests.helpers.hosts import NIC, Hosts, hosts
+from tests.helpers.task_trials import (
+    ADDRESSES,
+    MEGABYTE,
+    PORT,
+    REQUEST,
+    StreamPeer,
+    answered,
+    no_reset,
+    trial,
+)
 from tests.helpers.wait import wait_until
-
-ADDRESSES = {4: "10.9.0.50", 6: "fd09::50"}
-PORT = 7000
-MEGABYTE = 1_000_000
-RESETS = "tcp[13] & 4 != 0 or (ip6[6] == 6 and ip6[53] & 4 != 0)"
 
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Hosts]:
     with hosts(["a", "b", "c"]) as made:
         yield made
-
-
-class Trial:
-    """One task, which begins at `a`, and what was noted of it."""
-
-    def __init__(
-        self,
-        network: Hosts,
-        program: str,
-        version: int,
-        table: TaskMoveTable = TASK_MOVE,
-        **arguments: Any,
-    ) -> None:
-        self.log = EventLog()
-        self.address = ADDRESSES[version]
-        own = (ip_address(self.address),)
-        asked = Task(on="a", program=program, addresses=own, arguments=arguments)
-        self.task = RunningTask(network, "task1", asked, self.log, table)  # type: ignore[arg-type]
-        self.network = network
-        self._moves = 0
-        self.task.start()
-
-    def move(self, to: str, **said: Any) -> None:
-        self._moves += 1
-        given = {"record_s": 0.1, **said}
-        self.task.move(self._moves, TaskMove(at_s=0, task="task1", to=to, **given))
-
-    def connect(self, port: int = PORT) -> socket.socket:
-        """The peer's, from `c`."""
-        with inside(self.network.of["c"].pid):
-            return socket.create_connection((self.address, port), 10)
-
-    def noted(self, event: str) -> list[dict[str, Any]]:
-        return [dict(each.details) for each in self.log.after() if each.name == event]
-
-    def rows(self) -> list[dict[str, Any]]:
-        self.task.settle()
-        return self.task.rows
-
-
-@contextmanager
-def trial(network: Hosts, program: str, version: int = 4, **said: Any) -> Iterator[Trial]:
-    """A task, which leaves its addresses nowhere."""
-    made = Trial(network, program, version, **said)
-    try:
-        yield made
-    finally:
-        made.task.close()
-        for host in network.of.values():
-            with suppress(RuntimeError):
-                run_in(host.pid, ["ip", "address", "del", made.address, "dev", NIC])
-            with suppress(RuntimeError):
-                run_in(host.pid, ["ip", "route", "flush", "type", "unreachable"])
-            ip(host.pid, [f"neigh flush dev {NIC}"])
-
-
-@contextmanager
-def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
-    """A capture at the peer, in which there is no RST when the block ends."""
-    file = directory / "resets.pcap"
-    argv = ["tcpdump", "-q", "-U", "-Z", "root", "-i", NIC, "-w", str(file), RESETS]
-    capture = network.of["c"].start(argv, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: None if file.exists() and file.stat().st_size else "no capture yet")
-        yield
-    finally:
-        capture.terminate()
-        capture.wait()
-    shown = subprocess.run(["tcpdump", "-nr", file], capture_output=True, text=True, check=True)
-    assert shown.stdout == ""
-
-
-class StreamPeer:
-    """Sends the pattern over a connection and reads it, both at once, as far as it is let."""
-
-    def __init__(self, connected: socket.socket, octets: int) -> None:
-        self._digest, self._received = sha256(), 0
-        self._failures: list[OSError] = []
-        self._socket, self._octets = connected, octets
-        self._may, self._more = 0, threading.Condition()
-        connected.settimeout(20)
-        self._threads = [
-            threading.Thread(target=each, daemon=True) for each in (self._send, self._receive)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def go_on(self, until: int) -> None:
-        """So far it may send and receive; returns when it has begun to."""
-        before = self._received
-        with self._more:
-            self._may = until
-            self._more.notify_all()
-        wait_until(lambda: None if self._received > before else f"{before} received")
-
-    def whole(self) -> None:
-        """All comes as it was sent."""
-        self.go_on(self._octets + 1)
-        for thread in self._threads:
-            thread.join(30)
-        assert self._failures == []
-        found = (self._received, self._digest.hexdigest())
-        assert found == (self._octets, pattern.digest(self._octets))
-
-    def _await(self, place: int) -> None:
-        with self._more:
-            self._more.wait_for(lambda: place < self._may, 30)
-
-    def _send(self) -> None:
-        try:
-            sent = 0
-            while sent < self._octets:
-                self._await(sent)
-                part = pattern.part(sent, min(65536, self._octets - sent))
-                self._socket.sendall(part)
-                sent += len(part)
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._failures.append(error)
-
-    def _receive(self) -> None:
-        try:
-            self._await(0)
-            while said := self._socket.recv(20_000):
-                self._digest.update(said)
-                self._received += len(said)
-                self._await(self._received)
-        except OSError as error:
-            self._failures.append(error)
 
 
 @contextmanager
@@ -395,22 +262,6 @@ def test_connections_may_be_closed_instead(network: Hosts) -> None:
         assert (row["fate"], row["state"]) == ("closed", "ESTABLISHED")
 
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-
-
-def answered(connected: socket.socket, request: bytes = REQUEST) -> bool:
-    """Whether the server answers, with its document of 100 octets."""
-    connected.settimeout(5)
-    connected.sendall(request)
-    said = b""
-    while not said.endswith(bytes(pattern.part(0, 100))):
-        said += connected.recv(4096)
-    return said.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-# -- what comes to the old host --------------------------------------------------------------------
-
-
 def keep_sending_to_a(network: Hosts) -> None:
     """The peer does not hear that the address is somewhere else."""
     mac = json.loads(run_in(network.of["a"].pid, ["ip", "-j", "link", "show", NIC]))[0]["address"]
@@ -459,115 +310,3 @@ def test_the_old_host_drops_or_says_that_it_is_unreachable(
         (first, *_) = it.noted("record-ended")
         assert (first["resets"], first["forwarded"]) == (0, 0)
         assert first["dropped"] > 0
-
-
-# -- when it does not work out ---------------------------------------------------------------------
-
-
-def dying_before(name: str) -> TaskMoveTable:
-    """The destination dies before a step."""
-
-    def killing(do: Any) -> Any:
-        def carried_out(move: TaskMoveUnderWay) -> None:
-            move.there().end()
-            do(move)
-
-        return carried_out
-
-    return replace(
-        TASK_MOVE,
-        revocable=[
-            replace(step, do=killing(step.do)) if step.name == name else step
-            for step in TASK_MOVE.revocable
-        ],
-    )
-
-
-@pytest.mark.shows("R4.2.3")
-@pytest.mark.parametrize("step", ["configure address", "stop", "package", "send and instantiate"])
-def test_the_task_goes_on_at_the_source_where_the_destination_dies(
-    network: Hosts, tmp_path: Path, step: str
-) -> None:
-    octets = 4 * MEGABYTE
-    with (
-        no_reset(network, tmp_path),
-        trial(network, "stream", table=dying_before(step), port=PORT, octets=octets) as it,
-        closing(it.connect()) as connected,
-    ):
-        peer = StreamPeer(connected, octets)
-        peer.go_on(octets // 2)
-        with pytest.raises(TaskError):
-            it.move("b")
-        assert it.noted("task-move-undone")
-        assert it.task.at == "a"
-        peer.whole()
-        shown = run_in(network.of["b"].pid, ["ip", "address", "show"])
-        assert it.address not in shown
-
-
-@pytest.mark.parametrize("taken", ["port", "address"])
-def test_a_destination_where_it_is_in_use_refuses(network: Hosts, taken: str) -> None:
-    pid = network.of["b"].pid
-    with trial(network, "http-server", octets=100, port=80) as it, closing(it.connect(80)) as there:
-        if taken == "port":
-            with inside(pid):
-                other: Any = socket.create_server(("0.0.0.0", 80))
-            why = "10.9.0.50:80 cannot be restored here: Address already in use"
-        else:
-            ip(pid, [f"address add {it.address}/32 dev {NIC}"])
-            other, why = socket.socket(), "File exists"
-        with closing(other), pytest.raises(TaskError, match=why):
-            it.move("b")
-        assert answered(there)
-
-
-SOUND = Checkpoint("task1", "http-server", (Listener(Endpoint(ip_address("127.0.0.1"), 80), 1),))
-
-
-@pytest.mark.parametrize(
-    ("octets", "why"),
-    [
-        (b"\x7fELF" + bytes(90), "this is no checkpoint of a task"),
-        (SOUND.octets()[:-3], "octets, and it has"),
-        (SOUND.octets()[:-3] + b"abc", "the checkpoint has been changed"),
-        (b"vmmlabCP\0\7" + SOUND.octets()[10:], "version 7"),
-        (replace(SOUND, task="other").octets(), "this is other, a task of http-server"),
-        (replace(SOUND, program="echo").octets(), "a task of echo"),
-    ],
-)
-def test_a_checkpoint_that_is_not_the_task_is_refused(
-    network: Hosts, octets: bytes, why: str
-) -> None:
-    with trial(network, "http-server", octets=100, port=80) as it:
-        token = secrets.token_hex(8)
-        waiting = it.task._launch_incoming("b", token)
-        try:
-            port = waiting.line(10)["port"]
-            with inside(network.of["a"].pid):
-                link = TaskLink(socket.create_connection(("10.9.0.2", port), 5), 5)
-            link.tell(Kind.HELLO, token=token, peers=[])
-            link.heard(Kind.ANSWER)
-            waiting.tell('{"order": "instantiate"}')
-            link.send(Kind.CHECKPOINT, octets)
-            with pytest.raises(LinkError, match=why):
-                link.heard(Kind.ANSWER)
-            with pytest.raises(TaskError, match=why):
-                waiting.line(5)
-            link.close()
-        finally:
-            waiting.end()
-
-
-def test_a_stranger_is_not_listened_to(network: Hosts) -> None:
-    with trial(network, "http-server", octets=100, port=80) as it:
-        waiting = it.task._launch_incoming("b", "right")
-        try:
-            port = waiting.line(10)["port"]
-            with inside(network.of["c"].pid):
-                link = TaskLink(socket.create_connection(("10.9.0.2", port), 5), 5)
-            link.tell(Kind.HELLO, token="wrong", peers=[])
-            with pytest.raises(LinkError, match="has closed the connection"):
-                link.heard(Kind.ANSWER)
-            assert waiting.alive
-        finally:
-            waiting.end()

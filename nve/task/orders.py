@@ -1,0 +1,61 @@
+"""How a task's process is told what to do, and answers: lines of JSON (`nve.task.process`)."""
+
+import json
+import os
+import select
+import sys
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from nve.task.program import Place
+
+Told = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a task is, wherever it is."""
+
+    task: str
+    program: str
+    place: Place
+    interface: str
+
+    @classmethod
+    def of(cls, text: str) -> "TaskSpec":
+        told = json.loads(text)
+        addresses = tuple(map(ip_address, told["addresses"]))
+        return cls(
+            told["task"], told["program"], Place(addresses, told["arguments"]), told["interface"]
+        )
+
+
+class Orders:
+    """Lines on the standard input."""
+
+    def __init__(self) -> None:
+        self._read = b""
+
+    def fileno(self) -> int:
+        return sys.stdin.fileno()
+
+    def next(self, timeout_s: float | None) -> Told | None:
+        """The next one, if it comes in time.  Raises SystemExit when nobody gives any more."""
+        while b"\n" not in self._read:
+            waiting = select.poll()
+            waiting.register(self.fileno(), select.POLLIN)
+            if not waiting.poll(None if timeout_s is None else timeout_s * 1000):
+                return None
+            octets = os.read(self.fileno(), 65536)
+            if not octets:
+                raise SystemExit(0)
+            self._read += octets
+        line, _, self._read = self._read.partition(b"\n")
+        told: Told = json.loads(line)
+        return told
+
+
+def say(**told: Any) -> None:
+    """An answer, in one piece."""
+    os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")

@@ -1,0 +1,133 @@
+"""A task's sockets when it leaves: accepted, closed or taken out of the kernel; and made again.
+
+What has to be done to one connection, and in which order, is in `nve.task.repair`.
+"""
+
+import socket
+import struct
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from nve.linux.wait import wait_until
+from nve.task import repair
+from nve.task.checkpoint import Listener, MovedSocket, TcpConnection
+from nve.task.program import Socket, listens
+from nve.task.repair import TcpInfo
+from nve.task.tcp_states import FATES, Fate, TcpState
+
+CLOSING_S: Final = 0.2
+"""For a connection that is closed instead of moved: until the peer has acknowledged all of it."""
+
+Row = dict[str, Any]
+
+
+def resets_sent() -> int:
+    """By this host's TCP, since it began."""
+    lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
+    names, values = (line.split() for line in lines if line.startswith("Tcp:"))
+    return int(values[names.index("OutRsts")])
+
+
+def accept_rest(sockets: list[Socket | None]) -> None:
+    """Connections that are made, and that the program has not accepted yet, are blocked and join
+    the others."""
+    for listening in [each for each in sockets if each and listens(each)]:
+        listening.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                accepted, _ = listening.accept()
+                repair.block(accepted)
+                sockets.append(accepted)
+
+
+def close_connections(sockets: list[Socket | None]) -> list[Row]:
+    """Each is told to its peer; who does not acknowledge all of it in time is reset.
+
+    Leaves None in the place of each; returns a row for each.
+    """
+    open_ones = [
+        (place, each)
+        for place, each in enumerate(sockets)
+        if each is not None and not listens(each)
+    ]
+    closed = []
+    for place, each in open_ones:
+        state = TcpInfo.of(each).state
+        closed.append(_row(name_of(each), state, Fate.CLOSED))
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_WR)
+        sockets[place] = None
+    with suppress(TimeoutError):
+        wait_until(lambda: _unacknowledged(each for _, each in open_ones) or None, CLOSING_S)
+    for _, each in open_ones:
+        if _unacknowledged([each]):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        each.close()
+    return closed
+
+
+def package(sockets: list[Socket | None]) -> tuple[list[Row], tuple[MovedSocket, ...]]:
+    """All sockets, in order: a row for each connection, and what they hold.
+
+    One in a state that cannot be carried is closed, and leaves None in its place.
+    """
+    rows, moved = [], list[MovedSocket]()
+    for place, each in enumerate(sockets):
+        if each is None:
+            moved.append(None)
+            continue
+        state = TcpInfo.of(each).state
+        fate = FATES[state]
+        if fate is Fate.LISTENED:
+            moved.append(repair.dump_listener(each))
+            continue
+        if fate is Fate.CLOSED:
+            rows.append(_row("-", state, fate))
+            each.close()
+            sockets[place] = None
+            moved.append(None)
+            continue
+        connection = repair.dump(each)
+        moved.append(connection)
+        rows.append(
+            _row(
+                str(connection),
+                state,
+                fate,
+                received=len(connection.received),
+                sent=len(connection.sent),
+                unsent=len(connection.unsent),
+            )
+        )
+    return rows, tuple(moved)
+
+
+def _unacknowledged(closed: Iterable[Socket]) -> str:
+    """The connections of which the peer has not acknowledged all; nothing, if there are none."""
+    waiting = (TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK)
+    return ", ".join(name_of(each) for each in closed if TcpInfo.of(each).state in waiting)
+
+
+def restored(each: MovedSocket) -> Socket | None:
+    """One of them made again; it does not run yet."""
+    match each:
+        case TcpConnection():
+            return repair.restore(each)
+        case Listener():
+            return repair.restore_listener(each)
+        case None:
+            return None
+
+
+def _row(name: str, state: TcpState, fate: Fate, **queues: int) -> Row:
+    return {"connection": name, "state": state.name, "fate": fate.value, **queues}
+
+
+def name_of(each: Socket) -> str:
+    """Its ends, as addresses and ports; one that listens has no peer."""
+    ends = [repair.endpoint(each.getsockname())]
+    with suppress(OSError):
+        ends.append(repair.endpoint(each.getpeername()))
+    return "-".join(map(str, ends))

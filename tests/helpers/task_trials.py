@@ -1,0 +1,168 @@
+"""One task on three hosts, and those who talk to it."""
+
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from experiments.measure.event_log import EventLog
+from experiments.run.task_steps import TASK_MOVE, TaskMoveTable
+from experiments.run.tasks import RunningTask
+from experiments.scenario.tasks import Task, TaskMove
+from nve.linux.namespace import inside, ip, run_in
+from nve.task.programs import pattern
+from tests.helpers.hosts import NIC, Hosts
+from tests.helpers.wait import wait_until
+
+ADDRESSES = {4: "10.9.0.50", 6: "fd09::50"}
+PORT = 7000
+MEGABYTE = 1_000_000
+RESETS = "tcp[13] & 4 != 0 or (ip6[6] == 6 and ip6[53] & 4 != 0)"
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+class Trial:
+    """One task, which begins at `a`, and what was noted of it."""
+
+    def __init__(
+        self,
+        network: Hosts,
+        program: str,
+        version: int,
+        table: TaskMoveTable = TASK_MOVE,
+        **arguments: Any,
+    ) -> None:
+        self.log = EventLog()
+        self.address = ADDRESSES[version]
+        own = (ip_address(self.address),)
+        asked = Task(on="a", program=program, addresses=own, arguments=arguments)
+        self.task = RunningTask(network, "task1", asked, self.log, table)  # type: ignore[arg-type]
+        self.network = network
+        self._moves = 0
+        self.task.start()
+
+    def move(self, to: str, **said: Any) -> None:
+        self._moves += 1
+        given = {"record_s": 0.1, **said}
+        self.task.move(self._moves, TaskMove(at_s=0, task="task1", to=to, **given))
+
+    def connect(self, port: int = PORT) -> socket.socket:
+        """The peer's, from `c`."""
+        with inside(self.network.of["c"].pid):
+            return socket.create_connection((self.address, port), 10)
+
+    def noted(self, event: str) -> list[dict[str, Any]]:
+        return [dict(each.details) for each in self.log.after() if each.name == event]
+
+    def rows(self) -> list[dict[str, Any]]:
+        self.task.settle()
+        return self.task.rows
+
+
+@contextmanager
+def trial(network: Hosts, program: str, version: int = 4, **said: Any) -> Iterator[Trial]:
+    """A task, which leaves its addresses nowhere."""
+    made = Trial(network, program, version, **said)
+    try:
+        yield made
+    finally:
+        made.task.close()
+        for host in network.of.values():
+            with suppress(RuntimeError):
+                run_in(host.pid, ["ip", "address", "del", made.address, "dev", NIC])
+            with suppress(RuntimeError):
+                run_in(host.pid, ["ip", "route", "flush", "type", "unreachable"])
+            ip(host.pid, [f"neigh flush dev {NIC}"])
+
+
+@contextmanager
+def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
+    """A capture at the peer, in which there is no RST when the block ends."""
+    file = directory / "resets.pcap"
+    argv = ["tcpdump", "-q", "-U", "-Z", "root", "-i", NIC, "-w", str(file), RESETS]
+    capture = network.of["c"].start(argv, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: None if file.exists() and file.stat().st_size else "no capture yet")
+        yield
+    finally:
+        capture.terminate()
+        capture.wait()
+    shown = subprocess.run(["tcpdump", "-nr", file], capture_output=True, text=True, check=True)
+    assert shown.stdout == ""
+
+
+class StreamPeer:
+    """Sends the pattern over a connection and reads it, both at once, as far as it is let."""
+
+    def __init__(self, connected: socket.socket, octets: int) -> None:
+        self._digest, self._received = sha256(), 0
+        self._failures: list[OSError] = []
+        self._socket, self._octets = connected, octets
+        self._may, self._more = 0, threading.Condition()
+        connected.settimeout(20)
+        self._threads = [
+            threading.Thread(target=each, daemon=True) for each in (self._send, self._receive)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def go_on(self, until: int) -> None:
+        """So far it may send and receive; returns when it has begun to."""
+        before = self._received
+        with self._more:
+            self._may = until
+            self._more.notify_all()
+        wait_until(lambda: None if self._received > before else f"{before} received")
+
+    def whole(self) -> None:
+        """All comes as it was sent."""
+        self.go_on(self._octets + 1)
+        for thread in self._threads:
+            thread.join(30)
+        assert self._failures == []
+        found = (self._received, self._digest.hexdigest())
+        assert found == (self._octets, pattern.digest(self._octets))
+
+    def _await(self, place: int) -> None:
+        with self._more:
+            self._more.wait_for(lambda: place < self._may, 30)
+
+    def _send(self) -> None:
+        try:
+            sent = 0
+            while sent < self._octets:
+                self._await(sent)
+                part = pattern.part(sent, min(65536, self._octets - sent))
+                self._socket.sendall(part)
+                sent += len(part)
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._failures.append(error)
+
+    def _receive(self) -> None:
+        try:
+            self._await(0)
+            while said := self._socket.recv(20_000):
+                self._digest.update(said)
+                self._received += len(said)
+                self._await(self._received)
+        except OSError as error:
+            self._failures.append(error)
+
+
+def answered(connected: socket.socket, request: bytes = REQUEST) -> bool:
+    """Whether the server answers, with its document of 100 octets."""
+    connected.settimeout(5)
+    connected.sendall(request)
+    said = b""
+    while not said.endswith(bytes(pattern.part(0, 100))):
+        said += connected.recv(4096)
+    return said.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+# -- what comes to the old host --------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""A task whose move fails goes on at its source, with its connections.
+
+The hosts are those of `test_task_moves.py`.
+"""
+
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.run.task_steps import TASK_MOVE, TaskError, TaskMoveTable, TaskMoveUnderWay
+from nve.linux.namespace import inside, ip, run_in
+from nve.task.checkpoint import Checkpoint, Endpoint, Listener
+from nve.task.link import Kind, LinkError, TaskLink
+from tests.helpers.hosts import NIC, Hosts, hosts
+from tests.helpers.task_trials import (
+    MEGABYTE,
+    PORT,
+    StreamPeer,
+    answered,
+    no_reset,
+    trial,
+)
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    with hosts(["a", "b", "c"]) as made:
+        yield made
+
+
+def dying_before(name: str) -> TaskMoveTable:
+    """The destination dies before a step."""
+
+    def killing(do: Any) -> Any:
+        def carried_out(move: TaskMoveUnderWay) -> None:
+            move.there().end()
+            do(move)
+
+        return carried_out
+
+    return replace(
+        TASK_MOVE,
+        revocable=[
+            replace(step, do=killing(step.do)) if step.name == name else step
+            for step in TASK_MOVE.revocable
+        ],
+    )
+
+
+@pytest.mark.shows("R4.2.3")
+@pytest.mark.parametrize("step", ["configure address", "stop", "package", "send and instantiate"])
+def test_the_task_goes_on_at_the_source_where_the_destination_dies(
+    network: Hosts, tmp_path: Path, step: str
+) -> None:
+    octets = 4 * MEGABYTE
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "stream", table=dying_before(step), port=PORT, octets=octets) as it,
+        closing(it.connect()) as connected,
+    ):
+        peer = StreamPeer(connected, octets)
+        peer.go_on(octets // 2)
+        with pytest.raises(TaskError):
+            it.move("b")
+        assert it.noted("task-move-undone")
+        assert it.task.at == "a"
+        peer.whole()
+        shown = run_in(network.of["b"].pid, ["ip", "address", "show"])
+        assert it.address not in shown
+
+
+@pytest.mark.parametrize("taken", ["port", "address"])
+def test_a_destination_where_it_is_in_use_refuses(network: Hosts, taken: str) -> None:
+    pid = network.of["b"].pid
+    with trial(network, "http-server", octets=100, port=80) as it, closing(it.connect(80)) as there:
+        if taken == "port":
+            with inside(pid):
+                other: Any = socket.create_server(("0.0.0.0", 80))
+            why = "10.9.0.50:80 cannot be restored here: Address already in use"
+        else:
+            ip(pid, [f"address add {it.address}/32 dev {NIC}"])
+            other, why = socket.socket(), "File exists"
+        with closing(other), pytest.raises(TaskError, match=why):
+            it.move("b")
+        assert answered(there)
+
+
+SOUND = Checkpoint("task1", "http-server", (Listener(Endpoint(ip_address("127.0.0.1"), 80), 1),))
+
+
+@pytest.mark.parametrize(
+    ("octets", "why"),
+    [
+        (b"\x7fELF" + bytes(90), "this is no checkpoint of a task"),
+        (SOUND.octets()[:-3], "octets, and it has"),
+        (SOUND.octets()[:-3] + b"abc", "the checkpoint has been changed"),
+        (b"vmmlabCP\0\7" + SOUND.octets()[10:], "version 7"),
+        (replace(SOUND, task="other").octets(), "this is other, a task of http-server"),
+        (replace(SOUND, program="echo").octets(), "a task of echo"),
+    ],
+)
+def test_a_checkpoint_that_is_not_the_task_is_refused(
+    network: Hosts, octets: bytes, why: str
+) -> None:
+    with trial(network, "http-server", octets=100, port=80) as it:
+        token = secrets.token_hex(8)
+        waiting = it.task._launch_incoming("b", token)
+        try:
+            port = waiting.line(10)["port"]
+            with inside(network.of["a"].pid):
+                link = TaskLink(socket.create_connection(("10.9.0.2", port), 5), 5)
+            link.tell(Kind.HELLO, token=token, peers=[])
+            link.heard(Kind.ANSWER)
+            waiting.tell('{"order": "instantiate"}')
+            link.send(Kind.CHECKPOINT, octets)
+            with pytest.raises(LinkError, match=why):
+                link.heard(Kind.ANSWER)
+            with pytest.raises(TaskError, match=why):
+                waiting.line(5)
+            link.close()
+        finally:
+            waiting.end()
+
+
+def test_a_stranger_is_not_listened_to(network: Hosts) -> None:
+    with trial(network, "http-server", octets=100, port=80) as it:
+        waiting = it.task._launch_incoming("b", "right")
+        try:
+            port = waiting.line(10)["port"]
+            with inside(network.of["c"].pid):
+                link = TaskLink(socket.create_connection(("10.9.0.2", port), 5), 5)
+            link.tell(Kind.HELLO, token="wrong", peers=[])
+            with pytest.raises(LinkError, match="has closed the connection"):
+                link.heard(Kind.ANSWER)
+            assert waiting.alive
+        finally:
+            waiting.end()
