@@ -105,7 +105,9 @@ class Program:
     def _read(self, each: Socket, progress: StreamProgress) -> None:
         said = each.recv(_AT_ONCE)
         if said != pattern.part(progress.received, len(said)):
-            raise StreamCorrupt(f"other octets than were sent, in 65536 from {progress.received}")
+            raise StreamCorrupt(
+                f"what came is not what was sent, within {len(said)} octets from {progress.received}"
+            )
         progress.received += len(said)
         progress.ended |= not said
         if progress.ended and progress.closed:
