@@ -89,7 +89,7 @@ class Admission:
         )
 
     def require_room(self, vm: str, nve: str, wanted: Resources) -> None:
-        """Raises RequestRefused where a VM would not fit; what it has there counts as free."""
+        """Raises RequestRefused where it does not fit; what the VM has there counts as free."""
         if shortage := self.free(nve, but=vm).shortage(wanted):
             raise RequestRefused(
                 f"{nve} has no room for {vm}: {shortage}; make room there, or name another NVE"

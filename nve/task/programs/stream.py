@@ -106,7 +106,8 @@ class Program:
         said = each.recv(_AT_ONCE)
         if said != pattern.part(progress.received, len(said)):
             raise StreamCorrupt(
-                f"what came is not what was sent, within {len(said)} octets from {progress.received}"
+                f"what came is not what was sent, within {len(said)} octets from "
+                f"{progress.received} on"
             )
         progress.received += len(said)
         progress.ended |= not said
