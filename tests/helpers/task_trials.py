@@ -163,6 +163,3 @@ def answered(connected: socket.socket, request: bytes = REQUEST) -> bool:
     while not said.endswith(bytes(pattern.part(0, 100))):
         said += connected.recv(4096)
     return said.startswith(b"HTTP/1.1 200 OK\r\n")
-
-
-# -- what comes to the old host --------------------------------------------------------------------

@@ -262,6 +262,9 @@ def test_connections_may_be_closed_instead(network: Hosts) -> None:
         assert (row["fate"], row["state"]) == ("closed", "ESTABLISHED")
 
 
+# -- what comes to the old host --------------------------------------------------------------------
+
+
 def keep_sending_to_a(network: Hosts) -> None:
     """The peer does not hear that the address is somewhere else."""
     mac = json.loads(run_in(network.of["a"].pid, ["ip", "-j", "link", "show", NIC]))[0]["address"]
@@ -310,3 +313,13 @@ def test_the_old_host_drops_or_says_that_it_is_unreachable(
         (first, *_) = it.noted("record-ended")
         assert (first["resets"], first["forwarded"]) == (0, 0)
         assert first["dropped"] > 0
+
+
+def test_a_reset_would_be_seen(network: Hosts, tmp_path: Path) -> None:
+    with (
+        pytest.raises(AssertionError),
+        no_reset(network, tmp_path),
+        inside(network.of["c"].pid),
+        pytest.raises(ConnectionRefusedError),
+    ):
+        socket.create_connection(("10.9.0.1", 9), 5)

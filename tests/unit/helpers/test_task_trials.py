@@ -1,0 +1,40 @@
+"""Who talks to a task that moves notices an octet that is not the one that was sent."""
+
+import socket
+import threading
+from contextlib import closing
+
+import pytest
+
+from nve.task.programs import pattern
+from tests.helpers.task_trials import StreamPeer
+
+OCTETS = 50_000
+
+
+def sends(there: socket.socket, stream: bytes) -> None:
+    there.sendall(stream)
+    there.shutdown(socket.SHUT_WR)
+    while there.recv(65536):
+        pass
+
+
+@pytest.mark.parametrize("fault", ["none", "changed", "missing"])
+def test_a_stream_is_whole_or_not(fault: str) -> None:
+    stream = bytearray(pattern.part(0, OCTETS))
+    assert len(stream) == OCTETS
+    if fault == "changed":
+        stream[30_000] ^= 1
+    elif fault == "missing":
+        del stream[-1]
+    here, there = socket.socketpair()
+    with closing(here), closing(there):
+        other = threading.Thread(target=sends, args=(there, bytes(stream)))
+        other.start()
+        peer = StreamPeer(here, OCTETS)
+        if fault == "none":
+            peer.whole()
+        else:
+            with pytest.raises(AssertionError):
+                peer.whole()
+        other.join()
