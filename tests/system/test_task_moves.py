@@ -322,4 +322,4 @@ def test_a_reset_would_be_seen(network: Hosts, tmp_path: Path) -> None:
         inside(network.of["c"].pid),
         pytest.raises(ConnectionRefusedError),
     ):
-        socket.create_connection(("10.9.0.1", 9), 5)
+        socket.create_connection(("10.9.0.1", 10), 5)
