@@ -14,6 +14,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -102,7 +103,7 @@ def misplaced(sources: Mapping[str, str]) -> list[str]:
             continue
         functions = list(_test_functions(source))
         marked = [name for name, decorators in functions for _ in _calls(decorators, (MARK,))]
-        uses = sum(_is(node, (MARK,)) for node in ast.walk(ast.parse(source)))
+        uses = sum(_is(node, (MARK,)) for node in ast.walk(_parsed(source)))
         if uses != len(marked):
             wrong.append(f"{path}: mark test functions of the module itself, and nothing else")
         wrong += [
@@ -113,8 +114,14 @@ def misplaced(sources: Mapping[str, str]) -> list[str]:
     return wrong
 
 
+@lru_cache(None)
+def _parsed(source: str) -> ast.Module:
+    """Marks are looked for, and then whether each is where it is found."""
+    return ast.parse(source)
+
+
 def _test_functions(source: str) -> Iterator[tuple[str, list[ast.expr]]]:
-    for node in ast.parse(source).body:
+    for node in _parsed(source).body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             yield node.name, node.decorator_list
 

@@ -257,11 +257,13 @@ class Scenario(Part):
     def vms(self) -> list[VmSpec]:
         """Every VM with its addresses, in the order of the file."""
         nves = self.topology.fabric().nves
-        return [
-            tenant.vm(number, name, place, self._of_tasks(name), tenant.addresses(nves)[name])
-            for tenant in self.tenants
-            for number, (name, place) in enumerate(tenant.vms.items(), start=1)
-        ]
+        found = []
+        for tenant in self.tenants:
+            addresses = tenant.addresses(nves)
+            for number, (name, place) in enumerate(tenant.vms.items(), start=1):
+                of_tasks = self._of_tasks(name)
+                found.append(tenant.vm(number, name, place, of_tasks, addresses[name]))
+        return found
 
     def _of_tasks(self, vm: str) -> list[IPAddress]:
         """Addresses of the tasks that a VM may have."""

@@ -175,7 +175,7 @@ def test_a_result_of_a_run_at_the_same_time_is_not_touched(
     assert results.load(tmp_path / "r-2").variants == []
 
 
-@pytest.mark.parametrize("columns", ["", "80", "50"])
+@pytest.mark.parametrize("columns", ["", pytest.param("80", marks=pytest.mark.thorough), "50"])
 def test_no_table_cuts_a_number_or_a_heading(
     printed: Printed, tmp_path: Path, columns: str
 ) -> None:

@@ -21,6 +21,8 @@ from nve.transfer.mirror import MirrorStamp
 from nve.transfer.state import Digests
 from tests.adapters.test_transfer import SPEC, Place
 
+pytestmark = pytest.mark.thorough  # a guest and two processes each
+
 
 def started(name: str, argv: list[str], place: Place) -> "subprocess.Popen[str]":
     return subprocess.Popen(

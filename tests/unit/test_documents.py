@@ -22,19 +22,20 @@ def _generator() -> ModuleType:
 
 
 GENERATOR = _generator()
+PAGES = GENERATOR.pages()
 
 
-@pytest.mark.parametrize("page", GENERATOR.pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_generated_page_is_current(page: Path) -> None:
     current = page.read_text(encoding="utf-8") if page.exists() else None
 
-    assert current == GENERATOR.pages()[page], (
+    assert current == PAGES[page], (
         f"{page.relative_to(DOCS.parent)} is not what the code says; run: {GENERATOR.COMMAND}"
     )
 
 
 def test_the_diagram_is_drawn() -> None:
-    (text,) = (text for page, text in GENERATOR.pages().items() if page.name == "mobility.md")
+    (text,) = (text for page, text in PAGES.items() if page.name == "mobility.md")
 
     assert "```mermaid\nstateDiagram-v2\n" in text
 

@@ -20,11 +20,11 @@ from experiments.measure.results import EVENT_COLUMNS, REFUSED_COLUMNS, SCHEMA_V
 from experiments.measure.rows import CONNECTIONS, ITERATIONS, MIRRORS, TAKEOVERS
 from experiments.scenario import load
 from tests.helpers.data import DATA
-from tests.unit.test_repository import imports
+from tests.helpers.sources import PACKAGES, READS_SOURCES, ROOT, imports, parsed
 from topologies import catalogue
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("nve", "topologies", "controller", "experiments")
+pytestmark = READS_SOURCES
+
 SCHEMA = (ROOT / "results/README.md").read_text(encoding="utf-8")
 
 SLEEPERS: Mapping[str, str] = {
@@ -50,7 +50,8 @@ HELPERS_THAT_BUILD = frozenset(
         "kinds_of_results",
         "examples",
         "figure_faults",  # judges: seen to fail in the test of the plots
-        *("hosts", "nva", "nvo3", "one_nve", "overlays", "packets", "runs", "streams", "synthetic"),
+        *("hosts", "nva", "nvo3", "one_nve", "overlays", "packets", "runs", "sources", "streams"),
+        "synthetic",
         *("tenants", "wire"),
         "promises",  # judges: its broken promises are in test_fabric.py
     }
@@ -70,7 +71,7 @@ def sleeps(source: str) -> bool:
     return any(
         isinstance(node, ast.Call)
         and getattr(node.func, "attr", getattr(node.func, "id", None)) == "sleep"
-        for node in ast.walk(ast.parse(source))
+        for node in ast.walk(parsed(source))
     )
 
 
@@ -98,7 +99,7 @@ def test_every_module_opens_with_what_it_is() -> None:
     assert [
         place
         for place, source in sources()
-        if source.strip() and not ast.get_docstring(ast.parse(source))
+        if source.strip() and not ast.get_docstring(parsed(source))
     ] == []
 
 

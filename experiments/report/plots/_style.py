@@ -15,7 +15,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -162,6 +161,9 @@ def save(drawn: Figure, target: IO[bytes], suffix: str) -> None:
         canvas = FigureCanvasSVG(drawn)
         canvas.print_svg(target, metadata={"Date": None})
     elif suffix == "pdf":
+        # Only here: it loads a library of fonts, which takes half a second.
+        from matplotlib.backends.backend_pdf import FigureCanvasPdf
+
         canvas = FigureCanvasPdf(drawn)
         canvas.print_pdf(target, metadata={"CreationDate": None})
     else:

@@ -3,15 +3,14 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from experiments import needs, overlays
 from experiments.catalogue import WORKLOADS
 from tests.helpers.scenarios import resolved
+from tests.helpers.sources import READS_SOURCES, ROOT, parsed
 
-ROOT = Path(__file__).parents[3]
 STARTS = {"run", "run_in", "Popen", "_ask", "_succeeds"}
 """Functions that start a program: the first of a list, or the first words."""
 ESSENTIAL = {"sh", "modprobe", "unshare", "git"}
@@ -50,6 +49,7 @@ def test_a_scenario_needs_what_its_overlay_and_its_traffic_need() -> None:
     assert having["mnexec"] == "every run"
 
 
+@READS_SOURCES
 def test_every_program_that_is_started_is_in_the_table() -> None:
     started = {
         program
@@ -68,7 +68,7 @@ def test_a_program_that_is_started_is_seen() -> None:
 
 def programs_started(source: str) -> Iterator[str]:
     """Literal first words of what is started, or is put into a list that looks like a command."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.List) and len(node.elts) > 1:
             yield from _command(node.elts)
         elif isinstance(node, ast.Call):

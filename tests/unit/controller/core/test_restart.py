@@ -26,12 +26,25 @@ BOTH = pytest.mark.parametrize("dissemination", [PULL, PUSH], ids=["pull", "push
 VMS = [vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("vm3", 3, "nve1"), vm("vm4", 4, "nve4")]
 VM1 = VMS[0]
 WAYS = {"there": ["nve3"], "back": ["nve2", "nve1"], "round": ["nve2", "nve3", "nve1"]}
-WAY = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+WAY = pytest.mark.parametrize(
+    "way",
+    [
+        pytest.param(way, id=name, marks=pytest.mark.thorough if name == "round" else ())
+        for name, way in WAYS.items()
+    ],
+)
+NVE = pytest.mark.parametrize(
+    "nve",
+    [
+        pytest.param(name, marks=() if name == "nve3" else pytest.mark.thorough)
+        for name in ("nve1", "nve2", "nve3", "nve4")
+    ],
+)
 HARMED = pytest.mark.parametrize(
     ("dissemination", "way"),
     [
         pytest.param(PULL, WAYS["there"], id="there-pull"),
-        pytest.param(PUSH, WAYS["back"], id="back-push"),
+        pytest.param(PUSH, WAYS["back"], id="back-push", marks=pytest.mark.thorough),
         pytest.param(PULL, WAYS["round"], id="round-pull", marks=pytest.mark.thorough),
     ],
 )
@@ -319,7 +332,7 @@ def test_the_nva_is_killed_at_any_message(order: list[int], moment: int) -> None
 
 
 @HARMED
-@pytest.mark.parametrize("nve", ["nve1", "nve2", "nve3", "nve4"])
+@NVE
 def test_an_nve_is_cut_off_for_a_while_before_any_step(
     dissemination: tuple[str, int | None], way: list[str], nve: str
 ) -> None:
@@ -346,7 +359,7 @@ def test_an_nve_is_cut_off_for_a_while_before_any_step(
 
 
 @BOTH
-@pytest.mark.parametrize("nve", ["nve1", "nve2", "nve3", "nve4"])
+@NVE
 @pytest.mark.parametrize("gone", [Fabric.disconnect, Fabric.die], ids=["cut off", "dead"])
 def test_an_nve_that_never_comes_back_keeps_no_move_for_ever(
     dissemination: tuple[str, int | None], nve: str, gone: Callable[[Fabric, str], None]

@@ -6,14 +6,15 @@ that gets the name from its caller is such a function itself, and has to be name
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from controller.core.move_fsm import Phase
 from experiments.measure.trace import KNOWN, OLD_NAMES
+from tests.helpers.sources import READS_SOURCES, ROOT, parsed
 
-ROOT = Path(__file__).parents[4]
+pytestmark = READS_SOURCES
+
 PACKAGES = ("nve", "controller", "experiments")
 TAKES_EVENTS = frozenset(
     {"TraceEvent", "TraceRecord", "note", "_note", "record", "_record", "_do_and_note"}
@@ -34,7 +35,7 @@ def emitted(sources: dict[str, str]) -> set[str]:
     return {
         name
         for place, source in sources.items()
-        for function, call in calls(ast.parse(source), "")
+        for function, call in calls(parsed(source), "")
         for name in names_in(place, function, call)
     }
 

@@ -84,8 +84,18 @@ def test_a_mistake_in_a_variant_names_it() -> None:
 
 # -- round trip ------------------------------------------------------------------------------------
 
+EVERY_FILE = pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(
+            file, id=file.stem, marks=() if file.stem in ("demo", "ila") else pytest.mark.thorough
+        )
+        for file in FILES
+    ],
+)
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+@EVERY_FILE
 def test_the_resolved_scenario_reproduces_itself(file: Path) -> None:
     """What is written beside the results repeats the run."""
     for each in load.variants(contents.read(file), str(file), {}).values():
@@ -93,7 +103,7 @@ def test_the_resolved_scenario_reproduces_itself(file: Path) -> None:
         assert load.resolve(yaml.safe_load(written), "written") == each
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@EVERY_FILE
 def test_what_is_written_beside_several_runs_repeats_them_all(file: Path) -> None:
     """Also where a variant has moves of its own, and the file has a series."""
     content = contents.read(file)

@@ -24,7 +24,7 @@ def test_a_mistake_is_the_users() -> None:
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"name: [", "line 1, column 8"),
+        (b"name: [", "line 2, column 1"),
         (b"\tname: x", "line 1, column 1"),
         (b"name: \xff", "utf-8"),
         (b"- a list", "a scenario is a mapping of keys such as name and topology"),

@@ -44,6 +44,7 @@ def test_what_can_be_read_is_found_whatever_its_number(pipe: tuple[int, int]) ->
     assert all_readable([writing, reading], 0) == [reading]
 
 
+@pytest.mark.thorough  # starts the program twice
 def test_the_limit_of_open_files_is_raised_as_far_as_is_needed_and_allowed() -> None:
     ask = (
         "import resource; from experiments.machine import raise_open_files; raise_open_files();"
