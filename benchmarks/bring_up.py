@@ -13,6 +13,7 @@ from collections.abc import Callable
 from mininet.net import Mininet
 from mininet.nodelib import LinuxBridge
 
+from benchmarks import run_as_command
 from experiments.run.lab import Lab
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
@@ -84,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

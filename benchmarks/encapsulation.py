@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from subprocess import PIPE
 from typing import Any
 
+from benchmarks import run_as_command
 from experiments.run.lab import Lab
 from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
@@ -89,4 +90,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from benchmarks import run_as_command
 from experiments.measure.packets import NEVER
 from experiments.measure.results import Result, load
 from experiments.measure.rows import PACKETS
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

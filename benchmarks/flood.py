@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
+from benchmarks import run_as_command
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.run.lab import Lab
 from experiments.scenario.load import resolve
@@ -108,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -28,6 +28,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks import run_as_command
 from benchmarks.control import FLOW_MOD, PACKET_IN, PACKET_OUT, Watch
 from benchmarks.side_by_side import BARE_PORT, TIMEOUT_S, SideBySide, Vms, ip, mac
 from experiments import machine
@@ -227,4 +228,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import run_as_command
 from experiments.measure import results
 from experiments.measure.recording import Recorder
 from experiments.measure.results import Result
@@ -116,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

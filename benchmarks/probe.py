@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks import run_as_command
 from benchmarks.namespaces import joined_pair
 from experiments.probes.fleet import Probed, ProbeFleet
 from experiments.probes.udp import FlowPlan, Plan
@@ -67,4 +68,4 @@ def report(rate_pps: float, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

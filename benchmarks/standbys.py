@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import run_as_command
 from experiments.measure import results
 from experiments.measure.recording import Recorder
 from experiments.run.run import Options, run
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import run_as_command
 from benchmarks.namespaces import Namespace, joined_pair
 from experiments.run.guests import VmGuest
 from experiments.run.state_transfer import StateTransfer
@@ -273,4 +274,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

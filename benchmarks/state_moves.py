@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import run_as_command
 from experiments.measure import results
 from experiments.measure.recording import Recorder
 from experiments.measure.results import Result
@@ -107,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, ip_address
 from types import SimpleNamespace
 from typing import Any
 
+from benchmarks import run_as_command
 from benchmarks.namespaces import Namespace
 from experiments.measure.event_log import EventLog
 from experiments.run.tasks import RunningTask
@@ -135,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

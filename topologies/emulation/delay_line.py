@@ -29,6 +29,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -280,7 +281,8 @@ def main() -> None:
     line = DelayLine.of(links(), given.seed)
 
     def report(signal_number: int, _: FrameType | None) -> None:
-        write_whole(given.statistics, line.statistics())
+        with suppress(FileNotFoundError):  # the session is gone: nobody is going to read them
+            write_whole(given.statistics, line.statistics())
         if signal_number == signal.SIGTERM:
             raise SystemExit
 
