@@ -5,7 +5,7 @@ orchestrator on a unix socket.  It says `ready` on its standard output once both
 """
 
 from controller.southbound import (
-    framework,  # first: with Ryu, everything after it has to be patched
+    framework,  # first: with Ryu, it has to patch everything imported after it
 )
 
 # isort: split
@@ -23,14 +23,14 @@ from controller.settings import Settings
 
 ECHO_INTERVAL_S = 1.0
 SWITCH_INTERVAL_S = 5e-4
-"""How long one thread may keep the interpreter from another: a VM may stand still for an answer,
-while another thread reads what NVEs report."""
+"""How long one thread may keep the interpreter from another, in seconds: a suspended VM may be
+waiting for an answer while another thread reads the reports of NVEs."""
 UNREPLIED_ECHOES = 10
-"""So many unanswered ones end a connection."""
+"""The number of unanswered echo requests that ends a connection."""
 
 
 def main() -> None:
-    """Run until killed."""
+    """Run the NVA until it is killed."""
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m controller SETTINGS.json")
     try:

@@ -1,8 +1,8 @@
 """The Ryu application: it hands every OpenFlow event on to `controller.nva`.
 
-The framework queues events.  What the NVA decides on one is carried out when the queue is empty, or
-after `TOGETHER` of them: an announcement that comes alone waits for nothing, and a hundred that
-come at once are not told to every NVE one by one.
+The framework queues events.  The NVA's decisions are carried out when the queue is empty, or after
+`TOGETHER` events: an announcement that comes alone is handled at once, and a hundred that come
+together do not each cost one message per NVE.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ from controller.southbound.framework import Application, handler, hub, ofp_event
 
 TICK_S = 0.5
 TOGETHER = 32
-"""How many events may be waited for; so many take the NVA some ten milliseconds."""
+"""How many events are handled together; the NVA needs some ten milliseconds for that many."""
 
 
 class NvaApplication(Application):  # type: ignore[misc]
-    """What the framework starts: it hands every event on to `Nva`."""
+    """The application that the framework starts; it hands every event on to `Nva`."""
 
     OFP_VERSIONS: ClassVar = [ofproto.OFP_VERSION]
     nva: Nva
@@ -45,7 +45,9 @@ class NvaApplication(Application):  # type: ignore[misc]
         ofp_event.EventOFPStateChange, [handler.MAIN_DISPATCHER, handler.DEAD_DISPATCHER]
     )
     def state_changed(self, event: Any) -> None:
-        """Carried out at once, with all that was decided before."""
+        """Handle a connection that opens or closes: carry this and all earlier decisions out at
+        once.
+        """
         if event.state == handler.MAIN_DISPATCHER:
             self.nva.connected(event.datapath)
         elif event.datapath.id is not None:

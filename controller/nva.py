@@ -1,11 +1,11 @@
-"""The NVA's process around the authority: a lock, who speaks for which NVE, the journal.
+"""The NVA's process around the authority: a lock, the connections of the NVEs, the journal.
 
-One lock is held while the authority decides something and while what follows from it is carried out
-(`controller.southbound.sender`), so that effects leave in the order they were decided in.
-Northbound threads wait on the same lock's condition for moves to make progress.
+One lock is held while the authority decides and while the decision's effects are carried out
+(`controller.southbound.sender`), so that effects leave in the order of the decisions.  Northbound
+threads wait on the same lock's condition for moves to make progress.
 
-Where much comes in at once, several decisions are carried out together (`hear` each, then `act`):
-they cost one line of the journal and one message for each NVE.
+When many events come at once, several decisions are carried out together (`hear` each, then `act`):
+together they cost one line of the journal and one message for each NVE.
 """
 
 import logging
@@ -33,7 +33,7 @@ from nve.pipeline.rules import AGENT_PORT, PipelineTable
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")
 INCUMBENT_TIMEOUT_S = 3.0
-"""How long a connection may be silent when another one claims its NVE."""
+"""How long a connection may be silent when another claims its NVE, in seconds."""
 
 
 class Nva:
@@ -67,7 +67,7 @@ class Nva:
             self.decide(lambda now_ns: self.authority.restore(before, now_ns))
 
     def decide(self, ask: Callable[[int], Answer]) -> Answer:
-        """Let the authority decide something (`ask` gets the time) and carry out what follows."""
+        """Let the authority decide something (`ask` gets the time), and carry the effects out."""
         with self.changed:
             try:
                 return self.hear(ask)
@@ -75,14 +75,15 @@ class Nva:
                 self.act()
 
     def hear(self, ask: Callable[[int], Answer]) -> Answer:
-        """Let the authority decide something; what follows from it waits for `act`."""
+        """Let the authority decide something; the effects wait for `act`."""
         with self.changed:
             return ask(time.time_ns())
 
     def act(self) -> None:
         """Carry out what has been decided.
 
-        It is written down first: an NVE is told nothing that could be forgotten.
+        The journal is written first, so that no NVE is told anything that a restarted NVA has
+        forgotten.
         """
         with self.changed:
             effects = self.authority.take_effects()
@@ -110,10 +111,11 @@ class Nva:
     # -- from the NVEs ---------------------------------------------------------------------------
 
     def connected(self, datapath: Any) -> None:
-        """A switch has said who it is.
+        """Handle a switch that has said which NVE it is.
 
         An NVE has one connection.  While that one answers, another that claims the same NVE is
-        sent away; when it does not, it was lost without a word, and the other one is the NVE.
+        closed.  If it does not answer, it was lost without notice, and the new connection becomes
+        the NVE's.
         """
         nve = self.names.get(datapath.id)
         with self.changed:
@@ -131,7 +133,7 @@ class Nva:
                 incumbent.send_msg(echo)
 
     def echoed(self, message: Any) -> None:
-        """The incumbent is there: whoever claims its NVE is not."""
+        """Close the connection that claims an NVE whose present connection has answered."""
         with self.changed:
             nve = self._speaker(message)
             claimant = self._claimants.get(nve) if nve else None
@@ -140,7 +142,7 @@ class Nva:
                 self._send_away(nve, claimant.datapath)
 
     def tick(self) -> None:
-        """Time has passed."""
+        """Let the authority handle the passing of time."""
         with self.changed:
             for nve, claimant in list(self._claimants.items()):
                 if time.monotonic() - claimant.since_s > INCUMBENT_TIMEOUT_S:
@@ -174,18 +176,18 @@ class Nva:
         self.decide(lambda now_ns: self.authority.refused_on_control(nve, what, now_ns))
 
     def _at_home(self, nve: str, datapath: Any) -> bool:
-        """Whether the connection comes from where the NVE is on the control network."""
+        """Return whether a connection comes from the NVE's address on the control network."""
         home = self.settings.nves[nve].control
         return home is None or ip_address(datapath.address[0]) == home
 
     def _speaker(self, message: Any) -> str | None:
-        """The NVE that a message comes from; None where the connection is not an NVE's."""
+        """Return the NVE that a message comes from, or None if the connection is not an NVE's."""
         nve = self.names.get(message.datapath.id)
         with self.changed:
             return nve if nve and self.sender.of(nve) is message.datapath else None
 
     def barrier_passed(self, message: Any) -> None:
-        """To be followed by `act`."""
+        """Handle a barrier reply; the caller calls `act` afterwards."""
         with self.changed:
             nve = self._speaker(message)
             token = self.sender.confirmed(nve, message.xid) if nve else None
@@ -193,7 +195,7 @@ class Nva:
                 self.hear(lambda now_ns: self.authority.confirmed(nve, token, now_ns))
 
     def statistics_came(self, message: Any) -> None:
-        """What the NVE has said before is carried out first: the answer is about a time after."""
+        """Handle a statistics reply after everything that the NVE has said before it."""
         with self.changed:
             nve = self._speaker(message)
             if nve is not None:
@@ -201,7 +203,7 @@ class Nva:
                 self.sender.statistics_came(nve, message)
 
     def packet_came(self, message: Any) -> None:
-        """To be followed by `act`."""
+        """Handle a packet-in; the caller calls `act` afterwards."""
         nve = self._speaker(message)
         if nve is None:
             return
@@ -221,7 +223,7 @@ class Nva:
         self.hear(lambda now_ns: self.authority.reported(nve, report, now_ns))
 
     def rule_ended(self, message: Any) -> None:
-        """To be followed by `act`."""
+        """Handle a flow-removed message; the caller calls `act` afterwards."""
         nve = self._speaker(message)
         if nve is None:
             return
@@ -244,7 +246,9 @@ class Nva:
 
 @dataclass(frozen=True)
 class Claimant:
-    """A connection that claims an NVE which has one; the incumbent was asked with `xid`."""
+    """A connection that claims an NVE which already has one; that one was sent echo request
+    `xid`.
+    """
 
     datapath: Any
     xid: int

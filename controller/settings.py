@@ -1,4 +1,4 @@
-"""What the NVA process is started with: a JSON file, validated."""
+"""The settings that the NVA process is started with: a JSON file, validated."""
 
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -15,8 +15,11 @@ from nve.resources import UNLIMITED, Capacity
 
 
 class UnderlaySettings(BaseModel):
-    """Where an NVE is on the underlay, for what goes without a tunnel: the prefix of its locators,
-    its MAC address, and by the other NVEs' names the one to which it sends what is for them."""
+    """An NVE's place on the underlay, for packets that go without a tunnel.
+
+    This is the prefix of its locators, its MAC address, and for each other NVE the MAC address to
+    which it sends packets for that NVE.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,11 +29,12 @@ class UnderlaySettings(BaseModel):
 
 
 class NveSettings(BaseModel):
-    """An NVE that the NVA serves.  A switch with another datapath id is sent away, and so is one
-    that connects from another address of the control network, if that is given.
+    """An NVE that the NVA serves.
 
-    `tunnel_mtus` say by the other NVEs' names what a tunnel there carries; see
-    `nve.pipeline.mtu_check`.  `capacity` is what its server has for VMs.
+    A switch with another datapath id is refused, and so is one that connects from another address
+    of the control network than the one given, if one is given.  `tunnel_mtus` holds the MTU of the
+    tunnel to each other NVE (see `nve.pipeline.mtu_check`), and `capacity` what its server has for
+    VMs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -44,7 +48,9 @@ class NveSettings(BaseModel):
 
 
 class Settings(BaseModel):
-    """All of it.  `northbound` is a unix socket, `token` what its callers have to present."""
+    """All settings.  `northbound` is the path of a unix socket, `token` what its callers have to
+    present.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

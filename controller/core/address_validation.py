@@ -1,10 +1,10 @@
-"""What a VM said with ARP, reverse ARP or neighbour discovery, judged.
+"""Judge what a VM says with ARP, reverse ARP or neighbour discovery.
 
-A VM either asks for an address, and the directory knows the answer, or it claims one by announcing
-itself, and its port owns that address or does not (R9.2).  A reverse ARP request does both: it says
-where its sender is, and asks which IPv4 address belongs to the sender's MAC (R4.1.5).  The switch
-has dropped what a port may not send already (`nve.pipeline.compiler`, GUARD); the NVA does not rely
-on that.
+A VM either asks for an address, which the directory answers, or it claims an address by announcing
+itself, and its port either owns that address or does not (R9.2).  A reverse ARP request does both:
+it announces its sender's place, and asks which IPv4 address belongs to the sender's MAC address
+(R4.1.5).  The switch has already dropped what a port may not send (`nve.pipeline.compiler`, GUARD);
+the NVA does not rely on that.
 """
 
 from dataclasses import dataclass
@@ -34,10 +34,11 @@ Said: TypeAlias = ArpSent | RarpSent | NeighbourSolicited | NeighbourAdvertised
 
 @dataclass(frozen=True)
 class Announced:
-    """The VM is here (R4.1.2, R4.1.6); `form` is how it said so.
+    """A VM has announced that it is at this port (R4.1.2, R4.1.6); `form` names the kind of
+    message.
 
-    `asks_for` is its own IPv4 address, where the announcement is a question for that as well;
-    `address` the one that was announced, if that is not the MAC address.
+    `asks_for` is the VM's own IPv4 address, if the announcement also asks for it.  `address` is the
+    announced address, if that is not the MAC address.
     """
 
     form: str
@@ -47,14 +48,17 @@ class Announced:
 
 @dataclass(frozen=True)
 class AddressAsked:
-    """The VM asked for an address, and this is who has it."""
+    """A VM has asked who has an address; the answer is the binding held here."""
 
     binding: Binding
 
 
 @dataclass(frozen=True)
 class Improper:
-    """The VM's mistake, or an attempt: `what` it is counted as, and the address it spoke of."""
+    """A VM has said something it may not say, by mistake or as an attack.
+
+    `what` is the name under which this is counted, and `address` the address the VM spoke of.
+    """
 
     what: str
     says: str
@@ -64,7 +68,9 @@ Claim: TypeAlias = Announced | AddressAsked | Improper | None
 
 
 def judge(said: Said, port: Association, directory: Directory) -> Claim:
-    """What the NVA makes of it; None where there is nothing to do (a reply, an address check)."""
+    """Return what the NVA makes of a message, or None if it calls for nothing (a reply, an address
+    check).
+    """
     match said:
         case ArpSent():
             return _of_arp(said, port, directory)
@@ -91,7 +97,7 @@ def _of_arp(said: ArpSent, port: Association, directory: Directory) -> Claim:
 
 
 def _of_reverse_arp(said: RarpSent, port: Association, directory: Directory) -> Claim:
-    """A reply is the NVE's to give, and no VM's (RFC 903)."""
+    """Judge a reverse ARP message: only an NVE may send a reply, never a VM (RFC 903)."""
     if said.target_mac != port.system.mac or said.operation == RARP_REPLY:
         return Improper("forged", said.target_mac)
     if said.operation != RARP_REQUEST:
@@ -103,12 +109,14 @@ def _of_reverse_arp(said: RarpSent, port: Association, directory: Directory) -> 
 
 
 def _owns(port: Association, mac: str, address: IPAddress) -> bool:
-    """0.0.0.0 is the sender of an ARP probe (RFC 5227)."""
+    """Return whether the port owns both addresses; 0.0.0.0 is allowed, as ARP probes send it (RFC
+    5227).
+    """
     return mac == port.system.mac and (address in port.addresses or address.is_unspecified)
 
 
 def _who_has(address: IPAddress, asker: Association, directory: Directory) -> Claim:
-    """No answer to a VM that checks its own address."""
+    """Look an address up for a VM; return None if the VM is checking its own address."""
     found = directory.find_address(asker.system.vni, address)
     if found is None:
         return Improper("nobody-has", str(address))

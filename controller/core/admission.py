@@ -1,15 +1,16 @@
-"""Which server has room for which VM: asked when a VM is on-boarded, adjusted, and at each move.
+"""Decide which server has room for which VM.
 
-A server's room is taken by
+The NVA asks when a VM is on-boarded or adjusted, and at each move.  Room on a server is taken by
 
-    the VMs that are there, of those that were on-boarded
+    the on-boarded VMs that are there
     offers that may still be confirmed
-    VMs on their way: a move takes room at its destination from its request on (R6.1), and gives
-    that back when it is rolled back; until it is completed, the VM has room at its source, too
+    VMs on their way: a move takes room at its destination from the moment it is requested (R6.1),
+    and gives it back when it is rolled back; until the move completes, the VM also keeps its room
+    at the source
 
-This is computed from on-boardings, directory and moves, and kept nowhere else: a move that ends in
-whatever way, or a restart, leaves no room taken for nothing.  A VM that was associated without
-on-boarding takes room only while it moves: the memory and disk that its move names.
+All this is computed from on-boardings, directory and moves, and stored nowhere else, so that no
+room stays taken after a restart or after a move, however it ended.  A VM that was associated
+without on-boarding takes room only while it moves: the memory and disk that its move names.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +26,7 @@ from nve.resources import UNLIMITED, Capacity, Resources
 
 
 class Admission:
-    """Asked by the authority; changes nothing."""
+    """Answers the authority's questions about room on servers; it changes nothing."""
 
     def __init__(
         self,
@@ -34,23 +35,24 @@ class Admission:
         moves: Moves,
         onboardings: Onboardings,
     ) -> None:
-        """`capacities`: of servers by their NVEs; one that is not named has as much as anybody
-        wants."""
+        """`capacities` holds what the servers have, by their NVEs; a server not named has no
+        limit.
+        """
         self._capacities = capacities
         self._directory = directory
         self._moves = moves
         self._onboardings = onboardings
 
     def capacity(self, nve: str) -> Capacity:
-        """All that a server has."""
+        """Return the total capacity of a server."""
         return self._capacities.get(nve, UNLIMITED)
 
     def free(self, nve: str, but: str | None = None) -> Capacity:
-        """What is left of a server; what the VM `but` has there counts as free."""
+        """Return the free capacity of a server; what the VM `but` takes there counts as free."""
         return self.capacity(nve).without(takes for vm, takes in self.takers(nve) if vm != but)
 
     def takers(self, nve: str) -> Iterator[tuple[str, Resources]]:
-        """What each VM takes of a server."""
+        """Yield each VM that takes room on a server, with what it takes."""
         for vm, each in self._onboardings.of.items():
             match each.phase:
                 case OnboardingPhase.OFFERED:
@@ -67,14 +69,14 @@ class Admission:
                 yield vm, move.request.state
 
     def places(self, system: TenantSystem) -> set[str]:
-        """The servers on which a VM takes room: where it is, and where it comes from or goes."""
+        """Return the servers on which a VM takes room: where it is, and the ends of its moves."""
         binding = self._directory.find(system)
         return {*([binding.nve] if binding else []), *self._moves.ends(system)}
 
     def place_for(self, vm: str, request: OnboardingRequest, reachable: Sequence[str]) -> str:
-        """The server that is asked for, or the first `reachable` one with room.
+        """Return the server that the request names, or else the first `reachable` one with room.
 
-        Raises RequestRefused where there is no room.
+        Raises RequestRefused if there is no room.
         """
         if request.nve is not None:
             self.require_room(vm, request.nve, request.resources)
@@ -89,15 +91,16 @@ class Admission:
         )
 
     def require_room(self, vm: str, nve: str, wanted: Resources) -> None:
-        """Raises RequestRefused where it does not fit; what the VM has there counts as free."""
+        """Raise RequestRefused if a server lacks room; what the VM takes there counts as free."""
         if shortage := self.free(nve, but=vm).shortage(wanted):
             raise RequestRefused(
                 f"{nve} has no room for {vm}: {shortage}; make room there, or name another NVE"
             )
 
     def require_room_for_move(self, request: MoveRequest) -> None:
-        """Raises RequestRefused where the destination has no room (R6.1), or where the move is of
-        more than the VM was on-boarded with."""
+        """Raise RequestRefused if the destination has no room (R6.1), or if the move names more
+        memory or disk than the VM was on-boarded with.
+        """
         known = self._onboardings.in_use(request.vm)
         if known and Capacity(**asdict(known.resources)).shortage(request.state):
             raise RequestRefused(

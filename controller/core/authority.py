@@ -1,21 +1,23 @@
 """The NVA's decisions: events in, effects out.
 
 Inputs are method calls (a report of an NVE, a request of the orchestrator, the passing of time),
-each with the time it happened, `now_ns`.  Effects wait in an outbox until `take_effects`.  No
-sockets, no clock, no threads: the application around it (`controller.nva`) has those.
+each with the time at which it happened, `now_ns`.  Effects wait in an outbox until `take_effects`.
+There are no sockets, clocks or threads here: the application around it (`controller.nva`) has
+those.
 
-Every input is taken the same way (`_deciding`): what it says of itself changes the parts below,
-which tell nobody anything; then one loop settles what follows, until nothing changes any more.
+Every input is handled the same way (`_deciding`): first it changes the parts below, which send
+nothing themselves; then one loop works out the consequences until nothing changes any more.
 
-    directory   who is where                              controller.core.directory
+    directory   which NVE each VM is behind               controller.core.directory
     desired     what each NVE has to hold                 controller.core.desired_state
     entries     which NVE knows of which VM, how long     controller.core.entries, .dissemination
-    moves       the moves under way                       controller.core.moves, .mobility
-    reports     what NVEs see, and VMs say                controller.core.reports, .claims
+    moves       the moves under way                       controller.core.moves, .move_fsm
+    reports     what NVEs see, and VMs say                controller.core.reports,
+                                                          .address_validation
 
-A caller's mistake raises `RequestRefused`, and nothing has changed.  What a peer does wrong (a
-forged or malformed announcement, a report about a rule that is no longer wanted) is recorded and
-has no other effect.
+A caller's mistake raises `RequestRefused` and changes nothing.  A peer's mistake (a forged or
+malformed announcement, a report about a rule that is no longer wanted) is recorded and has no other
+effect.
 """
 
 from collections import Counter
@@ -71,7 +73,7 @@ class Authority:
         underlay: Mapping[str, UnderlayPlace] | None = None,
         capacities: Mapping[str, Capacity] | None = None,
     ) -> None:
-        """`capacities` are what the NVEs' servers have; one that is not named is never full."""
+        """`capacities` says what the NVEs' servers have; a server not named is never full."""
         self.directory = Directory()
         self.desired = DesiredState(vteps, limits, tunnel_mtus, underlay)
         self._outbox = Outbox()
@@ -117,27 +119,29 @@ class Authority:
         self._away_since_ns: dict[str, int] = {}
 
     def take_effects(self) -> list[Effect]:
-        """What has to be done now, in order; the outbox is empty afterwards."""
+        """Return what has to be done now, in order, and empty the outbox."""
         return self._outbox.take()
 
     @property
     def counted(self) -> Counter[tuple[str, int | None, str]]:
-        """What peers did wrong, by NVE, port, and what it was."""
+        """The number of mistakes of peers, by NVE, port and kind."""
         return self.violations.refused
 
     @property
     def moves(self) -> list[Move]:
-        """All moves there were, in the order in which they were asked for."""
+        """All moves, finished ones included, in the order in which they were requested."""
         return list(self._moves.all.values())
 
     @property
     def onboardings(self) -> list[Onboarding]:
-        """The latest of each VM that was asked for like this."""
+        """The latest on-boarding of each VM that was on-boarded."""
         return list(self._onboardings.of.values())
 
     def restore(self, whole: SnapshotChange, now_ns: int) -> None:
-        """Go on where a process before this one was killed.  Raises ValueError where that was the
-        NVA of another data centre."""
+        """Continue from the state of an earlier NVA process that was killed.
+
+        Raises ValueError if that process was the NVA of another data centre.
+        """
         with self._deciding(now_ns):
             self.durable.restore(whole, now_ns)
             self._names |= {system: vm for vm, system in self._systems.items()}
@@ -147,7 +151,9 @@ class Authority:
     # -- NVEs ----------------------------------------------------------------------------------
 
     def nve_connected(self, nve: str, now_ns: int) -> None:
-        """An NVE's control channel is up.  Raises Refused for one this NVA does not serve."""
+        """Record that an NVE's control channel is up.  Raises RequestRefused if this NVA does not
+        serve it.
+        """
         with self._deciding(now_ns):
             if nve not in self.desired.vteps:
                 raise RequestRefused(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
@@ -170,29 +176,37 @@ class Authority:
             self._outbox.record("nve-disconnected", nve)
 
     def confirmed(self, nve: str, token: int, now_ns: int) -> None:
-        """An NVE has carried out everything up to the Tell with this token (barrier reply)."""
+        """Record that an NVE has carried out everything up to the Tell with this token (barrier
+        reply).
+        """
         with self._deciding(now_ns):
             self._moves.confirmed(nve, self.desired.confirmed(nve, token))
 
     def reported(self, nve: str, report: Report, now_ns: int) -> None:
-        """Something an NVE saw."""
+        """Handle a report of something that an NVE saw."""
         with self._deciding(now_ns):
             self._reports.take(nve, report)
 
     def refused_on_control(self, nve: str, what: str, now_ns: int) -> None:
-        """Something on the control network was not what it should be: in the name of an NVE or from
-        where it is, or of nobody known ("?")."""
+        """Count a message on the control network that was refused, by the NVE whose name or place
+        it used; `nve` is "?" if the sender is unknown.
+        """
         with self._deciding(now_ns):
             self.violations.refuse(nve, None, what)
 
     def refused_by(self, nve: str, kind: int, code: int, now_ns: int) -> None:
-        """An NVE refused an instruction (OpenFlow error): a defect of ours, kept in the trace."""
+        """Record that an NVE refused an instruction with an OpenFlow error: this is a defect of the
+        NVA.
+        """
         with self._deciding(now_ns):
             self._outbox.record("instruction-refused", nve, type=kind, code=code)
 
     def tick(self, now_ns: int) -> None:
-        """Time has passed: moves that are over their deadline are rolled back, and NVEs that are
-        out of reach for too long are given up; offers lapse."""
+        """Handle the passing of time.
+
+        Roll back moves that are past their deadline, give up NVEs that have been out of reach for
+        too long, and let offers lapse.
+        """
         with self._deciding(now_ns):
             for offer in self._onboardings.lapse(now_ns):
                 self._outbox.record("offer-lapsed", offer.vm, nve=offer.nve, offer=offer.offer)
@@ -222,12 +236,12 @@ class Authority:
         claimable: frozenset[IPAddress] = frozenset(),
         routed: RoutedNetwork | None = None,
     ) -> None:
-        """A VM starts behind an NVE (RFC 8394 associate).  Raises Refused.
+        """Associate a VM that starts behind an NVE (RFC 8394 associate).  Raises RequestRefused.
 
-        It sends packets up to its `mtu`; 0 is what fits through every tunnel.  With `vlan_tags`,
-        the VMs of its network may send frames with VLAN tags.  Addresses that are `claimable` it
-        may take over from other VMs; it has none of them to begin with.  `routed` says that its
-        network is one of layer 3, which is the same for all VMs of the network.
+        The VM sends packets of up to `mtu` octets; 0 stands for what fits through every tunnel.
+        With `vlan_tags`, the VMs of its network may send frames with VLAN tags.  The VM may take
+        over `claimable` addresses from other VMs, but has none of them to begin with.  `routed`
+        makes its network one of layer 3, and has to be the same for all VMs of the network.
         """
         interface = Interface(system, addresses, mtu, vlan_tags, claimable, routed)
         with self._deciding(now_ns):
@@ -261,7 +275,10 @@ class Authority:
         self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
 
     def de_associate(self, vm: str, nve: str, now_ns: int) -> None:
-        """A VM's port at an NVE is gone (RFC 8394 de-associate).  Raises Refused where it runs."""
+        """Take away a VM's port at an NVE (RFC 8394 de-associate).
+
+        Raises RequestRefused if the VM runs there.
+        """
         with self._deciding(now_ns):
             system = self._require_vm(vm)
             self._require_nve(nve)
@@ -281,9 +298,10 @@ class Authority:
             self._outbox.record("vm-de-associated", vm, nve=nve)
 
     def offer(self, vm: str, request: OnboardingRequest, now_ns: int) -> Onboarding:
-        """On-boarding: what is available for a VM, and where (R8.2).  Raises RequestRefused.
+        """Offer a place and resources to a VM that is to be on-boarded (R8.2).  Raises
+        RequestRefused.
 
-        Asked for again, it is the same offer, with the time that it has left.
+        A repeated request returns the same offer, with the time that it has left.
         """
         with self._deciding(now_ns):
             self._onboardings.lapse(now_ns)
@@ -301,9 +319,9 @@ class Authority:
             return made
 
     def confirm_offer(self, vm: str, offer: int, port: int, now_ns: int) -> Onboarding:
-        """An offer is put to use: the VM starts there (RFC 8394 associate).  Raises RequestRefused.
+        """Put an offer to use: the VM starts at the offered server (RFC 8394 associate).
 
-        Confirmed again, it is in use all the same.
+        Repeating a confirmation does no harm.  Raises RequestRefused.
         """
         with self._deciding(now_ns):
             known = self._onboardings.confirmable(vm, offer, port, now_ns)
@@ -314,7 +332,7 @@ class Authority:
             return self._onboardings.put_to_use(known, port)
 
     def adjust(self, vm: str, resources: Resources, now_ns: int) -> Onboarding:
-        """A VM is to have other resources where it is.  Raises RequestRefused."""
+        """Change the resources of a VM that stays where it is.  Raises RequestRefused."""
         with self._deciding(now_ns):
             system = self._require_vm(vm)
             known = self._onboardings.in_use(vm)
@@ -327,7 +345,7 @@ class Authority:
             return self._onboardings.adjust(known, resources)
 
     def off_board(self, vm: str, now_ns: int) -> None:
-        """A VM has ended: its ports, its entries and its room are given back.
+        """Off-board a VM that has ended: take back its ports, its entries and its room.
 
         Raises RequestRefused while it is being moved.
         """
@@ -350,8 +368,9 @@ class Authority:
             self._outbox.record("vm-off-boarded", vm, nve=nve)
 
     def route(self, vm: str, address: IPAddress, now_ns: int) -> str | None:
-        """From now on the host route to an address leads to another VM of its network, which may
-        have it (`claimable`).  Returns the name of the VM that it led to.  Raises RequestRefused.
+        """Route a host address to another VM of the network, for which it is `claimable`.
+
+        Returns the name of the VM that the route led to before.  Raises RequestRefused.
         """
         with self._deciding(now_ns):
             system = self._require_vm(vm)
@@ -367,10 +386,10 @@ class Authority:
             return self.name(before) if before else None
 
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
-        """Prepare a move (R5.1): the destination NVE gets ready.  Raises RequestRefused.
+        """Prepare a move: the destination NVE gets ready (R5.1).  Raises RequestRefused.
 
-        `key` is the caller's name for it.  Asked for again, it is the same move, however far it is;
-        another request under its key is refused.
+        `key` is the caller's name for the move.  Repeating a request returns the same move,
+        whatever its phase; a different request under the same key is refused.
         """
         with self._deciding(now_ns):
             if key in self._moves.all:
@@ -403,47 +422,54 @@ class Authority:
             return self._moves.begin(key, request, binding)
 
     def redirect(self, key: str, now_ns: int) -> Move:
-        """The VM is about to stop at the source: treat packets for it as in flight (R4.1.4)."""
+        """Treat packets for a VM that is about to stop at the source as in flight (R4.1.4)."""
         return self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
 
     def network_nves(self, move: Move) -> list[str]:
-        """The NVEs in reach that what a move's VM sends at its source may go to: all with VMs of
-        its network.  Its destination may have no other: then nothing of it goes there."""
+        """Return the connected NVEs to which the VM's packets from its source may go, in order.
+
+        These are all NVEs with VMs of its network except the source.  If the destination has no
+        other VM of the network, it is not among them: nothing that the VM sends goes there.
+        """
         others = self.directory.members(move.system.vni) - {move.source}
         return sorted(nve for nve in others if self.desired.is_connected(nve))
 
     def activate(self, key: str, now_ns: int) -> Move:
-        """The VM runs at the destination (RFC 8394 activate)."""
+        """Record that the VM runs at the destination (RFC 8394 activate)."""
         return self._event_of_caller(key, MoveEvent.ACTIVATED, now_ns)
 
     def roll_back(self, key: str, now_ns: int) -> Move:
-        """Give a move up; possible until the VM has arrived."""
+        """Give a move up, which is possible until the VM has arrived."""
         return self._event_of_caller(key, MoveEvent.ROLL_BACK_ASKED, now_ns)
 
     def forget_entries(self, now_ns: int) -> None:
-        """Take back every entry with a lifetime, so that an experiment starts from none; where NVEs
-        keep expired ones, from fresh ones."""
+        """Take back every entry with a lifetime, so that an experiment starts without any.
+
+        If NVEs keep expired entries in use, they get fresh ones instead.
+        """
         with self._deciding(now_ns):
             kept = self._entries.forget_mortal()
             self._tell()  # so that those that are given again are fresh
             self._entries.enter_again(kept)
 
     def move(self, key: str) -> Move:
-        """A move by its key.  Raises Unknown."""
+        """Return the move with this key.  Raises Unknown."""
         if key not in self._moves.all:
             raise Unknown(f"there is no move {key!r}")
         return self._moves.all[key]
 
     def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
-        """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
+        """Return the cookies of the in-flight rules of a VM whose last counts an NVE has yet to
+        report.
+        """
         return self._moves.owed_by(nve, system)
 
     def name(self, system: TenantSystem) -> str:
-        """The VM's name in the trace."""
+        """Return the VM's name as the trace uses it."""
         return self._names.get(system, str(system))
 
     def name_at(self, reason: Reason) -> str | None:
-        """The VM that something was dropped or refused from: whose port it is, or was."""
+        """Return the VM whose port is, or was, the one that something was dropped or refused at."""
         here = None if reason.port is None else self.desired.attachment_at(reason.nve, reason.port)
         system = here.system if here else self.violations.drops.system(reason)
         return self.name(system) if system else None
@@ -468,7 +494,7 @@ class Authority:
     # -- small things ----------------------------------------------------------------------------
 
     def _require_new(self, vm: str, interface: Interface) -> None:
-        """A VM that may be associated."""
+        """Raise RequestRefused if the VM may not be associated."""
         system = interface.system
         if system.mac == NVE_MAC or system.mac.startswith(end_marker.AGENTS[:8]):
             raise RequestRefused(f"{system.mac} is an NVE's own address; give {vm} another")
@@ -492,8 +518,11 @@ class Authority:
             raise RequestRefused(f"{vm} cannot be associated: {error}") from None
 
     def _require_no_way_round(self, to: str, system: TenantSystem) -> None:
-        """Packets that come round to an NVE by the VM's last one are told from others by who has
-        sent them, and an `ila` packet does not say that."""
+        """Refuse a move back to an NVE that `ila` packets would still reach by the VM's last one.
+
+        An NVE tells such packets from others by the tunnel's sender, which an `ila` packet does not
+        name.
+        """
         network = self.desired.routed_as(system.vni)
         back = system in self.desired.state(to).redirects
         if back and network and network.encapsulation == "ila":
@@ -521,7 +550,7 @@ class Authority:
             raise Unknown(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
 
     def _require_free_port(self, nve: str, port: int, for_: TenantSystem | None = None) -> None:
-        """A VM that comes back may have the port that it has left."""
+        """Refuse a port that another VM has; a VM that comes back may have the port it has left."""
         if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
             raise RequestRefused(
                 f"port {port} cannot be a VM's; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}"
@@ -532,19 +561,23 @@ class Authority:
 
     @contextmanager
     def _deciding(self, now_ns: int) -> Iterator[None]:
-        """One input: what is done inside, and then all that follows from it."""
+        """Handle one input: the caller changes the state inside, then all consequences are worked
+        out.
+        """
         self._outbox.now_ns = now_ns
         yield
         self._settle()
 
     def _settle(self) -> None:
-        """Until nothing changes any more, which comes soon: no move takes a step twice."""
+        """Repeat until nothing changes any more, which is soon: no move takes a step twice."""
         self._tell()
         while self._moves.go_on():
             self._tell()
 
     def _tell(self) -> None:
-        """Tell the NVEs what they have to hold by now, and what relies on that."""
+        """Tell the NVEs what they have to hold by now, and release the effects that wait for
+        that.
+        """
         self._handovers.look(self._moves.may_change_paths)
         tells = self.desired.settle()
         for tell in tells:

@@ -33,7 +33,7 @@ TunnelMtus: TypeAlias = Mapping[tuple[str, str], int]
 
 @dataclass
 class _Page:
-    """What one NVE has to hold; the dictionaries inside `state` are its own."""
+    """What one NVE has to hold; it owns the dictionaries inside `state`."""
 
     associations: dict[TenantSystem, Association] = field(default_factory=dict)
     remotes: dict[TenantSystem, RemoteEntry] = field(default_factory=dict)
@@ -46,14 +46,14 @@ class _Page:
     touched: set[TenantSystem | Vni] = field(default_factory=set)
     connected: bool = False
     reporting: dict[int, tuple[TenantSystem | Vni, Rule]] = field(default_factory=dict)
-    """By their cookies, those of the told rules whose end the NVE reports."""
+    """The told rules whose end the NVE reports, by their cookies."""
     added: dict[tuple[PipelineTable, int, Match], int] = field(default_factory=dict)
-    """When rules with a time-out were last told: the token of that."""
+    """The token with which each rule with a time-out was last told."""
     told_token: int = 0
     confirmed_token: int = 0
 
     def tell(self, about: TenantSystem | Vni, rules: frozenset[Rule]) -> None:
-        """From now on these are the told rules about something."""
+        """Record `rules` as what the NVE has been told about a VM or a network."""
         for rule in self.told.get(about, frozenset()):
             if rule.reports_end:
                 self.reporting.pop(rule.cookie, None)
@@ -62,7 +62,7 @@ class _Page:
 
 
 class DesiredState:
-    """The pages of all NVEs.  Unknown NVE names raise KeyError."""
+    """The desired state of all NVEs, a page for each.  Unknown NVE names raise KeyError."""
 
     def __init__(
         self,
@@ -71,8 +71,10 @@ class DesiredState:
         tunnel_mtus: TunnelMtus | None = None,
         underlay: Mapping[str, UnderlayPlace] | None = None,
     ) -> None:
-        """`tunnel_mtus`: what each tunnel carries; one that is not in it carries everything.
-        `underlay`: where NVEs are for what goes without a tunnel."""
+        """`tunnel_mtus` limits what each tunnel carries; a tunnel not named carries everything.
+
+        `underlay` says where NVEs are in the underlay, for packets that go without a tunnel.
+        """
         self.vteps = dict(vteps)
         self._vm_mtus: dict[Vni, int] = {}
         self._vlan_tags: set[Vni] = set()
@@ -111,23 +113,23 @@ class DesiredState:
         return iter(self._pages)
 
     def state(self, nve: str) -> NveState:
-        """What an NVE should hold: a live view."""
+        """Return a live view of what an NVE should hold."""
         return self._states[nve]
 
     def rules(self, nve: str) -> frozenset[Rule]:
-        """The rules that follow from it."""
+        """Return the rules that an NVE should hold, compiled from its state."""
         return compile_nve(self._states[nve])
 
     def is_connected(self, nve: str) -> bool:
         return self._pages[nve].connected
 
     def attachment_at(self, nve: str, port: int) -> Association | None:
-        """Whose port it is."""
+        """Return the association that has a port, or None."""
         associations = self._pages[nve].associations.values()
         return next((item for item in associations if item.port == port), None)
 
     def present(self, vni: Vni) -> frozenset[str]:
-        """The NVEs with a VM of a virtual network, or with one on its way."""
+        """Return the NVEs with a VM of a virtual network, or with one on its way to them."""
         return frozenset(
             name
             for name, page in self._pages.items()
@@ -146,7 +148,7 @@ class DesiredState:
             self._routed[association.system.vni] = association.routed
 
     def set_hosts(self, system: TenantSystem, addresses: frozenset[IPAddress]) -> None:
-        """Host routes to these addresses lead to a VM, at layer 3 (`nve.pipeline.routed`)."""
+        """Route the host addresses to a VM, in a layer 3 network (`nve.pipeline.routed`)."""
         if system.vni in self._routed and self._hosts.get(system) != addresses:
             self._hosts[system] = addresses
             for name, page in self._pages.items():
@@ -154,11 +156,11 @@ class DesiredState:
                     page.touched.add(system)
 
     def is_routed(self, vni: Vni) -> bool:
-        """Whether a virtual network is one of layer 3."""
+        """Return whether a virtual network is one of layer 3."""
         return vni in self._routed
 
     def routed_as(self, vni: Vni) -> RoutedNetwork | None:
-        """What is particular to a network of layer 3; None for one of layer 2."""
+        """Return the parameters of a layer 3 network, or None for a layer 2 network."""
         return self._routed.get(vni)
 
     def de_associate(self, nve: str, system: TenantSystem) -> None:
@@ -174,7 +176,10 @@ class DesiredState:
         self._changed[nve, system] = None
 
     def set_redirect(self, nve: str, system: TenantSystem, redirect: Redirect | None) -> None:
-        """An NVE has the rules of a virtual network also where only a redirect is left."""
+        """Set or clear an NVE's redirect for a VM.
+
+        An NVE that has no VM of the network but a redirect needs the rules of that network as well.
+        """
         page, state = self._pages[nve], self._states[nve]
         served = state.serves(system.vni)
         _put(page.redirects, system, redirect)
@@ -185,7 +190,7 @@ class DesiredState:
         self._changed[nve, system] = None
 
     def set_marker(self, nve: str, system: TenantSystem, old: Vtep | None) -> None:
-        """Where the end markers of an NVE's agent go."""
+        """Set the VTEP to which the NVE's agent sends end markers for a VM; None clears it."""
         _put(self._pages[nve].markers, system, old)
         self._pages[nve].touched.add(system)
         self._changed[nve, system] = None
@@ -197,7 +202,7 @@ class DesiredState:
         flooded: Iterable[str],
         copies: Mapping[TenantSystem, GroupCopy],
     ) -> None:
-        """Where frames to a group address of a virtual network have to go (see `NveState`)."""
+        """Set where frames to a group address of a virtual network have to go (see `NveState`)."""
         everybody, at_once = self._vteps(members), self._vteps(flooded)
         for name, page in self._pages.items():
             here = {self.vteps[name]}
@@ -210,22 +215,22 @@ class DesiredState:
         return frozenset(self.vteps[name] for name in nves)
 
     def raise_vm_mtu(self, vni: Vni, mtu: int) -> None:
-        """A VM of a virtual network may send packets as long as this."""
+        """Allow the VMs of a virtual network to send packets of up to `mtu` octets."""
         if mtu <= self._vm_mtus.get(vni, 0):
             return
         self._vm_mtus[vni] = mtu
         self._touch_network(vni)
 
     def _touch_network(self, vni: Vni) -> None:
-        """All rules about a virtual network and its VMs."""
+        """Mark all rules about a virtual network and its VMs for compilation."""
         for page in self._pages.values():
             systems = {*page.associations, *page.remotes, *page.redirects}
             page.touched |= {vni, *(system for system in systems if system.vni == vni)}
 
     def tunnel_mtu(self, nve: str, system: TenantSystem, *, in_flight: bool) -> int | None:
-        """The MTU of the tunnel by which an NVE sends a VM's packets on, if that is known.
+        """Return the MTU of the tunnel by which an NVE forwards a VM's packets, or None if unknown.
 
-        Packets in flight have come out of a tunnel.
+        `in_flight` asks about packets that have come out of a tunnel and are redirected.
         """
         state = self._states[nve]
         remote, redirect = state.remotes.get(system), state.redirects.get(system)
@@ -234,23 +239,25 @@ class DesiredState:
 
     @property
     def vm_mtus(self) -> Mapping[Vni, int]:
-        """What the VMs of each network may send."""
+        """The largest packet that the VMs of each network may send, in octets."""
         return self._vm_mtus
 
     def systems(self, nve: str) -> frozenset[TenantSystem]:
-        """The VMs that an NVE has to know something about."""
+        """Return the VMs that an NVE has to know something about."""
         state = self._states[nve]
         return frozenset({*state.associations, *state.remotes, *state.redirects, *state.markers})
 
     def take_changed(self) -> list[tuple[str, TenantSystem]]:
-        """Whose part of which NVE's page has changed since this was asked last."""
+        """Return each NVE and VM whose desired state has changed since the last call."""
         changed, self._changed = self._changed, {}
         return list(changed)
 
     # -- what has been told and confirmed ----------------------------------------------------
 
     def settle(self) -> list[Tell]:
-        """Compile what was touched; one Tell for each connected NVE whose rules change."""
+        """Compile what has changed and return one Tell for each connected NVE whose rules
+        differ.
+        """
         tells = []
         for name, page in self._pages.items():
             if not page.touched:
@@ -275,7 +282,7 @@ class DesiredState:
         return tells
 
     def connected(self, nve: str) -> Reconcile:
-        """An NVE has connected: what it has to hold now."""
+        """Record that an NVE has connected, and return everything it has to hold now."""
         page = self._pages[nve]
         page.connected = True
         page.touched.clear()
@@ -292,14 +299,17 @@ class DesiredState:
         self._pages[nve].connected = False
 
     def confirmed(self, nve: str, token: int) -> range:
-        """Returns the tokens, of this NVE or others, that were not confirmed before."""
+        """Record a confirmation and return the tokens of this NVE that it newly confirms.
+
+        The range may include tokens of other NVEs.
+        """
         page = self._pages[nve]
         news = range(page.confirmed_token + 1, token + 1)
         page.confirmed_token = max(page.confirmed_token, token)
         return news
 
     def pending(self, nves: Iterable[str]) -> dict[str, int]:
-        """The last token of each of these NVEs that is not confirmed yet."""
+        """Return, for each of these NVEs, its last token, if that is not confirmed yet."""
         pages = {name: self._pages[name] for name in nves}
         return {
             name: page.told_token
@@ -311,11 +321,11 @@ class DesiredState:
         return self._pages[nve].confirmed_token >= token
 
     def ended(self, nve: str, cookie: int) -> Rule | None:
-        """A rule's time-out removed it at the NVE: forget that it was told.
+        """Forget that the NVE was told a rule which has timed out there.
 
-        Returns the rule; None when the NVA no longer wants it (the report was under way while it
-        was replaced or withdrawn), or has told it again and the NVE has not confirmed that: then
-        the report is about the one before.
+        Returns the rule.  Returns None if the NVA no longer wants it (the report was under way
+        while the rule was replaced or withdrawn), or if the NVA has told it again and the NVE has
+        not confirmed that: then the report is about the earlier rule.
         """
         page = self._pages[nve]
         about, rule = page.reporting.get(cookie, (None, None))
@@ -327,26 +337,28 @@ class DesiredState:
         return rule
 
     def told(self, nve: str, cookie: int) -> Rule | None:
-        """The rule that an NVE holds, as far as it was told, and whose end it reports."""
+        """Return the rule that an NVE was told under this cookie and whose end it reports, or
+        None.
+        """
         _, rule = self._pages[nve].reporting.get(cookie, (None, None))
         return rule
 
     def taken_away(self, nve: str, rule: Rule) -> None:
-        """Somebody else has removed a rule at an NVE: it is told again."""
+        """Have a rule told again that somebody other than the NVA has removed at an NVE."""
         page = self._pages[nve]
         about, _ = page.reporting[rule.cookie]
         page.tell(about, page.told[about] - {rule})
         page.touched.add(about)
 
     def invalidate(self) -> None:
-        """Nothing is known of what the NVEs hold: each has to confirm, when it connects."""
+        """Treat what the NVEs hold as unknown: each has to confirm again when it connects."""
         for page in self._pages.values():
             self._next(page)
 
     def tell_again(self, nve: str, system: TenantSystem) -> None:
-        """An NVE does not hold the entry that it has confirmed: somebody else has removed it.
+        """Have an entry told again that the NVE has confirmed but that somebody else has removed.
 
-        Only the entry: another rule that is told again would begin its life anew.
+        Only the entry is told again: any other rule would start its lifetime anew.
         """
         page = self._pages[nve]
         told = page.told.get(system, frozenset())

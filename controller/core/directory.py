@@ -15,7 +15,7 @@ from nve.model import Binding, IPAddress, TenantSystem, Vni
 
 
 class RebindOutcome(enum.Enum):
-    """What became of an update."""
+    """How the directory has treated an update."""
 
     CHANGED = "changed"
     CONFIRMED = "confirmed"
@@ -27,7 +27,9 @@ class AddressInUse(ValueError):
 
 
 class Directory:
-    """The mapping.  A tenant system has one binding; an address belongs to one tenant system."""
+    """Maps tenant systems to NVEs.  A tenant system has one binding; an address belongs to one of
+    them.
+    """
 
     def __init__(self) -> None:
         self._bindings: dict[TenantSystem, Binding] = {}
@@ -41,7 +43,7 @@ class Directory:
         return iter(self._bindings.values())
 
     def register(self, system: TenantSystem, addresses: frozenset[IPAddress], nve: str) -> Binding:
-        """Enter a tenant system, or enter it anew with other addresses.  Raises AddressInUse."""
+        """Enter a tenant system, or replace its entry and addresses.  Raises AddressInUse."""
         self.require_free(system, addresses)
         known = self._bindings.get(system)
         for address in known.addresses if known else ():
@@ -51,26 +53,26 @@ class Directory:
         return self.restore(Binding(system, addresses, nve, sequence, number, home=nve))
 
     def require_free(self, system: TenantSystem, addresses: frozenset[IPAddress]) -> None:
-        """Raises AddressInUse where one of the addresses is another tenant system's."""
+        """Raise AddressInUse if one of the addresses belongs to another tenant system."""
         for address in addresses:
             owner = self._owners.get((system.vni, address), system)
             if owner != system:
                 raise AddressInUse(f"{address} in VNI {system.vni} belongs to {owner.mac}")
 
     def restore(self, binding: Binding) -> Binding:
-        """Enter a binding as it is."""
+        """Enter a binding as it is, sequence number included."""
         for address in binding.addresses:
             self._owners[(binding.system.vni, address)] = binding.system
         return self._put(binding)
 
     def take_changed(self) -> tuple[Binding, ...]:
-        """The bindings that have changed since this was asked last."""
+        """Return the bindings that have changed since the last call."""
         changed = tuple(self._bindings[system] for system in self._changed)
         self._changed.clear()
         return changed
 
     def rebind(self, system: TenantSystem, nve: str, sequence: int) -> RebindOutcome:
-        """Say that the tenant system is behind `nve` since update number `sequence`.
+        """Record that update number `sequence` places the tenant system behind `nve`.
 
         Raises KeyError for a tenant system that was never registered.
         """
@@ -83,9 +85,10 @@ class Directory:
         return RebindOutcome.CHANGED
 
     def claim(self, system: TenantSystem, address: IPAddress) -> TenantSystem | None:
-        """A tenant system takes an address over, from another one of its network or from nobody.
+        """Give an address of the network to a tenant system, whether or not another one has it.
 
-        Returns who had it, which may be itself.  Raises KeyError for one that is not registered.
+        Returns the tenant system that had it, which may be the same.  Raises KeyError for a tenant
+        system that is not registered.
         """
         known, key = self._bindings[system], (system.vni, address)
         before = self._owners.get(key)
@@ -99,7 +102,7 @@ class Directory:
         return before
 
     def remove(self, system: TenantSystem) -> None:
-        """Forget a tenant system and its addresses.  Raises KeyError for one that is not there."""
+        """Forget a tenant system and its addresses.  Raises KeyError if it is not registered."""
         gone = self._bindings.pop(system)
         for address in gone.addresses:
             del self._owners[(system.vni, address)]
@@ -107,16 +110,18 @@ class Directory:
         self._changed.discard(system)
 
     def find(self, system: TenantSystem) -> Binding | None:
-        """The binding of a tenant system."""
+        """Return the binding of a tenant system, or None."""
         return self._bindings.get(system)
 
     def find_address(self, vni: Vni, address: IPAddress) -> Binding | None:
-        """The binding of the tenant system that holds an IP address in a virtual network."""
+        """Return the binding of the tenant system that holds an IP address in a virtual network, or
+        None.
+        """
         owner = self._owners.get((vni, address))
         return self._bindings[owner] if owner else None
 
     def members(self, vni: Vni) -> frozenset[str]:
-        """The NVEs that tenant systems of a virtual network are bound to."""
+        """Return the NVEs that tenant systems of a virtual network are bound to."""
         return frozenset(nve for nve, count in self._members[vni].items() if count)
 
     def _put(self, binding: Binding) -> Binding:

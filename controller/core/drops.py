@@ -1,10 +1,11 @@
 """What NVEs have dropped, by NVE, VM port or tunnel source, and reason (R9.1-R9.4).
 
-A switch counts what a rule or a meter drops for as long as that is there.  A VM's port takes both
-with it when it goes; what they had counted by then is told once more, and added up here, so that a
-count never falls.  What stands in the switches is asked for when somebody wants to know.
+A switch keeps the counts of a rule or meter only as long as the rule or meter exists.  When a VM's
+port goes, its rules and meters go too; the switch reports their last counts, which are added up
+here, so that no total ever falls.  The counts of rules and meters that still exist are requested
+from the switches when somebody wants to know.
 
-Known gap: a datapath hands its counts on to the rules some milliseconds later; what it has not
+Known gap: a datapath hands its counts on to the rules some milliseconds later; what it has not yet
 handed on when a rule is removed is not counted.
 """
 
@@ -24,12 +25,14 @@ COUNTED = frozenset(
         *(Purpose.NO_LONGER_FORWARDED, Purpose.FENCED),
     }
 )
-"""The purposes of rules that drop what should not have been sent, or not any more to there."""
+"""The purposes of rules that drop what should not have been sent, or no longer to this NVE."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """`what` was dropped at an NVE, and where it came from: a VM's port, or a tunnel."""
+    """What was dropped at an NVE and why (`what`), and where it came from: a VM's port or a
+    tunnel.
+    """
 
     nve: str
     port: int | None
@@ -38,7 +41,7 @@ class Reason:
 
 
 class Drops:
-    """`rules` and `meters` of a switch come and go; what is asked for is the sum."""
+    """Keeps a total for each reason, although the rules and meters of a switch come and go."""
 
     def __init__(self) -> None:
         self._gone: Counter[Reason] = Counter()
@@ -46,7 +49,9 @@ class Drops:
         self._systems: dict[tuple[str, int], TenantSystem] = {}
 
     def watch(self, nve: str, rules: Iterable[Rule]) -> None:
-        """These rules are going to be there."""
+        """Remember rules that an NVE is about to get, so that their last counts can be
+        attributed.
+        """
         for rule in rules:
             if rule.purpose in COUNTED and rule.reports_end:
                 self._watched[nve, rule.cookie] = rule
@@ -55,7 +60,7 @@ class Drops:
                     self._systems[nve, reason.port] = rule.about
 
     def rule_ended(self, nve: str, cookie: int, packets: int) -> bool:
-        """Whether it was a rule of this kind."""
+        """Add the last count of a watched rule; return whether the rule was one."""
         rule = self._watched.get((nve, cookie))
         if rule is not None:
             self._gone[_reason(nve, rule)] += packets
@@ -65,7 +70,7 @@ class Drops:
         self._gone[_of_meter(nve, number)] += dropped
 
     def system(self, reason: Reason) -> TenantSystem | None:
-        """Whose port it is, or was the last time."""
+        """Return the VM that has, or had last, the port of a reason; None if there is no port."""
         return None if reason.port is None else self._systems.get((reason.nve, reason.port))
 
     def total(
@@ -73,8 +78,11 @@ class Drops:
         rules: Mapping[str, Iterable[tuple[Rule, int]]],
         meters: Mapping[str, Iterable[tuple[int, int]]],
     ) -> Iterator[tuple[Reason, int]]:
-        """Everything dropped so far, given what each NVE's standing rules have counted and its
-        meters (by number) have dropped; in a stable order."""
+        """Yield each reason with all packets dropped so far, in a stable order.
+
+        `rules` holds, for each NVE, its present rules with their counts, and `meters` its meter
+        numbers with theirs.
+        """
         sums = Counter(self._gone)
         for nve, counted in rules.items():
             for rule, packets in counted:

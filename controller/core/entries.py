@@ -1,7 +1,7 @@
-"""The entries of NVEs about VMs behind other NVEs: who gets which, and who loses it.
+"""The entries of NVEs about VMs behind other NVEs: which NVE gets an entry, and which loses it.
 
-The strategy (`controller.core.dissemination`) says who is told at once and for how long; this
-applies it to what NVEs have to hold.  Nothing is sent here: `DesiredState.settle` does that.
+The strategy (`controller.core.dissemination`) says which NVEs are told at once and how long entries
+live; this module applies that to the desired state.  It sends nothing: `DesiredState.settle` does.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Entries:
         self._strategy = strategy
 
     def disseminate(self, binding: Binding, involved: frozenset[str]) -> None:
-        """A binding has changed; `involved` are the NVEs that take part in the change."""
+        """Tell NVEs of a changed binding; `involved` are the NVEs that take part in the change."""
         vni = binding.system.vni
         present = self._desired.present(vni)
         for nve in self._strategy.told_at_once(involved, present) - {binding.nve}:
@@ -33,7 +33,7 @@ class Entries:
         groups.spread(self._desired, self._directory, vni)
 
     def introduce(self, nve: str, newcomer: TenantSystem) -> None:
-        """The first VM of a virtual network has come to an NVE: tell it of the others there."""
+        """Tell an NVE that has got its first VM of a virtual network of the network's other VMs."""
         for binding in self._directory:
             if binding.system.vni != newcomer.vni or binding.nve == nve:
                 continue
@@ -41,8 +41,10 @@ class Entries:
                 self.enter(nve, binding)
 
     def follow(self, system: TenantSystem, before: TenantSystem | None) -> None:
-        """An address has gone from one VM to another (layer 3): the NVEs that had a host route to
-        it need an entry for the VM that it leads to now."""
+        """Give NVEs an entry for the VM that has taken a host address over from another (layer 3).
+
+        They are the NVEs that had a host route to the address.
+        """
         binding = self._directory.find(system)
         assert binding is not None, system
         for nve in self._desired:
@@ -51,9 +53,11 @@ class Entries:
                 self.enter(nve, binding)
 
     def hand_on(self, source: str, destination: str, system: TenantSystem) -> None:
-        """What a VM's NVE knows of the others of its network, the next one gets before the VM is
-        there: its first packets to them would have to go through the NVA, and later ones would
-        overtake them."""
+        """Copy the entries of a VM's source NVE to its destination NVE before the VM arrives.
+
+        Otherwise the VM's first packets to the others would go through the NVA, and later ones
+        would overtake them.
+        """
         here, there = self._desired.state(source), self._desired.state(destination)
         for other in sorted({*here.associations, *here.remotes} - {*there.remotes, system}):
             binding = self._directory.find(other)
@@ -61,14 +65,17 @@ class Entries:
                 self.enter(destination, binding)
 
     def enter(self, nve: str, binding: Binding) -> None:
-        """Give one NVE one entry, with the strategy's lifetime."""
+        """Give one NVE an entry for one binding, with the strategy's lifetime."""
         vtep = self._desired.vteps[binding.nve]
         entry = RemoteEntry(vtep, self._strategy.lifetime_s, self._strategy.keeps_expired)
         self._desired.set_remote(nve, binding.system, entry)
 
     def de_associate(self, nve: str, system: TenantSystem) -> None:
-        """Take a VM's port away.  An NVE whose last VM of the network it was forgets the others:
-        it would not be told any more where they are."""
+        """Take a VM's port away.
+
+        An NVE that has lost its last VM of the network also loses its entries for the network's
+        other VMs, as it would no longer be told where those are.
+        """
         self._desired.de_associate(nve, system)
         if nve not in self._desired.present(system.vni):
             remotes = self._desired.state(nve).remotes
@@ -76,9 +83,10 @@ class Entries:
                 self._desired.set_remote(nve, other, None)
 
     def forget_mortal(self) -> list[tuple[str, TenantSystem]]:
-        """Take back every entry with a lifetime; returns those that are to be entered anew.
+        """Take back every entry with a lifetime; return those that are to be entered anew.
 
-        An experiment starts with no such entries or, where NVEs keep theirs, with fresh ones.
+        An experiment starts with no such entries or, if NVEs keep expired entries in use, with
+        fresh ones.
         """
         forgotten = [
             (nve, system)
@@ -91,22 +99,26 @@ class Entries:
         return forgotten if self._strategy.keeps_expired else []
 
     def enter_again(self, forgotten: Iterable[tuple[str, TenantSystem]]) -> None:
-        """Give entries that were taken back, as they are right now."""
+        """Enter entries that were taken back, with the present bindings."""
         for nve, system in forgotten:
             binding = self._directory.find(system)
             if binding and binding.nve != nve:
                 self.enter(nve, binding)
 
     def refresh(self, nve: str, but: frozenset[TenantSystem]) -> None:
-        """An NVE has been out of reach, and what it held may have expired unheard: it gets the
-        entries of now, for old ones would only lead it astray for another lifetime.  `but` those
-        about VMs that it waits for a handover of."""
+        """Give an NVE that was out of reach current entries in place of those with a lifetime.
+
+        Its old ones may have expired unnoticed, and would mislead it for another lifetime.  `but`
+        names the VMs for whose handover the NVE waits; their entries stay.
+        """
         remotes = self._desired.state(nve).remotes
         has_timeout = {system for system, entry in remotes.items() if entry.lifetime_s}
         self.enter_again((nve, system) for system in has_timeout - but)
 
     def leads_on(self, nve: str, system: TenantSystem) -> bool:
-        """Whether an NVE's entry is old, and what it sends still reaches the VM, redirected."""
+        """Return whether an NVE's entry is outdated but what it sends still reaches the VM by a
+        redirect.
+        """
         entry, binding = self._desired.state(nve).remotes.get(system), self._directory.find(system)
         if entry is None or binding is None or not self.is_outdated(nve, binding):
             return False
@@ -115,10 +127,10 @@ class Entries:
         return redirect is not None and redirect.to is not None
 
     def outdated(self, binding: Binding) -> frozenset[str]:
-        """The NVEs that would send a VM's packets to where it no longer is."""
+        """Return the NVEs whose entry would send a VM's packets to an NVE that it has left."""
         return frozenset(nve for nve in self._desired if self.is_outdated(nve, binding))
 
     def is_outdated(self, nve: str, binding: Binding) -> bool:
-        """Whether this NVE would."""
+        """Return whether this NVE's entry names an NVE that the VM has left."""
         entry = self._desired.state(nve).remotes.get(binding.system)
         return entry is not None and entry.vtep != self._desired.vteps[binding.nve]

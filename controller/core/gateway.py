@@ -1,7 +1,7 @@
-"""What an NVE says as the router of its VMs, at layer 3 (see `nve.pipeline.routed`).
+"""What an NVE answers as the router of its VMs, at layer 3 (see `nve.pipeline.routed`).
 
-It answers ARP and neighbour solicitations for its own two addresses and for nobody else's, echo
-requests to them, and packets whose TTL or hop limit is over (RFC 792, RFC 4443 section 3.3).
+It answers ARP requests and neighbour solicitations for its own two addresses only, echo requests to
+them, and packets whose TTL or hop limit has run out (RFC 792, RFC 4443 section 3.3).
 """
 
 from typing import Final
@@ -33,7 +33,9 @@ ECHO_REQUEST_V6, ECHO_REPLY_V6, TIME_EXCEEDED_V6 = 128, 129, 3
 
 
 def answer(nve: str, port: Association, asked: Report) -> AnswerArp | AnswerSolicitation | None:
-    """To a VM that asks for its gateway in its own name; None to any other question."""
+    """Answer a VM that asks for its gateway from its own address; return None for any other
+    question.
+    """
     match asked:
         case ArpSent(operation=operation, sender_mac=mac, sender_ip=sender, target_ip=target):
             own = sender in port.addresses or sender.is_unspecified
@@ -46,7 +48,9 @@ def answer(nve: str, port: Association, asked: Report) -> AnswerArp | AnswerSoli
 
 
 def time_exceeded(frame: bytes, to: Mac) -> bytes | None:
-    """The frame that tells the sender of a packet; None where it may not be told."""
+    """Return the frame that tells a packet's sender of its expiry, or None if no answer is
+    allowed.
+    """
     packet = frame[ETHERNET_OCTETS:]
     if frames.ethertype(frame) == IPV4 and answerable_ipv4(packet):
         quoted = bytes(4) + packet[:IPV4_QUOTED_OCTETS]
@@ -57,7 +61,7 @@ def time_exceeded(frame: bytes, to: Mac) -> bytes | None:
 
 
 def echo_reply(frame: bytes, to: Mac) -> bytes | None:
-    """The answer to an echo request to the gateway itself; None to anything else."""
+    """Return the answer to an echo request to the gateway itself, or None for anything else."""
     packet = frame[ETHERNET_OCTETS:]
     if frames.ethertype(frame) == IPV4:
         octets = int.from_bytes(packet[2:4], "big")

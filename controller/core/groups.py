@@ -1,23 +1,23 @@
-"""How frames to a group, which are broadcast or multicast, reach each VM of a network once.
+"""How frames to a group (broadcast or multicast) reach each VM of a network exactly once.
 
-The NVE of the sender copies such a frame.  As long as nobody moves, each other NVE gets one copy
-for all its VMs.  That does not do for a VM that moves: its source and its destination would have to
-change at the same packet, of every sender, or the VM would get one twice or not at all.  So it gets
-copies of its own, which are treated at each NVE as what is sent to the VM alone is treated: by the
-same entries, redirected, held, and behind the same end markers.  Only the sender's NVE decides
+The sender's NVE copies such a frame.  As long as nobody moves, each other NVE gets one copy for all
+its VMs.  That is not enough for a VM that moves: its source and its destination would have to
+change roles at the same packet of every sender, or the VM would get the frame twice or not at all.
+So a VM that moves gets copies of its own, which each NVE treats like unicast packets to the VM: by
+the same entries, redirected, held, and behind the same end markers.  Only the sender's NVE decides
 which path a copy takes.
 
-    flooded   the NVEs that get one copy for all VMs which are at home there, where they began
-    copies    the VMs that get copies of their own: each that has moved, and those at home at an NVE
-              from which a VM of the network has left home
+    flooded   the NVEs that get one copy for all VMs which began there and have not moved
+    copies    the VMs that get copies of their own: each that has moved, and those that began at an
+              NVE which another VM of the network has left
 
-The second, because one copy for all VMs of that NVE may still be on its way, and would have to be
-for one VM less from some moment on: its sender stops to send such copies at once, and the source
-redirects what comes of them until then.  A copy is marked by its VNI, which is the VM's own
+The latter need their own copies because a copy for all VMs of their NVE may still be on its way
+when the set of these VMs changes.  Senders stop sending such copies at once, and the source
+redirects those that still arrive.  A VM's own copy carries the VM's own VNI
 (`nve.model.Binding.copy_vni`).  A move that is given up before the VM has arrived changes nothing.
 
-NVEs do not look at who wants which group (IGMP, MLD): every VM gets every frame.  So no membership
-has to move.
+NVEs ignore group membership (IGMP, MLD): every VM gets every frame, so that no membership has to
+move.
 """
 
 from controller.core.desired_state import DesiredState
@@ -27,8 +27,7 @@ from nve.pipeline.state import GroupCopy
 
 
 def spread(desired: DesiredState, directory: Directory, vni: Vni) -> None:
-    """Say where frames to the groups of a virtual network have to go, as things are now: at layer 3
-    nowhere."""
+    """Set where frames to the groups of a virtual network have to go now: at layer 3, nowhere."""
     if desired.is_routed(vni):
         desired.set_members(vni, directory.members(vni), (), {})
         return

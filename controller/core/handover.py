@@ -3,24 +3,25 @@
 A *handover* takes one or more ingress NVEs (NVEs that send to the VM) from an old path to the new
 one:
 
-    at the arrival   the destination holds what comes on new paths anyway, from before the VM ran
+    at the arrival   the destination holds what comes on new paths, and has since before the VM ran
         now          ingress NVEs: the new entry, a rule for their markers, SEND_MARKER
                      destination: EXPECT_MARKERS
-        RELEASED     by the destination: over
+        RELEASED     from the destination: the handover is over
     later (pull)     an ingress NVE's entry has expired; the VM has been running for a while
         now          destination: EXPECT_MARKERS
-        EXPECTING    by the destination: only now the ingress NVEs are told as above
-        RELEASED     by the destination: over
+        EXPECTING    from the destination: only now the ingress NVEs are told as above
+        RELEASED     from the destination: the handover is over
 
 A VM has one handover at a time, and none while it is being moved: ingress NVEs whose entries expire
-meanwhile use them on, and wait for the next.  Orders that an NVE was out of reach for are given
-when it connects again; doing them twice does no harm.  Of an ingress NVE out of reach no marker
-comes; the destination's time-out, which needs no NVA, ends the handover then.
+meanwhile keep using them, and wait for the next handover.  An NVE that was out of reach gets its
+orders when it connects again; carrying them out twice does no harm.  No marker comes from an
+ingress NVE that is out of reach; the destination's time-out, which needs no NVA, then ends the
+handover.
 
-Handovers outlive the NVA's process (`controller.core.snapshot`): for the next one, every NVE was
+Handovers outlive the NVA's process (`controller.core.snapshot`): to the next process, every NVE was
 out of reach.  What a destination has seen and said meanwhile is not lost: when it is told again to
-expect markers, it finds those that have come, and says again what nobody has heard.  Which ingress
-NVEs wait is found out anew when they connect: those with an old entry that still leads to the VM
+expect markers, it finds those that have come, and repeats what nobody has heard.  Which ingress
+NVEs wait is worked out again when they connect: those with an old entry that still leads to the VM
 (`missed`).
 
 No I/O: orders go into the outbox, behind what the desired state tells the same NVE.
@@ -42,8 +43,7 @@ from nve.wire.end_marker import MarkerKind, Signal
 
 @dataclass(frozen=True)
 class Handover:
-    """One handover of its ingress NVEs.  They are `switched` when they have been told the new
-    path."""
+    """A handover of `ingress_nves`; it is `switched` when they have been told the new path."""
 
     number: int
     system: TenantSystem
@@ -54,7 +54,7 @@ class Handover:
 
 @dataclass(frozen=True)
 class PathChange:
-    """The handover of one VM; None when it is over."""
+    """The handover of one VM, or None when it is over."""
 
     system: TenantSystem
     handover: Handover | None
@@ -73,7 +73,7 @@ class Handovers:
         enabled: bool,
         name: Callable[[TenantSystem], str],
     ) -> None:
-        """Without being `enabled`, paths change at once, and packets may overtake others."""
+        """If `enabled` is false, paths change at once, and packets may overtake others."""
         self.enabled = enabled
         self._desired = desired
         self._directory = directory
@@ -89,7 +89,7 @@ class Handovers:
         """The number of the latest; none is used twice, also not by a later process."""
 
     def number(self) -> int:
-        """One that was not used before."""
+        """Return a handover number that was not used before."""
         self.last += 1
         return self.last
 
@@ -97,14 +97,17 @@ class Handovers:
         return system in self._under_way
 
     def redirected(self, system: TenantSystem, source: str) -> None:
-        """The source NVE is told to redirect: its agent has the switch follow that at once, while
-        the confirmation is on its way."""
+        """Have the agent of a source NVE that is told to redirect make the switch apply that at
+        once.
+
+        The confirmation of the redirect is on its way meanwhile.
+        """
         if self.enabled and self._desired.is_connected(source):
             signal = Signal(MarkerKind.FOLLOW, self.number(), system)
             self._outbox.put_behind(Order(source, signal))
 
     def paths(self, system: TenantSystem) -> dict[str, Vtep]:
-        """Where each NVE tunnels a VM's packets to, if it does, also those to groups."""
+        """Return the VTEP to which each NVE tunnels a VM's packets, those to groups included."""
         found = {}
         for nve in self._desired:
             state = self._desired.state(nve)
@@ -113,7 +116,10 @@ class Handovers:
         return found
 
     def arrived(self, system: TenantSystem, before: Mapping[str, Vtep]) -> None:
-        """The VM runs at its new place; `before` were the `paths`, which have changed since."""
+        """Begin the handover of a VM that runs at its new place.
+
+        `before` holds the `paths` as they were; they have changed since.
+        """
         if not self.enabled:
             return
         earlier = self._under_way.pop(system, None)
@@ -129,10 +135,10 @@ class Handovers:
             self._mark(handover, ingress_nve, old)
 
     def expired(self, system: TenantSystem, ingress_nve: str) -> None:
-        """An NVE's entry, which it uses on, has expired and is an old one.
+        """Handle the expiry of an outdated entry which the NVE keeps using.
 
-        Where it leads nowhere any more, no marker could come by that way, and nothing that could
-        be overtaken: then it changes at once.
+        If the entry still leads to the VM, it changes by a handover.  Otherwise no marker could
+        come by that path and nothing could be overtaken, so that it changes at once.
         """
         if self.enabled and self._entries.leads_on(ingress_nve, system):
             self._expired[system].add(ingress_nve)
@@ -140,9 +146,10 @@ class Handovers:
             self._enter(ingress_nve, system)
 
     def missed(self, nve: str) -> frozenset[TenantSystem]:
-        """An NVE was out of reach, and old entries that it uses on may have expired unheard.
+        """Note the expired entries of an NVE that was out of reach, and return their VMs.
 
-        Those change by a handover, if what is sent on them still reaches the VM: returns the VMs.
+        Outdated entries that it uses may have expired unnoticed; those that still lead to their VM
+        change by a handover.
         """
         if not self.enabled:
             return frozenset()
@@ -154,9 +161,10 @@ class Handovers:
         return missed
 
     def look(self, may_begin: Callable[[TenantSystem], bool]) -> None:
-        """Begin the handovers that nothing stands in the way of any more.
+        """Begin the handovers that nothing prevents any more.
 
-        `may_begin`: not while the VM is on its way.
+        `may_begin` says whether a VM may have one now, which is not the case while it is on its
+        way.
         """
         for system in [item for item in self._expired if item not in self._under_way]:
             if may_begin(system):
@@ -173,7 +181,9 @@ class Handovers:
                     self._expect(self._begin(system, ingress_nves, switched=False))
 
     def signalled(self, nve: str, signal: Signal) -> None:
-        """An agent has said something.  What is about an earlier handover comes too late."""
+        """Handle a signal of an NVE's agent.  One about an earlier handover is too late and has no
+        effect.
+        """
         handover = self._under_way.get(signal.system)
         if handover is None or (handover.number, handover.destination) != (signal.handover, nve):
             return
@@ -183,7 +193,7 @@ class Handovers:
             self._end(handover, signal.ingress_nves)
 
     def connected(self, nve: str) -> None:
-        """An NVE may have missed its orders."""
+        """Repeat the orders that an NVE may have missed."""
         for handover in self._under_way.values():
             if handover.destination == nve:
                 self._expect(handover)
@@ -191,7 +201,7 @@ class Handovers:
                 self._order(nve, handover, MarkerKind.SEND_MARKER)
 
     def give_up(self, nve: str) -> None:
-        """A destination is out of reach for too long: nobody waits for it any more."""
+        """End the handovers to a destination that has been out of reach for too long."""
         for handover in list(self._under_way.values()):
             if handover.destination == nve:
                 if not handover.switched:
@@ -199,19 +209,19 @@ class Handovers:
                 self._end(handover, tuple(sorted(handover.ingress_nves)))
 
     def take_changed(self) -> tuple[PathChange, ...]:
-        """Those that are not as they were when this was asked last."""
+        """Return the handovers that have changed since the last call."""
         changed, self._changed = self._changed, {}
         return tuple(PathChange(system, self._under_way.get(system)) for system in changed)
 
     def path_changes(self) -> tuple[PathChange, ...]:
-        """All that are not over."""
+        """Return all handovers that are not over."""
         return tuple(PathChange(*each) for each in self._under_way.items())
 
     def restore(self, last: int, changes: Iterable[PathChange]) -> None:
-        """Go on with what a process before this one had begun, when the NVEs connect.
+        """Continue, when the NVEs connect, the handovers that an earlier process had begun.
 
-        Where nothing was, a destination may still hold for a handover that nobody remembers: it is
-        told not to wait.
+        A destination without one may still hold packets for a handover that is no longer known: it
+        is told not to wait.
         """
         self.last = last
         self._under_way |= {each.system: each.handover for each in changes if each.handover}
@@ -232,8 +242,7 @@ class Handovers:
         return handover
 
     def _switch(self, handover: Handover) -> None:
-        """The destination holds (or knows the VM no longer): the ingress NVEs may take the new
-        path."""
+        """Tell the ingress NVEs the new path: the destination holds, or no longer knows the VM."""
         self._under_way[handover.system] = replace(handover, switched=True)
         self._changed[handover.system] = None
         before = self.paths(handover.system)

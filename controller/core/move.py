@@ -1,7 +1,7 @@
-"""One move: what was asked for, and where it stands.
+"""One move: what was asked for, and its present phase.
 
-Whoever asks for a move names it, with a key of their own.  So a request can be repeated without
-harm: the same request under the same key is the same move.
+The caller names a move with a key, so that a request can be repeated without harm: the same request
+under the same key is the same move.
 """
 
 import re
@@ -17,13 +17,13 @@ from nve.resources import Resources
 _KEY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 InFlight: TypeAlias = Literal["tunnel", "drop"]
 Seconds: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
-"""What fits into a rule's time-out."""
+"""The seconds that fit into a rule's time-out."""
 Megabytes: TypeAlias = Annotated[int, Field(ge=0, le=1 << 24)]
-"""Of 2^20 bytes."""
+"""An amount in units of 2^20 bytes."""
 
 
 def move_key(text: str) -> str:
-    """The key of a move.  Raises ValueError."""
+    """Return the text if it is a valid key of a move.  Raises ValueError."""
     if not _KEY.fullmatch(text):
         raise ValueError(
             f"{text!r} is no key for a move; take 1 to 64 of A-Z, a-z, 0-9, '.', '_' and '-', "
@@ -37,14 +37,15 @@ class MoveRequest:
     """What an orchestrator asks for; also the body of PUT /v1/moves/KEY.
 
     `port` is the VM's new port at the destination NVE.  Forwarding at the source NVE ends after
-    `idle_s` without a packet, or `timer_s` after the activation (R5.5): one of them is given.
-    `source` is where the VM is, if its caller wants to be sure; `memory_mb` and `disk_mb` are what
-    its server has to bring over, and the destination's has to have room for (R6.1).
+    `idle_s` without a packet, or `timer_s` after the activation (R5.5): exactly one of them is
+    given. `source` is the NVE that the VM is behind, for callers who want that checked.
+    `memory_mb` and `disk_mb` are what the source server has to transfer, and the destination needs
+    room for (R6.1).
 
     In a `mode` other than hot nothing is in flight: when the caller says `redirect`, the source NVE
-    takes nothing from the VM's port any more, delivers nothing to it, and drops what still comes
-    for the VM, whatever `in_flight` says.  A take-over does not wait for a source NVE that is out
-    of reach; when that is back, it is told the same before anything else.
+    accepts nothing more from the VM's port, delivers nothing to it, and drops what still comes for
+    the VM, whatever `in_flight` says.  A take-over does not wait for a source NVE that is out of
+    reach; when it is back, it is told the same before anything else.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -62,14 +63,14 @@ class MoveRequest:
 
     @property
     def state(self) -> Resources:
-        """What it says of the VM's state, as an amount."""
+        """The size of the VM's state."""
         return Resources(memory_mb=self.memory_mb, storage_mb=self.disk_mb)
 
     mode: MoveMode = "hot"
 
     @property
     def suspends(self) -> bool:
-        """The VM does not run between the redirect and its arrival."""
+        """Whether the VM is suspended between the redirect and its arrival."""
         return self.mode != "hot"
 
     @property
@@ -80,7 +81,7 @@ class MoveRequest:
 
 @dataclass
 class Move:
-    """A move and where it stands."""
+    """A move and its present state."""
 
     key: str
     request: MoveRequest
@@ -90,12 +91,12 @@ class Move:
     deadline_ns: int
     phase: Phase = Phase.PREPARING
     placed: bool = False
-    """The destination NVE has been told of the VM's place there, and not to forget it again."""
+    """Whether the destination NVE has been told the VM's port there, and not to forget it since."""
     outdated: frozenset[str] = frozenset()
     """The NVEs that held an old entry when the VM arrived, and have held one ever since."""
     awaiting: dict[str, int] = field(default_factory=dict)
-    """The NVEs that have not confirmed yet what this phase needs, and what: tokens of
-    `DesiredState`."""
+    """The NVEs that have yet to confirm what this phase needs, each with the token awaited
+    (`DesiredState`)."""
 
     @property
     def destination(self) -> str:

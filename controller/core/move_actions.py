@@ -1,13 +1,13 @@
 """What a move does to the desired state and the directory (`controller.core.move_fsm.MoveAction`).
 
     place      the destination NVE gets the VM's port and its side of the tunnel (R5.1)
-    redirect   the source NVE is told the destination NVE's address (R5.2), or, where the VM is
-               suspended, that it is not there any more (R7.1)
-    activate   the VM is at the destination: the directory, both NVEs, and others told
-    roll_back  given up: the VM is active at the source
-    displace   and its place at the destination is taken away
+    redirect   the source NVE is told the destination NVE's address (R5.2), or, if the VM is
+               suspended, that the VM is no longer there (R7.1)
+    activate   the VM is at the destination: the directory, both NVEs and others are told
+    roll_back  the move is given up: the VM is active at the source
+    displace   the VM's place at the destination is taken away as well
 
-Nothing is sent here, and nothing is waited for: `controller.core.moves` does that.
+Nothing is sent or waited for here: `controller.core.moves` does that.
 """
 
 from dataclasses import replace
@@ -28,7 +28,7 @@ IN_FLIGHT = {"tunnel": Purpose.IN_FLIGHT, "drop": Purpose.DEPARTED}
 
 
 class MoveActions:
-    """The steps of all moves."""
+    """Carries out the actions of all moves."""
 
     def __init__(
         self, desired: DesiredState, directory: Directory, entries: Entries, handovers: Handovers
@@ -39,7 +39,7 @@ class MoveActions:
         self._handovers = handovers
 
     def place(self, move: Move) -> None:
-        """The destination NVE gets the VM's port and its side of the tunnel (R5.1)."""
+        """Give the destination NVE the VM's port and its side of the tunnel (R5.1)."""
         to, system = move.destination, move.system
         newcomer = to not in self._desired.present(system.vni)
         binding, source = self.binding(move), self._desired.vteps[move.source]
@@ -60,14 +60,14 @@ class MoveActions:
         move.placed = True
         if newcomer:
             self._entries.introduce(to, system)
-        if self._handovers.enabled:  # the order of packets is to be kept, also of those from it
+        if self._handovers.enabled:  # packets from the VM have to stay in order, too
             self._entries.hand_on(move.source, to, system)
 
     def redirect(self, move: Move) -> Rule:
-        """R5.2: the source NVE is told the destination NVE's address; R7.1: or that the VM is not
-        there any more.
+        """Tell the source NVE the destination's address (R5.2) or that the VM is no longer there
+        (R7.1).
 
-        Returns the rule for packets in flight that stands until the VM has arrived, and after.
+        Returns the rule for packets in flight, which stays until the VM has arrived and longer.
         """
         request = move.request
         to = self._desired.vteps[move.destination] if request.treatment == "tunnel" else None
@@ -83,13 +83,14 @@ class MoveActions:
         return waiting
 
     def activate(self, move: Move) -> list[Rule]:
-        """The VM is at the destination: the directory, both NVEs of the move, and others told.
+        """Tell the directory, both NVEs of the move and others that the VM is at the destination.
 
-        Returns what it has superseded there: the rules that sent its packets in flight elsewhere.
+        Returns the rules at the destination that this supersedes: they sent the VM's packets in
+        flight elsewhere.
         """
         known, paths = self.binding(move), self._handovers.paths(move.system)
         if move.request.suspends:
-            paths = {}  # nothing comes to the VM by an old path, and so nothing can be overtaken
+            paths = {}  # nothing reaches the VM by an old path, so nothing can be overtaken
         outcome = self._directory.rebind(move.system, move.destination, known.sequence + 1)
         assert outcome is RebindOutcome.CHANGED, outcome
         binding = self.binding(move)
@@ -107,27 +108,27 @@ class MoveActions:
         return [rule for rule in superseded if rule.has_timeout]
 
     def roll_back(self, move: Move) -> None:
-        """As if never asked: the VM is active at the source.
+        """Undo the move: the VM is active at the source, as if no move had been requested.
 
-        The destination keeps its place until the source has confirmed: what is still redirected
-        there could go round in a circle, where an older redirect leads away from there.
+        The destination keeps the VM's place until the source has confirmed.  Otherwise packets
+        still redirected there could loop, if an older redirect leads away from the destination.
         """
         self._set_role(move.source, move.system, AssociationRole.ACTIVE)
         self._desired.set_redirect(move.source, move.system, None)
         groups.spread(self._desired, self._directory, move.system.vni)
 
     def displace(self, move: Move) -> None:
-        """Nothing is sent to the destination any more."""
+        """Take the VM's place at the destination away; nothing is sent there any more."""
         self._entries.de_associate(move.destination, move.system)
         move.placed = False
 
     def in_flight_rules(self, nve: str, system: TenantSystem) -> list[Rule]:
-        """The rules of an NVE that report what was in flight."""
+        """Return the rules of an NVE that report the packets in flight."""
         rules = compile_system(self._desired.state(nve), system)
         return [rule for rule in rules if rule.purpose in IN_FLIGHT.values() and rule.reports_end]
 
     def binding(self, move: Move) -> Binding:
-        """Where the VM is, whatever this move had to do with it."""
+        """Return the present binding of the move's VM."""
         binding = self._directory.find(move.system)
         assert binding is not None, f"{move.system} moves but is not in the directory"
         return binding

@@ -41,7 +41,7 @@ from typing import Final
 
 
 class Phase(enum.StrEnum):
-    """Where a move stands."""
+    """The phase of a move."""
 
     PREPARING = "preparing"
     PREPARED = "prepared"
@@ -55,7 +55,7 @@ class Phase(enum.StrEnum):
 
 
 class MoveEvent(enum.StrEnum):
-    """What can happen to a move."""
+    """An event that can happen to a move."""
 
     CONFIRMED = "confirmed"
     REDIRECT_ASKED = "redirect-asked"
@@ -67,7 +67,7 @@ class MoveEvent(enum.StrEnum):
 
 
 class MoveAction(enum.StrEnum):
-    """What has to be done on a transition."""
+    """The action to take on a transition."""
 
     NOTHING = "nothing"
     REDIRECT = "redirect"
@@ -76,7 +76,7 @@ class MoveAction(enum.StrEnum):
 
 
 class OutOfTurn(Exception):
-    """An event that the move's phase has no place for; the move is as it was."""
+    """The event is not allowed in the move's phase; the move is unchanged."""
 
     def __init__(self, phase: Phase, event: MoveEvent) -> None:
         super().__init__(f"a move that is {phase} cannot take the event {event}")
@@ -86,7 +86,7 @@ class OutOfTurn(Exception):
 
 P, E, S = Phase, MoveEvent, MoveAction
 BEFORE_ACTIVATION: Final[tuple[Phase, ...]] = (P.PREPARING, P.PREPARED, P.REDIRECTING, P.REDIRECTED)
-"""Before the VM has arrived: the move can be given up, and no other may begin."""
+"""The phases before the VM has arrived: the move can be given up, and no other may begin."""
 
 TRANSITIONS: Final[dict[tuple[Phase, MoveEvent], tuple[Phase, MoveAction]]] = {
     (P.PREPARING, E.CONFIRMED): (P.PREPARED, S.NOTHING),
@@ -113,11 +113,11 @@ REPEATS: Final[frozenset[tuple[Phase, MoveEvent]]] = frozenset(
 
 FINISHED: Final[frozenset[Phase]] = frozenset({P.COMPLETED, P.ROLLED_BACK})
 GIVE_UP_S: Final = 60.0
-"""How long a move that has arrived waits for an NVE that is out of reach."""
+"""How long a move whose VM has arrived waits for an NVE that is out of reach, in seconds."""
 
 
 class Party(enum.Enum):
-    """NVEs, as a move sees them."""
+    """The NVEs whose confirmation a phase can wait for."""
 
     SOURCE = "the source NVE"
     DESTINATION = "the destination NVE"
@@ -132,7 +132,7 @@ AWAITED: Final[Mapping[Phase, Party]] = {
     # The destination keeps its place until nothing is sent there any more.
     P.ROLLED_BACK: Party.SOURCE,
 }
-"""Whose confirmation of its rules a phase waits for, also after a restart or a reconnection."""
+"""The NVEs whose confirmation a phase waits for, also after a restart or a reconnection."""
 
 AFTER_RESTART: Final[Mapping[Phase, str]] = {
     P.PREPARING: "goes on when the destination NVE is back and has confirmed its rules",
@@ -148,11 +148,14 @@ AFTER_RESTART: Final[Mapping[Phase, str]] = {
     P.COMPLETED: "stays; nothing was left of it",
     P.ROLLED_BACK: "stays; the destination's place goes when the source NVE has confirmed",
 }
-"""What becomes of a move in each phase when the NVA starts again."""
+"""How a move in each phase continues when the NVA starts again."""
 
 
 def advance(phase: Phase, event: MoveEvent) -> tuple[Phase, MoveAction]:
-    """The phase that follows and the step to take.  Raises OutOfTurn, and then nothing changes."""
+    """Return the phase that follows and the action to take.
+
+    Raises OutOfTurn, and then nothing changes.
+    """
     if (phase, event) in REPEATS:
         return phase, MoveAction.NOTHING
     try:
@@ -162,7 +165,7 @@ def advance(phase: Phase, event: MoveEvent) -> tuple[Phase, MoveAction]:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, for the documentation."""
+    """Return the table as a Mermaid state diagram, for the documentation."""
     lines = ["stateDiagram-v2", f"    [*] --> {P.PREPARING}"]
     for (phase, event), (successor, action) in TRANSITIONS.items():
         done = "" if action is S.NOTHING else f" / {action}"

@@ -1,14 +1,15 @@
-"""Moves under way, from one phase to the next (`controller.core.move_fsm`).
+"""The moves under way, taken from one phase to the next (`controller.core.move_fsm`).
 
 Each move waits for facts: that NVEs have confirmed what they were told, that no NVE holds an old
-entry, that the rule for packets in flight has ended.  A move that one of them may have come true
-for is *awake*.  `go_on` lets each of those take the step that it can; what that changes of the
-desired state, and whom it wakes, is seen to by the loop around it (`Authority._settle`).  Most
-moves wait for something else, and NVEs confirm often: so not all are looked at each time.
+entry, that the rule for packets in flight has ended.  A move is *awake* if one of its facts may
+have come true.  `go_on` lets each awake move take the step that it can; the loop around it
+(`Authority._settle`) handles the changes of the desired state, and the moves that these wake. Most
+moves wait for something else and NVEs confirm often, so that looking at every move each time would
+be wasteful.
 
-A VM can have several moves that are not finished; all but the youngest have arrived.  Whether an
-entry is old is asked of the directory, so that one which names the NVE that the VM has come back to
-is right again, whichever move made it old.
+A VM can have several unfinished moves; in all but the youngest the VM has arrived.  The directory
+decides whether an entry is old, so that an entry which names the NVE that the VM has come back to
+is right again, whichever move had made it old.
 """
 
 from collections import defaultdict
@@ -40,7 +41,7 @@ from nve.pipeline.state import Redirect
 
 
 class Moves:
-    """All moves there were, by their keys."""
+    """All moves, by their keys."""
 
     def __init__(
         self,
@@ -71,7 +72,7 @@ class Moves:
         self._handovers = handovers
 
     def restore(self, moves: Iterable[Move]) -> None:
-        """Take over what a process before this one had under way (`AFTER_RESTART`).
+        """Take over the moves that an earlier process had under way (`AFTER_RESTART`).
 
         The desired state is what it was then, and no NVE has confirmed anything.
         """
@@ -90,7 +91,7 @@ class Moves:
             self._enter_phase(move)
 
     def take_changed(self) -> tuple[Move, ...]:
-        """The moves that are not as they were when this was asked last; copies of them."""
+        """Return copies of the moves that have changed since the last call."""
         changed = []
         for key, move in list(self._changing.items()):
             as_it_is = (move.phase, move.placed, move.outdated)
@@ -102,34 +103,39 @@ class Moves:
         return tuple(changed)
 
     def unfinished(self) -> Iterator[Move]:
-        """The moves under way, while they may be finishing."""
+        """Iterate over the unfinished moves; moves may finish meanwhile."""
         return iter([move for move in self._under_way.values() if move.phase not in FINISHED])
 
     def of(self, system: TenantSystem) -> Move | None:
-        """The youngest move of a VM, if it is not finished."""
+        """Return the youngest move of a VM, or None if that is finished."""
         move = self._youngest.get(system)
         return move if move and move.phase not in FINISHED else None
 
     def ends(self, system: TenantSystem) -> set[str]:
-        """The NVEs of a VM's moves that are not finished."""
+        """Return the source and destination NVEs of a VM's unfinished moves."""
         under_way = self._by_system.get(system, {}).values()
         unfinished = [move for move in under_way if move.phase not in FINISHED]
         return {nve for move in unfinished for nve in (move.source, move.destination)}
 
     def owed_by(self, nve: str, system: TenantSystem) -> frozenset[int]:
-        """The cookies of rules for a VM's packets in flight whose last counts an NVE owes."""
+        """Return the cookies of the in-flight rules of a VM whose last counts an NVE has yet to
+        report.
+        """
         return self._pending.cookies(nve, system)
 
     def may_change_paths(self, system: TenantSystem) -> bool:
-        """Not while the VM is on its way: its arrival changes them."""
+        """Return whether paths to a VM may change now.
+
+        They may not while it is on its way: its arrival changes them.
+        """
         move = self.of(system)
         return move is None or move.phase not in BEFORE_ACTIVATION
 
     def begin(self, key: str, request: MoveRequest, binding: Binding) -> Move:
-        """Get the destination NVE ready (R5.1).  The request has been found possible.
+        """Begin a move that has been found possible: get the destination NVE ready (R5.1).
 
-        Not before the source NVE holds what the VM's arrival there has changed: what it still
-        redirected to the destination would be taken for packets of this move.
+        This waits until the source NVE holds what the VM's arrival there has changed: packets that
+        it still redirected to the destination would be taken for packets of this move.
         """
         now_ns = self._outbox.now_ns
         deadline_ns = now_ns + int(request.deadline_s * 1e9)
@@ -141,7 +147,7 @@ class Moves:
         return move
 
     def take(self, move: Move, event: MoveEvent) -> None:
-        """Let an event happen to a move.  Raises OutOfTurn, and then nothing has changed."""
+        """Apply an event to a move.  Raises OutOfTurn, and then nothing has changed."""
         before = move.phase
         move.phase, action = advance(before, event)
         if move.phase is before:
@@ -169,19 +175,20 @@ class Moves:
         self.wake(move.system)  # an entry that was old for an earlier move may be right again
 
     def wake(self, system: TenantSystem) -> None:
-        """What a move of this VM waits for may have come true."""
+        """Mark the moves of a VM as awake: what they wait for may have come true."""
         self._awake |= self._by_system[system]
 
     def confirmed(self, nve: str, tokens: range) -> None:
-        """An NVE has confirmed these."""
+        """Wake the moves that wait for one of the tokens which an NVE has confirmed."""
         for move in self._under_way.values():
             if move.awaiting.get(nve, 0) in tokens or nve in move.outdated:
                 self._awake[move.key] = move
 
     def go_on(self) -> bool:
-        """The NVEs have been told everything: each move that is awake takes the step it can.
+        """Let each awake move take the step it can, once the NVEs have been told everything.
 
-        Returns whether any has.  Each step leads on in its move's life, which has an end.
+        Returns whether any has taken one.  This ends, as each step leads forward in the life of its
+        move.
         """
         entered, self._entered = self._entered, {}
         for move in entered.values():
@@ -191,13 +198,13 @@ class Moves:
         return any(steps)
 
     def in_flight_ended(self, nve: str, rule: Rule, report: RuleEnded) -> None:
-        """A source NVE's rule for packets in flight has ended by itself (R5.5).
+        """Handle the time-out of a source NVE's rule for packets in flight (R5.5).
 
         Silence is not the end while an NVE still has an old entry: a correspondent that sends
-        rarely would use it (R4.1.4).  Then the rule is told again; another one below it stands all
-        the time.  A timer is the experimenter's choice, and ends it: what still comes is dropped
-        until no NVE has an old entry, and counted.  An NVE out of reach for so long that the move
-        does not wait for it (`give_up`) holds up nothing.
+        rarely would use it (R4.1.4).  Then the rule is told again; a second rule of lower priority
+        handles packets meanwhile.  A timer is the experimenter's choice and does end it: what still
+        comes is dropped and counted until no NVE has an old entry.  An NVE that has been out of
+        reach for so long that the move does not wait for it (`give_up`) delays nothing.
         """
         assert rule.about is not None, rule
         ended = self._tunnelling(nve, rule.about)[-1:]
@@ -214,7 +221,7 @@ class Moves:
             self._tunnel_ended(move, report.why, report)
 
     def in_flight_counted(self, nve: str, report: RuleEnded) -> None:
-        """A rule for packets in flight that nobody wants any more is gone: what it carried."""
+        """Record the last count of a rule for packets in flight that is no longer wanted."""
         pending = self._pending.settle(nve, report.cookie)
         if pending and pending.superseded:
             self._tunnel_ended(pending.move, "superseded", report)
@@ -223,10 +230,10 @@ class Moves:
             self._note(pending.move, "in-flight-before-arrival", nve=nve, **counted)
 
     def in_flight_taken_away(self, nve: str, rule: Rule, report: RuleEnded) -> bool:
-        """Whether a rule for packets in flight that is gone was not taken away by us.
+        """Return whether somebody else has removed a rule for packets in flight.
 
-        Then as many reports are owed as before: one, for the rule that waits until the move ends by
-        another.
+        The number of reports owed stays the same: the rule that waits until another ends the move
+        will report once.
         """
         if self._pending.count(nve, rule.cookie) > (not rule.has_timeout):
             return False
@@ -237,7 +244,7 @@ class Moves:
         return True
 
     def lost(self, nve: str) -> None:
-        """The connection to an NVE is lost, and with it the counts of rules that are gone."""
+        """Handle the loss of the connection to an NVE, and of the counts of rules that are gone."""
         self._forgive(nve)
         for move in self._under_way.values():
             if self._is_lost(move, nve):
@@ -245,11 +252,11 @@ class Moves:
                 self._awake[move.key] = move
 
     def connected(self, nve: str) -> None:
-        """An NVE is back; rules that it should not hold any more go without a count."""
+        """Handle the return of an NVE: rules that it should no longer hold go without a count."""
         self._forgive(nve)
 
     def give_up(self, nve: str) -> None:
-        """Wait no longer for an NVE that is out of reach, where the VM has arrived."""
+        """Stop waiting for an NVE that is out of reach, in moves whose VM has arrived."""
         for move in self.unfinished():
             tunnelling = move.source == nve and move.phase in TUNNELLING
             waited_for = tunnelling or nve in move.awaiting or nve in move.outdated
@@ -271,9 +278,9 @@ class Moves:
             self._tunnel_ended(move, "superseded")
 
     def _supersede(self, newer: Move, rules: Iterable[Rule]) -> None:
-        """The VM has come back: the tunnel that led away from here has ended.
+        """End the tunnels that led away from the NVE to which the VM has come back.
 
-        If its NVE is in reach, that is said only when its last count has come.
+        For an NVE in reach, that is recorded only when its last count has come.
         """
         nve = newer.destination
         for rule in rules:
@@ -289,7 +296,7 @@ class Moves:
         self._entered[move.key] = self._awake[move.key] = move
 
     def _awaited(self, move: Move) -> Iterable[str]:
-        """The NVEs whose confirmation the move's phase needs."""
+        """Return the NVEs whose confirmation the move's phase needs."""
         party = AWAITED.get(move.phase)
         if move.phase is Phase.PREPARING and not move.placed:
             party = Party.SOURCE
@@ -301,13 +308,16 @@ class Moves:
         return [nve for nve in nves.get(party, ()) if not self._is_lost(move, nve)]
 
     def _is_lost(self, move: Move, nve: str) -> bool:
-        """Whether a take-over goes on without an NVE, its source: that is told what it has to hold
-        before anything else, when it is back."""
+        """Return whether the NVE is the unreachable source of a take-over, which goes on without
+        it.
+
+        When the source is back, it is told what it has to hold before anything else.
+        """
         taken_over = move.request.mode == "take-over" and nve == move.source
         return taken_over and not self._desired.is_connected(nve)
 
     def _step(self, move: Move) -> bool:
-        """Go on when what the phase waits for has come true; whether it has."""
+        """Go on if what the phase waits for has come true; return whether it has."""
         if move.phase in TUNNELLING and self._is_lost(move, move.source):
             self._desired.set_redirect(move.source, move.system, None)
             self._tunnel_ended(move, "given-up")
@@ -342,16 +352,18 @@ class Moves:
         return True
 
     def _look_for_old_entries(self, move: Move) -> None:
-        """An old entry that was replaced or taken back is gone once the NVE has confirmed that."""
+        """Drop the NVEs from `outdated` whose old entry was replaced or taken back, and await their
+        confirmation.
+        """
         binding = self._actions.binding(move)
         gone = {nve for nve in move.outdated if not self._entries.is_outdated(nve, binding)}
         move.outdated -= gone
         move.awaiting |= self._desired.pending(gone)
 
     def _tunnelling(self, nve: str, system: TenantSystem) -> list[Move]:
-        """The moves of a VM whose in-flight tunnel begins at an NVE.
+        """Return the moves of a VM whose in-flight tunnel begins at an NVE.
 
-        The rules there are the last one's.  The counts of the others are owed.
+        The rules there belong to the last one; the NVE has yet to report the counts of the others.
         """
         return [move for move in self._leaving(nve, system) if move.phase in TUNNELLING]
 
@@ -359,7 +371,10 @@ class Moves:
         return [move for move in self._by_system[system].values() if move.source == nve]
 
     def _tunnel_ended(self, move: Move, why: str, report: RuleEnded | None = None) -> None:
-        """Without a report nobody has counted what it has carried since the arrival."""
+        """Record the end of a move's in-flight tunnel.
+
+        Without a report, what it has carried since the arrival was not counted.
+        """
         counted = report or RuleEnded(0, why, packets=0, octets=0, lifetime_ms=0.0)
         self._note(
             move,
@@ -372,7 +387,9 @@ class Moves:
         self.take(move, MoveEvent.TUNNEL_ENDED)
 
     def _forget_places(self, newer: Move) -> None:
-        """What moves of the VM that were rolled back have left at the newer one's destination."""
+        """Forget the places that rolled back moves of the VM have left at the newer move's
+        destination.
+        """
         for move in list(self._by_system[newer.system].values()):
             if move.destination == newer.destination and move.phase is Phase.ROLLED_BACK:
                 move.placed = False
@@ -394,7 +411,7 @@ class Moves:
 
 
 def _carried(report: RuleEnded) -> dict[str, float]:
-    """What a rule for packets in flight has carried, and for how long it was there."""
+    """Return what a rule for packets in flight has carried, and how long it existed."""
     return {
         "packets": report.packets,
         "bytes": report.octets,

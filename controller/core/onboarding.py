@@ -1,14 +1,14 @@
 """On-boarding a VM in three messages (section 8.2 of the draft, R8.2).
 
     request       which resources the VM wants (cpu, memory, storage, processes), and its interface
-    offer         what is available and where; it is kept for the VM for `lease_s`
+    offer         what is available and where; it is kept for the VM for `lease_s` seconds
     confirmation  puts the offer to use: the VM is associated there (RFC 8394)
 
 An offer that nobody confirms in time *lapses*, and its room is free again.  A confirmation names
 the offer by its number, so that a late one cannot confirm another offer.  After a restart of the
-NVA an offer's time counts anew, for no confirmation could be heard meanwhile.
+NVA the time of an offer starts anew, as no confirmation could be heard meanwhile.
 
-What is asked for again is the same offer.  A VM that is in use is adjusted or off-boarded.
+A repeated request gets the same offer.  A VM that is in use is adjusted or off-boarded.
 """
 
 import enum
@@ -24,7 +24,7 @@ USUAL_LEASE_S: Final = 30.0
 
 
 class OnboardingPhase(enum.StrEnum):
-    """What became of a request."""
+    """The state of an on-boarding."""
 
     OFFERED = "offered"
     IN_USE = "in-use"
@@ -46,7 +46,7 @@ class Interface:
 
 @dataclass(frozen=True)
 class OnboardingRequest:
-    """What is asked for; `nve` is where, None for wherever there is room."""
+    """A request to on-board a VM; `nve` names the server, or is None for any server with room."""
 
     interface: Interface
     resources: Resources
@@ -56,19 +56,19 @@ class OnboardingRequest:
 
 @dataclass(frozen=True)
 class Onboarding:
-    """A request, the offer that was made, and what became of it."""
+    """A request, the offer that was made for it, and its present phase."""
 
     vm: str
     offer: int
     request: OnboardingRequest
     nve: str
-    """The server that was offered."""
+    """The NVE of the server that was offered."""
     resources: Resources
-    """What the VM takes now."""
+    """The resources that the VM takes now."""
     lapses_ns: int
     phase: OnboardingPhase = OnboardingPhase.OFFERED
     port: int = 0
-    """That it was put to use at."""
+    """The port at which the VM was associated."""
 
 
 class Onboardings:
@@ -86,21 +86,24 @@ class Onboardings:
             self._last = max(self._last, each.offer)
 
     def take_changed(self) -> tuple[Onboarding, ...]:
-        """Those that are not as they were when this was asked last."""
+        """Return the on-boardings that have changed since the last call."""
         changed, self._changed = self._changed, {}
         return tuple(self.of[vm] for vm in changed)
 
     def offers(self) -> Iterator[Onboarding]:
-        """Those that somebody may still confirm."""
+        """Iterate over the on-boardings whose offer may still be confirmed."""
         return (each for each in self.of.values() if each.phase is OnboardingPhase.OFFERED)
 
     def in_use(self, vm: str) -> Onboarding | None:
-        """How a VM was on-boarded that is here; None for one that was not asked for like this."""
+        """Return the on-boarding of a VM that is in use, or None if the VM was not on-boarded."""
         known = self.of.get(vm)
         return known if known and known.phase is OnboardingPhase.IN_USE else None
 
     def standing(self, vm: str, request: OnboardingRequest) -> Onboarding | None:
-        """The offer that a request has had already.  Raises RequestRefused if there is another."""
+        """Return the offer that the same request has had already, or None.
+
+        Raises RequestRefused if another request of the VM has one.
+        """
         known = self.of.get(vm)
         if known is None or known.phase is not OnboardingPhase.OFFERED:
             return None
@@ -118,7 +121,8 @@ class Onboardings:
         return self._put(made)
 
     def confirmable(self, vm: str, offer: int, port: int, now_ns: int) -> Onboarding:
-        """The offer that a confirmation is about; it may have been confirmed already, like this.
+        """Return the offer that a confirmation is about; the same one may have confirmed it
+        already.
 
         Raises RequestRefused.
         """
@@ -142,7 +146,7 @@ class Onboardings:
         return self._put(replace(known, resources=resources))
 
     def lapse(self, now_ns: int) -> list[Onboarding]:
-        """The offers whose time is over."""
+        """Let the offers lapse whose time is over, and return them."""
         over = [each for each in self.offers() if now_ns > each.lapses_ns]
         return [self._put(replace(each, phase=OnboardingPhase.LAPSED)) for each in over]
 

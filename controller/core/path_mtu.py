@@ -1,4 +1,4 @@
-"""Path MTU discovery: what a host is told whose packet is too big for a tunnel.
+"""Path MTU discovery: what a host is told when its packet is too big for a tunnel.
 
 An NVE reports such a frame (see `nve.pipeline.mtu_check`), and the NVA answers in its name (RFC
 1191, RFC 8201):
@@ -8,15 +8,15 @@ An NVE reports such a frame (see `nve.pipeline.mtu_check`), and the NVA answers 
     IPv6   packet too big (RFC 4443 section 3.2), quoting up to the least IPv6 MTU
 
 The sender of the answer is the NVE, which has a MAC address in every virtual network and thereby an
-IPv6 link-local address, but no IPv4 address: there it uses the one that is reserved for just this
-(192.0.0.8, RFC 7600 section 4.8).  No tenant can have either.
+IPv6 link-local address, but no IPv4 address: it uses the one reserved for this purpose (192.0.0.8,
+RFC 7600 section 4.8).  No tenant can have either.
 
-An IPv4 packet that may be fragmented is answered all the same: an NVE fragments nothing (RFC 7348
-section 4.3), and a host that hears of the MTU cuts its packets itself.
+IPv4 packets that may be fragmented are answered all the same: an NVE fragments nothing (RFC 7348
+section 4.3), and a host that learns the MTU fragments its packets itself.
 
-There is no answer where none may be (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)): to an ICMP
-error, to any fragment but the first, to what comes from no single host or goes to a group; nor is
-there one for other protocols.
+Some packets may not be answered (RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)): an ICMP error,
+any fragment but the first, and packets that come from no single host or go to a group.  Other
+protocols are not answered either.
 """
 
 import struct
@@ -52,7 +52,7 @@ IPV4_QUOTED_OCTETS = 576 - IPV4_OCTETS - ICMP_OCTETS
 
 
 def reported(port: int, vni: Vni, length: int, frame: bytes) -> TooBig | Malformed:
-    """The report of a frame of that length, of which `frame` is the beginning."""
+    """Return the report of a frame of `length` octets; `frame` is its beginning."""
     try:
         sender = mac(frame[6:12].hex(":"))
     except ValueError as error:
@@ -61,7 +61,7 @@ def reported(port: int, vni: Vni, length: int, frame: bytes) -> TooBig | Malform
 
 
 def too_big(sender: TenantSystem, miss: Missed, mtu: int | None) -> TooBig | None:
-    """A frame that found no entry, if it does not fit where it would have to go now."""
+    """Return a report if a frame that found no entry does not fit the tunnel it now has to take."""
     length = len(miss.frame)
     if mtu is None or length - ETHERNET_OCTETS <= mtu:
         return None
@@ -71,10 +71,10 @@ def too_big(sender: TenantSystem, miss: Missed, mtu: int | None) -> TooBig | Non
 def decide(
     nve: str, report: TooBig, desired: DesiredState, directory: Directory
 ) -> tuple[int | None, Emit | None]:
-    """The MTU of the tunnel that was too narrow, and what is sent to the sender of the packet.
+    """Return the MTU of the tunnel that was too narrow, and the answer to the packet's sender.
 
-    The answer starts at the NVE that reported.  If the sender is elsewhere, as it is where the
-    packet was in flight, it goes through the overlay.  No MTU: the entry that led into the tunnel
+    The answer starts at the NVE that reported.  If the sender is behind another NVE, as for packets
+    in flight, it goes through the overlay.  The MTU is None if the entry that led into the tunnel
     has gone since; the sender will try again.
     """
     destination = TenantSystem(report.vni, report.destination)
@@ -90,7 +90,9 @@ def decide(
 
 
 def of_its_sender(report: TooBig, directory: Directory) -> TooBig:
-    """The report with its VM's MAC address: of a routed packet only the packet says whose it is."""
+    """Return the report with its VM's MAC address, which for a routed packet only the packet
+    reveals.
+    """
     if report.sender != NVE_MAC:
         return report
     try:
@@ -101,7 +103,7 @@ def of_its_sender(report: TooBig, directory: Directory) -> TooBig:
 
 
 def answer(report: TooBig, mtu: int) -> bytes | None:
-    """The frame that tells its sender the tunnel's MTU; None where it may not be told."""
+    """Return the frame that tells the sender the tunnel's MTU, or None if no answer is allowed."""
     ethertype = int.from_bytes(report.frame[12:ETHERNET_OCTETS], "big")
     packet = report.frame[ETHERNET_OCTETS:]
     if ethertype == IPV4 and answerable_ipv4(packet):

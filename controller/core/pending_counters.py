@@ -1,7 +1,7 @@
 """The last counts of rules for packets in flight, which source NVEs have yet to report.
 
-Each such rule tells what it has carried when it goes.  A VM that leaves an NVE twice has the same
-rule there twice, with the same cookie: the first report is about the older move.
+Each such rule reports what it has carried when it goes.  If a VM leaves an NVE twice, that NVE has
+the same rule twice, with the same cookie: the first report is about the older move.
 """
 
 from collections.abc import Collection
@@ -18,14 +18,14 @@ COUNTED = frozenset(
         *("in-flight-kept", "in-flight-ended"),
     }
 )
-"""The lines of the trace that say what a rule for packets in flight has carried."""
+"""The trace records that say what a rule for packets in flight has carried."""
 TUNNELLING = frozenset({Phase.ACTIVATED, Phase.CONVERGED})
-"""After its arrival, a move's in-flight tunnel has not ended in these phases."""
+"""The phases after the VM's arrival in which the move's in-flight tunnel has not ended."""
 
 
 @dataclass(frozen=True)
 class PendingCounter:
-    """What a rule has carried for a move.  `superseded`: with that, its tunnel has ended."""
+    """The count of one rule for a move; if `superseded`, the report also ends the move's tunnel."""
 
     move: Move
     cookie: int
@@ -33,7 +33,7 @@ class PendingCounter:
 
 
 class PendingCounters:
-    """What all source NVEs owe, the oldest first."""
+    """The counts that all source NVEs have yet to report, the oldest first."""
 
     def __init__(self) -> None:
         self._counters: list[PendingCounter] = []
@@ -42,18 +42,22 @@ class PendingCounters:
         self._counters.append(PendingCounter(move, rule.cookie, superseded))
 
     def cookies(self, nve: str, system: TenantSystem) -> frozenset[int]:
-        """Of the rules for a VM's packets in flight whose last counts an NVE owes."""
+        """Return the cookies of the in-flight rules of a VM whose last counts an NVE has yet to
+        report.
+        """
         its = (counter for counter in self._counters if counter.move.source == nve)
         return frozenset(counter.cookie for counter in its if counter.move.system == system)
 
     def count(self, nve: str, cookie: int) -> int:
-        """How many reports with this cookie an NVE owes."""
+        """Return how many reports with this cookie an NVE has yet to send."""
         return sum(
             (counter.move.source, counter.cookie) == (nve, cookie) for counter in self._counters
         )
 
     def settle(self, nve: str, cookie: int) -> PendingCounter | None:
-        """An NVE has reported the end of a rule: what that was about, if anybody waits for it."""
+        """Take and return the oldest pending counter that an NVE's report of a rule's end is about,
+        or None.
+        """
         found = (
             counter
             for counter in self._counters
@@ -65,9 +69,9 @@ class PendingCounters:
         return counter
 
     def drop_lost(self, nve: str, standing: Collection[int]) -> list[Move]:
-        """An NVE is out of reach, or back: reports of rules that are gone by now are lost.
+        """Drop the counters whose reports are lost because their NVE is or was out of reach.
 
-        `standing` are the cookies of the rules that wait there until a move ends by another: one
+        `standing` are the cookies of the rules that wait there until another ends a move: one
         report of each will come.  Returns the moves whose tunnel has ended uncounted.
         """
         kept: dict[int, PendingCounter] = {}

@@ -1,4 +1,4 @@
-"""Why a caller's request is not granted; nothing has changed then."""
+"""The reasons for which a caller's request is refused; a refused request changes nothing."""
 
 
 class RequestRefused(Exception):
@@ -6,4 +6,4 @@ class RequestRefused(Exception):
 
 
 class Unknown(RequestRefused):
-    """The request names a VM, an NVE or a move that there is not."""
+    """The request names a VM, an NVE or a move that does not exist."""

@@ -1,15 +1,15 @@
-"""What NVEs report, and what the NVA makes of it.
+"""How the NVA handles the reports of NVEs.
 
     ARP, ND, RARP      a VM asks or announces itself        controller.core.address_validation
-    a miss             an NVE asks where a VM is (pull): it is told, and the frame sent on its way
-    no route           the same at layer 3, where it asks by address
+    a miss             an NVE asks where a VM is (pull): it is told, and the frame is forwarded
+    no route           the same at layer 3, where the NVE asks by address
     TTL over           the sender is told                   controller.core.gateway
     too big            a packet exceeds a tunnel's MTU      controller.core.path_mtu
     the end of a rule  an entry has expired, nothing is in flight any more, or somebody else has
                        removed it
     a signal           of an NVE's agent                    controller.core.handover
 
-A report is a peer's: one that is forged, malformed or about nothing that there is is counted
+A report is a peer's message: one that is forged, malformed or about something unknown is counted
 (`controller.core.violation_counters`) and has no other effect.
 """
 
@@ -50,11 +50,11 @@ from nve.wire import announcement, frames
 from nve.wire.end_marker import TO_NVA
 
 LATE_MISS_S = 1.0
-"""How long after an entry was given misses for it may still come in."""
+"""How long after an entry was given its NVE may still report misses for it, in seconds."""
 
 
 class Reports:
-    """Takes the reports of all NVEs, one at a time."""
+    """Handles the reports of all NVEs, one at a time."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Reports:
         violations: ViolationCounters,
         name: Callable[[TenantSystem], str],
     ) -> None:
-        """`name` is a VM's in the trace."""
+        """`name` returns the name that a VM has in the trace."""
         self._desired = desired
         self._directory = directory
         self._entries = entries
@@ -80,7 +80,7 @@ class Reports:
         """When an NVE was last given an entry that it had asked for."""
 
     def take(self, nve: str, report: Report) -> None:
-        """Something an NVE saw."""
+        """Handle one report of an NVE."""
         if not isinstance(report, RuleEnded):
             self._violations.heard[nve, report.port] += 1
         match report:
@@ -135,7 +135,7 @@ class Reports:
                 self._answer(nve, report, binding)
 
     def _answer(self, nve: str, question: Said, binding: Binding) -> None:
-        """ARP and neighbour discovery are answered from the directory."""
+        """Answer an ARP request or neighbour solicitation from the directory."""
         match question:
             case ArpSent():
                 self._outbox.put(AnswerArp(nve, question, binding.system.mac))
@@ -143,8 +143,7 @@ class Reports:
                 self._outbox.put(AnswerSolicitation(nve, question, binding.system.mac))
 
     def _answer_unrouted(self, nve: str, asker: Association, packet: Unrouted) -> None:
-        """An NVE asks where an address is: it is told of the VM that has it.  Or somebody looks
-        whether the gateway is there."""
+        """Tell an NVE which VM has an address, or answer a VM that pings its gateway."""
         if packet.destination in gateway.ADDRESSES:
             if reply := gateway.echo_reply(packet.frame, asker.system.mac):
                 self._outbox.put_behind(Emit(nve, Output(packet.port), reply))
@@ -162,7 +161,7 @@ class Reports:
         self._violations.refused[nve, packet.port, "ttl-exceeded"] += 1
 
     def route(self, system: TenantSystem, address: IPAddress) -> TenantSystem | None:
-        """The host route to an address leads to this VM from now on; returns whom it led to."""
+        """Route a host address to a VM from now on; return the VM that it led to before."""
         before = self._directory.claim(system, address)
         if before == system:
             return before
@@ -180,7 +179,7 @@ class Reports:
         return before
 
     def _answer_miss(self, nve: str, asker: Association, miss: Missed) -> None:
-        """An NVE asks where a MAC address is (R4.1.3): tell it, and send the frame on its way."""
+        """Tell an NVE that asks where a MAC address is (R4.1.3), and forward the frame."""
         system = TenantSystem(asker.system.vni, miss.destination)
         binding = self._directory.find(system)
         if binding is None:
@@ -206,24 +205,27 @@ class Reports:
             self._outbox.put_behind(Emit(nve, way, miss.frame))
 
     def _should_have_arrived(self, nve: str, system: TenantSystem) -> bool:
-        """Whether a miss says that an entry is gone, and was not on its way when that was told.
+        """Return whether a miss shows that the NVE lacks an entry which it has confirmed.
 
-        A confirmation does not say so: packets that missed before may be reported behind it.
+        A confirmation alone does not show it: packets that missed earlier may be reported after it.
         """
         entered_ns = self._entered_ns.get((nve, system))
         late = entered_ns is not None and self._outbox.now_ns - entered_ns < LATE_MISS_S * 1e9
         return not late and not self._desired.pending([nve])
 
     def _has_expired(self, nve: str, system: TenantSystem, entry: RemoteEntry) -> bool:
-        """Whether its lifetime is over.  A switch may report a miss before it reports that.  An
-        entry that the NVE has not asked for began at an unknown time: it is taken for expired."""
+        """Return whether the lifetime of an NVE's entry is over.
+
+        A switch may report a miss before it reports the expiry.  The lifetime of an entry that the
+        NVE has not asked for began at an unknown time: such an entry counts as expired.
+        """
         if not entry.lifetime_s:
             return False
         entered_ns = self._entered_ns.get((nve, system))
         return entered_ns is None or self._outbox.now_ns - entered_ns >= entry.lifetime_s * 1e9
 
     def _way(self, nve: str, binding: Binding) -> Way | None:
-        """How a frame for a VM leaves an NVE; None where packets in flight are dropped."""
+        """Return how a frame for a VM leaves an NVE, or None if packets in flight are dropped."""
         system, state = binding.system, self._desired.state(nve)
         if binding.nve != nve:
             return state.way(system.vni, self._desired.vteps[binding.nve])
@@ -233,7 +235,7 @@ class Reports:
         return state.way(system.vni, redirect.to) if redirect.to else None
 
     def _too_big(self, nve: str, report: TooBig) -> None:
-        """A packet exceeds a tunnel's MTU: its sender is told."""
+        """Tell the sender of a packet that exceeds a tunnel's MTU."""
         report = path_mtu.of_its_sender(report, self._directory)
         mtu, answer = path_mtu.decide(nve, report, self._desired, self._directory)
         if answer:
@@ -251,7 +253,9 @@ class Reports:
         )
 
     def _announced(self, nve: str, association: Association, form: str) -> None:
-        """A VM said where it is (R4.1.2, R4.1.6): only a move can have brought it there."""
+        """Handle a VM's announcement of its place (R4.1.2, R4.1.6): only a move can have brought it
+        there.
+        """
         move = self._moves.of(association.system)
         name = self._name(association.system)
         if self._violations.announce(nve, association.port) or move:
@@ -263,10 +267,11 @@ class Reports:
                 self._violations.refuse(nve, association.port, "early-announcement")
 
     def _claimed(self, nve: str, association: Association, address: IPAddress) -> None:
-        """A VM takes an address over that it may have (RFC 5227 section 3, RFC 4861 section 7.2.6).
+        """Give a VM an address that it may take over (RFC 5227 section 3, RFC 4861 section 7.2.6).
 
-        From now on the NVA answers with its MAC address.  Others have the one before in their
-        tables, so they hear the announcement, from the NVA: each at its port, also on its way.
+        From now on the NVA answers with its MAC address.  Other VMs have the former one in their
+        tables, so the NVA repeats the announcement to each of them at its port, also while it is on
+        its way.
         """
         system = association.system
         before = self._directory.claim(system, address)
@@ -298,7 +303,9 @@ class Reports:
             self._moves.in_flight_ended(nve, rule, report)
 
     def _rule_removed(self, nve: str, report: RuleEnded) -> None:
-        """By us, or by somebody who had no business there: then it is told again."""
+        """Handle the removal of a rule by the NVA or by somebody else; if by somebody else, tell it
+        again.
+        """
         rule = self._desired.told(nve, report.cookie)
         in_flight = rule is not None and rule.purpose in IN_FLIGHT.values()
         if rule and in_flight and self._moves.in_flight_taken_away(nve, rule, report):
@@ -307,7 +314,10 @@ class Reports:
             self._moves.in_flight_counted(nve, report)
 
     def _entry_expired(self, nve: str, system: TenantSystem, packets: int) -> None:
-        """Forgotten, unless it is kept and was used: then its NVE asks by telling us of it."""
+        """Forget an expired entry.
+
+        If the NVE keeps it and has used it, the expiry report is its way of asking for a new one.
+        """
         entry, binding = self._desired.state(nve).remotes.get(system), self._directory.find(system)
         self._outbox.record("entry-expired", self._name(system), nve=nve)
         if entry is None or binding is None or not (entry.kept and packets):

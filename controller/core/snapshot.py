@@ -1,24 +1,24 @@
 """What outlives the NVA's process, and how it is written down.
 
-A *change* holds the parts of the state that a decision has altered, each of them whole, under what
-it is named by.  The state itself is the change from nothing, and later changes replace parts of
-earlier ones.  Each is one line of JSON; `controller.storage.journal` keeps the lines.
+A *change* holds the parts of the state that a decision has altered, each part whole and under its
+name.  The complete state is a change from nothing, and later changes replace parts of earlier ones.
+Each is one line of JSON; `controller.storage.journal` keeps the lines.
 
-    vms        names and what they stand for
+    vms        the VMs' names and the tenant systems they stand for
     bindings   the directory, with sequence numbers
     places     what one NVE has to know about one VM: its port and role, its entry, its redirect,
                and where its agent's end markers go
-    moves      those of all times: key, phase, request, when it was asked for
-    vm_mtus    what the VMs of a network may send
+    moves      all moves, finished ones included: key, phase, request, time of the request
+    vm_mtus    the largest packet that the VMs of a network may send
     paths      the handover of one VM that is under way, or that it is over
-    handovers  how many there were, so that no number is used twice
+    handovers  the last handover number, so that none is used twice
     onboarded  which resources each VM was offered and has (`controller.core.onboarding`)
-    gone       VMs that were off-boarded: nothing is left of them but their moves
-    traced     how long the trace was with what the decision recorded in it, bytes
+    gone       the VMs that were off-boarded: only their moves are left
+    traced     the length of the trace after the decision's records, in bytes
 
-Not kept, because it is found out anew: what NVEs have confirmed (they are told everything when they
-connect), which of them wait for a handover (their old entries say so), which markers have come (the
-destinations know that), and counts.
+The rest is not kept, because it is found out anew: what NVEs have confirmed (they are told
+everything when they connect), which of them wait for a handover (their old entries say so), which
+markers have come (the destinations know that), and counts.
 """
 
 from collections.abc import Iterable
@@ -52,7 +52,9 @@ class NveSnapshot:
 
 @dataclass(frozen=True)
 class SnapshotChange:
-    """See above.  What a change does not name stays as it was."""
+    """A change, with the parts named in the module's description; absent parts stay as they
+    were.
+    """
 
     vms: dict[str, TenantSystem] = field(default_factory=dict)
     bindings: tuple[Binding, ...] = ()
@@ -74,12 +76,12 @@ _ADAPTER: TypeAdapter[SnapshotChange] = TypeAdapter(SnapshotChange)
 
 
 def encode(change: SnapshotChange) -> bytes:
-    """One line, without its end."""
+    """Return the change as one line, without the line's end."""
     return _ADAPTER.dump_json(change, exclude_defaults=True)
 
 
 def decode(line: bytes) -> SnapshotChange:
-    """Raises ValueError."""
+    """Parse a line.  Raises ValueError."""
     try:
         return _ADAPTER.validate_json(line)
     except ValidationError as error:
@@ -89,7 +91,7 @@ def decode(line: bytes) -> SnapshotChange:
 
 
 def merged(changes: Iterable[SnapshotChange]) -> SnapshotChange:
-    """What all changes together make, in their order."""
+    """Merge changes in their order into one."""
     vms: dict[str, TenantSystem] = {}
     parts: dict[str, dict[Any, Any]] = {
         name: {} for name in ("bindings", "places", "moves", "paths", "onboarded")
@@ -118,7 +120,7 @@ def merged(changes: Iterable[SnapshotChange]) -> SnapshotChange:
 
 
 class Durable:
-    """The parts of an authority that outlive it."""
+    """The parts of an authority that outlive its process."""
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class Durable:
         self._taken = NOTHING
 
     def take(self) -> SnapshotChange:
-        """What has changed since this was asked last."""
+        """Return what has changed since the last call."""
         desired, vms, known = self._desired, self._vms, self._taken
         change = SnapshotChange(
             vms={} if vms == known.vms else dict(vms),
@@ -158,7 +160,7 @@ class Durable:
         return change
 
     def whole(self) -> SnapshotChange:
-        """All of it."""
+        """Return the complete state."""
         known = [(nve, system) for nve in self._desired for system in self._desired.systems(nve)]
         return SnapshotChange(
             vms=dict(self._vms),
@@ -172,7 +174,7 @@ class Durable:
         )
 
     def restore(self, whole: SnapshotChange, now_ns: int) -> None:
-        """Be what a process before this one was; nobody is known to hold anything.
+        """Take over the state of an earlier process; no NVE is known to hold anything.
 
         Raises ValueError for the state of another data centre.
         """

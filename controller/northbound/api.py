@@ -220,7 +220,7 @@ class Northbound:
         )
 
     def _refused(self, request: Request) -> Response:
-        """One table of what NVEs count and what the NVA counts."""
+        """Answer with one table of what the NVEs have dropped and what the NVA has refused."""
         by_nves = self._nva.counts.dropped()
         with self._nva.changed:
             refused = sorted(self._authority.counted.items(), key=str)
@@ -241,7 +241,9 @@ class Northbound:
     # -- changing --------------------------------------------------------------------------------
 
     def _associate(self, request: Request) -> Response:
-        """Answers with `timeout_s` once the NVE has confirmed the rules of the VM's port."""
+        """Associate a VM; with `timeout_s`, answer once the NVE has confirmed the rules of the VM's
+        port.
+        """
         body = AssociationBody.model_validate(body_of(request))
         timeout_s = timeout_s_of(request) if "timeout_s" in request.args else None
         wanted = body.interface()
@@ -264,7 +266,7 @@ class Northbound:
         return as_answer({"vm": body.vm, "nve": body.nve}, 201)
 
     def _await_confirmation(self, nve: str, timeout_s: float) -> None:
-        """Returns when an NVE has confirmed all that it was told.  Raises TimeoutError."""
+        """Wait until an NVE has confirmed all that it was told.  Raises TimeoutError."""
         with self._nva.changed:
             pending = partial(self._authority.desired.pending, [nve])
             if not self._nva.changed.wait_for(lambda: not pending(), timeout_s):
@@ -277,7 +279,9 @@ class Northbound:
     # -- moves -----------------------------------------------------------------------------------
 
     def _route(self, request: Request, address: str) -> Response:
-        """Answers with `timeout_s` once all NVEs have confirmed."""
+        """Route a host address to another VM; with `timeout_s`, answer once all NVEs have
+        confirmed.
+        """
         body, to = HostRouteBody.model_validate(body_of(request)), ip_address(address)
         timeout_s = timeout_s_of(request) if "timeout_s" in request.args else None
         before = self._nva.decide(lambda now_ns: self._authority.route(body.vm, to, now_ns))
@@ -339,7 +343,8 @@ class Northbound:
                             f"move {move.key} is {move.phase}, not {until}, after {timeout_s:g} s"
                         )
                     self._nva.changed.wait(left_s)
-                self._nva.act()  # nobody is told a phase that could be forgotten
+                # Written down first: no caller is told a phase that a restarted NVA has forgotten.
+                self._nva.act()
         with self._nva.changed:
             return as_answer(self._as_json(move), status)
 
@@ -360,7 +365,9 @@ class Northbound:
 
 
 def _awaited(request: Request) -> tuple[Phase, float] | None:
-    """What `until` and `timeout_s` ask for.  Raises BadRequest, before anything is changed."""
+    """Return what `until` and `timeout_s` ask for.  Raises BadRequest, before anything is
+    changed.
+    """
     if "until" not in request.args:
         return None
     until = request.args["until"]

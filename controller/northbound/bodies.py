@@ -1,4 +1,4 @@
-"""What callers of the northbound interface send, and what they are answered with."""
+"""The bodies of requests to the northbound interface, and of its answers."""
 
 import json
 import math
@@ -28,13 +28,13 @@ VmName = Annotated[str, Field(min_length=1, max_length=32)]
 
 
 class Body(BaseModel):
-    """What a caller sends: unknown keys are refused."""
+    """The body of a request; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=False)
 
 
 class InterfaceBody(Body):
-    """A VM's NIC, in a body."""
+    """The part of a body that describes a VM's NIC."""
 
     vni: int
     mac: str
@@ -45,7 +45,7 @@ class InterfaceBody(Body):
     routed: RoutedNetwork | None = None
 
     def interface(self) -> Interface:
-        """Raises ValueError."""
+        """Return the interface described.  Raises ValueError."""
         return Interface(
             TenantSystem(vni(self.vni), mac(self.mac)),
             frozenset(self.addresses),
@@ -71,7 +71,7 @@ class HostRouteBody(Body):
 
 
 def timeout_s_of(request: Request) -> float:
-    """How long a caller wants to wait.  Raises BadRequest."""
+    """Return how long a caller wants to wait, in seconds.  Raises BadRequest."""
     timeout_s = request.args.get("timeout_s", "10")
     try:
         wait_s = float(timeout_s)
@@ -83,10 +83,10 @@ def timeout_s_of(request: Request) -> float:
 
 
 def body_of(request: Request) -> Any:
-    """What its JSON says.  Raises BadRequest, RequestEntityTooLarge."""
+    """Return the JSON body of a request.  Raises BadRequest, RequestEntityTooLarge."""
     octets = request.get_data()
     if request.content_length is None and len(octets) >= MAX_REQUEST_BYTES:
-        raise RequestEntityTooLarge  # it came in chunks, and was cut off there
+        raise RequestEntityTooLarge  # the body came in chunks and was cut off at the limit
     try:
         return json.loads(octets)
     except (ValueError, RecursionError) as error:
@@ -94,5 +94,5 @@ def body_of(request: Request) -> Any:
 
 
 def as_answer(content: object, status: int = 200) -> Response:
-    """JSON."""
+    """Return a response with a JSON body."""
     return Response(json.dumps(content) + "\n", status, mimetype="application/json")

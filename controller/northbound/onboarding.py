@@ -56,7 +56,10 @@ class AdjustmentBody(Body):
 
 
 class OnboardingRoutes:
-    """`await_confirmation(nve, timeout_s)` returns when an NVE has confirmed what it was told."""
+    """Handles the requests about on-boarding.
+
+    `await_confirmation(nve, timeout_s)` waits until an NVE has confirmed what it was told.
+    """
 
     def __init__(self, nva: Nva, await_confirmation: Callable[[str, float], None]) -> None:
         self._nva = nva
@@ -110,7 +113,9 @@ class OnboardingRoutes:
         return as_answer(answer, 200 if made in known else 201)
 
     def _confirm(self, request: Request, vm: str) -> Response:
-        """Answers with `timeout_s` once the NVE has confirmed the rules of the VM's port."""
+        """Confirm an offer; with `timeout_s`, answer once the NVE has confirmed the rules of the
+        VM's port.
+        """
         body = ConfirmationBody.model_validate(body_of(request))
         timeout_s = timeout_s_of(request) if "timeout_s" in request.args else None
         known = self._nva.decide(

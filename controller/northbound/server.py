@@ -1,4 +1,4 @@
-"""Serves the northbound interface on a unix socket, as long as callers behave."""
+"""Serves the northbound interface on a unix socket, and limits what callers may occupy."""
 
 import threading
 from typing import Any
@@ -10,11 +10,11 @@ from controller.nva import Nva
 
 MAX_CONNECTIONS = 256
 SILENCE_S = 10.0
-"""A caller that says no more for so long, in the middle of a request, is hung up on."""
+"""A caller that is silent for this long in the middle of a request is disconnected."""
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """No line on stderr for each request; the trace says what happened."""
+    """Writes no line on stderr for each request; the trace says what happened."""
 
     protocol_version = "HTTP/1.1"
     timeout = SILENCE_S
@@ -27,7 +27,7 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 class _Server(ThreadedWSGIServer):
-    """A thread for each connection, up to a number; whoever comes then is hung up on."""
+    """Runs a thread for each connection, up to a limit, and closes further connections."""
 
     def __init__(self, path: str, application: Northbound) -> None:
         super().__init__(f"unix://{path}", 0, application, _QuietHandler)
@@ -47,7 +47,9 @@ class _Server(ThreadedWSGIServer):
 
 
 def serve(nva: Nva) -> BaseWSGIServer:
-    """The server, listening; the caller runs its `serve_forever`.  Only the owner may connect."""
+    """Return the listening server, whose `serve_forever` the caller runs; only the owner may
+    connect.
+    """
     path = nva.settings.northbound
     server = _Server(str(path), Northbound(nva))
     path.chmod(0o600)

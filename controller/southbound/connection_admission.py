@@ -1,8 +1,8 @@
-"""Who may talk OpenFlow to the NVA at all, and what is read of it (R9.3).
+"""Which connections may talk OpenFlow to the NVA, and which of their messages are read (R9.3).
 
-Only addresses of NVEs on the control network, a few connections from each, and well-formed messages
-of the kinds that an NVE sends.  Whoever gets this far still has to say which NVE it is, and is
-heard only as that one (`controller.nva`).
+Admitted are addresses of NVEs on the control network, a few connections from each; read are
+well-formed messages of the kinds that an NVE sends.  An admitted connection still has to say which
+NVE it is, and is heard only as that one (`controller.nva`).
 """
 
 import threading
@@ -14,12 +14,16 @@ from controller.southbound.openflow_validation import MessageVerdict, judge
 from nve.model import IPAddress
 
 MOST_CONNECTIONS = 8
-"""From one address: the NVE's, one that takes its place, and what is not closed yet."""
+"""The connections from one address: the NVE's, a new one that replaces it, and some not closed
+yet."""
 
 
 class ConnectionAdmission:
-    """`homes` are the addresses that NVEs come from, none where that is not known; `refused` is
-    told of an address and of what was wrong."""
+    """Decides about connections and messages.
+
+    `homes` are the addresses that NVEs connect from, or None if they are not known; `refused` is
+    called with the address and the reason of each refusal.
+    """
 
     def __init__(self, homes: Collection[IPAddress], refused: Callable[[str, str], None]) -> None:
         self._homes = {str(home) for home in homes}
@@ -28,7 +32,9 @@ class ConnectionAdmission:
         self._lock = threading.Lock()
 
     def admits(self, address: str) -> bool:
-        """Whether a connection from there is let in; if so, `left` says when it has ended."""
+        """Return whether a connection from this address is accepted; if so, call `left` when it has
+        ended.
+        """
         with self._lock:
             at_home = not self._homes or address in self._homes
             admitted = at_home and self._connections[address] < MOST_CONNECTIONS
@@ -43,13 +49,15 @@ class ConnectionAdmission:
             self._connections[address] -= 1
 
     def reads(self, datapath: Any, message: bytes) -> bool:
-        """Whether the framework may parse the message; a malformed one ends the connection."""
+        """Return whether the framework may parse the message; a malformed one ends the
+        connection.
+        """
         verdict = judge(message)
         if verdict is MessageVerdict.HANG_UP:
             self.misread(datapath)
         return verdict is MessageVerdict.READ
 
     def misread(self, datapath: Any) -> None:
-        """A message could not be read."""
+        """Close a connection that has sent a message that could not be read."""
         self._refused(datapath.address[0], "malformed-openflow")
         datapath.close()

@@ -1,8 +1,8 @@
-"""What the NVEs' counters say at the moment: by rule, by meter, by reason, and for one move.
+"""The present counters of the NVEs: by rule, by meter, by reason, and for one move.
 
-What has to be added up of standing rules and of rules that have ended is added up in the moment
-when the answer comes in, and only if each rule is in one of the two: a switch reports the end of a
-rule some time after it has left its table.
+Some totals add up the counts of existing rules and those of rules that have ended.  They are
+computed in the moment when the answer comes in, and only if each rule is in exactly one of the two
+groups: a switch reports the end of a rule some time after the rule has left its table.
 """
 
 import threading
@@ -23,13 +23,14 @@ from nve.messages import TraceRecord
 from nve.pipeline.rules import Purpose, Rule
 
 FOR_NOBODY: Final = frozenset({Purpose.UNKNOWN_DESTINATION, Purpose.UNKNOWN_VNI})
-"""Purposes of the rules that a packet matches which came to an NVE where its VM never was."""
+"""The purposes of the rules that match packets which came to an NVE where their VM never was."""
 
 
 class Counts:
-    """Asks NVEs, and waits for their answers; not to be called with the lock held.
+    """Asks NVEs for counters and waits for their answers; not to be called with the lock held.
 
-    All raise KeyError for an NVE that is not connected, TimeoutError for one that does not answer.
+    All methods raise KeyError for an NVE that is not connected, and TimeoutError for one that does
+    not answer.
     """
 
     def __init__(
@@ -45,16 +46,19 @@ class Counts:
         self._trace = trace
 
     def by_rule(self, nve: str) -> list[tuple[Rule, int, int]]:
-        """Every rule of an NVE with its packets and bytes."""
+        """Return every rule of an NVE with its packets and bytes."""
         return self._by_rule(nve, self._ask(nve, openflow.ask_statistics).answer())
 
     def by_meter(self, nve: str) -> list[tuple[int, int, int]]:
-        """Every meter of an NVE by its number, with the packets that came to it and those it has
-        dropped."""
+        """Return every meter of an NVE: its number, the packets that came to it, and those it
+        dropped.
+        """
         return by_meter(self._ask(nve, openflow.ask_meters))
 
     def dropped(self) -> list[tuple[Reason, int]]:
-        """What all NVEs have dropped.  Of those that do not answer, what was known before."""
+        """Return what all NVEs have dropped; for those that do not answer, what was known
+        before.
+        """
         questions = {}
         for nve in self._authority.desired:
             with suppress(KeyError):
@@ -70,11 +74,12 @@ class Counts:
             return list(self._authority.violations.drops.total(rules, meters))
 
     def astray(self, move: Move) -> int:
-        """Packets that came out of tunnels at a move's source NVE and had no business there, those
-        that went on in flight among them.
+        """Return how many packets came out of tunnels at a move's source NVE without belonging
+        there.
 
-        A number to be compared with another one, until the VM's next move: what came for nobody is
-        not told apart by VM.
+        Those that were forwarded in flight are included.  The number is meant to be compared with
+        an earlier one, until the VM's next move: packets for unknown destinations are not told
+        apart by VM.
         """
         deadline_s = time.monotonic() + STATISTICS_TIMEOUT_S
         while True:
@@ -90,9 +95,9 @@ class Counts:
                     raise TimeoutError(f"{move.source} did not report the end of a rule")
 
     def _astray(self, move: Move, found: Sequence[Any]) -> int | None:
-        """With the lock held, in the moment when the answer comes in.
+        """Compute `astray`, with the lock held, in the moment when the answer comes in.
 
-        None while a rule is gone and its last count is under way.
+        Returns None while a rule is gone and its last count is still under way.
         """
         rules = self._authority.desired.rules(move.source)
         in_flight = {
@@ -102,7 +107,7 @@ class Counts:
             and rule.about == move.system
             and rule.reports_end  # others carry copies of frames to groups
         }
-        # Told to go, and not gone yet: the NVE will report its end.
+        # The NVE was told to remove it, and will report its end.
         in_flight |= self._authority.owed_by(move.source, move.system)
         if in_flight - {flow.cookie for flow in found}:
             return None
@@ -137,7 +142,7 @@ class Counts:
         ask: Callable[[Any], Any],
         read: Callable[[list[Any]], list[Any]] = list,
     ) -> Question:
-        """`read` makes of the answer what is wanted of it, in the moment when it comes."""
+        """Ask an NVE for statistics; `read` converts the answer in the moment when it comes."""
         with self._lock:
             question = Question(nve)
             self._sender.ask(nve, ask, lambda found: question.take(read(found)))

@@ -1,8 +1,9 @@
-"""The OpenFlow framework: os-ken, or the Ryu 4.34 that it continues.  The only place that knows.
+"""The OpenFlow framework: os-ken, or the Ryu 4.34 that os-ken continues.
 
-Both offer the same modules under another root.  `VMMLAB_FRAMEWORK` chooses; os-ken is the default.
-Importing this module prepares the process (Ryu runs on eventlet, whose patching has to come before
-anything else is imported), so an entry point imports it first.
+No other file knows which of the two is used.  Both offer the same modules under another root.
+`VMMLAB_FRAMEWORK` chooses; os-ken is the default.  Importing this module prepares the process (Ryu
+runs on eventlet, which has to patch the standard library before anything else is imported), so an
+entry point imports it first.
 """
 
 import importlib
@@ -47,20 +48,22 @@ Application: Any = app_manager.OSKenApp if NAME == "os-ken" else app_manager.Ryu
 
 
 def settings() -> Any:
-    """The framework's configuration object (oslo.config), where the listening address goes."""
+    """Return the framework's configuration object (oslo.config), which takes the listening
+    address.
+    """
     return importlib.import_module(f"{_ROOTS[NAME]}.cfg").CONF
 
 
 def version() -> str:
-    """Name and version, for the manifest."""
+    """Return the framework's name and version, for the manifest."""
     return f"{NAME} {importlib.metadata.version(NAME)}"
 
 
 def guard_connections(admission: Any) -> None:
-    """Has a `controller.southbound.connection_admission` look at each connection before anything of
-    it is read, and at each message before it is parsed.
+    """Make the framework ask `admission` about each connection and each message before it reads
+    them.
 
-    The framework has no place for that: two of its functions are replaced.
+    The framework has no hook for that, so that two of its functions are replaced.
     """
     controller, protocol = _part("controller.controller"), _part("ofproto.ofproto_parser")
     serve, parse = controller.datapath_connection_factory, protocol.msg
@@ -78,7 +81,7 @@ def guard_connections(admission: Any) -> None:
         if not admission.reads(datapath, bytes(octets)):
             return None
         read = parse(datapath, version, kind, length, xid, octets)
-        if read is None:  # it has raised, and the framework has said so
+        if read is None:  # it has raised, and the framework has logged that
             admission.misread(datapath)
         return read
 

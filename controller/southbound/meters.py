@@ -1,4 +1,5 @@
-"""Which meters each NVE has: given before the rules that use them, until the last of those goes.
+"""The meters that each NVE has: given before the rules that use them, removed with the last of
+those.
 
 A switch refuses a rule whose meter it does not have, and removes the rules of a meter that goes.
 """
@@ -9,17 +10,19 @@ from nve.pipeline.rules import Meter, Rule
 
 
 class Meters:
-    """What was given to every NVE that is connected."""
+    """The meters that each connected NVE was given."""
 
     def __init__(self) -> None:
         self._given: dict[str, set[Meter]] = {}
 
     def connected(self, nve: str) -> None:
-        """What a switch still has from before may differ: everything is given again."""
+        """Forget what an NVE was given: its switch may hold something else by now."""
         self._given[nve] = set()
 
     def lacking(self, nve: str, rules: Iterable[Rule]) -> list[Meter]:
-        """The meters to give to an NVE before these rules; they count as given."""
+        """Return the meters that an NVE needs for these rules and lacks; they then count as
+        given.
+        """
         lacking = _used(rules) - self._given[nve]
         self._given[nve] |= lacking
         return sorted(lacking, key=lambda meter: meter.number)
@@ -27,8 +30,10 @@ class Meters:
     def idle(
         self, nve: str, removed: Iterable[Rule], wanted: Callable[[], Iterable[Rule]]
     ) -> set[int]:
-        """The numbers of the meters to take back after rules were removed; they are not given any
-        more.  `wanted` is asked for only where there can be such meters."""
+        """Return the numbers of the meters to take back after rules were removed.
+
+        They no longer count as given.  `wanted` is called only if there can be such meters.
+        """
         concerned = _used(removed)
         idle = concerned - _used(wanted()) if concerned else concerned
         self._given[nve] -= idle
@@ -36,7 +41,7 @@ class Meters:
 
 
 def numbers(rules: Iterable[Rule]) -> set[int]:
-    """The numbers of the meters that rules use."""
+    """Return the numbers of the meters that rules use."""
     return {meter.number for meter in _used(rules)}
 
 

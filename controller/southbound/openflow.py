@@ -39,22 +39,21 @@ from nve.pipeline.rules import (
 
 ALL_BITS = 2**64 - 1
 _NICIRA_BEHIND = ("nw_ttl",)
-"""Fields that a switch takes only behind the one that says they are there (OpenFlow 1.3.5 section
-7.2.3.8); the frameworks put them first."""
+"""The fields that a switch accepts only after their prerequisites (OpenFlow 1.3.5 section 7.2.3.8);
+the frameworks put them first."""
 REMEMBERED = 4096
-"""Rules of which the octets are kept."""
+"""The number of rules whose octets are kept."""
 WHOLE_FRAME = ofproto.OFPCML_NO_BUFFER
 _UPPER_HALF = 64 << 6 | 63
-"""From bit 64 on, 64 bits, as Nicira's actions write it."""
+"""The 64 bits from bit 64 on, in the notation of Nicira's actions."""
 _NICIRA, _CHECK_LARGER, _REG0 = 0x2320, 49, 0x00010004
 """Open vSwitch's own action check_pkt_larger; neither framework knows it."""
 
 
 def told(changes: Iterable[RuleChange]) -> bytes:
-    """The flow-mods of changes in one piece, so that they leave together.
+    """Return the flow-mods of changes as one byte string, so that they leave together.
 
-    An entry is the same at many NVEs, and the framework takes its time: a rule that was put into
-    octets lately is not put into them again.
+    Encoding is slow and many NVEs get the same entry: the octets of recent rules are reused.
     """
     return b"".join(
         flow_mod
@@ -64,7 +63,7 @@ def told(changes: Iterable[RuleChange]) -> bytes:
 
 
 def add(datapath: Any, rule: Rule) -> Any:
-    """The flow-mod that adds a rule, or replaces the one with the same key."""
+    """Return the flow-mod that adds a rule, or replaces the one with the same key."""
     return parser.OFPFlowMod(
         datapath,
         cookie=rule.cookie,
@@ -80,7 +79,7 @@ def add(datapath: Any, rule: Rule) -> Any:
 
 
 def remove(datapath: Any, rule: Rule) -> Any:
-    """The flow-mod that removes exactly this rule."""
+    """Return the flow-mod that removes exactly this rule."""
     return parser.OFPFlowMod(
         datapath,
         table_id=int(rule.table),
@@ -93,7 +92,7 @@ def remove(datapath: Any, rule: Rule) -> Any:
 
 
 class Switch:
-    """What a message asks of its datapath on its way into octets."""
+    """Stands in for the datapath when a message is encoded."""
 
     ofproto, ofproto_parser = ofproto, parser
 
@@ -109,14 +108,16 @@ def _removed(rule: Rule) -> bytes:
 
 
 def octets(message: Any) -> bytes:
-    """A message without a number (xid) gets 0: it is not answered."""
+    """Return the octets of a message; one without a number (xid) gets 0, as it needs no answer."""
     message.serialize()
     return bytes(message.buf)
 
 
 def remove_found(datapath: Any, found: Any) -> Any:
-    """The flow-mod that removes a flow that a switch reported in its flow statistics, unless a
-    rule with another cookie has taken its place since."""
+    """Return the flow-mod that removes a flow which a switch reported in its flow statistics.
+
+    It has no effect if a rule with another cookie has replaced the flow.
+    """
     return parser.OFPFlowMod(
         datapath,
         cookie=found.cookie,
@@ -131,7 +132,7 @@ def remove_found(datapath: Any, found: Any) -> Any:
 
 
 def set_meter(datapath: Any, meter: Meter) -> list[Any]:
-    """What gives a switch a meter, or sets the one it has already."""
+    """Return the messages that add a meter to a switch, or set it if the switch has it already."""
     return [
         parser.OFPMeterMod(
             datapath,
@@ -149,34 +150,37 @@ METER_THERE_ALREADY = (ofproto.OFPET_METER_MOD_FAILED, ofproto.OFPMMFC_METER_EXI
 
 
 def remove_meter(datapath: Any, number: int) -> Any:
-    """The meter-mod that removes a meter; rules that use it would go with it."""
+    """Return the meter-mod that removes a meter; the switch removes rules that use it as well."""
     return parser.OFPMeterMod(datapath, command=ofproto.OFPMC_DELETE, meter_id=number)
 
 
 def ask_meters(datapath: Any) -> Any:
-    """The request for every meter and its counters."""
+    """Return the request for every meter and its counters."""
     return parser.OFPMeterStatsRequest(datapath, 0, ofproto.OFPM_ALL)
 
 
 def dropped(found: Any) -> int:
-    """What a meter that a switch reported has dropped."""
+    """Return how many packets a meter has dropped, from what its switch reported."""
     return sum(band.packet_band_count for band in found.band_stats)
 
 
 def counted(statistic: int) -> int:
-    """A counter of packets or octets.  With the kernel's datapath, Open vSwitch may report one that
-    has fallen below zero, when a rule has been replaced while packets were counted: as a number
-    near 2**64.  That stands for none."""
+    """Return a counter of packets or octets, corrected.
+
+    With the kernel's datapath, Open vSwitch may report a counter that has fallen below zero,
+    because a rule was replaced while packets were counted, as a number near 2**64.  That is taken
+    for 0.
+    """
     return 0 if statistic >= 2**63 else statistic
 
 
 def emit(datapath: Any, way: Way, frame: bytes) -> Any:
-    """The packet-out that sends a frame of the NVA's own: to a port, or through a tunnel."""
+    """Return the packet-out that sends a frame of the NVA's own to a port or through a tunnel."""
     return _packet_out(datapath, ofproto.OFPP_CONTROLLER, _actions(way), frame)
 
 
 def ask_statistics(datapath: Any) -> Any:
-    """The request for every flow and its counters."""
+    """Return the request for every flow and its counters."""
     return parser.OFPFlowStatsRequest(
         datapath,
         0,
@@ -234,7 +238,7 @@ _ORDER = (
     *(ofproto.OFPIT_METER, ofproto.OFPIT_APPLY_ACTIONS),
     *(ofproto.OFPIT_WRITE_METADATA, ofproto.OFPIT_GOTO_TABLE),
 )
-"""In which a switch carries instructions out (OpenFlow 1.3.5 section 5.9)."""
+"""The order in which a switch carries instructions out (OpenFlow 1.3.5 section 5.9)."""
 
 
 @lru_cache(REMEMBERED)
@@ -268,7 +272,7 @@ def _actions(action: Action) -> list[Any]:
             larger = struct.pack("!HHHI6x", _CHECK_LARGER, mtu + ETHERNET_OCTETS, 0, _REG0)
             return [parser.OFPActionExperimenterUnknown(_NICIRA, larger)]
         case Encapsulate(hairpin):
-            # A switch never sends a frame back to its port unless it is told in so many words.
+            # A switch never sends a frame back to its port unless the action names IN_PORT.
             return [parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT)]
         case Tunnel(vni, to, hairpin, port):
             out = parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else port)

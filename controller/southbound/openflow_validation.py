@@ -1,9 +1,9 @@
-"""What of OpenFlow the NVA lets its framework read: what an NVE of ours sends, if it is whole.
+"""Which OpenFlow messages the framework may read: those that an NVE sends, if they are well-formed.
 
-Both frameworks follow the lengths that a message gives for its parts without looking at them: a
-part of length 0 is read again and again, until the memory is full.  So every such length is walked
-here first (OpenFlow 1.3.5 section 7).  A message that is not well-formed ends its connection; a
-kind of message that the NVA has no use for is passed over.
+Both frameworks follow the lengths that a message gives for its parts without checking them: a part
+of length 0 is read again and again, until the memory is full.  So every such length is checked here
+first (OpenFlow 1.3.5 section 7).  A message that is not well-formed ends its connection; a kind of
+message that the NVA does not use is skipped.
 """
 
 import enum
@@ -37,7 +37,7 @@ class _Malformed(Exception):
 
 
 def judge(message: bytes) -> MessageVerdict:
-    """`message` is as long as its header says."""
+    """Return what to do with a message; its length has to be the one that its header gives."""
     if message[0] != VERSION or len(message) < _HEADER_OCTETS:
         return MessageVerdict.HANG_UP
     kind = message[1]
@@ -84,7 +84,9 @@ def _check_flow(message: bytes, start: int, end: int) -> None:
 
 
 def _walk(message: bytes, start: int, end: int, *, at: int, least: int) -> list[tuple[int, int]]:
-    """Place and length of each part between two places; `at` is where a part has its length."""
+    """Return place and length of each part between two places; `at` is where a part holds its
+    length.
+    """
     return list(_parts(message, start, end, at, least))
 
 

@@ -1,7 +1,7 @@
-"""Frames to reports, and answers to frames: ARP, reverse ARP and neighbour discovery.
+"""Converts frames to reports, and answers to frames: ARP, reverse ARP and neighbour discovery.
 
-A frame that is not what its EtherType says becomes a `Malformed` report with the reason; nothing
-that a tenant sends raises here.
+A frame that does not hold what its EtherType says becomes a `Malformed` report with the reason;
+nothing that a tenant sends raises an exception here.
 """
 
 from ipaddress import IPv4Address
@@ -23,7 +23,7 @@ from nve.wire import end_marker, frames
 
 
 def missed(port: int, frame: bytes) -> Report:
-    """A frame without an entry for its destination."""
+    """Return the report of a frame without an entry for its destination."""
     try:
         destination = mac(frame[:6].hex(":"))
     except ValueError as error:
@@ -32,7 +32,9 @@ def missed(port: int, frame: bytes) -> Report:
 
 
 def unrouted(port: int, frame: bytes) -> Report:
-    """A packet without a host route to its destination, or with its last TTL."""
+    """Return the report of a packet without a host route to its destination, or with its last
+    TTL.
+    """
     try:
         if frames.ttl(frame) <= 1:
             return Expired(port, frame)
@@ -42,7 +44,7 @@ def unrouted(port: int, frame: bytes) -> Report:
 
 
 def signalled(port: int, frame: bytes) -> Report:
-    """What an NVE's agent said."""
+    """Return the report of a signal that an NVE's agent sent."""
     try:
         return Signalled(port, end_marker.read(frame))
     except end_marker.NotASignal as error:
@@ -50,7 +52,9 @@ def signalled(port: int, frame: bytes) -> Report:
 
 
 def reported(port: int, frame: bytes) -> Report:
-    """What a VM behind `port` said with a frame of ARP, RARP or neighbour discovery."""
+    """Return the report of a frame of ARP, RARP or neighbour discovery from the VM behind
+    `port`.
+    """
     try:
         return _read(port, frame)
     except ValueError as error:
@@ -74,16 +78,16 @@ def _read(port: int, frame: bytes) -> Report:
 
 
 def arp_reply(request: ArpSent, answer: Mac) -> bytes:
-    """The reply to an ARP request (RFC 826)."""
+    """Return the reply to an ARP request (RFC 826)."""
     asker = (request.sender_mac, request.sender_ip)
     body = frames.arp(frames.ARP_REPLY, (answer, request.target_ip), asker)
     return _padded(frames.ethernet(answer, request.sender_mac, frames.ARP, body))
 
 
 def rarp_reply(request: RarpSent, address: IPv4Address) -> bytes:
-    """The reply to a reverse ARP request (RFC 903), to the VM that has asked.
+    """Return the reply to a reverse ARP request (RFC 903), addressed to the VM that has asked.
 
-    It names the NVE as its sender, which has no address in the virtual network: 0.0.0.0.
+    Its sender is the NVE, which has no address in the virtual network: 0.0.0.0.
     """
     asker = (request.target_mac, address)
     body = frames.arp(frames.RARP_REPLY, (NVE_MAC, IPv4Address(0)), asker)
@@ -91,10 +95,11 @@ def rarp_reply(request: RarpSent, address: IPv4Address) -> bytes:
 
 
 def advertisement(solicitation: NeighbourSolicited, answer: Mac) -> bytes:
-    """The neighbour advertisement that answers a solicitation (RFC 4861 section 7.2.4).
+    """Return the neighbour advertisement that answers a solicitation (RFC 4861 section 7.2.4).
 
-    To who asks for a neighbour; to all nodes, and not as solicited, where an address was probed
-    before its use (RFC 4862 section 5.4): there is nobody to answer to, yet.
+    It goes to the host that asks for a neighbour.  If a host probes an address before using it (RFC
+    4862 section 5.4), it has no address to answer to yet: the advertisement goes to all nodes, and
+    is not marked as solicited.
     """
     owner = (answer, solicitation.target)
     if solicitation.sender.is_unspecified:

@@ -1,9 +1,9 @@
 """Carries out what the NVA has decided: effects become OpenFlow messages to the NVEs.
 
-What several decisions tell one NVE leaves in one piece, with one barrier behind it: a barrier's
-reply confirms everything before it (`controller.core.desired_state`).  A rule that a later one of
-them replaces does not leave at all.  Anything else for that NVE waits for nothing and overtakes
-nothing: what it was told before it leaves first.
+What several decisions tell one NVE leaves as one message with one barrier behind it, whose reply
+confirms everything before it (`controller.core.desired_state`).  A rule that a later one of them
+replaces is not sent at all.  Any other effect for that NVE is sent at once, after what the NVE was
+told before it.
 
 Nothing here is locked; `controller.nva` calls it with its lock held.
 """
@@ -37,7 +37,7 @@ log = logging.getLogger("vmmlab.nva")
 
 
 class Sender:
-    """The connections to the NVEs, and what they have been asked and not answered yet."""
+    """The connections to the NVEs, and the requests that they have not answered yet."""
 
     def __init__(self, authority: Authority) -> None:
         self._authority = authority
@@ -51,18 +51,18 @@ class Sender:
     # -- connections -----------------------------------------------------------------------------
 
     def __contains__(self, nve: str) -> bool:
-        """Whether the NVE has a connection."""
+        """Return whether the NVE has a connection."""
         return nve in self._datapaths
 
     def of(self, nve: str) -> Any:
-        """An NVE's connection; None where it has none."""
+        """Return an NVE's connection, or None if it has none."""
         return self._datapaths.get(nve)
 
     def connected(self, nve: str, datapath: Any) -> None:
         self._datapaths[nve] = datapath
 
     def disconnected(self, nve: str) -> None:
-        """What it was asked, it does not answer any more."""
+        """Forget an NVE's connection and the requests that it will not answer any more."""
         del self._datapaths[nve]
         self._unsent.pop(nve, None)
         for unanswered in (self._tokens, self._statistics):
@@ -72,11 +72,11 @@ class Sender:
     # -- what NVEs answer ------------------------------------------------------------------------
 
     def confirmed(self, nve: str, xid: int) -> int | None:
-        """The token of the barrier that an NVE has answered."""
+        """Return the token of the barrier that an NVE has answered, or None."""
         return self._tokens.pop((nve, xid), None)
 
     def statistics_came(self, nve: str, message: Any) -> None:
-        """A part of an NVE's answer; whoever has asked gets it when it is whole."""
+        """Handle a part of an NVE's statistics; the asker gets the answer when it is complete."""
         waiting = self._statistics.get((nve, message.xid))
         if waiting is None:
             return
@@ -86,7 +86,10 @@ class Sender:
             waiting.then(waiting.flows)
 
     def ask(self, nve: str, ask: Callable[[Any], Any], then: Callable[[list[Any]], None]) -> None:
-        """Ask an NVE for statistics.  Raises KeyError for one that is not connected."""
+        """Ask an NVE for statistics, and call `then` with the answer.
+
+        Raises KeyError for an NVE that is not connected.
+        """
         datapath = self._datapaths[nve]
         request = ask(datapath)
         datapath.set_xid(request)
@@ -96,7 +99,7 @@ class Sender:
     # -- effects ---------------------------------------------------------------------------------
 
     def carry_out(self, effects: Iterable[Instruction]) -> None:
-        """In their order.  One that cannot be carried out keeps none of the others."""
+        """Carry effects out in their order.  A failure of one does not stop the others."""
         for effect in effects:
             with _guarded(effect):
                 self._carry_out(effect)
@@ -165,7 +168,7 @@ class Sender:
                 datapath.send_msg(message)
 
     def _take_meters_back(self, nve: str, idle: set[int]) -> None:
-        """The switch is asked what they have dropped before it removes them."""
+        """Remove meters from a switch after asking what they have dropped."""
         self.ask(nve, openflow.ask_meters, lambda found: self._count(nve, idle, found))
         self._remove_meters(nve, idle)
 
@@ -187,7 +190,7 @@ class Sender:
                 drops.meter_ended(nve, each.meter_id, openflow.dropped(each))
 
     def _ask_for_confirmation(self, nve: str, token: int, told: bytes = b"") -> None:
-        """Of everything so far, and of what it is told with the question."""
+        """Send `told` and a barrier whose reply confirms it and everything before."""
         datapath = self._datapaths[nve]
         barrier = parser.OFPBarrierRequest(datapath)
         datapath.set_xid(barrier)
@@ -195,10 +198,10 @@ class Sender:
         datapath.send(told + openflow.octets(barrier))
 
     def _reconcile(self, nve: str, token: int, found: list[Any]) -> None:
-        """Remove what an NVE still holds from before and should not.
+        """Remove what an NVE still holds from before and should not hold.
 
         It may have been told more while its answer was under way: what counts is what it should
-        hold by now.
+        hold now.
         """
         datapath = self._datapaths[nve]
         wanted = {rule.cookie for rule in self._authority.desired.rules(nve)}
@@ -211,7 +214,9 @@ class Sender:
 
 @contextmanager
 def _guarded(what: object) -> Iterator[None]:
-    """What cannot be carried out keeps nothing else."""
+    """Log an exception of the body instead of raising it, so that other effects are still carried
+    out.
+    """
     try:
         yield
     except Exception:  # a defect of ours, whatever it is

@@ -1,4 +1,4 @@
-"""What the NVA asks NVEs about their counters, and the answers, which come later and in parts."""
+"""The NVA's requests for the counters of NVEs, and the answers, which come later and in parts."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ STATISTICS_TIMEOUT_S = 5.0
 
 
 class Question:
-    """What an NVE was asked, by somebody who waits for the answer."""
+    """A request to an NVE whose answer somebody waits for."""
 
     def __init__(self, nve: str) -> None:
         self._nve = nve
@@ -24,7 +24,7 @@ class Question:
         self._answered.set()
 
     def answer(self) -> list[Any]:
-        """Raises TimeoutError when it does not come."""
+        """Wait for the answer and return it.  Raises TimeoutError."""
         if not self._answered.wait(self._until_s - time.monotonic()):
             raise TimeoutError(
                 f"{self._nve} did not report its counters in {STATISTICS_TIMEOUT_S} s"
@@ -33,7 +33,7 @@ class Question:
 
 
 def by_meter(asked: Question) -> list[tuple[int, int, int]]:
-    """Meters by their numbers, with the packets that came to each and those it has dropped."""
+    """Return the meters: number, the packets that came to each, and those it has dropped."""
     return [
         (each.meter_id, each.packet_in_count, openflow.dropped(each)) for each in asked.answer()
     ]

@@ -1,13 +1,13 @@
-"""The file that the NVA's state outlives its process in.
+"""The file in which the NVA's state outlives its process.
 
-    line 1     what the file is, its version, and which NVEs it is about
-    the rest   changes (`controller.core.snapshot`), in the order they were decided in
+    line 1     the kind and version of the file, and the NVEs it is about
+    the rest   changes (`controller.core.snapshot`), in the order in which they were decided
 
-Each line begins with the CRC-32 of what follows.  A change is on its line before anything of it is
-told to an NVE.  A last line without its end is a change that was being written when the process was
-killed: nobody has heard of it, and it is left out.  Any other damage is refused; half a state is
-worse than none.  When the changes have grown well beyond the state, the file is written anew, under
-another name, and takes the place of the old one in one step.
+Each line begins with the CRC-32 of its rest.  A change is written before any NVE is told of it.  A
+last line without its end is a change that was being written when the process was killed: no NVE has
+heard of it, and it is left out.  A file with any other damage is refused, as part of a state is
+worse than none.  When the changes have grown well beyond the state, the file is rewritten under
+another name and replaces the old one in one step.
 
 It survives the death of the process, not of the machine: nothing waits for the disk.
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 from controller.core.snapshot import SnapshotChange, decode, encode, merged
 
 FORMAT, VERSION = "vmmlab NVA state", 3
-"""Older versions have other names for an NVE's part of the state, and numbers instead of keys of
-moves: what has such a name would be left out without a word."""
+"""Older versions have other names for an NVE's part of the state, and numbers instead of move keys;
+parts with such names would be left out without notice."""
 REMEDY = "move it away, and the NVA starts with nothing: all VMs have to be associated again"
 LEAST_BYTES = 1 << 20
 """A file that has grown by less than this is not written anew."""
@@ -33,10 +33,10 @@ class Unreadable(ValueError):
 
 
 class Journal:
-    """The journal of one NVA.  `before` is what the process before this one left."""
+    """The journal of one NVA; `before` is the state that the earlier process has left."""
 
     def __init__(self, directory: Path, vteps: Mapping[str, str]) -> None:
-        """Raises Unreadable, OSError."""
+        """Open or create the journal in a directory.  Raises Unreadable, OSError."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path = directory / "journal"
         self._header = {"format": FORMAT, "version": VERSION, "nves": dict(vteps)}
@@ -45,9 +45,9 @@ class Journal:
         self._rewrite(self.before)
 
     def append(self, change: SnapshotChange, whole: Callable[[], SnapshotChange]) -> None:
-        """Write a change down; `whole` is asked for the state when it is time to write that.
+        """Write a change; call `whole` for the complete state when the file is due to be rewritten.
 
-        Raises OSError; what is in the file then must not be added to.
+        Raises OSError; the file must not be appended to after that.
         """
         if not change:
             return

@@ -1,12 +1,12 @@
-"""The trace of the NVA: what has happened, in the order it was decided in, and its file.
+"""The trace of the NVA, its records in the order of the decisions, and its file.
 
 A decision is recorded before the journal says that it was taken, and the journal says how long the
-trace was by then.  So what a killed process has left agrees with what the next one goes on with: a
-decision that is in the journal is in the trace, and one that is not will be taken, and recorded,
-again.
+trace was by then.  So the trace that a killed process has left agrees with the state that the next
+one continues from: a decision that is in the journal is in the trace, and one that is not will be
+taken, and recorded, again.
 
-Whoever follows the file while it grows has no journal.  Beside it is a file of 8 octets, little
-endian: so much of the trace is there for good.
+Readers who follow the file while it grows cannot see the journal.  For them, a file of 8 octets
+beside it (little endian) says how many bytes of the trace are final.
 """
 
 import json
@@ -18,10 +18,10 @@ from nve.messages import TraceRecord
 
 
 class Trace:
-    """`records` are all of them, also those of processes before this one."""
+    """The trace; `records` are all of them, including those of earlier processes."""
 
     def __init__(self, path: Path, before_bytes: int | None) -> None:
-        """`before_bytes` is how long the file was at the last decision that was taken.
+        """Open the trace, whose length was `before_bytes` at the last decision that was taken.
 
         Raises OSError.
         """
@@ -35,7 +35,7 @@ class Trace:
         self.confirm()
 
     def write(self, records: Iterable[TraceRecord]) -> None:
-        """Raises OSError; what is in the file then must not be added to."""
+        """Append records.  Raises OSError; the file must not be appended to after that."""
         new = list(records)
         lines = "".join(json.dumps(as_json(record)) + "\n" for record in new).encode()
         if lines:
@@ -45,12 +45,16 @@ class Trace:
             self.records += new
 
     def confirm(self) -> None:
-        """The journal has the decisions, too: what is in the trace stays there.  Raises OSError."""
+        """Mark the trace as final up to here: the journal has the decisions, too.  Raises
+        OSError.
+        """
         os.pwrite(self._mark, self.bytes.to_bytes(8, "little"), 0)
 
 
 def _read(path: Path, before_bytes: int | None) -> list[TraceRecord]:
-    """A line that a process died over is taken away, with those of decisions not taken."""
+    """Read the records, and cut off incomplete lines and records of decisions that were not
+    taken.
+    """
     whole, end, _torn = path.read_bytes()[:before_bytes].rpartition(b"\n")
     with path.open("r+b") as file:
         file.truncate(len(whole + end))
@@ -58,7 +62,7 @@ def _read(path: Path, before_bytes: int | None) -> list[TraceRecord]:
 
 
 def as_json(record: TraceRecord) -> dict[str, object]:
-    """A record as the northbound and the trace file show it."""
+    """Return a record as the northbound interface and the trace file show it."""
     return {
         "t_ns": record.t_ns,
         "event": record.event,

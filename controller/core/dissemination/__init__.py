@@ -1,10 +1,10 @@
-"""How NVEs learn where a VM is: one strategy a file, found by its file name (R4.1.3).
+"""Strategies that decide how NVEs learn where a VM is, one per file (R4.1.3).
 
-A strategy answers two questions, and nothing else: which NVEs are told at once when a binding
-changes, and how long an entry lives at an NVE.  The authority does the rest, so that a new strategy
-is one new file with a class `Strategy`, made from what a scenario asks for: `lifetime_s` (None: not
-said) and `keeps_expired`.  It refuses with a ValueError what it cannot have; neither the scenario
-nor the NVA knows strategies by name.
+A strategy, which is found by its file name, answers only two questions: which NVEs are told at once
+when a binding changes, and how long an entry lives at an NVE.  The authority does the rest, so that
+a new strategy is one new file with a class `Strategy`.  It is constructed with what a scenario asks
+for: `lifetime_s` (None if the scenario does not say) and `keeps_expired`.  It raises ValueError for
+values that it does not support; neither the scenario nor the NVA knows strategies by name.
 """
 
 import importlib
@@ -13,18 +13,18 @@ from typing import Protocol
 
 
 class Dissemination(Protocol):
-    """What the authority asks of a strategy."""
+    """The questions that the authority asks a strategy."""
 
     @property
     def lifetime_s(self) -> int | None:
-        """How long an NVE keeps an entry before it forgets it; None: until told otherwise."""
+        """How long an NVE keeps an entry, in seconds; None if it keeps it until told otherwise."""
 
     @property
     def keeps_expired(self) -> bool:
-        """Whether an NVE uses an expired entry on until it has a new one."""
+        """Whether an NVE keeps using an expired entry until it has a new one."""
 
     def told_at_once(self, involved: frozenset[str], present: frozenset[str]) -> frozenset[str]:
-        """The NVEs to tell about a changed binding.
+        """Return the NVEs to tell about a changed binding.
 
         `involved` are the NVEs that take part in the change (the source and the destination of a
         move), `present` those with a VM in the virtual network.
@@ -32,12 +32,15 @@ class Dissemination(Protocol):
 
 
 def names() -> list[str]:
-    """The strategies there are."""
+    """Return the names of the available strategies."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def strategy(name: str, lifetime_s: int | None, *, keeps_expired: bool = False) -> Dissemination:
-    """A strategy by name.  Raises ValueError for an unknown name or what it cannot have."""
+    """Return the strategy of this name.
+
+    Raises ValueError for an unknown name or for values that the strategy does not support.
+    """
     if name not in names():
         raise ValueError(f"there is no mapping_update {name!r}; there are {', '.join(names())}")
     module = importlib.import_module(f"{__name__}.{name}")

@@ -1,10 +1,10 @@
-"""Pull: NVEs keep an entry until it times out, and then ask (section 4.1)."""
+"""Pull: NVEs keep an entry until it times out, and then ask the NVA (section 4.1)."""
 
 DEFAULT_LIFETIME_S = 30
 
 
 class Strategy:
-    """Only the NVEs of the move itself are told; the others find out when their entry is gone."""
+    """Tells only the NVEs of the move itself; the others ask when their entry has expired."""
 
     lifetime_s: int | None
 

@@ -2,7 +2,7 @@
 
 
 class Strategy:
-    """Everybody present is told at once; entries stay until told otherwise."""
+    """Tells every NVE with a VM in the network at once; entries stay until told otherwise."""
 
     lifetime_s: int | None = None
 
