@@ -1,20 +1,20 @@
-"""The agent of an NVE: what an end marker takes that a switch cannot do by itself.
+"""The agent of an NVE: does for end markers what a switch cannot do by itself.
 
-It has a port of its own on the switch, `AGENT_PORT`.  Orders of the NVA come out of that port, what
-the agent says goes in there (`nve.wire.end_marker`):
+It has a port of its own on the switch, `AGENT_PORT`.  The NVA's orders come out of that port, and
+the agent's messages go in there (`nve.wire.end_marker`):
 
     SEND_MARKER      waits until the switch treats every packet by the rules it holds, and only then
                      sends the marker; a barrier alone does not say that (`OvsInstance`)
-    FOLLOW           has the switch treat packets by the rules that redirect a VM's
+    FOLLOW           makes the switch treat packets by the rules that redirect a VM's packets
     EXPECT_MARKERS   has the VM's reorder buffer hold; says EXPECTING, and RELEASED when it does so
                      no longer
 
-The NVA may repeat an order; doing it again does no harm.
+The NVA may repeat an order; carrying it out again does no harm.
 
-What a VM has sent last is marked at the word of its hypervisor, which knows when the VM stands
-still (`mark_last`), and awaited at the destination (`await_last`).  In between, agents talk to each
-other without the NVA: where a marker has come to, the agent tells the destination's, by UDP on the
-underlay (`nve.ovs.last_packets`).
+The last packets from a VM are marked when its hypervisor asks for it, which knows when the VM is
+suspended (`mark_last`), and awaited at the destination (`await_last`).  In between, agents talk to
+each other without the NVA: an agent that receives a marker tells the destination's agent, by UDP on
+the underlay (`nve.ovs.last_packets`).
 """
 
 import logging
@@ -40,19 +40,19 @@ from nve.wire.end_marker import COPIES, ETHERTYPE, MarkerKind, NotASignal, Signa
 
 INTERFACE = "agent0"
 UDP_PORT = 1021
-"""On which agents hear each other: one of those for experiments (RFC 4727 section 6)."""
+"""The UDP port on which agents listen: one of those for experiments (RFC 4727 section 6)."""
 TELLINGS = 3
-"""How often an agent says that a marker has come, so that one datagram may be lost."""
+"""How often an agent reports a marker, so that datagrams may be lost."""
 _LONGEST_FRAME = 2048
 _RETRY_S = 0.5
 log = logging.getLogger("vmmlab.agent")
 
 ReorderBufferOf = Callable[[TenantSystem, str], ReorderBuffer | None]
-"""reorder_buffer_of(VM, NVE): the VM's reorder buffer at an NVE; None where it has none."""
+"""reorder_buffer_of(VM, NVE) returns the VM's reorder buffer at an NVE, or None if it has none."""
 
 
 class Agent:
-    """The agent of one NVE, between `start` and `stop`."""
+    """The agent of one NVE, which works between `start` and `stop`."""
 
     def __init__(self, nve: OvsInstance, reorder_buffer_of: ReorderBufferOf) -> None:
         self._nve = nve
@@ -66,7 +66,7 @@ class Agent:
         """Locks what is known of last packets; notified of news."""
 
     def start(self) -> None:
-        """Makes the port and begins to listen."""
+        """Make the port and begin to listen."""
         self._nve.add_internal_port(INTERFACE, AGENT_PORT)
         self._open()
         self._peers = self._open_to_peers()
@@ -75,7 +75,7 @@ class Agent:
         self._thread.start()
 
     def _open(self) -> None:
-        # The kernel would say things of its own there.
+        # The kernel would send packets of its own there.
         set_sysctls(self._nve.pid, {f"ipv6/conf/{INTERFACE}/disable_ipv6": 1})
         ip(self._nve.pid, [f"link set {INTERFACE} up"])
         with inside(self._nve.pid):
@@ -93,7 +93,7 @@ class Agent:
         return peers
 
     def stop(self) -> None:
-        """Ends it; the port goes with the switch."""
+        """Stop listening; the port goes with the switch."""
         if self._thread:
             self._wake.close()
             self._thread.join()
@@ -103,18 +103,20 @@ class Agent:
             self._thread = None
 
     def following(self, system: TenantSystem) -> threading.Event:
-        """To be asked for before the NVA is told of the redirect: set when the switch treats every
-        packet for the VM by that."""
+        """Return an event that is set when the switch redirects every packet for the VM.
+
+        Call this before the NVA is told to redirect.
+        """
         event = self._following[system] = threading.Event()
         return event
 
     # -- what a VM has sent last -----------------------------------------------------------------
 
     def mark_last(self, system: TenantSystem, number: int, destination: str) -> "Future[None]":
-        """Send a marker of that number behind what a VM has sent here, which stands still.
+        """Send marker `number` behind the last packets of a VM that is suspended here.
 
         Returns at once.  The future is done when the marker is sent; it fails with OSError or
-        RuntimeError where the switch does not run.
+        RuntimeError if the switch does not run.
         """
         sent: Future[None] = Future()
         marker = Signal(MarkerKind.LAST, number, system, (self._nve.name, destination))
@@ -123,7 +125,7 @@ class Agent:
         return sent
 
     def expect_last(self, system: TenantSystem, number: int) -> None:
-        """A VM is about to come here; a marker of that number will follow what it sends before."""
+        """Expect marker `number` behind what a VM, which is about to come here, has sent before."""
         with self._heard:
             self._last_packets.expect(system, number)
 
@@ -134,8 +136,11 @@ class Agent:
         sent: "Future[None]",
         timeout_s: float,
     ) -> list[str]:
-        """Returns when the expected marker has come to these NVEs, when it could not be `sent`, or
-        when the time is over: those that it has not come to."""
+        """Wait until the expected marker has come to these NVEs.
+
+        Waiting also ends if the marker could not be `sent` or the time is over.  Returns the NVEs
+        that the marker has not come to.
+        """
         sent.add_done_callback(self._news)
         deadline_s = time.monotonic() + timeout_s
         with self._heard:
@@ -162,7 +167,7 @@ class Agent:
             sent.set_result(None)
 
     def _last_came(self, marker: Signal) -> None:
-        """What a VM has sent last to here has come, if enough copies of its marker have."""
+        """Tell the destination, once enough copies of a LAST marker have come here."""
         if len(marker.ingress_nves) != 2 or not self._last_packets.have_come(marker):
             return
         _, destination = marker.ingress_nves
@@ -191,7 +196,7 @@ class Agent:
     # -- at its port -----------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Until it is stopped; a switch that dies takes the port along, and brings it again."""
+        """Serve until stopped; if the switch dies, its port goes and comes back with it."""
         while True:
             try:
                 self._listen()
@@ -203,7 +208,7 @@ class Agent:
                 return
 
     def _listen(self) -> None:
-        """Returns when it is stopped.  Raises OSError when the port is gone."""
+        """Listen until stopped.  Raises OSError when the port is gone."""
         while True:
             ready = all_readable([self._socket, self._peers, self._woken])
             if self._woken in ready:
@@ -219,11 +224,11 @@ class Agent:
         try:
             self._carry_out(end_marker.read(frame))
         except (RuntimeError, NotASignal) as error:
-            # Those who wait for what was not done have a time-out.
+            # Whoever waits for something that was not done has a time-out.
             log.warning("%s: an order was not carried out: %s", self._nve.name, error)
 
     def _opened_again(self) -> bool:
-        """Waits for the port to come back; False when it is stopped meanwhile."""
+        """Wait for the port to come back; return False if stopped meanwhile."""
         while True:
             if readable(self._woken, _RETRY_S):
                 if not self._woken.recv(1):

@@ -3,11 +3,11 @@
 Each NVE runs its own ovsdb-server and ovs-vswitchd in its own network namespace, with its own run
 directory, as each server of a data centre does (docs/decisions/0002-one-ovs-per-namespace.md).
 
-`br-int` is the NVE's switch: tenants' ports, and `vxlan0`, whose tunnels take both their remote
-address and their VNI from the flow, so that rules alone say where a packet goes.  Where a tenant
-needs them, there are `vxlan1`, the same without an inner Ethernet header, and a patch port to
-`br-phy` for what goes by locators.  The switch does nothing by itself (fail-mode secure): the NVA
-gives it its rules.
+`br-int` is the NVE's switch: it has the tenants' ports, and `vxlan0`, whose tunnels take both their
+remote address and their VNI from the flow, so that rules alone say where a packet goes.  If a
+tenant needs them, there are also `vxlan1`, the same without an inner Ethernet header, and a patch
+port to `br-phy` for packets that go by locators.  The switch does nothing by itself (fail-mode
+secure): the NVA gives it its rules.
 
 There are two datapaths.  With the kernel's ("system") the kernel encapsulates, and the VTEP address
 is on the underlay interface.  With the userspace one ("netdev") ovs-vswitchd encapsulates, looks up
@@ -41,7 +41,7 @@ from nve.pipeline.rules import PACKET_PORT, UNDERLAY_PORT, VXLAN_PORT, lane_port
 from nve.wire.frames import VXLAN_GPE_UDP_PORT, VXLAN_UDP_PORT
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it would also take eventlet, which warns of itself
+    warnings.simplefilter("ignore")  # the import also tries eventlet, which warns about itself
     from ovs.unixctl.client import UnixctlClient
 
 Datapath: TypeAlias = Literal["system", "netdev"]
@@ -59,7 +59,7 @@ ROUTE_TIMEOUT_S = 10.0
 _SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 _VSWITCHD = "/usr/sbin/ovs-vswitchd"
 
-# An NVE of ours serves a handful of ports: one thread of each kind does, and saves memory.
+# An NVE here serves a handful of ports: one thread of each kind is enough and saves memory.
 # A flow that times out is noticed by the revalidator, which by default comes by twice a second; ten
 # times is the most there is: of a number below 100 ms, Open vSwitch says nothing and takes 500.
 # Where that is slow, it drops flows instead of looking at them, unless they are used so many times
@@ -72,7 +72,9 @@ _OTHER_CONFIG = tuple(f"other_config:{option}" for option in _TUNING)
 
 
 class OvsInstance:
-    """ovsdb-server and ovs-vswitchd of one NVE, and what to ask them.  An `nve.edge.Edge`."""
+    """The ovsdb-server and ovs-vswitchd of one NVE, and the commands to them: an
+    `nve.edge.Edge`.
+    """
 
     def __init__(self, place: EdgePlace, datapath: Datapath) -> None:
         self.name = place.name
@@ -90,7 +92,7 @@ class OvsInstance:
 
     @classmethod
     def of(cls, edge: Edge) -> Self:
-        """An edge of which one knows that it is such an instance."""
+        """Return an edge that is known to be such an instance, with that type."""
         assert isinstance(edge, cls), edge
         return edge
 
@@ -100,12 +102,16 @@ class OvsInstance:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes ovs-vsctl and its like talk to this instance and not to the machine's."""
+        """The variables that make ovs-vsctl and similar tools talk to this instance, not the
+        machine's.
+        """
         return {f"OVS_{kind}DIR": str(self.directory) for kind in ("RUN", "DB", "LOG")}
 
     @property
     def aliases(self) -> dict[str, str]:
-        """`ovs-ofctl` speaks OpenFlow 1.0 by itself, and the switch does not."""
+        """Shell aliases for the tools: `ovs-ofctl` defaults to OpenFlow 1.0, which the switch
+        lacks.
+        """
         return {"ovs-ofctl": f"ovs-ofctl -O {OPENFLOW}"}
 
     def dpctl(self, words: Sequence[str]) -> Sequence[str]:
@@ -113,7 +119,7 @@ class OvsInstance:
         return ["ovs-ofctl", "-O", OPENFLOW, command, INTEGRATION, *rest]
 
     def launch(self) -> None:
-        """Starts the two daemons; returns when the database can be asked."""
+        """Start the two daemons; return when the database answers."""
         self.directory.mkdir(parents=True)
         run(["ovsdb-tool", "create", self._database, _SCHEMA])
         self._spawn_database()
@@ -121,7 +127,7 @@ class OvsInstance:
         self._spawn_switch()
 
     def configure(self) -> None:
-        """Builds the bridges; returns when ovs-vswitchd has done it."""
+        """Build the bridges; return when ovs-vswitchd has done it."""
         uplink = self._place.uplink.interface
         self.vsctl(*self._integration_bridge())
         if self.datapath == "netdev":
@@ -134,7 +140,9 @@ class OvsInstance:
             ip(self.pid, [f"link set {PHYSICAL} up"])
 
     def settle(self) -> None:
-        """Userspace tunnels have neighbours and routes of their own: fills in, waits for those."""
+        """Set up, and wait for, the neighbours and routes that userspace tunnels have of their
+        own.
+        """
         if self.datapath == "netdev":
             self._pin_underlay(self._place.uplink.interface, self._place.neighbours)
             if self._server:
@@ -150,7 +158,7 @@ class OvsInstance:
         return None if PHYSICAL in found else f"{self.name}: {vtep} is routed by {found.strip()}"
 
     def set_controller(self, target: str) -> None:
-        """Names the NVA, such as tcp:198.18.0.1:6653.  Does not wait for it to answer."""
+        """Set the NVA's address, such as tcp:198.18.0.1:6653, without waiting for an answer."""
         self.vsctl(
             "set-controller", INTEGRATION, target,
             "--", "set", "Controller", INTEGRATION,
@@ -158,11 +166,11 @@ class OvsInstance:
         )  # fmt: skip
 
     def plug_in(self, interface: str, vm: VmSpec, port: int, *, lane: bool = False) -> None:
-        """Whose port it is, the rules say."""
+        """Make a VM's interface a port of br-int; the rules say which VM the port belongs to."""
         self.add_port(interface, lane_port(port) if lane else port)
 
     def add_port(self, name: str, ofport: int) -> None:
-        """Makes an interface of the namespace a port of br-int with that OpenFlow number."""
+        """Make an interface of the namespace a port of br-int with this OpenFlow number."""
         self.vsctl(
             "add-port", INTEGRATION, name,
             "--", "set", "Interface", name, f"ofport_request={ofport}",
@@ -171,11 +179,11 @@ class OvsInstance:
         self.enlarge_buffers()
 
     def remove_port(self, name: str) -> None:
-        """Forget a port, if there is one of that name; its interface may be gone already."""
+        """Remove a port, if there is one of that name; its interface may be gone already."""
         self.vsctl("--if-exists", "del-port", INTEGRATION, name)
 
     def add_internal_port(self, name: str, ofport: int) -> None:
-        """Makes a port of br-int that is an interface of the NVE's own namespace."""
+        """Make a port of br-int that is an interface of the NVE's own namespace."""
         self.vsctl(
             "add-port", INTEGRATION, name,
             "--", "set", "Interface", name, "type=internal", f"ofport_request={ofport}",
@@ -183,8 +191,10 @@ class OvsInstance:
         self._raise_unless_numbered(name, ofport)
 
     def add_packet_port(self) -> None:
-        """Makes the tunnel port without an inner Ethernet header: Open vSwitch takes that off and
-        puts an empty one on by itself."""
+        """Make the tunnel port without an inner Ethernet header.
+
+        Open vSwitch removes that header, and puts an empty one on, by itself.
+        """
         self.vsctl(
             "add-port", INTEGRATION, VXLAN_GPE,
             "--", "set", "Interface", VXLAN_GPE, "type=vxlan", f"ofport_request={PACKET_PORT}",
@@ -194,8 +204,10 @@ class OvsInstance:
         self._raise_unless_numbered(VXLAN_GPE, PACKET_PORT)
 
     def add_underlay_port(self, server: IPv6Network) -> None:
-        """Joins br-int to the underlay (`nve.ila`): what is for that prefix comes to its underlay
-        port, and what leaves by that port leaves as it is.  A userspace switch alone can do that.
+        """Join br-int to the underlay for the addresses of `server` (`nve.ila`).
+
+        Packets for that prefix come in by br-int's underlay port, and what leaves by that port
+        leaves as it is.  Only a userspace switch can do that.
         """
         if self.datapath != "netdev":
             raise RuntimeError(f"{self.name}: locators need datapath netdev, not {self.datapath}")
@@ -237,12 +249,13 @@ class OvsInstance:
         return self._ask("ovs-appctl", *arguments)
 
     def _pin_underlay(self, interface: str, neighbours: Mapping[IPAddress, Mac]) -> None:
-        """Fixes what a userspace switch would learn from the underlay, and could be lied to about.
+        """Fix what a userspace switch would otherwise learn from the underlay, and so from forgers.
 
         It takes the sender of every tunnel packet for the neighbour with the packet's source
-        address, and so would send to a forger what is for an NVE (R9.3).  Here a tunnel packet in
-        the name of a neighbour comes with that neighbour's MAC address, whoever has sent it.  And
-        `br-phy` has nothing to learn: what comes by one of its two ports goes to the other.
+        address, and so would send to a forger what is for an NVE (R9.3).  With these rules every
+        tunnel packet in the name of a neighbour carries that neighbour's MAC address, whoever has
+        sent it.  And `br-phy` has nothing to learn: what comes by one of its two ports goes to the
+        other.
         """
         uplink = f'"{interface}"'
         flows = [
@@ -259,23 +272,24 @@ class OvsInstance:
         run(command, "".join(flows), os.environ | self.environment)
 
     def follow_rules_now(self, *, thoroughly: bool = False) -> None:
-        """Returns when every further packet is treated as the rules say.
+        """Return when every further packet is treated by the present rules.
 
         A barrier only says that the rules are there; the datapath works from a cache of them, which
         the switch brings up to date some milliseconds later.  This empties the cache: each flow's
-        next packet asks the rules again, and none is lost by that.
+        next packet is looked up in the rules again, and none is lost by that.
 
-        Open vSwitch 3.1 does not always take everything: on a busy machine, one flow to the VM was
-        left in 4 moves of 100, and in none when it was done again: `thoroughly` is twice.
+        Open vSwitch 3.1 does not always empty the cache completely: on a busy machine, one flow to
+        the VM was left in 4 moves of 100, and in none when it was done again: `thoroughly` does it
+        twice.
         """
         self._tell_switch("revalidator/purge", times=2 if thoroughly else 1)
 
     def have_counted(self) -> None:
-        """Returns when the rules have counted every packet that was treated by them before.
+        """Return when the rules have counted every packet that was treated by them before.
 
-        The kernel's datapath keeps its cache meanwhile: a packet that is not found there goes
+        With the kernel's datapath this keeps the cache: a packet that is not found there goes
         through ovs-vswitchd, and the next may overtake it.  Waiting takes two rounds of the
-        revalidator; the first may have begun before the last packet.
+        revalidator, as the first may have begun before the last packet.
         """
         if self.datapath == "netdev":
             self.follow_rules_now()
@@ -283,15 +297,17 @@ class OvsInstance:
             self._tell_switch("revalidator/wait", times=2)
 
     def take_in_what_has_come(self) -> None:
-        """Returns when the switch has looked at each of its ports for packets, and taken them in.
+        """Return when the switch has polled each of its ports and taken in the packets there.
 
         A userspace datapath does so between two commands, by the same thread.
         """
         self._tell_switch("version", times=2)
 
     def _tell_switch(self, command: str, times: int) -> None:
-        """Without a process in between, on a connection that is kept: packets may be waiting for
-        the answer."""
+        """Send a command without starting a process, on a kept connection.
+
+        Packets may be waiting for the answer.
+        """
         with self._control_lock:
             try:
                 for _ in range(times):
@@ -304,7 +320,7 @@ class OvsInstance:
                 raise
 
     def _connection(self) -> UnixctlClient:
-        """To the switch that runs now."""
+        """Return a connection to the switch that runs now."""
         pid = self._switch.pid
         if self._control and self._control[0] != pid:
             self._hang_up()
@@ -324,12 +340,14 @@ class OvsInstance:
             self._control = None
 
     def enlarge_buffers(self) -> None:
-        """Gives a userspace datapath room for what waits (see `nve.ovs.buffers`)."""
+        """Give a userspace datapath room for waiting packets (see `nve.ovs.buffers`)."""
         if self.datapath == "netdev":
             enlarge_packet_sockets(self._switch.pid)
 
     def counters(self) -> Mapping[str, int]:
-        """See `nve.edge.Edge`; nothing where ovs-vswitchd does not run."""
+        """Return the switch's counters (see `nve.edge.Edge`); empty if ovs-vswitchd does not
+        run.
+        """
         if not self.alive:
             return {}
         kernel = self.datapath == "system"
@@ -341,7 +359,7 @@ class OvsInstance:
         )
 
     def rows(self) -> list[Row]:
-        """Every row that br-int holds."""
+        """Return every row that br-int holds."""
         return read(self.ofctl("--no-names", "dump-flows", INTEGRATION))
 
     @property
@@ -351,38 +369,40 @@ class OvsInstance:
         return len(processes) == 2 and all(process.poll() is None for process in processes)
 
     def die(self) -> None:
-        """What the loss of its server does: both daemons are gone at once, nothing is forwarded."""
+        """Kill both daemons as the loss of the server would: at once, nothing is forwarded any
+        more.
+        """
         for process in self._processes:
             process.kill()
         for process in self._processes:
             process.wait()
         self._processes.clear()
-        if self.datapath == "system":  # the kernel's would go on with the flows it has cached
+        if self.datapath == "system":  # the kernel's datapath would go on with its cached flows
             run_in(self.pid, ["ovs-dpctl", "del-dp", "ovs-system"])
 
     def revive(self) -> None:
-        """Starts the daemons again; bridges, ports and the NVA's address are in the database.
+        """Start the daemons again; bridges, ports and the NVA's address are in the database.
 
         What the kernel holds has outlived the daemons, `br-phy` and its addresses included.
         """
         self._spawn_database()
         self._spawn_switch()
-        # Something that is new, so that ovs-vsctl waits until all is configured again.
+        # A change, so that ovs-vsctl waits until everything is configured again.
         self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={time.time_ns()}")
         self._raise_unless_ready()
         self.enlarge_buffers()
 
     @property
     def switch_pid(self) -> int:
-        """Of ovs-vswitchd.  Raises RuntimeError where it does not run."""
+        """The process id of ovs-vswitchd.  Raises RuntimeError if it does not run."""
         return self._switch.pid
 
     def rss_kib(self) -> int:
-        """Memory of both daemons that is resident at the moment."""
+        """Return the resident memory of both daemons, in KiB."""
         return sum(_rss_kib(process.pid) for process in self._processes)
 
     def stop(self) -> None:
-        """Ends the daemons, in whatever state they are."""
+        """End the daemons, in whatever state they are."""
         with self._control_lock:
             self._hang_up()
         for process in reversed(self._processes):
@@ -452,7 +472,8 @@ class OvsInstance:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=os.environ | self.environment,
-                start_new_session=True,  # Ctrl-C is for the run, which then stops us in order
+                # Ctrl-C is for the run, which then stops the daemons in order.
+                start_new_session=True,
             )
         self._processes.append(process)
 
@@ -469,12 +490,14 @@ class OvsInstance:
         with socket.socket(socket.AF_UNIX) as client:
             try:
                 client.connect(str(self._socket))
-            except OSError as error:  # not there, or there and nobody listens yet
+            except OSError as error:  # the socket is not there, or nobody listens on it yet
                 return f"{self.name}: ovsdb-server does not answer at {self._socket}: {error}"
         return None
 
     def _raise_unless_ready(self) -> None:
-        """ovs-vswitchd does what it can of a configuration; here everything has to work."""
+        """Raise an error unless all of the configuration works: ovs-vswitchd carries out what it
+        can of it.
+        """
         rows = self.vsctl(
             "--format=csv", "--no-headings", "--columns=name,error", "list", "Interface"
         )
@@ -484,8 +507,10 @@ class OvsInstance:
 
 
 def edges(datapath: str) -> EdgeFactory:
-    """Makes instances with that datapath: system, netdev, or auto, which is the kernel's if it has
-    one."""
+    """Return a factory of instances with that datapath.
+
+    `auto` is the kernel's datapath if there is one, and otherwise the userspace one.
+    """
     chosen: Datapath
     if datapath == "auto":
         chosen = "system" if kernel_datapath_available() else "netdev"
@@ -501,7 +526,7 @@ def edges(datapath: str) -> EdgeFactory:
 
 
 def version() -> str:
-    """What ovs-vswitchd says it is."""
+    """Return the version that ovs-vswitchd prints."""
     return run(["ovs-vswitchd", "--version"]).splitlines()[0]
 
 

@@ -1,9 +1,9 @@
-"""Room in the packet sockets of a userspace switch.
+"""Enlarges the packet sockets of a userspace switch.
 
 Open vSwitch's userspace datapath reads each port from a packet socket and writes all ports through
 one.  The kernel gives a socket room for some two hundred small packets.  That is too little here,
 in both directions: a switch that is busy for 40 ms (it adds a port, it revalidates its flows) would
-lose packets that a switch in the kernel does not, and packets that wait in a gate
+lose packets that a switch in the kernel does not lose, and packets that wait in a gate
 (`nve.hypervisor.gate`) count against the switch's one sending socket until they are delivered, for
 all its VMs.
 
@@ -26,7 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enlarge_packet_sockets(pid: int) -> int:
-    """Give every packet socket of a process room for `SOCKET_BYTES`; returns how many it has."""
+    """Set the size of every packet socket of a process to `SOCKET_BYTES`; return their number."""
     number = 0
     for packet_socket in _borrowed(pid):
         for option in (_SO_SNDBUFFORCE, _SO_RCVBUFFORCE):
@@ -36,7 +36,7 @@ def enlarge_packet_sockets(pid: int) -> int:
 
 
 def dropped_by_packet_sockets(pid: int) -> int:
-    """How many packets found no room in the packet sockets that a process has open."""
+    """Return how many packets the packet sockets of a process have dropped for lack of room."""
     return sum(
         _MEMINFO.unpack(each.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_DROPS]
         for each in _borrowed(pid)
@@ -44,7 +44,7 @@ def dropped_by_packet_sockets(pid: int) -> int:
 
 
 def _borrowed(pid: int) -> Iterator[socket.socket]:
-    """Each packet socket of a process, for as long as it is looked at."""
+    """Yield each packet socket of a process, open as long as the caller looks at it."""
     inodes = _packet_socket_inodes(pid)
     process = os.pidfd_open(pid)
     try:
@@ -62,7 +62,7 @@ def _borrowed(pid: int) -> Iterator[socket.socket]:
 
 
 def _packet_socket_inodes(pid: int) -> set[str]:
-    """The inodes of all packet sockets in the process's network namespace."""
+    """Return the inodes of all packet sockets in the process's network namespace."""
     lines = Path(f"/proc/{pid}/net/packet").read_text(encoding="utf-8").splitlines()[1:]
     return {line.split()[-1] for line in lines}
 

@@ -81,14 +81,14 @@ from nve.wire.frames import (
 ANY_COPY = f"{FIRST_COPY_VNI:#x}/{FIRST_COPY_VNI:#x}"
 """The VNI of any VM's own copies."""
 NO_MAC = "00:00:00:00:00:00"
-"""What a switch reads where an advertisement carries no link-layer address option."""
+"""What a switch reads as the link-layer address of an advertisement that carries none."""
 REMEMBERED = 4096
-"""Ports, networks and ways whose rules are kept: they are compiled again at each step of a move,
-and what follows from a rule is found out once (`nve.pipeline.rules.Rule`)."""
+"""The number of ports, networks and ways whose compiled rules are cached: each step of a move
+compiles them again, and a rule computes its derived values once (`nve.pipeline.rules.Rule`)."""
 
 
 def compile_nve(state: NveState) -> frozenset[Rule]:
-    """All rules of an NVE."""
+    """Return all rules of an NVE."""
     systems = {*state.associations, *state.remotes, *state.redirects, *state.markers}
     return frozenset(
         [
@@ -100,7 +100,7 @@ def compile_nve(state: NveState) -> frozenset[Rule]:
 
 
 def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
-    """The rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
+    """Yield the rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
     if vni in state.routed:
         yield _last_marker(vni, state.members.get(vni, frozenset()))
@@ -138,14 +138,19 @@ def _ports(numbers: Iterable[int]) -> tuple[Output, ...]:
 
 
 def _copies(state: NveState, vni: Vni) -> Iterator[Tunnel]:
-    """To the VMs that get a copy of their own, on the same path as what is for them alone."""
+    """Yield the tunnels to the VMs that get their own copy, each on the path of its unicast
+    packets.
+    """
     for system, copy in sorted(state.copies.get(vni, {}).items()):
         if to := state.path(system):
             yield Tunnel(copy.vni, to)
 
 
 def _copies_in_flight(state: NveState, vni: Vni) -> Iterator[Tunnel]:
-    """An NVE that sends one copy for all VMs here has not heard yet that one of them has left."""
+    """Yield the tunnels for copies to VMs that have left.
+
+    An NVE that sends one copy for all VMs here has not heard yet that one of them has left.
+    """
     for system, redirect in sorted(state.redirects.items(), key=lambda item: item[0]):
         if system.vni == vni and redirect.flooded and redirect.to and redirect.copy_vni:
             yield Tunnel(redirect.copy_vni, redirect.to, hairpin=True)
@@ -166,7 +171,7 @@ def _of_peers(vni: Vni, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
 
 
 def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
-    """The rules about one VM at an NVE."""
+    """Yield the rules about one VM at an NVE."""
     if system in state.markers:
         yield _marker(system, state.markers[system])
     association = state.associations.get(system)
@@ -209,7 +214,7 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
 
 
 def _fixed(state: NveState) -> Iterator[Rule]:
-    """What every NVE does, whatever it knows."""
+    """Yield the rules that every NVE has, whatever its state."""
     any_frame: Match = ()
     yield Rule(PipelineTable.CLASSIFY, 0, any_frame, (), Purpose.UNKNOWN_PORT)
     yield Rule(PipelineTable.CLASSIFY, 10, match(in_port=VXLAN_PORT), (), Purpose.UNKNOWN_VTEP)
@@ -234,7 +239,8 @@ def _fixed(state: NveState) -> Iterator[Rule]:
         PipelineTable.FROM_TUNNEL, 10, group, (GoTo(PipelineTable.FLOOD_LOCAL),), Purpose.FLOOD
     )
     for peer in state.peers:
-        # Nobody else gets this far; each on its own, so that it is counted by whom.
+        # No other frames get this far; each VTEP has its own rule, so that drops are counted by
+        # VTEP.
         from_peer = match(**tunnel_source(peer))
         copies = match(tunnel_id=ANY_COPY, **tunnel_source(peer))
         for priority, unknown in ((0, from_peer), (15, copies)):
@@ -252,8 +258,10 @@ _FROM_NOBODY = (
 
 @lru_cache(REMEMBERED)
 def _reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]:
-    """What a port's VM makes its NVE tell the NVA, as often as it may (see
-    `nve.pipeline.limits`)."""
+    """Return the rules by which an NVE reports what a port's VM sends, up to the port's limits.
+
+    See `nve.pipeline.limits`.
+    """
     reports, misses = (
         ReportAction(meter=limits.reports(port)),
         ReportAction(meter=limits.misses(port)),
@@ -275,12 +283,14 @@ def _nd(icmpv6_type: int) -> Match:
 def _admission(
     system: TenantSystem, addresses: frozenset[IPAddress], port: int
 ) -> tuple[Rule, ...]:
-    """The rules of a VM's port that do not change while its VM moves."""
+    """Return the rules of a VM's port that do not change while its VM moves."""
     return tuple(_admitted(system, addresses, port))
 
 
 def _admitted(system: TenantSystem, addresses: frozenset[IPAddress], port: int) -> Iterator[Rule]:
-    """A port sends with its own addresses only; anything else is dropped and counted (R9.4)."""
+    """Yield rules that admit a port's own addresses only; the rest is dropped and counted
+    (R9.4).
+    """
     yield Rule(
         PipelineTable.CLASSIFY,
         30,
@@ -327,10 +337,11 @@ def _admitted(system: TenantSystem, addresses: frozenset[IPAddress], port: int) 
 
 @lru_cache(REMEMBERED)
 def _tagged(system: TenantSystem, port: int, *, allowed: bool) -> tuple[Rule, ...]:
-    """Frames with a VLAN tag: none, or all of them, whatever is in them (RFC 7348 section 6.1).
+    """Return the rules for frames with a VLAN tag (RFC 7348 section 6.1): drop them all, or carry
+    all.
 
-    They are carried as they are: of VLANs inside a network the NVA knows nothing, so it does not
-    answer for anybody there.  VID 0 names no VLAN (IEEE 802.1Q): the rest is treated as it is.
+    They are carried as they are: the NVA knows nothing of VLANs inside a network, and so answers
+    for nobody there.  VID 0 names no VLAN (IEEE 802.1Q): such a frame is treated as if untagged.
     """
     no_vlan = match(in_port=port, vlan_vid=PRIORITY_TAG)
     as_untagged = (PopVlan(), SetVirtualNetwork(system.vni), GoTo(PipelineTable.GUARD))
@@ -350,13 +361,19 @@ def _tagged(system: TenantSystem, port: int, *, allowed: bool) -> tuple[Rule, ..
 
 @lru_cache(REMEMBERED)
 def _fenced(system: TenantSystem, port: int) -> Rule:
-    """Whatever a VM sends that does not run here, or must not: above all that admits its frames."""
+    """Return the rule that drops whatever comes from the port of a VM that must not send.
+
+    Such a VM does not run here, or must not.  The rule stands above all those that admit its
+    frames.
+    """
     any_frame = match(in_port=port)
     return Rule(PipelineTable.CLASSIFY, 33, any_frame, (), Purpose.FENCED, system, reports_end=True)
 
 
 def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str, FieldValue]]:
-    """The matches that frames with a port's own addresses satisfy, without port and source MAC."""
+    """Yield the matches that frames with a port's own addresses satisfy, without port and source
+    MAC.
+    """
     for address in sorted(addresses, key=str):
         text = str(address)
         if isinstance(address, IPv4Address):
@@ -369,11 +386,11 @@ def _own_frames(mac: Mac, addresses: frozenset[IPAddress]) -> Iterator[dict[str,
 
 
 def _without_address(mac: Mac) -> Iterator[dict[str, FieldValue]]:
-    """What a guest sends before it has an address, or to find out whether it may have it.
+    """Yield matches for what a guest sends before it has an address, or to check that it is free.
 
-    An ARP probe (RFC 5227), DHCP to everybody (RFC 2131 section 4.1), IGMP (RFC 3376 section
-    4.2.13); duplicate address detection (RFC 4862), router solicitations (RFC 4861 section 4.1) and
-    MLD (RFC 3590).  For nothing else is the unspecified address a sender.
+    These are ARP probes (RFC 5227), broadcast DHCP (RFC 2131 section 4.1), IGMP (RFC 3376 section
+    4.2.13), duplicate address detection (RFC 4862), router solicitations (RFC 4861 section 4.1) and
+    MLD (RFC 3590).  Nothing else may have the unspecified address as its source.
     """
     nobody, everybody = str(IPv4Address(0)), "255.255.255.255"
     yield {"eth_type": ARP, "arp_sha": mac, "arp_spa": nobody}
@@ -392,7 +409,7 @@ def _to_vm(table: PipelineTable, system: TenantSystem, port: int) -> Rule:
 
 @lru_cache(REMEMBERED)
 def _copy_to_vm(system: TenantSystem, port: int, copy_vni: Vni | None) -> tuple[Rule, ...]:
-    """A VM's own copy of a frame to a group."""
+    """Return the rule that delivers a VM's own copy of a frame to a group."""
     if copy_vni is None:
         return ()
     table, deliver = PipelineTable.FROM_TUNNEL, (Output(port),)
@@ -403,7 +420,7 @@ def _copy_to_vm(system: TenantSystem, port: int, copy_vni: Vni | None) -> tuple[
 def _to_nve(
     onward: tuple[Action, ...], system: TenantSystem, lifetime_s: int | None, kept: bool
 ) -> tuple[Rule, ...]:
-    """An NVE's entry about a VM behind another one."""
+    """Return the rules of an NVE's entry about a VM behind another NVE."""
     entry = Rule(
         PipelineTable.FORWARD,
         10,
@@ -420,11 +437,11 @@ def _to_nve(
 
 
 def _from_source(association: Association, source: Vtep) -> Iterator[Rule]:
-    """Frames that come from the NVE which the VM has left, or is leaving.
+    """Yield the rules for frames from the NVE which the VM has left or is leaving.
 
-    They have a lane of their own, if there is one.  They are told apart as well where the VM is
-    coming back to an NVE with a redirect that still leads away: what others send here has to go the
-    way of the VM, and comes round to here by its source.
+    They are delivered by the VM's lane, if there is one.  They also have rules of their own if the
+    VM is coming back to an NVE whose redirect still leads away: packets from other NVEs have to be
+    redirected along the VM's path, and come back here with the source NVE as their sender.
     """
     system, copy_vni = association.system, association.copy_vni
     deliver = (Output(lane_port(association.port) if association.lane else association.port),)
@@ -434,7 +451,7 @@ def _from_source(association: Association, source: Vtep) -> Iterator[Rule]:
 
 
 def _marker(system: TenantSystem, to: Vtep) -> Rule:
-    """The agent's end markers for a VM take the path that the VM's packets took before."""
+    """Return the rule that sends the agent's end markers for a VM on the VM's former path."""
     agent = end_marker.agent_mac(system.vni)
     from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=system.mac)
     onward = (Tunnel(system.vni, to),)
@@ -443,7 +460,7 @@ def _marker(system: TenantSystem, to: Vtep) -> Rule:
 
 @lru_cache(REMEMBERED)
 def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
-    """The agent's markers behind what a VM has sent last go wherever that can have gone."""
+    """Return the rule that sends the agent's markers behind a VM's last packets to all members."""
     agent = end_marker.agent_mac(vni)
     from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=end_marker.EVERYBODY)
     return Rule(PipelineTable.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
@@ -453,10 +470,11 @@ def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
 def _in_flight(
     onward: tuple[Action, ...], system: TenantSystem, redirect: Redirect
 ) -> tuple[Rule, ...]:
-    """Frames sent on an old entry: the draft's one MUST, to tunnel them on (R4.1.4, R5.1-R5.5).
+    """Return the rules that redirect frames sent on an old entry: the draft's one MUST (R4.1.4,
+    R5.1-R5.5).
 
-    Once the redirect is ending, a second rule that ends by itself stands above the first: no
-    instant is without a rule, and each keeps its counters until it goes.
+    Once the redirect is ending, a second rule with a time-out stands above the first, so that a
+    rule is there at every instant, and each keeps its counters until it goes.
     """
     purpose = Purpose.DEPARTED if redirect.to is None else Purpose.IN_FLIGHT
     waiting = Rule(
@@ -476,7 +494,9 @@ def _in_flight(
 
 @lru_cache(REMEMBERED)
 def _copy_in_flight(system: TenantSystem, redirect: Redirect) -> tuple[Rule, ...]:
-    """The VM's own copies of frames to groups go the same way, for as long as others do."""
+    """Return the rules that redirect a VM's own copies of frames to groups as long as its other
+    frames.
+    """
     copy_vni, to = redirect.copy_vni, redirect.to
     if copy_vni is None:
         return ()
@@ -488,16 +508,20 @@ def _copy_in_flight(system: TenantSystem, redirect: Redirect) -> tuple[Rule, ...
 
 @lru_cache(REMEMBERED)
 def _no_longer_forwarded(system: TenantSystem, redirect: Redirect) -> tuple[Rule, ...]:
-    """What is still sent on old entries after the end of the redirect."""
+    """Return the rules that drop what is still sent on old entries after the end of the
+    redirect.
+    """
     frames = [_frames_for(system), *([_copies_for(redirect.copy_vni)] if redirect.copy_vni else [])]
     table, purpose = PipelineTable.FROM_TUNNEL, Purpose.NO_LONGER_FORWARDED
-    # Below the redirect's own rules, which have to go by themselves to be counted.
+    # Below the redirect's own rules, which have to time out by themselves to be counted.
     return tuple(Rule(table, 16, each, (), purpose, system, reports_end=True) for each in frames)
 
 
 @lru_cache(REMEMBERED)
 def _in_flight_of_neighbours(onward: tuple[Action, ...], system: TenantSystem) -> Rule:
-    """Frames of the VM's neighbours on the source NVE, until the NVE has its entry."""
+    """Return the rule for frames of the VM's neighbours on the source NVE, until this has its
+    entry.
+    """
     purpose = Purpose.FORWARD if onward else Purpose.DEPARTED
     return Rule(PipelineTable.FORWARD, 20, _frames_for(system), onward, purpose, system)
 
@@ -505,7 +529,7 @@ def _in_flight_of_neighbours(onward: tuple[Action, ...], system: TenantSystem) -
 def _onward(
     state: NveState, system: TenantSystem, redirect: Redirect, *, hairpin: bool = False
 ) -> tuple[Action, ...]:
-    """Where a redirect leads; nowhere if packets in flight are dropped."""
+    """Return the actions of a redirect; there are none if packets in flight are dropped."""
     if redirect.to is None:
         return ()
     return state.towards(system.vni, redirect.to, hairpin=hairpin)

@@ -1,13 +1,13 @@
-"""Where would this frame go?  An answer from the rules alone, without a switch.
+"""Computes where a frame would go from the rules alone, without a switch.
 
 `evaluate` walks one NVE's pipeline; `deliveries` follows a frame across NVEs until it has reached
-VMs or has died.  Tests state the protocol's promises with it (delivered once, at one place, never
-to another virtual network), and the same cases run against Open vSwitch in the system tests, so
-that the evaluator is itself held to the truth.
+VMs or was dropped.  Tests state the protocol's promises with it (delivered once, at one place,
+never to another virtual network), and the same cases run against Open vSwitch in the system tests,
+so that the evaluator itself is checked.
 
-A frame is a mapping from OpenFlow field names to values; absent fields match nothing but a rule
-that does not ask.  `length` is that of its packet; without one, it fits everywhere.  Not modelled:
-time-outs (a rule is there or not), counters and meters.
+A frame is a mapping from OpenFlow field names to values; a rule that asks for an absent field does
+not match.  `length` is the length of its packet; without it, the packet fits every tunnel.  Not
+modelled: time-outs (a rule is there or not), counters and meters.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,9 +44,9 @@ from nve.pipeline.rules import (
 
 Frame = Mapping[str, FieldValue]
 NOTED = frozenset({"metadata", "reg0"})
-"""Fields that tables note about a frame for those that follow: it has none when it comes in."""
+"""Fields in which tables note something for later tables; a frame that enters the NVE has none."""
 NO_MAC = "00:00:00:00:00:00"
-"""What a switch reads where there is no Ethernet header."""
+"""What a switch reads as the MAC addresses of a packet without an Ethernet header."""
 MAX_TUNNELS = 8
 """More hops than any chain of moves can need; a frame that takes more is in a loop."""
 
@@ -57,7 +57,7 @@ class ForwardingLoop(Exception):
 
 @dataclass(frozen=True)
 class PacketVerdict:
-    """What one NVE does with a frame, which leaves as `frame`.  `last` is the rule that decided."""
+    """What one NVE does with a frame, which leaves as `frame`; `last` is the rule that decided."""
 
     ports: tuple[int, ...]
     tunnels: tuple[tuple[Vni, Vtep], ...]
@@ -65,7 +65,7 @@ class PacketVerdict:
     last: Rule | None
     frame: Frame = field(compare=False)
     tunnel_port: int = VXLAN_PORT
-    """By which port it goes into its tunnels."""
+    """The port by which it goes into its tunnels."""
 
     @property
     def dropped(self) -> bool:
@@ -84,7 +84,7 @@ def ranked(rules: Iterable[Rule]) -> Ranked:
 
 
 def evaluate(rules: Iterable[Rule], frame: Frame) -> PacketVerdict:
-    """What the NVE with these rules does with a frame; `frame["in_port"]` says where it came in.
+    """Return what an NVE with these rules does with a frame; `frame["in_port"]` is its input port.
 
     Raises ValueError when two rules of the same table and priority both match and differ: a switch
     may then choose either, so the rules are wrong.
@@ -93,7 +93,7 @@ def evaluate(rules: Iterable[Rule], frame: Frame) -> PacketVerdict:
 
 
 def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
-    """The same, for who asks of many frames what the same rules do with them."""
+    """Do the same with rules that were ranked before, for callers with many frames."""
     fields = dict(frame)
     in_port = fields["in_port"]
     table: PipelineTable | None = PipelineTable.CLASSIFY
@@ -148,9 +148,10 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
 def deliveries(
     nves: Mapping[str, tuple[Vtep, Iterable[Rule]]], frame: Frame, at: str
 ) -> tuple[tuple[str, int], ...]:
-    """The (NVE, port) pairs that a frame entering at NVE `at` is delivered to, in walking order.
+    """Return the (NVE, port) pairs that a frame entering at NVE `at` is delivered to, in walking
+    order.
 
-    Raises ForwardingLoop when the frame is tunnelled on and on.
+    Raises ForwardingLoop when the frame goes through more than `MAX_TUNNELS` tunnels.
     """
     by_vtep = {vtep: name for name, (vtep, _) in nves.items()}
     found: list[tuple[str, int]] = []
@@ -169,7 +170,7 @@ def deliveries(
 
 
 def out_of_tunnel(verdict: PacketVerdict, vni: Vni, source: Vtep) -> Frame:
-    """The frame as it comes out of a tunnel that it was sent into by an NVE."""
+    """Return the frame as it comes out of the tunnel that an NVE has sent it into."""
     tunnel: dict[str, FieldValue] = {"in_port": verdict.tunnel_port}
     if verdict.tunnel_port != UNDERLAY_PORT:
         tunnel |= {"tunnel_id": vni, **tunnel_source(source)}
@@ -193,7 +194,7 @@ def _best(rules: Sequence[Rule], fields: Frame) -> Rule | None:
 
 
 def matches(match: Match, fields: Frame) -> bool:
-    """Whether a frame has every field that a match asks for."""
+    """Return whether a frame has every field that a match asks for."""
     for name, wanted in match:  # a plain loop: tests ask this ten million times
         found = fields.get(name)
         if found != wanted and (found is None or not _covers(wanted, found)):
@@ -203,7 +204,7 @@ def matches(match: Match, fields: Frame) -> bool:
 
 @lru_cache(maxsize=1 << 16)
 def _covers(wanted: FieldValue, found: FieldValue) -> bool:
-    """Whether a masked value covers another one."""
+    """Return whether a masked value covers another value."""
     if not isinstance(wanted, str) or "/" not in wanted:
         return False
     value, mask = (_number(part) for part in wanted.split("/"))
@@ -215,7 +216,9 @@ def _ipv6(fields: Frame) -> IPv6Address:
 
 
 def _number(value: FieldValue) -> int:
-    """Of a MAC address, an IPv6 address, or a number that begins with 0x."""
+    """Return the number that a MAC address, an IPv6 address, an integer or an 0x literal stands
+    for.
+    """
     if isinstance(value, str) and ("::" in value or value.count(":") not in (0, 5)):
         return int(IPv6Address(value))
     return value if isinstance(value, int) else int(value.replace(":", ""), 16)

@@ -1,8 +1,8 @@
-"""The rows of a switch: what `ovs-ofctl dump-flows` says of them, and should say of a rule.
+"""The rows of a switch: as `ovs-ofctl dump-flows` prints them, and as they should be for a rule.
 
-The words for a rule are found here from the rule itself, not from the messages that
-`controller.southbound.openflow` makes of it: so a comparison also shows what went wrong on the way.
- A row's match is not read; it is in the rule's cookie, as far as the NVA has written that.
+The expected words are derived from the rule itself, not from the messages that
+`controller.southbound.openflow` builds, so that a comparison also shows errors made on the way. A
+row's match is not parsed; the rule's cookie identifies it, as far as the NVA has written that.
 """
 
 import re
@@ -36,7 +36,7 @@ _WHOLE_FRAME = 65535
 
 @dataclass(frozen=True, order=True)
 class Row:
-    """One row; time-outs in seconds, 0 is never.  No actions: drop."""
+    """One row; time-outs are in seconds, and 0 means none.  A row without actions drops."""
 
     table: int
     priority: int
@@ -48,7 +48,7 @@ class Row:
 
     @classmethod
     def of(cls, rule: Rule) -> "Row":
-        """What a rule becomes in a switch."""
+        """Return the row that a rule becomes in a switch."""
         return cls(
             int(rule.table),
             rule.priority,
@@ -67,13 +67,17 @@ class Row:
 
 
 def words(rule: Rule) -> tuple[str, ...]:
-    """A rule's actions as Open vSwitch writes them, which is in the order of carrying them out."""
+    """Return a rule's actions as Open vSwitch writes them, in the order in which it carries them
+    out.
+    """
     meters = [f"meter:{meter.number}" for meter in rule.meters]
     return (*meters, *sorted((word for each in rule.actions for word in _words(each)), key=_late))
 
 
 def _late(word: str) -> int:
-    """Not 0 for what is carried out after all actions in a list (OpenFlow 1.3.5 section 5.9)."""
+    """Return a number above 0 for what is carried out after all actions (OpenFlow 1.3.5 section
+    5.9).
+    """
     return _LATE.get(word.partition(":")[0], 0)
 
 
@@ -114,7 +118,7 @@ def _words(action: Action) -> list[str]:
 
 
 def read(text: str) -> list[Row]:
-    """The rows that `ovs-ofctl --no-names dump-flows` prints, in order."""
+    """Return the rows that `ovs-ofctl --no-names dump-flows` has printed, in order."""
     return sorted(_row(line) for line in text.splitlines() if "cookie=" in line)
 
 
@@ -138,7 +142,9 @@ def _number(text: str, name: str) -> int:
 
 
 def differences(found: Iterable[Row], wanted: Iterable[Row]) -> list[str]:
-    """What a switch holds too many, lacks, or has otherwise; as many sentences as kinds of that."""
+    """Return a sentence for each kind of difference: rows that are surplus, missing or
+    different.
+    """
     in_switch, expected = Counter(found), Counter(wanted)
     extra = sorted((in_switch - expected).elements())
     missing = sorted((expected - in_switch).elements())

@@ -1,16 +1,16 @@
-"""How much a VM may have its NVE tell the NVA (R4.1.8: one tenant must not slow another).
+"""How much a VM may make its NVE report to the NVA (R4.1.8: one tenant must not slow another).
 
 What a VM sends with ARP, neighbour discovery or reverse ARP goes to the NVA, and so does a frame
 for a destination that the NVE does not know (R4.1.3).  A VM can send a hundred thousand such frames
-a second, and the NVA, which all tenants share, can hear a few thousand.  So each VM's port has two
-meters (OpenFlow 1.3 section 5.7) at its NVE, and what is too much is dropped there and counted:
+a second, while the NVA, which all tenants share, can handle a few thousand.  So each VM's port has
+two meters (OpenFlow 1.3 section 5.7) at its NVE, which drop and count the excess:
 
-    reports   ARP, neighbour discovery, reverse ARP.  A host that has nothing to hide says so a few
-              times a second, and says it again when it was not heard.
+    reports   ARP, neighbour discovery, reverse ARP.  An honest host announces itself a few times a
+              second, and again when it was not heard.
     misses    frames without an entry.  With `pull` these are tenants' packets, for as long as a
-              question takes, and none of them may be lost: so the burst is a large one.
+              question takes, and none of them may be lost: so the burst is large.
 
-The draft has no such limit; the values are ours (docs/decisions/0012-limits.md).
+The draft has no such limit; the values are this project's (docs/decisions/0012-limits.md).
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from nve.pipeline.rules import Meter
 
 @dataclass(frozen=True)
 class Limits:
-    """Packets per second, and packets at once, for each port."""
+    """The limits for each port: packets per second, and packets in a burst."""
 
     report_rate_pps: int = 100
     report_burst: int = 100
@@ -38,6 +38,6 @@ USUAL = Limits()
 
 
 def metered(number: int) -> tuple[int, str]:
-    """The port that a meter belongs to, and what its drops are counted as."""
+    """Return the port that a meter belongs to, and the name under which its drops are counted."""
     port, misses = divmod(number, 2)
     return port, "rate-limited-miss" if misses else "rate-limited-report"

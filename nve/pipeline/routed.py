@@ -1,9 +1,8 @@
 """Layer 3 networks: what an NVE does as the router of its VMs (section 4.2 of the draft).
 
-A VM has one route, the default one, and so one neighbour for each IP version: its NVE, which has
-the same addresses everywhere (`GATEWAY_IPV4`, `GATEWAY_IPV6`).  Nothing is broadcast: the NVE
-answers for itself and for nobody else, and drops what is neither such a question nor a packet that
-it can route.
+A VM has only a default route, and so one neighbour for each IP version: its NVE, which has the same
+addresses everywhere (`GATEWAY_IPV4`, `GATEWAY_IPV6`).  Nothing is broadcast: the NVE answers ARP
+and neighbour solicitations for itself only, and drops whatever else it cannot route.
 
     frame from a VM
      [FROM_VM]   asks for the gateway -> NVA | a packet to the NVE | anything else is dropped
@@ -13,10 +12,10 @@ it can route.
                                                   |
                                               [FORWARD]  as at layer 2
 
-A *host route* leads from an address of a virtual network to the VM that has it; where that VM is,
-the entry says that FORWARD has at layer 2 as well.  So a move changes where the route leads without
-touching it: it is redirected, handed over and drained by the same rules.  And an address can go
-from one VM to another, wherever both are.
+A *host route* leads from an address of a virtual network to the VM that has it; the entry in
+FORWARD says where that VM is, as at layer 2.  So a move changes where the route leads without
+touching it: packets are redirected, handed over and drained by the same rules.  And an address can
+go from one VM to another, wherever both are.
 """
 
 from collections.abc import Iterator, Set
@@ -56,7 +55,7 @@ from nve.wire.frames import ARP, ARP_REQUEST, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLI
 
 REMEMBERED = 4096
 LAST_TTLS = (0, 1)
-"""With these a router passes nothing on (RFC 1812 section 5.3.1, RFC 8200 section 3)."""
+"""The TTLs with which a router forwards nothing (RFC 1812 section 5.3.1, RFC 8200 section 3)."""
 _QUESTIONS = (
     match(eth_type=ARP, arp_op=ARP_REQUEST, arp_tpa=str(GATEWAY_IPV4)),
     match(
@@ -69,14 +68,17 @@ _QUESTIONS = (
 
 
 def destination(address: IPAddress) -> Match:
-    """Packets to an address."""
+    """Return the match for packets to an address."""
     if address.version == 4:
         return match(eth_type=IPV4, ipv4_dst=str(address))
     return match(eth_type=IPV6, ipv6_dst=str(address))
 
 
 def of_strangers(state: NveState) -> Iterator[Rule]:
-    """What comes without an Ethernet header, of no NVE or for no network here (R9.1, R9.3)."""
+    """Yield rules that drop packets without an Ethernet header from no NVE or for no network here.
+
+    R9.1, R9.3.
+    """
     anybody, table = match(in_port=PACKET_PORT), PipelineTable.CLASSIFY
     yield Rule(table, 10, anybody, (), Purpose.UNKNOWN_VTEP)
     if state.underlay:
@@ -89,8 +91,11 @@ def of_strangers(state: NveState) -> Iterator[Rule]:
 
 
 def _from_underlay(state: NveState, vni: Vni, network: RoutedNetwork) -> Iterator[Rule]:
-    """What comes to the network's locator here becomes what its sender sent, and is delivered by
-    that; who names a source outside the network is a forger (R9.4)."""
+    """Yield the rules for packets to the network's locator here.
+
+    They restore what the sender sent and deliver by that; a source outside the network is forged
+    and dropped (R9.4).
+    """
     sir, underlay = network.sir_prefix, state.underlay
     if sir is None or underlay is None:
         return
@@ -121,7 +126,7 @@ def _half(prefix: IPv6Network) -> str:
 
 
 def _of_peers(vni: Vni, peers: Set[Vtep]) -> Iterator[Rule]:
-    """What comes without an Ethernet header is delivered by its address."""
+    """Yield the rules that deliver packets without an Ethernet header by their address."""
     delivered = (SetVirtualNetwork(vni), GoTo(PipelineTable.ROUTE))
     for peer in peers:
         source = tunnel_source(peer)
@@ -132,7 +137,7 @@ def _of_peers(vni: Vni, peers: Set[Vtep]) -> Iterator[Rule]:
 
 
 def of_network(state: NveState, vni: Vni) -> Iterator[Rule]:
-    """What is routed, and that nothing else goes anywhere: no broadcast, no other protocol."""
+    """Yield the rules that route packets and drop everything else: broadcasts, other protocols."""
     network = state.routed[vni]
     if network.encapsulation == "vxlan-l3":
         yield from _of_peers(vni, state.peers)
@@ -147,8 +152,10 @@ def of_network(state: NveState, vni: Vni) -> Iterator[Rule]:
 
 @lru_cache(REMEMBERED)
 def reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]:
-    """What a port's VM makes its NVE tell the NVA, as often as it may (see
-    `nve.pipeline.limits`)."""
+    """Return the rules by which an NVE reports what a port's VM sends, up to the port's limits.
+
+    See `nve.pipeline.limits`.
+    """
     answered = (ReportAction(meter=limits.reports(port)),)
     missed = (ReportAction(meter=limits.misses(port)),)
     questions = [match(in_port=port, **dict(question)) for question in _QUESTIONS]
@@ -174,8 +181,11 @@ def reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]
 def host_routes(
     system: TenantSystem, addresses: Set[IPAddress], network: RoutedNetwork
 ) -> tuple[Rule, ...]:
-    """To a VM, by each of its addresses; a link-local one is routed nowhere (RFC 4291 section
-    2.5.6).  A packet without an Ethernet header gets that at the end of its tunnel."""
+    """Return the host routes to each address of a VM.
+
+    A link-local address is not routed (RFC 4291 section 2.5.6).  A packet without an Ethernet
+    header gets one at the end of its tunnel.
+    """
     to_vm = (SetMac("eth_src", NVE_MAC), SetMac("eth_dst", system.mac))
     from_vm = (DecrementTtl(), *to_vm, GoTo(PipelineTable.FORWARD))
     routes = [

@@ -3,7 +3,7 @@
 A rule is a row of one of the pipeline's tables (see `nve.pipeline.compiler`): a priority, a match,
 actions and, for the soft state of the protocol, time-outs.  Field names are OpenFlow's own, so that
 the adapter in `controller` translates without a table of its own and a reader can compare with
-`ovs-ofctl dump-flows`.  Rules are hashable: two sets of rules differ exactly where they differ.
+`ovs-ofctl dump-flows`.  Rules are hashable, so that sets of rules can be compared.
 """
 
 import enum
@@ -25,14 +25,17 @@ VXLAN_PORT, AGENT_PORT, PACKET_PORT, UNDERLAY_PORT = 1, 2, 3, 4
 header, and the port to the underlay itself have these numbers on every NVE."""
 TUNNEL_PORTS = frozenset({VXLAN_PORT, PACKET_PORT, UNDERLAY_PORT})
 FIRST_VM_PORT, LAST_VM_PORT = 10, 0x7EFF
-"""VM ports are numbered from the first up; each may have a lane."""
+"""The range of VM port numbers; each VM port may have a lane, a second port into the VM."""
 _LANES = 0x7F00
-"""What a lane's port number is above its VM's; Open vSwitch has no port above 0xfeff."""
+"""The difference between the port numbers of a lane and its VM; Open vSwitch allows up to
+0xfeff."""
 
 
 def lane_port(port: int) -> int:
-    """The number of the port by which in-flight frames reach a VM (see
-    `nve.hypervisor.reorder_buffer`)."""
+    """Return the number of the port by which in-flight frames reach a VM.
+
+    See `nve.hypervisor.reorder_buffer`.
+    """
     return port + _LANES
 
 
@@ -43,12 +46,12 @@ GROUP = "01:00:00:00:00:00/01:00:00:00:00:00"
 
 
 def match(**fields: FieldValue) -> Match:
-    """A match in canonical order.  A value `"address/mask"` is a masked one."""
+    """Return a match in canonical order; a value `"address/mask"` is a masked one."""
     return tuple(sorted(fields.items()))
 
 
 def tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:
-    """The field that says which NVE has sent what comes out of a tunnel."""
+    """Return the field that says which NVE has sent what comes out of a tunnel."""
     return {"tun_ipv4_src" if vtep.version == 4 else "tun_ipv6_src": str(vtep)}
 
 
@@ -68,7 +71,7 @@ class PipelineTable(enum.IntEnum):
 
 
 class Purpose(enum.StrEnum):
-    """Why a rule exists.  Counters are read by purpose, and drops are named by it."""
+    """Why a rule exists.  Counters are read, and drops named, by purpose."""
 
     ADMIT = "admit"
     DELIVER = "deliver"
@@ -118,7 +121,7 @@ class SetVirtualNetwork:
 
 @dataclass(frozen=True)
 class PopVlan:
-    """Take the VLAN tag off."""
+    """Remove the VLAN tag."""
 
     def __str__(self) -> str:
         return "without its tag"
@@ -137,7 +140,7 @@ class SetMac:
 
 @dataclass(frozen=True)
 class SetPrefix:
-    """Write the upper half of the packet's IPv6 destination; its checksums are corrected."""
+    """Write the upper half of the packet's IPv6 destination, and correct its checksums."""
 
     prefix: IPv6Network
 
@@ -147,8 +150,10 @@ class SetPrefix:
 
 @dataclass(frozen=True)
 class Translate:
-    """Send the packet to a locator, as it is, by the underlay port (`nve.ila`); `source` and
-    `next_hop` are MAC addresses on the underlay.  `hairpin` as in `Tunnel`."""
+    """Send the packet unchanged to a locator by the underlay port (`nve.ila`).
+
+    `source` and `next_hop` are MAC addresses on the underlay.  `hairpin` is as in `Tunnel`.
+    """
 
     vni: Vni
     to: Vtep
@@ -163,7 +168,7 @@ class Translate:
 
 @dataclass(frozen=True)
 class DecrementTtl:
-    """Take one off the packet's TTL or hop limit, as a router does."""
+    """Decrement the packet's TTL or hop limit, as a router does."""
 
     def __str__(self) -> str:
         return "decrement TTL"
@@ -171,7 +176,7 @@ class DecrementTtl:
 
 @dataclass(frozen=True)
 class Meter:
-    """At most so many packets a second, and so many at once; a switch drops and counts the rest.
+    """A limit of packets per second and packets in a burst; a switch drops and counts the excess.
 
     The rules of one switch that name the same number share the meter (see `nve.pipeline.limits`).
     """
@@ -183,8 +188,10 @@ class Meter:
 
 @dataclass(frozen=True)
 class Output:
-    """Hand the frame to a port, a VM's or the agent's; with a meter, unless there were too many.  A
-    frame never goes back where it came from."""
+    """Send the frame to a VM's or the agent's port, through the meter if there is one.
+
+    A frame never goes back to the port it came from.
+    """
 
     port: int
     meter: Meter | None = None
@@ -195,13 +202,16 @@ class Output:
 
 @dataclass(frozen=True)
 class Tunnel:
-    """Encapsulate in VXLAN towards another NVE, also when the frame came out of the tunnel."""
+    """Encapsulate the frame in VXLAN towards another NVE.
+
+    With `hairpin`, also if the frame came out of a tunnel.
+    """
 
     vni: Vni
     to: Vtep
     hairpin: bool = False
     port: int = VXLAN_PORT
-    """By `PACKET_PORT`, the packet goes without its Ethernet header."""
+    """The tunnel port; by `PACKET_PORT`, the packet goes without its Ethernet header."""
 
     def __str__(self) -> str:
         return f"tunnel VNI {self.vni} to {self.to}"
@@ -209,7 +219,7 @@ class Tunnel:
 
 @dataclass(frozen=True)
 class Aim:
-    """Say where the tunnel leads; `Encapsulate`, in a later table, sends the frame there."""
+    """Set where the tunnel leads; `Encapsulate`, in a later table, sends the frame there."""
 
     vni: Vni
     to: Vtep
@@ -230,7 +240,7 @@ class CheckLarger:
 
 @dataclass(frozen=True)
 class Encapsulate:
-    """Tunnel to where the frame was aimed; `hairpin` as in `Tunnel`."""
+    """Send the frame into the tunnel that `Aim` has set; `hairpin` is as in `Tunnel`."""
 
     hairpin: bool = False
 
@@ -240,7 +250,7 @@ class Encapsulate:
 
 @dataclass(frozen=True)
 class ReportAction:
-    """Send the frame to the NVA, or its first octets; with a meter, unless there were too many."""
+    """Send the frame, or its first octets, to the NVA, through the meter if there is one."""
 
     octets: int | None = None
     meter: Meter | None = None
@@ -274,12 +284,14 @@ Key: TypeAlias = tuple[PipelineTable, int, Match]
 
 @dataclass(frozen=True)
 class Rule:
-    """One row.  No actions means drop.  `idle_s` and `hard_s` are whole seconds, 0 is never.
+    """One row.  No actions means drop.  `idle_s` and `hard_s` are time-outs in whole seconds, 0 is
+    none.
 
-    A rule that `reports_end` tells its last counters when it goes, for whatever reason.
+    A switch reports the last counters of a rule that `reports_end` when the rule goes, for whatever
+    reason.
 
-    What follows from the fields is found out once: the NVA compares sets of rules all the time.
-    So a rule must not go to another process as it is, where strings have other hashes.
+    Derived values are computed once, as the NVA compares sets of rules all the time.  So a rule
+    must not be pickled for another process, in which strings have other hashes.
     """
 
     table: PipelineTable
@@ -294,12 +306,12 @@ class Rule:
 
     @cached_property
     def key(self) -> Key:
-        """What a switch identifies a rule by: adding a rule with the same key replaces it."""
+        """What a switch identifies the rule by: adding a rule with the same key replaces it."""
         return (self.table, self.priority, self.match)
 
     @property
     def has_timeout(self) -> bool:
-        """It can end by itself."""
+        """Whether the rule has a time-out."""
         return bool(self.idle_s or self.hard_s)
 
     def __hash__(self) -> int:
@@ -311,7 +323,10 @@ class Rule:
 
     @cached_property
     def order(self) -> tuple[int, int, str]:
-        """Later tables first: a frame is sent on to a table only once its rules are there."""
+        """The sort key in which rules are added: later tables first.
+
+        So a frame goes on to a table only once the rules of that are there.
+        """
         return (-self.table, -self.priority, repr(self.match))
 
     @cached_property
@@ -324,7 +339,7 @@ class Rule:
     def cookie(self) -> int:
         """64 bits derived from the rule's identity, so that any NVA process computes the same.
 
-        The purpose and the tenant system go in as well: a replaced rule with another purpose has
+        The purpose and the tenant system are part of it: a replaced rule with another purpose has
         another cookie, and its counters are not taken for those of its predecessor.
         """
         identity = repr((int(self.table), self.priority, self.match, self.purpose, self.about))
@@ -343,10 +358,13 @@ class RuleChange:
 
 
 def difference(before: Set[Rule], after: Set[Rule]) -> RuleChange:
-    """The change from `before` to `after`.  Additions go first on the wire, so that a frame that
-    arrives in between finds the old rule or the new one, never none; a rule whose key is added
-    again is replaced by that and needs no removal.  Removals go in the reverse order of additions:
-    of several rules for the same frames, the one that decides goes last."""
+    """Return the change from `before` to `after`.
+
+    Additions go first on the wire, so that a frame that arrives in between finds the old rule or
+    the new one, never none; a rule whose key is added again is replaced by that and needs no
+    removal.  Removals go in the reverse order of additions: of several rules for the same frames,
+    the one that decides goes last.
+    """
     added = after - before
     replaced = {rule.key for rule in added}
     removed = {rule for rule in before - after if rule.key not in replaced}
@@ -354,11 +372,11 @@ def difference(before: Set[Rule], after: Set[Rule]) -> RuleChange:
 
 
 def together(changes: Iterable[RuleChange]) -> Iterator[RuleChange]:
-    """As few changes as lead to the same rules as all of these do, carried out in their order.
+    """Yield fewer changes that lead to the same rules as these do, carried out in their order.
 
-    Of several rules with one key only the last is added, and what stood there before is replaced
-    by that at once.  But a rule that is removed and added again goes in between, as it would have:
-    its end may have to be reported.
+    Of several rules with one key only the last is added, and it replaces what was there before at
+    once. But a rule that is removed and added again is still removed in between, because its end
+    may have to be reported.
     """
     added: dict[Key, Rule] = {}
     removed: dict[Key, Rule] = {}

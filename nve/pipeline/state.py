@@ -1,7 +1,7 @@
 """What an NVE has to know, as a value: `nve.pipeline.compiler` compiles it into rules.
 
-The NVA keeps one of these for every NVE.  Everything here is free of I/O and of rules, but for how
-a frame is tunnelled (`nve.pipeline.mtu_check`).
+The NVA keeps one of these for every NVE.  Nothing here does I/O, or knows rules except for how a
+frame is tunnelled (`nve.pipeline.mtu_check`).
 """
 
 import enum
@@ -29,16 +29,16 @@ from nve.pipeline.rules import (
 
 
 class AssociationRole(enum.Enum):
-    """What an attached VM's port serves (RFC 8394 section 3).
+    """The role of an attached VM's port (RFC 8394 section 3).
 
     PRE_ASSOCIATED  the destination of a move: frames out of tunnels go to it (a closed gate there
                     may hold or drop them), local VMs still reach the VM at its source.
-    ACTIVE          the VM runs here.
-    REDIRECTED      the source of a move after its redirect: the VM may still send, nothing is
+    ACTIVE          the VM runs here. REDIRECTED      the source of a move after its redirect: the
+    VM may still send, nothing is
                     delivered any more.
-    SUSPENDED       the VM does not run here, or must not: nothing that comes from the port is
-                    taken, nothing is delivered.  The source of a cold move, and the place of a
-                    primary whose standby has taken over.
+    SUSPENDED       the VM does not run here, or must not: nothing is accepted from the port or
+                    delivered to it.  The source of a cold move, and the place of a primary whose
+                    standby has taken over.
     """
 
     PRE_ASSOCIATED = "pre-associated"
@@ -48,40 +48,41 @@ class AssociationRole(enum.Enum):
 
     @property
     def receives(self) -> bool:
-        """Whether what comes out of tunnels for the VM is delivered to the port."""
+        """Whether frames out of tunnels for the VM are delivered to the port."""
         return self in (AssociationRole.PRE_ASSOCIATED, AssociationRole.ACTIVE)
 
 
 @dataclass(frozen=True)
 class Association:
-    """A VM's port on an NVE.  It may send from exactly these addresses (R9.2, R9.4)."""
+    """A VM's port on an NVE.  The VM may send from exactly these addresses (R9.2, R9.4)."""
 
     system: TenantSystem
     addresses: frozenset[IPAddress]
     port: int
     role: AssociationRole
     source: Vtep | None = None
-    """The NVE that the VM is coming from, or came from."""
+    """The NVE that the VM is coming from, or came from last."""
     lane: bool = False
-    """What comes from that NVE has a way of its own into the VM
+    """Whether what comes from that NVE enters the VM by a port of its own
     (`nve.hypervisor.reorder_buffer`)."""
     flooded: bool = False
-    """It gets frames to a group from the copy that its NVE gets for all its VMs."""
+    """Whether it gets frames to a group from the copy that its NVE gets for all its VMs."""
     copy_vni: Vni | None = None
     """The VNI of its own copies of frames to a group."""
     vlan_tags: bool = False
-    """The VMs of its network may send frames with VLAN tags."""
+    """Whether the VMs of its network may send frames with VLAN tags."""
     claimable: frozenset[IPAddress] = frozenset()
-    """Those of its addresses that other VMs may have, and that it may take over from them."""
+    """The addresses that other VMs may have too, and that it may take over from them."""
     routed: RoutedNetwork | None = None
-    """None: its network is one of layer 2."""
+    """The parameters of its layer 3 network; None if its network is one of layer 2."""
 
 
 @dataclass(frozen=True)
 class RemoteEntry:
-    """Where a VM behind another NVE is.
+    """An NVE's entry: where a VM behind another NVE is.
 
-    With a lifetime, the NVE forgets it and asks (pull); one that is `kept` is used on meanwhile.
+    With a lifetime, the NVE forgets it and asks (pull); an expired entry that is `kept` remains in
+    use meanwhile.
     """
 
     vtep: Vtep
@@ -93,9 +94,10 @@ class RemoteEntry:
 class Redirect:
     """What happens at the source NVE to packets in flight (section 5 of the draft).
 
-    `to` is the destination NVE, None where the experiment leaves the draft's MUST out and drops.
-    Until the VM has arrived the redirect stays, for silence means nothing yet.  Once it is `ending`
-    it ends by itself: after `idle_s` without a packet, or `timer_s` after its start (R5.5).
+    `to` is the destination NVE, or None if the experiment ignores the draft's MUST and drops them.
+    The redirect stays until the VM has arrived, as silence means nothing before that.  Once it is
+    `ending` it ends by itself: after `idle_s` without a packet, or `timer_s` after its start
+    (R5.5).
     """
 
     to: Vtep | None
@@ -105,8 +107,8 @@ class Redirect:
     copy_vni: Vni | None = None
     """Both as in the VM's `Association` here."""
     over: bool = False
-    """It has ended by its timer, and some NVE still has an old entry: what that one sends here is
-    dropped, and counted as what it is."""
+    """Whether it has ended by its timer while some NVE still has an old entry: what that NVE sends
+    here is dropped, and counted under a purpose of its own."""
 
     @property
     def ending(self) -> bool:
@@ -115,9 +117,9 @@ class Redirect:
 
 @dataclass(frozen=True)
 class GroupCopy:
-    """A VM that gets a copy of its own of each frame to a group, in a VNI of its own.
+    """A VM that gets its own copy of each frame to a group, in its own VNI.
 
-    `vtep` is where the VM is; an NVE with another path to it sends the copy by that.
+    `vtep` is where the VM is; an NVE with another path to it sends the copy by that path.
     """
 
     vni: Vni
@@ -126,10 +128,10 @@ class GroupCopy:
 
 @dataclass(frozen=True)
 class UnderlayPlace:
-    """Where an NVE is on the underlay, as far as packets go there without a tunnel (`nve.ila`).
+    """An NVE's place on the underlay, for packets that go without a tunnel (`nve.ila`).
 
-    `server` is the prefix of its locators; `next_hops` are the MAC addresses to which it sends what
-    is for the others, whose prefixes `servers` are.
+    `server` is the prefix of its locators; `servers` holds the prefixes of the other NVEs, and
+    `next_hops` the MAC addresses to which it sends packets for them.
     """
 
     server: IPv6Network
@@ -140,16 +142,16 @@ class UnderlayPlace:
 
 @dataclass(frozen=True)
 class NveState:
-    """All an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual network.
+    """All that an NVE has to know.  `members` are the other NVEs that hold VMs of a virtual
+    network.
 
     A frame to a group goes once to each NVE of `flooded`, for its VMs, and once to each VM of
-    `copies` (`controller.core.groups`).
-    `markers` say where the agent's end markers for a VM go (see `nve.wire.end_marker`).
-    `tunnel_mtus` say what the tunnel to another NVE carries, `vm_mtus` what the VMs of a network
-    may send at most; where one is not known, everything fits (see `nve.pipeline.mtu_check`).
-    `vlan_tags` are the networks whose VMs may send frames with tags.
+    `copies` (`controller.core.groups`). `markers` holds where the agent's end markers for a VM go
+    (see `nve.wire.end_marker`). `tunnel_mtus` holds what the tunnel to another NVE carries,
+    `vm_mtus` what the VMs of a network may send at most; where one is unknown, everything fits (see
+    `nve.pipeline.mtu_check`). `vlan_tags` are the networks whose VMs may send frames with tags.
     `routed` are the networks of layer 3, and `hosts` the addresses of the VMs in them: the NVE has
-    host routes for those VMs that it knows something else about.
+    host routes for those VMs that the rest of its state is about.
     """
 
     vtep: Vtep
@@ -170,20 +172,21 @@ class NveState:
     underlay: UnderlayPlace | None = None
 
     def exceeded(self, vni: Vni, to: Vtep) -> int | None:
-        """The MTU of the tunnel to another NVE, if a VM of the network may exceed it."""
+        """Return the MTU of the tunnel to another NVE, or None if no VM of the network may exceed
+        it.
+        """
         most = self.vm_mtus.get(vni, 0)
         mtu = self.carries(vni, to) if most else None
         return mtu if mtu is not None and most > mtu else None
 
     def carries(self, vni: Vni, to: Vtep) -> int | None:
-        """The longest packet of the network that reaches another NVE; None where that is not
-        known."""
+        """Return the longest packet of the network that reaches another NVE, or None if unknown."""
         mtu, network = self.tunnel_mtus.get(to), self.routed.get(vni)
         saved = SAVED_OCTETS[network.encapsulation] if network else 0
         return None if mtu is None else mtu + saved
 
     def way(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> Tunnel | Translate:
-        """How packets of the network go to another NVE."""
+        """Return how packets of the network go to another NVE."""
         network, underlay = self.routed.get(vni), self.underlay
         if network and network.encapsulation == "ila" and underlay:
             locator, hop = ila.locator(network, underlay.servers[to]), underlay.next_hops[to]
@@ -192,24 +195,25 @@ class NveState:
         return Tunnel(vni, to, hairpin, PACKET_PORT if bare else VXLAN_PORT)
 
     def tunnel_mtu(self, way: Way) -> int | None:
-        """What a way out of the NVE carries; None where it carries everything."""
+        """Return what a way out of the NVE carries, or None if it carries everything."""
         return None if isinstance(way, Output) else self.carries(way.vni, way.to)
 
     def narrow(self, vni: Vni) -> bool:
-        """Whether a VM of the network may exceed the MTU of any tunnel from here."""
+        """Return whether a VM of the network may exceed the MTU of any tunnel from here."""
         most = self.vm_mtus.get(vni, 0)
         return any(self.exceeded(vni, to) for to in self.tunnel_mtus) if most else False
 
     def towards(self, vni: Vni, to: Vtep, *, hairpin: bool = False) -> tuple[Action, ...]:
-        """What tunnels a frame to another NVE."""
+        """Return the actions that send a frame to another NVE."""
         way = self.way(vni, to, hairpin=hairpin)
         if isinstance(way, Translate):
             return (Aim(vni, to), GoTo(PipelineTable.LOCATE))
         return mtu_check.towards(way, self.exceeded(vni, to))
 
     def path(self, system: TenantSystem) -> Vtep | None:
-        """Where the NVE tunnels to what is for a VM, also to a group that it is in; None where it
-        does not."""
+        """Return the VTEP to which the NVE tunnels packets for a VM, those to its groups included,
+        or None.
+        """
         association = self.associations.get(system)
         entry, redirect = self.remotes.get(system), self.redirects.get(system)
         if association and association.role is AssociationRole.ACTIVE:
@@ -227,5 +231,5 @@ class NveState:
         return frozenset(system.vni for system in [*self.associations, *self.redirects])
 
     def serves(self, vni: Vni) -> bool:
-        """Whether a virtual network is one of these."""
+        """Return whether a virtual network is one of `vnis`."""
         return any(system.vni == vni for system in chain(self.associations, self.redirects))

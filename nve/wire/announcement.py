@@ -1,20 +1,20 @@
-"""How a VM says that it is here: the frames that announce it after a move.
+"""The frames with which a VM announces itself after a move.
 
     garp          gratuitous ARP request to the broadcast address (R4.1.2; RFC 5227 section 3)
     garp-reply    the same as an ARP reply, which some hosts send instead (RFC 5944 section 4.6)
     na            unsolicited neighbour advertisement to all nodes (R4.1.6; RFC 4861 section 7.2.6)
     na-solicited  the same to the solicited-node group of the VM's own address, as the draft has it
                   (RFC 4291 section 2.7.1); few hosts but the VM itself listen there
-    rarp          reverse ARP request with the VM's MAC, as hypervisors send it for a silent VM; it
-                  is a diskless client's question, too (R4.1.5; RFC 903), and the answer to it does
-                  no harm: a VM that has not asked does not listen
+    rarp          reverse ARP request with the VM's MAC address, as hypervisors send it for a silent
+                  VM; it is also a diskless client's question (R4.1.5; RFC 903), but the answer does
+                  no harm, as a VM that has not asked ignores it
     both          garp and na
-    none          nothing: the destination's activation has to be enough
+    none          nothing: the activation by the destination has to be enough
 
-To the NVA each is as good as another.  They differ in what else on the network would act on them,
-and in what a VM can send: a silent one nothing, a diskless one only the last.
+The NVA treats all of them alike.  They differ in what else on the network would act on them, and in
+what a VM can send: a silent VM nothing, a diskless one only the last.
 
-They have to be ready before the VM is resumed.
+The frames have to be built before the VM is resumed.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ from nve.wire.frames import (
 )
 
 INTERVAL_S = 0.05
-"""Between the announcements of a VM that repeats itself."""
+"""The time between repeated announcements of a VM, in seconds."""
 NOTHING: Final = "none"
 _NO_MAC: Final = "00:00:00:00:00:00"
 _COMBINED = {"both": ("garp", "na"), NOTHING: ()}
@@ -46,7 +46,9 @@ _COMBINED = {"both": ("garp", "na"), NOTHING: ()}
 
 @dataclass(frozen=True)
 class Announcement:
-    """What a VM says after a move, how often, and whether it is lost on the way to the NVE."""
+    """How a VM announces itself after a move, how often, and whether that is lost on the way to the
+    NVE.
+    """
 
     form: str
     times: int = 1
@@ -54,31 +56,33 @@ class Announcement:
 
 
 def frames(vm: VmSpec, form: str) -> list[bytes]:
-    """The frames of one announcement."""
+    """Return the frames of one announcement."""
     return [_MAKERS[each](vm) for each in _COMBINED.get(form, (form,))]
 
 
 def gratuitous_arp(vm: VmSpec) -> bytes:
-    """An ARP request for the VM's own address, from it, to everybody."""
+    """Return a broadcast ARP request from the VM for its own address."""
     own = (vm.mac, vm.ipv4)
     return broadcast_arp(ARP_REQUEST, own, (_NO_MAC, vm.ipv4))
 
 
 def gratuitous_arp_reply(vm: VmSpec) -> bytes:
-    """An ARP reply that nobody has asked for; the target is the VM itself as well."""
+    """Return an unrequested ARP reply from the VM, which is its target as well."""
     own = (vm.mac, vm.ipv4)
     return broadcast_arp(ARP_REPLY, own, own)
 
 
 def reverse_arp(mac: Mac) -> bytes:
-    """A reverse ARP request for one's own MAC address."""
+    """Return a reverse ARP request for one's own MAC address."""
     own = (mac, IPv4Address(0))
     return broadcast_arp(RARP_REQUEST, own, own)
 
 
 def of_address(owner: Mac, address: IPAddress, to: Mac) -> bytes:
-    """What tells one neighbour that an address has another owner: a gratuitous ARP request, or an
-    unsolicited neighbour advertisement."""
+    """Return the frame that tells one neighbour that an address has another owner.
+
+    It is a gratuitous ARP request or an unsolicited neighbour advertisement.
+    """
     if isinstance(address, IPv6Address):
         return advertisement((owner, address), ALL_NODES, to, solicited=False)
     body = arp(ARP_REQUEST, (owner, address), (_NO_MAC, address))
@@ -86,12 +90,12 @@ def of_address(owner: Mac, address: IPAddress, to: Mac) -> bytes:
 
 
 def unsolicited_advertisement(vm: VmSpec) -> bytes:
-    """A neighbour advertisement with the override flag, nobody having asked."""
+    """Return an unsolicited neighbour advertisement with the override flag."""
     return advertisement((vm.mac, vm.ipv6), ALL_NODES, solicited=False)
 
 
 def advertisement_to_solicited_node(vm: VmSpec) -> bytes:
-    """The same to those who would be asked for the VM's address."""
+    """Return the same to the solicited-node group of the VM's address."""
     return advertisement((vm.mac, vm.ipv6), solicited_node(vm.ipv6), solicited=False)
 
 
@@ -103,4 +107,4 @@ _MAKERS: Mapping[str, Callable[[VmSpec], bytes]] = {
     "rarp": lambda vm: reverse_arp(vm.mac),
 }
 FORMS = tuple(_MAKERS)
-"""Those of one frame, by which the NVA names what it has heard."""
+"""The forms that consist of one frame; the NVA uses their names for what it has heard."""

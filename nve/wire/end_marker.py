@@ -1,37 +1,37 @@
-"""End markers: how one knows that nothing more comes on the old path of a move.
+"""End markers: how an NVE knows that nothing more comes on the old path of a move.
 
 While a VM's correspondents learn its new place, packets to it take two paths: the old one, by way
-of the source NVE, and the new one.  The new one may be shorter, and packets would overtake those
-still on the old one.  Cellular handovers solve this with an end marker (3GPP TS 23.401, 5.5.1.1.2),
-and so do we; nothing of it is in the draft:
+of the source NVE, and the new one.  The new one may be shorter, so that packets would overtake
+those still on the old one.  Cellular handovers solve this with an end marker (3GPP TS 23.401,
+5.5.1.1.2), and so does this project; nothing of it is in the draft:
 
 * An *ingress NVE* is an NVE whose path to the VM changes.  Once its switch treats every packet by
   its new entry, it sends an end marker on the **old** path, behind the last packet that went there.
 * The destination holds what comes on the new path until the markers of all ingress NVEs have come
   out of the old one, or a time-out has passed (see `nve.hypervisor.reorder_buffer`).
 
-The NVA leads it (`controller.core.handover`) and talks to an agent at each NVE (`nve.ovs.agent`).
-Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`; what it has to say leaves
-by that port and is reported.  Both, and the markers themselves, are frames of the EtherType for
-local experiments (IEEE 802, clause 9) with one layout:
+The NVA directs this (`controller.core.handover`) and talks to an agent at each NVE
+(`nve.ovs.agent`).  Orders reach the agent as packet-outs on a port of its own, `AGENT_PORT`; the
+agent's messages enter the switch by that port and are reported.  Both, and the markers themselves,
+are frames of the EtherType for local experiments (IEEE 802, clause 9) with one layout:
 
     version | kind | copy | handover | VNI | MAC | number of NVEs | ingress NVEs, eight octets each
 
-A marker is addressed to the VM like the packets it follows: whatever happens to them on their way
-happens to it.  With one exception: a userspace switch handles a packet that its cache does not know
-before the known ones that came with it, so a marker that it does not know may overtake what it
-follows.  Then it is known, until the switch empties its cache, which it does at most once meanwhile
-(it may be an ingress NVE itself).  On a way by two switches, the source's and the destination's, no
-more than four copies of a marker overtake; when `NEEDED` have come, one of them was in its place.
-An ingress NVE sends `COPIES`, so that several may be lost.
+A marker is addressed to the VM like the packets it follows, so that it shares their fate on the
+way.  There is one exception: a userspace switch handles a packet that is not in its cache before
+the cached ones that came with it, so that a marker not in the cache may overtake what it follows.
+After that it is in the cache, until the switch empties this, which happens at most once meanwhile
+(the switch may be an ingress NVE itself).  On a path through two switches, the source's and the
+destination's, at most four copies of a marker overtake; when `NEEDED` have come, one of them was in
+its place.  An ingress NVE sends `COPIES`, so that several may be lost.
 
-What the VM itself has sent last needs a marker as well (`nve.ovs.last_packets`).  When the VM
-stands still, its hypervisor has the agent of the source NVE send it to `EVERYBODY`.  It names the
-source and the destination.  The agents that it comes to tell the destination's: a datagram on the
-underlay, whose content is a frame of the same layout.
+The last packets from the VM itself need a marker as well (`nve.ovs.last_packets`).  When the VM is
+suspended, its hypervisor has the agent of the source NVE send this marker to `EVERYBODY`.  It names
+the source and the destination.  Each agent that receives it tells the destination's agent with a
+datagram on the underlay, whose content is a frame of the same layout.
 
-A tenant may use the EtherType as well, and cannot forge a signal: that is one by its source, an
-agent's MAC address, which no port of a VM may send from (R9.4).
+A tenant may use the EtherType as well but cannot forge a signal: a signal is recognised by its
+source, an agent's MAC address, from which no VM's port may send (R9.4).
 """
 
 import enum
@@ -44,7 +44,7 @@ from nve.wire import frames
 ETHERTYPE = frames.EXPERIMENTAL
 VERSION = 1
 COPIES, NEEDED = 8, 5
-"""How many copies there are of a marker, numbered from 0, and how many of them have to come."""
+"""How many copies of a marker are sent, numbered from 0, and how many of them have to come."""
 EVERYBODY = Mac("07:00:00:00:00:00")
 """The destination of markers for all NVEs of a virtual network."""
 NOBODY = Mac("06:00:00:00:00:00")
@@ -59,35 +59,36 @@ class NotASignal(ValueError):
 
 
 class MarkerKind(enum.IntEnum):
-    """What a signal says."""
+    """The kind of a signal."""
 
     MARKER = 1
-    """Edge to destination, on the old path: nothing of mine comes after this."""
+    """Ingress NVE to destination, on the old path: the last packet from here has passed."""
     SEND_MARKER = 2
-    """NVA to an ingress NVE: when your switch follows its new entry, send your marker."""
+    """NVA to an ingress NVE: send the marker once the switch follows its new entry."""
     EXPECT_MARKERS = 3
-    """NVA to the destination: hold what comes on new paths until these ingress NVEs' markers
-    came."""
+    """NVA to the destination: hold what comes on new paths until the markers of these ingress
+    NVEs have come."""
     EXPECTING = 4
-    """Destination to NVA: from now on I hold."""
+    """Destination to NVA: holding has begun."""
     RELEASED = 5
-    """Destination to NVA: I hold no longer; the ingress NVEs are those whose marker did not
+    """Destination to NVA: holding has ended; the ingress NVEs are those whose marker did not
     come."""
     LAST = 6
-    """Source to all NVEs, on the paths of the VM's packets: nothing from there comes after this."""
+    """Source to all NVEs, on the paths of the VM's packets: its last packet from there has
+    passed."""
     ARRIVED = 7
-    """An NVE to the destination, on the underlay: that marker has come to me."""
+    """An NVE to the destination, on the underlay: the LAST marker has come to this NVE."""
     FOLLOW = 8
-    """NVA to the source: have your switch follow the rules that redirect the VM's packets."""
+    """NVA to the source: make the switch follow the rules that redirect the VM's packets."""
 
 
 TO_NVA = frozenset({MarkerKind.EXPECTING, MarkerKind.RELEASED})
-"""What agents say to the NVA; the rest is for agents."""
+"""The kinds that agents send to the NVA; the others are for agents."""
 
 
 @dataclass(frozen=True)
 class Signal:
-    """One message.  `handover` numbers what belongs together, `copy` the copies of a marker."""
+    """One signal; `handover` numbers the handover it belongs to, `copy` the copies of a marker."""
 
     kind: MarkerKind
     handover: int
@@ -101,12 +102,12 @@ AGENTS = "06:00:00:00:00:00/ff:ff:ff:00:00:00"
 
 
 def agent_mac(of: Vni) -> Mac:
-    """The source address of what an agent sends in a virtual network."""
+    """Return the source address of an agent's frames in a virtual network."""
     return Mac("06:00:00:" + of.to_bytes(3, "big").hex(":"))
 
 
 def frame(signal: Signal) -> bytes:
-    """A signal as an Ethernet frame."""
+    """Return a signal as an Ethernet frame."""
     destination = {MarkerKind.MARKER: signal.system.mac, MarkerKind.LAST: EVERYBODY}.get(
         signal.kind, NOBODY
     )
@@ -128,7 +129,7 @@ def frame(signal: Signal) -> bytes:
 
 
 def read(octets: bytes) -> Signal:
-    """The signal in a frame.  Raises NotASignal."""
+    """Return the signal in a frame.  Raises NotASignal."""
     try:
         return _read(octets)
     except (struct.error, ValueError) as error:

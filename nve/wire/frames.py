@@ -1,9 +1,9 @@
-"""Frames octet by octet: the one place that builds and reads them and names what is in them.
+"""Builds and reads frames octet by octet, and names what is in them; no other file does so.
 
 Ethernet (IEEE 802.3), ARP (RFC 826) and reverse ARP (RFC 903), IPv4 and IPv6, UDP, VXLAN (RFC 7348)
-and neighbour discovery (RFC 4861).  Built by hand, so that one can also build what no honest stack
-would send; read with the checks that a receiver has to make, for what a tenant sends may be
-anything.
+and neighbour discovery (RFC 4861).  Frames are built by hand, so that frames which no honest stack
+would send can be built as well; they are read with the checks that a receiver has to make, as a
+tenant may send anything.
 """
 
 import struct
@@ -27,13 +27,15 @@ DHCP_SERVER, DHCP_CLIENT = 67, 68
 ARP_REQUEST, ARP_REPLY, RARP_REQUEST, RARP_REPLY = 1, 2, 3, 4
 """Operations of ARP, and of reverse ARP."""
 VXLAN_UDP_PORT, VXLAN_GPE_UDP_PORT = 4789, 4790
-"""Of VXLAN (RFC 7348), and of the one that says what is in it (draft-ietf-nvo3-vxlan-gpe)."""
+"""The UDP ports of VXLAN (RFC 7348) and of its generic protocol extension
+(draft-ietf-nvo3-vxlan-gpe)."""
 ALL_NODES = IPv6Address("ff02::1")
 ETHERNET_OCTETS, IPV4_OCTETS, IPV6_OCTETS = 14, 20, 40
 ND_HOP_LIMIT = 255
-"""A message with less has passed a router: it is not a neighbour's (RFC 4861 section 7.1)."""
+"""The hop limit of a neighbour's message; one with less has passed a router (RFC 4861 section
+7.1)."""
 SHORTEST = 60
-"""An Ethernet frame has at least so many octets, without its check sequence."""
+"""The least number of octets in an Ethernet frame, without its check sequence."""
 
 _ARP: Final = struct.Struct("!HHBBH6s4s6s4s")
 _ARP_ETHERNET_IPV4: Final = (1, IPV4, 6, 4)
@@ -44,12 +46,12 @@ _ND_OCTETS: Final = 24
 
 
 class NotWellFormed(ValueError):
-    """The frame is not what its EtherType, or its protocol, says; the message says why."""
+    """The frame is not what its EtherType or its protocol says; the message says why."""
 
 
 @dataclass(frozen=True)
 class ArpPacket:
-    """What an ARP packet says, or a reverse one, for Ethernet and IPv4."""
+    """The content of an ARP or reverse ARP packet for Ethernet and IPv4."""
 
     operation: int
     sender_mac: Mac
@@ -60,7 +62,7 @@ class ArpPacket:
 
 @dataclass(frozen=True)
 class NeighbourMessage:
-    """A neighbour solicitation or advertisement: its ICMPv6 type, from whom, to whom, of whom."""
+    """A neighbour solicitation or advertisement: its ICMPv6 type, sender, receiver and target."""
 
     kind: int
     source: IPv6Address
@@ -69,19 +71,19 @@ class NeighbourMessage:
 
 
 def ethernet(sender: str, to: str, ethertype: int, body: bytes) -> bytes:
-    """A frame, as it is: not padded."""
+    """Return an Ethernet frame without padding."""
     return _mac(to) + _mac(sender) + ethertype.to_bytes(2, "big") + body
 
 
 def arp(operation: int, sender: tuple[str, IPAddress], target: tuple[str, IPAddress]) -> bytes:
-    """The body of an ARP packet (RFC 826), or of a reverse one (RFC 903)."""
+    """Return the body of an ARP packet (RFC 826) or a reverse ARP packet (RFC 903)."""
     (sender_mac, sender_ip), (target_mac, target_ip) = sender, target
     ends = (_mac(sender_mac), sender_ip.packed, _mac(target_mac), target_ip.packed)
     return _ARP.pack(*_ARP_ETHERNET_IPV4, operation, *ends)
 
 
 def ip(source: IPAddress, to: IPAddress, protocol: int, body: bytes, hop_limit: int = 64) -> bytes:
-    """An IPv4 or IPv6 packet, as its addresses are."""
+    """Return an IPv4 or IPv6 packet, depending on its addresses."""
     ends = source.packed + to.packed
     if source.version == 6:
         return (
@@ -94,18 +96,18 @@ def ip(source: IPAddress, to: IPAddress, protocol: int, body: bytes, hop_limit: 
 
 
 def udp(source_port: int, to_port: int, body: bytes) -> bytes:
-    """A datagram without a checksum, which IPv4 and VXLAN (RFC 7348) allow."""
+    """Return a UDP datagram without a checksum, which IPv4 and VXLAN (RFC 7348) allow."""
     ports = source_port.to_bytes(2, "big") + to_port.to_bytes(2, "big")
     return ports + (8 + len(body)).to_bytes(2, "big") + bytes(2) + body
 
 
 def vxlan(vni: int, frame: bytes) -> bytes:
-    """RFC 7348 section 5."""
+    """Return a frame with a VXLAN header before it (RFC 7348 section 5)."""
     return bytes([0x08, 0, 0, 0]) + vni.to_bytes(3, "big") + bytes(1) + frame
 
 
 def icmpv6(source: IPv6Address, to: IPv6Address, kind: int, body: bytes) -> bytes:
-    """A message of code 0."""
+    """Return an ICMPv6 message of code 0, with its checksum."""
     message = bytes([kind, 0, 0, 0]) + body
     pseudo_header = (
         source.packed + to.packed + len(message).to_bytes(4, "big") + bytes([0, 0, 0, ICMPV6])
@@ -114,22 +116,24 @@ def icmpv6(source: IPv6Address, to: IPv6Address, kind: int, body: bytes) -> byte
 
 
 def solicited_node(address: IPv6Address) -> IPv6Address:
-    """The group that neighbour solicitations for an address go to (RFC 4291 section 2.7.1)."""
+    """Return the group that neighbour solicitations for an address go to (RFC 4291 section
+    2.7.1).
+    """
     return IPv6Address(int(_SOLICITED_NODE) | int(address) & 0xFFFFFF)
 
 
 def group_mac(group: IPv6Address) -> str:
-    """The MAC address of an IPv6 group (RFC 2464 section 7)."""
+    """Return the MAC address of an IPv6 group (RFC 2464 section 7)."""
     return "33:33:" + group.packed[-4:].hex(":")
 
 
 def solicitation(
     sender: tuple[str, IPv6Address], target: IPv6Address, hop_limit: int = ND_HOP_LIMIT
 ) -> bytes:
-    """The frame of a neighbour solicitation (RFC 4861 section 4.3), to the target's group.
+    """Return the frame of a neighbour solicitation (RFC 4861 section 4.3) to the target's group.
 
-    From `::` it is a probe of duplicate address detection (RFC 4862 section 5.4.2), which has no
-    link-layer address option.
+    With the sender `::` it is a probe of duplicate address detection (RFC 4862 section 5.4.2),
+    which has no link-layer address option.
     """
     own_mac, source = sender
     option = b"" if source.is_unspecified else bytes([1, 1]) + _mac(own_mac)
@@ -147,10 +151,10 @@ def advertisement(
     solicited: bool,
     router: bool = False,
 ) -> bytes:
-    """The frame of a neighbour advertisement with the override flag (RFC 4861 section 4.4).
+    """Return the frame of a neighbour advertisement with the override flag (RFC 4861 section 4.4).
 
-    `solicited` says that it answers one host's question; what is sent to a group never does.
-    `router` says that the owner is one, which a VM is not.
+    `solicited` says that it answers one host's question; an advertisement to a group never does.
+    `router` says that the owner is a router, which a VM is not.
     """
     own_mac, target = owner
     flags = _OVERRIDE | (_SOLICITED if solicited else 0) | (_ROUTER if router else 0)
@@ -174,7 +178,7 @@ def _neighbour_discovery(
 def broadcast_arp(
     operation: int, sender: tuple[str, IPAddress], target: tuple[str, IPAddress]
 ) -> bytes:
-    """The frame of an ARP packet, or of a reverse one, to everybody."""
+    """Return the broadcast frame of an ARP or reverse ARP packet."""
     reverse = operation in (RARP_REQUEST, RARP_REPLY)
     return ethernet(sender[0], BROADCAST, RARP if reverse else ARP, arp(operation, sender, target))
 
@@ -183,19 +187,21 @@ def broadcast_arp(
 
 
 def ethertype(frame: bytes) -> int:
-    """Raises NotWellFormed."""
+    """Return the EtherType of a frame.  Raises NotWellFormed."""
     if len(frame) < ETHERNET_OCTETS:
         raise NotWellFormed(f"{len(frame)} octets are no Ethernet frame")
     return int.from_bytes(frame[12:ETHERNET_OCTETS], "big")
 
 
 def source_mac(frame: bytes) -> Mac:
-    """Raises ValueError where a group is said to have sent it."""
+    """Return the source MAC address of a frame.  Raises ValueError if it is a group's."""
     return mac(frame[6:12].hex(":"))
 
 
 def read_arp(frame: bytes) -> ArpPacket:
-    """What a frame with the EtherType of ARP or reverse ARP says.  Raises ValueError."""
+    """Return the content of a frame with the EtherType of ARP or reverse ARP.  Raises
+    ValueError.
+    """
     body = frame[ETHERNET_OCTETS:]
     if len(body) < _ARP.size:
         raise NotWellFormed("not an ARP packet for Ethernet and IPv4: it is too short")
@@ -206,8 +212,11 @@ def read_arp(frame: bytes) -> ArpPacket:
 
 
 def read_neighbour_message(frame: bytes) -> NeighbourMessage:
-    """What a frame with the EtherType of IPv6 says, if it is neighbour discovery and a receiver may
-    believe it (RFC 4861 sections 7.1.1, 7.1.2).  Raises NotWellFormed."""
+    """Return the neighbour discovery message in a frame with the EtherType of IPv6.
+
+    Raises NotWellFormed if it holds none, or one that a receiver must not accept (RFC 4861 sections
+    7.1.1, 7.1.2).
+    """
     packet = frame[ETHERNET_OCTETS:]
     if len(packet) < IPV6_OCTETS + _ND_OCTETS or packet[0] >> 4 != 6 or packet[6] != ICMPV6:
         raise NotWellFormed("not neighbour discovery: no whole message behind an IPv6 header")
@@ -237,7 +246,7 @@ def read_neighbour_message(frame: bytes) -> NeighbourMessage:
 
 
 def _options(octets: bytes) -> set[int]:
-    """The types of the options of neighbour discovery, of which each has a length."""
+    """Return the types of a message's neighbour discovery options, after checking their lengths."""
     found = set()
     while octets:
         if len(octets) < 8 or not octets[1] or len(octets) < 8 * octets[1]:
@@ -248,7 +257,7 @@ def _options(octets: bytes) -> set[int]:
 
 
 def destination(frame: bytes) -> IPAddress:
-    """Where the IPv4 or IPv6 packet in a frame goes.  Raises NotWellFormed."""
+    """Return the destination of the IPv4 or IPv6 packet in a frame.  Raises NotWellFormed."""
     packet = frame[ETHERNET_OCTETS:]
     protocol, version = ethertype(frame), packet[0] >> 4 if packet else 0
     if (protocol, version) == (IPV4, 4) and len(packet) >= IPV4_OCTETS:
@@ -259,19 +268,19 @@ def destination(frame: bytes) -> IPAddress:
 
 
 def source(frame: bytes) -> IPAddress:
-    """Whom the IPv4 or IPv6 packet in a frame comes from.  Raises NotWellFormed."""
+    """Return the source of the IPv4 or IPv6 packet in a frame.  Raises NotWellFormed."""
     packet = frame[ETHERNET_OCTETS:]
     version = destination(frame).version
     return IPv4Address(packet[12:16]) if version == 4 else IPv6Address(packet[8:24])
 
 
 def ttl(frame: bytes) -> int:
-    """The TTL or hop limit of the packet in a frame.  Raises NotWellFormed."""
+    """Return the TTL or hop limit of the packet in a frame.  Raises NotWellFormed."""
     return frame[ETHERNET_OCTETS + (8 if destination(frame).version == 4 else 7)]
 
 
 def routed(frame: bytes, router: str, to: str) -> bytes:
-    """The frame as a router sends it on: MAC addresses new, TTL or hop limit one less.
+    """Return the frame as a router forwards it: new MAC addresses, TTL or hop limit one less.
 
     Raises NotWellFormed.
     """
@@ -287,7 +296,7 @@ def routed(frame: bytes, router: str, to: str) -> bytes:
 
 
 def checksum(octets: bytes) -> bytes:
-    """The Internet checksum (RFC 1071)."""
+    """Return the Internet checksum (RFC 1071)."""
     even = octets + bytes(len(octets) % 2)
     total = sum(int.from_bytes(even[i : i + 2], "big") for i in range(0, len(even), 2))
     while total >> 16:

@@ -1,7 +1,7 @@
-"""TCP segments (RFC 9293) in Ethernet frames: whose they are, and one that is made by hand.
+"""Reads TCP segments (RFC 9293) from Ethernet frames, and builds bare ones.
 
-Read leniently: what is no whole TCP header is no segment.  A fragment is none either, for which its
-host has no ports.
+Reading is lenient: a frame without a complete TCP header holds no segment.  Neither does a
+fragment, as its receiver cannot assign it to ports.
 """
 
 import struct
@@ -19,7 +19,7 @@ _HEADER: Final = struct.Struct("!HHIIBBHHH")
 
 @dataclass(frozen=True)
 class TcpSegment:
-    """The head of a segment."""
+    """The header of a segment, with its addresses."""
 
     source: IPAddress
     to: IPAddress
@@ -29,12 +29,12 @@ class TcpSegment:
 
     @property
     def opens(self) -> bool:
-        """It asks for a new connection."""
+        """Whether it asks for a new connection."""
         return self.flags & (SYN | ACK | RST | FIN) == SYN
 
 
 def read_segment(frame: bytes) -> TcpSegment | None:
-    """The segment in a frame; None if it holds none."""
+    """Return the segment in a frame, or None if it holds none."""
     ethertype = int.from_bytes(frame[12:ETHERNET_OCTETS], "big")
     packet = frame[ETHERNET_OCTETS:]
     source: IPAddress
@@ -58,7 +58,7 @@ def read_segment(frame: bytes) -> TcpSegment | None:
 def segment(
     source: tuple[IPAddress, int], to: tuple[IPAddress, int], seq: int, ack: int, flags: int
 ) -> bytes:
-    """An IP packet with a segment that has neither options nor data, and a window of nothing."""
+    """Return an IP packet with a segment that has no options, no data and a window of 0."""
     ports = (source[1], to[1])
     header = _HEADER.pack(*ports, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, 5 << 4, flags, 0, 0, 0)
     ends = source[0].packed + to[0].packed
