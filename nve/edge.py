@@ -1,7 +1,7 @@
-"""What an edge is: the part of a server that connects its VMs to the overlay (an NVE, RFC 7365).
+"""An edge: the part of a server that connects its VMs to the overlay (an NVE, RFC 7365).
 
-An edge is a folder beside this file.  A data centre makes all its edges with one `EdgeFactory` and
-brings each up in three steps, because interfaces and addresses come in between:
+Each kind of edge is a folder beside this file.  A data centre makes all its edges with one
+`EdgeFactory` and brings each up in three steps, because interfaces and addresses come in between:
 
     launch       its processes start              nothing is wired yet
     configure    it takes the underlay interface  interfaces are there and up
@@ -28,7 +28,7 @@ class UnderlayPort:
 
 @dataclass(frozen=True)
 class EdgePlace:
-    """Where an edge is, and what it may know of the underlay."""
+    """Where an edge is, and what it is given of the underlay."""
 
     name: str
     number: int
@@ -36,26 +36,29 @@ class EdgePlace:
     pid: int
     """A process in its namespace."""
     directory: Path
-    """For sockets and logs; not there yet."""
+    """The directory for sockets and logs; it does not exist yet."""
     uplink: UnderlayPort
     vtep: Vtep
     peers: Mapping[str, Vtep]
     """The underlay addresses of all other NVEs."""
     neighbours: Mapping[IPAddress, Mac]
-    """Whom it reaches directly, of the VTEPs' IP version."""
+    """The neighbours that it reaches directly, with addresses of the VTEPs' IP version."""
 
 
 class Edge(Protocol):
-    """One edge.  All methods return when what they do has been done, and raise RuntimeError with
-    the edge's name where it cannot be done."""
+    """One edge.
+
+    All methods return when what they do has been done, and raise RuntimeError with the edge's name
+    if it cannot be done.
+    """
 
     @property
     def name(self) -> str:
-        """Of its NVE."""
+        """The name of its NVE."""
 
     @property
     def pid(self) -> int:
-        """A process in its namespace."""
+        """The id of a process in its namespace."""
 
     @property
     def offloads(self) -> bool:
@@ -63,17 +66,19 @@ class Edge(Protocol):
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What commands typed in its namespace need to talk to it and to no other."""
+        """The variables with which commands typed in its namespace talk to this edge and no
+        other.
+        """
 
     @property
     def aliases(self) -> Mapping[str, str]:
-        """Commands that mean something longer when they are typed in its namespace."""
+        """Shell aliases for commands that are typed in its namespace."""
 
     def dpctl(self, words: Sequence[str]) -> Sequence[str]:
-        """The command behind `dpctl WORDS` of Mininet's command line."""
+        """Return the command behind `dpctl WORDS` of Mininet's command line."""
 
     def launch(self) -> None:
-        """Start what runs."""
+        """Start the edge's processes."""
 
     def configure(self) -> None:
         """Take the underlay interface."""
@@ -82,16 +87,18 @@ class Edge(Protocol):
         """Become ready to send through the underlay; also after `revive`."""
 
     def plug_in(self, interface: str, vm: VmSpec, port: int, *, lane: bool = False) -> None:
-        """Take an interface of the namespace as the port of a VM, or as that port's lane."""
+        """Make an interface of the namespace the port of a VM, or that port's lane."""
 
     @property
     def alive(self) -> bool:
         """Whether it forwards."""
 
     def counters(self) -> Mapping[str, int]:
-        """How many packets its switch had no room for, or handed up, since it was started, by the
-        names of switches' counters in `experiments.measure.kernel_counters`; empty where it counts
-        none, or does not answer."""
+        """Return how many packets its switch had no room for, or handed up, since it was started.
+
+        The keys are the names of switches' counters in `experiments.measure.kernel_counters`.  The
+        result is empty if the edge counts none or does not answer.
+        """
 
     def die(self) -> None:
         """Stop forwarding at once, as the loss of its server would."""
@@ -108,13 +115,13 @@ class EdgeFactory:
     """Makes the edges of one data centre."""
 
     says: str
-    """What they are, for who watches the bring-up."""
+    """What the edges are, in words shown at the bring-up."""
     make: Callable[[EdgePlace], Edge]
     vtep_device: str | None = None
-    """The interface that holds the VTEP address, where that is not the underlay interface."""
+    """The interface that holds the VTEP address, if that is not the underlay interface."""
     kernel_forwards: bool = True
-    """Whether tunnel packets pass from interface to interface in the kernel, on any processor; a
-    program that reads them one after the other keeps their order by itself."""
+    """Whether the kernel forwards tunnel packets between interfaces, on any processor; a program
+    that reads them one after the other keeps their order by itself."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """For the manifest: `datapath` at least, by which runs are told apart that cannot be compared.
+    """Facts for the manifest, at least `datapath`: runs with different ones cannot be compared.
     """

@@ -1,23 +1,23 @@
-"""Identifier-locator addressing: which addresses there are, and what keeps checksums right.
+"""Identifier-locator addressing: its addresses, and how checksums stay right.
 
 A task is known by its *SIR address* (standard identifier representation): the 64 bits of the
 network's SIR prefix, and its 64-bit identifier.  On the underlay the upper half is the *locator* of
-the server where the task is.  NVEs translate; nothing is put around the packet
-(draft-herbert-intarea-ila; section 4.2 of ours).
+the server where the task is.  NVEs translate; no header is put around the packet
+(draft-herbert-intarea-ila; section 4.2 of draft-ietf-nvo3-vmm).
 
     SIR address   fd51:0:1388:0 : 0:0:0:7        what tasks see
     on the wire   fd10:0:2:xxxx : 0:0:0:7        48 bits of the server, 16 of the network
 
-The checksums of TCP, UDP and ICMPv6 cover the addresses, so a translation has to leave the one's
-complement sum of the address as it was, or somebody has to correct them:
+The checksums of TCP, UDP and ICMPv6 cover the addresses, so a translation has to keep the one's
+complement sum of the address, or the checksums have to be corrected:
 
     neutral    the last 16 bits of the locator make its sum that of the SIR prefix (the arithmetic
                of RFC 6296 section 3.1): no checksum changes, whoever translates
     adjusted   they do not, and each NVE corrects the packet's checksum (RFC 1624)
 
-Known gap: the packet in an ICMPv6 error is not translated.  An error of the destination has the
-packet as that has seen it, which is right; routers of the underlay would send theirs to a SIR
-address, which they have no route to.
+Known gap: the packet in an ICMPv6 error is not translated.  An error of the destination quotes the
+packet as it was received there, which is right; routers of the underlay would send theirs to a SIR
+address, to which they have no route.
 """
 
 from ipaddress import IPv6Address, IPv6Network
@@ -26,27 +26,29 @@ from itertools import chain
 from nve.model import RoutedNetwork, Vni
 
 HALF = 64
-"""Bits of the SIR prefix, of a locator, and of an identifier."""
+"""The number of bits of the SIR prefix, of a locator, and of an identifier."""
 SERVER_BITS = 48
-"""Of a locator's, those that say which server it is."""
+"""The number of bits of a locator that identify the server."""
 LOCATORS = IPv6Network("fd10::/32")
-"""Where all servers' prefixes are."""
+"""The range that contains all servers' prefixes."""
 _WORD, _MASK = 16, 0xFFFF
 
 
 def server(number: int) -> IPv6Network:
-    """The prefix of the locators of a server: fd10:0:NUMBER::/48."""
+    """Return the prefix of the locators of a server: fd10:0:NUMBER::/48."""
     first = int(LOCATORS.network_address)
     return IPv6Network((first | number << 128 - SERVER_BITS, SERVER_BITS))
 
 
 def words(prefix: IPv6Network) -> list[int]:
-    """The four 16-bit words of the upper half."""
+    """Return the four 16-bit words of the upper half."""
     return [int(prefix.network_address) >> shift & _MASK for shift in (112, 96, 80, 64)]
 
 
 def ones_complement(*numbers: int) -> int:
-    """Their one's complement sum, in 16 bits; zero is 0, never 0xffff (RFC 6296 section 3.1)."""
+    """Return the one's complement sum in 16 bits; zero is 0, never 0xffff (RFC 6296 section
+    3.1).
+    """
     total = sum(numbers)
     while total >> _WORD:
         total = (total & _MASK) + (total >> _WORD)
@@ -54,14 +56,18 @@ def ones_complement(*numbers: int) -> int:
 
 
 def adjustment(inside: IPv6Network, outside: IPv6Network) -> int:
-    """What has to be added, in one's complement, to a word of an address whose prefix `inside` is
-    replaced by `outside`, so that its sum stays (RFC 6296 section 3.1)."""
+    """Return what to add, in one's complement, to a word of an address to keep its sum.
+
+    The address's prefix `inside` is replaced by `outside` (RFC 6296 section 3.1).
+    """
     negative = [word ^ _MASK for word in words(outside)]
     return ones_complement(*words(inside), *negative)
 
 
 def corrected(checksum: int, before: IPv6Address, after: IPv6Address) -> int:
-    """A checksum over an address that is replaced by another one (RFC 1624, equation 3)."""
+    """Return a checksum over an address after that is replaced by another (RFC 1624, equation
+    3).
+    """
     old, new = (
         [int(each) >> shift & _MASK for shift in range(0, 128, _WORD)] for each in (before, after)
     )
@@ -73,7 +79,7 @@ def corrected(checksum: int, before: IPv6Address, after: IPv6Address) -> int:
 
 
 def locator(network: RoutedNetwork, server: IPv6Network) -> IPv6Network:
-    """The locator of a network at a server, whose own prefix has 48 bits."""
+    """Return the locator of a network at a server, whose own prefix has 48 bits."""
     assert network.sir_prefix is not None, network
     neutral = adjustment(network.sir_prefix, server)
     last = neutral if network.checksum == "neutral" else ones_complement(neutral, 1)
@@ -81,7 +87,7 @@ def locator(network: RoutedNetwork, server: IPv6Network) -> IPv6Network:
 
 
 def usual_sir_prefix(vni: Vni) -> IPv6Network:
-    """Of a network that names none: every VNI has one of its own."""
+    """Return the SIR prefix of a network that names none: every VNI has its own."""
     words_of_it = (0xFD51, vni >> _WORD, vni & _MASK, 0)
     number = 0
     for word in words_of_it:
@@ -90,5 +96,5 @@ def usual_sir_prefix(vni: Vni) -> IPv6Network:
 
 
 def translated(address: IPv6Address, prefix: IPv6Network) -> IPv6Address:
-    """The address with another upper half."""
+    """Return the address with another upper half."""
     return IPv6Address(int(prefix.network_address) | int(address) & (1 << HALF) - 1)

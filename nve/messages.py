@@ -1,6 +1,6 @@
 """What an NVE reports to the NVA, and what the NVA asks of an NVE.
 
-The draft leaves the NVA-NVE protocol open.  Ours is OpenFlow, and this is its vocabulary without
+The draft leaves the NVA-NVE protocol open.  It is OpenFlow here, and this is its vocabulary without
 the encoding: `controller.southbound.openflow` turns packet-in and flow-removed into reports, and
 effects into flow-mod, barrier and packet-out.  Reports are in the past tense, effects in the
 imperative.
@@ -28,7 +28,10 @@ class ArpSent:
 
     @property
     def gratuitous(self) -> bool:
-        """It announces: sender and target are the same address (R4.1.2; RFC 5227 section 3)."""
+        """Whether it is an announcement: its sender and target are the same address.
+
+        R4.1.2; RFC 5227 section 3.
+        """
         return self.sender_ip == self.target_ip and not self.sender_ip.is_unspecified
 
 
@@ -43,7 +46,10 @@ class RarpSent:
 
 @dataclass(frozen=True)
 class NeighbourSolicited:
-    """A VM asked for the MAC address of `target` (RFC 4861).  `sender` is `::` in DAD."""
+    """A VM asked for the MAC address of `target` (RFC 4861).
+
+    `sender` is `::` in duplicate address detection.
+    """
 
     port: int
     sender_mac: Mac
@@ -81,7 +87,7 @@ class Unrouted:
 
 @dataclass(frozen=True)
 class Expired:
-    """A packet came to its router with the last TTL or hop limit; `frame` is that packet's."""
+    """A packet came to its router with the last TTL or hop limit; `frame` holds that packet."""
 
     port: int
     frame: bytes
@@ -89,10 +95,10 @@ class Expired:
 
 @dataclass(frozen=True)
 class TooBig:
-    """A frame does not fit into the tunnel to its destination, or one of them if that is a group;
-    `frame` is its beginning.
+    """A frame does not fit into a tunnel to its destination; `frame` is its beginning.
 
-    `port` is the sender's, or the tunnel's where the frame was in flight and should have gone on.
+    A frame to a group counts if it exceeds any of the tunnels.  `port` is the sender's port, or the
+    tunnel port if the frame was in flight and should have been redirected.
     """
 
     port: int
@@ -105,7 +111,7 @@ class TooBig:
 
 @dataclass(frozen=True)
 class Malformed:
-    """A frame of a protocol that the NVA answers, but not well-formed."""
+    """A frame of a protocol that the NVA answers was not well-formed."""
 
     port: int
     why: str
@@ -113,7 +119,7 @@ class Malformed:
 
 @dataclass(frozen=True)
 class RuleEnded:
-    """A rule is gone, with its last counters: `why` is "idle", "timer", or "told" by the NVA."""
+    """A rule has ended, with its last counters; `why` is "idle", "timer", or "told" by the NVA."""
 
     cookie: int
     why: str
@@ -124,7 +130,7 @@ class RuleEnded:
 
 @dataclass(frozen=True)
 class Signalled:
-    """The NVE's agent said something about end markers (see `nve.wire.end_marker`)."""
+    """The NVE's agent sent a signal about end markers (see `nve.wire.end_marker`)."""
 
     port: int
     signal: Signal
@@ -147,7 +153,7 @@ Report: TypeAlias = (
 
 @dataclass(frozen=True)
 class Tell:
-    """Change the rules of an NVE and have it confirm (barrier); `token` comes back with that."""
+    """Change the rules of an NVE and have it confirm (barrier); the confirmation names `token`."""
 
     nve: str
     change: RuleChange
@@ -192,8 +198,11 @@ class AnswerSolicitation:
 
 @dataclass(frozen=True)
 class Emit:
-    """Send a frame to a VM, behind this NVE or through a tunnel: one of the NVA's own, or one that
-    missed.  It passes no table, so that it cannot miss again."""
+    """Send a frame to a VM, behind this NVE or through a tunnel: one of the NVA's own, or a missed
+    one.
+
+    It passes no table, so that it cannot miss again.
+    """
 
     nve: str
     way: Way
@@ -202,7 +211,7 @@ class Emit:
 
 @dataclass(frozen=True)
 class Order:
-    """Tell an NVE's agent what to do, after everything that the NVE was told before."""
+    """Give an NVE's agent an order, after everything that the NVE was told before."""
 
     nve: str
     signal: Signal
@@ -210,7 +219,7 @@ class Order:
 
 @dataclass(frozen=True)
 class TraceRecord:
-    """A line of the trace: what happened, when (ns since the epoch), to whom."""
+    """A record of the trace: what happened, when (ns since the epoch), and to whom."""
 
     t_ns: int
     event: str
@@ -220,5 +229,5 @@ class TraceRecord:
 
 Answer: TypeAlias = AnswerArp | AnswerRarp | AnswerSolicitation
 Instruction: TypeAlias = Tell | Reconcile | Answer | Emit | Order
-"""What is for one NVE."""
+"""An effect that concerns one NVE."""
 Effect: TypeAlias = Instruction | TraceRecord

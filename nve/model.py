@@ -1,11 +1,11 @@
 """The nouns of the overlay, shared by the NVA, the NVEs and the experiments.
 
-A *tenant system* (here: a VM) has one MAC address and some IP addresses inside one virtual
-network, named by its VNI (RFC 7364, RFC 8014).  A *binding* says behind which NVE that tenant
-system is at the moment; the NVA numbers bindings so that an older one can never replace a newer
-one.  Everything here is a value: frozen, hashable, and free of I/O.
+A *tenant system* (here: a VM) has one MAC address and some IP addresses inside one virtual network,
+named by its VNI (RFC 7364, RFC 8014).  A *binding* says which NVE that tenant system is behind at
+the moment; the NVA numbers bindings so that an older one can never replace a newer one. Everything
+here is a value: frozen, hashable, and free of I/O.
 
-The same MAC or IP address in two virtual networks is two different things (R4.1.8), which is why
+The same MAC or IP address in two virtual networks means two different things (R4.1.8), which is why
 every key below starts with the VNI.
 """
 
@@ -29,9 +29,10 @@ MAX_VNI = FIRST_COPY_VNI - 1
 ETHERNET_BYTES = 14
 BROADCAST = Mac("ff:ff:ff:ff:ff:ff")
 NVE_MAC = Mac("02:ff:00:00:00:00")
-"""What an NVE sends from where it speaks itself: the same everywhere, and no VM's."""
+"""The source of frames that an NVE itself sends: the same everywhere, and no VM's."""
 GATEWAY_IPV4 = IPv4Address("169.254.1.1")
-"""The NVE in a layer 3 network: whatever subnet a VM is from, its default route leads there."""
+"""The NVE's address in a layer 3 network: every VM's default route leads there, whatever its
+subnet."""
 NAME = re.compile(r"[a-z][a-z0-9]{0,6}")
 """VM and NVE names: short, because an interface name made of one has 15 characters at most."""
 
@@ -39,9 +40,9 @@ _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 
 
 def vni(number: int) -> Vni:
-    """The VNI of a tenant (RFC 7348: 24 bits; 0 and the last 65,536 are none here).
+    """Return the number as the VNI of a tenant (RFC 7348: 24 bits).
 
-    Raises ValueError outside 1..MAX_VNI.
+    0 and the last 65,536 are not used for tenants.  Raises ValueError outside 1..MAX_VNI.
     """
     if not 1 <= number <= MAX_VNI:
         raise ValueError(f"VNI {number} is not in 1..{MAX_VNI}")
@@ -49,7 +50,7 @@ def vni(number: int) -> Vni:
 
 
 def mac(text: str) -> Mac:
-    """A unicast MAC address in its canonical lower-case form.  Raises ValueError."""
+    """Return a unicast MAC address in its canonical lower-case form.  Raises ValueError."""
     lowered = text.lower()
     if not _MAC.fullmatch(lowered):
         raise ValueError(f"{text!r} is not a MAC address such as 02:00:00:00:00:01")
@@ -59,7 +60,7 @@ def mac(text: str) -> Mac:
 
 
 def link_local(address: Mac) -> IPv6Address:
-    """The IPv6 link-local address a host derives from its MAC (RFC 4291 appendix A)."""
+    """Return the IPv6 link-local address that a host derives from its MAC (RFC 4291 appendix A)."""
     octets = [int(octet, 16) for octet in address.split(":")]
     octets[0] ^= 2
     interface_id = bytes([*octets[:3], 0xFF, 0xFE, *octets[3:]])
@@ -69,24 +70,24 @@ def link_local(address: Mac) -> IPv6Address:
 GATEWAY_IPV6 = link_local(NVE_MAC)
 Encapsulation: TypeAlias = Literal["vxlan", "vxlan-l3", "ila"]
 SAVED_OCTETS: Mapping[Encapsulation, int] = {"vxlan": 0, "vxlan-l3": ETHERNET_BYTES, "ila": 70}
-"""By how much less there is around a packet than VXLAN puts there (for `ila`, over IPv6)."""
+"""How many octets less than with VXLAN are put around a packet (for `ila`, over IPv6)."""
 
 
 @dataclass(frozen=True)
 class RoutedNetwork:
-    """What is particular to a layer 3 network (see `nve.pipeline.routed`)."""
+    """The parameters of a layer 3 network (see `nve.pipeline.routed`)."""
 
     encapsulation: Encapsulation = "vxlan"
-    """How packets go from NVE to NVE: in VXLAN with an inner Ethernet header, or without one; or in
-    nothing at all (`nve.ila`)."""
+    """How packets go from NVE to NVE: in VXLAN with an inner Ethernet header, in VXLAN without one,
+    or without encapsulation (`nve.ila`)."""
     sir_prefix: IPv6Network | None = None
     """With `ila`: the upper half of the VMs' addresses."""
     checksum: Literal["neutral", "adjusted"] = "neutral"
-    """With `ila`: what keeps checksums right."""
+    """With `ila`: the method that keeps checksums right."""
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """Of IP, that it carries."""
+        """The IP versions that it carries."""
         return (6,) if self.encapsulation == "ila" else (4, 6)
 
 
@@ -105,7 +106,7 @@ class TenantSystem:
 class VmSpec:
     """A VM as the scenario declares it: its name, its addresses and where it starts.
 
-    Without an `mtu` of its own, its NIC has the largest that fits into every tunnel.
+    Without an `mtu` of its own, its NIC has the largest MTU that fits into every tunnel.
     """
 
     name: str
@@ -117,16 +118,16 @@ class VmSpec:
     mtu: int | None = None
     secondary: tuple[IPAddress, ...] = ()
     vlan_tags: bool = False
-    """It may send frames with VLAN tags."""
+    """Whether it may send frames with VLAN tags."""
     claimable: tuple[IPAddress, ...] = ()
     """Addresses of its network that it may take over from other VMs: by announcing them or, at
-    layer 3, where the orchestrator says so."""
+    layer 3, when the orchestrator says so."""
     resources: Resources = NO_RESOURCES
-    """What it takes of its server."""
+    """The resources that it takes of its server."""
     limits: Resources = NO_RESOURCES
-    """What its processes may use of that; nothing said is no limit."""
+    """The limits for its processes; a resource without one is unlimited."""
     routed: RoutedNetwork | None = None
-    """None: its network is one of layer 2."""
+    """The parameters of its layer 3 network; None if its network is one of layer 2."""
 
     @property
     def tenant_system(self) -> TenantSystem:
@@ -134,38 +135,40 @@ class VmSpec:
 
     @property
     def addresses(self) -> frozenset[IPAddress]:
-        """The addresses that are its own: IPv4, IPv6, the IPv6 link-local one, secondary ones."""
+        """Its own addresses: IPv4, IPv6, the IPv6 link-local one, secondary ones."""
         own = {self.ipv4, self.ipv6, link_local(self.mac), *self.secondary}
         return frozenset(each for each in own if each.version in self.versions)
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """Of IP, that its network carries."""
+        """The IP versions that its network carries."""
         return self.routed.versions if self.routed else (4, 6)
 
 
 @dataclass(frozen=True)
 class Binding:
-    """(VNI, MAC, IP addresses) -> NVE, numbered (R4.1.2, R4.1.6: what the NVA records)."""
+    """(VNI, MAC, IP addresses) -> NVE, with a sequence number (R4.1.2, R4.1.6: what the NVA
+    records).
+    """
 
     system: TenantSystem
     addresses: frozenset[IPAddress]
     nve: str
     sequence: int
     number: int = 0
-    """Which of all VMs it is."""
+    """The number of the VM among all VMs."""
     home: str = ""
-    """The NVE that it began behind."""
+    """The NVE that the VM began behind."""
     moved: bool = False
 
     @property
     def copy_vni(self) -> Vni:
-        """The VNI of its own copies of frames to a group."""
+        """The VNI of the VM's own copies of frames to a group."""
         return Vni(FIRST_COPY_VNI + self.number)
 
 
 def vtep(text: str) -> Vtep:
-    """The underlay address of an NVE.  Raises ValueError."""
+    """Return the text as the underlay address of an NVE.  Raises ValueError."""
     return ip_address(text)
 
 
@@ -180,9 +183,9 @@ MoveMode: TypeAlias = Literal["hot", "cold", "take-over"]
 
 @dataclass(frozen=True)
 class Bounds:
-    """What may wait for a VM, and for how long.
+    """How much may wait for a VM, and for how long.
 
-    `markers_s` is how long packets wait for the end markers of others; None where there are none.
+    `markers_s` is how long packets wait for end markers, in seconds; None if there are no markers.
     """
 
     packets: int
@@ -191,5 +194,7 @@ class Bounds:
     markers_s: float | None = None
 
     def packets_of(self, mtu: int) -> int:
-        """How many packets may wait: none is longer than the MTU, so that both bounds hold."""
+        """Return how many packets may wait: none is longer than the MTU, so that both bounds
+        hold.
+        """
         return max(1, min(self.packets, self.octets // (mtu + ETHERNET_BYTES)))

@@ -1,4 +1,4 @@
-"""What a VM takes of a server, and what a server has of it (R8.2: cpu, memory, storage, processes).
+"""What a VM takes of a server, and what a server has (R8.2: cpu, memory, storage, processes).
 
 Values, and how they add up.  A *resource* is named as in a scenario; a megabyte is 2^20 bytes.
 """
@@ -23,7 +23,7 @@ _WORDS: Final[dict[str, tuple[str, str]]] = {
 
 
 def named(given: object) -> object:
-    """Before amounts are read: every resource that they name is there.  Raises ValueError."""
+    """Check, before amounts are read, that every resource named exists.  Raises ValueError."""
     strange = sorted({*given} - {*MOST}) if isinstance(given, dict) else []
     if strange:
         raise ValueError(f"there is no resource {strange[0]!r}; there are {', '.join(MOST)}")
@@ -39,9 +39,9 @@ def _check(amount: Any) -> None:
 
 @dataclass(frozen=True)
 class Resources:
-    """So much of each.  `cpu` counts processors, and may be a part of one.
+    """An amount of each resource.  `cpu` counts processors, and may be a fraction.
 
-    Raises ValueError for what nothing can have.
+    Raises ValueError for amounts that are impossible.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -67,7 +67,7 @@ NO_RESOURCES = Resources()
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a server has; None is as much as anybody wants."""
+    """What a server has; None stands for no limit."""
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
 
@@ -80,7 +80,7 @@ class Capacity:
         _check(self)
 
     def without(self, used: Iterable[Resources]) -> Self:
-        """What is left beside these; 0 where they are more than there is."""
+        """Return what is left beside these amounts; 0 where they exceed the capacity."""
         taken = list(used)
         left: dict[str, Any] = {
             key: None if has is None else max(0, _tidy(has - sum(getattr(t, key) for t in taken)))
@@ -89,7 +89,7 @@ class Capacity:
         return type(self)(**left)
 
     def shortage(self, wanted: Resources) -> str | None:
-        """What of `wanted` is more than this, in words; None if all of it is there."""
+        """Return in words what `wanted` has more than this, or None if all of it is there."""
         lacking = [
             f"{value:g} {_WORDS[key][0]} wanted, {has:g} free"
             for key, value in _amounts(wanted)
@@ -113,5 +113,5 @@ def _amounts(of: Resources | Capacity) -> Iterator[tuple[str, Any]]:
 
 
 def _tidy(amount: float) -> float:
-    """Tenths of processors do not add up exactly."""
+    """Round an amount: tenths of processors do not add up exactly."""
     return round(amount, 6)

@@ -1,8 +1,9 @@
-"""From nodes and links to a fabric: subnets, addresses, static routes.
+"""Turns nodes and links into a fabric: subnets, addresses, static routes.
 
-A *segment* is what shares a subnet: the links that meet at switches, or a single link between two
-routers.  Segment number s has 10.s.0.0/16 and fd00:0:0:s::/64, and the h-th port on it has host
-number h in both, so that an address in a capture says where it belongs.  Switches have no address.
+A *segment* is a set of links that share a subnet: the links that meet at switches, or a single link
+between two routers.  Segment number s has 10.s.0.0/16 and fd00:0:0:s::/64, and the h-th port on it
+has host number h in both, so that an address in a capture says where it belongs.  Switches have no
+address.
 
 Routes are the shortest paths, counted in hops; a router spreads its load over all that are equally
 short (ECMP).  An NVE always uses one gateway, the first: a userspace edge does not read multipath
@@ -34,7 +35,7 @@ class Segment:
         return f"10.{self.number}.0.0/16", f"fd00:0:0:{self.number:x}::/64"
 
     def interfaces(self, port: Port) -> tuple[IPInterface, ...]:
-        """The IPv4 and the IPv6 address of a port, with their prefix lengths."""
+        """Return the IPv4 and the IPv6 address of a port, with their prefix lengths."""
         host = self.ports.index(port) + 1
         return (
             ip_interface(f"10.{self.number}.{host >> 8}.{host & 255}/16"),
@@ -43,9 +44,9 @@ class Segment:
 
 
 def fabric(nodes: Sequence[Node], links: Sequence[Link], family: Family) -> Fabric:
-    """Gives every port of an NVE or a router its addresses, and every such node its routes.
+    """Give every port of an NVE or a router its addresses, and every such node its routes.
 
-    Raises ValueError if the drawing is not an underlay.
+    Raises ValueError if nodes and links do not form an underlay.
     """
     _check(nodes, links)
     segments = _segments(nodes, links)
@@ -63,7 +64,9 @@ def fabric(nodes: Sequence[Node], links: Sequence[Link], family: Family) -> Fabr
 
 
 def neighbours(underlay: Fabric, name: str) -> list[tuple[Port, IPAddress, Mac]]:
-    """Who shares a subnet with a node: the node's own port, their address, their MAC address."""
+    """Return who shares a subnet with a node: the node's own port, their address, their MAC
+    address.
+    """
     return [
         (own, interface.ip, underlay.macs[port])
         for own in underlay.ports(name)
@@ -75,7 +78,7 @@ def neighbours(underlay: Fabric, name: str) -> list[tuple[Port, IPAddress, Mac]]
 
 
 def _mac(number: int) -> Mac:
-    """Locally administered, and apart from the tenants' 02:… addresses."""
+    """Return a locally administered MAC address, distinct from the tenants' 02:… addresses."""
     return Mac(f"06:00:00:00:{number >> 8:02x}:{number & 255:02x}")
 
 
@@ -132,7 +135,7 @@ def _routes(
     segments: Sequence[Segment],
     addresses: Mapping[Port, tuple[IPInterface, ...]],
 ) -> dict[str, tuple[Route, ...]]:
-    """For each node, a route to each segment it is not on, IPv4 first."""
+    """Return, for each node, a route to each segment it is not on, IPv4 first."""
     routers = {node.name for node in nodes if node.kind == "router"}
     routes: dict[str, list[Route]] = {node.name: [] for node in nodes if node.kind != "switch"}
     segments_at: dict[str, list[Segment]] = {}
@@ -160,9 +163,9 @@ def _routes(
 def _hops_to(
     destination: Segment, segments_at: Mapping[str, Sequence[Segment]], routers: set[str]
 ) -> dict[str, int]:
-    """How many routers a packet at each node still crosses; breadth first from the destination.
+    """Return how many routers a packet at each node still crosses, by breadth first search.
 
-    Only routers carry on the search: nothing is forwarded through an NVE.
+    Only routers continue the search: nothing is forwarded through an NVE.
     """
     hops = {port.node: 0 for port in destination.ports}
     waiting = deque(hops)
@@ -184,7 +187,9 @@ def _gateways(
     segments_at: Mapping[str, Sequence[Segment]],
     routers: set[str],
 ) -> list[Port]:
-    """The neighbouring routers' ports that are one hop nearer; none where the node is already."""
+    """Return the ports of neighbouring routers that are one hop nearer; none if the node is
+    there.
+    """
     if hops[name] == 0:
         return []
     return [

@@ -1,4 +1,4 @@
-"""The topologies there are, found by looking into this folder.
+"""The available topologies, found by looking into this folder.
 
 A topology is a module that has `SAYS` (a sentence), `Parameters` (what a scenario may set) and
 `build` (parameters -> fabric).  Its kind is the file's name with dashes: `leaf_spine.py` is
@@ -25,12 +25,12 @@ class Topology:
 
 
 def names() -> tuple[str, ...]:
-    """The kinds of topology, in alphabetical order."""
+    """Return the kinds of topology, in alphabetical order."""
     return tuple(sorted(_catalogue()))
 
 
 def get(kind: str) -> Topology:
-    """The topology of that kind.  Raises ValueError if there is none."""
+    """Return the topology of that kind.  Raises ValueError if there is none."""
     try:
         return _catalogue()[kind]
     except KeyError:
@@ -50,5 +50,8 @@ def _catalogue() -> dict[str, Topology]:
 
 
 def _defines_a_topology(file: Path) -> bool:
-    """Told from the text, so that looking around does not import the adapters (and Mininet)."""
+    """Return whether a file defines a topology, judged by its text.
+
+    Importing it would import the adapters (and Mininet).
+    """
     return file.is_file() and "\nSAYS = " in file.read_text(encoding="utf-8")

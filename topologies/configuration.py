@@ -1,8 +1,8 @@
-"""What each node of a data centre is told at bring-up.  Pure: names and addresses in, commands out.
+"""How each node of a data centre is configured.  Pure: names and addresses in, commands out.
 
 Three steps, each done on all nodes at once before the next: sysctls; interfaces up; addresses,
-neighbours and routes.  All of it is static, so that the first packet of an experiment finds what
-the last one does.
+neighbours and routes.  All of it is static, so that the first packet of an experiment meets the
+same network as the last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ SWITCH_DEVICE = "br0"
 """The bridge device that makes a namespace a switch."""
 NIC = "eth0"
 KEEPER = ("keep-up", "keep-up-end")
-"""A cable from the VM's NIC to nowhere."""
+"""The two ends of a cable that keeps the carrier of the VM's NIC up and leads nowhere."""
 
 NodeRole: TypeAlias = Literal["vm", "nve", "switch", "router", "control", "wire"]
 
@@ -57,7 +57,10 @@ _DEFAULT_ROUTES = {
 
 
 def prefix_length(vm: VmSpec) -> Mapping[int, int]:
-    """Of a VM's addresses, by IP version: at layer 3 it has no neighbour but the NVE."""
+    """Return the prefix lengths of a VM's addresses, by IP version.
+
+    At layer 3 a VM has no neighbour but the NVE.
+    """
     return {4: 32, 6: 128} if vm.routed else TENANT_PREFIX_LENGTH
 
 
@@ -70,10 +73,10 @@ class Configuration:
     vtep_device: str | None
     """The interface that holds an NVE's underlay addresses, if not the underlay interface."""
     control_node: str | None = None
-    """The node that is joined to all NVEs by a control network; None: there is none."""
+    """The node that a control network joins to all NVEs; None if there is none."""
 
     def check(self) -> None:
-        """Raises ValueError if fabric and VMs do not fit together."""
+        """Raise ValueError if fabric and VMs do not fit together."""
         reserved = [*RESERVED, *([self.control_node] if self.control_node else [])]
         nodes = [*reserved, *(node.name for node in self.fabric.nodes)]
         for vm in self.vms:
@@ -96,7 +99,7 @@ class Configuration:
 
     @cached_property
     def roles(self) -> Mapping[str, NodeRole]:
-        """Every node there is."""
+        """The role of every node."""
         roles: dict[str, NodeRole] = {node.name: node.kind for node in self.fabric.nodes}
         roles |= {WIRE: "wire"}
         if self.control_node:
@@ -106,11 +109,11 @@ class Configuration:
 
     @cached_property
     def controlled(self) -> tuple[str, ...]:
-        """Who is on the control network."""
+        """The nodes on the control network."""
         return (self.control_node, *self.fabric.nves) if self.control_node else ()
 
     def mtu(self, vm: VmSpec) -> int:
-        """Of a VM's NIC: its own, or what the underlay carries everywhere."""
+        """Return the MTU of a VM's NIC: its own, or what the underlay carries everywhere."""
         return vm_mtu(self.fabric, vm)
 
     def control_address(self, name: str) -> IPv4Address:
@@ -122,21 +125,21 @@ class Configuration:
         return Mac(f"06:02:00:{int(switch_side):02x}:{place >> 8:02x}:{place & 255:02x}")
 
     def sysctls(self, name: str) -> Mapping[str, int]:
-        """Network sysctls by their path below /proc/sys/net."""
+        """Return network sysctls by their path below /proc/sys/net."""
         role = self.roles[name]
         if role in ("switch", "wire"):
             return _NO_IPV6
         return _QUIET | {"router": _FORWARDING, "vm": _HEARS_ALL}.get(role, {})
 
     def interfaces(self, name: str) -> Sequence[str]:
-        """The interfaces of a node that are ends of underlay and control links."""
+        """Return the interfaces of a node that are ends of underlay and control links."""
         if name == CONTROL_SWITCH:
             return [f"to-{member}" for member in self.controlled]
         underlay = [port.interface for port in self.fabric.ports(name)]
         return [*underlay, *([f"to-{CONTROL_SWITCH}"] if name in self.controlled else [])]
 
     def bring_up(self, name: str) -> Sequence[str]:
-        """`ip` commands: bridge devices, and every interface up."""
+        """Return `ip` commands that create bridge devices and set every interface up."""
         commands = ["link set lo up"]
         role, fabric = self.roles[name], self.fabric
         if role == "vm":
@@ -149,17 +152,18 @@ class Configuration:
             ]
         mtus = {port.interface: fabric.link(port).spec.mtu for port in fabric.ports(name)}
         for interface in self.interfaces(name):
-            mtu = mtus.get(interface, USUAL_MTU)  # the control network's have the usual one
+            # Interfaces of the control network have the usual MTU.
+            mtu = mtus.get(interface, USUAL_MTU)
             extra = ""
             if role == "switch":
                 extra = f" master {SWITCH_DEVICE}"
             elif role == "nve" and self.vtep_device is not None:
-                extra = " addrgenmode none"  # the kernel has nothing to say there
+                extra = " addrgenmode none"  # the kernel must send nothing there
             commands.append(f"link set {interface}{extra} mtu {mtu} up")
         return commands
 
     def configure(self, name: str) -> Sequence[str]:
-        """`ip` commands: addresses, neighbours, routes."""
+        """Return `ip` commands that set addresses, neighbours and routes."""
         commands: list[str] = []
         if name in self.controlled:
             commands += self._control(name)
@@ -233,7 +237,7 @@ class Configuration:
         ]
 
     def _device(self, port: Port) -> str:
-        """Where the addresses of an underlay port are."""
+        """Return the interface that holds the addresses of an underlay port."""
         if self.vtep_device is not None and self.roles[port.node] == "nve":
             return self.vtep_device
         return port.interface

@@ -19,7 +19,9 @@ class Parameters(UnderlayParameters):
 
 
 def build(parameters: Parameters) -> Fabric:
-    """nve1 … below leaf1, the next ones below leaf2; every leaf is linked to every spine."""
+    """Link every leaf to every spine; nve1 … are below leaf1, the next ones below leaf2, and so
+    on.
+    """
     leaves = [Node(f"leaf{number}", "router") for number in range(1, parameters.leaves + 1)]
     spines = [Node(f"spine{number}", "router") for number in range(1, parameters.spines + 1)]
     places = [leaf for leaf in leaves for _ in range(parameters.nves_per_leaf)]

@@ -1,8 +1,9 @@
-"""Locators on the underlay (`nve.ila`): which prefix is whose, and the neighbour that leads there.
+"""Locators on the underlay (`nve.ila`): the prefix of each server, and the neighbour that leads
+there.
 
 Server number n has fd10:0:n::/48.  Routers have a static route to each, along the shortest paths to
-the server's VTEP; an NVE sends what is for another one to the MAC address of that, or of its
-gateway.
+the server's VTEP; an NVE sends packets for another NVE to that NVE's MAC address, or to that of the
+gateway towards it.
 """
 
 from collections.abc import Mapping
@@ -15,12 +16,14 @@ from topologies.spec import Fabric, Route
 
 
 def servers(fabric: Fabric) -> Mapping[str, IPv6Network]:
-    """The prefix of each NVE's locators."""
+    """Return the prefix of each NVE's locators."""
     return {nve: ila.server(number) for number, nve in enumerate(fabric.nves, start=1)}
 
 
 def routes(fabric: Fabric, router: str) -> tuple[Route, ...]:
-    """A router's routes to all locators.  Raises ValueError where VTEPs have no IPv6 addresses."""
+    """Return a router's routes to all locators.  Raises ValueError if VTEPs have no IPv6
+    addresses.
+    """
     return tuple(
         Route(prefix, _next_hops(fabric, router, fabric.vteps[nve]))
         for nve, prefix in servers(fabric).items()
@@ -28,7 +31,9 @@ def routes(fabric: Fabric, router: str) -> tuple[Route, ...]:
 
 
 def next_hops(fabric: Fabric, here: str) -> dict[str, Mac]:
-    """By the other NVEs' names, the MAC address to which an NVE sends what is for them."""
+    """Return the MAC address to which an NVE sends packets for each other NVE, by that NVE's
+    name.
+    """
     macs = {address: mac for _, address, mac in neighbours(fabric, here)}
     others = (nve for nve in fabric.nves if nve != here)
     return {nve: macs[_next_hops(fabric, here, fabric.vteps[nve])[0]] for nve in others}

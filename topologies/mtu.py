@@ -1,8 +1,8 @@
 """What fits through an underlay: the MTU of each tunnel, and the largest that fits everywhere.
 
-A tunnel's MTU is that of the narrowest link on its way, less what VXLAN puts around a tenant's
-packet.  Where routers spread their load, a packet may take any of several ways, and the narrowest
-link of all of them counts.  The way back may be another: each direction has its own.
+A tunnel's MTU is that of the narrowest link on its path, less what VXLAN puts around a tenant's
+packet.  If routers spread their load, a packet may take any of several paths, and the narrowest
+link of all of them counts.  The path back may be another: each direction has its own MTU.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,9 @@ LEAST_VM_MTU, LARGEST_VM_MTU = 1280, 1500
 
 
 def tunnel_mtus(fabric: Fabric) -> dict[tuple[str, str], int]:
-    """The largest tenant packet that each tunnel carries, by the NVEs at its start and end."""
+    """Return the largest tenant packet that each tunnel carries, by the NVEs at its start and
+    end.
+    """
     overhead = VXLAN_OVERHEAD[fabric.family]
     tunnels = list(permutations(fabric.nves, 2))
     mtus = {link.spec.mtu for link in fabric.links}
@@ -34,7 +36,9 @@ def tunnel_mtus(fabric: Fabric) -> dict[tuple[str, str], int]:
 
 
 def vm_mtu(fabric: Fabric, vm: VmSpec) -> int:
-    """Of a VM's NIC: its own, or what the underlay carries everywhere in the VM's network."""
+    """Return the MTU of a VM's NIC: its own, or what the underlay carries everywhere in its
+    network.
+    """
     if vm.mtu is not None:
         return vm.mtu
     saved = SAVED_OCTETS[vm.routed.encapsulation] if vm.routed else 0
@@ -42,5 +46,5 @@ def vm_mtu(fabric: Fabric, vm: VmSpec) -> int:
 
 
 def tenant_mtu(fabric: Fabric) -> int:
-    """The largest packet that a VM can send through every tunnel."""
+    """Return the largest packet that a VM can send through every tunnel."""
     return min(LARGEST_VM_MTU, *tunnel_mtus(fabric).values())

@@ -1,13 +1,13 @@
-"""What `tc` is told to make a link slow, lossy or narrow.  Pure: text in, text out.
+"""The `tc` commands that make a link slow, lossy or narrow.  Pure: text in, text out.
 
-**netem**, where the kernel has it, does delay, jitter, loss and rate, on the egress of both ends.
+**netem**, if the kernel has it, does delay, jitter, loss and rate, on the egress of both ends.
 netem reorders when its jitter is larger than the gap between two packets, except with a `rate`,
 when each packet's time counts from that of the one before it: so there is always a rate here, if
-need be one that nobody notices.
+need be one too high to have any effect.
 
 Without netem, loss is a BPF filter and rate is a token bucket, for both directions at one end of
 the link: what leaves there is filtered and queued at the egress; what arrives is filtered at the
-ingress and led through an ifb that has the same queue.  (Delay is then delay_line.py's.)
+ingress and led through an ifb that has the same queue.  (delay_line.py adds the delay.)
 
 A queue in front of a rate holds `QUEUE_MS` at that rate; what exceeds it is dropped (tail drop).
 """
@@ -23,12 +23,12 @@ _LEAST_FRAMES = 30
 
 _HOOKS = ("egress", "ingress")
 _DISTURBANCE, _LOSS, _RATE = 1, 2, 3
-"""The order in which a link's filters are asked (tc's `pref`)."""
+"""The order in which a link's filters are applied (tc's `pref`)."""
 _ACCEPT, _NEXT_FILTER = 0, 0xFFFFFFFF  # TC_ACT_OK, TC_ACT_UNSPEC
 
 
 def netem(spec: LinkSpec) -> str:
-    """The qdisc that does all the spec says; what waits for its delay counts into `limit`."""
+    """Return the netem qdisc for a link; packets that wait for their delay count into `limit`."""
     held_ms = spec.delay_ms + spec.jitter_ms + QUEUE_MS
     if spec.rate_mbit is None:
         packets = round(held_ms * _PACKETS_PER_MS)
@@ -44,7 +44,7 @@ def netem(spec: LinkSpec) -> str:
 
 
 def token_bucket(rate_mbit: float) -> str:
-    """The qdisc for a rate where there is no netem."""
+    """Return the qdisc for a rate without netem."""
     bytes_per_ms = rate_mbit * 1000 / 8
     burst = round(max(3 * FRAME_BYTES, 2 * bytes_per_ms))
     limit = round(max(_LEAST_FRAMES * FRAME_BYTES, QUEUE_MS * bytes_per_ms))
@@ -52,7 +52,8 @@ def token_bucket(rate_mbit: float) -> str:
 
 
 def loss_program(loss_pct: float, otherwise: int) -> str:
-    """Classic BPF that drops that share of packets and answers `otherwise` for the rest.
+    """Return a classic BPF program that drops that share of packets and answers `otherwise` for the
+    rest.
 
     It loads a random 32-bit number (SKF_AD_OFF + SKF_AD_RANDOM) and answers TC_ACT_SHOT if that is
     below the threshold.
@@ -62,13 +63,16 @@ def loss_program(loss_pct: float, otherwise: int) -> str:
 
 
 def inbound_queue(interface: str) -> str:
-    """The ifb through which a rate-limited interface receives."""
+    """Return the name of the ifb through which a rate-limited interface receives."""
     return interface.replace("to-", "q-", 1)
 
 
 def impaired(interface: str, number: int, loss_pct: float) -> list[str]:
-    """The `tc` commands for a disturbance that begins while the link is in use: it loses packets of
-    both directions, whatever else the link does to them.  `clsact` has to be there."""
+    """Return the `tc` commands that begin a disturbance while the link is in use.
+
+    It loses packets of both directions, in addition to what the link does anyway.  `clsact` has to
+    be there.
+    """
     program = loss_program(loss_pct, _NEXT_FILTER)
     return [
         f"filter add dev {interface} {hook} pref {_DISTURBANCE} handle {number} "
@@ -78,7 +82,7 @@ def impaired(interface: str, number: int, loss_pct: float) -> list[str]:
 
 
 def repaired(interface: str, number: int) -> list[str]:
-    """The end of the disturbance of that number."""
+    """Return the `tc` commands that end the disturbance of that number."""
     return [
         f"filter del dev {interface} {hook} pref {_DISTURBANCE} handle {number} protocol all bpf"
         for hook in _HOOKS
@@ -86,7 +90,7 @@ def repaired(interface: str, number: int) -> list[str]:
 
 
 def both_directions(interface: str, spec: LinkSpec) -> list[str]:
-    """The `tc` commands for loss and rate at one end of a link, without netem.
+    """Return the `tc` commands for loss and rate at one end of a link, without netem.
 
     `clsact` has to be there; with a rate, the ifb named by `inbound_queue`, too.
     """

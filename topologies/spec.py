@@ -1,4 +1,4 @@
-"""What an underlay is: nodes, links between them, and the addresses and routes that join them.
+"""The values that describe an underlay: nodes, links, and the addresses and routes that join them.
 
 A *fabric* is a value.  A topology file names nodes and links; `addressing.fabric()` turns them into
 subnets, addresses and static routes; `emulation.DataCentre` builds what the fabric says.  Nothing
@@ -6,8 +6,8 @@ here knows how: no namespaces, no commands.
 
 There are three kinds of node.  An **NVE** is where tenants attach; it has exactly one underlay link
 and does not forward for others.  A **switch** joins its links into one subnet.  A **router** has an
-address on every link and forwards between subnets by static routes (no routing protocol runs: the
-underlay of a mobility experiment must not be what converges).
+address on every link and forwards between subnets by static routes (no routing protocol runs, so
+that routing convergence does not disturb a mobility experiment).
 """
 
 from collections.abc import Callable, Mapping
@@ -111,7 +111,7 @@ Amounts: TypeAlias = Annotated[Capacity, BeforeValidator(named)]
 
 
 class UnderlayParameters(BaseModel):
-    """What every topology takes; a topology's own Parameters class adds to it."""
+    """The parameters of every topology; a topology's own Parameters class adds to them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -131,7 +131,9 @@ class UnderlayParameters(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _some_are_different(cls, given: Any) -> Any:
-        """An NVE's own link is `link` but for what `links` says, and so is its server."""
+        """Fill `links` and `servers` in: what they leave out for an NVE is as in `link` and
+        `server`.
+        """
         if not isinstance(given, Mapping):
             return given
         return {
@@ -141,18 +143,18 @@ class UnderlayParameters(BaseModel):
         }
 
     def link_of(self, nve: str) -> LinkSpec:
-        """The link between an NVE and the underlay."""
+        """Return the link between an NVE and the underlay."""
         return self.links.get(nve, self.link)
 
     def server_of(self, nve: str) -> Capacity:
-        """What the server of an NVE has for VMs."""
+        """Return what the server of an NVE has for VMs."""
         return self.servers.get(nve, self.server)
 
 
 def _differing(
     given: Mapping[str, Any], one: str, several: str, plain: Callable[[Any], dict[str, Any]]
 ) -> dict[str, Any]:
-    """The key `several`, where each is what `one` is, but for what it says itself."""
+    """Return the key `several`, with each value completed by that of `one`."""
     usual, own = given.get(one, {}), given.get(several)
     if not isinstance(usual, Mapping | LinkSpec | Capacity) or not isinstance(own, Mapping):
         return {}
@@ -197,7 +199,7 @@ class Port:
 
     @property
     def interface(self) -> str:
-        """The name in the node's namespace."""
+        """The interface's name in the node's namespace."""
         return f"to-{self.peer}"
 
 
@@ -211,7 +213,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Fabric:
-    """A whole underlay.  The underlay is dual-stack; `family` is what the VTEPs and tunnels use."""
+    """A whole underlay.  It is dual-stack; `family` is the IP version of the VTEPs and tunnels."""
 
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
@@ -221,7 +223,7 @@ class Fabric:
     vteps: Mapping[str, Vtep]
     family: Family
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
-    """What the servers of NVEs have for VMs; one that is not named has as much as anybody wants."""
+    """What the servers of NVEs have for VMs; a server that is not named has no limit."""
 
     @property
     def nves(self) -> tuple[str, ...]:
@@ -231,17 +233,17 @@ class Fabric:
         return next(node.kind for node in self.nodes if node.name == name)
 
     def ports(self, name: str) -> tuple[Port, ...]:
-        """The ends of links at a node, in the order of the links."""
+        """Return the ends of links at a node, in the order of the links."""
         return tuple(
             Port(name, link.other(name)) for link in self.links if name in (link.a, link.b)
         )
 
     def link(self, port: Port) -> Link:
-        """The link that has a port as one of its ends."""
+        """Return the link that has a port as one of its ends."""
         ends = {port.node, port.peer}
         return next(link for link in self.links if {link.a, link.b} == ends)
 
     def uplink(self, nve: str) -> Port:
-        """The one underlay port of an NVE."""
+        """Return the one underlay port of an NVE."""
         (port,) = self.ports(nve)
         return port

@@ -13,7 +13,7 @@ class Parameters(UnderlayParameters):
 
 
 def build(parameters: Parameters) -> Fabric:
-    """nve1, nve2, … at `core`."""
+    """Link nve1, nve2, … to the switch `core`."""
     nves = [Node(f"nve{number}", "nve") for number in range(1, parameters.nves + 1)]
     links = [Link(nve.name, "core", parameters.link_of(nve.name)) for nve in nves]
     return fabric([*nves, Node("core", "switch")], links, parameters.underlay)

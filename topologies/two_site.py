@@ -20,7 +20,7 @@ class Parameters(UnderlayParameters):
 
 
 def build(parameters: Parameters) -> Fabric:
-    """nve1 … at `site1` behind `edge1`, the next ones at `site2` behind `edge2`."""
+    """Put nve1 … at `site1` behind `edge1`, the others at `site2` behind `edge2`."""
     count = parameters.nves_per_site
     nves = [Node(f"nve{number}", "nve") for number in range(1, 2 * count + 1)]
     sites = [Node("site1", "switch"), Node("site2", "switch")]

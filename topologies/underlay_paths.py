@@ -1,4 +1,4 @@
-"""The ways of packets through an underlay, as its nodes route and switch them."""
+"""The paths of packets through an underlay, as its nodes route and switch them."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ from topologies.spec import Fabric, Link, Port
 
 
 class UnderlayPaths:
-    """The links of a fabric, prepared to be walked many times."""
+    """The links of a fabric, prepared for computing many paths."""
 
     def __init__(self, fabric: Fabric) -> None:
         self._fabric = fabric
@@ -23,7 +23,7 @@ class UnderlayPaths:
         }
 
     def links(self, here: str, to: IPAddress) -> Iterator[Link]:
-        """Every link that a packet may cross on its ways to an address."""
+        """Yield every link that a packet may cross on its paths to an address."""
         for hop in self._next_hops(here, to):
             port = self._owners[hop]
             yield from self._crossed(here, port)
@@ -31,7 +31,7 @@ class UnderlayPaths:
                 yield from self.links(port.node, to)
 
     def delay_ms(self, here: str, to: IPAddress) -> float:
-        """What the links on the quickest way to an address delay a packet, one-way."""
+        """Return the one-way delay of the links on the quickest path to an address."""
         quickest = []
         for hop in self._next_hops(here, to):
             port = self._owners[hop]
@@ -48,7 +48,7 @@ class UnderlayPaths:
         )
 
     def _crossed(self, here: str, to: Port) -> list[Link]:
-        """The one way from a node to a port of the same subnet: over switches, which make no loop.
+        """Return the links of the one path from a node to a port of the same subnet, over switches.
 
         Raises ValueError if there is none.
         """

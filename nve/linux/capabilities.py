@@ -1,14 +1,14 @@
 """What this machine's kernel lets an NVE do, found out by trying it (adapter).
 
 A list of modules or a kernel configuration says what *should* work; a container, a missing module
-file or a locked-down host makes it untrue.  So every question below is answered by doing the thing
-once in a network namespace that vanishes with the answer.  Nothing of the host's own network is
-touched.  The only trace is that the kernel may load a module which it would have loaded for the
+file or a locked-down host makes it untrue.  So every question below is answered by trying the
+operation once in a network namespace that is removed afterwards.  Nothing of the host's own network
+is touched.  The only trace is that the kernel may load a module which it would have loaded for the
 run anyway.
 
-Answers hold as long as the process lives (`functools.cache`): a machine does not change its mind
-during a run, and a run must not be told two things.  "No" is an answer, never an exception: a tool
-that is not installed, or a lack of privileges, means that the capability cannot be used.
+Answers are cached as long as the process lives (`functools.cache`), so that one run cannot get two
+different answers.  "No" is an answer, never an exception: if a tool is not installed or privileges
+are missing, the capability cannot be used.
 """
 
 import os
@@ -24,7 +24,9 @@ SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 
 @cache
 def kernel_datapath_available() -> bool:
-    """Whether Open vSwitch can use the kernel's datapath; if not, there is its userspace one."""
+    """Return whether Open vSwitch can use the kernel's datapath; otherwise it uses its userspace
+    one.
+    """
     # The kernel does not load this module by itself.  Whether loading failed does not matter: it
     # may be there already, put there by a host whose modules a container cannot see.
     _succeeds(["modprobe", "--quiet", "openvswitch"])
@@ -33,31 +35,37 @@ def kernel_datapath_available() -> bool:
 
 @cache
 def userspace_datapath_available() -> bool:
-    """Whether Open vSwitch's userspace datapath can make its internal ports, which are taps."""
+    """Return whether Open vSwitch's userspace datapath can create its internal ports (tap
+    devices).
+    """
     return _works_in_throwaway_namespace("ip tuntap add dev probe mode tap")
 
 
 @cache
 def netem_available() -> bool:
-    """Whether links can get delay, jitter and loss from the kernel (sch_netem)."""
+    """Return whether links can get delay, jitter and loss from the kernel (sch_netem)."""
     return _works_in_throwaway_namespace("tc qdisc add dev lo root netem delay 1ms 1ms loss 1%")
 
 
 @cache
 def ifb_available() -> bool:
-    """Whether inbound packets can be queued (ifb), which holding them for a moving VM needs."""
+    """Return whether inbound packets can be queued (ifb), which holding them for a moving VM
+    needs.
+    """
     return _works_in_throwaway_namespace("ip link add probe type ifb")
 
 
 @cache
 def vxlan_available() -> bool:
-    """Whether the kernel can carry VXLAN, which the kernel datapath needs."""
+    """Return whether the kernel can carry VXLAN, which the kernel datapath needs."""
     return _works_in_throwaway_namespace("ip link add probe type vxlan external dstport 8472")
 
 
 def available_memory_mb() -> int:
-    """How much memory processes can have without swapping: MemAvailable of proc_meminfo(5), in
-    units of 2^20 bytes.  Not cached: it changes."""
+    """Return how much memory processes can get without swapping, in units of 2^20 bytes.
+
+    This is MemAvailable of proc_meminfo(5).  It is not cached, as it changes.
+    """
     lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     (found,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
     return int(found) >> 10
@@ -65,12 +73,17 @@ def available_memory_mb() -> int:
 
 @cache
 def cgroup2_mount() -> Path | None:
-    """Where the cgroup v2 hierarchy is mounted: /sys/fs/cgroup, or below it on a hybrid system."""
+    """Return where the cgroup v2 hierarchy is mounted, or None if it is not.
+
+    This is /sys/fs/cgroup, or a folder below it on a hybrid system.
+    """
     return cgroup2_mount_in(Path("/proc/mounts").read_text(encoding="utf-8"))
 
 
 def cgroup2_mount_in(mounts: str) -> Path | None:
-    """The first cgroup v2 mount in the text of /proc/mounts (fields as in fstab(5))."""
+    """Return the first cgroup v2 mount in the text of /proc/mounts (fields as in fstab(5)), or
+    None.
+    """
     for line in mounts.splitlines():
         _, mount_point, kind, *_ = line.split()
         if kind == "cgroup2":
@@ -80,7 +93,9 @@ def cgroup2_mount_in(mounts: str) -> Path | None:
 
 @cache
 def freezer_available() -> bool:
-    """Whether VMs can be paused: whether a cgroup can be made here that has `cgroup.freeze`."""
+    """Return whether VMs can be suspended: whether a cgroup with `cgroup.freeze` can be created
+    here.
+    """
     mount = cgroup2_mount()
     if mount is None:
         return False
@@ -99,7 +114,7 @@ def freezer_available() -> bool:
 
 
 def _works_in_throwaway_namespace(command: str) -> bool:
-    """Whether `command` succeeds in a new network namespace, which ends with the command."""
+    """Return whether `command` succeeds in a new network namespace, which ends with it."""
     # Without root a user namespace gives the same rights over the new network namespace, if the
     # machine allows it, so that an ordinary user can ask what root would find.
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]

@@ -1,11 +1,13 @@
-"""Ends a process that we started (adapter)."""
+"""Ends a child process (adapter)."""
 
 import subprocess
 
 
 def end(process: "subprocess.Popen[str] | subprocess.Popen[bytes]") -> None:
-    """Kill it if it still runs, frozen or not, wait for it, and close our ends of its pipes.  Safe
-    more than once."""
+    """Kill a child process if it still runs, frozen or not, wait for it, and close the pipes to it.
+
+    Calling this more than once is safe.
+    """
     if process.poll() is None:
         process.kill()
     process.wait()

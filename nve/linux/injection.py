@@ -1,9 +1,9 @@
-"""Has a process that stands still carry out system calls, as a debugger does (ptrace; x86-64 only).
+"""Makes a stopped process carry out system calls, as a debugger does (ptrace; x86-64 only).
 
-For what only a process itself can do: take a descriptor over, enter a namespace.  The process was
-stopped by SIGSTOP and has one thread.  Its registers and the two words of it that are overwritten
-are put back; a system call that the stop has interrupted goes on by itself afterwards, for the
-kernel finds that as it left it.
+This is for what only a process itself can do: take a descriptor over, enter a namespace.  The
+process was stopped by SIGSTOP and has one thread.  Its registers and the two words of its memory
+that are overwritten are restored; a system call that the stop has interrupted continues afterwards,
+as the kernel finds it unchanged.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ _ARGUMENTS: Final = (_RDI, _RSI, _RDX, _R10, _R8, _R9)
 _CODE: Final = b"\x0f\x05\xcc" + bytes(5)
 """syscall; int3."""
 _BELOW_STACK: Final = 4096
-"""Free memory: beyond the red zone of the x86-64 ABI."""
+"""How far below the stack pointer memory is free: beyond the red zone of the x86-64 ABI."""
 _NO_SYSTEM_CALL: Final = 2**64 - 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -36,12 +36,14 @@ _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 
 
 class InjectionError(RuntimeError):
-    """The process cannot be made to do it; the message says why."""
+    """The process cannot be made to carry out a system call; the message says why."""
 
 
 def stop(pid: int) -> None:
-    """SIGSTOP; returns when the process stands still.  Raises InjectionError where it cannot be
-    made to carry out anything."""
+    """Stop a process with SIGSTOP and wait until it has stopped.
+
+    Raises InjectionError if it cannot be made to carry out system calls.
+    """
     if platform.machine() != "x86_64":
         raise InjectionError(
             f"processes are moved from outside on x86_64, not {platform.machine()}"
@@ -58,7 +60,7 @@ def stands_still(pid: int) -> bool:
 
 
 class Injection:
-    """Into one process, while `injected` holds it."""
+    """Carries out system calls in one process, while `injected` holds it."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -70,7 +72,10 @@ class Injection:
         }
 
     def call(self, number: int, *arguments: int) -> int:
-        """What a system call returns in the process.  Raises InjectionError with the refusal."""
+        """Carry out a system call in the process and return its result.
+
+        Raises InjectionError with the kernel's refusal.
+        """
         self._poke(self._code_at, _CODE)
         registers = list(self._registers)
         registers[_RAX], registers[_RIP] = number, self._code_at
@@ -88,14 +93,17 @@ class Injection:
         return int(result)
 
     def put(self, octets: bytes) -> int:
-        """Up to sixteen octets in the memory of the process: where they are, until the next."""
+        """Write up to sixteen octets into the process's memory; return their address.
+
+        They stay there until the next call.
+        """
         filled = octets.ljust(16, b"\0")
         self._poke(self._free_at, filled[:8])
         self._poke(self._free_at + 8, filled[8:])
         return self._free_at
 
     def put_back(self) -> None:
-        """Everything as it was."""
+        """Restore the memory and the registers."""
         for place, word in self._words.items():
             self._poke(place, word)
         self._set_registers(self._registers)
@@ -122,7 +130,7 @@ class Injection:
 
 @contextmanager
 def injected(pid: int) -> Iterator[Injection]:
-    """A process that stands still, by `stop`; it still does afterwards."""
+    """Give access to a process that `stop` has stopped; it is still stopped afterwards."""
     _ptrace(_SEIZE, pid)
     os.waitpid(pid, _WALL)
     injection = Injection(pid)

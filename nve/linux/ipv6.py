@@ -1,8 +1,8 @@
-"""Kernels that have no IPv6 (`ipv6.disable=1`), or whose container shows none.
+"""Support for kernels that have no IPv6 (`ipv6.disable=1`), or whose container shows none.
 
 Such a kernel has no IPv6 sockets, nothing below /proc/sys/net/ipv6, and refuses `ip` commands that
-say something of IPv6.  VMs then have IPv4 addresses only.  Who runs commands in a namespace or sets
-its sysctls (`namespace`) leaves out what is of IPv6 alone; nobody else has to know.
+mention IPv6.  VMs then have IPv4 addresses only.  `namespace`, which runs commands in a namespace
+and sets its sysctls, leaves out what is for IPv6 only; no other module has to know.
 """
 
 import socket
@@ -14,12 +14,12 @@ from pathlib import Path
 SYSCTLS = Path("/proc/sys/net/ipv6")
 _GIVE_AN_ADDRESS = (["addr", "add"], ["neigh", "replace"], ["route", "add"])
 _GENERATION = "addrgenmode"
-"""How the kernel makes an interface's link-local address: `ip link` says it."""
+"""The word of `ip link` for how the kernel makes an interface's link-local address."""
 
 
 @cache
 def available() -> bool:
-    """Whether this kernel has IPv6.  The answer holds as long as the process lives."""
+    """Return whether this kernel has IPv6.  The answer is cached as long as the process lives."""
     try:
         socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close()
     except OSError:
@@ -28,9 +28,9 @@ def available() -> bool:
 
 
 def udp_socket(port: int) -> socket.socket:
-    """One that gets what comes to a port, over IPv4, and over IPv6 where there is any.
+    """Return a socket that receives on a port, over IPv4, and over IPv6 if the kernel has it.
 
-    In the network namespace of the thread; raises OSError if somebody has the port.
+    It is in the network namespace of the thread.  Raises OSError if the port is in use.
     """
     if not available():
         only = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -43,7 +43,7 @@ def udp_socket(port: int) -> socket.socket:
 
 
 def left_out(commands: Iterable[str]) -> Sequence[str]:
-    """`ip` commands without what they say of IPv6."""
+    """Return `ip` commands without their IPv6 parts."""
     return [left for command in commands if (left := _without(command.split()))]
 
 

@@ -1,4 +1,4 @@
-"""Doing things inside another network namespace, which is named by a process that lives in it.
+"""Does things inside another network namespace, which is named by a process that lives in it.
 
 The namespaces of the data centre are anonymous: no file below /run/netns names them, so a killed
 run leaves none behind.  A thread enters one through /proc/<pid>/ns/net, does something, and
@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextmanager
 def inside(pid: int) -> Iterator[None]:
-    """The current thread is in the network namespace of process `pid` for the block."""
+    """Put the current thread into the network namespace of process `pid` for the block."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -40,13 +40,16 @@ def inside(pid: int) -> Iterator[None]:
 
 
 def run_in(pid: int, argv: Sequence[str], text: str | None = None) -> str:
-    """Runs a command in a namespace, feeding it `text`; returns what it printed."""
+    """Run a command in a namespace with `text` as its input; return what it printed."""
     with inside(pid):
         return run(argv, text)
 
 
 def run(argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Runs a command; raises RuntimeError with the command and its complaint if it fails."""
+    """Run a command; return what it printed.
+
+    Raises RuntimeError with the command and its error message if it fails.
+    """
     done = subprocess.run(
         argv, input=text or "", capture_output=True, text=True, check=False, env=env
     )
@@ -58,18 +61,20 @@ def run(argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | N
 
 
 def ip(pid: int, commands: Sequence[str]) -> None:
-    """Runs `ip` commands in one process, all in the same namespace; what they say of IPv6 only
-    where the kernel has it."""
+    """Run `ip` commands with one process in a namespace.
+
+    Their IPv6 parts are left out if the kernel has no IPv6.
+    """
     _batch(pid, "ip", commands if ipv6.available() else ipv6.left_out(commands))
 
 
 def tc(pid: int, commands: Sequence[str]) -> None:
-    """The same for `tc`."""
+    """Run `tc` commands in the same way."""
     _batch(pid, "tc", commands)
 
 
 def bridge(pid: int, commands: Sequence[str]) -> None:
-    """The same for `bridge`."""
+    """Run `bridge` commands in the same way."""
     _batch(pid, "bridge", commands)
 
 
@@ -84,9 +89,11 @@ def _batch(pid: int, tool: str, commands: Sequence[str]) -> None:
 
 
 def without_carrier(pid: int, interfaces: Collection[str]) -> str | None:
-    """The interfaces that the kernel does not treat as connected yet, if there are any.
+    """Return a sentence with the interfaces that the kernel does not treat as connected yet, or
+    None.
 
-    It takes a moment after both ends of a cable are up; until then, it drops what is sent.
+    This takes a moment after both ends of a cable are up; until then, the kernel drops what is
+    sent.
     """
     shown = run_in(pid, ["ip", "-brief", "link", "show"])
     states = {line.split()[0].partition("@")[0]: line.split()[1] for line in shown.splitlines()}
@@ -95,8 +102,10 @@ def without_carrier(pid: int, interfaces: Collection[str]) -> str | None:
 
 
 def set_sysctls(pid: int, values: Mapping[str, int]) -> None:
-    """Sets network sysctls of a namespace, named by their path below /proc/sys/net; those of IPv6
-    only where the kernel has it."""
+    """Set network sysctls of a namespace, named by their path below /proc/sys/net.
+
+    Those of IPv6 are left out if the kernel has no IPv6.
+    """
     with inside(pid):
         for name, value in values.items():
             if name.startswith("ipv6/") and not ipv6.available():

@@ -1,7 +1,8 @@
-"""One netlink message and its answer, in microseconds, for what a VM waits for.
+"""Sends one netlink message and reads its answer within microseconds, for what a suspended VM waits
+on.
 
 pyroute2 does everything else: it takes milliseconds for a message, has a socket for each thread (in
-the namespace that the thread is in at the moment), and cannot say what two of our messages say.
+the namespace that the thread is in at the moment), and cannot encode two of the messages used here.
 """
 
 import os
@@ -31,13 +32,15 @@ class Netlink:
             self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
     def ask(self, kind: int, flags: int, body: bytes) -> bytes:
-        """The body of the answer.  Raises OSError with the kernel's refusal."""
+        """Return the body of the answer.  Raises OSError with the kernel's refusal."""
         self._socket.send(_message(kind, flags, body))
         return self._answer()
 
     def tell(self, kind: int, bodies: Sequence[bytes]) -> None:
-        """Several messages of a kind at once, each of which is acknowledged.  Raises OSError with
-        the first refusal."""
+        """Send several messages of a kind at once, and await an acknowledgement of each.
+
+        Raises OSError with the first refusal.
+        """
         self._socket.send(b"".join(_message(kind, REQUEST | ACK, body) for body in bodies))
         refusals = []
         for _ in bodies:
@@ -66,7 +69,7 @@ def _message(kind: int, flags: int, body: bytes) -> bytes:
 
 
 def attributes(octets: bytes) -> dict[int, bytes]:
-    """The attributes that follow each other there, by their kind."""
+    """Return the attributes encoded in `octets`, by their kind."""
     found = {}
     place = 0
     while place + ATTRIBUTE.size <= len(octets):
@@ -77,6 +80,6 @@ def attributes(octets: bytes) -> dict[int, bytes]:
 
 
 def attribute(kind: int, content: bytes) -> bytes:
-    """An attribute, filled up to a multiple of four octets."""
+    """Return an encoded attribute, padded to a multiple of four octets."""
     length = ATTRIBUTE.size + len(content)
     return ATTRIBUTE.pack(length, kind) + content + bytes(-length % 4)

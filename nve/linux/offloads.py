@@ -1,4 +1,4 @@
-"""What an interface needs that a userspace switch reads or writes."""
+"""Prepares interfaces that a userspace switch reads or writes."""
 
 from nve.linux.namespace import run_in
 
@@ -9,18 +9,19 @@ filter add dev {interface} ingress protocol all bpf da bytecode "1,6 0 0 2"
 
 
 def keep_from_kernel(pid: int, interface: str) -> None:
-    """Leaves what arrives on `interface` to the userspace switch that reads it.
+    """Keep the kernel's own stack from handling what arrives on `interface`.
 
-    The switch gets its copy before the ingress filters; without this one, the kernel's own stack
-    would take the other, answer it a second time, and refuse tunnel packets as it knows no tunnel.
+    The userspace switch gets its copy before the ingress filters.  Without the filter set here, the
+    kernel would handle the other copy: answer it a second time, and refuse tunnel packets, as it
+    knows no tunnel.
     """
     run_in(pid, ["tc", "-batch", "-"], _DROP_INBOUND.format(interface=interface))
 
 
 def turn_offloads_off(pid: int, interface: str) -> None:
-    """Makes the kernel finish packets before they leave `interface`.
+    """Make the kernel finish packets before they leave `interface`.
 
-    A userspace switch would else get checksums that nobody filled in, and packets longer than the
-    MTU: TCP dies silently then, while ping works.
+    Otherwise a userspace switch would get packets without checksums, or longer than the MTU: TCP
+    then fails silently while ping works.
     """
     run_in(pid, ["ethtool", "-K", interface, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])

@@ -1,9 +1,9 @@
-"""One processor takes in all that comes by a cable, in order.
+"""Makes one processor take in everything that comes by a cable, so that order is kept.
 
 The kernel takes in what comes out of a virtual cable on the processor on which it was sent, from a
-queue of that processor.  So a packet that waits in one of them is overtaken by a later one that
-somebody sends from another processor; where processors are busy, by many.  What a kernel forwards
-is sent from wherever it was taken in or let go: order is lost at each cable on the way.
+queue of that processor.  So a packet that waits in one queue is overtaken by a later one that was
+sent from another processor; if processors are busy, by many.  What a kernel forwards is sent from
+the processor on which it was taken in or released: order would be lost at each cable on the way.
 """
 
 import os
@@ -12,14 +12,14 @@ from collections.abc import Sequence
 from nve.linux.namespace import run_in
 
 _MASKED = 32
-"""How many processors a mask of one word names."""
+"""The number of processors that a mask of one word names."""
 
 
 def take_in_by_one_processor(pid: int, interfaces: Sequence[str], place: str = "") -> None:
-    """Of each of these interfaces in the network namespace of process `pid`.
+    """Make one processor take in what arrives on each interface in the network namespace of `pid`.
 
-    Which one it is follows from the name, together with that of its place, so that interfaces of
-    the same name do not all have the same one.
+    The processor follows from the interface's name and `place`, so that interfaces of the same name
+    do not all get the same one.
     """
     processors = sorted(each for each in os.sched_getaffinity(0) if each < _MASKED)
     if not interfaces:
@@ -33,7 +33,9 @@ def take_in_by_one_processor(pid: int, interfaces: Sequence[str], place: str = "
 
 
 def stay_on_one_processor(pid: int, place: int) -> None:
-    """A process, with all threads that it is going to start; those with different places share the
-    processors evenly."""
+    """Bind a process and all threads that it is going to start to one processor.
+
+    Processes with different places share the processors evenly.
+    """
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(pid, {processors[place % len(processors)]})

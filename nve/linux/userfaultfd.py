@@ -1,7 +1,7 @@
-"""The kernel's userfaultfd: a process's memory whose pages another process sees to.
+"""The kernel's userfaultfd: another process handles the page faults in a process's memory.
 
-    MISSING         a page that is not there makes who touches it wait until somebody has put it
-                    there (`copy`): post-copy
+    MISSING         whoever touches a missing page waits until somebody has filled it (`copy`):
+                    post-copy
     WRITE_PROTECT   the kernel notes which pages are written (`nve.linux.written_pages`)
 
 See Documentation/admin-guide/mm/userfaultfd.rst.  Needs root (vm.unprivileged_userfaultfd).
@@ -38,8 +38,11 @@ _WAKE = _ioc(2, 0x02, 16)
 
 
 def registered(address: int, length: int, mode: int, features: int) -> int:
-    """This process's memory there, in that mode, until the descriptor that is returned is closed by
-    all who have it.  Raises OSError where the kernel cannot."""
+    """Register memory of this process in a mode; return the descriptor.
+
+    The registration lasts until all who have the descriptor have closed it.  Raises OSError if the
+    kernel does not support it.
+    """
     descriptor = _opened(features)
     try:
         argument = struct.pack("=QQQQ", address, length, mode, 0)
@@ -63,7 +66,7 @@ def _opened(features: int) -> int:
 
 
 def missing_available() -> bool:
-    """Whether the kernel lets somebody wait for pages of shared memory."""
+    """Return whether the kernel can make a process wait for missing pages of shared memory."""
     try:
         os.close(_opened(MISSING_SHARED_MEMORY))
     except OSError:
@@ -72,10 +75,10 @@ def missing_available() -> bool:
 
 
 def faults(descriptor: int) -> Iterator[int]:
-    """The addresses, as they were touched, that somebody waits for since one last asked."""
+    """Yield the addresses whose access has begun to wait since the last call."""
     try:
         octets = os.read(descriptor, _MESSAGES_AT_ONCE * _MESSAGE.size)
-    except BlockingIOError:  # nobody waits any more
+    except BlockingIOError:  # no further access waits
         return
     for event, _, address, _ in _MESSAGE.iter_unpack(octets):
         if event == _PAGE_FAULT:
@@ -83,7 +86,7 @@ def faults(descriptor: int) -> Iterator[int]:
 
 
 def copy(descriptor: int, target: int, source: int, length: int) -> None:
-    """Put pages there that are missing, from an address of our own; who waits for them goes on.
+    """Fill missing pages with a copy of this process's memory; whoever waits for them continues.
 
     Raises FileExistsError if one of them is not missing.
     """
@@ -100,5 +103,5 @@ def copy(descriptor: int, target: int, source: int, length: int) -> None:
 
 
 def wake(descriptor: int, address: int) -> None:
-    """Who waits for this page touches it again."""
+    """Wake whoever waits for this page, to access it again."""
     fcntl.ioctl(descriptor, _WAKE, struct.pack("=QQ", address, PAGE_SIZE))

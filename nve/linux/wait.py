@@ -1,8 +1,8 @@
-"""Waiting for facts, never for time.
+"""Waits for conditions, never for a length of time.
 
-A check returns None when it is satisfied and a printable difference otherwise; the waiter asks
-again until then, and the last difference is what a time-out says.  What else sleeps, and until
-when, is listed in tests/unit/test_rules.py.
+A check returns None when it is satisfied and a printable difference otherwise; the waiter repeats
+it until then, and a time-out reports the last difference.  What else sleeps, and until when, is
+listed in tests/unit/test_rules.py.
 """
 
 import select
@@ -23,7 +23,7 @@ File = TypeVar("File", bound=HasDescriptor)
 
 
 def wait_until(check: Callable[[], str | None], timeout_s: float, poll_s: float = POLL_S) -> None:
-    """Returns as soon as `check` does not find a difference.  Raises TimeoutError with the last."""
+    """Return as soon as `check` finds no difference.  Raises TimeoutError with the last one."""
     deadline = time.monotonic() + timeout_s
     while (difference := check()) is not None:
         if time.monotonic() > deadline:
@@ -32,15 +32,17 @@ def wait_until(check: Callable[[], str | None], timeout_s: float, poll_s: float 
 
 
 def readable(file: HasDescriptor, timeout_s: float | None) -> bool:
-    """Whether there is something to read, or the end of it, before the time is over; for ever if
-    that is None."""
+    """Return whether there is data, or end of file, before the time is over; None waits without
+    limit.
+    """
     return bool(all_readable([file], timeout_s))
 
 
 def all_readable(files: Sequence[File], timeout_s: float | None = None) -> list[File]:
-    """Those in which there is something to read, or their end; none if the time is over first.
+    """Return the files with data or end of file; none if the time is over first.
 
-    By poll, not select, which cannot take descriptors beyond 1023: a run of many VMs has them.
+    This uses poll, not select, which cannot handle descriptors beyond 1023: a run of many VMs has
+    them.
     """
     waiting = select.poll()
     for file in files:
@@ -51,6 +53,6 @@ def all_readable(files: Sequence[File], timeout_s: float | None = None) -> list[
 
 
 def sleep_until(t_ns: int) -> None:
-    """Returns at that time (ns since the epoch), or at once if it is over."""
+    """Return at that time (ns since the epoch), or at once if it is past."""
     while (left_ns := t_ns - time.time_ns()) > 0:
         time.sleep(left_ns / 1e9)

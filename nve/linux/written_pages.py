@@ -1,11 +1,11 @@
-"""Which pages of its memory a process has written since one last asked, as the kernel knows it.
+"""Which pages of its memory a process has written since the last call, as the kernel knows it.
 
     PAGEMAP_SCAN   since Linux 6.7, with userfaultfd's asynchronous write protection, which the
                    process itself asks for (`protect`)
-    soft-dirty     where the kernel has it: Debian 12's has
+    soft-dirty     if the kernel has it, as Debian 12's does
 
-Neither is needed to move a guest, whose own log is the same on every kernel; they show that the log
-is true.  See Documentation/admin-guide/mm/pagemap.rst and soft-dirty.rst.
+Neither is needed to move a guest, whose own log is the same on every kernel; they verify that log.
+See Documentation/admin-guide/mm/pagemap.rst and soft-dirty.rst.
 """
 
 import ctypes
@@ -34,15 +34,15 @@ _PAGEMAP_SCAN = 3 << 30 | _SCAN.size << 16 | ord("f") << 8 | 16
 
 
 def protect(address: int, length: int) -> int:
-    """Have the kernel note what this process writes there; until the descriptor is closed.
+    """Make the kernel note what this process writes there, until the returned descriptor is closed.
 
-    Raises OSError where the kernel cannot.
+    Raises OSError if the kernel does not support it.
     """
     return registered(address, length, WRITE_PROTECT, WP_ASYNC | WP_UNPOPULATED)
 
 
 class PagemapScan:
-    """Of a process that has `protect`ed its memory."""
+    """Reads the written pages of a process that has `protect`ed its memory."""
 
     def __init__(self, pid: int, address: int, pages: int) -> None:
         self._pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -51,8 +51,10 @@ class PagemapScan:
         self._buffer = ctypes.c_char.from_buffer(self._found)
 
     def written(self) -> list[int]:
-        """The numbers of the pages written since the last call, in order.  The first call answers
-        with all that were ever written."""
+        """Return the numbers of the pages written since the last call, in order.
+
+        The first call returns all pages that were ever written.
+        """
         numbers: list[int] = []
         place = self._begin
         while place < self._end:
@@ -76,14 +78,18 @@ class PagemapScan:
 
 
 class SoftDirty:
-    """Of any process, where the kernel has it (`soft_dirty_available`)."""
+    """Reads the written pages of any process, if the kernel supports it
+    (`soft_dirty_available`).
+    """
 
     def __init__(self, pid: int, address: int, pages: int) -> None:
         self._process = Path(f"/proc/{pid}")
         self._first, self._pages = address // PAGE_SIZE, pages
 
     def written(self) -> list[int]:
-        """The numbers of the pages written since the last call; the process has to stand still."""
+        """Return the numbers of the pages written since the last call; the process has to be
+        stopped.
+        """
         with (self._process / "pagemap").open("rb") as pagemap:
             pagemap.seek(8 * self._first)
             found = soft_dirty(pagemap.read(8 * self._pages))
@@ -91,17 +97,17 @@ class SoftDirty:
         return found
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no resource is held."""
 
 
 def soft_dirty(entries: bytes) -> list[int]:
-    """The places of those entries of a pagemap whose page was written."""
+    """Return the positions of the entries of a pagemap whose page was written."""
     words = array("Q", entries)
     return [place for place, word in enumerate(words) if word & _SOFT_DIRTY]
 
 
 def soft_dirty_available() -> bool:
-    """Whether the kernel notes it: a page that was just written says so."""
+    """Return whether the kernel notes writes, by writing a page and looking."""
     page = mmap.mmap(-1, PAGE_SIZE)
     page[0] = 1
     held = ctypes.c_char.from_buffer(page)

@@ -36,24 +36,24 @@ from nve.wire.frames import VXLAN_UDP_PORT
 
 DATAPATH = "linux-bridge"
 FLOODED = "00:00:00:00:00:00"
-"""The entry of a VXLAN device that says where group frames and unknown ones go."""
+"""The entry of a VXLAN device that says where frames to groups and to unknown addresses go."""
 TTL = 64
 
 
 def bridge_device(vni: Vni) -> str:
-    """The bridge of a virtual network."""
+    """Return the name of the bridge of a virtual network."""
     return f"br{vni}"
 
 
 def vxlan_device(vni: Vni) -> str:
-    """The VXLAN device of a virtual network."""
+    """Return the name of the VXLAN device of a virtual network."""
     return f"vxlan{vni}"
 
 
 class LinuxBridge:
-    """The bridges and VXLAN devices of one NVE.  An `nve.edge.Edge`.
+    """The bridges and VXLAN devices of one NVE: an `nve.edge.Edge`.
 
-    `ageing_s` is how long a learned address is kept without being heard.
+    `ageing_s` is how long a learned address is kept without being heard, in seconds.
     """
 
     offloads = True
@@ -71,7 +71,7 @@ class LinuxBridge:
 
     @classmethod
     def of(cls, edge: Edge) -> Self:
-        """An edge of which one knows that it is such a bridge."""
+        """Return an edge that is known to be such a bridge, with that type."""
         assert isinstance(edge, cls), edge
         return edge
 
@@ -87,18 +87,20 @@ class LinuxBridge:
         return ["bridge", *words]
 
     def launch(self) -> None:
-        """Nothing runs beside the kernel."""
+        """Do nothing: there is no process beside the kernel."""
 
     def configure(self) -> None:
-        """Has the kernel finish packets before they leave: what emulates a link may not know how to
-        divide one that is in a tunnel."""
+        """Make the kernel finish packets before they leave.
+
+        What emulates a link may be unable to divide a packet that is in a tunnel.
+        """
         turn_offloads_off(self.pid, self._place.uplink.interface)
 
     def settle(self) -> None:
-        """Addresses and routes are the kernel's."""
+        """Do nothing: addresses and routes are the kernel's."""
 
     def serve(self, vni: Vni) -> None:
-        """Make the devices of a virtual network, with the list of VTEPs to flood to."""
+        """Create the devices of a virtual network, with the list of VTEPs to flood to."""
         inner, outer = bridge_device(vni), vxlan_device(vni)
         ip(
             self.pid,
@@ -109,7 +111,7 @@ class LinuxBridge:
                 f"link add {outer} type vxlan id {vni} dev {self._place.uplink.interface} "
                 f"local {self._place.vtep} dstport {VXLAN_UDP_PORT} ttl {TTL} "
                 f"learning ageing {self._ageing_s}",
-                # The kernel itself has nothing to say to tenants.
+                # The kernel itself must send nothing to tenants.
                 f"link set {inner} addrgenmode none up",
                 f"link set {outer} addrgenmode none master {inner} up",
             ],
@@ -120,31 +122,33 @@ class LinuxBridge:
             self._devices[self._number(device)] = vni, device
 
     def plug_in(self, interface: str, vm: VmSpec, port: int, *, lane: bool = False) -> None:
-        """A port of the bridge of the VM's network.  `port` is what others number it by."""
+        """Make an interface a port of the bridge of the VM's network; `port` is not used here."""
         self._devices[self._number(interface)] = vm.vni, interface
         self._plugs[vm.name] = interface
         ip(self.pid, [f"link set {interface} master {bridge_device(vm.vni)}"])
 
     def forget(self, vm: str) -> None:
-        """Forget whom a VM's port leads to, as a bridge does whose port is taken away."""
+        """Forget which addresses are behind a VM's port, as a bridge does when a port is taken
+        away.
+        """
         ip(self.pid, [f"link set {self._plugs[vm]} type bridge_slave fdb_flush"])
 
     def device(self, number: int) -> tuple[Vni, str] | None:
-        """The virtual network and the name of one of its interfaces, by number; None for any
-        other."""
+        """Return the virtual network and the name of the interface with this number, or None."""
         return self._devices.get(number)
 
     def is_plug(self, interface: str) -> bool:
-        """Whether an interface leads to a VM."""
+        """Return whether an interface leads to a VM."""
         return interface in self._plugs.values()
 
     def entries(self) -> list[FdbEntry]:
-        """What its FDBs hold at the moment."""
+        """Return the present entries of its forwarding databases."""
         return read(run_in(self.pid, ["bridge", "-json", "fdb", "show"]))
 
     def differences(self) -> list[str]:
-        """Where it does not flood to every other VTEP and to nobody else, a sentence for each
-        network."""
+        """Return a sentence for each network in which it does not flood to exactly the other
+        VTEPs.
+        """
         held = self.entries()
         wanted = frozenset(self._peers)
         return [
@@ -154,7 +158,7 @@ class LinuxBridge:
         ]
 
     def counters(self) -> Mapping[str, int]:
-        """The kernel is the switch; what it drops, it counts at its interfaces."""
+        """Return no counters: the kernel counts what it drops at its interfaces."""
         return {}
 
     @property
@@ -162,17 +166,17 @@ class LinuxBridge:
         return self._alive
 
     def die(self) -> None:
-        """Nothing is forwarded any more, and what was learned is gone."""
+        """Stop forwarding, and lose what was learned."""
         self._alive = False
         self._set_all("down")
 
     def revive(self) -> None:
-        """Everything has to be learned anew."""
+        """Forward again; everything has to be learned anew."""
         self._set_all("up")
         self._alive = True
 
     def stop(self) -> None:
-        """The devices go with the namespace."""
+        """Do nothing: the devices go with the namespace."""
 
     @property
     def _peers(self) -> Iterable[Vtep]:
@@ -188,7 +192,7 @@ class LinuxBridge:
 
 
 def edges(ageing_s: int) -> EdgeFactory:
-    """Makes such bridges."""
+    """Return a factory of such bridges."""
     return EdgeFactory(
         "Linux bridges with VXLAN devices",
         lambda place: LinuxBridge(place, ageing_s),

@@ -1,8 +1,8 @@
-"""What forwarding databases say, and where they make an NVE send.  Pure.
+"""The entries of forwarding databases, and where they make an NVE send.  Pure.
 
-An NVE has two for each virtual network.  The bridge's says behind which port an address is; the
-VXLAN device's, behind which VTEP.  An address that the bridge has behind a VM's plug is here; for
-any other the VXLAN device decides, and what it does not know goes everywhere.
+An NVE has two databases for each virtual network.  The bridge's says behind which port an address
+is; the VXLAN device's, behind which VTEP.  An address that the bridge has behind a VM's plug is
+local; for any other the VXLAN device decides, and floods to all VTEPs what it does not know.
 """
 
 import json
@@ -13,24 +13,24 @@ from typing import TypeAlias
 from nve.model import Mac, TenantSystem, Vtep
 
 Way: TypeAlias = str | Vtep
-"""Where an NVE sends: to a port of its own, or to another NVE."""
+"""Where an NVE sends packets: to a port of its own, or to another NVE."""
 
 
 @dataclass(frozen=True)
 class FdbEntry:
-    """An address behind an interface; `vtep` is given in a VXLAN device's own FDB."""
+    """An address behind an interface; `vtep` is set in a VXLAN device's own database."""
 
     mac: Mac
     interface: str
     vtep: Vtep | None = None
     learned: bool = True
-    """Nobody has configured it."""
+    """Whether it was learned rather than configured."""
 
 
 def read(text: str) -> list[FdbEntry]:
-    """The entries of bridges and VXLAN devices in what `bridge -json fdb show` prints.
+    """Return the entries of bridges and VXLAN devices in what `bridge -json fdb show` prints.
 
-    Those of other devices say what the device itself listens to, and are left out.
+    Entries of other devices say what the device itself listens to, and are left out.
     """
     return [
         FdbEntry(
@@ -46,24 +46,26 @@ def read(text: str) -> list[FdbEntry]:
 
 @dataclass(frozen=True)
 class FdbChange:
-    """An entry has come, has another interface or VTEP than before, or is gone."""
+    """An entry has appeared, has another interface or VTEP than before, or is gone."""
 
     system: TenantSystem
     interface: str
     vtep: Vtep | None
-    """Given in a VXLAN device's own FDB, None in a bridge's."""
+    """Set in a VXLAN device's own database, None in a bridge's."""
     gone: bool = False
 
 
 class Learned:
-    """Where one NVE sends what is for a VM, by all changes of its FDBs since there were none."""
+    """Where one NVE sends packets for each VM, after all changes of its databases from the
+    start.
+    """
 
     def __init__(self) -> None:
         self._ports: dict[TenantSystem, str] = {}
         self._vteps: dict[TenantSystem, Vtep] = {}
 
     def apply(self, change: FdbChange, *, is_plug: bool) -> None:
-        """Take a change over.  `is_plug`: the interface leads to a VM, not to the underlay."""
+        """Apply a change; `is_plug` says that the interface leads to a VM, not to the underlay."""
         system = change.system
         if change.vtep is not None:
             if not change.gone:
@@ -76,5 +78,7 @@ class Learned:
             self._ports.pop(system, None)
 
     def way(self, system: TenantSystem) -> Way | None:
-        """None: it does not know, and sends to everybody."""
+        """Return where the NVE sends a VM's packets, or None if it does not know and floods
+        them.
+        """
         return self._ports.get(system) or self._vteps.get(system)

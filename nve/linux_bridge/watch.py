@@ -1,4 +1,4 @@
-"""Listens to what the kernel says about the forwarding databases of all edges, as it happens."""
+"""Listens to the kernel's notifications about the forwarding databases of all edges."""
 
 import logging
 import selectors
@@ -30,7 +30,7 @@ _ROOM_BYTES, _LONGEST = 4 << 20, 1 << 16
 
 
 class FdbWatch:
-    """From `start` to `stop`; `tell` is given every change of a learned entry."""
+    """Listens from `start` to `stop`; `tell` gets every change of a learned entry."""
 
     def __init__(self, edges: Iterable[LinuxBridge], tell: Tell) -> None:
         self._edges = tuple(edges)
@@ -50,7 +50,7 @@ class FdbWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        """Safe at any time."""
+        """Stop listening; this is safe at any time."""
         self._wake.close()
         if self._thread.ident is not None:
             self._thread.join()
@@ -80,10 +80,10 @@ class FdbWatch:
 
 
 def _changes(edge: LinuxBridge, octets: bytes) -> Iterator[FdbChange]:
-    """What a notification says about addresses that have been learned.
+    """Yield what a notification says about learned addresses.
 
-    By hand, as in `nve.linux.netlink`: pyroute2 takes milliseconds for each, and the next one's
-    time would be late by that.
+    It is parsed by hand, as in `nve.linux.netlink`: pyroute2 takes milliseconds for each, and the
+    time noted for the next one would be late by that.
     """
     place = 0
     while place < len(octets):

@@ -1,8 +1,8 @@
-"""Mininet's command line, as far as it has to be another one for this data centre.
+"""Mininet's command line, with the changes that this data centre needs.
 
-What is typed or pasted while a command runs is kept for the next prompt.  Mininet hands it to the
-command, key by key, through a buffer that swallows whole lines.  Only an interactive command (a
-shell, an editor, or any after `noecho`) gets it, and only at a terminal.
+What is typed or pasted while a command runs is kept for the next prompt.  Mininet passes it to the
+command, key by key, through a buffer that swallows whole lines.  Here only an interactive command
+(a shell, an editor, or any after `noecho`) gets it, and only at a terminal.
 
 Commands that fail are counted: a script ends at the first one.  A mistake is a `CommandFailed` with
 a sentence, or what Mininet logs as an error.
@@ -58,11 +58,11 @@ class CommandLine(CLI):  # type: ignore[misc]
     """The commands of Mininet.  A subclass adds its own, which may raise `CommandFailed`."""
 
     def __init__(self, net: Any, script: Path | None = None) -> None:
-        """Runs until the user ends it, or to the end of a script."""
+        """Run until the user ends it, or to the end of a script."""
         self.failures = 0
         """How many commands have failed."""
         self._gets_input = False
-        for handler in lg.handlers:  # what commands say belongs between what the shell says
+        for handler in lg.handlers:  # the output of commands belongs between that of the shell
             handler.setStream(sys.stdout)
         errors = _Errors()
         lg.addHandler(errors)
@@ -76,16 +76,18 @@ class CommandLine(CLI):  # type: ignore[misc]
 
     @classmethod
     def initReadline(cls) -> None:  # noqa: N802 (Mininet's name)
-        """Lines that are pasted together are as many commands, not one with line ends in it."""
+        """Treat lines that are pasted together as several commands, not one with line ends in
+        it.
+        """
         super().initReadline()
         readline.parse_and_bind("set enable-bracketed-paste off")
 
     def say(self, sentence: str) -> None:
-        """Print a complaint."""
+        """Print an error message."""
         output(f"{sentence}\n")
 
     def onecmd(self, line: str) -> bool:
-        """A mistake ends in a sentence, not in the end of the data centre."""
+        """Carry out a line; a mistake prints a sentence and does not end the data centre."""
         before = self._errors.count
         ends: object = False
         try:
@@ -114,10 +116,10 @@ class CommandLine(CLI):  # type: ignore[misc]
         if command and node.shell is not None and not node.waiting:
             status = node.cmd("echo $?").strip()
             if status.isdecimal() and status != "0":
-                raise CommandFailed("")  # it has said itself what it has to say
+                raise CommandFailed("")  # it has printed its own message
 
     def waitForNode(self, node: Any) -> None:  # noqa: N802 (Mininet's name)
-        """Print what a command says until it ends; Ctrl-C is for the command."""
+        """Print the output of a command until it ends; Ctrl-C goes to the command."""
         interactive = self.isatty() and (self._gets_input or is_interactive(str(node.lastCmd)))
         with _by_character(interactive):
             while node.waiting:
@@ -264,7 +266,7 @@ class CommandLine(CLI):  # type: ignore[misc]
 
 
 def is_interactive(command: str) -> bool:
-    """Whether a program that is started like this reads what is typed."""
+    """Return whether the program that a command starts reads what is typed."""
     words = command.split()
     program = os.path.basename(words[0]) if words else ""
     operands = [word for word in words[1:] if not word.startswith("-") or word == "-c"]
@@ -273,7 +275,7 @@ def is_interactive(command: str) -> bool:
 
 @contextmanager
 def _by_character(interactive: bool) -> Iterator[None]:
-    """Keys come one by one for the block, as an interactive command wants them."""
+    """Pass keys on one by one for the block, as an interactive command needs them."""
     if interactive:
         quietRun("stty -icanon min 1")
     try:

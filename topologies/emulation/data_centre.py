@@ -1,17 +1,17 @@
-"""The emulated data centre: what a fabric says, made of namespaces, cables and edges.
+"""The emulated data centre: a fabric made of namespaces, cables and edges.
 
     vm1 … -- plug -- nve1 -- underlay (switches, routers) -- nve2 -- plug -- vm2 …
                        |                                       |
                        +---------- ctl (control network) ------+--- control node
 
 Every node is a Mininet node (nodes.py) in a network namespace of its own.  What makes a node an NVE
-is its edge (nve/edge.py).  Where the overlay has a control node, the control network is a switch
-with that node and all NVEs; its delay, jitter, loss and rate are on the control node's cable.
+is its edge (nve/edge.py).  If the overlay has a control node, the control network is a switch with
+that node and all NVEs; its delay, jitter, loss and rate are on the control node's cable.
 
 A VM's NIC `eth0` is a bridge device (nve/hypervisor/plug.py).  It has one port from the start,
 which leads nowhere and only keeps the carrier up: a guest does not notice that its cable is moved.
 
-Bring-up does at once what is independent, since most of it is waiting for other processes.
+Independent steps of the bring-up run in parallel, as most of it is waiting for other processes.
 """
 
 import os
@@ -52,10 +52,10 @@ class Nve:
     number: int
     """From 1, in the order of the topology."""
     control: str | None
-    """Its address on the control network, if there is one."""
+    """The node's address on the control network, if there is one."""
     edge: Edge
     tunnel_mtus: Mapping[str, int]
-    """What the tunnels to the other NVEs carry."""
+    """The largest tenant packets that the tunnels to the other NVEs carry."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class NodePlace:
 class DataCentre:
     """A data centre that is up between `start` and `stop`; a context manager for both.
 
-    `nves`, `vms`, `net` (Mininet's network) and, if it was given one, `control_node` are there
-    once it is started.
+    `nves`, `vms`, `net` (Mininet's network) and, if it was given one, `control_node` exist once it
+    is started.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class DataCentre:
         link_emulator: Literal["auto", "netem", "delay-line"] = "auto",
         seed: int = 1,
     ) -> None:
-        """Raises ValueError if fabric and VMs do not fit together.
+        """`control` is the link of the control node, `seed` the seed of the jitter.
 
-        `control` is the link of the control node, `seed` the jitter's.
+        Raises ValueError if fabric and VMs do not fit together.
         """
         if link_emulator == "auto":
             link_emulator = "netem" if netem_available() else "delay-line"
@@ -125,7 +125,7 @@ class DataCentre:
     # Bring-up
 
     def start(self, progress: Callable[[str], None] = lambda _: None) -> None:
-        """Builds everything; if that fails or is interrupted, takes down what there is of it."""
+        """Build everything; if that fails or is interrupted, take down what exists of it."""
         try:
             self._start(progress)
         except BaseException:
@@ -157,7 +157,9 @@ class DataCentre:
     def _in_parallel(
         pool: ThreadPoolExecutor, act: Callable[[str], None], names: Iterable[str]
     ) -> None:
-        """Does it for every name, and returns when all are done; raises what the first raised."""
+        """Call `act` for every name in parallel; return when all are done, or raise the first
+        exception.
+        """
         for done in [pool.submit(act, name) for name in names]:
             done.result()
 
@@ -250,7 +252,7 @@ class DataCentre:
         wait_until(partial(without_carrier, self._pid(name), interfaces), CARRIER_TIMEOUT_S)
 
     def _describe(self) -> None:
-        """Fills in what users of the data centre, and of Mininet's CLI, look at."""
+        """Fill in what users of the data centre, and of Mininet's CLI, look at."""
         told = self._configuration
         for number, name in enumerate(self.fabric.nves, start=1):
             edge = self._edges[name]
@@ -276,14 +278,14 @@ class DataCentre:
     # VMs that come and go
 
     def check(self, spec: VmSpec) -> None:
-        """Raises ValueError if a VM more does not fit in."""
+        """Raise ValueError if there is no room for another VM."""
         self._with(spec).check()
 
     def _with(self, *more: VmSpec) -> Configuration:
         return replace(self._configuration, vms=(*self._configuration.vms, *more))
 
     def add_vm(self, spec: VmSpec) -> None:
-        """A VM more, while the data centre is up; `check` has found that it fits in."""
+        """Add a VM while the data centre is up, after `check` has found that it fits in."""
         self._configuration = self._with(spec)
         self._start_node(spec.name)
         self.net.hosts.append(self._nodes[spec.name])
@@ -293,7 +295,7 @@ class DataCentre:
         self._describe_vm(spec)
 
     def remove_vm(self, name: str) -> None:
-        """A VM has ended; its processes do, and its namespace with its cables goes with them."""
+        """Remove a VM that has ended, with its processes, its namespace and its cables."""
         del self.vms[name]
         node = self._nodes.pop(name)
         nodes.end_shell(node)
@@ -306,13 +308,13 @@ class DataCentre:
         self._configuration = replace(self._configuration, vms=others)
 
     def describe_anew(self, spec: VmSpec) -> None:
-        """A VM has other resources."""
+        """Record that a VM has other resources."""
         self.vms[spec.name] = replace(self.vms[spec.name], spec=spec)
 
     def limit_vm(self, name: str, resources: Resources) -> None:
-        """What a VM's processes may use of its server, as far as this machine can limit that.
+        """Limit what a VM's processes may use of its server, as far as this machine can.
 
-        Raises OSError where they use more already.
+        Raises OSError if they use more already.
         """
         if resources:
             self.limits[name] = self.session.limit_vm(name, resources)
@@ -320,53 +322,54 @@ class DataCentre:
     # Use
 
     def mtu(self, vm: VmSpec) -> int:
-        """Of a VM's NIC."""
+        """Return the MTU of a VM's NIC."""
         return self._configuration.mtu(vm)
 
     def in_vm(self, vm: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
-        """Starts a process in a VM: in its namespace, and in its cgroup, to be frozen with it."""
+        """Start a process in a VM: in its namespace, and in its cgroup, to be frozen with it."""
         place = self.vms[vm]
-        # The shell moves itself before it becomes the program: nothing of that runs outside.
+        # The shell moves itself before it becomes the program, so that nothing of that runs
+        # outside.
         procs = [str(each) for each in self.session.vm_procs(vm)]
         join = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit; shift; done; shift; exec "$@"'
         wrapped = ["sh", "-c", join, "sh", *procs, "--", *_attached(place.pid), *argv]
         return subprocess.Popen(wrapped, **popen)
 
     def in_node(self, node: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
-        """Starts a process in the namespace of any node."""
+        """Start a process in the namespace of any node."""
         return subprocess.Popen([*_attached(self._pid(node)), *argv], **popen)
 
     def kill_nve(self, name: str) -> None:
-        """An NVE dies: its edge is gone at once, and all that it was told."""
+        """Kill an NVE: its edge is gone at once, with all that it was told."""
         self._edges[name].die()
 
     def revive_nve(self, name: str) -> None:
-        """An NVE that has died starts again, with the cables it had."""
+        """Start an NVE that was killed again, with the cables it had."""
         self._edges[name].revive()
         self._edges[name].settle()
 
     @property
     def pids(self) -> Mapping[str, int]:
-        """A process in the namespace of each node."""
+        """The id of a process in the namespace of each node."""
         return {name: self._pid(name) for name in self._nodes}
 
     @property
     def cabling(self) -> Cabling:
-        """The cables, for who wants to disturb them."""
+        """The cables, for disturbing them."""
         assert self._cabling is not None, "the data centre is not up"
         return self._cabling
 
     def link_statistics(self) -> list[dict[str, Any]]:
-        """Per emulated link and direction: what was forwarded, dropped, and forwarded late.
+        """Return, per emulated link and direction, what was forwarded, dropped, and forwarded late.
 
-        After `stop`, what it was at the end.
+        After `stop`, these are the final values.
         """
         if self._cabling is not None:
             return self._cabling.statistics()
         return self._final_statistics
 
     def refresh_mininet_links(self) -> None:
-        """Tells Mininet which plugs there are now; they come and go without it."""
+        """Tell Mininet the present plugs, which come and go without it."""
         for link in [link for link in self.net.links if isinstance(link, nodes.PlugLink)]:
             self.net.links.remove(link)
             link.delete()
@@ -382,7 +385,7 @@ class DataCentre:
     # Tear-down
 
     def stop(self) -> None:
-        """Ends what was started, at whatever stage.  Namespaces and cables go with their shells."""
+        """End what was started, at whatever stage.  Namespaces and cables go with their shells."""
         with ExitStack() as last_to_first:
             for name, node in self._nodes.items():
                 last_to_first.callback(nodes.end_shell, node)
@@ -429,5 +432,5 @@ def _ends_of(link: Any) -> tuple[Any, Any]:
 
 
 def _attached(pid: int) -> list[str]:
-    """mnexec starts a command in a node's namespaces, away from the terminal's Ctrl-C."""
+    """Return the start of a command in a node's namespaces, away from the terminal's Ctrl-C."""
     return ["mnexec", "-da", str(pid)]

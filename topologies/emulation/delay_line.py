@@ -1,19 +1,19 @@
 """A delay line in user space, for kernels without netem.
 
-Started by the data centre in the namespace `wire` as `python -m topologies.emulation.delay_line`,
+The data centre starts it in the namespace `wire` as `python -m topologies.emulation.delay_line`,
 one process for all delayed links.  Such a link is two cables that end here, and this process
-carries frames from one to the other, in both directions, after a while:
+carries frames from one to the other, in both directions, after the delay:
 
     nve1 to-core ~~~~ w1a  [delay line]  w1b ~~~~ to-nve1 core
 
 The wait counts from the kernel's arrival time of a frame, so that a moment in which this process
 does not get a CPU delays nothing unless it is longer than the link's own delay.  Jitter is uniform
-and never reorders: a frame's due time is at least that of the frame before it, which with a jitter
-that is large against the gaps between frames shifts the mean up.  What could not be kept is
-counted: frames dropped here or in the kernel's buffer, and how late frames left.
+and never reorders: a frame's due time is at least that of the frame before it, so that a jitter
+that is large against the gaps between frames raises the mean delay.  Deviations are counted: frames
+dropped here or in the kernel's buffer, and how late frames left.
 
-Frames that a sender has not yet cut to size (GSO) pass whole, with their checksums still open:
-PACKET_VNET_HDR carries what is left to do along.
+Frames that a sender has not yet segmented (GSO) pass whole, with their checksums still open:
+PACKET_VNET_HDR passes on what is left to do.
 """
 
 import argparse
@@ -41,12 +41,12 @@ READY = "ready"
 MAX_QUEUED_BYTES = 64 << 20
 SOCKET_BUFFER_BYTES = 32 << 20
 BATCH = 64
-"""Frames read from one interface before others get their turn."""
+"""The number of frames read from one interface before others get their turn."""
 LONGEST_FRAME = 65_600
 
 LOOK_NS = 500_000
-"""So long it may not look at what has come, while frames wait: with thousands a second, looking
-at each as it comes costs as much as sending it.  They carry the kernel's stamp."""
+"""How long arrivals may stay unread while frames wait, in nanoseconds: with thousands a second,
+reading each as it arrives costs as much as sending it.  They carry the kernel's time stamp."""
 
 _LATENESS_STEP_US, _LATENESS_STEPS = 10, 2000
 _NEVER_NS = 1 << 62
@@ -62,7 +62,7 @@ _PR_SET_TIMERSLACK = 29
 
 @dataclass
 class DelayQueue:
-    """Where the frames of one direction wait.  Pure: it is told the time."""
+    """The waiting frames of one direction.  Pure: the time is an argument."""
 
     delay_ns: int
     jitter_ns: int
@@ -76,7 +76,7 @@ class DelayQueue:
     lateness: list[int] = field(default_factory=lambda: [0] * (_LATENESS_STEPS + 1))
 
     def put(self, arrival_ns: int, frame: bytes) -> None:
-        """Takes a frame in; drops it if too many wait already."""
+        """Take a frame in, or drop it if too many wait already."""
         if self.queued_bytes + len(frame) > MAX_QUEUED_BYTES:
             self.overflowed += 1
             return
@@ -91,7 +91,7 @@ class DelayQueue:
         return self.frames[0][0] if self.frames else _NEVER_NS
 
     def take(self, now_ns: int) -> bytes | None:
-        """The next frame if it is due, and notes how late it is."""
+        """Return the next frame if it is due, and note how late it is."""
         if not self.frames or self.frames[0][0] > now_ns:
             return None
         due_ns, frame = self.frames.popleft()
@@ -103,7 +103,7 @@ class DelayQueue:
         return frame
 
     def late_us(self, quantile: float) -> int:
-        """The lateness that this share of the frames stayed below."""
+        """Return the lateness in µs that this share of the frames stayed below."""
         rank = quantile * self.forwarded
         for step, count in enumerate(self.lateness[:-1]):
             rank -= count
@@ -124,7 +124,7 @@ class DelayQueue:
 
 @dataclass
 class Direction:
-    """From one interface, through a queue, to another."""
+    """Carries frames from one interface, through a queue, to another."""
 
     name: str
     receiver: socket.socket
@@ -134,7 +134,7 @@ class Direction:
     kernel_dropped: int = 0
 
     def receive(self) -> bool:
-        """Takes in what has arrived, up to a batch; True if that was all."""
+        """Take in what has arrived, up to a batch; return True if that was all."""
         receive, put = self.receiver.recvmsg, self.queue.put
         try:
             for _ in range(BATCH):
@@ -149,7 +149,8 @@ class Direction:
         while (frame := self.queue.take(now_ns)) is not None:
             try:
                 self.sender.send(frame)
-            except OSError:  # the buffer is full, or the link is down: what a cable does then
+            # The buffer is full, or the link is down: drop the frame, as a cable would.
+            except OSError:
                 self.unsent += 1
 
     def statistics(self) -> dict[str, int | str]:
@@ -177,7 +178,7 @@ class DelayLine:
 
     @classmethod
     def of(cls, links: Sequence[dict[str, Any]], seed: int) -> Self:
-        """Opens the interfaces a_end and b_end of each link, whose nodes are a and b."""
+        """Open the interfaces a_end and b_end of each link, whose nodes are a and b."""
         directions = []
         for link in links:
             a_end, b_end = open_interface(link["a_end"]), open_interface(link["b_end"])
@@ -195,9 +196,9 @@ class DelayLine:
         return cls(directions)
 
     def turn(self) -> None:
-        """Waits until a frame is due, or one that has not been looked at may be; sends what is due.
+        """Wait until a frame is due, or until one that was not read yet may be; send what is due.
 
-        While no frame waits, it waits for one to arrive.
+        While no frame waits, wait for one to arrive.
         """
         next_due_ns = min(direction.queue.next_due_ns() for direction in self.directions)
         now_ns = time.time_ns()
@@ -212,7 +213,7 @@ class DelayLine:
             self.look()
 
     def look(self, wait_s: float = 0) -> None:
-        """Takes in what has arrived.  Nothing that arrives later is due before it looks again."""
+        """Take in what has arrived.  Nothing that arrives later is due before the next look."""
         arrived = [descriptor for descriptor, _ in self._arrivals.poll(wait_s * 1000)]
         self._look_ns = time.time_ns() + self._unseen_ns
         for descriptor in arrived:
@@ -220,7 +221,7 @@ class DelayLine:
                 self._look_ns = 0
 
     def take_delays(self, links: Sequence[dict[str, Any]]) -> None:
-        """What it takes in from now on waits as long as the links say."""
+        """Delay what is taken in from now on as long as the links say."""
         there_and_back = (link["delay_ms"] for link in links for _ in ("a to b", "b to a"))
         for direction, delay_ms in zip(self.directions, there_and_back, strict=True):
             direction.queue.delay_ns = round(delay_ms * 1e6)
@@ -235,7 +236,9 @@ class DelayLine:
 
 
 def open_interface(name: str) -> socket.socket:
-    """A socket that reads what others send to the interface, and writes to it past its queue."""
+    """Return a socket that reads what others send to the interface, and writes to it past its
+    queue.
+    """
     interface = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     for option in (_PACKET_VNET_HDR, _PACKET_IGNORE_OUTGOING, _PACKET_QDISC_BYPASS):
         interface.setsockopt(_SOL_PACKET, option, 1)
@@ -248,7 +251,9 @@ def open_interface(name: str) -> socket.socket:
 
 
 def run_first() -> None:
-    """Asks to run before everything else: a late frame would be taken for a slow network."""
+    """Ask to be scheduled before everything else: a late frame would be taken for a slow
+    network.
+    """
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except PermissionError:  # not everywhere is root allowed real-time processes
@@ -256,15 +261,18 @@ def run_first() -> None:
 
 
 def write_whole(path: Path, value: object) -> None:
-    """A reader sees the old file or the new one, never half of one."""
+    """Write a file so that a reader sees the old file or the new one, never half of one."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     partial.rename(path)
 
 
 def main() -> None:
-    """Carries frames until SIGTERM.  Writes its statistics then, and whenever it gets SIGUSR1; on
-    SIGHUP it reads the links' delays again."""
+    """Carry frames until SIGTERM.
+
+    Writes its statistics then, and whenever it gets SIGUSR1; reads the links' delays again on
+    SIGHUP.
+    """
     arguments = argparse.ArgumentParser(description=main.__doc__)
     arguments.add_argument("links", type=Path, help="JSON: a list of links")
     arguments.add_argument("--statistics", type=Path, required=True, help="JSON file to write")

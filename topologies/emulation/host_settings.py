@@ -2,14 +2,14 @@
 
 A network namespace has nearly everything of its own, but its neighbours (ARP, neighbour discovery)
 are in one table for the whole machine, whose size is a setting of the machine's own namespace.  A
-run that needs more raises that, and says so in its result.
+run that needs a larger table raises that setting, and says so in its result.
 
-    /run/vmmlab/settings.json          what they were, and what they were set to
+    /run/vmmlab/settings.json          the settings' original values, and what they were set to
     /run/vmmlab/<id>/settings.json     what the run of that session needs
 
-Several runs may go on at a time: a setting is as high as the one that needs most, and is put back
-when the last has ended.  A run that was killed is forgotten by the next one, or by `vmmlab clean`.
-What somebody else has set meanwhile is left alone.
+Several runs may go on at a time: a setting is as high as the run that needs most requires, and is
+put back when the last run has ended.  The needs of a run that was killed are dropped by the next
+run, or by `vmmlab clean`.  A setting that somebody else has changed meanwhile is left alone.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ Settings = Mapping[str, int]
 
 
 class Change(NamedTuple):
-    """Of a setting."""
+    """The values of a setting before and after a change."""
 
     was: int
     now: int
@@ -38,9 +38,9 @@ class Change(NamedTuple):
 
 @contextmanager
 def raised(session: Session, needed: Settings) -> Iterator[Mapping[str, Change]]:
-    """For the block, each of these settings is at least that high; yields those that were raised.
+    """Raise each of these settings to at least that value for the block; yield those that changed.
 
-    One that this machine does not have, or does not let root change, stays as it is.
+    A setting that this machine does not have, or does not let root change, stays as it is.
     """
     wish(session, needed)
     settle()
@@ -53,13 +53,12 @@ def raised(session: Session, needed: Settings) -> Iterator[Mapping[str, Change]]
 
 
 def wish(session: Session, needed: Settings) -> None:
-    """Has `settle` know what a session needs."""
+    """Record what a session needs, for `settle`."""
     _write(session.directory / SETTINGS, dict(needed))
 
 
 def settle() -> list[str]:
-    """Makes the settings what living runs need, and says of which nobody needs any more that it was
-    put back."""
+    """Set the settings to what living runs need; return a sentence for each that was put back."""
     if not RUN_DIRECTORY.is_dir():
         return []
     said = []
@@ -86,7 +85,7 @@ def settle() -> list[str]:
 
 
 def value_of(name: str) -> int | None:
-    """What a setting is; None where this machine does not have it."""
+    """Return the value of a setting, or None if this machine does not have it."""
     try:
         return int((SYSCTLS / name).read_text(encoding="ascii"))
     except OSError:
@@ -127,7 +126,7 @@ def _loaded(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, content: Mapping[str, object]) -> None:
-    """Whole or not at all; nothing is no file."""
+    """Write a file completely or not at all; empty content removes it."""
     if not content:
         file.unlink(missing_ok=True)
         return

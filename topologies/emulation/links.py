@@ -1,14 +1,14 @@
 """Cables with delay, jitter, loss and rate.
 
 A link of the data centre is a virtual cable between two namespaces, created there directly, so that
-no interface ever exists in the machine's own namespace.  What it does to packets is the same with
-either emulator, in each direction alike (shaping.py has the details):
+no interface ever exists in the machine's own namespace.  Either emulator treats packets in the same
+way, in each direction alike (shaping.py has the details):
 
-**netem**, where the kernel has it, on both ends.
+**netem**, if the kernel has it, on both ends.
 
-**delay-line**, elsewhere: a delayed link is cut in two and joined by a process in the namespace
+**delay-line**, otherwise: a delayed link is cut in two and joined by a process in the namespace
 `wire` (delay_line.py); a link without delay is a plain cable.  Loss and rate are the kernel's, at
-the link's *forwarding end*, the switch or router.  They could not sit at an NVE: a drop at the
+the link's *forwarding end*, the switch or router.  They could not be at an NVE: a drop at the
 sender's own egress is reported to it, and a userspace switch then gives up the rest of the batch;
 and what its packet socket reads has not yet passed ingress filters.
 """
@@ -40,7 +40,7 @@ STOP_TIMEOUT_S = 5
 
 @dataclass(frozen=True)
 class End:
-    """One end of a link: an interface that is to exist in the namespace of `pid`."""
+    """One end of a link: an interface to be created in the namespace of `pid`."""
 
     node: str
     pid: int
@@ -77,7 +77,7 @@ class Cabling:
         self._process: subprocess.Popen[bytes] | None = None
 
     def lay(self) -> None:
-        """Creates the interfaces and what holds packets up on them; they are down yet."""
+        """Create the interfaces, still down, and the queues that delay or drop packets on them."""
         run(["ip", "-batch", "-"], "\n".join(self._veth_commands()) + "\n")
         self._prepare_for_disturbances()
         for cable in self.cables:
@@ -94,7 +94,9 @@ class Cabling:
                 tc(cable.b.pid, commands)
 
     def _prepare_for_disturbances(self) -> None:
-        """Interfaces are down: the kernel drops what passes one while a qdisc is added."""
+        """Add the qdiscs for disturbances now: adding one while an interface is up drops
+        packets.
+        """
         interfaces = defaultdict(list)
         for cable in self.cables:
             interfaces[cable.b.pid].append(cable.b.interface)
@@ -102,7 +104,7 @@ class Cabling:
             tc(pid, [f"qdisc add dev {name} clsact" for name in names])
 
     def start(self) -> None:
-        """Starts the delay line, if a link needs it; returns when frames pass."""
+        """Start the delay line, if a link needs it; return when frames pass."""
         delayed = self._delayed()
         if not delayed:
             return
@@ -133,7 +135,7 @@ class Cabling:
         self._await_ready(self._process)
 
     def between(self, a: str, b: str) -> Cable:
-        """The cable of two nodes.  Raises ValueError."""
+        """Return the cable between two nodes.  Raises ValueError."""
         for cable in self.cables:
             if {cable.a.node, cable.b.node} == {a, b}:
                 return cable
@@ -150,18 +152,18 @@ class Cabling:
         ]
 
     def impair(self, cable: Cable, number: int, loss_pct: float) -> None:
-        """From now on a cable loses packets, in both directions, besides what it does anyway.
+        """Make a cable lose packets in both directions, in addition to what its spec says.
 
-        `number` names the disturbance for `repair`; it is different for each of a cable.
+        `number` names the disturbance for `repair`, and is unique per cable.
         """
         tc(cable.b.pid, impaired(cable.b.interface, number, loss_pct))
 
     def repair(self, cable: Cable, number: int) -> None:
-        """A disturbance of a cable ends."""
+        """End a disturbance of a cable."""
         tc(cable.b.pid, repaired(cable.b.interface, number))
 
     def slow_down(self, cable: Cable, delay_ms: float) -> None:
-        """From now on a cable that delays (`LinkSpec.delays`) takes that much longer; 0 ends it."""
+        """Raise the delay of a cable that delays (`LinkSpec.delays`) by `delay_ms`; 0 ends this."""
         slower = cable.spec.model_copy(update={"delay_ms": cable.spec.delay_ms + delay_ms})
         if self.emulator == "netem":
             for end in (cable.a, cable.b):
@@ -185,7 +187,9 @@ class Cabling:
             self._process = None
 
     def statistics(self) -> list[dict[str, Any]]:
-        """Per link and direction: what the emulator forwarded, dropped, and forwarded late."""
+        """Return, per link and direction, what the emulator forwarded, dropped, and forwarded
+        late.
+        """
         if self.emulator == "netem":
             return [
                 {"direction": f"{end.node}>{peer.node}", **_queue_counters(end.pid, end.interface)}
@@ -225,7 +229,9 @@ class Cabling:
         self._links_file.write_text(json.dumps(links, indent=1) + "\n", encoding="utf-8")
 
     def _delayed(self) -> list[tuple[int, Cable]]:
-        """The links that the delay line serves, numbered as their halves in `wire` are."""
+        """Return the links that the delay line serves, with the numbers of their interfaces in
+        `wire`.
+        """
         if self.emulator == "netem":
             return []
         return [
@@ -297,7 +303,7 @@ def _wire_mac(number: int, side: int) -> Mac:
 
 
 def _queue_counters(pid: int, interface: str) -> Mapping[str, int]:
-    """What passed and what was dropped by the root qdisc of an interface."""
+    """Return what the root qdisc of an interface has forwarded and dropped."""
     printed = run_in(pid, ["tc", "-s", "qdisc", "show", "dev", interface, "root"])
     found = re.search(r"Sent \d+ bytes (\d+) pkt \(dropped (\d+)", printed)
     if found is None:

@@ -1,9 +1,9 @@
 """A run's footprint on the machine, so that it can be removed even when the run was killed.
 
-Everything a run makes is either a process in its cgroup (network namespaces, interfaces and
-qdiscs live exactly as long as the processes that hold them) or a file in its directory.  So two
-things have to be removed: a cgroup tree, and a directory.  Interfaces are created inside the
-namespaces and never in the machine's own one.
+Everything a run makes is either a process in its cgroup (network namespaces, interfaces and qdiscs
+live exactly as long as the processes that hold them) or a file in its directory.  So two things
+have to be removed: a cgroup tree, and a directory.  Interfaces are created inside the namespaces
+and never in the machine's own one.
 
     /run/vmmlab/<id>/owner.json     who runs it: pid, start time of that process, command
     /run/vmmlab/<id>/settings.json  what it needs of the machine's settings (host_settings.py)
@@ -47,7 +47,7 @@ class Session:
 
     @classmethod
     def create(cls, name: str) -> Self:
-        """Makes both, owned by the current process.  `name` is for humans: what runs here."""
+        """Create both, owned by the current process; `name` says to humans what runs here."""
         identifier = f"vmmlab-{os.getpid()}-{secrets.token_hex(2)}"
         directory = RUN_DIRECTORY / identifier
         cgroup = _cgroup_root() / identifier
@@ -63,13 +63,13 @@ class Session:
         return cls(name, directory, cgroup)
 
     def enter(self) -> None:
-        """Moves the current process into the cgroup, and with it every child started later."""
+        """Move the current process into the cgroup, and so every child that it starts later."""
         if self._came_from is None:
             self._came_from = _cgroup_of_this_process()
             _move(os.getpid(), self.cgroup / "runner")
 
     def vm_cgroup(self, vm: str) -> Path:
-        """The cgroup of a VM, whose processes are frozen and thawed together."""
+        """Return the cgroup of a VM, whose processes are frozen and thawed together."""
         cgroup = self.cgroup / f"vm-{vm}"
         cgroup.mkdir(exist_ok=True)
         return cgroup
@@ -78,27 +78,29 @@ class Session:
         _move(pid, self.vm_cgroup(vm))
 
     def limit_vm(self, vm: str, resources: Resources) -> dict[str, str]:
-        """What a VM may use, as far as this machine can limit that: see `CgroupLimits.set`."""
+        """Limit what a VM may use, as far as this machine can: see `CgroupLimits.set`."""
         return self._limits_of(vm).set(resources)
 
     def vm_procs(self, vm: str) -> list[Path]:
-        """Where a process has to be written to be the VM's."""
+        """Return the files into which to write a process id to make the process a VM's."""
         return self._limits_of(vm).procs
 
     def _limits_of(self, vm: str) -> CgroupLimits:
         return self._limits.setdefault(vm, CgroupLimits(self.vm_cgroup(vm)))
 
     def end_vm(self, vm: str) -> None:
-        """Ends all processes of a VM, frozen or not."""
+        """End all processes of a VM, frozen or not."""
         _kill(self.vm_cgroup(vm))
 
     def remove_vm(self, vm: str) -> None:
-        """Ends all processes of a VM, and what limits them; another may have its name then."""
+        """End all processes of a VM and remove its cgroups; its name can be used again then."""
         self._limits.pop(vm, None)
         _remove_cgroup(self.vm_cgroup(vm))
 
     def close(self) -> None:
-        """Ends what still runs in the session, except the current process, and removes both."""
+        """End what still runs in the session, except the current process, and remove cgroup and
+        directory.
+        """
         if self._came_from is not None:
             _move(os.getpid(), self._came_from)
             self._came_from = None
@@ -121,7 +123,7 @@ class Leftover:
     cgroup: Path
 
     def remove(self) -> list[str]:
-        """Removes it and says what it removed, a sentence each."""
+        """Remove it and return what was removed, a sentence each."""
         said = []
         processes = _remove_cgroup(self.cgroup)
         if processes is not None:
@@ -133,7 +135,7 @@ class Leftover:
 
 
 def leftovers() -> list[Leftover]:
-    """The sessions on this machine whose owner is dead, oldest name first."""
+    """Return the sessions on this machine whose owner is dead, ordered by name."""
     root = _cgroup_root()
     return [
         Leftover(identifier, RUN_DIRECTORY / identifier, root / identifier)
@@ -143,7 +145,7 @@ def leftovers() -> list[Leftover]:
 
 
 def living() -> list[str]:
-    """The sessions on this machine whose owner lives, by identifier."""
+    """Return the identifiers of the sessions on this machine whose owner lives."""
     return [identifier for identifier in _sessions() if _owner_lives(identifier)]
 
 
@@ -165,7 +167,7 @@ def _owner_lives(identifier: str) -> bool:
 
 
 def _start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; None if there is no such process.
+    """Return when a process started, in clock ticks since boot; None if there is no such process.
 
     From /proc/<pid>/stat (proc(5)): field 3 is the state, field 22 the time.  The command before
     them is in brackets and may hold anything.
@@ -200,8 +202,10 @@ def _move(pid: int, cgroup: Path) -> None:
 
 
 def _remove_cgroup(cgroup: Path) -> int | None:
-    """Ends everything in a cgroup tree and removes it, and its twins.  Returns how many processes
-    that were; None if there was no such tree."""
+    """End everything in a cgroup tree and remove it and its twins.
+
+    Returns how many processes were ended; None if there was no such tree.
+    """
     processes = None
     if cgroup.exists():
         processes = _kill(cgroup)
@@ -213,7 +217,7 @@ def _remove_cgroup(cgroup: Path) -> int | None:
 
 
 def _kill(cgroup: Path) -> int:
-    """Kills all processes of a cgroup tree, frozen or not; returns when they are gone."""
+    """Kill all processes of a cgroup tree, frozen or not; return when they are gone."""
     processes = _processes(cgroup)
     kill_switch = cgroup / "cgroup.kill"
     if kill_switch.exists():
@@ -234,7 +238,10 @@ def _processes(cgroup: Path) -> list[int]:
 
 
 def _still_running(cgroup: Path) -> str | None:
-    """A process that is dying counts, though cgroup.procs does not list it any more."""
+    """Return a sentence while a cgroup has processes, or None.
+
+    A dying process counts, though cgroup.procs does not list it any more.
+    """
     if "populated 0" in (cgroup / "cgroup.events").read_text(encoding="utf-8"):
         return None
     return f"{cgroup} still holds processes {_processes(cgroup)}"
