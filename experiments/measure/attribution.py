@@ -1,17 +1,18 @@
-"""Which packets, phases and places belong to which move.
+"""Assigns packets, phases and places to moves.
 
 A packet belongs to a move by its time of *sending*: to the latest move that concerns its flow, was
 requested before the packet was sent, and was not refused.  So each packet belongs to one move at
-most, also while the leftovers of several overlap.  Arrivals count for the move in which their
-packet was sent, whenever they come.
+most, also while the effects of several overlap.  Arrivals count for the move in which their packet
+was sent, whenever they come.
 
 A flow takes one of three roles in a move: `to` the VM that moves, `from` it, or `reference`.  A
 flow that some move of the run touches has rows for those moves only; one that none touches is a
-reference for every move: what it suffers is the machine's doing, not the move's.
+reference for every move: what it suffers is caused by the machine, not by the move.
 
 The *during* phase lasts from the request until the move has settled: until no NVE holds an old
-entry.  After that all traffic should take its final path.  Where the next move is requested before,
-there is no *after*, and what comes *before* that next move is all since the VM was last resumed.
+entry.  After that all traffic should take its final path.  If the next move is requested earlier,
+there is no *after* phase, and the *before* phase of that next move begins when the VM was last
+resumed.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,12 +26,12 @@ _SETTLING = (
     *("vm-resumed", "mapping-confirmed", "entry-pulled"),
     *("move-rolled-back", "move-failed", "move-refused"),
 )
-"""What ends a move's effect on traffic where nobody says that it has converged."""
+"""The events that end a move's effect on traffic if no event says that it has converged."""
 
 
 @dataclass(frozen=True)
 class FlowEndpoints:
-    """What a flow's name says: `vm3>vm1/ipv4`, with an optional `#2` behind it."""
+    """The content of a flow's name: `vm3>vm1/ipv4`, with an optional `#2` behind it."""
 
     source: str
     destination: str
@@ -48,12 +49,12 @@ class FlowEndpoints:
         return "from" if vm == self.source else "reference"
 
     def correspondent_of(self, vm: str) -> str:
-        """The other end; the sender, for a flow that does not concern `vm`."""
+        """Return the other end; for a flow that does not concern `vm`, the sender."""
         return self.destination if vm == self.source else self.source
 
 
 def settled_ns(move: MoveTrace) -> int:
-    """When the last thing happened that can still change a packet's path."""
+    """Return when the last thing happened that can still change a packet's path."""
     converged_ns = move.time_of("move-converged")
     if converged_ns is not None:
         return converged_ns
@@ -72,9 +73,10 @@ class Window:
 
 
 def windows(moves: Sequence[MoveTrace]) -> Iterator[tuple[MoveTrace, Window]]:
-    """The windows of moves in the order of their requests: each ends where the next is requested.
+    """Yield the windows of moves in the order of their requests: each ends where the next is
+    requested.
 
-    A move that was refused has an empty one, and changes nobody else's.
+    A refused move has an empty window and does not end another one's.
     """
     before, made = 0, [move for move in moves if move.outcome != "refused"]
     end_of = {move.number: following.requested_ns for move, following in pairwise(made)}
@@ -90,7 +92,7 @@ def windows(moves: Sequence[MoveTrace]) -> Iterator[tuple[MoveTrace, Window]]:
 
 
 def moves_for(flow: str, moves: Sequence[MoveTrace]) -> list[MoveTrace]:
-    """The moves that touch a flow; all moves, for a flow that none touches."""
+    """Return the moves that touch a flow, or all moves for a flow that none touches."""
     ends = FlowEndpoints.of(flow)
     touching = [move for move in moves if ends.role_in_move_of(move.vm) != "reference"]
     return touching or list(moves)
@@ -99,7 +101,7 @@ def moves_for(flow: str, moves: Sequence[MoveTrace]) -> list[MoveTrace]:
 def place_of(
     vm: str, move: MoveTrace, moves: Iterable[MoveTrace], homes: Mapping[str, str]
 ) -> str | None:
-    """The NVE behind which `vm` is when `move` is requested."""
+    """Return the NVE that `vm` is behind when `move` is requested."""
     place = homes.get(vm)
     for earlier in moves:
         if earlier.requested_ns >= move.requested_ns:

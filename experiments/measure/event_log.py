@@ -1,9 +1,9 @@
-"""The one trace of a lab while it grows: everybody writes what happens here, when it happens.
+"""The one trace of a lab while it grows: every part appends what happens in it, as it happens.
 
 The orchestrator, hypervisors, the overlay with its control plane, failures, checks and workloads
-append; whoever wants to know reads or listens.  Nothing is merged at the end: events.csv is this
-log, sorted by time.  It is in the order in which it was told, which is not always that of the
-times: what another process says comes a little later, with the time at which it happened.
+append; readers read or subscribe.  Nothing is merged at the end: events.csv is this log, sorted by
+time.  The log is in the order in which it was told, which is not always the order of the times:
+events of another process come a little later, with the time at which they happened.
 """
 
 import threading
@@ -16,7 +16,9 @@ Listener = Callable[[TraceEvent], None]
 
 
 class EventLog:
-    """May be used from any thread.  A *position* is how many events have been told before it."""
+    """May be used from any thread.  A *position* is the number of events that were appended
+    before.
+    """
 
     def __init__(self) -> None:
         self._events: list[TraceEvent] = []
@@ -30,19 +32,19 @@ class EventLog:
                 listener(event)
 
     def note(self, source: str, name: str, subject: str = "", /, **details: object) -> None:
-        """Append what has happened just now."""
+        """Append an event that has happened just now."""
         self.append(TraceEvent(time.time_ns(), source, name, subject, details))
 
     def after(self, position: int = 0) -> list[TraceEvent]:
-        """The events from a position on, as they were told; all of them by default."""
+        """Return the events from a position on, in the order of the log; all of them by default."""
         with self._lock:
             return self._events[position:]
 
     def subscribe(self, listener: Listener, position: int = 0) -> Callable[[], None]:
-        """Tell `listener` every event from a position on, each once and in the order of the log.
+        """Pass `listener` every event from a position on, each once and in the order of the log.
 
         It is called by whoever appends, while others wait to append: it has to be quick and must
-        not use the log.  A queue's `put` is a good one.  Call what is returned to end it.
+        not use the log.  A queue's `put` is suitable.  Call the returned function to unsubscribe.
         """
         with self._lock:
             for event in self._events[position:]:
@@ -57,6 +59,6 @@ class EventLog:
 
     @property
     def position(self) -> int:
-        """Where what is told next will be."""
+        """The position of the next event."""
         with self._lock:
             return len(self._events)

@@ -5,14 +5,14 @@ link of the scenario has.  What is dropped there is no loss of the network.  So 
 table below is read when the traffic begins and when it has ended, and a run in which one has risen
 is *not valid*: the reason is a sentence that names the remedy.
 
-It stays valid, with a note, where the counter tells of a delay or of the control network, and where
-no measured packet was lost, so that none can have been dropped there.
+It stays valid, with a note, if the counter is about a delay or about the control network, and if no
+measured packet was lost, so that none can have been dropped there.
 
 What a scenario asks for is not among them: the loss of a link, the queue of a link with a rate, the
 limits of an NVE, and what a gate of a moving VM had no room for are counted where they happen.  A
 packet that waits for a neighbour which does not answer is the network's, too.
 
-Pure: texts of files in, numbers and sentences out.  `experiments.run.kernel_watch` reads.
+Pure: texts of files in, numbers and sentences out.  `experiments.run.kernel_watch` reads the files.
 """
 
 import enum
@@ -22,15 +22,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 Read: TypeAlias = Callable[[str], int | None]
-"""The value of a counter in the text of its file; None where that has no such counter."""
+"""Returns the value of a counter from the text of its file, or None if that has no such counter."""
 Reading: TypeAlias = Mapping[tuple[str, str], int]
-"""What counters stood at: by counter and place."""
+"""The values of counters, by counter and place."""
 Rises: TypeAlias = Mapping[str, Mapping[str, int]]
 """By how much counters have risen: by counter, then by place."""
 
 THE_MACHINE = "the machine"
 MOST_PLACES = 4
-"""That a sentence names."""
+"""The largest number of places that a sentence names."""
 
 _CABLE = re.compile(r"(?:to|p|l)-|w\d+[ab]$")
 """The ends of the data centre's cables: of links, plugs and lanes, and the delay line's halves."""
@@ -38,7 +38,7 @@ _CONTROL_CABLE = re.compile(r"to-ctl$")
 
 
 class Scope(enum.StrEnum):
-    """Where there is one counter of its kind."""
+    """What there is one such counter for: the machine, each namespace, each switch or each link."""
 
     MACHINE = "the machine"
     VM = "each VM"
@@ -48,7 +48,7 @@ class Scope(enum.StrEnum):
 
 
 class Effect(enum.StrEnum):
-    """What it means for a run that a counter has risen."""
+    """What the rise of a counter means for a run."""
 
     NOT_VALID = "not valid"
     NOTE = "note"
@@ -57,7 +57,7 @@ class Effect(enum.StrEnum):
 
 @dataclass(frozen=True)
 class KernelCounter:
-    """One line of the table.  `says` is a sentence with `{n}` for how many and `{places}`."""
+    """One line of the table.  `says` is a sentence with `{n}` for the number and `{places}`."""
 
     key: str
     scope: Scope
@@ -67,22 +67,24 @@ class KernelCounter:
     remedy: str
     effect: Effect = Effect.NOT_VALID
     read: Read = field(default=lambda _: None, compare=False)
-    """Of the file; switches and links are asked by other means."""
+    """Reads the value from the file; switches and links are read by other means."""
 
     @property
     def place(self) -> str:
-        """Where one can look it up."""
+        """Where the counter can be looked up."""
         namespace = "" if self.scope is Scope.MACHINE else "<pid>/"
         return self.where if self.scope not in OF_FILES else f"/proc/{namespace}{self.where}"
 
     @property
     def file(self) -> str:
-        """Below /proc, or below /proc/<pid> of a namespace."""
+        """The file below /proc, or below /proc/<pid> of a namespace."""
         return self.where.partition(":")[0]
 
 
 def column(name: str) -> Read:
-    """Of a file with a heading, a line for each processor, and hexadecimal numbers."""
+    """Return a reader of a column in a file with a heading and hexadecimal numbers, one line per
+    processor.
+    """
 
     def read(text: str) -> int | None:
         heading, *lines = text.splitlines() or [""]
@@ -95,12 +97,14 @@ def column(name: str) -> Read:
 
 
 def softnet(place: int) -> Read:
-    """Of softnet_stat, which has no heading."""
+    """Return a reader of a column of softnet_stat, which has no heading."""
     return lambda text: sum(int(line.split()[place], 16) for line in text.splitlines())
 
 
 def protocol(name: str, counter: str) -> Read:
-    """Of snmp: for each protocol a line of names, and one of numbers."""
+    """Return a reader of a counter in snmp, which has a line of names and one of numbers per
+    protocol.
+    """
 
     def read(text: str) -> int | None:
         of_it = [line.split()[1:] for line in text.splitlines() if line.startswith(f"{name}: ")]
@@ -113,7 +117,7 @@ def protocol(name: str, counter: str) -> Read:
 
 
 def named(counter: str) -> Read:
-    """Of snmp6: a line for each counter."""
+    """Return a reader of a counter in snmp6, which has a line for each."""
 
     def read(text: str) -> int | None:
         found = re.search(rf"^{counter}\s+(\d+)$", text, re.MULTILINE)
@@ -123,7 +127,10 @@ def named(counter: str) -> Read:
 
 
 def not_sent(*, control: bool) -> Read:
-    """Of net/dev: what the ends of cables could not send, of the control network or of others."""
+    """Return a reader of net/dev: what the ends of cables could not send.
+
+    `control` chooses the cables of the control network, or the others.
+    """
 
     def read(text: str) -> int:
         total = 0
@@ -140,7 +147,7 @@ def not_sent(*, control: bool) -> Read:
 
 
 def without(read: Read, part: Read) -> Read:
-    """The value of a counter without that of another, which is contained in it."""
+    """Return a reader of a counter less another one that is contained in it."""
 
     def difference(text: str) -> int | None:
         whole, contained = read(text), part(text)
@@ -162,7 +169,7 @@ def _neighbours(version: int, file: str) -> KernelCounter:
 
 
 def _udp(key: str, counter: str, says: str, remedy: str) -> tuple[KernelCounter, KernelCounter]:
-    """For IPv4 and IPv6, which have counters of their own."""
+    """Return the counters for IPv4 and IPv6, which are separate."""
     receive_4, receive_6 = protocol("Udp", "RcvbufErrors"), named("Udp6RcvbufErrors")
     read_4, read_6 = protocol("Udp", counter), named(f"Udp6{counter}")
     if counter == "InErrors":
@@ -306,7 +313,9 @@ OF_FILES = {
 
 
 def of_files(scope: Scope, place: str, text: Callable[[str], str | None]) -> Reading:
-    """What the counters of files stand at.  `text(file)` is None where there is no such file."""
+    """Return the values of counters in files; `text(file)` returns None if there is no such
+    file.
+    """
     values = {}
     for counter in OF_FILES[scope]:
         found = text(counter.file)
@@ -317,10 +326,10 @@ def of_files(scope: Scope, place: str, text: Callable[[str], str | None]) -> Rea
 
 
 def of_links(rows: Iterable[Mapping[str, Any]], by_design: Iterable[str]) -> Reading:
-    """What the counters of links stand at, from their statistics.
+    """Return the values of the counters of links, from their statistics.
 
-    `by_design`: the directions that drop because the scenario says so.  Their netem counts that
-    together with what found no room.
+    `by_design` names the directions that drop because the scenario says so.  Their netem counts
+    those drops together with packets that found no room.
     """
     designed = set(by_design)
     values: dict[tuple[str, str], int] = {}
@@ -333,8 +342,10 @@ def of_links(rows: Iterable[Mapping[str, Any]], by_design: Iterable[str]) -> Rea
 
 
 def rises(before: Reading, after: Reading) -> Rises:
-    """What has risen in between.  A counter that is lower has begun anew, as that of a switch which
-    has started again."""
+    """Return by how much counters have risen in between.
+
+    A counter that is lower than before has begun anew, like that of a switch which was restarted.
+    """
     risen: dict[str, dict[str, int]] = {}
     for (key, place), value in after.items():
         began = before.get((key, place), 0)
@@ -344,8 +355,10 @@ def rises(before: Reading, after: Reading) -> Rises:
 
 
 def accounted(probes: Mapping[str, Any]) -> Reading:
-    """What probes have counted themselves, and a result tells as what it is: what a receiver had to
-    drop, and what a sender was refused, so that it was never sent."""
+    """Return what the probes have counted themselves and the result reports separately.
+
+    That is what a receiver had to drop, and what the kernel refused to send.
+    """
     told = {}
     for vm, receiver in probes.get("receivers", {}).items():
         told["udp-receive", vm] = receiver["overflow"]
@@ -356,7 +369,7 @@ def accounted(probes: Mapping[str, Any]) -> Reading:
 
 
 def beyond(risen: Rises, accounted: Reading) -> Rises:
-    """What has risen without what somebody else has counted and told of."""
+    """Return the rises less what was counted and reported elsewhere."""
     left: dict[str, dict[str, int]] = {}
     for key, places in risen.items():
         for place, count in places.items():
@@ -366,8 +379,11 @@ def beyond(risen: Rises, accounted: Reading) -> Rises:
 
 
 def without_switches(risen: Rises, died: Collection[str]) -> Rises:
-    """What has risen but in the switches of NVEs that the scenario had die.  One that starts again
-    has no rules until the NVA has told it: what it drops until then is that failure's doing."""
+    """Return the rises, except those in the switches of NVEs that the scenario let die.
+
+    A switch that was restarted has no rules until the NVA has told it: what it drops until then is
+    caused by that failure.
+    """
     of_switches = {counter.key for counter in COUNTERS if counter.scope is Scope.SWITCH}
     left = {
         key: {p: n for p, n in places.items() if key not in of_switches or p not in died}
@@ -378,17 +394,17 @@ def without_switches(risen: Rises, died: Collection[str]) -> Rises:
 
 @dataclass
 class Verdict:
-    """Sentences: why a run is not valid, and what else has to be known of it."""
+    """Sentences that say why a run is not valid, and what else has to be known of it."""
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
 def verdict(risen: Rises, *, lost: int | None, reordered: int = 0) -> Verdict:
-    """What the counters mean for a run.
+    """Return what the rises mean for a run.
 
-    `lost` are the measured packets that did not arrive; None where not every packet was numbered,
-    so that nobody knows.
+    `lost` is the number of measured packets that did not arrive; None if not every packet was
+    numbered, so that it is unknown.
     """
     found = Verdict()
     for counter in COUNTERS:
@@ -405,7 +421,7 @@ def verdict(risen: Rises, *, lost: int | None, reordered: int = 0) -> Verdict:
 
 
 def sentence(counter: KernelCounter, places: Mapping[str, int]) -> str:
-    """What a counter says, with how many and where."""
+    """Return the sentence of a counter, with the number and the places."""
     most = sorted(places, key=lambda place: (-places[place], place))
     named_places = ", ".join(
         f"{place} ({places[place]:,})" if len(most) > 1 else place for place in most[:MOST_PLACES]
@@ -416,7 +432,7 @@ def sentence(counter: KernelCounter, places: Mapping[str, int]) -> str:
 
 
 def unwatched(reading: Reading) -> list[str]:
-    """The machine's counters that could not be read, a sentence each."""
+    """Return a sentence for each of the machine's counters that could not be read."""
     read = {key for key, _ in reading}
     return [
         f"{counter.place} was not watched: this namespace does not show it"

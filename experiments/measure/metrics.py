@@ -1,12 +1,12 @@
-"""What a move did to traffic: definitions, and nothing but definitions.
+"""The definitions of what a move did to traffic.
 
 `packets` defines loss, delay, duplication and reordering, `attribution` which packets belong to
 which move.
 
 *Guest blackout and network recovery are different things*: `pause_ms` is what the hypervisor
-causes, `recovery_ms` what the network adds after the VM runs again.  A part of that is none of the
-overlay's doing: `recovery_excess_ms` leaves out the underlay's own delay, too.  Of a packet that
-was sent before the resume, that is what was left of its way then: nothing, if it only waited.
+causes, `recovery_ms` what the network adds after the VM runs again.  Part of that is not caused by
+the overlay: `recovery_excess_ms` also leaves out the underlay's own delay.  For a packet that was
+sent before the resume, this is the delay that remained at the resume: none, if it only waited.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ from experiments.measure.packets import (
 from experiments.measure.trace import MoveTrace, TraceEvent, moves_of
 
 WAITING_TIME_S = 2.0
-"""Tmax unless the run says otherwise."""
+"""The waiting time Tmax, unless the run says otherwise, in seconds."""
 
 _NS_PER_S = 1_000_000_000
 _RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed", "entry-forgotten")
@@ -38,7 +38,9 @@ _RENEWALS = ("entry-expired", "entry-pulled", "mapping-confirmed", "entry-forgot
 
 @dataclass(frozen=True)
 class MoveMetrics:
-    """What a move took, whatever the flow.  None: the event it is computed from did not happen."""
+    """What a move took, whatever the flow.  None: the event that a value is computed from did not
+    happen.
+    """
 
     move: int
     vm: str
@@ -53,9 +55,9 @@ class MoveMetrics:
     request_to_completion_ms: float | None
     """From the request until the overlay calls the move completed."""
     pause_ms: float | None
-    """Guest blackout: the VM did not run."""
+    """Guest blackout: how long the VM did not run."""
     convergence_ms: float | None
-    """From resume until no NVE holds an old entry; 0 where the announcement was quicker."""
+    """From resume until no NVE holds an old entry; 0 if the announcement was quicker."""
     tunnelled_packets: int | None
     tunnelled_bytes: int | None
     """What the source NVE forwarded in flight (R4.1.4)."""
@@ -65,29 +67,29 @@ class MoveMetrics:
     packets_via_source_after_convergence: int | None
     """Has to be 0 (R3.4: no triangular routing)."""
     outbound_held_ms: float | None
-    """From the resume until what the VM sends was held no longer at the destination, for the order
-    of packets: part of the silence that its peers hear, and of no pause."""
+    """How long after the resume the destination held what the VM sends, to keep packets in order:
+    part of the silence that its peers notice, but not of the pause."""
     outbound_held_packets: int | None
     transfer: str | None
-    """How the VM's state was brought over; where it has none, this and what follows is missing."""
+    """The method of the state transfer; without a state, this and the next values are missing."""
     transfer_total_ms: float | None
     """From the connection between the servers until the VM runs at the destination and has all its
     pages."""
     transfer_iterations: int | None
-    """Rounds while the VM ran."""
+    """The number of rounds while the VM ran."""
     transfer_end: str | None
     """Why it was stopped: `converged`, `forced`, `asked` or `post-copy`."""
     state_bytes: int | None
-    """Memory and disk."""
+    """The size of memory and disk."""
     transfer_bytes: int | None
-    """What was sent of them, all rounds."""
+    """What was sent of them, in all rounds."""
     transfer_final_bytes: int | None
     transfer_final_ms: float | None
-    """The last round, for which the VM stood still."""
+    """The last round, during which the VM was suspended."""
     post_copy_ms: float | None
     """How long the VM ran at the destination without having all its pages."""
     faults: int | None
-    """How often it waited for one, and how long; p50 and p99."""
+    """How often it waited for a page, and how long: p50 and p99."""
     fault_p50_ms: float | None
     fault_p99_ms: float | None
     state_equal: bool | None
@@ -96,12 +98,12 @@ class MoveMetrics:
 
 @dataclass(frozen=True)
 class FlowMetrics:
-    """What one flow felt of one move."""
+    """The effect of one move on one flow."""
 
     flow: str
     role: str
     correspondent_nve: str | None
-    """Behind which the VM's correspondent is; of a reference flow, the sender."""
+    """The NVE that the VM's correspondent is behind; for a reference flow, the sender's NVE."""
     sent: int
     lost: int
     late: int
@@ -134,7 +136,7 @@ class FlowMetrics:
 COLUMNS = [field.name for field in (*fields(MoveMetrics), *fields(FlowMetrics))]
 """The columns of moves.csv."""
 NO_FLOW = dict.fromkeys(("sent", "lost", "late", "duplicated", "reordered"), 0)
-"""Of a move that concerns no flow; what else a flow would have felt is missing."""
+"""The values for a move that concerns no flow; the other values of a flow are missing."""
 
 
 def table(
@@ -143,9 +145,10 @@ def table(
     homes: Mapping[str, str],
     waiting_time_s: float = WAITING_TIME_S,
 ) -> pd.DataFrame:
-    """moves.csv: one row per move and flow; a move that concerns no flow has one without a flow.
+    """Return moves.csv: one row per move and flow; a move that concerns no flow has one without a
+    flow.
 
-    `homes`: the NVE of every VM before the first move.
+    `homes` holds the NVE of every VM before the first move.
     """
     moves = moves_of(events)
     felt = list(
@@ -205,7 +208,9 @@ def of_move(move: MoveTrace) -> MoveMetrics:
 
 
 def _convergence_ms(move: MoveTrace) -> float | None:
-    """A VM announces itself an instant before its guest runs."""
+    """Return the time from resume to convergence, at least 0: a VM is announced just before it
+    runs.
+    """
     elapsed_ms = _between_ms(move.time_of("vm-resumed"), move.time_of("move-converged"))
     return None if elapsed_ms is None else max(0.0, elapsed_ms)
 
@@ -277,13 +282,13 @@ def _sender_gap_ms(samples: Samples, window: Window, interval_ns: float) -> floa
 def _recovery_ms(
     samples: Samples, move: MoveTrace, window: Window, role: str
 ) -> tuple[float | None, float | None]:
-    """The recovery, and how much of it exceeds the underlay's own delay.
+    """Return the recovery, and how much of it exceeds the underlay's own delay.
 
     To the VM: its first arrival after the resume.  From the VM: the first arrival of a packet that
-    it sent after the resume, minus the flow's own delay, which no move can save it.
+    it sent after the resume, minus the flow's own delay, which no move can avoid.
 
-    A packet that was sent before the resume can be there when what was left of its way is over,
-    and one that waited at the destination, at once.  Its way may have led over the source NVE.
+    A packet that was sent before the resume can arrive when the remainder of its path is over; one
+    that waited at the destination, at once.  Its path may have led over the source NVE.
     """
     resumed_ns = move.time_of("vm-resumed")
     if resumed_ns is None or role == "reference":
@@ -310,8 +315,9 @@ def _recovery_ms(
 
 
 def _way_in_flight_ns(samples: Samples, move: MoveTrace, window: Window) -> float:
-    """To the source NVE, as long as usual before the move, and on to the destination by the
-    underlay; 0 if nothing was in flight."""
+    """Return the delay of a packet in flight: to the source NVE as before the move, and on to the
+    destination by the underlay; 0 if nothing was in flight.
+    """
     if not of_move(move).tunnelled_packets:
         return 0.0
     before_ms = Delay.of(samples.sent_between(window.before_ns, window.requested_ns)).p50_ms
@@ -320,7 +326,9 @@ def _way_in_flight_ns(samples: Samples, move: MoveTrace, window: Window) -> floa
 
 
 def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
-    """The flow's median delay once the move has settled, or, if it does not, once the VM runs."""
+    """Return the flow's median delay after the move has settled or, failing that, while the VM
+    runs.
+    """
     for since_ns in (window.settled_ns, resumed_ns):
         usual_ms = Delay.of(samples.sent_between(since_ns, window.end_ns)).p50_ms
         if usual_ms is not None:
@@ -329,7 +337,7 @@ def _usual_delay_ns(samples: Samples, resumed_ns: int, window: Window) -> float:
 
 
 def _stale_ms(move: MoveTrace, nve: str | None) -> float | None:
-    """From the resume until the NVE lost its old entry or got the new one, whichever was first.
+    """Return the time from the resume until the NVE lost its old entry or got the new one.
 
     What an NVE pulls before the overlay has recorded the move is still the old entry; what it
     learns from the VM at its new place is the new one, whenever that is.
@@ -355,5 +363,5 @@ def _between_ms(start_ns: int | None, end_ns: int | None) -> float | None:
 
 
 def _above_ms(duration_ns: float, allowance_ns: float) -> float:
-    """What exceeds the allowance; a duration within it counts as 0."""
+    """Return what exceeds the allowance; 0 if nothing does."""
     return max(0.0, duration_ns - allowance_ns) / NS_PER_MS

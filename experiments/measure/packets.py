@@ -1,5 +1,4 @@
-"""What a flow's packets say: delay, loss, duplication, reordering, silence, by the RFCs'
-definitions.
+"""Delay, loss, duplication, reordering and silence of a flow's packets, as the RFCs define them.
 
 A packet is *lost* if no copy of it arrived within the waiting time Tmax (RFC 7680, section 2.8.2:
 one-way loss; RFC 7679: one-way delay).  One that arrived later is lost and also counted as *late*.
@@ -42,7 +41,7 @@ class Samples:
 
     @classmethod
     def of(cls, packets: pd.DataFrame) -> "Samples":
-        """`packets`: the rows of one flow in the schema of packets.parquet."""
+        """Return the samples of one flow, whose rows are in the schema of packets.parquet."""
         ordered = packets.sort_values("seq")
         return cls(
             *(
@@ -55,7 +54,7 @@ class Samples:
         return Samples(*(getattr(self, column.name)[chosen] for column in fields(self)))
 
     def span(self, start_ns: int, end_ns: int) -> slice:
-        """The packets sent in [start, end); a flow sends in the order of its numbers."""
+        """Return the packets sent in [start, end); a flow sends in the order of its numbers."""
         first, last = np.searchsorted(self.sent_ns, [start_ns, end_ns])
         return slice(int(first), int(last))
 
@@ -73,7 +72,7 @@ class Samples:
 
     @property
     def delay_ns(self) -> Int64s:
-        """One-way delays (RFC 7679) of the packets that arrived, however late."""
+        """The one-way delays (RFC 7679) of the packets that arrived, however late."""
         return (self.received_ns - self.sent_ns)[self.arrived]
 
     @cached_property
@@ -83,7 +82,7 @@ class Samples:
 
     @cached_property
     def interval_ns(self) -> float:
-        """The time between two due times; 0 if there are not two packets to tell it from."""
+        """The time between two due times; 0 if there are fewer than two packets."""
         if len(self) < 2:
             return 0.0
         due_ns = self.sent_ns - self.late_ns
@@ -91,29 +90,29 @@ class Samples:
 
 
 def flows_of(packets: pd.DataFrame) -> dict[str, Samples]:
-    """The flows of a run, by name, in the order of their names."""
+    """Return the flows of a run, by name, in the order of their names."""
     return {str(name): Samples.of(rows) for name, rows in packets.groupby("flow", sort=True)}
 
 
 def late_mask(samples: Samples, waiting_time_ns: int) -> Bools:
-    """Packets that arrived after the waiting time."""
+    """Return which packets arrived after the waiting time."""
     late: Bools = samples.arrived & (samples.received_ns - samples.sent_ns > waiting_time_ns)
     return late
 
 
 def lost_mask(samples: Samples, waiting_time_ns: int) -> Bools:
-    """Packets of which no copy arrived within the waiting time (RFC 7680)."""
+    """Return of which packets no copy arrived within the waiting time (RFC 7680)."""
     lost: Bools = ~samples.arrived | late_mask(samples, waiting_time_ns)
     return lost
 
 
 def duplicates(samples: Samples) -> int:
-    """Deliveries beyond the first of each packet (RFC 5560: arrival counts above one)."""
+    """Return the number of deliveries beyond the first of each packet (RFC 5560)."""
     return int(np.maximum(samples.copies - 1, 0).sum())
 
 
 def reordered_mask(samples: Samples) -> Bools:
-    """Packets that arrived after one with a higher number (RFC 4737: seq below NextExp)."""
+    """Return which packets arrived after one with a higher number (RFC 4737: seq below NextExp)."""
     reordered = np.zeros(len(samples), dtype=np.bool_)
     arrived = np.flatnonzero(samples.arrived)
     in_order_of_arrival = arrived[np.argsort(samples.rx_index[arrived], kind="stable")]
@@ -123,7 +122,7 @@ def reordered_mask(samples: Samples) -> Bools:
 
 
 def delay_variation_ms(samples: Samples) -> float | None:
-    """p99 of the delay above the smallest delay (RFC 3393 with the minimum as reference)."""
+    """Return the p99 of the delay above the smallest delay (RFC 3393, the minimum as reference)."""
     delays = samples.delay_ns
     if not len(delays):
         return None
@@ -131,7 +130,7 @@ def delay_variation_ms(samples: Samples) -> float | None:
 
 
 def longest_silence_ns(samples: Samples, start_ns: int, end_ns: int) -> int:
-    """The longest time without an arrival that reaches into [start, end), as the receiver saw it.
+    """Return the longest time without an arrival that reaches into [start, end), at the receiver.
 
     If nothing arrives any more, the silence lasts until the last packet was sent: a lower bound.
     """
@@ -149,7 +148,7 @@ def longest_silence_ns(samples: Samples, start_ns: int, end_ns: int) -> int:
 
 @dataclass(frozen=True)
 class PacketOutcomes:
-    """What became of each packet of a flow: judged once, over the whole run."""
+    """The outcome of each packet of a flow, judged once over the whole run."""
 
     samples: Samples
     lost: Bools
@@ -171,7 +170,7 @@ class PacketOutcomes:
 
 @dataclass(frozen=True)
 class Delay:
-    """The delays of one phase in ms; None where no packet of the phase arrived."""
+    """The delays of one phase in ms; None if no packet of the phase arrived."""
 
     p50_ms: float | None
     p99_ms: float | None

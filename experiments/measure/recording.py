@@ -1,9 +1,9 @@
-"""Writes result directories: nothing that was measured is lost, and nothing half passes for whole.
+"""Writes result directories: no measurement is lost, and no partial result looks complete.
 
 A run is recorded under a hidden name beside its destination and renamed when it is complete, so
 that whatever carries a result's name is a whole result.  A crashed run leaves only a hidden
 `.<name>.<pid>.partial`.  Of several runs, those that were finished before another failed are a
-result of their own, whose manifest names the others (`not_finished`).  Where the disk is full, what
+result of their own, whose manifest names the others (`not_finished`).  If the disk is full, what
 has been written is kept under the result's name, with a manifest that says that it is not complete.
 
 All text is UTF-8, whatever the user's locale.  `experiments.measure.results` reads what is written.
@@ -55,7 +55,7 @@ if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help`
     import pandas as pd
 
 ROOM, ROOM_BYTES = ".room", 1 << 20
-"""Taken from the disk while a run goes on, and given back at its end."""
+"""A file that reserves room on the disk while a run goes on, and is removed at its end."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _COMMON = {"schema": SCHEMA_VERSION, "complete": True}
@@ -77,21 +77,23 @@ class RunRecorder:
             os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
 
     def make_room(self) -> None:
-        """Where the disk is full: for the events, and for a manifest that says so."""
+        """Free the reserved room on a full disk, for the events and for a manifest that reports
+        it.
+        """
         self._room.unlink(missing_ok=True)
 
     def scenario(self, scenario: Mapping[str, Any]) -> None:
-        """The scenario as resolved: defaults filled in, plain values only."""
+        """Write the scenario as resolved: defaults filled in, plain values only."""
         _write_yaml(self.directory / SCENARIO, scenario)
 
     def manifest(self, manifest: Mapping[str, Any]) -> None:
-        """`schema` and `complete` are added here."""
+        """Write the manifest; `schema` and `complete` are added here."""
         self.make_room()
         _write_json(self.directory / MANIFEST, {**_COMMON, **manifest})
         self._has_manifest = True
 
     def text(self, name: str, lines: Sequence[str]) -> None:
-        """What is to be read by people; no file where there is nothing to say."""
+        """Write a text for people to read; no file if there are no lines."""
         if lines:
             content = "".join(f"{line}\n" for line in lines)
             (self.directory / name).write_text(content, encoding="utf-8")
@@ -115,18 +117,18 @@ class RunRecorder:
         flows.to_csv(self.directory / FLOWS, index=False)
 
     def rows(self, kind: str, measured: "pd.DataFrame") -> None:
-        """What the workloads of a kind have measured, in the file that the kind says."""
+        """Write what the workloads of a kind have measured to the file that the kind names."""
         written = WORKLOADS.get(kind).ROWS
         if written is None:
             raise ValueError(f"the kind {kind} of traffic has no ROWS; say what it writes")
         self._write(written, measured)
 
     def iterations(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Of transfers of state: rows with the columns of ITERATIONS."""
+        """Write the rounds of state transfers: rows with the columns of ITERATIONS."""
         self._write_named(ITERATIONS, rows)
 
     def faults(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Of post-copies: rows with the columns of FAULTS."""
+        """Write the page faults of post-copies: rows with the columns of FAULTS."""
         self._write_named(FAULTS, rows)
 
     def _write_named(self, written: RowSchema, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -134,21 +136,23 @@ class RunRecorder:
         self._write(written, written.frame([[row[each] for each in columns] for row in rows]))
 
     def connections(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Of tasks that have moved: rows with the columns of CONNECTIONS, which may lack some."""
+        """Write the connections of moved tasks: rows with the columns of CONNECTIONS, some
+        optional.
+        """
         columns = list(CONNECTIONS.columns)
         made = [[row.get(each) for each in columns] for row in rows]
         self._write(CONNECTIONS, CONNECTIONS.frame(made))
 
     def mirrors(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Of VMs that have a standby: rows with the columns of MIRRORS."""
+        """Write the mirrors of VMs with a standby: rows with the columns of MIRRORS."""
         self._write_named(MIRRORS, rows)
 
     def takeovers(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Of standbys: rows with the columns of TAKEOVERS."""
+        """Write the take-overs by standbys: rows with the columns of TAKEOVERS."""
         self._write_named(TAKEOVERS, rows)
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """What the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""
+        """Write what the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""
         with (self.directory / REFUSED).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, REFUSED_COLUMNS)
             writer.writeheader()
@@ -180,9 +184,9 @@ class Recorder:
             run = recorder.run("drop")                 # run() without variants
             run.scenario(…); run.manifest(…); run.events(…); run.packets(…); run.moves(…)
 
-    If the block is left by an exception, or a file is missing, the variants that are whole are the
-    result; where there is none, no result appears.  `place` is where it is; `kept` says in a
-    sentence what is there although not all of it is.
+    If the block is left by an exception, or a file is missing, the variants that are complete are
+    the result; if there is none, no result appears.  `place` is its path; `kept` says in a sentence
+    what is there if some of it is missing.
     """
 
     def __init__(self, out: Path, partial: Path, variants: Sequence[str], keep_part: bool) -> None:
@@ -198,9 +202,11 @@ class Recorder:
     def create(
         cls, out: Path, variants: Sequence[str] | None = None, *, keep_part: bool = True
     ) -> Self:
-        """`keep_part`: what was measured is worth having although not all of it was.
+        """Begin a result at `out`.
 
-        Raises ResultError if there is something at `out` already, or will be, or nothing can be.
+        With `keep_part`, what was measured is kept even if the run is not complete.  Raises
+        ResultError if there is, or is going to be, something at `out` already, or if nothing can be
+        written there.
         """
         if out.exists():
             raise ResultError(f"{out} exists already; name another directory with --out")
@@ -221,12 +227,12 @@ class Recorder:
         return cls(out, partial, variants or [], keep_part)
 
     def overall(self, scenario: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-        """What the variants have in common: the scenario as given, and what was run."""
+        """Write what the variants have in common: the scenario as given, and what was run."""
         self._overall = {**_COMMON, **manifest}
         _write_yaml(self._partial / SCENARIO, scenario)
 
     def run(self, variant: str | None = None) -> RunRecorder:
-        """The recorder of one run: of a variant declared at creation, or of the only run."""
+        """Return the recorder of one run: of a variant declared at creation, or of the only run."""
         if variant is None and not self._variants:
             return self._runs.setdefault("", RunRecorder(self._partial))
         if variant not in self._variants:
@@ -278,8 +284,9 @@ class Recorder:
         return missing
 
     def _appear(self, finished: Sequence[str], **more: Any) -> None:
-        """What was recorded gets its name; the next one that is free, if it has been taken
-        meanwhile."""
+        """Give what was recorded its name, or the next free one if that has been taken
+        meanwhile.
+        """
         if self._overall is not None:
             told = {**self._overall, "variants": list(finished), **more}
             _write_json(self._partial / MANIFEST, told)
@@ -290,11 +297,11 @@ class Recorder:
         self.place = next(place for place in names if _renamed(self._partial, place))
 
     def _finished(self) -> list[str]:
-        """The variants that are whole."""
+        """Return the variants that are complete."""
         return [name for name, run in self._runs.items() if name and not run.missing]
 
     def _keep_finished(self, why: str) -> None:
-        """The variants that are whole, if there is one."""
+        """Keep the variants that are complete, if there is one."""
         finished = self._finished()
         if finished and self._overall is not None:
             others = [name for name in self._variants if name not in finished]
@@ -304,7 +311,9 @@ class Recorder:
             self.kept = f"{', '.join(finished)} had been finished and can be found in {self.place}"
 
     def _keep_unfinished(self, error: BaseException | None) -> None:
-        """There may be no room for anything, but a manifest is there since the beginning."""
+        """Keep what was written, although the disk may be full; there is a manifest from the
+        start.
+        """
         if not self._keep_part:
             return
         unfinished = {**_COMMON, "complete": False, "problems": [str(error)]}
@@ -321,7 +330,7 @@ class Recorder:
 
 
 def partials(directory: Path) -> list[Path]:
-    """Results in `directory` whose recorder has died before it could finish."""
+    """Return the results in `directory` whose recorder has died before it could finish."""
     return [
         path
         for path in sorted(directory.glob(".*.partial"))
@@ -330,7 +339,7 @@ def partials(directory: Path) -> list[Path]:
 
 
 def _written_by_others(out: Path) -> list[str]:
-    """The processes that are recording a result of this name."""
+    """Return the ids of other processes that are recording a result of this name."""
     found = (
         path.name.split(".")[-2] for path in out.parent.glob(f".{glob.escape(out.name)}.*.partial")
     )
@@ -338,7 +347,7 @@ def _written_by_others(out: Path) -> list[str]:
 
 
 def _renamed(partial: Path, place: Path) -> bool:
-    """False if something is there already."""
+    """Rename a partial result; return False if there is something at that place already."""
     try:
         place.mkdir()  # an empty directory is replaced by a rename, in one step
     except FileExistsError:
@@ -348,7 +357,7 @@ def _renamed(partial: Path, place: Path) -> bool:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Whether that, or what it was raised from, is the disk's doing."""
+    """Return whether an error, or one that caused it, means that the disk is full."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _DISK_FULL:
             return True
@@ -365,7 +374,7 @@ def _write_yaml(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Nobody ever reads half of it, and where there is no room what was there stays."""
+    """Replace a file in one step; if there is no room, the former file stays."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         unfinished.write_text(text, encoding="utf-8")

@@ -33,12 +33,12 @@ if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help`
 
 SCHEMA_VERSION = 1
 WAITING_TIME_S = 2.0
-"""Where a manifest names none."""
+"""The waiting time if a manifest names none, in seconds."""
 
 SCENARIO, MANIFEST, EVENTS = "scenario.yaml", "manifest.json", "events.csv"
 MOVES, FLOWS, REFUSED = "moves.csv", "flows.csv", "refused.csv"
 PLAN, CELLS = "sweep.json", "cells"
-"""Of a sweep, whose cells are results."""
+"""The files of a sweep: its plan, and the folder of its cells, which are results."""
 
 EVENT_COLUMNS = ("t_ns", "source", "event", "subject", "details")
 REFUSED_COLUMNS = ("nve", "port", "vm", "tunnel_source", "what", "counted_by", "packets")
@@ -67,7 +67,7 @@ class Result:
 
     @cached_property
     def runs(self) -> "dict[str, Result]":
-        """The runs to compare, by variant; a result of one run is its own, under its name."""
+        """The runs to compare, by variant; a result of one run holds itself under its name."""
         if not self.variants:
             return {self.name: self}
         return {variant: load(self.path / variant) for variant in self.variants}
@@ -90,7 +90,7 @@ class Result:
 
     @property
     def waiting_time_s(self) -> float:
-        """After this long a packet counts as lost (RFC 7680)."""
+        """The time after which a packet counts as lost (RFC 7680), in seconds."""
         return float(self.manifest.get("probes", {}).get("waiting_time_s", WAITING_TIME_S))
 
     @property
@@ -118,7 +118,9 @@ class Result:
         return packets
 
     def rows(self, kind: str) -> "pd.DataFrame | None":
-        """What the workloads of a kind have measured; None if the run had none that did."""
+        """Return what the workloads of a kind have measured; None if the run had no such
+        workload.
+        """
         written = WORKLOADS.get(kind).ROWS
         return self._read(written) if written is not None else None
 
@@ -134,17 +136,17 @@ class Result:
 
     @cached_property
     def faults(self) -> "pd.DataFrame | None":
-        """Pages that guests have waited for; None if there were none."""
+        """The pages that guests have waited for; None if there were none."""
         return self._read(FAULTS)
 
     @cached_property
     def mirrors(self) -> "pd.DataFrame | None":
-        """Of VMs that have a standby; None if there were none."""
+        """The mirrors of VMs that have a standby; None if there were none."""
         return self._read(MIRRORS)
 
     @cached_property
     def takeovers(self) -> "pd.DataFrame | None":
-        """Of standbys; None if there were none."""
+        """The take-overs by standbys; None if there were none."""
         return self._read(TAKEOVERS)
 
     @cached_property
@@ -162,19 +164,21 @@ class Result:
 
     @cached_property
     def totals(self) -> "pd.DataFrame":
-        """The table of flows.csv, computed anew; a result from before there was one has it too."""
+        """The table of flows.csv, computed anew, so that results from before that file have it
+        too.
+        """
         from experiments.measure import totals
 
         return totals.table(self.packets, self.metrics, self.waiting_time_s)
 
     @cached_property
     def throughput(self) -> "pd.DataFrame | None":
-        """None if the run had no TCP workload."""
+        """The throughput of TCP workloads; None if the run had none."""
         return self.rows("tcp-bulk")
 
     @cached_property
     def refused(self) -> list[dict[str, str]]:
-        """What the overlay dropped or refused; nothing is known of an older result."""
+        """What the overlay dropped or refused; empty for older results, which do not tell."""
         path = self.path / REFUSED
         if not path.exists():
             return []
@@ -194,7 +198,9 @@ class Result:
 
 
 def load(path: Path) -> Result:
-    """Raises ResultError if there is no whole result of a known schema at `path`."""
+    """Return the result at `path`.  Raises ResultError if none of a known schema is complete
+    there.
+    """
     manifest_path = path / MANIFEST
     if path.name.endswith(".partial"):
         raise ResultError(f"{path} was left by a run that did not finish; run it again")
@@ -227,9 +233,9 @@ def load(path: Path) -> Result:
 
 @contextmanager
 def written_into(path: Path) -> Iterator[None]:
-    """What is written in the block goes into the result at `path`, which may be another user's.
+    """Check that what is written in the block can go into the result at `path`.
 
-    Raises ResultError where that is not possible.
+    The result may belong to another user.  Raises ResultError if that is not possible.
     """
     try:
         yield
@@ -241,6 +247,6 @@ def written_into(path: Path) -> Iterator[None]:
 
 
 def require_columns(place: str, frame: "pd.DataFrame", written: RowSchema) -> None:
-    """Raises ResultError, which names `place`, where the table lacks a column."""
+    """Raise ResultError, which names `place`, if the table lacks a column."""
     if missing := written.lacking(frame.columns):
         raise ResultError(f"{place} lacks the columns {', '.join(missing)}")

@@ -1,7 +1,7 @@
 """The files of rows in a result: their names, columns and units.
 
-What sends a kind of traffic says what it writes down (`ROWS` in `experiments/workloads/<kind>.py`);
-results/README.md explains the same columns in the same words, which a test holds.
+Each kind of traffic defines what it writes (`ROWS` in `experiments/workloads/<kind>.py`);
+results/README.md explains the same columns in the same words, which a test checks.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,21 +14,21 @@ if TYPE_CHECKING:  # pandas takes half a second to import, which `vmmlab --help`
 
 @dataclass(frozen=True)
 class RowSchema:
-    """A table in a file of this name, `.csv` or `.parquet`."""
+    """The schema of a table in a file of this name, `.csv` or `.parquet`."""
 
     file: str
     columns: Mapping[str, str]
     """What each column means, with its unit."""
     types: Mapping[str, str] = field(default_factory=dict)
-    """pandas' types of those columns that it would not find out by itself."""
+    """The pandas types of those columns whose type pandas would not infer."""
 
     def lacking(self, columns: Iterable[str]) -> list[str]:
-        """The columns that a table with these does not have."""
+        """Return the columns of the schema that a table with `columns` lacks."""
         given = set(columns)
         return [column for column in self.columns if column not in given]
 
     def frame(self, rows: Iterable[Sequence[Any]]) -> "pd.DataFrame":
-        """A table of these rows, which may be none."""
+        """Return a table of these rows, which may be none."""
         import pandas as pd
 
         return pd.DataFrame(list(rows), columns=list(self.columns)).astype(dict(self.types))
@@ -87,7 +87,7 @@ CONNECTIONS = RowSchema(
         ),
     },
 )
-"""What has become of each connection in each move of a task."""
+"""The outcome of each connection in each move of a task."""
 
 FAULTS = RowSchema(
     "faults.csv",
@@ -142,7 +142,7 @@ TAKEOVERS = RowSchema(
         **dict.fromkeys(("mirror", "counter_before", "counter_after", "lost_requests"), "Int64"),
     },
 )
-"""What take-overs by standbys have cost (`experiments.measure.takeovers`)."""
+"""The costs of take-overs by standbys (`experiments.measure.takeovers`)."""
 
 PACKETS = RowSchema(
     "packets.parquet",
@@ -166,4 +166,4 @@ PACKETS = RowSchema(
         "rx_index": "Int64",
     },
 )
-"""Every probe packet sent; what the metrics are computed from."""
+"""Every probe packet sent; the metrics are computed from them."""

@@ -1,9 +1,9 @@
 """What a standby's take-over has cost, as the clients of the VM's service have seen it.
 
-Each request is answered with the next number out of the guest's memory.  The standby goes on from a
-mirror, so it answers with numbers that have been given before: those changes are lost.  How many
-they are, and how long ago the first of them had been answered when the server died, is what is lost
-of the VM's state.
+Each request is answered with the next number out of the guest's memory.  The standby continues from
+a mirror, so that it answers with numbers that have been given before: those changes are lost.  The
+loss of state is the number of these changes, and how long before the server's death the first of
+them had been answered.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ _NS_PER_MS = 1e6
 
 @dataclass(frozen=True)
 class AnsweredRequest:
-    """One that was answered."""
+    """A request that was answered."""
 
     answered_ns: int
     counter: int
@@ -25,7 +25,7 @@ class AnsweredRequest:
 
 @dataclass(frozen=True)
 class TakeOverMetrics:
-    """One take-over.  None: what it is computed from did not happen."""
+    """The costs of one take-over.  None: the event that a value is computed from did not happen."""
 
     move: int
     vm: str
@@ -52,7 +52,7 @@ COLUMNS = tuple(field.name for field in fields(TakeOverMetrics))
 def rows(
     events: Iterable[TraceEvent], answers: Iterable[tuple[str, AnsweredRequest]]
 ) -> list[dict[str, Any]]:
-    """Lines of takeovers.csv.  `answers` are those of each VM's service."""
+    """Return the lines of takeovers.csv; `answers` holds the answers of each VM's service."""
     ordered = sorted(events, key=lambda event: event.t_ns)
     of_vm: dict[str, list[AnsweredRequest]] = {}
     for vm, answer in answers:

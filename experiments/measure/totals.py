@@ -1,4 +1,4 @@
-"""A run as a whole: what became of all packets of each flow, and what its moves have in common.
+"""Totals of a run: the outcome of all packets of each flow, and what its moves have in common.
 
 A move's row counts the packets that belong to that move; a flow's row here counts *every* packet of
 the run, also those sent before the first move.  So "nothing lost, nothing twice, nothing out of
@@ -16,7 +16,7 @@ from experiments.measure.packets import Delay, PacketOutcomes, Samples, duplicat
 
 @dataclass(frozen=True)
 class Spread:
-    """Values of several moves: the middle, 99 %, and the worst.  None: there are no values."""
+    """Median, p99 and maximum of the values of several moves; None if there are no values."""
 
     p50: float | None
     p99: float | None
@@ -32,20 +32,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class FlowTotals:
-    """All packets of one flow, and the worst that its moves did to it."""
+    """All packets of one flow, and the worst effect that its moves had on it."""
 
     flow: str
     role: str
-    """Its role in the moves; both, if both its ends move: `from, to`."""
+    """Its role in the moves; `from, to` if both its ends move."""
     sent: int
     not_sent: int
-    """Due times that the sender skipped (its VM stood still) or the kernel refused."""
+    """Due times that the sender skipped (its VM was suspended) or whose packet the kernel
+    refused."""
     lost: int
     late: int
     duplicated: int
     reordered: int
     moves: int
-    """How many moves concern the flow; for a reference flow, all."""
+    """How many moves concern the flow; for a reference flow, all moves."""
     lost_in_a_move_max: int | None
     blackout_max_ms: float | None
     recovery_excess_p50_ms: float | None
@@ -63,7 +64,7 @@ COLUMNS = [field.name for field in fields(FlowTotals)]
 def table(
     packets: pd.DataFrame, moves: pd.DataFrame, waiting_time_s: float = WAITING_TIME_S
 ) -> pd.DataFrame:
-    """flows.csv: one row per flow.  `moves`: the table of moves.csv."""
+    """Return flows.csv, one row per flow, from packets and the table of moves.csv."""
     made = moves[moves["outcome"] != "refused"]
     rows = [
         asdict(_of_flow(name, samples, made[made["flow"] == name], round(waiting_time_s * 1e9)))
@@ -99,21 +100,21 @@ def _of_flow(name: str, samples: Samples, moves: pd.DataFrame, waiting_ns: int) 
 
 
 DAMAGE = ("lost", "duplicated", "reordered")
-"""What has to be 0 of a run that harms no packet."""
+"""The columns that are 0 in a run that damages no packet."""
 
 
 @dataclass(frozen=True)
 class RunTotals:
-    """A run in one line."""
+    """The totals of a run in one line."""
 
     moves: int
-    """Requested and not refused."""
+    """The moves that were requested and not refused."""
     completed: int
     flows: int
     sent: int
     lost: int
     late: int
-    """Of the lost: those that came after the waiting time."""
+    """The lost packets that came after the waiting time."""
     duplicated: int
     reordered: int
     recovery_excess_p50_ms: float | None
@@ -124,13 +125,14 @@ class RunTotals:
     convergence_p50_ms: float | None
     convergence_max_ms: float | None
     via_source_counted: int
-    """Of how many moves it was counted what crossed the source NVE after convergence (R3.4)."""
+    """The number of moves for which packets over the source NVE after convergence were counted
+    (R3.4)."""
     packets_via_source_after_convergence: int | None
-    """In those moves; None, if there are none.  Has to be 0."""
+    """The number of these packets, which has to be 0; None if they were counted for no move."""
 
 
 def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
-    """`flows` and `moves`: the tables of flows.csv and moves.csv."""
+    """Return the totals of a run from the tables of flows.csv and moves.csv."""
     each = moves.drop_duplicates("move")
     made = each[each["outcome"] != "refused"]
     recovery = Spread.of(moves["recovery_excess_ms"])
@@ -155,9 +157,9 @@ def of_run(flows: pd.DataFrame, moves: pd.DataFrame) -> RunTotals:
 
 
 def worst(moves: pd.DataFrame, count: int) -> Sequence[int]:
-    """The numbers of the moves that harmed most, the worst first.
+    """Return the numbers of the moves that did most damage, the worst first.
 
-    Harm is packets lost, duplicated and out of order; among equals, the longer recovery.
+    Damage is packets lost, duplicated and out of order; among equals, the longer recovery counts.
     """
     harm = moves.assign(harm=moves[list(DAMAGE)].sum(axis=1))
     by_move = harm.groupby("move").agg(harm=("harm", "sum"), slow=("recovery_excess_ms", "max"))

@@ -1,13 +1,13 @@
-"""The one trace: what happened, when, and who says so.
+"""The vocabulary of the trace: what happened, when, and which part says so.
 
-Every transition and command of the NVA, the hypervisors and the orchestrator is one event.
-Metrics are computed from events and plots are annotated with them, so that a statement such as "the
-VM was resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event of another
-name is kept in the trace and shown in the time line, but nothing is computed from it.
+Every transition and command of the NVA, the hypervisors and the orchestrator is one event. Metrics
+are computed from events and plots are annotated with them, so that a statement such as "the VM was
+resumed" has one time in the whole project.  `KNOWN` is the vocabulary; an event of another name is
+kept in the trace and shown in the time line, but nothing is computed from it.
 
 `details` may hold: `move` (the n-th move of the run, from 1), `nve`, `form` of an announcement,
 `from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `underlay_delay_ms`
-(of the way from `from` to `to`, there, too), `packets`, `bytes`, `lifetime_ms` (in
+(of the path from `from` to `to`, also in `move-requested`), `packets`, `bytes`, `lifetime_ms` (in
 `in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move); in
 `tables-compared`, `after` (which moves) and `differences`.
 """
@@ -147,7 +147,7 @@ KNOWN = {
 }
 
 OLD_NAMES = {
-    # name in results recorded before it was changed: name of the same event now
+    # the name in older results, and the present name of the same event
     "move-arrived": "move-activated",
     "release-refused": "de-association-refused",
     "vm-dissociated": "vm-de-associated",
@@ -183,7 +183,7 @@ class MoveTrace:
     events: tuple[TraceEvent, ...]
 
     def first(self, *names: str) -> TraceEvent | None:
-        """The earliest event of one of these names."""
+        """Return the earliest event of one of these names, or None."""
         return next((event for event in self.events if event.name in names), None)
 
     def last(self, *names: str) -> TraceEvent | None:
@@ -194,7 +194,9 @@ class MoveTrace:
         return event.t_ns if event else None
 
     def detail(self, key: str) -> Any:
-        """The value of `key` in the latest event of the move that has it; None if none has."""
+        """Return the value of `key` in the latest event of the move that has it; None if none
+        has.
+        """
         holders = [event for event in self.events if key in event.details]
         return holders[-1].details[key] if holders else None
 
@@ -218,7 +220,7 @@ class MoveTrace:
 
 
 def moves_of(events: Iterable[TraceEvent]) -> list[MoveTrace]:
-    """The moves of a trace, in the order in which they were requested.
+    """Return the moves of a trace, in the order in which they were requested.
 
     An event belongs to the move its details name, else to the latest move of its subject that was
     not refused.

@@ -1,4 +1,4 @@
-"""What became of every packet: joins what senders sent with what receivers got.
+"""Joins what senders sent with what receivers got.
 
 The result is the table packets.parquet (results/README.md): one row per packet *sent*.
 `received_ns` is the arrival of its first copy, `copies` how often it was delivered (RFC 5560),
@@ -19,7 +19,8 @@ Int64s = npt.NDArray[np.int64]
 
 SENT_COLUMNS = ("flow", "seq", "sent_ns", "late_ns")
 RECEIVED_COLUMNS = ("flow", "seq", "received_ns")
-"""Flows by their number in the plan; rows of RECEIVED_COLUMNS in the order of arrival."""
+"""The columns of both arrays: flows have their number in the plan; received rows are in the order
+of arrival."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Account:
 
 
 def account(flow_names: Sequence[str], sent: Int64s, received: Int64s) -> Account:
-    """`sent` and `received`: arrays with the columns named above."""
+    """Return the account of `sent` and `received`, arrays with the columns named above."""
     packets = pd.DataFrame(sent, columns=list(SENT_COLUMNS))
     deliveries = pd.DataFrame(received, columns=list(RECEIVED_COLUMNS))
     arrivals = _arrivals(deliveries)
@@ -54,7 +55,7 @@ def account(flow_names: Sequence[str], sent: Int64s, received: Int64s) -> Accoun
 
 
 def _arrivals(deliveries: pd.DataFrame) -> pd.DataFrame:
-    """One row per packet that arrived at least once."""
+    """Return one row per packet that arrived at least once."""
     by_packet = deliveries.groupby(["flow", "seq"], sort=False)["received_ns"]
     arrivals = by_packet.agg(received_ns="first", copies="size").reset_index()
     arrivals["rx_index"] = arrivals.groupby("flow").cumcount()

@@ -30,20 +30,20 @@ Spawn = Callable[..., "subprocess.Popen[str]"]
 """spawn(vm, argv, **popen): starts a program in the VM's network namespace and cgroup."""
 
 WAITING_TIME_S = 2.0
-"""How long receivers listen after the last packet was due (Tmax of RFC 7679)."""
+"""How long receivers listen after the last packet was due, in seconds (Tmax of RFC 7679)."""
 
 _READY_TIMEOUT_S = 60.0
 """Software emulation on a busy machine took more than 20 s to start a receiver."""
 _STOP_TIMEOUT_S = 10.0
 _STAGGER_S = 0.05
-"""VMs start one after the other, so that what their first packets cause (an NVE asks, an entry is
-installed and later expires) happens in the same order in every run."""
+"""The time between the starts of VMs, so that the effects of their first packets (an NVE asks, an
+entry is installed and later expires) come in the same order in every run."""
 LEAD_S = 0.2
-"""From telling the first sender when to start until that time: enough to tell them all."""
+"""The time between telling the first sender when to start and that start: enough to tell all."""
 
 
 class ProbeError(Exception):
-    """A probe process did not do its part; the message says which one and what it said."""
+    """A probe process failed; the message says which one, and what it reported."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ProbeFleet:
         """What each pipe has brought of a line."""
 
     def launch(self) -> None:
-        """Starts all processes and returns when each has said that it is ready."""
+        """Start all processes and return when each has reported that it is ready."""
         self._directory.mkdir(parents=True, exist_ok=True)
         plan_path = self._directory / "plan.json"
         plan_path.write_text(self._plan.to_json(), encoding="utf-8")
@@ -87,8 +87,9 @@ class ProbeFleet:
                 self._pipes.register(process.stdout, selectors.EVENT_READ, vm)
 
     def begin(self, start_ns: int | None = None) -> int:
-        """Tells every sender when to start, soon if not said; returns the first start in ns since
-        the epoch."""
+        """Tell every sender when to start, by default soon; return the first start in ns since the
+        epoch.
+        """
         start_ns = start_ns or time.time_ns() + int(LEAD_S * 1e9)
         for place, process in enumerate(self._senders.values()):
             assert process.stdin is not None
@@ -98,7 +99,9 @@ class ProbeFleet:
         return start_ns
 
     def so_far(self) -> SoFar | None:
-        """What is known while packets flow; to be asked about once a second.  None before that."""
+        """Return what is known while packets flow, or None before that; call it about once a
+        second.
+        """
         for key, _ in self._pipes.select(timeout=0):
             self._hear(key.fd, key.data)
         return self._progress.so_far(time.time())
@@ -117,9 +120,9 @@ class ProbeFleet:
                 take[message["told"]](vm, message["flows"], message["at_s"])
 
     def collect(self, timeout_s: float, waiting_time_s: float = WAITING_TIME_S) -> Probed:
-        """Waits for the senders, then the waiting time, and returns what was measured.
+        """Wait for the senders and then the waiting time, and return what was measured.
 
-        Raises ProbeError, and OSError where samples found no room on the disk.
+        Raises ProbeError, and OSError if samples found no room on the disk.
         """
         deadline = time.monotonic() + timeout_s
         unwritten: list[OSError] = []
@@ -129,7 +132,7 @@ class ProbeFleet:
         for vm, process in self._receivers.items():
             process.terminate()
             unwritten += self._finish("receiver", vm, process, _STOP_TIMEOUT_S)
-        if unwritten:  # the others have written theirs
+        if unwritten:  # the other processes have written their samples
             raise unwritten[0]
         sent_summaries, sent = self._read("sender", self._senders, len(SENT_COLUMNS))
         received_summaries, received = self._read(
@@ -171,7 +174,9 @@ class ProbeFleet:
     def _finish(
         self, role: str, vm: str, process: "subprocess.Popen[str]", timeout_s: float
     ) -> list[OSError]:
-        """What kept it from writing its samples: a disk that is full."""
+        """Wait for a process to end; return the error if it could not write its samples to a full
+        disk.
+        """
         try:
             status = process.wait(max(timeout_s, 0))
         except subprocess.TimeoutExpired:
@@ -207,7 +212,7 @@ class ProbeFleet:
 
 
 def problems(summary: dict[str, Any], unmatched: int) -> list[str]:
-    """What makes the packets unfit to be read as the network's doing."""
+    """Return sentences that say why the packets must not be read as the network's behaviour."""
     found = []
     for vm, receiver in summary["receivers"].items():
         if receiver["overflow"]:

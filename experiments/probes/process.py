@@ -1,15 +1,16 @@
-"""What makes a Python process a punctual instrument, and how it is told to start and to stop.
+"""Makes a Python process a punctual instrument, and tells it to start and to stop.
 
 * timer slack 1 ns (the kernel's default of 50 us is added to every sleep),
-* a real-time priority if it may have one: the sender sleeps nearly always, and a sender that queues
-  for a CPU behind the very switches it measures would measure itself,
+* a real-time priority, if permitted: the sender sleeps nearly always, and a sender that queues for
+a
+  CPU behind the very switches it measures would measure itself,
 * one processor for a sender: each processor has a queue of its own for packets that come out of a
   virtual cable, so that a sender that changes the processor may overtake itself,
 * no garbage collection and no page faults while it measures.
 
-A process says `{"ready": true}` on its standard output when it can begin.  SIGTERM and SIGINT ask
-it to stop; it then writes what it has measured.  Meanwhile it says about once a second how far it
-is (`progress`).
+A process prints `{"ready": true}` on its standard output when it can begin.  SIGTERM and SIGINT ask
+it to stop; it then writes what it has measured.  Meanwhile it reports its progress about once a
+second (`progress`).
 """
 
 import ctypes
@@ -42,7 +43,7 @@ class StopFlag:
 
 
 def be_punctual() -> None:
-    """Call after everything is imported and allocated."""
+    """Prepare the process; call this after everything is imported and allocated."""
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
     libc.mlockall(_MCL_CURRENT | _MCL_FUTURE)
@@ -51,7 +52,9 @@ def be_punctual() -> None:
 
 
 def be_first_in_line() -> str:
-    """Asks for a real-time priority; the name of the scheduling class the process has got."""
+    """Ask for a real-time priority; return the name of the scheduling class that the process has
+    got.
+    """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except PermissionError:
@@ -60,7 +63,7 @@ def be_first_in_line() -> str:
 
 
 def stay_on_one_processor(place: int) -> None:
-    """Senders with different places share the processors that they may use evenly."""
+    """Bind a sender to one processor; senders with different places share the processors evenly."""
     processors = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {processors[place % len(processors)]})
 
@@ -70,8 +73,10 @@ def say(**message: Any) -> None:
 
 
 class Teller:
-    """Says something about once a second while the process measures, and never waits for a reader:
-    what finds no room in the pipe is not said."""
+    """Reports about once a second while the process measures, and never waits for a reader.
+
+    A report that finds no room in the pipe is dropped.
+    """
 
     def __init__(self) -> None:
         self._descriptor = sys.stdout.fileno()
@@ -82,5 +87,5 @@ class Teller:
             os.write(self._descriptor, json.dumps(message).encode() + b"\n")
 
     def end(self) -> None:
-        """What is said from now on is heard."""
+        """Make the reports from now on wait for room in the pipe."""
         os.set_blocking(self._descriptor, True)

@@ -1,13 +1,13 @@
 """What is known of a run's packets while it goes on: how many come in, how many are missing.
 
-Senders and receivers tell once a second, on the pipes that they have:
+Senders and receivers report once a second, on their pipes to the runner:
 
     sender      {"told": "sent", "at_s": …, "flows": {flow: [next sequence number, not sent]}}
     receiver    {"told": "received", "at_s": …, "flows": {flow: [packets, last sequence number]}}
 
 A packet is missing here if one that was sent after it has come in, or if it was sent longer ago
-than the waiting time.  That is as far as one can know; what counts is made of all samples, at the
-end.  A copy that came twice hides a loss, a packet that is late is missing until it comes.
+than the waiting time.  This is an estimate; results are computed from all samples at the end.  A
+duplicate hides a loss, and a late packet is missing until it comes.
 """
 
 from collections import deque
@@ -15,19 +15,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 SILENT_S = 2.5
-"""Somebody who has told nothing for so long gets nothing."""
+"""A process that has reported nothing for this many seconds counts as receiving nothing."""
 Counts = Mapping[str, tuple[int, int]]
-"""By the flow's number in the plan, as a text: JSON has no other keys."""
+"""Two counts by the flow's number in the plan, which is a text as JSON has no other keys."""
 
 
 @dataclass(frozen=True)
 class SoFar:
-    """`packets_per_s` came in during the last second that was told about; `missing` since the
-    beginning."""
+    """The progress of a run.
+
+    `packets_per_s` came in during the last second that was reported; `missing` is counted since the
+    beginning.
+    """
 
     packets_per_s: float
     missing: int | None
-    """None while senders have had no time to tell, which they have not at high rates."""
+    """None if senders have had no time to report, as at high rates."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class _Told:
 
 
 class ProbeProgress:
-    """`sent` and `received` take what each process tells; the clock is an argument."""
+    """`sent` and `received` take what each process reports; the clock is an argument."""
 
     def __init__(self, waiting_time_s: float) -> None:
         self._waiting_time_s = waiting_time_s
@@ -48,13 +51,13 @@ class ProbeProgress:
         told = self._sent.setdefault(vm, deque())
         told.append(_Told(at_s, flows))
         while len(told) > 1 and told[1].at_s <= at_s - self._waiting_time_s:
-            told.popleft()  # the first one left is as old as the waiting time, if there is one
+            told.popleft()  # the first report left is as old as the waiting time, if any is
 
     def received(self, vm: str, flows: Counts, at_s: float) -> None:
         self._received.setdefault(vm, deque(maxlen=2)).append(_Told(at_s, flows))
 
     def so_far(self, now_s: float) -> SoFar | None:
-        """None before anything has been told."""
+        """Return the progress, or None before anything has been reported."""
         if not self._sent and not self._received:
             return None
         missing = self._missing(now_s) if self._sent else None
@@ -70,7 +73,7 @@ class ProbeProgress:
         return rate
 
     def _missing(self, now_s: float) -> int:
-        # Of receivers, what they told before the last time: their senders have spoken since.
+        # The receivers' last report but one: their senders have reported since.
         earlier = {
             flow: it for told in self._received.values() for flow, it in told[0].flows.items()
         }
@@ -86,7 +89,7 @@ class ProbeProgress:
                 if oldest:
                     due, not_sent_by_then = oldest.flows[flow]
                     packets, last = latest.get(flow, (0, -1))
-                    if due > last + 1:  # nothing has come in of what was sent last
+                    if due > last + 1:  # none of the packets sent last has come in
                         gaps = due - packets - not_sent_by_then
                 missing += max(0, gaps)
         return missing

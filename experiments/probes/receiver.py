@@ -5,8 +5,8 @@ device), so a receiver that is late, or frozen, delays nothing.  What the socket
 (SK_MEMINFO_DROPS, the counter behind SO_RXQ_OVFL, which also tells of drops after the last packet
 read) is the receiver's failure and is reported as such, never as loss in the network.
 
-When the kernel's clock has come to another second, it tells how much it has got.  A packet costs
-one comparison more for that, and some hundred nanoseconds when it is counted.
+Whenever the kernel's clock begins another second, it reports how much it has got.  This costs one
+more comparison per packet, and some hundred nanoseconds for counting.
 
 It receives until SIGTERM or SIGINT and then writes its samples.
 """
@@ -34,11 +34,14 @@ _TIMESPEC = struct.Struct("@qq")
 _TIMEVAL = struct.Struct("@ll")
 _BUFFER_BYTES = 64 << 20
 _WAKE_UP_US = 100_000
-"""How long a receive call may block: the longest a request to stop goes unnoticed."""
+"""How long a receive call may block: the longest time for which a request to stop goes
+unnoticed."""
 
 
 def open_socket(port: int) -> socket.socket:
-    """One socket for IPv4 and IPv6, stamping what arrives, with room for seconds of packets."""
+    """Return a socket for IPv4 and IPv6 that stamps arrivals and has room for seconds of
+    packets.
+    """
     receiver = udp_socket(port)
     receiver.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
     receiver.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
@@ -47,13 +50,13 @@ def open_socket(port: int) -> socket.socket:
 
 
 def dropped_by(receiver: socket.socket) -> int:
-    """Packets that reached the socket and found its buffer full."""
+    """Return the number of packets that reached the socket and found its buffer full."""
     counters = receiver.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
     return int(_MEMINFO.unpack(counters)[_SK_MEMINFO_DROPS])
 
 
 class Got:
-    """How many packets of each flow are in the rows, and the last number of each."""
+    """How many packets of each flow were received, and the last number of each."""
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller
@@ -73,7 +76,9 @@ class Got:
 def receive_until_stopped(
     receiver: socket.socket, nonce: int, stop: StopFlag, got: Got
 ) -> tuple["array[int]", int]:
-    """(flow, seq, received_ns) of every probe packet, and how many others there were."""
+    """Return (flow, seq, received_ns) of every probe packet, and how many other packets there
+    were.
+    """
     rows = array("q")
     foreign = told_s = 0
     buffer = bytearray(MAX_SIZE_BYTES)

@@ -1,10 +1,10 @@
 """The file a probe process leaves behind: one line of JSON, then 64-bit integers.
 
-Written under another name and renamed, so that a process killed while it writes leaves nothing that
-could be taken for its samples.  Room for them is taken before anything is measured, so that a disk
-which is full by the end costs none of them.  A process that cannot write, because the disk is full,
-ends with the number of that error as its status.  Only the standard library: the probe processes
-have to start quickly.
+It is written under another name and renamed, so that a process killed while it writes leaves
+nothing that could be taken for its samples.  Room for them is reserved before anything is measured,
+so that a disk which is full by the end costs none of them.  A process that cannot write, because
+the disk is full, ends with the number of that error as its status.  It uses only the standard
+library, as the probe processes have to start quickly.
 """
 
 import errno
@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 SUMMARY_BYTES = 16_384
-"""Room for the line of JSON."""
+"""The room for the line of JSON."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def reserve(path: Path, integers: int) -> None:
-    """Takes room on the disk for that many integers and a summary, for `write`."""
+    """Reserve room on the disk for that many integers and a summary, for `write`."""
     unfinished = _unfinished(path)
     try:
         with unfinished.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, SUMMARY_BYTES + 8 * integers)
     except OSError as error:
-        if error.errno in FULL:  # others cannot take room beforehand
+        if error.errno in FULL:  # other errors: this file system cannot reserve room
             _give_up(path, error)
 
 
@@ -50,7 +50,7 @@ def _unfinished(path: Path) -> Path:
 
 
 def _give_up(path: Path, error: OSError) -> NoReturn:
-    with suppress(OSError):  # what it says may go to the same disk
+    with suppress(OSError):  # its standard error may go to the same disk
         print(f"{path} cannot be written: {error}", file=sys.stderr, flush=True)
     sys.exit(error.errno)
 

@@ -1,14 +1,15 @@
 """Sends all probe flows of one VM.  Runs inside the VM: `python -m experiments.probes.sender`.
 
-One process for all flows of a VM, because on a machine with few cores every further process is one
-more that has to wait its turn.  It says it is ready, reads the time to start (`{"start_ns": …}`,
-ns since the epoch, one line on its standard input) so that all senders start in step, and sends.
+One process sends all flows of a VM, because on a machine with few cores every further process is
+one more that has to wait its turn.  It reports that it is ready, reads the time to start
+(`{"start_ns": …}`, ns since the epoch, one line on its standard input) so that all senders start in
+step, and sends.
 
 A packet that the kernel refuses (no route, no address, a full queue) was not sent: it is counted by
 the name of the error and has no row.  Sockets are not connected, so that an ICMP error that answers
 one packet never swallows the next one.
 
-About once a second, where there is time until the next packet, it tells how far it is.
+About once a second, if there is time until the next packet, it reports its progress.
 """
 
 import argparse
@@ -37,13 +38,13 @@ from experiments.probes.process import (
 from experiments.probes.udp import FlowPlan, Packet, Plan
 
 _LONGEST_SLEEP_NS = NS_PER_S // 10
-"""So that a request to stop is noticed however long the wait for the next packet is."""
+"""The longest sleep, so that a request to stop is noticed however far the next packet is."""
 _TELL_EVERY_NS = NS_PER_S
 _TIME_TO_TELL_NS = NS_PER_S // 5000
-"""It takes some 20 us; a packet that is due sooner than that many times over is not to wait for it.
+"""The time until the next packet that allows a report; a report takes some 20 us.
 """
 _SLOW_SEND_NS = NS_PER_S // 1000
-"""A send call that takes longer was interrupted: its packet left that much after its stamp."""
+"""A send call that takes longer was interrupted: its packet left that much later than its stamp."""
 
 
 class OutgoingFlow:
@@ -76,7 +77,7 @@ class OutgoingFlow:
 
 
 class Rows:
-    """(flow, seq, sent_ns, late_ns) of every packet sent, in memory held from the start."""
+    """(flow, seq, sent_ns, late_ns) of every packet sent, in memory allocated at the start."""
 
     def __init__(self, capacity: int) -> None:
         self._values = array("q", bytes(8 * 4 * capacity))
@@ -96,7 +97,7 @@ class Rows:
 
 
 def send_until_done(flows: list[OutgoingFlow], rows: Rows, stop: StopFlag, teller: Teller) -> None:
-    """Sends every packet when it is due; returns after the last one or when asked to stop."""
+    """Send every packet when it is due; return after the last one or when asked to stop."""
     tell_at_ns = time.monotonic_ns() + _TELL_EVERY_NS
     due = [(flow.schedule.due_ns(0), place) for place, flow in enumerate(flows)]
     heapq.heapify(due)
@@ -145,7 +146,7 @@ def _send(flow: OutgoingFlow, rows: Rows, late_ns: int) -> None:
 
 
 def read_start_ns() -> int:
-    """The start on the monotonic clock, which no clock adjustment bends while packets are paced."""
+    """Read the start time; return it on the monotonic clock, which is never adjusted."""
     line = sys.stdin.readline()
     if not line:
         raise SystemExit("probe sender: standard input ended before it said when to start")

@@ -1,4 +1,4 @@
-"""What a probe packet looks like, and the plan that senders and receivers share.
+"""The format of a probe packet, and the plan that senders and receivers share.
 
 A probe flow is one direction between two VMs over one address family.  Every packet carries the
 flow's number, a sequence number and the time of sending (RFC 7679, section 3.8: the wire time is
@@ -7,7 +7,7 @@ receiver tell its own packets from anything else that arrives on the port, such 
 earlier run.
 
 The sequence number is the number of the packet's *due time*: packet n is due n intervals after the
-first.  A due time that the sender had to skip (see `pacing`) leaves a hole in the sequence; it was
+first.  A due time that the sender had to skip (see `pacing`) leaves a gap in the sequence; it was
 never sent and is therefore never counted as lost.
 
 Known gap: the payload is padding, not checked; corruption is left to the UDP checksum.
@@ -31,11 +31,11 @@ MAX_SIZE_BYTES = 65_000
 MAX_RATE_PPS = 20_000
 DEFAULT_SIZE_BYTES = 100
 DEFAULT_PORT = 62001
-"""Nobody's: no protocol that Wireshark knows, and above the ports that Linux gives to clients."""
+"""An unused port: Wireshark knows no protocol on it, and Linux gives clients lower ones."""
 
 
 class Stamp(NamedTuple):
-    """What a receiver reads out of one probe packet."""
+    """The fields that a receiver reads out of one probe packet."""
 
     flow: int
     seq: int
@@ -54,7 +54,7 @@ class Packet:
 
 
 def parse(payload: bytes | bytearray | memoryview, nonce: int) -> Stamp | None:
-    """The stamp of a probe packet of this run; None if it is anything else."""
+    """Return the stamp of a probe packet of this run, or None for anything else."""
     if len(payload) < _HEADER.size:
         return None
     magic, packet_nonce, flow, seq, sent_ns = _HEADER.unpack_from(payload)
@@ -113,7 +113,7 @@ class Plan:
         return _distinct(flow.destination for flow in self.flows)
 
     def packets(self, flows: Iterable[FlowPlan]) -> int:
-        """How many packets these flows have at most."""
+        """Return how many packets these flows have at most."""
         return sum(math.ceil(flow.rate_pps * self.duration_s) + 1 for flow in flows)
 
     def flows_from(self, vm: str) -> dict[int, FlowPlan]:
@@ -130,7 +130,7 @@ class Plan:
 
 
 def flow_name(source: str, destination: str, family: str) -> str:
-    """`vm3>vm1/ipv4`: how a flow is called in every file and plot."""
+    """Return the name of a flow in every file and plot: `vm3>vm1/ipv4`."""
     return f"{source}>{destination}/{family}"
 
 
