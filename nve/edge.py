@@ -34,7 +34,7 @@ class EdgePlace:
     number: int
     """From 1, in the order of the topology."""
     pid: int
-    """A process in its namespace."""
+    """The id of a process in its namespace."""
     directory: Path
     """The directory for sockets and logs; it does not exist yet."""
     uplink: UnderlayPort

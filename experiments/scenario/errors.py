@@ -1,7 +1,7 @@
-"""What is wrong with a scenario, in sentences that name the field as its author wrote it.
+"""The mistakes in a scenario, in sentences that name the field as its author wrote it.
 
-The schema's own words are pydantic's; what they lack is said here.  A place is told without what
-the author did not write: the number that a move has only since its series was spelt out.
+Most sentences are pydantic's own; what they lack is added here.  A place is shown as the author
+wrote it: without the number that a move has only since its series was spelt out.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ def complaints(
     written_at: Sequence[str] = (),
     position: Callable[[str], str] = lambda _: "",
 ) -> str:
-    """pydantic's findings as sentences: field, what is wrong.
+    """Return pydantic's findings as sentences: field, and what is wrong.
 
     `written_at`: where the n-th move was written, if that is not the n-th entry of `moves`.
-    `position`: what to say of where in its file a place is.
+    `position`: returns what to say of a place's position in its file.
     """
     sentences = []
     for found in error.errors():
@@ -37,7 +37,7 @@ def complaints(
 
 
 def as_written(place: str, written_at: Sequence[str]) -> str:
-    """The place in the file: a move of a series stands where the series does."""
+    """Return the place in the file: a move of a series stands where the series does."""
     part, _, rest = place.partition(".")
     number, _, field = rest.partition(".")
     if part != "moves" or not number.isdigit() or int(number) >= len(written_at):

@@ -39,29 +39,31 @@ SOURCE, DESTINATION, OTHER, ALL = "source", "destination", "another", "all"
 
 
 class Moment(enum.StrEnum):
-    """How far a move has come; with `hold`, in this order.  A failure `during` one begins before
-    the next step of the move."""
+    """How far a move has come; with `hold`, in this order.
+
+    A failure `during` a moment begins before the next step of the move.
+    """
 
     REQUESTED = "requested"
     PREPARED = "prepared"
     COPYING = "copying"
-    """A round of the transfer of the VM's state is over, and another one goes on."""
+    """A round of the transfer of the VM's state is over, and another one is under way."""
     REDIRECTED = "redirected"
     PAUSED = "paused"
     COPIED = "copied"
-    """All of the VM's state is there; it stands still."""
+    """All of the VM's state is at the destination; the VM is suspended."""
     RESUMED = "resumed"
     ACTIVATED = "activated"
     CONVERGED = "converged"
 
 
 OF_STATE: Final = frozenset({Moment.COPYING, Moment.COPIED})
-"""What a VM without state does not come to, or what is no moment of its own then."""
+"""The moments that a VM without state does not reach, or that are no separate moments for it."""
 WITHOUT_STATE: Final = tuple(moment for moment in Moment if moment not in OF_STATE)
 
 
 class FailureKind(enum.StrEnum):
-    """What can fail in any data centre, and of any control network."""
+    """What can fail in any data centre, and in any control network."""
 
     NVE_DIES = "nve-dies"
     CONTROL_CUT = "control-cut"
@@ -93,7 +95,7 @@ OF_THE_CONTROL_NETWORK = frozenset(
 
 
 class Failure(Part):
-    """One failure: of a part, `during` a move or `at_s` seconds after the traffic began."""
+    """One failure of a part, `during` a move or `at_s` seconds after the traffic began."""
 
     kind: str
     """A `FailureKind`, or one of the overlay's own."""
@@ -134,7 +136,7 @@ class Failure(Part):
                 yield f"say how much: {key}"
 
     def concerned(self, nves: Sequence[str], source: str = "", destination: str = "") -> list[str]:
-        """The NVEs it concerns; `source` and `destination` are those of its move."""
+        """Return the NVEs that it concerns; `source` and `destination` are those of its move."""
         if self.nve in (None, ALL):
             return list(nves)
         return [{SOURCE: source, DESTINATION: destination}.get(str(self.nve), str(self.nve))]
@@ -150,7 +152,7 @@ def contradictions(
     control_delays: bool,
     transfers: Collection[int] = (),
 ) -> Iterator[tuple[str, str]]:
-    """What failures say that does not fit the rest of their scenario: (field, complaint).
+    """Yield where failures do not fit the rest of their scenario: (field, complaint).
 
     `transfers` are the numbers of the moves that bring state over.
     """
@@ -189,7 +191,7 @@ def contradictions(
 
 @dataclass(frozen=True)
 class FailureOutcome:
-    """How a move ends, and what the VM's correspondents notice of the failure besides."""
+    """How a move ends, and what else the VM's correspondents notice of the failure."""
 
     ending: Literal["completed", "rolled back", "lost"]
     felt: str
@@ -205,7 +207,10 @@ def _outcomes(
     after: FailureOutcome,
     moments: Sequence[Moment] = WITHOUT_STATE,
 ) -> dict[Moment, FailureOutcome]:
-    """`before` until the move has come to `final`, `after` from then on; None: `after` always."""
+    """Return `before` for moments until the move has come to `final`, and `after` from then on.
+
+    If `final` is None, the outcome is always `after`.
+    """
     first = moments.index(final) if final else 0
     return {each: before if place < first else after for place, each in enumerate(moments)}
 
@@ -293,7 +298,7 @@ _LOST = FailureOutcome(
     "lost", "neither server has all of the VM's memory: it answers no more, and the trace says so"
 )
 POST_COPY: Final = (Moment.COPIED, Moment.RESUMED, Moment.ACTIVATED)
-"""When it makes a difference whether a VM goes on before its memory has come: pages are missing
+"""The moments at which it matters that a VM runs before its memory has come: pages are missing
 until some time after the activation."""
 POST_COPY_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
     (FailureKind.NVE_DIES, SOURCE): dict.fromkeys(POST_COPY, _LOST),
@@ -309,7 +314,7 @@ POST_COPY_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
 def post_copy_outcomes_with(
     faults: Mapping[str, FaultKind],
 ) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
-    """`POST_COPY_OUTCOMES`, and those of an overlay's own failures."""
+    """Return `POST_COPY_OUTCOMES`, and those of an overlay's own failures."""
     whole = {
         (name, ALL): dict.fromkeys(POST_COPY, FailureOutcome("completed", fault.felt))
         for name, fault in faults.items()
@@ -320,8 +325,10 @@ def post_copy_outcomes_with(
 def transfer_outcomes_with(
     faults: Mapping[str, FaultKind],
 ) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
-    """`TRANSFER_OUTCOMES`, and those of an overlay's own failures: no state goes through what
-    fails then."""
+    """Return `TRANSFER_OUTCOMES`, and those of an overlay's own failures.
+
+    No state goes through what fails then.
+    """
     whole = {
         (name, ALL): dict.fromkeys(Moment, FailureOutcome("completed", fault.felt))
         for name, fault in faults.items()
@@ -332,5 +339,7 @@ def transfer_outcomes_with(
 def outcomes_with(
     faults: Mapping[str, FaultKind],
 ) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
-    """`OUTCOMES`, and those of an overlay's own failures: its moves are completed all the same."""
+    """Return `OUTCOMES`, and those of an overlay's own failures: its moves are completed all the
+    same.
+    """
     return {**OUTCOMES, **{(name, ALL): _always(fault.felt) for name, fault in faults.items()}}

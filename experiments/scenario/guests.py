@@ -8,7 +8,7 @@
         nve: nve1
         guest: {memory_mb: 64, filled_mb: 16, zeros_pct: 50}
 
-A megabyte is 2^20 bytes here, as in QEMU's `-m`.  `nve.guest` is the guest.
+A megabyte is 2^20 bytes here, as in QEMU's `-m`.  `nve.guest` implements the guest.
 """
 
 from typing import Self
@@ -22,7 +22,9 @@ LARGEST_MB = 65_536
 
 
 class GuestWrites(Part):
-    """How it writes its memory: whole pages of its working set, which is at its beginning."""
+    """How the guest writes its memory: whole pages of its working set, at the beginning of the
+    memory.
+    """
 
     rate_mb_s: float = Field(gt=0, le=10_000)
     pattern: Pattern = "uniform"
@@ -35,7 +37,7 @@ class Guest(Part):
     memory_mb: int = Field(ge=1, le=LARGEST_MB)
     writes: GuestWrites | None = None
     filled_mb: int | None = Field(None, ge=1, le=LARGEST_MB)
-    """What it has touched of its memory; the rest is empty."""
+    """How much of its memory it has touched; the rest is empty."""
     zeros_pct: float = Field(0, ge=0, le=90)
     """How much of each page holds zeros, which is easy to compress."""
     disk_mb: int = Field(0, ge=0, le=LARGEST_MB)
@@ -65,11 +67,11 @@ class Guest(Part):
 
     @property
     def size_mb(self) -> int:
-        """What it takes of its server."""
+        """The memory and disk that it takes of its server."""
         return self.memory_mb + self.disk_mb
 
     def spec(self, seed: int) -> GuestSpec:
-        """The same for those who run it."""
+        """Return the guest in the form that `nve.guest` runs."""
         return GuestSpec(
             memory_mb=self.memory_mb,
             writes_mb_s=self.writes.rate_mb_s if self.writes else 0.0,

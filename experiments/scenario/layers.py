@@ -1,7 +1,7 @@
-"""What does not fit the layer of a tenant's network (see docs/how-it-works/layer3.md).
+"""Finds settings that do not fit the layer of a tenant's network (docs/how-it-works/layer3.md).
 
-A network of layer 3 has no broadcast and no frames but IP packets: nobody is heard announcing an
-address there, and nothing has a VLAN tag.
+A network of layer 3 has no broadcast and no frames but IP packets: an announcement of an address is
+not heard there, and nothing has a VLAN tag.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ IN_USERSPACE = frozenset({"vxlan-l3", "ila"})
 
 
 def contradictions(scenario: "Scenario") -> Iterator[tuple[str, str]]:
-    """(field, complaint)"""
+    """Yield the settings that do not fit: (field, complaint)."""
     for number, tenant in enumerate(scenario.tenants):
         key = f"tenants.{number}"
         if tenant.routed:
@@ -78,7 +78,9 @@ def _of_routed(scenario: "Scenario", key: str, tenant: "Tenant") -> Iterator[tup
 
 
 def _of_locators(scenario: "Scenario") -> Iterator[tuple[str, str]]:
-    """What does not fit to tenants with `ila`: it needs an IPv6 underlay, and carries no IPv4."""
+    """Yield what does not fit tenants with `ila`: it needs an IPv6 underlay, and carries no
+    IPv4.
+    """
     located = {
         number: tenant
         for number, tenant in enumerate(scenario.tenants)

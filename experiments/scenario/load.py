@@ -1,9 +1,9 @@
-"""From a name to a scenario, and back to plain values.
+"""Turns a name into a scenario, and a scenario back into plain values.
 
-    name or path --find--> file --content.read--> content --resolve--> Scenario
-                                                          <--as_mapping--
+    name or path --find--> file --yaml_source.read--> content --resolve--> Scenario
+                                                              <--as_mapping--
 
-A scenario is *resolved* when `--set` is in place, series are spelt out, defaults filled in and all
+A scenario is *resolved* when `--set` is applied, series are spelt out, defaults filled in and all
 of it is found valid.  It is written like this beside the results: running it again repeats the run.
 A file with variants stands for several scenarios, each the content with some keys changed.
 """
@@ -22,12 +22,12 @@ from experiments.scenario.series import spelt_out
 from experiments.scenario.yaml_source import Source, changed
 
 SHARED = "x-"
-"""Keys that begin so hold what others refer to (`<<: *shared`), and mean nothing themselves."""
+"""The prefix of keys that only hold values for others to refer to (`<<: *shared`)."""
 FOLDER = Path(__file__).parents[1] / "scenarios"
 
 
 def find(name: str) -> Path:
-    """The file of a scenario that is named, or given as a path.  Raises ScenarioError."""
+    """Return the file of a scenario that is given by name or path.  Raises ScenarioError."""
     given = Path(name)
     if given.suffix in (".yaml", ".yml") or "/" in name:
         if not given.exists() or given.is_dir():  # /dev/stdin and <(…) are pipes
@@ -45,7 +45,7 @@ def find(name: str) -> Path:
 def resolve(
     content: dict[str, Any], origin: str, settings: Mapping[str, Any] | None = None
 ) -> Scenario:
-    """The scenario, with `settings` (dotted key -> value) in place.  Raises ScenarioError."""
+    """Return the scenario, with `settings` (dotted key -> value) applied.  Raises ScenarioError."""
     edited = {key: value for key, value in content.items() if not str(key).startswith(SHARED)}
     for key, value in (settings or {}).items():
         edited = changed(edited, key.split("."), value, f"--set {key}")
@@ -67,7 +67,7 @@ def resolve(
 
 
 def _truths_as_numbers(given: Any, understood: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Where `true` or `false` was taken for 1 or 0."""
+    """Yield the places where `true` or `false` was taken for 1 or 0."""
     if isinstance(given, bool) and type(understood) in (int, float):
         yield place, str(given).lower()
     elif isinstance(given, dict) and isinstance(understood, dict):
@@ -81,7 +81,7 @@ def _truths_as_numbers(given: Any, understood: Any, place: str = "") -> Iterator
 def variants(
     content: dict[str, Any], origin: str, settings: Mapping[str, Any]
 ) -> dict[str, Scenario]:
-    """The scenarios of a file by variant name; a file without variants has one, named ''."""
+    """Return the scenarios of a file by variant name; a file without variants has one, named ''."""
     whole = resolve(content, origin, settings)
     plain = changed(content, ["variants"], {}, "variants")
     if isinstance(content, Source):
@@ -95,7 +95,7 @@ def variants(
 
 
 def as_mapping(scenario: Scenario) -> dict[str, Any]:
-    """The resolved scenario in plain values: as YAML, a file that reproduces it."""
+    """Return the resolved scenario in plain values: as YAML, a file that reproduces it."""
     content = scenario.model_dump(mode="json", by_alias=True)
     topology, overlay = content["topology"], content["overlay"]
     content["topology"] = {"kind": topology["kind"], **topology["parameters"]}

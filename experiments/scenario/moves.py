@@ -1,13 +1,13 @@
-"""Moves of a scenario: which VM goes where and when, and what its arrival is announced with.
+"""Moves of a scenario: which VM goes where and when, and how its arrival is announced.
 
     - {at_s: 2, vm: vm1, to: nve2, pause_ms: 50, announce: both}
     - {at: {after: entry-pulled, of: nve3, s: 0.3}, vm: vm1, to: nve2}
     - {at_s: 2, vm: vm1, to: nve2, mode: cold}
 
-A move begins so many seconds after the traffic, or after an event of the trace.  A VM goes on from
-where its last move has taken it, once it has arrived.  While it stands still in a move, another one
-is refused; `expect: refused` says that this is what one wants to see.  Many moves may be written as
-one series: `series`.
+A move begins a number of seconds after the traffic, or after an event of the trace.  A VM's next
+move starts where its last move has taken it, once it has arrived.  While the VM is suspended in a
+move, another one is refused; `expect: refused` says that this is intended.  Many moves may be
+written as one series: `series`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from nve.resources import NO_RESOURCES, UNLIMITED, Capacity, Resources
 from nve.wire.announcement import NOTHING, Announcement
 
 GAP_S = 0.5
-"""From the end of a move's pause until the VM's next move may begin: by then it has arrived.  Old
-entries and the in-flight tunnel of the first may still be there; the overlay knows whose they are.
-"""
+"""The time from the end of a move's pause until the VM's next move may begin: by then it has
+arrived. Old entries and the in-flight tunnel of the first move may still exist; the overlay keeps
+them apart."""
 
 
 def _known_event(name: str) -> str:
@@ -38,11 +38,11 @@ def _listed(given: object) -> object:
 
 
 class AfterEvent(Part):
-    """`s` seconds after the first event of that name which happens `from_s` seconds after the
-    traffic began, or later, and which concerns all of these VMs and NVEs.
+    """A time `s` seconds after an event of the trace.
 
-    The overlay's own events are heard up to 0.2 s after they have happened: a move cannot begin
-    sooner than that after one.
+    The event is the first one of that name which happens `from_s` seconds after the traffic began
+    or later, and which concerns all of these VMs and NVEs.  The overlay's own events are read up to
+    0.2 s after they have happened: a move cannot begin sooner than that after one.
     """
 
     after: Annotated[str, AfterValidator(_known_event)]
@@ -51,7 +51,7 @@ class AfterEvent(Part):
     from_s: float = Field(0, ge=0)
 
     def is_meant(self, event: TraceEvent, since_traffic_s: float) -> bool:
-        """Whether an event is one that is waited for."""
+        """Return whether this is the event that is waited for."""
         concerned = {*event.subject.split(", "), *map(str, event.details.values())}
         return (
             event.name == self.after and since_traffic_s >= self.from_s and concerned >= {*self.of}
@@ -76,11 +76,11 @@ class MoveSpec(Part):
     announcement_lost: bool = False
     expect: Literal["completed", "refused"] = "completed"
     transfer: Annotated[TransferSpec | None, BeforeValidator(of_its_kind)] = None
-    """How its state is brought over, if it has any: then `pause_ms` says nothing."""
+    """How its state is brought over, if it has any: then `pause_ms` has no effect."""
 
     @property
     def earliest_s(self) -> float:
-        """When it begins, after the traffic; or the first moment at which it may."""
+        """The earliest time at which it may begin, in seconds after the traffic."""
         if self.at:
             return self.at.from_s + self.at.s
         assert self.at_s is not None
@@ -104,7 +104,7 @@ class MoveSpec(Part):
         return self
 
     def with_state(self) -> Self:
-        """The same move of a VM that has state."""
+        """Return the same move for a VM that has state."""
         given = self.transfer or TransferSpec.model_validate({})
         if self.mode == "cold" and "kind" not in given.model_fields_set:
             given = given.model_copy(update={"kind": "stop-and-copy"})
@@ -112,7 +112,7 @@ class MoveSpec(Part):
 
     @property
     def takes_s(self) -> float:
-        """The longest that it may take until the VM has arrived, beside what its overlay does."""
+        """The longest time until the VM has arrived, not counting what its overlay does."""
         return 2 * self.transfer.max_time_s if self.transfer else self.pause_ms / 1000
 
     @property
@@ -130,10 +130,10 @@ def contradictions(
     takes: Mapping[str, Resources] | None = None,
     capacities: Mapping[str, Capacity] | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """What moves say that does not fit each other or the rest of their scenario, given `where` the
-    VMs are at first: (field, complaint).
+    """Yield where moves do not fit each other or the rest of their scenario: (field, complaint).
 
-    `takes` is what each VM takes of its server, `capacities` what the servers have.
+    `where` is where the VMs are at first, `takes` what each VM takes of its server, and
+    `capacities` what the servers have.
     """
     here, takes, capacities = dict(where), takes or {}, capacities or {}
     latest: dict[str, MoveSpec] = {}

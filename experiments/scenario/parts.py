@@ -15,7 +15,7 @@ def _a_name(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_a_name)]
-"""Of a VM or an NVE."""
+"""The name of a VM or an NVE."""
 
 
 class Part(BaseModel):
@@ -25,5 +25,5 @@ class Part(BaseModel):
 
 
 def no_such(what: str, name: str, known: Iterable[str]) -> str:
-    """The complaint about a name that nothing of its kind has."""
+    """Return the complaint about a name that does not exist."""
     return f"there is no {what} {name!r}; there are {', '.join(known)}"

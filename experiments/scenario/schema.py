@@ -64,11 +64,11 @@ class VmPlace(Part):
     nve: Name
     addresses: tuple[IPv4Address | IPv6Address, ...] = Field((), max_length=8)
     guest: Guest | None = None
-    """None: nothing but its NIC, and what the traffic starts in it."""
+    """The VM's state; None if it has only a NIC, and what the traffic starts in it."""
     standby: StandbySpec | None = None
     resources: Annotated[Resources, BeforeValidator(named)] = NO_RESOURCES
-    """What it is to have of its server: memory and storage, as much as its guest has unless said
-    otherwise."""
+    """The resources that it gets of its server; memory and storage default to the size of its
+    guest."""
 
     @model_validator(mode="after")
     def _has_room_for_its_guest(self) -> Self:
@@ -97,7 +97,7 @@ class VmPlace(Part):
 
 
 def _place(given: object) -> object:
-    """Most VMs need no more said than their NVE's name."""
+    """Accept an NVE's name as a place, which is enough for most VMs."""
     return {"nve": given} if isinstance(given, str) else given
 
 
@@ -109,21 +109,23 @@ class Tenant(Part):
         min_length=1, max_length=1000
     )
     mtu: int | None = Field(None, ge=LEAST_VM_MTU, le=LARGEST_VM_MTU)
-    """Of the VMs' NICs; what the underlay carries everywhere, unless said otherwise."""
+    """The MTU of the VMs' NICs; by default what the underlay carries everywhere."""
     layer: Literal[2, 3] = 2
     """At 3, the NVE is the router of its VMs: see docs/how-it-works/layer3.md."""
     encapsulation: Encapsulation = "vxlan"
     """At layer 3: how packets go from NVE to NVE."""
     sir_prefix: IPv6Network | None = None
-    """With `ila`: the upper half of the VMs' addresses; every VNI has one of its own."""
+    """With `ila`: the upper half of the VMs' addresses; by default every VNI has its own."""
     checksum: Literal["neutral", "adjusted"] = "neutral"
-    """With `ila`: what keeps the checksums of translated packets right (`nve.ila`)."""
+    """With `ila`: the method that keeps checksums of translated packets right (`nve.ila`)."""
     subnets: Literal["one", "per-nve"] = "one"
-    """At layer 3: the VMs' addresses are of one subnet, or of that of the NVE where each starts."""
+    """At layer 3: whether all VMs' addresses are in one subnet, or in that of the NVE where each
+    starts."""
     vlan_tags: bool = False
     """Whether frames with VLAN tags are carried, or dropped and counted."""
     shared: dict[IPv4Address | IPv6Address, tuple[Name, ...]] = Field(default_factory=dict)
-    """Addresses that VMs take over from each other by announcing them, and which VMs may."""
+    """Addresses that VMs take over from each other by announcing them, with the VMs that may do
+    so."""
 
     def vm(
         self,
@@ -133,8 +135,11 @@ class Tenant(Part):
         claimable: Iterable[IPAddress] = (),
         addresses: tuple[IPv4Address, IPv6Address] | None = None,
     ) -> VmSpec:
-        """The VM with that number in the network; it may take over addresses that are `shared`, and
-        those that are `claimable`.  Unless it is given others, its addresses have its number."""
+        """Return the VM with that number in the network.
+
+        It may take over the `shared` addresses that name it, and those that are `claimable`.
+        Unless `addresses` are given, its addresses are derived from its number.
+        """
         return VmSpec(
             name,
             vni(self.vni),
@@ -152,7 +157,7 @@ class Tenant(Part):
 
     @property
     def routed(self) -> RoutedNetwork | None:
-        """None at layer 2."""
+        """The parameters of its layer 3 network, or None at layer 2."""
         if self.layer != 3:
             return None
         if self.encapsulation != "ila":
@@ -162,12 +167,12 @@ class Tenant(Part):
 
     @property
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Where the addresses of hosts are."""
+        """The networks that contain the addresses of its hosts."""
         prefix = self.routed.sir_prefix if self.routed else None
         return (prefix,) if prefix else _TENANT_NETWORKS
 
     def addresses(self, nves: Sequence[str]) -> dict[str, tuple[IPv4Address, IPv6Address]]:
-        """Of each VM; `nves` are in the order of the topology."""
+        """Return the addresses of each VM; `nves` are in the order of the topology."""
         if self.routed and (prefix := self.routed.sir_prefix):
             numbered = enumerate(self.vms, start=1)
             return {vm: (TENANT_IPV4 + number, prefix[number]) for number, vm in numbered}
@@ -185,7 +190,7 @@ class Tenant(Part):
 
 
 class OverlaySpec(Part):
-    """A kind out of `experiments/overlays/` and that overlay's own keys."""
+    """A kind of overlay from `experiments/overlays/` and that overlay's own keys."""
 
     kind: str
     settings: SerializeAsAny[OverlaySettings]
@@ -214,7 +219,7 @@ def _no_such_key(key: str, kind: str) -> str:
 
 
 class TopologySpec(Part):
-    """A kind out of `topologies/` and that topology's own parameters."""
+    """A kind of topology from `topologies/` and that topology's own parameters."""
 
     kind: str
     parameters: SerializeAsAny[UnderlayParameters]
@@ -235,7 +240,7 @@ class TopologySpec(Part):
 
 
 class Scenario(Part):
-    """All of it."""
+    """A complete scenario."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     says: str = ""
@@ -255,7 +260,7 @@ class Scenario(Part):
     variants: dict[VariantName, dict[str, Any]] = Field(default_factory=dict)
 
     def vms(self) -> list[VmSpec]:
-        """Every VM with its addresses, in the order of the file."""
+        """Return every VM with its addresses, in the order of the file."""
         nves = self.topology.fabric().nves
         found = []
         for tenant in self.tenants:
@@ -266,7 +271,7 @@ class Scenario(Part):
         return found
 
     def _of_tasks(self, vm: str) -> list[IPAddress]:
-        """Addresses of the tasks that a VM may have."""
+        """Return the addresses of the tasks that may come to a VM."""
         return [
             address
             for name, task in self.tasks.items()
@@ -286,7 +291,7 @@ class Scenario(Part):
 
     @model_validator(mode="after")
     def _state_is_brought_over(self) -> Self:
-        """A VM with a guest has a transfer in each move, whether the move says so or not."""
+        """Give each move of a VM with a guest a transfer, even if the move does not name one."""
         for number, move in enumerate(self.moves):
             if move.vm in self.guests:
                 self.moves[number] = move.with_state()
@@ -295,7 +300,9 @@ class Scenario(Part):
     @model_validator(mode="before")
     @classmethod
     def _some_encapsulations_have_a_userspace_switch(cls, given: Any) -> Any:
-        """Where nothing is said of the datapath."""
+        """Choose the userspace datapath for encapsulations that need it, unless the scenario names
+        one.
+        """
         if isinstance(given, Mapping) and given.get("datapath", "auto") == "auto":
             tenants = given.get("tenants")
             listed = tenants if isinstance(tenants, list) else []
@@ -340,14 +347,14 @@ class Scenario(Part):
 
 
 def contradiction(place: str, complaint: str) -> PydanticCustomError:
-    """What is wrong at a place that is named in full."""
+    """Return the error for a place that is named in full."""
     return PydanticCustomError(
         "contradiction", "{place}: {complaint}", {"place": place, "complaint": complaint}
     )
 
 
 def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """What the parts say that does not fit together: (field, complaint)."""
+    """Yield where the parts do not fit together: (field, complaint)."""
     fabric = scenario.topology.fabric()
     nves = fabric.nves
     for nve in scenario.topology.parameters.links:
@@ -426,7 +433,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
 def _too_little_room(
     scenario: Scenario, capacities: Mapping[str, Capacity]
 ) -> Iterator[tuple[str, str]]:
-    """Servers are known, and have room for the VMs that start there."""
+    """Yield servers that do not exist, or lack room for the VMs that start there."""
     parameters = scenario.topology.parameters
     for nve in parameters.servers:
         if nve not in capacities:
@@ -452,7 +459,7 @@ def _too_little_room(
 
 
 def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """An address belongs to one VM of its network, and is one of a host there."""
+    """Yield addresses that two VMs of a network have, or that are no host's addresses there."""
     vms = {vm.name: vm for vm in scenario.vms()}
     for number, tenant in enumerate(scenario.tenants):
         owner = {

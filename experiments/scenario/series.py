@@ -47,7 +47,7 @@ def _is_series(entry: Any) -> bool:
 
 
 def spelt_out(content: dict[str, Any], origin: str) -> tuple[dict[str, Any], list[str]]:
-    """The content with every move of its series listed, and where each move was written.
+    """Return the content with every move of its series listed, and where each move was written.
 
     Raises ScenarioError.
     """

@@ -33,7 +33,7 @@ class StandbySpec(Part):
     detect_s: float = Field(0.5, gt=0, le=600)
     """How long the primary's server has to be dead before the standby takes over."""
     bandwidth_mbit: float | None = Field(None, gt=0, le=100_000)
-    """Limit of the connection; what the path gives, unless said otherwise."""
+    """The limit of the connection; by default what the path gives."""
 
 
 def contradictions(
@@ -46,10 +46,10 @@ def contradictions(
     *,
     can_be_told: bool,
 ) -> Iterator[tuple[str, str]]:
-    """What standbys say that does not fit the rest of their scenario: (field, complaint).
+    """Yield where standbys do not fit the rest of their scenario: (field, complaint).
 
-    `place_of` says where in the scenario each is, `where` the VMs are at first; `can_be_told`:
-    somebody tells NVEs where VMs are.
+    `place_of` holds where in the scenario each standby is, and `where` where the VMs are at first;
+    `can_be_told` says whether the overlay can tell NVEs where VMs are.
     """
     for vm, standby in standbys.items():
         place = place_of[vm]

@@ -18,7 +18,7 @@ from pydantic import Field
 from experiments.scenario.parts import Name, Part, no_such
 
 GAP_S = 0.5
-"""From one move of a task until its next may begin."""
+"""The time from one move of a task until its next may begin, in seconds."""
 
 
 class Task(Part):
@@ -27,10 +27,10 @@ class Task(Part):
     on: Name
     """The VM in which it starts."""
     program: str
-    """Of `nve/task/programs/`, or `package.module:Class`."""
+    """A program of `nve/task/programs/`, or `package.module:Class`."""
     addresses: tuple[IPv4Address | IPv6Address, ...] = Field(min_length=1, max_length=8)
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """For the program."""
+    """The program's arguments."""
     hosts: tuple[Name, ...] = ()
 
 
@@ -40,26 +40,27 @@ class TaskMove(Part):
     at_s: float = Field(ge=0)
     task: Name
     to: Name
-    """The VM."""
+    """The VM to which the task moves."""
     connections: Literal["migrate", "close"] = "migrate"
-    """Carried over (R4.2.1.3), or closed, so that the peers connect again (R4.2.1.2)."""
+    """Whether connections are carried over (R4.2.1.3), or closed, so that the peers connect again
+    (R4.2.1.2)."""
     meanwhile: Literal["hold", "drop", "unreachable"] = "hold"
-    """What becomes of packets that come while the task stands still: they wait for it, are dropped
-    in silence, or are dropped and their senders told by ICMP (R4.2.1.1)."""
+    """How packets are treated that come while the task is suspended: they wait for it, are dropped
+    silently, or are dropped and their senders told by ICMP (R4.2.1.1)."""
     late: Literal["forward", "drop"] = "forward"
-    """What the old host does with those that come to it afterwards (R4.2.1.4)."""
+    """What the old host does with packets that come to it afterwards (R4.2.1.4)."""
     record_s: float = Field(1.0, ge=0, le=60)
-    """For so long it knows the connections that have moved."""
+    """How long the old host remembers the connections that have moved, in seconds."""
 
 
 def hosts_of(name: str, task: Task, moves: Sequence[TaskMove]) -> list[str]:
-    """The VMs that a task may be in."""
+    """Return the VMs that a task may be in."""
     visited = [move.to for move in moves if move.task == name]
     return list(dict.fromkeys([task.on, *visited, *task.hosts]))
 
 
 def not_reached(tasks: Mapping[str, Task], name: str, version: int) -> Iterator[tuple[str, str]]:
-    """Why traffic cannot talk to a task: (key, complaint)."""
+    """Yield why traffic cannot reach a task: (key, complaint)."""
     if name not in tasks:
         yield "task", no_such("task", name, tasks)
     elif version not in {address.version for address in tasks[name].addresses}:
@@ -73,8 +74,10 @@ def contradictions(
     others: Sequence[str],
     duration_s: float,
 ) -> Iterator[tuple[str, str]]:
-    """What tasks and their moves say that does not fit the rest of their scenario: (field,
-    complaint).  `network` is the virtual network of each VM, `others` are names that are taken."""
+    """Yield where tasks and their moves do not fit the rest of their scenario: (field, complaint).
+
+    `network` is the virtual network of each VM, `others` are names that are taken.
+    """
     for name, task in tasks.items():
         if name in network or name in others:
             yield f"tasks.{name}", "a VM or another node has this name; choose another"

@@ -3,8 +3,8 @@
     - {kind: udp-probe, from: vm2, to: vm1, family: ipv6, rate_pps: 1000}
     - {kind: diskless-client, vm: vm1}
 
-Each kind is a file in `experiments/workloads`, which says what other keys it has; here is what they
-have in common.  A *flow* is from one VM to another of its virtual network.
+Each kind is a file in `experiments/workloads`, which defines its further keys; this module has what
+all kinds have in common.  A *flow* is from one VM to another of its virtual network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,17 +26,20 @@ class TrafficSpec(Part):
     def contradictions(
         self, network: Mapping[str, int], before: Sequence["TrafficSpec"]
     ) -> Iterator[tuple[str, str]]:
-        """What does not fit to the VMs, given the virtual network of each, or to the entries listed
-        `before`: (key, or nothing for the entry as a whole; complaint)."""
+        """Yield where the entry does not fit the VMs or the entries listed `before`.
+
+        `network` is the virtual network of each VM.  Each item is a key, or nothing for the entry
+        as a whole, and a complaint.
+        """
         yield from ()
 
     def packets(self, _duration_s: float) -> int:
-        """How many packets get a row of their own in the result."""
+        """Return how many packets get a row of their own in the result."""
         return 0
 
     @property
     def of_task(self) -> tuple[str, int] | None:
-        """The task that it talks to, and the version of IP that it does so over."""
+        """The task that it talks to, and the IP version it uses; None if it talks to no task."""
         return None
 
     @property
@@ -46,7 +49,7 @@ class TrafficSpec(Part):
 
 
 class FlowSpec(TrafficSpec):
-    """Traffic from one VM to another; a run waits until it can get there before it begins."""
+    """Traffic from one VM to another; a run begins only when packets can get there."""
 
     source: Name = Field(alias="from")
     destination: Name = Field(alias="to")
@@ -70,7 +73,7 @@ class FlowSpec(TrafficSpec):
 
 
 def _of_its_kind(given: Any) -> Any:
-    """The entry, read by the Settings of its kind."""
+    """Return the entry, read by the Settings of its kind."""
     if isinstance(given, TrafficSpec):
         return given
     if not isinstance(given, Mapping) or "kind" not in given:

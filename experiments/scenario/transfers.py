@@ -4,7 +4,7 @@
     - {at_s: 9, vm: vm1, to: nve1, transfer: stop-and-copy}
     - {at_s: 12, vm: vm1, to: nve2, transfer: {kind: hybrid, post_copy_after: 2, channels: 2}}
 
-Names are QEMU's where it has one (`nve.transfer.convergence`).
+Names are QEMU's if it has one (`nve.transfer.convergence`).
 """
 
 from typing import Any, Self
@@ -43,10 +43,10 @@ class TransferSpec(Part):
 
     @property
     def limits(self) -> TransferLimits:
-        """The same for those who carry it out."""
+        """The limits in the form that `nve.transfer` uses."""
         return TransferLimits(**self.model_dump())
 
 
 def of_its_kind(given: Any) -> Any:
-    """Most need no more said than their kind."""
+    """Accept a kind as a transfer, which is enough for most."""
     return {"kind": given} if isinstance(given, str) else given

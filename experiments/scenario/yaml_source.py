@@ -1,7 +1,7 @@
-"""A scenario before it is one: YAML read, keys changed.
+"""Reads the YAML of a scenario and changes keys, before the scenario is validated.
 
-Nothing here knows what a scenario may say; that is `scenario`'s.  What is wrong with the text
-itself is a sentence that names the file, or the option, and the place.
+Nothing here knows what a scenario may contain; that is for `schema`.  A mistake in the text itself
+is a sentence that names the file, or the option, and the place.
 """
 
 import re
@@ -17,8 +17,11 @@ from experiments.errors import ScenarioError
 
 
 class _Yaml12(yaml.CSafeLoader):  # the parser in C: a tenth of the time
-    """YAML with the types of version 1.2 (its core schema): `010` is ten, and `yes`, `no`, `on` and
-    `1:30` are texts.  Merge keys (`<<: *shared`) are known, and a key is there once."""
+    """YAML with the types of version 1.2 (its core schema).
+
+    `010` is ten, and `yes`, `no`, `on` and `1:30` are texts.  Merge keys (`<<: *shared`) are
+    supported, and a key may occur only once.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key for key, _ in node.value if key.tag != _MERGE]
@@ -59,14 +62,14 @@ _Yaml12.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 class Source(dict[str, Any]):
-    """A file's content, and where in it each part stands."""
+    """A file's content, and where in it each part is."""
 
     def __init__(self, content: dict[str, Any], node: yaml.Node | None) -> None:
         super().__init__(content)
         self.node = node
 
     def position(self, place: str) -> str:
-        """` (line 3, column 9)` of a dotted place, or of as much of it as the file has."""
+        """Return ` (line 3, column 9)` for a dotted place, or for as much of it as the file has."""
         node = self.node
         for part in place.split(".") if place else ():
             inner = _inner(node, part)
@@ -98,7 +101,7 @@ def _inner(node: yaml.Node | None, part: str) -> yaml.Node | None:
 
 
 def read(file: Path) -> Source:
-    """A scenario file's content, not yet validated.  Raises ScenarioError."""
+    """Return a scenario file's content, not yet validated.  Raises ScenarioError."""
     try:
         text = file.read_text(encoding="utf-8")
         loader = _Yaml12(text)
@@ -114,7 +117,7 @@ def read(file: Path) -> Source:
 
 
 def says(file: Path) -> str:
-    """What a scenario says of itself; of one that cannot be read, why."""
+    """Return a scenario's description of itself, or why it cannot be read."""
     try:
         return str(read(file).get("says", ""))
     except ScenarioError as error:
@@ -122,7 +125,7 @@ def says(file: Path) -> str:
 
 
 def _on_one_line(error: yaml.YAMLError) -> str:
-    """What the parser found and where, without the drawing."""
+    """Return what the parser found and where, without the drawing."""
     mark = getattr(error, "problem_mark", None)
     what = getattr(error, "problem", None) or str(error)
     place = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -133,7 +136,7 @@ def _on_one_line(error: yaml.YAMLError) -> str:
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """`a.b=value` as given to --set.  Raises ScenarioError."""
+    """Parse `a.b=value` as given to --set.  Raises ScenarioError."""
     key, equals, value = text.partition("=")
     if not key or not equals:
         raise ScenarioError(f"--set {text}: write it as key=value, such as overlay.in_flight=drop")
@@ -144,7 +147,7 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def varied(text: str) -> tuple[str, list[Any]]:
-    """`a.b=1,2,3` as given to --vary: a key and the values to try.  Raises ScenarioError."""
+    """Parse `a.b=1,2,3` as given to --vary: a key and the values to try.  Raises ScenarioError."""
     key, equals, values = text.partition("=")
     if not key or not equals or not values:
         raise ScenarioError(f"--vary {text}: write it as key=value,value…, such as seed=1,2,3")
@@ -160,7 +163,7 @@ def varied(text: str) -> tuple[str, list[Any]]:
 
 
 def matrix(texts: Sequence[str]) -> dict[str, list[Any]]:
-    """All that is given to --vary.  Raises ScenarioError."""
+    """Parse all that is given to --vary.  Raises ScenarioError."""
     given = [varied(text) for text in texts]
     found = dict(given)
     if len(found) < len(given):
@@ -169,7 +172,7 @@ def matrix(texts: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def changed(content: Any, path: list[str], value: Any, what: str) -> Any:
-    """A copy of nested mappings and lists with one value replaced.  Raises ScenarioError.
+    """Return a copy of nested mappings and lists with one value replaced.  Raises ScenarioError.
 
     `*` in place of a list's number means every entry that has the key: traffic.*.rate_pps.
     """

@@ -1,4 +1,4 @@
-"""Traffic, one kind a file, found by scanning this folder (`experiments.catalogue`).
+"""Traffic: each file is a kind, found by scanning this folder (`experiments.catalogue`).
 
 A file `tcp_bulk.py` is the kind `tcp-bulk` of a scenario's `traffic` and has what `WorkloadKind`
 lists: `SAYS`, `Settings`, `ROWS`, `PROGRAMS`, and `prepare`, which makes a `Workload` for all
@@ -27,7 +27,7 @@ Start: TypeAlias = Callable[..., Any]
 
 
 class WorkloadError(Exception):
-    """The workload did not run; the message says what its program said."""
+    """The workload did not run; the message says what its program reported."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Stage:
     duration_s: float
     seed: int
     directory: Path
-    """For what its processes write down; gone after the run."""
+    """The directory for the output of its processes; it is removed after the run."""
     in_vm: Start
     in_node: Start
     name_apart: Callable[[str], str]
-    """Names flows apart: a second flow between the same ends gets `#2` behind its name."""
+    """Makes a flow's name unique: a second flow between the same ends gets `#2` behind its name."""
     tasks: Mapping[str, Sequence[IPAddress]] = field(default_factory=dict)
-    """The addresses of each."""
+    """The addresses of each task."""
 
     def address(self, vm: str, family: str) -> str:
         spec = self.vms[vm]
@@ -60,23 +60,23 @@ class Collected:
     """What a workload measured."""
 
     table: "pd.DataFrame | None" = None
-    """With the columns of its ROWS."""
+    """A table with the columns of its ROWS."""
     events: list[TraceEvent] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """Sentences: why its figures must not be read as the network's doing."""
+    """Sentences that say why its figures must not be read as the network's behaviour."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """For the manifest."""
+    """Facts for the manifest."""
 
 
 class Workload(Protocol):
     """All traffic of one kind in a run."""
 
     ends_by_itself: bool
-    """Whether it ends when its time is over.  Others go on until they are collected, after these.
-    """
+    """Whether it ends when its time is over.  Others go on until they are collected, after these
+    ones."""
 
     def launch(self) -> None:
-        """Raises WorkloadError if it cannot be made ready."""
+        """Make the workload ready to send.  Raises WorkloadError if that is impossible."""
 
     def begin(self, start_ns: int) -> None: ...
 
@@ -87,16 +87,20 @@ class Workload(Protocol):
 
 @runtime_checkable
 class TellsEvents(Protocol):
-    """A workload in which something happens that belongs into the trace."""
+    """A workload that has events for the trace."""
 
     def new_events(self) -> list[TraceEvent]:
-        """What has happened since this was asked last, about once a second.  What happens after
-        that is among what is collected."""
+        """Return the events since the last call, which comes about once a second.
+
+        Events after the last call are part of what is collected.
+        """
 
 
 @runtime_checkable
 class TellsProgress(Protocol):
-    """A workload that knows something of its traffic while that goes on."""
+    """A workload that can report its progress."""
 
     def so_far(self) -> str:
-        """A few words, to be asked for about once a second; none while nothing is known."""
+        """Return a few words about the traffic, or none if nothing is known; called about once a
+        second.
+        """

@@ -1,6 +1,6 @@
-"""A program of ours in a VM that begins at a given time and writes lines down until it is ended.
+"""Runs a program in a VM that begins at a given time and writes lines until it is ended.
 
-It says a line when it is ready, and reads the time to start from a line on its standard input.
+It prints a line when it is ready, and reads the time to start from a line on its standard input.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ class NotingProcess:
     def __init__(
         self, flow: str, module: str, arguments: Sequence[str], stage: Stage, vm: str, notes: Path
     ) -> None:
-        """The program is told where to write its notes by `--out`."""
+        """The program is told with `--out` where to write its notes."""
         self.problems: list[str] = []
         self.flow = flow
         self._vm = vm
@@ -31,7 +31,7 @@ class NotingProcess:
         self._process: subprocess.Popen[str] | None = None
 
     def launch(self) -> None:
-        """Raises WorkloadError when it does not start."""
+        """Start the program.  Raises WorkloadError if that fails."""
         self._process = self._start(
             self._vm, self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -48,13 +48,13 @@ class NotingProcess:
         self._process.stdin.flush()
 
     def noted(self) -> list[str]:
-        """Ends it; its lines, of which the last may be cut off."""
+        """End the program and return its lines, of which the last may be incomplete."""
         if self._process is None or self._process.poll() is not None:
             self.problems.append(f"the client {self.flow} ended before the run did")
         self.stop()
         return self._notes.read_text(encoding="utf-8").splitlines(keepends=True)
 
     def stop(self) -> None:
-        """Safe at any time; leaves no process."""
+        """End the program; this is safe at any time and leaves no process."""
         if self._process is not None:
             child.end(self._process)

@@ -65,10 +65,10 @@ class DisklessClients:
             client.launch()
 
     def begin(self, start_ns: int) -> None:
-        """They ask when they have lost their address."""
+        """Do nothing: the clients ask when they have lost their address."""
 
     def new_events(self) -> list[TraceEvent]:
-        """Addresses that clients have got back."""
+        """Return the addresses that clients have got back since the last call."""
         return [event for client in self._clients for event in client.new_events()]
 
     def collect(self) -> Collected:

@@ -1,9 +1,9 @@
-"""Downloads from a task, one after the other, by which one sees what a move does to a client.
+"""Downloads from a task, one after the other, which show the effect of a move on a client.
 
     - {kind: download, from: vm3, task: web, rate_mbit: 20}
 
-The task's program is `http-server`.  A download that breaks off is written down with how, and the
-client begins the next one.
+The task's program is `http-server`.  If a download breaks off, the client notes how, and begins the
+next one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ class Settings(TrafficSpec):
     family: Literal["ipv4", "ipv6"] = "ipv4"
     port: int = Field(80, ge=1, le=65535)
     rate_mbit: float | None = Field(None, gt=0, le=100_000)
-    """How fast the client reads; as fast as it comes."""
+    """How fast the client reads; by default as fast as data comes."""
 
     def contradictions(
         self, network: Mapping[str, int], before: Sequence[TrafficSpec]

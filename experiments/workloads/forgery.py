@@ -1,4 +1,4 @@
-"""Forgeries: what a tenant, or a stranger on the underlay, sends that is not its own.
+"""Forgeries: packets with false addresses from a tenant, or from a stranger on the underlay.
 
     - {kind: forgery, from: vm3, what: garp, victim: vm1, rate_pps: 50}
     - {kind: forgery, what: unknown-vtep, victim: vm1}
@@ -45,7 +45,7 @@ BY_STRANGER = {
     "wrong-vni": "VXLAN in an NVE's name, with a VNI that is nobody's (R9.1)",
     "wrong-vm": "VXLAN in an NVE's name, for a MAC address that no VM there has (R9.1)",
 }
-"""Sent on the wire beside the NVE where the victim starts."""
+"""Attacks that are sent on the wire beside the NVE where the victim starts."""
 
 
 class Settings(TrafficSpec):
@@ -107,7 +107,7 @@ class Forgeries:
             forgery.begin()
 
     def new_events(self) -> list[TraceEvent]:
-        """That attacks have begun and ended."""
+        """Return the beginnings and ends of attacks since the last call."""
         return [event for forgery in self._forgeries for event in forgery.new_events()]
 
     def collect(self) -> Collected:
@@ -125,7 +125,7 @@ class Forgeries:
 
 
 def _attack(asked: Settings, stage: Stage) -> Attack:
-    """What the attacker sends, and where it is: in a VM, or on the wire of the victim's NVE."""
+    """Return what the attacker sends, and where: from a VM, or on the wire of the victim's NVE."""
     victim, fabric = stage.vms[asked.victim], stage.fabric
     if asked.source is not None:
         sent = forged.of_vm(asked.what, stage.vms[asked.source], victim)

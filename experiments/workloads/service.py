@@ -1,9 +1,9 @@
-"""Requests to the service of a guest, by which a client sees which state it meets.
+"""Requests to the service of a guest, which show a client which state of the guest it meets.
 
     - {kind: service, from: vm3, to: vm1, rate_rps: 50}
 
-Each is answered with the next number out of the guest's memory.  A number that does not grow is
-state that was lost.
+Each request is answered with the next number out of the guest's memory.  A number that does not
+grow means that state was lost.
 """
 
 from collections.abc import Sequence

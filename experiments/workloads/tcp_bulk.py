@@ -27,7 +27,8 @@ ROWS = RowSchema(
 PROGRAMS = ("iperf3",)
 
 FINISH_SLACK_S = 15.0
-"""How long a client may take beyond the run's duration before its connection counts as dead."""
+"""How many seconds a client may take beyond the run's duration before its connection counts as
+dead."""
 
 
 class Settings(FlowSpec):
@@ -66,7 +67,9 @@ class Transfers:
             transfer.begin()
 
     def collect(self) -> Collected:
-        """A transfer that measured nothing is a problem of the run; the others are kept."""
+        """Return the samples; a transfer that measured nothing is a problem of the run, the others
+        count.
+        """
         collected, rows = Collected(), []
         for transfer in self._transfers:
             try:

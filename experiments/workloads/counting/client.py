@@ -2,9 +2,9 @@
 
     python -m experiments.workloads.counting.client --client N --address A --rate-rps R --out FILE
 
-It says that it is ready, reads the time to start from a line on its standard input, and asks one
-request after the other: each at its time, or when the one before was answered, whichever is later.
-It is ended with a signal.
+It prints that it is ready, reads the time to start from a line on its standard input, and sends one
+request after the other: each at its due time, or when the one before was answered, whichever is
+later.  It is ended with a signal.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from nve.linux.wait import readable, sleep_until
 
 
 class ServiceClient:
-    """Asks one server, and writes down each request."""
+    """Sends requests to one server, and writes each down."""
 
     def __init__(self, number: int, address: str, notes: TextIO) -> None:
         version = ip_address(address).version
@@ -35,13 +35,13 @@ class ServiceClient:
         self._notes = notes
 
     def ask(self, number: int) -> None:
-        """Returns when the request is answered."""
+        """Send a request and return when it is answered."""
         asked = ServiceRequest(self._number, number)
         asked_ns, attempts = time.time_ns(), 0
         while True:
             attempts += 1
             self._note(Exchange(asked_ns, number, attempts))
-            with suppress(OSError):  # no route for a moment: as good as lost
+            with suppress(OSError):  # no route for a moment: the request counts as lost
                 self._socket.sendto(asked.octets(), self._target)
             if reply := self._answer(number):
                 self._note(Exchange(asked_ns, number, attempts, time.time_ns(), reply.counter))

@@ -1,4 +1,4 @@
-"""Runs a client of a guest's service in a VM and reads what it has written down."""
+"""Runs a client of a guest's service in a VM and reads what it has written."""
 
 from experiments.workloads import Stage
 from experiments.workloads._noting import NotingProcess
@@ -21,7 +21,7 @@ class CountingClient(NotingProcess):
         )
 
     def collect(self) -> list[tuple[object, ...]]:
-        """Its lines of service.csv."""
+        """Return its lines of service.csv."""
         made = exchange.exchanges(self.noted())
         if all(each.answered_ns is None for each in made):
             self.problems.append(f"no request of {self.flow} was answered")

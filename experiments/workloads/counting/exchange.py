@@ -1,11 +1,11 @@
-"""What a client of a guest's service writes down, and what is made of it."""
+"""What a client of a guest's service writes, and the rows made of it."""
 
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 AGAIN_S = 0.1
-"""A request that is not answered is sent again after so long."""
+"""The time after which a request without an answer is sent again, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -23,15 +23,18 @@ class Exchange:
 
 
 def exchanges(lines: Iterable[str]) -> list[Exchange]:
-    """A client writes a line each time that it sends a request, and one when it has
-    the answer; the last line of a request counts.  The very last may be cut off, for the client is
-    killed at the end."""
+    """Return the exchanges that a client has written.
+
+    A client writes a line each time that it sends a request, and one when it has the answer; the
+    last line of a request counts.  The very last line may be incomplete, as the client is killed at
+    the end.
+    """
     noted = (Exchange(**json.loads(line)) for line in lines if line.endswith("\n"))
     return list({each.request: each for each in noted}.values())
 
 
 def rows(flow: str, made: Iterable[Exchange]) -> list[tuple[object, ...]]:
-    """Lines of service.csv."""
+    """Return lines of service.csv."""
     found: list[tuple[object, ...]] = []
     highest = 0
     for each in made:

@@ -2,9 +2,9 @@
 
     python -m experiments.workloads.downloading.client --address A --port P --rate-mbit R --out FILE
 
-It says that it is ready, and reads the time to start from a line on its standard input.  Each
+It prints that it is ready, and reads the time to start from a line on its standard input.  Each
 octet is compared with what the server sends (`nve.task.programs.pattern`).  A download that breaks
-off is noted, and the next one begins at once.  It is ended with a signal; the download that goes on
+off is noted, and the next one begins at once.  It is ended with a signal; the download under way
 then is not noted.
 """
 
@@ -25,7 +25,7 @@ from nve.task.programs import pattern
 _PATIENCE_S: Final = 10.0
 _AT_ONCE: Final = 16384
 _PAUSE_NS: Final = 10_000_000
-"""Before one that has failed at once is tried again."""
+"""The pause after a download that has failed at once, in nanoseconds."""
 _OUTCOMES: Final = {
     errno.ECONNRESET: "reset",
     errno.EPIPE: "reset",
@@ -37,7 +37,7 @@ _OUTCOMES: Final = {
 
 
 class Downloader:
-    """Of one server."""
+    """Downloads from one server."""
 
     def __init__(self, address: str, port: int, rate_mbit: float, notes: TextIO) -> None:
         self._target = (address, port)
@@ -52,7 +52,7 @@ class Downloader:
         self._silence_ns, self._silence_began_ns = 0, self._began_ns
 
     def download(self) -> str:
-        """One, to its end; its outcome."""
+        """Carry out one download to its end; return its outcome."""
         self._begin()
         try:
             outcome = self._carry_out()
@@ -64,7 +64,7 @@ class Downloader:
         return outcome
 
     def _write_down(self, outcome: str) -> None:
-        """What has become of the download until now."""
+        """Write the outcome of the download so far."""
         self._hear(time.time_ns())
         self._notes.write(
             Download(
@@ -110,7 +110,7 @@ class Downloader:
                 return "whole"
             if self._rate_mbit:
                 sleep_until(began_ns + int(self._octets * 8e3 / self._rate_mbit))
-            # What a limited client waits for by itself is no silence of the network.
+            # The waits of a client with a rate limit are no silence of the network.
             self._heard_ns = time.time_ns()
             said = connected.recv(_AT_ONCE)
             self._hear(time.time_ns())

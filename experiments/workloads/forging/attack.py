@@ -1,7 +1,7 @@
 """Runs an attack: a process of the attacker, where the attacker is (`forger`).
 
-`launch()` returns when it can begin, `begin()` lets it send, `new_events()` says what it has told
-meanwhile, `collect()` ends it and says the rest.
+`launch()` returns when it can begin, `begin()` lets it send, `new_events()` returns its reports so
+far, `collect()` ends it and returns the rest.
 """
 
 import json
@@ -23,7 +23,9 @@ _END_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Attack:
-    """What is sent, called `name` in the trace; `start` runs a process where the attacker is."""
+    """What is sent, under the `name` used in the trace; `start` runs a process where the attacker
+    is.
+    """
 
     name: str
     victim: str
@@ -48,7 +50,7 @@ class Forgery:
         """Whether it has said how much it has sent."""
 
     def launch(self) -> None:
-        """Raises WorkloadError when the process does not come up."""
+        """Start the process.  Raises WorkloadError if that fails."""
         attack = self._attack
         argv = [sys.executable, "-m", "experiments.workloads.forging.forger"]
         argv += ["--interface", attack.interface, "--rate", str(attack.rate_pps)]
@@ -68,7 +70,7 @@ class Forgery:
         self._process.stdin = None
 
     def new_events(self) -> list[TraceEvent]:
-        """What it has told since this was asked last."""
+        """Return what it has reported since the last call."""
         assert self._process is not None
         assert self._process.stdout is not None
         said = self._process.stdout
@@ -77,8 +79,10 @@ class Forgery:
         return self._told()
 
     def collect(self) -> list[TraceEvent]:
-        """What `new_events` has not told.  Raises WorkloadError when it cannot say what it has
-        sent."""
+        """Return what `new_events` has not returned.
+
+        Raises WorkloadError if the process cannot report what it has sent.
+        """
         assert self._process is not None
         if self._process.poll() is None:
             self._process.terminate()
@@ -111,7 +115,7 @@ class Forgery:
         return TraceEvent(told["ended_ns"], "attacker", "attack-ended", attack.victim, details)
 
     def stop(self) -> None:
-        """Safe at any time; leaves no process."""
+        """End the process; this is safe at any time and leaves none."""
         if self._process is not None:
             child.end(self._process)
 

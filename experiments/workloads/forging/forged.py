@@ -1,5 +1,6 @@
-"""The frames of an attack, one after the other and then again (see
-`experiments.workloads.forgery`)."""
+"""The frames of an attack, which are sent in turn and repeated (see
+`experiments.workloads.forgery`).
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from nve.wire import announcement, frames
 from nve.wire.frames import ARP, ARP_REQUEST, IPV4, IPV6, RARP, RARP_REQUEST, UDP
 
 DISTINCT = 200
-"""A flood has so many different frames."""
+"""The number of different frames in a flood."""
 _DISCARD = frames.udp(9, 9, b"vmmlab: this is forged")
 _NO_MAC = "00:00:00:00:00:00"
 _NOBODY = IPv4Address(0)
@@ -20,14 +21,16 @@ _NO_OPERATION = 77
 
 
 def of_vm(what: str, me: VmSpec, victim: VmSpec) -> list[bytes]:
-    """What a VM sends at the cost of another one of its network."""
+    """Return the frames that a VM sends against another one of its network."""
     return _MAKERS[what](me, victim)
 
 
 @dataclass(frozen=True)
 class Wire:
-    """Where a stranger on the underlay stands: beside the NVE with this VTEP and this MAC address;
-    `vteps` are those of all NVEs, `vnis` the virtual networks that there are."""
+    """Where a stranger on the underlay is: beside the NVE with this VTEP and this MAC address.
+
+    `vteps` are those of all NVEs, `vnis` the existing virtual networks.
+    """
 
     vtep: Vtep
     mac: Mac
@@ -35,7 +38,7 @@ class Wire:
     vnis: frozenset[int]
 
     def nobody(self) -> Vtep:
-        """An address in the NVE's subnet that is no NVE's."""
+        """Return an address in the NVE's subnet that is no NVE's."""
         return next(a for n in range(90, 1000) if (a := self.vtep + n) not in self.vteps)
 
     def another_nve(self) -> Vtep:
@@ -46,7 +49,9 @@ class Wire:
 
 
 def of_stranger(what: str, wire: Wire, victim: VmSpec) -> list[bytes]:
-    """VXLAN with a packet for the victim inside, as another VM of its network would send it."""
+    """Return VXLAN packets that hold a packet for the victim, as another VM of its network would
+    send it.
+    """
     neighbour = replace(victim, ipv4=victim.ipv4 + 77)
     inner = _ipv4(_STRANGER, victim.mac, neighbour.ipv4, victim.ipv4)
     if what == "unknown-vtep":
@@ -68,7 +73,7 @@ def _arp(me: VmSpec, target: IPv4Address) -> bytes:
 
 
 def _malformed(me: VmSpec, victim: VmSpec) -> list[bytes]:
-    """With its own addresses: only who reads them sees what is wrong."""
+    """Return malformed frames with the VM's own addresses: only a parser notices what is wrong."""
     nobody, victims = (me.mac, _NOBODY), (_NO_MAC, victim.ipv4)
     bodies = (
         (ARP, frames.arp(_NO_OPERATION, (me.mac, me.ipv4), victims)),
@@ -79,7 +84,9 @@ def _malformed(me: VmSpec, victim: VmSpec) -> list[bytes]:
 
 
 def _reverse_arp_for(me: VmSpec, victim: VmSpec) -> bytes:
-    """In its own name, but asking about another: no switch compares that."""
+    """Return a reverse ARP request in the VM's own name about another: no switch compares the
+    two.
+    """
     return frames.broadcast_arp(RARP_REQUEST, (me.mac, _NOBODY), (victim.mac, _NOBODY))
 
 

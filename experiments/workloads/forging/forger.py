@@ -2,9 +2,9 @@
 
     python -m experiments.workloads.forging.forger --interface eth0 --rate 50 --seconds 10
 
-It reads the frames from its standard input, in hexadecimal, a line each, and sends them as they
-are, one after the other and then again.  It says when it begins, and when it has ended and how many
-it has sent by then; times in ns since the epoch.
+It reads the frames from its standard input, in hexadecimal, a line each, and sends them unchanged
+in turn, over and over.  It reports when it begins, and when it has ended and how many it has sent
+by then; times are in ns since the epoch.
 """
 
 import argparse
@@ -19,9 +19,9 @@ _LONGEST_SLEEP_S = 0.1
 
 
 def send(interface: str, frames: list[bytes], rate_pps: float, seconds: float) -> int:
-    """Sends for so long, or until it is told to stop; returns how many frames it has sent.
+    """Send for that time, or until told to stop; return how many frames were sent.
 
-    It makes up for what it could not send in time: an attacker does not mind bursts.
+    It makes up for what it could not send in time: bursts do not matter for an attack.
     """
     stop, sent = StopFlag(), 0
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as raw:

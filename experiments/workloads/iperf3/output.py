@@ -1,12 +1,12 @@
-"""What iperf3 prints, as throughput samples.
+"""Parses iperf3's output into throughput samples.
 
 Throughput is what the *receiving* side reports: the sender's figure is what fitted into its socket
-buffer, which goes on for a while after the network has stopped.  Retransmissions only the sender
-knows.
+buffer, which goes on for a while after the network has stopped.  Only the sender knows the
+retransmissions.
 
 The line-by-line text is read, not the JSON: JSON appears only when the test ends and gives the
 start in whole seconds, while a line stamped as it comes in dates the test to the millisecond, and a
-run that is cut short has all lines up to then.  Asked for with `-f k`, all rates are in Kbits/sec.
+run that is cut short has all lines up to then.  With `-f k`, all rates are in Kbits/sec.
 """
 
 import re
@@ -45,7 +45,7 @@ StampedLines = Sequence[tuple[int, str]]
 
 
 def parse_interval(line: str) -> Interval | None:
-    """None for every other line."""
+    """Return the interval of a line, or None for every other line."""
     match = _INTERVAL.match(line.rstrip("\n"))
     if match is None:
         return None
@@ -57,7 +57,7 @@ def parse_interval(line: str) -> Interval | None:
 
 
 def samples(received: StampedLines, sent: StampedLines) -> list[Sample]:
-    """The receiver's intervals, each with what the sender retransmitted in it.
+    """Return the receiver's intervals, each with what the sender retransmitted in it.
 
     Lines come in when their interval has ended or later, so the earliest start that any of them
     suggests is the best guess of when the test began.
@@ -79,7 +79,7 @@ def samples(received: StampedLines, sent: StampedLines) -> list[Sample]:
 
 
 def _spread(ends_s: list[float], sent: Iterable[Interval | None]) -> list[int]:
-    """The sender's retransmissions by the receiver's intervals; none is left out."""
+    """Assign the sender's retransmissions to the receiver's intervals; none is left out."""
     retransmits = [0] * len(ends_s)
     for interval in sent:
         if interval is not None:

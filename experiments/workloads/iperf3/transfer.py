@@ -39,13 +39,15 @@ class BulkPlan:
 
     @property
     def server_argv(self) -> list[str]:
-        """By itself it would first try IPv6, and complain where the kernel has none."""
+        """The server's command; without a version, iperf3 would first try IPv6 and fail if there is
+        none.
+        """
         version = f"-{ip_address(self.address).version}"
         return ["iperf3", "--server", "--one-off", version, "--port", str(self.port), *_INTERVAL]
 
     @property
     def client_argv(self) -> list[str]:
-        """iperf3 takes whole seconds only, and 0 would mean for ever."""
+        """The client's command; iperf3 takes whole seconds only, and 0 would mean no end."""
         argv = ["iperf3", "--client", self.address, "--port", str(self.port), *_INTERVAL]
         argv += ["--time", str(math.ceil(self.duration_s))]
         if self.rate_mbit is not None:
@@ -63,7 +65,7 @@ class TcpBulk:
         self._client: _Side | None = None
 
     def launch(self) -> None:
-        """Starts the server and returns when it listens."""
+        """Start the server and return when it listens."""
         server = self._server = _Side(self._start, self.plan.destination, self.plan.server_argv)
         said = server.first_line(_LISTEN_TIMEOUT_S)
         if "---" not in said:
@@ -78,10 +80,10 @@ class TcpBulk:
         self._client.read_on()
 
     def collect(self, timeout_s: float) -> list[Sample]:
-        """The throughput; raises WorkloadError if there is none.
+        """Return the throughput; raises WorkloadError if there is none.
 
-        A side that does not end in time (its connection is dead) is stopped: what it printed
-        until then is the result.
+        A side that does not end in time (its connection is dead) is stopped: what it printed until
+        then is the result.
         """
         if self._client is None or self._server is None:
             raise WorkloadError(f"the transfer {self.plan.flow} was never begun")
@@ -94,14 +96,14 @@ class TcpBulk:
         return measured
 
     def stop(self) -> None:
-        """Safe at any time; leaves no process."""
+        """End both sides; this is safe at any time and leaves no process."""
         for side in (self._client, self._server):
             if side is not None:
                 side.stop()
 
 
 class _Side:
-    """One iperf3 process and what it prints, each line with the time at which it came in."""
+    """One iperf3 process and its output, each line with the time at which it came in."""
 
     def __init__(self, start: Start, vm: str, argv: Sequence[str]) -> None:
         self._process = start(
@@ -118,14 +120,14 @@ class _Side:
         self.lines: list[tuple[int, str]] = []
 
     def first_line(self, timeout_s: float) -> str:
-        """Empty if nothing was said in time."""
+        """Return the first line, or an empty one if none was printed in time."""
         return str(self._output.readline()).strip() if readable(self._output, timeout_s) else ""
 
     def read_on(self) -> None:
         self._reader.start()
 
     def end(self, timeout_s: float) -> None:
-        """Returns when it has ended and everything it printed is in `lines`."""
+        """Return when it has ended and everything it printed is in `lines`."""
         try:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:

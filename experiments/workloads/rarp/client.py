@@ -2,9 +2,9 @@
 
     python -m experiments.workloads.rarp.client --mac MAC --prefix-length BITS --out FILE
 
-It asks once when it starts, as at boot, and from then on whenever the kernel says that the address
-is gone.  It asks again until it is answered, gives its NIC the address, and writes a line for each
-request.  It is ended with a signal.
+It asks once when it starts, as at boot, and from then on whenever the kernel reports that the
+address is gone.  It repeats the request until it is answered, gives its NIC the address, and writes
+a line for each request.  It is ended with a signal.
 """
 
 import argparse
@@ -31,7 +31,7 @@ _INTERFACE_REQUEST = struct.Struct("=16sHxx4s16x")
 
 
 class Nic:
-    """The VM's NIC, as far as a client without privileges of its own making would use it."""
+    """The VM's NIC, with the operations that a diskless client needs."""
 
     def __init__(self) -> None:
         self.raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -49,12 +49,14 @@ class Nic:
         return True
 
     def await_loss(self) -> None:
-        """Returns when the NIC has no address."""
+        """Return when the NIC has no address."""
         while self.has_address:
             self._changes.recv(65536)
 
     def set_address(self, address: IPv4Address, prefix_length: int) -> None:
-        """The kernel takes the netmask from the address's class until it is told another."""
+        """Set address and netmask; without the latter, the kernel uses that of the address's
+        class.
+        """
         self._ask(_SIOCSIFADDR, address)
         self._ask(_SIOCSIFNETMASK, IPv4Network((0, prefix_length)).netmask)
 
@@ -64,7 +66,7 @@ class Nic:
 
 
 class Client:
-    """Asks by reverse ARP, and writes down each request."""
+    """Asks by reverse ARP, and writes each request down."""
 
     def __init__(self, nic: Nic, own: Mac, prefix_length: int, notes: TextIO) -> None:
         self._nic = nic
@@ -73,9 +75,9 @@ class Client:
         self._notes = notes
 
     def obtain(self) -> None:
-        """Returns when the client has been told its address, and the NIC has one."""
+        """Ask until the client has been told its address, and give it to the NIC."""
         while self._receive(0.0):
-            pass  # what was said before is no answer
+            pass  # frames from before the request are no answer
         for attempt, wait_s in enumerate(talk.waits_s(), start=1):
             asked_ns = time.time_ns()
             self._nic.raw.send(talk.request(self._own))
@@ -98,7 +100,7 @@ class Client:
         return None
 
     def _receive(self, wait_s: float) -> bytes:
-        """A frame; an empty one if none comes in time."""
+        """Return a frame, or an empty one if none comes in time."""
         return self._nic.raw.recv(2048) if readable(self._nic.raw, wait_s) else b""
 
     def _note(self, request: Request) -> None:

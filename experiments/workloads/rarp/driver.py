@@ -1,7 +1,7 @@
-"""Runs a diskless client in a VM (`client`) and reads what it has written down.
+"""Runs a diskless client in a VM (`client`) and reads what it has written.
 
 `launch()` returns when the client has been told its address for the first time, `collect()` ends it
-and says what it asked, when it had its address back, and whether that was the old one.
+and returns what it asked, when it had its address back, and whether that was the old one.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ _LAUNCH_TIMEOUT_S = 20.0
 
 @dataclass
 class AddressRequest:
-    """What a client did: lines of requests.csv, of the trace, and what was wrong with it."""
+    """What a client did: lines of requests.csv, events of the trace, and problems."""
 
     rows: list[tuple[object, ...]] = field(default_factory=list)
     events: list[TraceEvent] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Diskless:
         """How many addresses it had got back when it was asked last."""
 
     def launch(self) -> None:
-        """Raises WorkloadError when the client is not told its address in time."""
+        """Start the client.  Raises WorkloadError if it is not told its address in time."""
         argv = [sys.executable, "-m", "experiments.workloads.rarp.client", "--mac", self._vm.mac]
         argv += ["--prefix-length", str(self._prefix_length), "--out", str(self._notes)]
         with self._complaints.open("w", encoding="utf-8") as complaints:
@@ -60,7 +60,7 @@ class Diskless:
             raise WorkloadError(self._failure("was not told its address when it started"))
 
     def new_events(self) -> list[TraceEvent]:
-        """The addresses that it has got back since this was asked last."""
+        """Return the addresses that it has got back since the last call."""
         restored = [request for request in self._requests() if request.used][self._told :]
         self._told += len(restored)
         return [self._restored(request) for request in restored]
@@ -71,7 +71,9 @@ class Diskless:
         return talk.requests(self._notes.read_text(encoding="utf-8").splitlines(keepends=True))
 
     def collect(self) -> AddressRequest:
-        """Its events are those that `new_events` has not told."""
+        """End the client and return what it did, with the events that `new_events` has not
+        returned.
+        """
         asked = AddressRequest()
         if self._process is None or self._process.poll() is not None:
             asked.problems.append(self._failure("ended before the run did"))
@@ -87,7 +89,7 @@ class Diskless:
         return asked
 
     def stop(self) -> None:
-        """Safe at any time; leaves no process."""
+        """End the client; this is safe at any time and leaves no process."""
         if self._process is not None:
             child.end(self._process)
 

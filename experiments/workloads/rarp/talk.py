@@ -1,8 +1,9 @@
-"""A diskless client's talk: what it asks, what it takes for an answer, and when it asks again.
+"""A diskless client's protocol: its request, what counts as an answer, and when it repeats itself.
 
 Reverse ARP (RFC 903) has no numbers that tell requests apart: an answer that comes late, after the
-client has asked again, is taken for an answer to the last request.  It carries an address and no
-netmask, and says nothing about how long to wait: the waits double from 0.1 s up to 2 s.
+client has repeated its request, is taken for an answer to the last one.  An answer carries an
+address and no netmask.  The RFC does not say how long to wait: here waits double from 0.1 s up to 2
+s.
 """
 
 import json
@@ -19,7 +20,7 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0
 
 @dataclass(frozen=True)
 class Request:
-    """One request and what came of it.  `used`: the client had no address and took this one."""
+    """One request and its outcome.  `used`: the client had no address and took this one."""
 
     t_ns: int
     attempt: int
@@ -36,12 +37,14 @@ class Request:
 
 
 def request(mac: Mac) -> bytes:
-    """The frame that asks for one's own address."""
+    """Return the frame that asks for one's own address."""
     return reverse_arp(mac)
 
 
 def answer(frame: bytes, mac: Mac) -> IPv4Address | None:
-    """The address that a frame tells the client with this MAC; None if it is no such reply."""
+    """Return the address that a frame tells the client with this MAC, or None if it is no such
+    reply.
+    """
     try:
         if ethertype(frame) != RARP:
             return None
@@ -53,7 +56,7 @@ def answer(frame: bytes, mac: Mac) -> IPv4Address | None:
 
 
 def waits_s() -> Iterator[float]:
-    """How long to wait for an answer, attempt by attempt."""
+    """Yield how long to wait for an answer, attempt by attempt."""
     wait_s = FIRST_WAIT_S
     while True:
         yield wait_s
@@ -61,12 +64,14 @@ def waits_s() -> Iterator[float]:
 
 
 def requests(lines: Iterable[str]) -> list[Request]:
-    """What a client has written down; its last line may be cut off, for it is killed at the end."""
+    """Return what a client has written; an incomplete last line is left out, as it is killed at the
+    end.
+    """
     return [Request(**json.loads(line)) for line in lines if line.endswith("\n")]
 
 
 def rows(client: str, made: Iterable[Request]) -> list[tuple[object, ...]]:
-    """Lines of requests.csv."""
+    """Return lines of requests.csv."""
     return [
         (r.t_ns, client, r.attempt, r.answered_ns, r.round_trip_ms, r.answer, r.used) for r in made
     ]
