@@ -73,6 +73,7 @@ class Machine:
     ifb: bool
     ipv6: bool
     userfaultfd: bool
+    multipath_tcp: bool
     cgroup2: Path | None
     freezer: bool
     limits: Mapping[str, str]
@@ -104,6 +105,7 @@ def judge(machine: Machine) -> list[Finding]:
         _hold(machine),
         _ipv6(machine),
         _post_copy(machine),
+        _multipath_tcp(machine),
         _freezer(machine),
         _criu(machine),
         _limits(machine),
@@ -185,6 +187,13 @@ def _ipv6(machine: Machine) -> Finding:
     return Finding(needs.IPV6.what, needs.IPV6.lacking, "optional", needs.IPV6.remedy)
 
 
+def _multipath_tcp(machine: Machine) -> Finding:
+    feature = needs.MULTIPATH_TCP
+    if machine.multipath_tcp:
+        return Finding(feature.what, "there", "ok")
+    return Finding(feature.what, feature.lacking, "optional", feature.remedy)
+
+
 def _post_copy(machine: Machine) -> Finding:
     if machine.userfaultfd:
         return Finding(needs.POST_COPY.what, "userfaultfd", "ok")
@@ -242,6 +251,7 @@ def observe() -> Machine:
         ifb=capabilities.ifb_available(),
         ipv6=ipv6.available(),
         userfaultfd=userfaultfd.missing_available(),
+        multipath_tcp=capabilities.multipath_tcp_available(),
         cgroup2=capabilities.cgroup2_mount(),
         freezer=capabilities.freezer_available(),
         limits=cgroup_limits.available(),
@@ -293,6 +303,8 @@ def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
             said.append(needs.KERNEL_DATAPATH.refusal("datapath: system"))
         if not ipv6.available() and (asked := needs.of_ipv6(scenario)):
             said.append(needs.IPV6.refusal(", ".join(asked)))
+        if not capabilities.multipath_tcp_available() and (asked := needs.of_multipath(scenario)):
+            said.append(needs.MULTIPATH_TCP.refusal(", ".join(asked)))
         if (asked := needs.of_post_copy(scenario)) and not userfaultfd.missing_available():
             said.append(needs.POST_COPY.refusal(", ".join(asked)))
         said += _no_room(needs.guest_memory_mb(scenario))

@@ -24,7 +24,7 @@ PACKAGES: Mapping[str, str] = {
     # program: the Debian package that it comes in
     **dict.fromkeys(OPEN_VSWITCH, "openvswitch-switch"),
     "mnexec": "mininet",
-    **dict.fromkeys(("ip", "tc", "bridge"), "iproute2"),
+    **dict.fromkeys(("ip", "tc", "bridge", "ss"), "iproute2"),
     "ethtool": "ethtool",
     "ping": "iputils-ping",
     "iperf3": "iperf3",
@@ -33,7 +33,9 @@ PACKAGES: Mapping[str, str] = {
     "arping": "iputils-arping",
     "busybox": "busybox-static",
     "curl": "curl",
+    "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",
+    "knotd": "knot",
     "mtr": "mtr-tiny",
     "ndisc6": "ndisc6",
 }
@@ -44,11 +46,19 @@ EVERY_RUN = ("mnexec", "ip", "tc", "bridge", "ethtool", "ping")
 CAPTURES = ("tcpdump",)
 """Of `vmmlab run --pcap`."""
 
+NAME_SERVER = ("knotd",)
+"""Of a scenario with `name_server`."""
+
+MULTIPATH = ("ss",)
+"""Of a task with `multipath`."""
+
 OTHERWISE: Mapping[str, tuple[str, ...]] = {
-    # what is no run: the programs that it needs
+    # what is no kind of traffic and no overlay: the programs that it needs
     "`vmmlab run --pcap`": CAPTURES,
     "`make bench`": ("brctl",),
-    "`make test`": ("arping", "busybox", "curl", "dnsmasq", "mtr", "ndisc6"),
+    "`make test`": ("arping", "busybox", "curl", "dig", "dnsmasq", "mtr", "ndisc6"),
+    "scenarios with `name_server`": NAME_SERVER,
+    "tasks with `multipath`": MULTIPATH,
 }
 
 OTHER_PACKAGES = (
@@ -92,6 +102,11 @@ POST_COPY = Feature(
     "and no `hybrid`",
     "use Debian's kernel: apt-get install linux-image-amd64 and reboot",
 )
+MULTIPATH_TCP = Feature(
+    "Multipath TCP",
+    "the kernel has no Multipath TCP: there are no tasks with `multipath`",
+    "use Debian's kernel: apt-get install linux-image-amd64 and reboot",
+)
 IPV6 = Feature(
     "IPv6",
     "the kernel has no IPv6: VMs have IPv4 addresses only",
@@ -128,6 +143,10 @@ def of_scenario(scenario: Scenario) -> Mapping[str, str]:
     overlay = scenario.overlay.kind
     found = dict.fromkeys(EVERY_RUN, "every run")
     found |= dict.fromkeys(overlays.get(overlay).programs, f"overlay: {overlay}")
+    if scenario.name_server:
+        found |= dict.fromkeys(NAME_SERVER, "name_server")
+    if any(task.multipath for task in scenario.tasks.values()):
+        found |= dict.fromkeys(MULTIPATH, "a task with `multipath`")
     for sent in scenario.traffic:
         found |= dict.fromkeys(WORKLOADS.get(sent.kind).PROGRAMS, f"traffic: {sent.kind}")
     return found
@@ -153,6 +172,19 @@ def of_ipv6(scenario: Scenario) -> Sequence[str]:
             for number, vm, place in more
             for address in place.addresses
             if address.version == 6
+        ),
+    ]
+
+
+def of_multipath(scenario: Scenario) -> Sequence[str]:
+    """The keys by which a scenario asks for Multipath TCP."""
+    of_clients = enumerate(scenario.traffic)
+    return [
+        *(f"tasks.{name}.multipath: true" for name, t in scenario.tasks.items() if t.multipath),
+        *(
+            f"traffic.{number}.protocol: mptcp"
+            for number, sent in of_clients
+            if getattr(sent, "protocol", "") == "mptcp"
         ),
     ]
 

@@ -125,6 +125,14 @@ KNOWN = {
     "there: no effect",
     "task-started": "the task runs in its first VM",
     "task-move-requested": "the orchestrator begins to move a task",
+    "address-signalled": "the peers of a task with Multipath TCP are told of its new address",
+    "subflows-joined": "its connections have a subflow to the new address each",
+    "address-withdrawn": "they use the old address no more, and nobody has it",
+    "address-not-replaced": "they still use the old address; `why`",
+    "name-confirmed": "the name server is there, and would take an update of the task's name",
+    "name-updated": "the task's name leads to its new addresses (R4.2.1.1); who has looked it up "
+    "believes the old ones for `ttl_s` at most",
+    "name-not-updated": "the task has moved, and its name still leads to where it was; `why`",
     "task-connected": "a process waits for the task at the destination, and its own has connected "
     "to it",
     "address-configured": "the task's addresses are configured at the destination (R4.2.1.1)",

@@ -18,6 +18,7 @@ from experiments.errors import UsageError
 from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, Overlay
 from experiments.run.guests import Guests
+from experiments.run.name_server import NameServer
 from experiments.run.orchestrator import Orchestrator
 from experiments.run.standby import Standbys
 from experiments.run.state_transfer import StateTransfers
@@ -25,6 +26,7 @@ from experiments.run.tasks import Tasks
 from experiments.scenario.schema import Scenario
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.model import IPAddress, TenantSystem
+from nve.task.names import LedName, TaskName
 from topologies.emulation import host_settings
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.session import Session
@@ -95,10 +97,14 @@ class Lab:
         self.guests.start()
         self.transfers = StateTransfers(self.data_centre, self.guests)
         stack.callback(self.transfers.close)
-        self.tasks = Tasks(self.data_centre, scenario.tasks, scenario.task_moves, self.log)
+        self.tasks = Tasks(
+            *(self.data_centre, scenario.tasks, scenario.task_moves, self.log),
+            self._names_of_tasks(stack),
+        )
         stack.callback(self.tasks.close)
         for task in self.tasks.of.values():
             task.make_known = self._make_known
+            stack.callback(self.log.subscribe(task.hear))
         self.tasks.start()
         self.standbys = Standbys(
             *(self.data_centre, self.guests, self.orchestrator, self.log),
@@ -110,6 +116,25 @@ class Lab:
         self.orchestrator.transfer_of = lambda move: self.standbys.beside(
             move, self.transfers.of(move)
         )
+
+    def _names_of_tasks(self, stack: ExitStack) -> dict[str, LedName]:
+        """The name server stands then."""
+        spec = self.scenario.name_server
+        if spec is None:
+            return {}
+        self._progress("starting the name server")
+        vm = self.data_centre.vms[spec.on]
+        directory = self.session.directory / "names"
+        directory.mkdir(mode=0o700)
+        own = (vm.spec.ipv4, vm.spec.ipv6)
+        server = NameServer(self.data_centre, spec.on, vm.pid, own, spec.zone, directory)
+        stack.callback(server.close)
+        server.await_ready()
+        named = (name for name, task in self.scenario.tasks.items() if task.has_a_name)
+        return {
+            name: LedName(TaskName(name, spec.zone, spec.ttl_s), own[0], server.key)
+            for name in named
+        }
 
     def _raise_settings(self, stack: ExitStack) -> None:
         needed = resources.settings(self.scenario)

@@ -12,6 +12,7 @@ stacks answer for a connection.
 import json
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from experiments.overlays import TraceWriter
 from experiments.run.line_process import LineProcess
 from experiments.scenario.tasks import TaskMove
 from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.model import IPAddress
+from nve.task.names import LedName, NameServerError
 
 PATIENCE_S = 10.0
 """For an order to a task's process."""
@@ -30,6 +33,23 @@ START_TIMEOUT_S = 30.0
 
 class TaskError(RuntimeError):
     """A task did not do what it was told; the message says why."""
+
+
+@dataclass(frozen=True)
+class MovedName:
+    """The name of a task that has other addresses at the destination."""
+
+    led: LedName
+    before: Sequence[IPAddress]
+    after: Sequence[IPAddress]
+    datagrams: Callable[[], socket.socket]
+    """Opens a socket at the destination, by which the name server is asked."""
+
+    def confirm(self) -> None:
+        self.led.confirm(self.before, self.datagrams())
+
+    def lead(self) -> None:
+        self.led.lead(self.after, self.datagrams())
 
 
 @dataclass
@@ -50,6 +70,7 @@ class TaskMoveUnderWay:
     end_record: Callable[[str], None]
     """No record of the task is kept in a VM any more."""
     log: TraceWriter
+    name: MovedName | None = None
     destination: LineProcess | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     record_over: threading.Event = field(default_factory=threading.Event)
@@ -62,6 +83,8 @@ class TaskMoveUnderWay:
     """Of connections.csv, as far as they are known."""
     parts_ms: dict[str, float] = field(default_factory=dict)
     """How long each step took the process that carried it out."""
+    problems: list[str] = field(default_factory=list)
+    """What has not gone as it should although the task has moved, in sentences."""
 
     def note(self, event: str, **details: object) -> None:
         """A line of the trace about this move."""
@@ -107,6 +130,13 @@ def order(process: LineProcess, name: str, **more: object) -> dict[str, Any]:
 
 
 # -- what each step does ---------------------------------------------------------------------------
+
+
+def _ask_name_server(move: TaskMoveUnderWay) -> None:
+    """Where a name leads to the task: its server has to be there, and to take an update of it."""
+    if move.name:
+        move.name.confirm()
+        move.note("name-confirmed", name=str(move.name.led))
 
 
 def _connect(move: TaskMoveUnderWay) -> None:
@@ -196,6 +226,20 @@ def _restart(move: TaskMoveUnderWay) -> None:
     move.note("task-restarted", host=move.asked.to, freeze_ms=move.parts_ms["freeze"])
 
 
+def _lead_name(move: TaskMoveUnderWay) -> None:
+    """Where a name leads to the task, it leads to the new addresses from now on (R4.2.1.1)."""
+    if move.name is None:
+        return
+    told = {"name": str(move.name.led), "addresses": ", ".join(map(str, move.name.after))}
+    try:
+        move.name.lead()
+    except NameServerError as error:
+        move.note("name-not-updated", why=str(error), **told)
+        move.problems.append(f"{move.asked.task} runs in {move.asked.to}, but {error}")
+    else:
+        move.note("name-updated", ttl_s=move.name.led.ttl_s, **told)
+
+
 def _settle(move: TaskMoveUnderWay) -> None:
     """What has come for the task while it stood still is forwarded to it, or dropped."""
     if move.source.alive:
@@ -210,6 +254,7 @@ def _end_record(move: TaskMoveUnderWay) -> None:
 
 TASK_MOVE = TaskMoveTable(
     revocable=(
+        TaskStep("ask name server", _ask_name_server),
         TaskStep("connect", _connect, _send_away),
         TaskStep("configure address", _configure),
         TaskStep("hurry", _hurry, _take_time),
@@ -217,6 +262,10 @@ TASK_MOVE = TaskMoveTable(
         TaskStep("package", _package),
         TaskStep("send and instantiate", _send),
     ),
-    final=(TaskStep("leave", _leave), TaskStep("restart", _restart)),
+    final=(
+        TaskStep("leave", _leave),
+        TaskStep("restart", _restart),
+        TaskStep("lead name", _lead_name),
+    ),
     background=(TaskStep("settle", _settle), TaskStep("end record", _end_record)),
 )

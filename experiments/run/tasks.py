@@ -5,18 +5,22 @@ the source keeps the record of what has moved, and ends with it.
 """
 
 import json
+import socket
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from experiments.measure.event_log import EventLog
+from experiments.measure.trace import TraceEvent
 from experiments.run.line_process import LineProcess
 from experiments.run.task_steps import (
     START_TIMEOUT_S,
     TASK_MOVE,
+    MovedName,
     TaskError,
     TaskMoveTable,
     TaskMoveUnderWay,
@@ -24,10 +28,16 @@ from experiments.run.task_steps import (
 )
 from experiments.scenario.tasks import Task, TaskMove, hosts_of
 from nve.hypervisor.plug import NIC
-from nve.linux.namespace import run_in
-from nve.linux.wait import sleep_until
+from nve.linux.namespace import inside, run_in
+from nve.linux.wait import sleep_until, wait_until
 from nve.model import IPAddress
+from nve.task.multipath import Endpoints, NoMultipath
+from nve.task.names import LedName, NameServerError
 from topologies.emulation.data_centre import DataCentre
+
+JOIN_S = 10.0
+"""For the peers of Multipath TCP to open subflows to a new address."""
+JOIN_EVERY_S = 0.02
 
 
 class RunningTask:
@@ -41,7 +51,9 @@ class RunningTask:
         log: EventLog,
         table: TaskMoveTable = TASK_MOVE,
         hosts: Sequence[str] = (),
+        led: LedName | None = None,
     ) -> None:
+        """`led` is its name in the DNS, if its addresses are others in each VM."""
         self.name = name
         self.hosts = hosts
         """The VMs that it may be in."""
@@ -55,6 +67,11 @@ class RunningTask:
         self._data_centre = data_centre
         self._asked = asked
         self._log = log
+        self._led = led
+        self._nve = data_centre.vms[asked.on].spec.nve if asked.multipath else ""
+        """With `multipath`: where it has its address."""
+        self.problems: list[str] = []
+        """Sentences, where a move has ended otherwise than it should."""
         self._process: LineProcess | None = None
         self._records: dict[str, tuple[TaskMoveUnderWay, LineProcess]] = {}
         """By VM: moves that have left it, and processes that keep the record of what has moved."""
@@ -63,9 +80,19 @@ class RunningTask:
 
     def start(self) -> None:
         """Raises TaskError."""
+        if self._asked.multipath:
+            try:
+                self._endpoints.allow()
+            except NoMultipath as error:
+                raise TaskError(str(error)) from None
         self._process = self._launch(self.at)
         self._process.line(START_TIMEOUT_S)
         self._make_known()
+        if self._led:
+            try:
+                self._led.lead(self._asked.addresses_in(self.at), self._datagrams(self.at))
+            except NameServerError as error:
+                raise TaskError(str(error)) from None
         self._log.note("runner", "task-started", self.name, host=self.at)
 
     def move(self, number: int, asked: TaskMove) -> None:
@@ -82,6 +109,7 @@ class RunningTask:
             self._clear,
             self._end_record,
             self._log,
+            name=self._moved_name(asked.to),
         )
         ends = {"from": self.at, "to": asked.to}
         move.note(
@@ -92,6 +120,7 @@ class RunningTask:
             late=asked.late,
         )
         self._bring_over(move)
+        self.problems += move.problems
         self._records[self.at] = (move, self._process)
         self._process, self.at = move.destination, asked.to
         self._make_known()
@@ -99,8 +128,59 @@ class RunningTask:
         cleaner.start()
         self._background.append(cleaner)
 
+    @property
+    def _endpoints(self) -> Endpoints:
+        return Endpoints(self._data_centre.vms[self.at].pid, NIC)
+
+    def _addresses_in(self, vm: str) -> Sequence[IPAddress]:
+        """With `multipath`, only the one that it has now."""
+        asked = self._asked
+        return asked.addresses_at(self._nve) if asked.multipath else asked.addresses_in(vm)
+
+    def hear(self, event: TraceEvent) -> None:
+        """With `multipath`, what follows when its VM has moved is done beside everything else."""
+        if event.name == "vm-resumed" and event.subject == self.at and self._asked.multipath:
+            nve = str(event.details["nve"])
+            if nve != self._nve:
+                thread = threading.Thread(target=self._readdress, args=(nve,), daemon=True)
+                self._background.append(thread)
+                thread.start()
+
+    def _readdress(self, nve: str) -> None:
+        """Its connections go on over the address that it has at the NVE."""
+        assert self._process
+        (old,), (new,) = self._asked.addresses_at(self._nve), self._asked.addresses_at(nve)
+        endpoints = self._endpoints
+        try:
+            wanted = endpoints.subflows(old)
+            order(self._process, "take", address=str(new))
+            self._log.note("runner", "address-configured", self.name, host=self.at)
+            endpoints.signal(new)
+            self._log.note("runner", "address-signalled", self.name, address=str(new))
+            wait_until(lambda: _lacking(endpoints.subflows(new), wanted), JOIN_S, JOIN_EVERY_S)
+            self._log.note("runner", "subflows-joined", self.name, subflows=wanted)
+            endpoints.withdraw(old)
+            order(self._process, "give-up", address=str(old))
+            self._log.note("runner", "address-withdrawn", self.name, address=str(old))
+            self._nve = nve
+        except (RuntimeError, TimeoutError) as error:
+            self._log.note("runner", "address-not-replaced", self.name, why=str(error))
+            self.problems.append(f"{self.name} has kept the address {old}: {error}")
+
+    def _moved_name(self, to: str) -> MovedName | None:
+        if self._led is None:
+            return None
+        before, after = self._asked.addresses_in(self.at), self._asked.addresses_in(to)
+        return MovedName(self._led, before, after, partial(self._datagrams, to))
+
+    def _datagrams(self, vm: str) -> socket.socket:
+        """A socket in a VM by which its name server is asked."""
+        assert self._led
+        with inside(self._data_centre.vms[vm].pid):
+            return socket.socket(self._led.family, socket.SOCK_DGRAM)
+
     def _make_known(self) -> None:
-        for address in self._asked.addresses:
+        for address in self._addresses_in(self.at):
             self.make_known(self.at, address)
 
     def connections(self) -> list[dict[str, Any]]:
@@ -165,10 +245,13 @@ class RunningTask:
         spec = {
             "task": self.name,
             "program": self._asked.program,
-            "addresses": list(map(str, self._asked.addresses)),
+            "addresses": list(map(str, self._addresses_in(vm))),
             "arguments": self._asked.arguments,
             "interface": NIC,
+            "multipath": self._asked.multipath,
         }
+        if self._asked.has_a_name and incoming:
+            spec["instead_of"] = list(map(str, self._asked.addresses_in(self.at)))
         return LineProcess(
             f"task {self.name} in {vm}",
             partial(self._data_centre.in_vm, vm),
@@ -181,7 +264,7 @@ class RunningTask:
         return self._launch(vm, "--incoming", address, token)
 
     def _clear(self, vm: str) -> None:
-        for address in self._asked.addresses:
+        for address in self._asked.addresses_in(vm):
             with suppress(RuntimeError):
                 shown = f"{address}/{address.max_prefixlen}"
                 run_in(self._data_centre.vms[vm].pid, ["ip", "address", "del", shown, "dev", NIC])
@@ -211,6 +294,10 @@ class RunningTask:
                 order(self._process, "quit")
             self._process.end()
         self.settle()
+
+
+def _lacking(found: int, wanted: int) -> str | None:
+    return None if found >= wanted else f"{found} of {wanted} connections have a new subflow"
 
 
 def _rows(
@@ -249,9 +336,15 @@ class Tasks:
         asked: Mapping[str, Task],
         moves: Sequence[TaskMove],
         log: EventLog,
+        led: Mapping[str, LedName] = MappingProxyType({}),
     ) -> None:
+        """`led` are the names of those that have one."""
         self.of = {
-            name: RunningTask(data_centre, name, task, log, hosts=hosts_of(name, task, moves))
+            name: RunningTask(
+                *(data_centre, name, task, log),
+                hosts=hosts_of(name, task, moves),
+                led=led.get(name),
+            )
             for name, task in asked.items()
         }
 
@@ -272,7 +365,8 @@ class Tasks:
 
     def problems(self) -> list[str]:
         """What is wrong with tasks, in sentences."""
-        return [said for task in self.of.values() if (said := task.failure())]
+        ended = [said for task in self.of.values() if (said := task.failure())]
+        return [*ended, *(said for task in self.of.values() for said in task.problems)]
 
     def settle(self) -> None:
         """Returns when nothing is left of any move."""

@@ -20,6 +20,7 @@ from experiments.scenario.schema import Scenario
 from experiments.scenario.traffic import FlowSpec
 from experiments.workloads import Stage, TellsEvents, TellsProgress, Workload
 from nve.linux.wait import sleep_until, wait_until
+from nve.model import IPAddress
 from topologies.emulation.data_centre import DataCentre
 
 REACHABLE_TIMEOUT_S = 60.0
@@ -58,7 +59,16 @@ class RunTraffic:
             data_centre.in_vm,
             data_centre.in_node,
             _Names().unique,
-            {name: task.addresses for name, task in scenario.tasks.items()},
+            {
+                name: (
+                    task.addresses_at(data_centre.vms[task.on].spec.nve)
+                    if task.multipath
+                    else task.addresses_in(task.on)
+                )
+                for name, task in scenario.tasks.items()
+                if not task.has_a_name
+            },
+            _named(scenario),
         )
         self._workloads: dict[str, Workload] = {
             kind: WORKLOADS.get(kind).prepare(
@@ -135,6 +145,16 @@ class RunTraffic:
     def stop(self) -> None:
         for workload in self._workloads.values():
             workload.stop()
+
+
+def _named(scenario: Scenario) -> dict[str, tuple[str, IPAddress]]:
+    """The tasks that are found by a name: it, and the address of its server."""
+    if scenario.name_server is None:
+        return {}
+    spec = scenario.name_server
+    server = next(vm.ipv4 for vm in scenario.vms() if vm.name == spec.on)
+    named = (name for name, task in scenario.tasks.items() if task.has_a_name)
+    return {name: (f"{name}.{spec.zone}", server) for name in named}
 
 
 class _Names:

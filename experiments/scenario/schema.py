@@ -7,6 +7,7 @@
     traffic                      experiments.scenario.traffic, experiments.workloads.<kind>
     moves                        experiments.scenario.moves, experiments.scenario.series
     tasks, task_moves            experiments.scenario.tasks
+    name_server                  experiments.scenario.tasks
     failures                     experiments.scenario.failures
     what fits a tenant's layer   experiments.scenario.layers
     guest of a VM                experiments.scenario.guests
@@ -38,7 +39,7 @@ from experiments.scenario.guests import Guest
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 from experiments.scenario.standbys import StandbySpec
-from experiments.scenario.tasks import Task, TaskMove, hosts_of
+from experiments.scenario.tasks import NameServerSpec, Task, TaskMove, hosts_of
 from experiments.scenario.traffic import FlowSpec, TrafficEntry
 from nve import ila
 from nve.model import MAX_VNI, Encapsulation, IPAddress, RoutedNetwork, VmSpec, mac, vni
@@ -252,6 +253,7 @@ class Scenario(Part):
     moves: list[MoveSpec] = Field(default_factory=list)
     tasks: dict[Name, Task] = Field(default_factory=dict)
     task_moves: list[TaskMove] = Field(default_factory=list)
+    name_server: NameServerSpec | None = None
     failures: list[Failure] = Field(default_factory=list)
     duration_s: float = Field(gt=0, le=86_400)
     seed: int = Field(1, ge=0, le=2**31 - 1)
@@ -276,7 +278,7 @@ class Scenario(Part):
             address
             for name, task in self.tasks.items()
             if vm in hosts_of(name, task, self.task_moves)
-            for address in task.addresses
+            for address in task.addresses_in(vm)
         ]
 
     @property
@@ -405,6 +407,11 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         network,
         [*(name for name in taken if name), *nves],
         scenario.duration_s,
+        scenario.name_server,
+    )
+    yield from tasks.without_multipath(
+        *(scenario.tasks, scenario.task_moves, where, nves),
+        {vm: [move.to for move in scenario.moves if move.vm == vm] for vm in where},
     )
     yield from standbys.contradictions(
         scenario.standbys,
@@ -477,9 +484,9 @@ def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
         for name, task in scenario.tasks.items():
             if task.on not in tenant.vms:
                 continue
-            for index, address in enumerate(task.addresses):
+            for within, address in task.placed_addresses:
                 yield from _contradicting_address(
-                    f"tasks.{name}.addresses.{index}", address, owner, tenant.networks
+                    f"tasks.{name}.addresses.{within}", address, owner, tenant.networks
                 )
                 owner[address] = name
         for vm, place in tenant.vms.items():

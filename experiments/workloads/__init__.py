@@ -45,14 +45,20 @@ class Stage:
     name_apart: Callable[[str], str]
     """Makes a flow's name unique: a second flow between the same ends gets `#2` behind its name."""
     tasks: Mapping[str, Sequence[IPAddress]] = field(default_factory=dict)
-    """The addresses of each task."""
+    """The addresses of each task that takes them with it."""
+    named: Mapping[str, tuple[str, IPAddress]] = field(default_factory=dict)
+    """Of each of the others, its name and the address of the server that has that."""
 
     def address(self, vm: str, family: str) -> str:
         spec = self.vms[vm]
         return str(spec.ipv4 if family == "ipv4" else spec.ipv6)
 
-    def task_address(self, task: str, version: int) -> str:
-        return str(next(each for each in self.tasks[task] if each.version == version))
+    def way_to(self, task: str, version: int) -> list[str]:
+        """How a client's program is told to find a task (`experiments.workloads._finding`)."""
+        if named := self.named.get(task):
+            name, server = named
+            return ["--name", name, "--server", str(server), "--ip-version", str(version)]
+        return ["--address", str(next(e for e in self.tasks[task] if e.version == version))]
 
 
 @dataclass

@@ -68,7 +68,7 @@ class DownloadClients:
                 stage.name_apart(f"{each.source}>{each.task}/http"),
                 "experiments.workloads.downloading.client",
                 [
-                    *("--address", stage.task_address(*each.of_task), "--port", str(each.port)),
+                    *(*stage.way_to(*each.of_task), "--port", str(each.port)),
                     *("--rate-mbit", f"{each.rate_mbit or 0:g}"),
                 ],
                 stage,

@@ -141,3 +141,8 @@ def _succeeds(argv: list[str]) -> bool:
 def _without_octal_escapes(field: str) -> str:
     """A field of /proc/mounts, in which blanks and backslashes are written as \\ooo."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
+
+
+def multipath_tcp_available() -> bool:
+    """Whether the kernel has Multipath TCP (RFC 8684)."""
+    return Path("/proc/sys/net/mptcp/enabled").exists()

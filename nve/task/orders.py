@@ -4,10 +4,12 @@ import json
 import os
 import select
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from nve.model import IPAddress
 from nve.task.program import Place
 
 Told = dict[str, Any]
@@ -21,13 +23,20 @@ class TaskSpec:
     program: str
     place: Place
     interface: str
+    instead_of: Mapping[IPAddress, IPAddress]
+    """The task's address here by that which it has where it comes from; none that it keeps."""
 
     @classmethod
     def of(cls, text: str) -> "TaskSpec":
         told = json.loads(text)
         addresses = tuple(map(ip_address, told["addresses"]))
+        before = map(ip_address, told.get("instead_of", ()))
         return cls(
-            told["task"], told["program"], Place(addresses, told["arguments"]), told["interface"]
+            told["task"],
+            told["program"],
+            Place(addresses, told["arguments"], told.get("multipath", False)),
+            told["interface"],
+            dict(zip(before, addresses, strict=False)),
         )
 
 

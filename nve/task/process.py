@@ -2,8 +2,10 @@
 
     python -m nve.task.process SPEC [--incoming ADDRESS TOKEN]
 
-SPEC is JSON: `task`, `program`, `addresses`, `arguments`, `interface`.  Orders come as lines of
-JSON, and each is answered with one; `failed` in an answer says why it was not carried out.
+SPEC is JSON: `task`, `program`, `addresses`, `arguments`, `interface`; `instead_of`, where the task
+comes from a host in which it has other addresses; `multipath` (`nve.task.program.Place`).  Orders
+come as lines of JSON, and each is answered with one; `failed` in an answer says why it was not
+carried out.
 
     at the source           what is done
     connect                 a connection to the process at the destination; frames are watched
@@ -22,6 +24,8 @@ JSON, and each is answered with one; `failed` in an answer says why it was not c
     report                  how each connection is that has come with the task
 
     anywhere
+    take                    an address is this host's from now on, and announced
+    give-up                 an address is this host's no more
     connections             those that there are
     quit                    the task ends
 
@@ -36,6 +40,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Final
@@ -47,6 +52,7 @@ from nve.task.addresses import HostAddresses
 from nve.task.checkpoint import (
     Checkpoint,
     CheckpointError,
+    Listener,
     MovedSocket,
     TcpConnection,
 )
@@ -319,13 +325,20 @@ class TaskProcess:
             )
         for each in found.sockets:
             try:
-                self._sockets.append(sockets.restored(each))
+                self._sockets.append(sockets.restored(self._at_home(each)))
             except OSError as error:
                 raise NotMovable(f"{each} cannot be restored here: {error.strerror}") from error
         for made in filter(None, self._sockets):
             made.setblocking(False)
         self._moved = found.sockets
         self._program.restore(found.state, list(self._sockets))
+
+    def _at_home(self, each: MovedSocket) -> MovedSocket:
+        """A socket that listens does so at the task's address here."""
+        if isinstance(each, Listener) and each.local.address in self._spec.instead_of:
+            own = self._spec.instead_of[each.local.address]
+            return replace(each, local=replace(each.local, address=own))
+        return each
 
     def do_restart(self) -> Told:
         for address in self._spec.place.addresses:
@@ -346,6 +359,16 @@ class TaskProcess:
         for act in (self._hear_peers, self._take_late):
             threading.Thread(target=act, daemon=True).start()
         return {"restarted_ns": restarted_ns}
+
+    def do_take(self, address: str) -> Told:
+        """Of Multipath TCP, beside the one that the task has."""
+        self._host.add(ip_address(address))
+        self._host.announce(ip_address(address))
+        return {}
+
+    def do_give_up(self, address: str) -> Told:
+        self._host.remove(ip_address(address))
+        return {}
 
     def do_quit(self) -> Told:
         """The task ends, and the process with it."""

@@ -32,13 +32,17 @@ import importlib
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from nve.linux.wait import all_readable
 from nve.model import IPAddress
 
 Socket: TypeAlias = socket.socket
+
+_MPTCP = 262
+"""linux/in.h, IPPROTO_MPTCP."""
+_ANY: Mapping[int, IPAddress] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,16 @@ class Place:
     addresses: tuple[IPAddress, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """What the scenario says to the program."""
+    multipath: bool = False
+    """Connections to it are Multipath TCP's (RFC 8684): they go on over other addresses."""
 
     def listen(self, port: int, backlog: int = 128) -> list[Socket]:
-        """A socket that does not block for each address."""
-        return [self._listening(address, port, backlog) for address in self.addresses]
+        """A socket that does not block for each address; with Multipath TCP for all of a version,
+        those to come among them."""
+        if not self.multipath:
+            return [self._listening(address, port, backlog) for address in self.addresses]
+        versions = sorted({address.version for address in self.addresses})
+        return [self._listening(_ANY[each], port, backlog, _MPTCP) for each in versions]
 
     def connect(self, address: str, port: int, timeout_s: float = 10) -> Socket:
         """A connection from the task's own address.  Raises OSError."""
@@ -59,10 +69,12 @@ class Place:
         return socket.create_connection((address, port), timeout_s, (str(own), 0))
 
     @staticmethod
-    def _listening(address: IPAddress, port: int, backlog: int) -> Socket:
+    def _listening(address: IPAddress, port: int, backlog: int, protocol: int = 0) -> Socket:
         family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened = socket.socket(family, socket.SOCK_STREAM, protocol)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if address.version == 6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind((str(address), port))
         opened.listen(backlog)
         opened.setblocking(False)

@@ -60,6 +60,8 @@ SHORT: Mapping[tuple[str, str], Mapping[str, Any]] = {
 }
 ELSEWHERE = {
     # scenario: the file of tests that runs it
+    "dns": "test_task_names.py",
+    "five-ways": "test_five_ways.py",
     "interfering": "test_interfering.py",
     "lossless": "test_lossless.py",
     "task-move": "test_tasks_in_lab.py",

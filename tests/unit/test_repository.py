@@ -106,7 +106,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
             *("linux_bridge.bridge", "linux_bridge.watch", "ovs", "transfer.connection"),
             *("transfer.missing_pages", "transfer.receiver", "transfer.sender", "transfer.state"),
             *("task.addresses", "task.link", "task.old_stack", "task.orders", "task.process"),
-            *("task.program", "task.sockets"),
+            *("task.multipath", "task.names", "task.program", "task.sockets"),
             *("task.programs.http_server", "task.programs.process", "task.programs.stream"),
             "task.repair",
             *("transfer.mirror_receiver", "transfer.mirror_sender"),

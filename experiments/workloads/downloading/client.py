@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from experiments.probes.process import say
+from experiments.workloads import _finding
 from experiments.workloads.downloading.download import Download
 from nve.linux.wait import sleep_until
 from nve.task.programs import pattern
@@ -39,8 +40,8 @@ _OUTCOMES: Final = {
 class Downloader:
     """Downloads from one server."""
 
-    def __init__(self, address: str, port: int, rate_mbit: float, notes: TextIO) -> None:
-        self._target = (address, port)
+    def __init__(self, finder: _finding.Finder, rate_mbit: float, notes: TextIO) -> None:
+        self._finder = finder
         self._rate_mbit = rate_mbit
         self._notes = notes
         self._begin()
@@ -80,11 +81,9 @@ class Downloader:
         self._notes.flush()
 
     def _carry_out(self) -> str:
-        with closing(socket.create_connection(self._target, _PATIENCE_S)) as connected:
+        with closing(self._finder.connect(_PATIENCE_S)) as connected:
             connected.settimeout(_PATIENCE_S)
-            host = self._target[0]
-            shown = f"[{host}]" if ":" in host else host
-            connected.sendall(f"GET / HTTP/1.1\r\nHost: {shown}\r\n\r\n".encode())
+            connected.sendall(_finding.request("GET"))
             head, _, rest = self._head(connected).partition(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200 "):
                 return "ended early"
@@ -125,13 +124,12 @@ class Downloader:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--address", required=True)
-    parser.add_argument("--port", type=int, required=True)
+    _finding.add_options(parser)
     parser.add_argument("--rate-mbit", type=float, default=0)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     with given.out.open("w", encoding="utf-8") as notes:
-        client = Downloader(given.address, given.port, given.rate_mbit, notes)
+        client = Downloader(_finding.finder_of(given), given.rate_mbit, notes)
         say(ready=True)
         sleep_until(int(sys.stdin.readline() or 0))
         while True:

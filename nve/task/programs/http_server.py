@@ -1,6 +1,7 @@
 """An HTTP/1.1 server that can move in the middle of a download (RFC 9112).
 
-Every request is answered with the same document: `octets` octets of `pattern`, on the port `port`.
+Every request is answered with the same document: `octets` octets of `pattern`, on the port `port`;
+HEAD with what stands before it.
 What waits in a connection's send queue moves with it; `send_buffer` bounds it, in octets.
 A connection stays open until the client closes it; what cannot be read as a request is answered
 with 400, and ends it.
@@ -106,12 +107,13 @@ class Program:
             self._end(each)
         elif _END.decode() in exchange.asked:
             request, _, exchange.asked = exchange.asked.partition(_END.decode())
-            if request.startswith("GET "):
+            method = request.partition(" ")[0]
+            if method in ("GET", "HEAD"):
                 exchange.head = (
                     "HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
                     f"Content-Length: {self._octets}\r\n\r\n"
                 )
-                exchange.place, exchange.end = 0, self._octets
+                exchange.place, exchange.end = 0, self._octets if method == "GET" else 0
             else:
                 self._refuse(exchange)
         elif len(exchange.asked) > _LONGEST_REQUEST:

@@ -31,6 +31,7 @@ ABLE = Machine(
     ifb=True,
     ipv6=True,
     userfaultfd=True,
+    multipath_tcp=True,
     cgroup2=Path("/sys/fs/cgroup"),
     freezer=True,
     limits={"cpu": "cgroup v2", "memory": "cgroup v2", "pids": "cgroup v2"},
@@ -52,6 +53,7 @@ SHORTCOMINGS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"netem": False}, "link delay, jitter, loss", "optional", "modprobe sch_netem"),
     ({"ifb": False}, "hold packets for a moving VM", "optional", "modprobe ifb"),
     ({"ipv6": False}, "IPv6", "optional", "ipv6.disable=1"),
+    ({"multipath_tcp": False}, "Multipath TCP", "optional", "reboot"),
     ({"userfaultfd": False}, "VMs that run before their memory has come", "optional", "reboot"),
     ({"cgroup2": None}, "pause of VMs (cgroup v2 freezer)", "missing", "mount -t cgroup2"),
     (

@@ -68,3 +68,49 @@ def test_each_mistake_has_its_sentence(key: str, value: object, complaint: str) 
     with pytest.raises(ScenarioError) as refused:
         resolve(CONTENT, "test", {key: value})
     assert complaint in str(refused.value)
+
+
+BY_VM = {"vm1": ["192.168.9.51"], "vm2": ["192.168.9.52"]}
+NAMED: dict[str, Any] = {
+    **CONTENT,
+    "name_server": {"on": "vm3", "ttl_s": 0},
+    "tasks": {"web": {**TASK, "addresses": BY_VM}},
+    "task_moves": [
+        {
+            **{"at_s": 1, "task": "web", "to": "vm2"},
+            **{"connections": "close", "meanwhile": "drop", "late": "drop"},
+        }
+    ],
+}
+
+
+def test_a_vm_may_have_the_addresses_that_a_named_task_has_there() -> None:
+    found = {vm.name: list(map(str, vm.claimable)) for vm in resolve(NAMED, "test", {}).vms()}
+    assert found == {**BY_VM, "vm3": [], "other": []}
+    once = as_mapping(resolve(NAMED, "test", {}))
+    assert as_mapping(resolve(once, "test", {})) == once
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("name_server", None, "only a name leads to addresses by VM; add name_server: {on: a VM}"),
+        ("name_server.on", "vm9", "name_server.on: there is no VM 'vm9'"),
+        ("name_server.on", "other", "other is in another virtual network than vm1"),
+        ("name_server.ttl_s", -1, "name_server.ttl_s"),
+        ("name_server.zone", "lab..test", "name_server.zone"),
+        ("tasks.web.addresses", ["192.168.9.50"], "name_server: no task has addresses by VM"),
+        ("tasks.web.addresses.vm9", ["192.168.9.9"], "addresses.vm9: there is no VM 'vm9'"),
+        ("tasks.web.addresses.vm2", ["192.168.9.51"], "vm2.0: web has 192.168.9.51 already"),
+        ("tasks.web.addresses.vm2", ["fd77::9"], "vm2: give it as many as in vm1"),
+        ("tasks.web.hosts", ["vm3"], "web has no address in vm3, where it may be; add vm3"),
+        ("task_moves.0.connections", "migrate", "task_moves.0.connections: the addresses of web"),
+        ("task_moves.0.meanwhile", "hold", "task_moves.0.meanwhile: the addresses of web do not"),
+        ("task_moves.0.late", "forward", "task_moves.0.late: the addresses of web do not go"),
+        ("traffic.0.family", "ipv6", "traffic.0.family: web has no address of IPv6"),
+    ],
+)
+def test_each_mistake_with_names_has_its_sentence(key: str, value: object, complaint: str) -> None:
+    with pytest.raises(ScenarioError) as refused:
+        resolve(NAMED, "test", {key: value})
+    assert complaint in str(refused.value)

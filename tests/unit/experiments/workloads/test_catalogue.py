@@ -87,7 +87,7 @@ def test_every_kind_has_what_a_workload_has(kind: str) -> None:
 
 def test_a_new_kind_is_a_new_file(do_nothing: str) -> None:
     assert WORKLOADS.names() == (
-        *("diskless-client", "do-nothing", "download", "forgery"),
+        *("ask", "diskless-client", "do-nothing", "download", "fetch", "forgery"),
         *("service", "tcp-bulk", "udp-probe"),
     )
     traffic = [{"kind": do_nothing, "vm": "vm1", "times": 3}]
