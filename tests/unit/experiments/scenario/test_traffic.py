@@ -10,7 +10,12 @@ CLIENT = {"kind": "diskless-client", "vm": "vm1"}
 MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     # what: (key, value, the field that is named, the remedy or what is wrong)
     "traffic kind": ("traffic.0.kind", "ping", "traffic.0: there is", "udp-probe"),
-    "no kind": ("traffic.0", {"from": "vm1"}, "traffic.0", "say what is sent: kind: diskless-c"),
+    "no kind": (
+        "traffic.0",
+        {"from": "vm1"},
+        "traffic.0",
+        "say what is sent: kind: ask | diskless-c",
+    ),
     "unknown key": ("traffic.0.rate", 5, "traffic.0.rate", "there is no such key here"),
     "family": ("traffic.0.family", "ipv5", "traffic.0.family", "'ipv4' or 'ipv6'"),
     "rate": ("traffic.0.rate_pps", 0, "traffic.0.rate_pps", "greater than 0"),
