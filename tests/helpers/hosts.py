@@ -52,12 +52,12 @@ class Hosts:
 def hosts(names: Sequence[str]) -> Iterator[Hosts]:
     """They reach each other at 10.9.0.1, fd09::1 and so on."""
     with ExitStack() as stack:
-        switch = _namespace(stack)
+        switch = stack.enter_context(namespace())
         set_sysctls(switch, {"ipv6/conf/all/disable_ipv6": 1})
         ip(switch, ["link add br0 type bridge mcast_snooping 0", "link set br0 up"])
         made = []
         for number, name in enumerate(names, start=1):
-            pid = _namespace(stack)
+            pid = stack.enter_context(namespace())
             found = Host(
                 name, pid, IPv4Address(f"10.9.0.{number}"), IPv6Address(f"fd09::{number:x}")
             )
@@ -82,11 +82,15 @@ def hosts(names: Sequence[str]) -> Iterator[Hosts]:
         yield Hosts(made, switch)
 
 
-def _namespace(stack: ExitStack) -> int:
+@contextmanager
+def namespace() -> Iterator[int]:
+    """A network namespace with nothing in it; the process that holds it."""
     process = subprocess.Popen(["unshare", "--net", "sleep", "600"])
-    stack.callback(child.end, process)
-    own = os.stat("/proc/self/ns/net").st_ino
-    wait_until(
-        lambda: None if os.stat(f"/proc/{process.pid}/ns/net").st_ino != own else "no namespace"
-    )
-    return process.pid
+    try:
+        own = os.stat("/proc/self/ns/net").st_ino
+        wait_until(
+            lambda: None if os.stat(f"/proc/{process.pid}/ns/net").st_ino != own else "no namespace"
+        )
+        yield process.pid
+    finally:
+        child.end(process)

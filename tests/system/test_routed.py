@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from subprocess import PIPE
+from typing import NamedTuple
 
 import pytest
 
@@ -16,7 +17,9 @@ from experiments.scenario.load import find, resolve
 from experiments.scenario.yaml_source import read
 from nve import ila
 from nve.hypervisor.plug import nve_interface
-from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC
+from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC, RoutedNetwork
+from tests.helpers import kernel_ila
+from tests.helpers.kernel_ila import ADJUSTED, HOP_LIMIT
 from tests.helpers.nvo3 import nvo3
 from tests.helpers.runs import probe, recorded, scenario, times_of
 from topologies import locators
@@ -287,17 +290,21 @@ with socket.socket(socket.AF_INET6, getattr(socket, kind)) as client:
 believes that only if the packet in it is its own."""
 
 
-@pytest.mark.shows("R4.2.2")
-@pytest.mark.parametrize("of", CHECKSUMS)
-@pytest.mark.parametrize(
-    ("protocol", "checksum_at"),
-    [("SOCK_STREAM", 16), ("SOCK_DGRAM", 6), ("ping", 2)],
-    ids=["tcp", "udp", "icmpv6"],
-)
-def test_a_translated_packet_is_the_same_but_for_the_locator_and_adjusted_checksums(
-    located: Routed, of: str, protocol: str, checksum_at: int
-) -> None:
-    """What the VM has sent, what is on the underlay, and what the other VM gets."""
+CHECKSUM_AT = {"SOCK_STREAM": 16, "SOCK_DGRAM": 6, "ping": 2}
+"""By what sends: in the header of TCP, UDP or ICMPv6."""
+
+
+class Translated(NamedTuple):
+    """A packet on its way, as captured at four places."""
+
+    sent: bytes
+    leaving: bytes
+    coming: bytes
+    delivered: bytes
+
+
+def translated(located: Routed, of: str, protocol: str) -> Translated:
+    """What vm1 has sent to vm4, what is on the underlay at either end, and what vm4 gets."""
     peer = located.vms[f"{of}4"].ipv6
     data_centre = located.lab.data_centre
     uplinks = {nve: data_centre.fabric.uplink(nve).interface for nve in ("nve1", "nve3")}
@@ -316,15 +323,30 @@ def test_a_translated_packet_is_the_same_but_for_the_locator_and_adjusted_checks
     else:
         said = located.run(f"{of}1", sys.executable, "-c", SENDS, protocol, str(peer))
         assert said == "ConnectionRefusedError\n"
-    sent, leaving, coming, delivered = map(packet_of, sniffers)
+    return Translated(*map(packet_of, sniffers))
 
+
+def network_of(located: Routed, of: str) -> tuple[RoutedNetwork, IPv6Network]:
+    """A tenant's network, and its locator at vm4's NVE."""
     network = located.vms[f"{of}1"].routed
     assert network
-    there = ila.locator(network, servers(located)["nve3"])
+    return network, ila.locator(network, servers(located)["nve3"])
+
+
+@pytest.mark.shows("R4.2.2")
+@pytest.mark.parametrize("of", CHECKSUMS)
+@pytest.mark.parametrize("protocol", CHECKSUM_AT, ids=["tcp", "udp", "icmpv6"])
+def test_a_translated_packet_is_the_same_but_for_the_locator_and_adjusted_checksums(
+    located: Routed, of: str, protocol: str
+) -> None:
+    peer = located.vms[f"{of}4"].ipv6
+    sent, leaving, coming, delivered = translated(located, of, protocol)
+
+    _, there = network_of(located, of)
     assert IPv6Address(sent[24:40]) == IPv6Address(delivered[24:40]) == peer
     assert IPv6Address(leaving[24:40]) == ila.translated(peer, there)
     assert len(leaving) == len(sent), "nothing is put around it"
-    checksum = slice(40 + checksum_at, 40 + checksum_at + 2)
+    checksum = slice(40 + CHECKSUM_AT[protocol], 40 + CHECKSUM_AT[protocol] + 2)
     for packet in (leaving, coming):
         assert (packet[checksum] == sent[checksum]) == (of == "n")
         assert packet[8:24] == sent[8:24], "the source is the identifier"
@@ -336,14 +358,35 @@ def test_a_translated_packet_is_the_same_but_for_the_locator_and_adjusted_checks
     assert int.from_bytes(leaving[checksum], "big") == correct
 
 
+@pytest.mark.shows("R4.2.2")
+@pytest.mark.parametrize(("of", "mode"), [("n", "no-action"), ("n", ADJUSTED), ("a", ADJUSTED)])
+@pytest.mark.parametrize("protocol", CHECKSUM_AT, ids=["tcp", "udp", "icmpv6"])
+def test_the_kernels_translator_makes_the_same_packet_of_it(
+    located: Routed, of: str, mode: str, protocol: str
+) -> None:
+    """Octet for octet, at the sender's NVE and at the receiver's."""
+    if lacking := kernel_ila.lacking():
+        pytest.skip(lacking)
+    sent, leaving, coming, delivered = translated(located, of, protocol)
+    network, there = network_of(located, of)
+    assert network.sir_prefix
+
+    with kernel_ila.translator(network.sir_prefix, there, mode) as translate:
+        assert translate(sent) == leaving
+    # The kernel takes one off the hop limit there as well; an NVE does so for the sender only.
+    once_more = bytes([coming[HOP_LIMIT] + 1])
+    with kernel_ila.translator(there, network.sir_prefix, mode) as translate:
+        back = translate(coming[:HOP_LIMIT] + once_more + coming[HOP_LIMIT + 1 :])
+    assert back == delivered
+
+
 def servers(located: Routed) -> Mapping[str, IPv6Network]:
     return locators.servers(located.lab.data_centre.fabric)
 
 
 @pytest.mark.shows("R9.3", "R9.4")
 def test_forged_locators_and_identifiers_are_dropped_and_counted(located: Routed) -> None:
-    network = located.vms["n1"].routed
-    assert network
+    network, _ = network_of(located, "n")
     here = ila.locator(network, servers(located)["nve1"])
     nobodys = located.vms["n1"].ipv6 + 0x99
     router = located.lab.data_centre.fabric.routes["nve1"][0].next_hops[0]

@@ -1,0 +1,78 @@
+"""Linux's own translator of identifiers and locators (`ip ila`), to compare ours with.
+
+It stands in a network namespace with one interface, a TUN device: what is written there comes in,
+is translated and routed, and leaves by it again.
+"""
+
+import fcntl
+import os
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from ipaddress import IPv6Network
+
+from nve import ila
+from nve.linux.namespace import inside, ip, set_sysctls
+from nve.linux.wait import readable
+from tests.helpers.hosts import namespace
+
+ADJUSTED = "adj-transport"
+"""The translator corrects the checksums of TCP, UDP and ICMPv6."""
+HOP_LIMIT = 7
+"""Its place in an IPv6 header."""
+_DEVICE = "ila0"
+_DESTINATION = slice(24, 40)
+_LONGEST = 2048
+_TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001  # linux/if_tun.h: IFF_TUN | IFF_NO_PI
+
+
+@cache
+def lacking() -> str:
+    """Why this kernel cannot be asked; empty if it can."""
+    subprocess.run(["modprobe", "--quiet", "ila"], check=False)
+    asked = subprocess.run(
+        ["unshare", "--net", "ip", "ila", "list"], capture_output=True, text=True, check=False
+    )
+    return "" if asked.returncode == 0 else "this kernel has no translator (module ila)"
+
+
+@contextmanager
+def translator(
+    matched: IPv6Network, replaced_by: IPv6Network, checksums: str
+) -> Iterator[Callable[[bytes], bytes]]:
+    """What makes of an IPv6 packet to the one prefix the packet to the other one."""
+    with namespace() as pid:
+        with inside(pid):
+            tun = os.open("/dev/net/tun", os.O_RDWR)
+            fcntl.ioctl(
+                tun, _TUNSETIFF, struct.pack("16sH14x", _DEVICE.encode(), _TUN_WITHOUT_HEADER)
+            )
+        try:
+            set_sysctls(pid, {"ipv6/conf/all/forwarding": 1})
+            ip(
+                pid,
+                [
+                    f"link set {_DEVICE} addrgenmode none up",
+                    f"route add ::/0 dev {_DEVICE}",
+                    f"ila add loc_match {_words(matched)} loc {_words(replaced_by)} "
+                    f"csum-mode {checksums}",
+                ],
+            )
+
+            def translate(packet: bytes) -> bytes:
+                os.write(tun, packet)
+                while readable(tun, 5):
+                    said = os.read(tun, _LONGEST)
+                    if said[_DESTINATION].startswith(replaced_by.network_address.packed[:8]):
+                        return said
+                raise AssertionError("the kernel has let nothing out")
+
+            yield translate
+        finally:
+            os.close(tun)
+
+
+def _words(prefix: IPv6Network) -> str:
+    return ":".join(f"{word:x}" for word in ila.words(prefix))
