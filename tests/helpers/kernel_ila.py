@@ -5,12 +5,12 @@ is translated and routed, and leaves by it again.
 """
 
 import fcntl
-import os
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from io import FileIO
 from ipaddress import IPv6Network
 
 from nve import ila
@@ -43,35 +43,35 @@ def translator(
     matched: IPv6Network, replaced_by: IPv6Network, checksums: str
 ) -> Iterator[Callable[[bytes], bytes]]:
     """What makes of an IPv6 packet to the one prefix the packet to the other one."""
-    with namespace() as pid:
-        with inside(pid):
-            tun = os.open("/dev/net/tun", os.O_RDWR)
-            fcntl.ioctl(
-                tun, _TUNSETIFF, struct.pack("16sH14x", _DEVICE.encode(), _TUN_WITHOUT_HEADER)
-            )
-        try:
-            set_sysctls(pid, {"ipv6/conf/all/forwarding": 1})
-            ip(
-                pid,
-                [
-                    f"link set {_DEVICE} addrgenmode none up",
-                    f"route add ::/0 dev {_DEVICE}",
-                    f"ila add loc_match {_words(matched)} loc {_words(replaced_by)} "
-                    f"csum-mode {checksums}",
-                ],
-            )
+    with namespace() as pid, _tun(pid) as tun:
+        set_sysctls(pid, {"ipv6/conf/all/forwarding": 1})
+        rule = f"loc_match {_words(matched)} loc {_words(replaced_by)} csum-mode {checksums}"
+        ip(
+            pid,
+            [
+                f"link set {_DEVICE} addrgenmode none up",
+                f"route add ::/0 dev {_DEVICE}",
+                f"ila add {rule}",
+            ],
+        )
 
-            def translate(packet: bytes) -> bytes:
-                os.write(tun, packet)
-                while readable(tun, 5):
-                    said = os.read(tun, _LONGEST)
-                    if said[_DESTINATION].startswith(replaced_by.network_address.packed[:8]):
-                        return said
-                raise AssertionError("the kernel has let nothing out")
+        def translate(packet: bytes) -> bytes:
+            tun.write(packet)
+            while readable(tun, 5):
+                said = tun.read(_LONGEST)
+                if said[_DESTINATION].startswith(replaced_by.network_address.packed[:8]):
+                    return said
+            raise AssertionError("the kernel has let nothing out")
 
-            yield translate
-        finally:
-            os.close(tun)
+        yield translate
+
+
+def _tun(pid: int) -> FileIO:
+    with inside(pid):  # it belongs to where it is opened
+        tun = FileIO("/dev/net/tun", "r+")
+        wanted = struct.pack("16sH14x", _DEVICE.encode(), _TUN_WITHOUT_HEADER)
+        fcntl.ioctl(tun, _TUNSETIFF, wanted)
+    return tun
 
 
 def _words(prefix: IPv6Network) -> str:
