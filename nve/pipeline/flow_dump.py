@@ -7,7 +7,7 @@ row's match is not parsed; the rule's cookie identifies it, as far as the NVA ha
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nve.pipeline.mtu_check import ETHERNET_OCTETS
@@ -142,25 +142,31 @@ def _number(text: str, name: str) -> int:
 
 
 def differences(found: Iterable[Row], wanted: Iterable[Row]) -> list[str]:
-    """Return a sentence for each kind of difference: rows that are surplus, missing or
-    different.
+    """Return a sentence, without its subject, for each kind of difference: rows that the NVA has
+    not asked for, that are missing, or that differ from what it has asked for.
     """
     in_switch, expected = Counter(found), Counter(wanted)
     extra = sorted((in_switch - expected).elements())
     missing = sorted((expected - in_switch).elements())
     instead = {row.cookie: row for row in extra}
-    otherwise = {row.cookie: row for row in missing if row.cookie in instead}
-    changed = [
-        f"{cookie:016x} does {instead[cookie]}, not {row}" for cookie, row in otherwise.items()
-    ]
+    changed = {row.cookie: row for row in missing if row.cookie in instead}
+    sentences = {
+        "holds {} that the NVA has not asked for": [
+            f"{row.cookie:016x}" for row in extra if row.cookie not in changed
+        ],
+        "lacks {} that the NVA has asked for": [
+            f"{row.cookie:016x}" for row in missing if row.cookie not in changed
+        ],
+        "holds {} in another form than the NVA has asked for": [
+            f"{cookie:016x} does {instead[cookie]}, not {row}" for cookie, row in changed.items()
+        ],
+    }
     return [
-        *_sentence("too many", [f"{r.cookie:016x}" for r in extra if r.cookie not in otherwise]),
-        *_sentence("too few", [f"{r.cookie:016x}" for r in missing if r.cookie not in otherwise]),
-        *_sentence("otherwise", changed),
+        f"{says.format(_rules(rows))}: {', '.join(rows)}"
+        for says, rows in sentences.items()
+        if rows
     ]
 
 
-def _sentence(which: str, rows: list[str]) -> Iterator[str]:
-    if rows:
-        rules = "rule" if len(rows) == 1 else "rules"
-        yield f"holds {len(rows)} {rules} {which}: {', '.join(rows)}"
+def _rules(rows: list[str]) -> str:
+    return f"{len(rows)} rule{'' if len(rows) == 1 else 's'}"

@@ -307,7 +307,7 @@ def test_an_entry_that_leads_to_the_old_place_is_a_difference() -> None:
 
     assert differences(nva, [Row.of(entry(to=2))]) == []
     (difference,) = differences(nva, [Row.of(entry(to=1))])
-    assert difference.startswith("nve1 holds 1 rule otherwise: ")
+    assert difference.startswith("nve1 holds 1 rule in another form than the NVA has asked for: ")
 
 
 def test_what_is_held_is_compared_with_what_should_be_held_at_the_same_time() -> None:

@@ -11,7 +11,7 @@ from experiments.run import table_checks
 from experiments.run.table_checks import TableChecks
 
 SETTLED_S = 0.1
-WRONG = ["nve3 holds 1 rule otherwise"]
+WRONG = ["nve3 holds 1 rule in another form than the NVA has asked for"]
 
 
 class Tables:
@@ -181,11 +181,19 @@ def test_who_has_never_begun_can_be_stopped() -> None:
 
 def test_a_complaint_is_a_sentence_and_its_details_are_elsewhere() -> None:
     rules = ", ".join(f"{number:016x}" for number in range(200))
-    tables = Tables([f"nve3 holds 200 rules too many: {rules}", "nve2 is not connected to the NVA"])
+    tables = Tables(
+        [
+            f"nve3 holds 200 rules that the NVA has not asked for: {rules}",
+            "nve2 is not connected to the NVA",
+        ]
+    )
     made = after_one_move(checks(tables))
 
     assert made.problems == [
-        "after move 1: nve3 holds 200 rules too many; nve2 is not connected to the NVA "
-        "(table-differences.txt has every one)"
+        "after move 1: nve3 holds 200 rules that the NVA has not asked for; nve2 is not connected "
+        "to the NVA (table-differences.txt has every one)"
     ]
-    assert f"after move 1: nve3 holds 200 rules too many: {rules}" in made.details
+    assert (
+        f"after move 1: nve3 holds 200 rules that the NVA has not asked for: {rules}"
+        in made.details
+    )

@@ -229,13 +229,15 @@ def test_rules_that_an_nve_should_not_have_or_lacks_are_seen(lab: Lab) -> None:
     assert nvo3(lab).differences() == []
 
     switch.ofctl("add-flow", "br-int", "cookie=0x5,priority=7,actions=drop")
-    assert nvo3(lab).differences() == ["nve1 holds 1 rule too many: 0000000000000005"]
+    assert nvo3(lab).differences() == [
+        "nve1 holds 1 rule that the NVA has not asked for: 0000000000000005"
+    ]
     switch.ofctl("--strict", "del-flows", "br-int", "priority=7")
     assert nvo3(lab).differences() == []
 
     switch.ofctl("--strict", "del-flows", "br-int", "table=0,priority=0")
     (missing,) = nvo3(lab).differences()
-    assert missing.startswith("nve1 holds 1 rule too few: ")
+    assert missing.startswith("nve1 lacks 1 rule that the NVA has asked for: ")
     cookie = missing.rpartition(" ")[2]
     switch.ofctl("add-flow", "br-int", f"cookie=0x{cookie},table=0,priority=0,actions=drop")
     assert nvo3(lab).differences() == []
@@ -262,7 +264,8 @@ def test_an_entry_that_leads_to_the_wrong_nve_is_seen(lab: Lab) -> None:
     switch.ofctl("--strict", "mod-flows", "br-int", f"{place},actions={astray}")
     (different,) = nvo3(lab).differences()
     assert different.startswith(
-        f"nve3 holds 1 rule otherwise: {int(cookie, 16):016x} does {astray}"
+        "nve3 holds 1 rule in another form than the NVA has asked for: "
+        f"{int(cookie, 16):016x} does {astray}"
     )
     assert different.endswith(f"not {actions} ({table.replace('=', ' ')}, priority 10)")
 
@@ -291,7 +294,9 @@ def test_tables_are_compared_after_each_move(
     outcome, result = recorded(wanted, tmp_path / "result")
 
     (problem,) = outcome.problems
-    assert problem.startswith("after move 1: nve3 holds 1 rule otherwise (")
+    assert problem.startswith(
+        "after move 1: nve3 holds 1 rule in another form than the NVA has asked for ("
+    )
     assert (outcome.compared, outcome.completed) == (2, 2)
     assert result.manifest["tables_compared"] == {"moves": 2, "of": 2}
     compared = [event.details for event in result.events if event.name == "tables-compared"]

@@ -23,9 +23,10 @@ from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside, set_sysctls
 from nve.linux.wait import readable
-from nve.model import BROADCAST, VmSpec
+from nve.model import BROADCAST, IPAddress, VmSpec
 from nve.wire import end_marker, frames
 from nve.wire.end_marker import MarkerKind, Signal
+from nve.wire.frames import ArpPacket
 from tests.helpers.runs import WHERE, scenario
 from tests.helpers.wait import wait_until
 
@@ -106,6 +107,13 @@ class Guests:
         self.run(vm, "ip", "-6", "addr", "del", f"{address}/64", "dev", NIC)
         return found
 
+    def check_again(self, vm: str, address: object) -> str:
+        """Let a VM check an IPv6 address that it has; what the kernel thinks of it."""
+        self.run(vm, "ip", "-6", "addr", "del", f"{address}/64", "dev", NIC)
+        found = self.add(vm, address)
+        self.run(vm, "ip", "-6", "addr", "add", f"{address}/64", "dev", NIC, "nodad")
+        return found
+
     def _shown(self, vm: str, address: object) -> str:
         _, said = self.run(vm, "ip", "-6", "-o", "addr", "show", "dev", NIC, "to", str(address))
         return said
@@ -144,14 +152,30 @@ def guests() -> Iterator[Guests]:
         yield Guests(running)
 
 
+def answers_about(address: IPAddress, nic: socket.socket) -> list[ArpPacket]:
+    """The ARP replies among what has come to a socket, of whomever they are."""
+    heard = []
+    while readable(nic, 0):
+        frame = nic.recv(2048)
+        if frames.ethertype(frame) == frames.ARP:
+            heard.append(frames.read_arp(frame))
+    about = [each for each in heard if address in (each.sender_ip, each.target_ip)]
+    assert about, "not even the question"
+    return [each for each in about if each.operation == frames.ARP_REPLY]
+
+
 def test_nobody_answers_for_an_address_but_its_owner_once(guests: Guests) -> None:
     """Its own address is free to a VM wherever it is; its neighbour's is not."""
     own, other = guests.spec("vm1"), guests.spec("vm3")
     for place in ("nve1", "nve2"):
         if place != "nve1":
             guests.move("vm1", place)
-        status, said = guests.probe("vm1", own.ipv4)
+        with closing(guests.packet_socket("vm1")) as nic:
+            status, said = guests.probe("vm1", own.ipv4)
+            # arping takes no notice of an answer in the VM's own name
+            assert answers_about(own.ipv4, nic) == []
         assert (status, said.count("reply from")) == (0, 0), said
+        assert "dadfailed" not in guests.check_again("vm1", SECONDARY[1])
         status, said = guests.probe("vm1", other.ipv4)
         assert status == 1, said
         assert f"[{other.mac.upper()}]" in said

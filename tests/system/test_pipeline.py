@@ -156,12 +156,15 @@ def test_a_difference_is_seen(twins: Twins) -> None:
     switch = ovs(twins.nves["nve1"])
     (admission,) = (row for row in switch.rows() if (row.table, row.priority) == (0, 0))
     switch.ofctl("add-flow", "br-int", "cookie=0x5,priority=7,actions=drop")
-    assert twins._difference("nve1") == "nve1 holds 1 rule too many: 0000000000000005"
+    assert (
+        twins._difference("nve1")
+        == "nve1 holds 1 rule that the NVA has not asked for: 0000000000000005"
+    )
     switch.ofctl("--strict", "del-flows", "br-int", "priority=7")
     assert twins._difference("nve1") is None
 
     switch.ofctl("--strict", "del-flows", "br-int", "table=0,priority=0")
-    too_few = f"nve1 holds 1 rule too few: {admission.cookie:016x}"
+    too_few = f"nve1 lacks 1 rule that the NVA has asked for: {admission.cookie:016x}"
     assert twins._difference("nve1") == too_few
     cookie = f"cookie={admission.cookie:#x}"
     switch.ofctl("add-flow", "br-int", f"{cookie},table=0,priority=0,actions=drop")

@@ -142,7 +142,8 @@ def test_an_entry_with_the_right_cookie_that_does_something_else_is_seen(wrong: 
     assert wrong.cookie == entry().cookie
     (sentence,) = differences([Row.of(wrong)], [Row.of(entry())])
     assert sentence == (
-        f"holds 1 rule otherwise: {wrong.cookie:016x} does {Row.of(wrong)}, not {Row.of(entry())}"
+        "holds 1 rule in another form than the NVA has asked for: "
+        f"{wrong.cookie:016x} does {Row.of(wrong)}, not {Row.of(entry())}"
     )
     assert str(Row.of(wrong)) != str(Row.of(entry()))
 
@@ -150,9 +151,9 @@ def test_an_entry_with_the_right_cookie_that_does_something_else_is_seen(wrong: 
 def test_what_is_too_much_and_what_is_missing_is_seen() -> None:
     drop = Rule(PipelineTable.GUARD, 0, (), (), Purpose.SPOOFED)
     assert differences([Row.of(entry())], [Row.of(drop)]) == [
-        f"holds 1 rule too many: {entry().cookie:016x}",
-        f"holds 1 rule too few: {drop.cookie:016x}",
+        f"holds 1 rule that the NVA has not asked for: {entry().cookie:016x}",
+        f"lacks 1 rule that the NVA has asked for: {drop.cookie:016x}",
     ]
     assert differences([Row.of(drop)] * 2, [Row.of(drop)]) == [
-        f"holds 1 rule too many: {drop.cookie:016x}"
+        f"holds 1 rule that the NVA has not asked for: {drop.cookie:016x}"
     ]
