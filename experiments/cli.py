@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments.terminal import Screen, Terminal, be_robust
+from nve.linux import capabilities
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -394,6 +395,7 @@ def _fail(message: str, code: int) -> NoReturn:
 def main() -> None:
     """The console script."""
     be_robust()
+    capabilities.find_system_programs()
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, _terminate)
     app()

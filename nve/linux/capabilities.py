@@ -22,6 +22,18 @@ SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 """Where Debian keeps some of the tools: not on an ordinary user's path."""
 
 
+def find_system_programs() -> None:
+    """Look for programs in these folders as well, from now on, where it is looked for others beside
+    them.  Root's path lacks them after `su` without `-`, and in cron."""
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    more = [
+        each
+        for each in SYSTEM_FOLDERS.split(os.pathsep)
+        if each not in path and each.replace("sbin", "bin") in path
+    ]
+    os.environ["PATH"] = os.pathsep.join([*path, *more])
+
+
 @cache
 def kernel_datapath_available() -> bool:
     """Return whether Open vSwitch can use the kernel's datapath; otherwise it uses its userspace

@@ -1,5 +1,6 @@
 """Capability probes: what they read, and that "no" is an answer, whatever this machine can do."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,15 @@ def test_a_machine_without_any_tool_has_no_capability(
 def test_a_probe_can_succeed() -> None:
     assert capabilities._succeeds(["true"])
     assert not capabilities._succeeds(["false"])
+
+
+def test_programs_of_the_system_are_found_after_su(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose path lacks their folders; another one stays as it is."""
+    for before, after in (
+        ("/usr/bin:/bin", "/usr/bin:/bin:/usr/sbin:/sbin"),
+        ("/sbin:/usr/sbin:/bin:/usr/bin", "/sbin:/usr/sbin:/bin:/usr/bin"),
+        ("/opt/only", "/opt/only"),
+    ):
+        monkeypatch.setenv("PATH", before)
+        capabilities.find_system_programs()
+        assert os.environ["PATH"] == after
