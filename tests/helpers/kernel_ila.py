@@ -18,12 +18,10 @@ from nve.linux.namespace import inside, ip, set_sysctls
 from nve.linux.wait import readable
 from tests.helpers.hosts import namespace
 
-ADJUSTED = "adj-transport"
-"""The translator corrects the checksums of TCP, UDP and ICMPv6."""
-HOP_LIMIT = 7
-"""Its place in an IPv6 header."""
+UNCHANGED, ADJUSTED = "no-action", "adj-transport"
+"""What the translator does to the checksums of TCP, UDP and ICMPv6."""
 _DEVICE = "ila0"
-_DESTINATION = slice(24, 40)
+_SOURCE = slice(8, 24)
 _LONGEST = 2048
 _TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001  # linux/if_tun.h: IFF_TUN | IFF_NO_PI
 
@@ -59,7 +57,7 @@ def translator(
             tun.write(packet)
             while readable(tun, 5):
                 said = tun.read(_LONGEST)
-                if said[_DESTINATION].startswith(replaced_by.network_address.packed[:8]):
+                if said[_SOURCE] == packet[_SOURCE]:  # and not what the kernel says itself
                     return said
             raise AssertionError("the kernel has let nothing out")
 

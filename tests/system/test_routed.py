@@ -18,8 +18,9 @@ from experiments.scenario.yaml_source import read
 from nve import ila
 from nve.hypervisor.plug import nve_interface
 from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NVE_MAC, RoutedNetwork
+from nve.wire import frames
 from tests.helpers import kernel_ila
-from tests.helpers.kernel_ila import ADJUSTED, HOP_LIMIT
+from tests.helpers.kernel_ila import ADJUSTED, UNCHANGED
 from tests.helpers.nvo3 import nvo3
 from tests.helpers.runs import probe, recorded, scenario, times_of
 from topologies import locators
@@ -290,6 +291,8 @@ with socket.socket(socket.AF_INET6, getattr(socket, kind)) as client:
 believes that only if the packet in it is its own."""
 
 
+HOP_LIMIT = 7
+"""Its place in an IPv6 header."""
 CHECKSUM_AT = {"SOCK_STREAM": 16, "SOCK_DGRAM": 6, "ping": 2}
 """By what sends: in the header of TCP, UDP or ICMPv6."""
 
@@ -359,25 +362,56 @@ def test_a_translated_packet_is_the_same_but_for_the_locator_and_adjusted_checks
 
 
 @pytest.mark.shows("R4.2.2")
-@pytest.mark.parametrize(("of", "mode"), [("n", "no-action"), ("n", ADJUSTED), ("a", ADJUSTED)])
+@pytest.mark.parametrize("mode", [UNCHANGED, ADJUSTED])
 @pytest.mark.parametrize("protocol", CHECKSUM_AT, ids=["tcp", "udp", "icmpv6"])
 def test_the_kernels_translator_makes_the_same_packet_of_it(
-    located: Routed, of: str, mode: str, protocol: str
+    located: Routed, mode: str, protocol: str
 ) -> None:
-    """Octet for octet, at the sender's NVE and at the receiver's."""
+    """Octet for octet, at the sender's NVE and at the receiver's; there the kernel takes one off
+    the hop limit, too, and an NVE does not."""
     if lacking := kernel_ila.lacking():
         pytest.skip(lacking)
-    sent, leaving, coming, delivered = translated(located, of, protocol)
-    network, there = network_of(located, of)
+    sent, leaving, coming, delivered = translated(located, "n", protocol)
+    network, there = network_of(located, "n")
     assert network.sir_prefix
 
     with kernel_ila.translator(network.sir_prefix, there, mode) as translate:
         assert translate(sent) == leaving
-    # The kernel takes one off the hop limit there as well; an NVE does so for the sender only.
-    once_more = bytes([coming[HOP_LIMIT] + 1])
     with kernel_ila.translator(there, network.sir_prefix, mode) as translate:
-        back = translate(coming[:HOP_LIMIT] + once_more + coming[HOP_LIMIT + 1 :])
-    assert back == delivered
+        assert without_hop_limit(translate(coming)) == without_hop_limit(delivered)
+
+
+@pytest.mark.shows("R4.2.2")
+@pytest.mark.parametrize("protocol", CHECKSUM_AT, ids=["tcp", "udp", "icmpv6"])
+def test_the_kernels_translator_adjusts_the_same_checksum(located: Routed, protocol: str) -> None:
+    """Linux (seen in 6.1) adds the difference where RFC 1624 subtracts it, and takes it back where
+    the locator is: on the underlay its checksum is wrong by that, and ours is right."""
+    if lacking := kernel_ila.lacking():
+        pytest.skip(lacking)
+    sent, leaving, _, delivered = translated(located, "a", protocol)
+    network, there = network_of(located, "a")
+    assert network.sir_prefix
+    assert [right_checksum(each) for each in (sent, leaving, delivered)] == [True] * 3
+
+    at = slice(40 + CHECKSUM_AT[protocol], 40 + CHECKSUM_AT[protocol] + 2)
+    with kernel_ila.translator(network.sir_prefix, there, ADJUSTED) as translate:
+        found = translate(sent)
+    before, after = IPv6Address(sent[24:40]), IPv6Address(leaving[24:40])
+    other_way = ila.corrected(int.from_bytes(sent[at], "big"), after, before).to_bytes(2, "big")
+    assert found in (leaving, leaving[: at.start] + other_way + leaving[at.stop :])
+    with kernel_ila.translator(there, network.sir_prefix, ADJUSTED) as translate:
+        assert without_hop_limit(translate(found)) == without_hop_limit(delivered)
+
+
+def without_hop_limit(packet: bytes) -> bytes:
+    return packet[:HOP_LIMIT] + packet[HOP_LIMIT + 1 :]
+
+
+def right_checksum(packet: bytes) -> bool:
+    """Of TCP, UDP or ICMPv6, whose sum with that of the pseudo header is zero (RFC 8200 8.1)."""
+    body = packet[40:]
+    pseudo = packet[8:40] + len(body).to_bytes(4, "big") + packet[6:7].rjust(4, b"\0")
+    return frames.checksum(pseudo + body) == b"\0\0"
 
 
 def servers(located: Routed) -> Mapping[str, IPv6Network]:
