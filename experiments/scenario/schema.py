@@ -56,6 +56,7 @@ _TENANT_NETWORKS = (
     IPv4Network((TENANT_IPV4, TENANT_PREFIX_LENGTH[4])),
     IPv6Network((TENANT_IPV6, TENANT_PREFIX_LENGTH[6])),
 )
+LINK_LOCAL = IPv6Network("fe80::/64")
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
 
 
@@ -489,10 +490,12 @@ def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:
                     f"tasks.{name}.addresses.{within}", address, owner, tenant.networks
                 )
                 owner[address] = name
+        # A guest may make up its link-local address itself (RFC 7217), and use several.
+        networks = tenant.networks if tenant.routed else (*tenant.networks, LINK_LOCAL)
         for vm, place in tenant.vms.items():
             for index, address in enumerate(place.addresses):
                 key = f"tenants.{number}.vms.{vm}.addresses.{index}"
-                yield from _contradicting_address(key, address, owner, tenant.networks)
+                yield from _contradicting_address(key, address, owner, networks)
                 owner[address] = vm
 
 

@@ -162,7 +162,7 @@ def test_vms_have_the_mtu_of_their_tenant() -> None:
 
 
 def test_a_vm_has_two_addresses_and_as_many_more_as_it_is_given() -> None:
-    more = ["192.168.9.9", "fd77::99"]
+    more = ["192.168.9.9", "fd77::99", "fe80::9c11:b9d2:57e0:4a93"]
     vm1, vm2 = resolved(
         tenants__0__vms={"vm1": {"nve": "nve1", "addresses": more}, "vm2": "nve2"}
     ).vms()[:2]
