@@ -9,7 +9,8 @@ kept in the trace and shown in the time line, but nothing is computed from it.
 `from`, `to`, `pause_ms`, `announce` (what is asked for, in `move-requested`), `underlay_delay_ms`
 (of the path from `from` to `to`, also in `move-requested`), `packets`, `bytes`, `lifetime_ms` (in
 `in-flight-ended`), `packets_via_source_after_convergence` (in any event of a move); in
-`tables-compared`, `after` (which moves) and `differences`.
+`tables-compared`, `after` (which moves) and `differences`; in those of a task's move,
+`task_move` (the n-th of these).
 """
 
 from collections.abc import Iterable, Mapping
@@ -181,14 +182,11 @@ class TraceEvent:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class MoveTrace:
-    """The n-th move of a run with the events that belong to it, in the order of time."""
+class Story:
+    """What is asked of the events of one move."""
 
-    number: int
-    vm: str
-    requested_ns: int
     events: tuple[TraceEvent, ...]
+    """In the order of time; the first is the request."""
 
     def first(self, *names: str) -> TraceEvent | None:
         """Return the earliest event of one of these names, or None."""
@@ -208,6 +206,19 @@ class MoveTrace:
         holders = [event for event in self.events if key in event.details]
         return holders[-1].details[key] if holders else None
 
+    def _end(self, key: str) -> str:
+        return str(self.events[0].details.get(key, "?"))
+
+
+@dataclass(frozen=True)
+class MoveTrace(Story):
+    """The n-th move of a run with the events that belong to it, in the order of time."""
+
+    number: int
+    vm: str
+    requested_ns: int
+    events: tuple[TraceEvent, ...]
+
     @property
     def source_nve(self) -> str:
         return self._end("from")
@@ -222,9 +233,6 @@ class MoveTrace:
             return "lost"
         ending = self.last(*OUTCOMES)
         return OUTCOMES[ending.name] if ending else "unfinished"
-
-    def _end(self, key: str) -> str:
-        return str(self.events[0].details.get(key, "?"))
 
 
 def moves_of(events: Iterable[TraceEvent]) -> list[MoveTrace]:

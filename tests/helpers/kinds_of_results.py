@@ -166,6 +166,40 @@ def with_state(out: Path) -> None:
         run.rows("tcp-bulk", synthetic.make_throughput("tunnel", 1))
 
 
+def task_event(ms: float, name: str, move: int = 1, **details: Any) -> TraceEvent:
+    t_ns = START_NS + round(ms * MS)
+    return TraceEvent(t_ns, "runner", name, "web", {"task_move": move, **details})
+
+
+def claim(ms: float, address: str, before: str, now: str) -> TraceEvent:
+    """What is heard of the task's addresses: it names the VM that has them now."""
+    details = {"address": address, "before": before, "nve": "nve2"}
+    return TraceEvent(START_NS + round(ms * MS), "nva", "address-claimed", now, details)
+
+
+def with_task_moves(out: Path) -> None:
+    """A task moves to another VM; on its way back it fails, and goes on where it was."""
+    there, back = {"from": "vm1", "to": "vm2"}, {"from": "vm2", "to": "vm1"}
+    events = [
+        task_event(0, "task-move-requested", connections="migrate", **there),
+        task_event(30, "task-connected", **there),
+        task_event(31, "address-configured", host="vm2"),
+        task_event(32, "task-stopped", host="vm1"),
+        task_event(34, "task-packaged", connections=2, bytes=653_473),
+        task_event(39, "task-sent"),
+        task_event(39.1, "task-instantiated", host="vm2"),
+        task_event(40, "task-restarted", host="vm2", freeze_ms=8.0),
+        claim(40.5, "192.168.9.50", "vm1", "vm2"),
+        claim(41, "fd77::9:50", "vm1", "vm2"),
+        task_event(1040, "record-ended", host="vm1", forwarded=13, dropped=0),
+        task_event(1041, "task-move-completed"),
+        task_event(2000, "task-move-requested", 2, **back),
+        task_event(2030, "task-move-failed", 2, step="connect", why="nobody answers"),
+        task_event(2031, "task-move-undone", 2),
+    ]
+    single(out, packets([]), events)
+
+
 def with_standbys(out: Path) -> None:
     """Two have taken over; nobody has asked the service of the third."""
     lost: dict[str, Any] = dict.fromkeys(TAKEOVERS.columns, 1) | {
@@ -229,6 +263,7 @@ RESULTS: dict[str, Callable[[Path], None]] = {
             without_an_nva,
             with_state,
             with_standbys,
+            with_task_moves,
             repeated,
             of_many_runs,
         ),

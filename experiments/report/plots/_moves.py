@@ -45,7 +45,9 @@ NAMES = {
 """The events that a close-up numbers, and how its list calls them."""
 
 
-class _Details(dict[str, Any]):
+class Details(dict[str, Any]):
+    """Of an event, for its words: what is not known is a question mark."""
+
     def __missing__(self, key: str) -> str:
         return "?"
 
@@ -53,7 +55,7 @@ class _Details(dict[str, Any]):
 def named(move: MoveTrace, latest_ns: int | None = None) -> list[tuple[int, str]]:
     """The time and the name of each event of a move that a close-up shows."""
     return [
-        (event.t_ns, NAMES[event.name].format_map(_Details(event.details)))
+        (event.t_ns, NAMES[event.name].format_map(Details(event.details)))
         for event in move.events
         if event.name in NAMES and (latest_ns is None or event.t_ns <= latest_ns)
     ]
@@ -173,13 +175,21 @@ def bunched(asked: Iterable[tuple[float, int]], per_character_s: float) -> list[
 
 
 def numbers_apart(places: Sequence[float], least: float) -> list[float]:
-    """Places within 0 to 1, in order, moved as little as is needed to be so far apart."""
+    """Places within 0 to 1, in order, moved as little as is needed to be so far apart.
+
+    Those that would cover each other stand side by side around the middle of where they belong.
+    """
     least = min(least, 1 / max(len(places) - 1, 1))
-    moved = list(places)
-    for number in range(1, len(moved)):
-        moved[number] = max(moved[number], moved[number - 1] + least)
-    limit = 1.0
-    for number in range(len(moved) - 1, -1, -1):
-        moved[number] = min(moved[number], limit)
-        limit = moved[number] - least
-    return moved
+    bunches: list[list[float]] = []  # less their own number times `least`, where each belongs
+    for number, place in enumerate(places):
+        bunches.append([place - number * least])
+        while len(bunches) > 1 and _mean(bunches[-2]) > _mean(bunches[-1]):
+            last = bunches.pop()
+            bunches[-1] += last
+    moved = [_mean(bunch) for bunch in bunches for _ in bunch]
+    highest = 1 - (len(places) - 1) * least
+    return [min(max(at, 0.0), highest) + number * least for number, at in enumerate(moved)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

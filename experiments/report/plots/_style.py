@@ -207,14 +207,14 @@ def title(
 
 
 def legend(drawn: Figure, preset: Preset, handles: Sequence[Any], most_lines: int = 6) -> None:
-    """Below everything, in as many columns as fit."""
+    """Below everything, in as many columns as fit; rows are read from left to right."""
     if not handles:
         return
     longest = max(len(str(handle.get_label())) for handle in handles) + 4
     columns = max(1, min(len(handles), preset.characters(0.97) // longest))
-    drawn.legend(
-        handles=list(handles[: columns * most_lines]), loc="outside lower left", ncols=columns
-    )
+    shown = list(handles[: columns * most_lines])
+    by_column = [handle for first in range(columns) for handle in shown[first::columns]]
+    drawn.legend(handles=by_column, loc="outside lower left", ncols=columns)
 
 
 def point_handle(number: int, label: str, preset: Preset, *, line: bool = True) -> Line2D:

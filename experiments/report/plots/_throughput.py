@@ -51,6 +51,12 @@ def flows_of_runs(runs: Iterable[TracedRun]) -> list[str]:
     return sorted({flow for table in tables if table is not None for flow in table["flow"]})
 
 
+def most_mbit_per_s(runs: Iterable[TracedRun]) -> float:
+    """The fastest interval of these runs, which are drawn to one scale; never zero."""
+    tables = [table for run in runs if (table := of_run(run)) is not None and len(table)]
+    return max([0.1, *(float(table["mbit_per_s"].max()) for table in tables)])
+
+
 def draw(axes: Axes, group: RunGroup, preset: Preset) -> None:
     """A line for each flow; of repeats, and of many flows, the median and the range."""
     tables = [table for run in group.runs if (table := of_run(run)) is not None]
@@ -62,8 +68,7 @@ def draw(axes: Axes, group: RunGroup, preset: Preset) -> None:
             _draw_range(axes, mine, number)
         else:
             _draw_line(axes, mine[0], number, preset)
-    top = max((float(table["mbit_per_s"].max()) for table in tables), default=1.0)
-    axes.set_ylim(0, max(top, 0.1) * 1.15)
+    axes.set_ylim(0, most_mbit_per_s(group.runs) * 1.15)
     _style.linear(axes, "y", 4)
 
 

@@ -28,7 +28,8 @@ from experiments.report.plots._style import Preset
 
 QUESTION = "What did the move look like?"
 PLACE = 30
-MOST_EVENTS = 14
+MOST_EVENTS_BELOW, MOST_EVENTS_BESIDE = 14, 18
+"""So many are listed below a picture, or beside it."""
 _MARGIN = 0.12
 """What is shown before and after a move, as a part of its length."""
 _LEAST_MARGIN_S = 0.05
@@ -65,7 +66,7 @@ def _heights_in(
     )
     panel = (11 if preset.narrow else 13) * preset.em_in
     line = 1.42 * preset.small_pt / 72
-    lists = [line * (len(_listed(move)[0]) + 2.5) for _, move in chosen]
+    lists = [line * (len(_listed(move, preset)[0]) + 3.5) for _, move in chosen]
     return [(panel, strip, tall) for tall in lists]
 
 
@@ -83,6 +84,7 @@ def _height_in(chosen: Sequence[tuple[TracedRun, MoveTrace]], preset: Preset) ->
 def draw(result: Result, preset: Preset) -> Figure:
     chosen = _chosen(result, preset)
     heights = _heights_in(chosen, preset)
+    delays_ms = _packets.delay_range_ms([run for run, _ in chosen])
     figure = _style.figure(preset, _height_in(chosen, preset))
     blocks = [_block_in(each, preset) for each in heights]
     parts = figure.subfigures(len(chosen), 1, height_ratios=blocks, squeeze=False)[:, 0]
@@ -97,9 +99,9 @@ def draw(result: Result, preset: Preset) -> Figure:
             )
             upper, lower, beside = places["upper"], places["lower"], places["beside"]
         lower.sharex(upper)
-        _draw_move(upper, lower, run, move, flow_looks([run]), preset)
+        _draw_move(upper, lower, run, move, flow_looks([run]), preset, delays_ms)
         _number_events(upper, run, move, preset)
-        _list_events(beside, move, preset)
+        _list_events(beside, run, move, preset)
         heading = f"{title_of(result, run)}: {move.number}. {_moves.route(move)}"
         _style.title(upper, preset, heading, 0.6, pad=preset.small_pt * 2.3)
         upper.tick_params(labelbottom=False)
@@ -131,14 +133,21 @@ def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
     return begin_s - margin_s, end_s + margin_s
 
 
-def _listed(move: MoveTrace) -> tuple[list[tuple[int, str]], int]:
+def _listed(move: MoveTrace, preset: Preset) -> tuple[list[tuple[int, str]], int]:
     """The events that are numbered and listed, and how many more there are."""
+    most = MOST_EVENTS_BELOW if preset.narrow else MOST_EVENTS_BESIDE
     events = _moves.named(move)
-    return events[:MOST_EVENTS], len(events[MOST_EVENTS:])
+    return events[:most], len(events[most:])
 
 
 def _draw_move(
-    upper: Axes, lower: Axes, run: TracedRun, move: MoveTrace, looks: FlowLooks, preset: Preset
+    upper: Axes,
+    lower: Axes,
+    run: TracedRun,
+    move: MoveTrace,
+    looks: FlowLooks,
+    preset: Preset,
+    delays_ms: tuple[float, float],
 ) -> None:
     origin_ns, words = _origin(move)
     window = _window(run, move)
@@ -149,7 +158,7 @@ def _draw_move(
     for drawing, axes in ((_packets.draw_delays, upper), (_packets.draw_lost, lower)):
         drawing(axes, group, looks, preset, window, origin_s=origin_s, unit_s=unit_s)
         _moves.shade(axes, [move], origin_ns, unit_s * NS_PER_S)
-    low, high = _packets.delay_range_ms([run])
+    low, high = delays_ms
     _style.log(upper, "y", low / 1.3, high * 1.3, 5)
     upper.set_ylabel("delay (ms)")
     _style.linear(lower, "x", 5 if preset.narrow else 8)
@@ -160,7 +169,7 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
     """A line for each event within the window, and its number above it; numbers that would cover
     each other are moved apart."""
     first_s, last_s = _window(run, move)
-    events, _ = _listed(move)
+    events, _ = _listed(move, preset)
     inside = [
         (number, (run.seconds(t_ns) - first_s) / (last_s - first_s))
         for number, (t_ns, _) in enumerate(events, start=1)
@@ -197,24 +206,29 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
         )
 
 
-def _list_events(axes: Axes, move: MoveTrace, preset: Preset) -> None:
-    """The events by number, with the time of each as the panel counts it: three columns of text."""
+def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) -> None:
+    """The events by number, with the time of each as the panel counts it: three columns of text.
+    Those that come after what the panel shows stand below a line that says so."""
     axes.set_axis_off()
     origin_ns, _ = _origin(move)
-    events, more = _listed(move)
+    _, end_s = _window(run, move)
+    events, more = _listed(move, preset)
     room = preset.characters(0.75 if preset.narrow else 0.26)
-    columns = (
-        (1.6, "right", ("", *(str(number) for number in range(1, len(events) + 1)))),
-        (7.6, "right", ("ms", *(f"{(t_ns - origin_ns) / 1e6:+,.1f}" for t_ns, _ in events))),
-        (8.4, "left", ("event", *(_style.cut(words, room) for _, words in events))),
-    )
-    for at_em, alignment, lines in columns:
-        if more:
-            lines = (*lines, f"and {more} more" if alignment == "left" else "")
+    rows = [
+        (str(number), f"{(t_ns - origin_ns) / 1e6:+,.1f}", _style.cut(words, room))
+        for number, (t_ns, words) in enumerate(events, start=1)
+    ]
+    drawn = sum(run.seconds(t_ns) <= end_s for t_ns, _ in events)
+    if drawn < len(rows):
+        rows.insert(drawn, ("", "", "later than is drawn:"))
+    if more:
+        rows.append(("", "", f"and {more} more"))
+    lines = [("", "ms", "event"), *rows]
+    for column, (at_em, alignment) in enumerate(((1.6, "right"), (7.6, "right"), (8.4, "left"))):
         axes.text(
             0.0,
             1.0,
-            "\n".join(line or " " for line in lines),
+            "\n".join(line[column] or " " for line in lines),
             transform=axes.transAxes
             + ScaledTranslation(at_em * preset.small_pt / 72, 0, axes.figure.dpi_scale_trans),
             fontsize=preset.small_pt,

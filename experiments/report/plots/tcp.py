@@ -39,8 +39,7 @@ def draw(result: Result, preset: Preset) -> Figure:
         _moves.shade(axes, first.moves, first.start_ns, 1e9)
         _style.title(axes, preset, group.title)
         axes.set_ylabel("Mbit/s")
-    tables = [table for run in runs if (table := _throughput.of_run(run)) is not None]
-    grid[0].set_ylim(0, max([0.1, *(float(table["mbit_per_s"].max()) for table in tables)]) * 1.15)
+    grid[0].set_ylim(0, _throughput.most_mbit_per_s(runs) * 1.15)
     grid[-1].set_xlim(0, max(run.end_s for run in runs))
     _style.linear(grid[-1], "x", 7 if preset.narrow else 12)
     grid[-1].set_xlabel("time since the traffic began (s)")

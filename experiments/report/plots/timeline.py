@@ -103,11 +103,14 @@ def draw(result: Result, preset: Preset) -> Figure:
     )
     end_s = max(run.end_s for run in runs)
     low, high = _packets.delay_range_ms(runs)
+    most_mbit = _throughput.most_mbit_per_s(runs)
     for number, group in enumerate(groups):
         row, column = divmod(number, across)
         panels = list(grid[row * len(block) : (row + 1) * len(block), column])
         _draw_group(panels, group, looks[number], preset, end_s, 0.7 / across)
         _style.log(panels[0], "y", low / 1.3, high * 1.3, 5)
+        if with_tcp:
+            panels[2].set_ylim(0, most_mbit * 1.15)
         pad = preset.small_pt * 1.6 if group.runs[0].moves else None
         _style.title(panels[0], preset, group.title, 0.75 / across, pad=pad)
         if column == 0:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,8 +13,19 @@ from matplotlib.figure import Figure
 
 from experiments.measure.results import ResultError, load
 from experiments.report import plots
-from experiments.report.plots import _moves, _runs, _style, _sweep, _throughput, knob, sequence
+from experiments.report.plots import (
+    _moves,
+    _runs,
+    _sequence,
+    _style,
+    _sweep,
+    _throughput,
+    knob,
+    sequence,
+    task_sequence,
+)
 from experiments.report.plots._runs import groups_of, runs_of, title_of
+from experiments.report.plots._sequence import Message
 from experiments.report.plots._style import PRESETS
 from tests.helpers import kinds_of_results
 from tests.helpers.data import DATA
@@ -48,8 +60,8 @@ def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple
 def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
     """All figures for a column, which is the narrowest; two for each other medium."""
     result = load(path)
-    of_state = {"pre_copy", "rounds", "state_size", "shared_path", "standbys"}
-    assert list(plots.suiting(result)) == [each for each in plots.names() if each not in of_state]
+    without = {"pre_copy", "rounds", "state_size", "shared_path", "standbys", "task_sequence"}
+    assert list(plots.suiting(result)) == [each for each in plots.names() if each not in without]
     assert drawing_faults(result, [preset], names) == {}
 
 
@@ -68,6 +80,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("without_an_nva", ["sequence"]),
         ("with_state", ["pre_copy", "rounds", "state_size", "shared_path"]),
         ("with_standbys", ["standbys"]),
+        ("with_task_moves", ["task_sequence"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),
     ],
@@ -216,10 +229,65 @@ def test_a_sequence_has_no_nva_where_none_took_part(tmp_path):
     kinds_of_results.without_an_nva(tmp_path / "r")
     _, move = sequence.chosen(load(tmp_path / "r"))
     rows = list(sequence.messages(move))
-    assert "NVA" not in {name for row in rows for name in (row.sender, *row.receivers)}
+    assert "NVA" not in {name for row in rows for name in row.ends}
     words = [row.words for row in rows]
     assert "entry learnt from traffic" in words
     assert "parts of pause" not in words
+
+
+def test_a_task_move_is_told_by_its_two_processes(tmp_path):
+    kinds_of_results.with_task_moves(tmp_path / "r")
+    result = load(tmp_path / "r")
+    _, move = task_sequence.chosen(result)
+    rows = list(task_sequence.messages(move))
+    assert [row.words for row in rows if row.senders == ("source",)] == [
+        "connects to a process that waits",
+        "packages 2 connections, 653,473 octets",
+        "the package",
+    ]
+    claims = [row.words for row in rows if row.receivers == ("network",)]
+    assert claims == ["192.168.9.50 is here", "fd77::9:50 is here"]
+    assert "the task stood still for 8.0 ms" in task_sequence.caption(result)
+    assert not sequence.suits(result)
+
+
+def row_of(words: str, *ends: str, dispensable: int = 0) -> Message:
+    return Message(1.0, ends[:1], ends[1:] or ends, words, dispensable)
+
+
+def test_the_rows_that_say_least_are_left_out_first():
+    rows = [row_of(f"{n}", "a", "b", dispensable=n % 3) for n in range(30)]
+    shown = _sequence.fitting(rows, PRESETS["slide"])
+    assert len(shown) < len(rows)
+    assert {row.words for row in rows if row.dispensable == 0} <= {row.words for row in shown}
+    assert 2 not in {row.dispensable for row in shown}
+    assert _sequence.fitting(rows[:5], PRESETS["slide"]) == rows[:5]
+    vital = [replace(row, dispensable=0) for row in rows]
+    shown = _sequence.fitting(vital, PRESETS["slide"])
+    assert shown == vital[: len(shown)]
+
+
+def test_words_that_are_wider_than_their_arrow_are_broken():
+    lines = {name: float(place) for place, name in enumerate("abcdef")}
+
+    def wrapped(row):
+        return _sequence._wrapped(row, lines, COLUMN)
+
+    assert wrapped(row_of("redirect to nve2", "a", "b")) == "redirect\nto nve2"
+    assert wrapped(row_of("redirect to nve2", "a", "e")) == "redirect to nve2"
+    assert wrapped(row_of("converged", "a")) == "converged"
+
+
+def test_runs_beside_each_other_have_one_scale_for_tcp():
+    result = load(OLD_SCHEMAS[-1])
+    slower = result.runs["tunnel"]
+    assert slower.throughput is not None
+    slower.throughput = slower.throughput.assign(bits_per_second=1e5)
+    with _style.applied(PRESETS["slide"]):
+        drawn = plots.get("timeline").draw(result, PRESETS["slide"])
+    limits = {axes.get_ylim() for axes in drawn.axes[-2:]}
+    assert len(limits) == 1
+    assert limits.pop()[1] > 1
 
 
 def test_a_legend_names_the_phases_that_there_are():
@@ -237,7 +305,7 @@ def test_numbers_that_would_cover_each_other_are_the_first_and_the_last():
 
 def test_numbers_are_moved_apart_as_little_as_is_needed():
     assert _moves.numbers_apart([0.1, 0.5], 0.05) == [0.1, 0.5]
-    assert _moves.numbers_apart([0.5, 0.51], 0.05) == pytest.approx([0.5, 0.55])
+    assert _moves.numbers_apart([0.5, 0.51], 0.05) == pytest.approx([0.48, 0.53])
     assert _moves.numbers_apart([0.98, 0.99, 1.0], 0.1) == pytest.approx([0.8, 0.9, 1.0])
 
 
