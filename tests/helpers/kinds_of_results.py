@@ -179,7 +179,8 @@ def claim(ms: float, address: str, before: str, now: str) -> TraceEvent:
 
 def with_task_moves(out: Path) -> None:
     """A task moves to another VM; on its way back it fails, and goes on where it was."""
-    there, back = {"from": "vm1", "to": "vm2"}, {"from": "vm2", "to": "vm1"}
+    there: dict[str, Any] = {"from": "vm1", "to": "vm2"}
+    back: dict[str, Any] = {"from": "vm2", "to": "vm1"}
     events = [
         task_event(0, "task-move-requested", connections="migrate", **there),
         task_event(30, "task-connected", **there),

@@ -123,6 +123,9 @@ def handles(runs: Sequence[TracedRun], preset: Preset) -> list[Line2D]:
         )
         for number, flow in enumerate(flows)
     ]
+    tables = [table for run in runs if (table := of_run(run)) is not None]
+    if not any((table["retransmits"] > 0).any() for table in tables):
+        return entries
     cross = Line2D(
         [],
         [],

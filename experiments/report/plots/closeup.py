@@ -66,7 +66,7 @@ def _heights_in(
     )
     panel = (11 if preset.narrow else 13) * preset.em_in
     line = 1.42 * preset.small_pt / 72
-    lists = [line * (len(_listed(move, preset)[0]) + 3.5) for _, move in chosen]
+    lists = [line * (len(_listed(move, preset)[0]) + 4.5) for _, move in chosen]
     return [(panel, strip, tall) for tall in lists]
 
 
@@ -124,9 +124,12 @@ def _origin(move: MoveTrace) -> tuple[int, str]:
 
 
 def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
-    """What is shown: from the request until it has settled.  Where that takes much longer than the
-    move itself, the time line shows the rest."""
+    """What is shown: from the request until it has settled.  Where preparing it or settling takes
+    much longer than the pause, the time line shows the rest."""
     begin_s, origin_s = run.seconds(move.requested_ns), run.seconds(_origin(move)[0])
+    if (paused_ns := move.time_of("vm-paused")) is not None:
+        paused_s = run.seconds(paused_ns)
+        begin_s = max(begin_s, paused_s - max(5 * (origin_s - paused_s), 0.25))
     settled_s = run.seconds(max(settled_ns(move), move.requested_ns))
     end_s = max(min(settled_s, origin_s + max(2.5 * (origin_s - begin_s), 0.2)), origin_s)
     margin_s = max(_MARGIN * (end_s - begin_s), _LEAST_MARGIN_S)
@@ -208,10 +211,10 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
 
 def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) -> None:
     """The events by number, with the time of each as the panel counts it: three columns of text.
-    Those that come after what the panel shows stand below a line that says so."""
+    Lines say which come before what the panel shows, and which after it."""
     axes.set_axis_off()
     origin_ns, _ = _origin(move)
-    _, end_s = _window(run, move)
+    begin_s, end_s = _window(run, move)
     events, more = _listed(move, preset)
     room = preset.characters(0.75 if preset.narrow else 0.26)
     rows = [
@@ -221,6 +224,9 @@ def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) ->
     drawn = sum(run.seconds(t_ns) <= end_s for t_ns, _ in events)
     if drawn < len(rows):
         rows.insert(drawn, ("", "", "later than is drawn:"))
+    if earlier := sum(run.seconds(t_ns) < begin_s for t_ns, _ in events):
+        rows.insert(earlier, ("", "", "drawn:"))
+        rows.insert(0, ("", "", "earlier than is drawn:"))
     if more:
         rows.append(("", "", f"and {more} more"))
     lines = [("", "ms", "event"), *rows]

@@ -93,7 +93,8 @@ def draw(result: Result, preset: Preset) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     for axes, column in zip(panels, COLUMNS, strict=True):
         values = [pd.to_numeric(table[column], errors="coerce") for table in tables]
-        zero_at = _scale(axes, values, column, preset)
+        pauses = [pd.to_numeric(table["pause_ms"], errors="coerce") for table in tables]
+        zero_at = _scale(axes, values, pauses if column == "blackout_ms" else [], preset)
         for number, (table, value, label) in enumerate(zip(tables, values, labels, strict=True)):
             for row, name in enumerate(names):
                 here = label == name
@@ -119,20 +120,27 @@ def draw(result: Result, preset: Preset) -> Figure:
     return figure
 
 
-def _scale(axes: Axes, values: Sequence["pd.Series[float]"], column: str, preset: Preset) -> float:
+def _scale(
+    axes: Axes,
+    values: Sequence["pd.Series[float]"],
+    pauses: Sequence["pd.Series[float]"],
+    preset: Preset,
+) -> float:
     """Linear; or logarithmic from the least that is not zero up, and zero has its own place left
-    of it.  Returns where zero is drawn."""
+    of it.  `pauses` are drawn, too; where there are none, values are packets.  Returns where zero
+    is drawn."""
     whole: Floats = np.concatenate([value.dropna().to_numpy(dtype=float) for value in values])
     most = 3 if preset.narrow else 5
     positive = whole[whole > 0]
     top = float(whole.max(initial=0.0))
     if not len(positive) or top / float(positive.min()) < _LOG_FROM:
         axes.set_xlim(0, top * 1.12 if top > 0 else 1)
-        _style.linear(axes, "x", most, integer=column == "lost")
+        _style.linear(axes, "x", most, integer=not pauses)
         return 0.0
-    low = 1.0 if column == "lost" else max(float(positive.min()) / 1.3, 0.1)
+    medians = [float(pause.median()) for pause in pauses if pause.median() > 0]
+    low = max(min([float(positive.min()), *medians]) / 1.3, 0.1) if pauses else 1.0
     if not (whole <= 0).any():
-        _style.log(axes, "x", low, top * 1.4, most + 1)
+        _style.log(axes, "x", low, top * 1.4, most if preset.narrow else most + 1)
         return low
     zero_at = low / 2.5
     _style.log(axes, "x", zero_at / 1.5, top * 1.4, most)

@@ -31,7 +31,9 @@ _ALMOST_NOTHING_MS = 1.0
 
 
 def suits(result: Result) -> bool:
-    return len(_moves(result)) >= LEAST_MOVES
+    """Of VMs that have the same size: it decides how long a move takes, too."""
+    moves = _moves(result)
+    return len(moves) >= LEAST_MOVES and len({_state_bytes(move["guest"]) for move in moves}) == 1
 
 
 def data(result: Result) -> pd.DataFrame:
@@ -77,12 +79,15 @@ def _row(move: Mapping[str, Any]) -> dict[str, Any]:
     return row
 
 
+def _state_bytes(guest: Mapping[str, Any]) -> int:
+    return int((guest["memory_mb"] + guest.get("disk_mb", 0)) * MB)
+
+
 def _model(move: Mapping[str, Any], writes_s: float, bytes_s: float, *, uniform: bool) -> Expected:
     guest = move["guest"]
     working_set = (guest["writes"].get("working_set_mb") or guest["memory_mb"]) * MB
-    memory = (guest["memory_mb"] + guest.get("disk_mb", 0)) * MB
     limits = TransferLimits(**move["limits"])
-    return expected(memory, writes_s, working_set, bytes_s, limits, uniform=uniform)
+    return expected(_state_bytes(guest), writes_s, working_set, bytes_s, limits, uniform=uniform)
 
 
 def draw(result: Result, preset: Preset) -> Figure:
@@ -105,6 +110,8 @@ def draw(result: Result, preset: Preset) -> Figure:
             )
         for forced, number in ((False, 0), (True, 3)):
             chosen = table[(table["end"] == "forced") == forced]
+            if chosen.empty:
+                continue  # matplotlib takes unclipped nothing for something at the figure's corner
             axes.plot(
                 *(chosen["ratio"], chosen[column].clip(lower=_ALMOST_NOTHING_MS)),
                 linestyle="none",

@@ -1,10 +1,12 @@
 """The events of a task's move are found, and what the network has heard of it."""
 
+from typing import Any
+
 from experiments.measure.task_moves import task_moves_of
 from tests.helpers.kinds_of_results import claim, task_event
 
-THERE = {"from": "vm1", "to": "vm2"}
-BACK = {"from": "vm2", "to": "vm1"}
+THERE: dict[str, Any] = {"from": "vm1", "to": "vm2"}
+BACK: dict[str, Any] = {"from": "vm2", "to": "vm1"}
 
 
 def test_a_move_has_the_claims_of_its_destination_and_no_others():

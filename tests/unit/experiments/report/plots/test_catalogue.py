@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from experiments.measure.results import ResultError, load
 from experiments.report import plots
@@ -20,6 +21,7 @@ from experiments.report.plots import (
     _style,
     _sweep,
     _throughput,
+    closeup,
     knob,
     sequence,
     task_sequence,
@@ -30,6 +32,7 @@ from experiments.report.plots._style import PRESETS
 from tests.helpers import kinds_of_results
 from tests.helpers.data import DATA
 from tests.helpers.figure_faults import faults, of_drawing
+from tests.helpers.packets import packets
 
 OLD_SCHEMAS = sorted(DATA.glob("result-v*"))
 COLUMN = PRESETS["column"]
@@ -276,6 +279,53 @@ def test_words_that_are_wider_than_their_arrow_are_broken():
     assert wrapped(row_of("redirect to nve2", "a", "b")) == "redirect\nto nve2"
     assert wrapped(row_of("redirect to nve2", "a", "e")) == "redirect to nve2"
     assert wrapped(row_of("converged", "a")) == "converged"
+
+
+@pytest.mark.thorough
+def test_moves_of_which_none_was_forced_are_drawn(tmp_path):
+    kinds_of_results.with_state(tmp_path / "r")
+    result = load(tmp_path / "r")
+    result.metrics["transfer_end"] = "converged"
+    assert drawing_faults(result, ["column"], ["pre_copy"]) == {}
+
+
+def test_moves_of_vms_of_several_sizes_say_nothing_about_the_rate_of_writing(tmp_path):
+    kinds_of_results.with_state(tmp_path / "r")
+    result = load(tmp_path / "r")
+    assert "pre_copy" in plots.suiting(result)
+    result.scenario["tenants"][0]["vms"]["vm1"]["guest"]["memory_mb"] = 8
+    assert "pre_copy" not in plots.suiting(result)
+
+
+def test_a_close_up_of_a_move_that_was_long_prepared_is_about_its_pause(tmp_path):
+    at, requested = kinds_of_results.at, kinds_of_results.requested
+    events = [
+        requested(10),
+        at(5000, "vm-paused"),
+        at(5020, "vm-resumed"),
+        at(5030, "paths-changed"),
+    ]
+    kinds_of_results.single(tmp_path / "r", packets([1.0] * 6000), events)
+    (run,) = runs_of(load(tmp_path / "r")).values()
+    begin_s, end_s = closeup._window(run, run.moves[0])
+    paused_s = run.seconds(run.moves[0].time_of("vm-paused") or 0)
+    assert paused_s - 1 < begin_s < paused_s < end_s < paused_s + 1
+    drawn = _text_of(closeup.draw(load(tmp_path / "r"), COLUMN))
+    assert "earlier than is drawn:" in drawn
+
+
+def _text_of(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
+
+
+def test_a_pause_that_is_shorter_than_all_silences_is_on_the_axis():
+    result = load(OLD_SCHEMAS[-1])
+    for run in result.runs.values():
+        run.metrics["pause_ms"] = 2.0
+    with _style.applied(COLUMN):
+        axes = plots.get("cut_off").draw(result, COLUMN).axes[0]
+    assert axes.get_xscale() == "log"
+    assert 0 < axes.get_xlim()[0] < 2.0
 
 
 def test_runs_beside_each_other_have_one_scale_for_tcp():
