@@ -1,4 +1,6 @@
-"""Commands that measure vmmlab, each beside something plain.  README.md says what each shows."""
+"""Commands that measure vmmlab, each beside a plain counterpart.  README.md says what each
+shows.
+"""
 
 import signal
 import sys
@@ -10,7 +12,7 @@ EXIT_INTERRUPTED = 130
 def run_as_command(main: Callable[[], None]) -> None:
     """Run a benchmark's `main`; SIGTERM and SIGHUP end it as Ctrl-C does.
 
-    What it has built is taken down first.  Exits with 130 then, and says so in a sentence.
+    What it has built is taken down first.  It then exits with 130 and a sentence.
     """
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)

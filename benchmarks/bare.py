@@ -2,16 +2,16 @@
 
     python -m benchmarks.bare ADDRESS PORT
 
-It is what `benchmarks.nva` compares the NVA with.  It knows no mapping, no moves and no other
-state: an update is one flow-mod and one barrier for every switch, a packet-in is answered by a
-flow-mod and a packet-out.  Told what to do by lines of JSON on its standard input:
+`benchmarks.nva` compares the NVA with it.  It knows no mapping, no moves and no other state: an
+update is one flow-mod and one barrier for every switch, a packet-in is answered by a flow-mod and a
+packet-out.  It obeys lines of JSON on its standard input:
 
-    {"await": 3}                 answers once so many switches are connected
+    {"await": 3}                 answers once this many switches are connected
     {"updates": 64}              all at once; answers with CPU and wall time to the last barrier
     {"updates": 64, "each": 1}   one after the other; answers with the wall time of each
 """
 
-from controller.southbound import framework  # first: see there
+from controller.southbound import framework  # first: it may have to patch what is imported later
 
 # isort: split
 
@@ -27,7 +27,7 @@ from controller.southbound.framework import handler, ofp_event, ofproto, parser
 from nve.pipeline.rules import VXLAN_PORT, PipelineTable
 
 VNI = 4242
-"""A virtual network that the NVA has nothing to do with."""
+"""A virtual network that the NVA does not know."""
 PRIORITY = 1
 OWN_COOKIE = 4242
 TIMEOUT_S = 120.0
@@ -37,7 +37,7 @@ Listener = TypeVar("Listener", bound=Callable[..., None])
 
 
 def on(event: Any, states: Any) -> Callable[[Listener], Listener]:
-    """The framework's decorator, which has no types."""
+    """Return the framework's decorator with types."""
     return cast(Callable[[Listener], Listener], handler.set_ev_cls(event, states))
 
 
@@ -96,7 +96,7 @@ class Bare(framework.Application):  # type: ignore[misc]
     def packet_in(self, event: Any) -> None:
         message, datapath = event.msg, event.msg.datapath
         if message.table_id != PipelineTable.FORWARD:
-            return  # what VMs announce is for the NVA
+            return  # announcements of VMs are for the NVA
         self._tell(datapath, int.from_bytes(message.data[4:6], "big"), 0)
         datapath.send_msg(
             parser.OFPPacketOut(
@@ -110,7 +110,7 @@ class Bare(framework.Application):  # type: ignore[misc]
 
 
 def _entry(datapath: Any, number: int, generation: int) -> Any:
-    """Such a flow-mod as the NVA sends for a VM behind another NVE."""
+    """Return a flow-mod like that which the NVA sends for a VM behind another NVE."""
     apply = ofproto.OFPIT_APPLY_ACTIONS
     mac = f"02:00:00:00:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"
     return parser.OFPFlowMod(
@@ -133,7 +133,7 @@ def _tunnel(generation: int) -> list[Any]:
 
 
 def obey(bare: Bare) -> None:
-    """Do what the lines on the standard input say."""
+    """Carry out what the lines on the standard input ask for."""
     generation = 0
     for line in sys.stdin:
         asked = json.loads(line)

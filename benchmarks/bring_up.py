@@ -23,7 +23,9 @@ NVES, VMS = 3, 6
 
 
 def scenario() -> Scenario:
-    """VMs spread over the NVEs; links without emulated delay, as plain Mininet has them."""
+    """Return a scenario with VMs spread over the NVEs and, as in plain Mininet, no emulated
+    delay.
+    """
     return resolve(
         {
             "name": "bring-up",
@@ -38,7 +40,7 @@ def scenario() -> Scenario:
 
 
 def build_lab() -> tuple[float, float, float]:
-    """Seconds for the data centre, seconds until VMs are reachable, MiB per NVE."""
+    """Return the seconds for the data centre and until VMs are reachable, and the MiB per NVE."""
     began_s = time.monotonic()
     with Lab(scenario()) as lab:
         whole_s = time.monotonic() - began_s
@@ -47,7 +49,9 @@ def build_lab() -> tuple[float, float, float]:
 
 
 def build_plain_mininet() -> float:
-    """Seconds until Mininet's `start` returns, for as many bridges and hosts in a star."""
+    """Return the seconds until Mininet's `start` returns, for as many bridges and hosts in a
+    star.
+    """
     began_s = time.monotonic()
     net = Mininet(controller=None)
     try:
@@ -64,7 +68,7 @@ def build_plain_mininet() -> float:
 
 
 def measure(times: int, say: Callable[[str], None] = print) -> None:
-    """Builds both in turn and prints medians."""
+    """Build both in turn and print medians."""
     labs, plains = [], []
     for _ in range(times):
         labs.append(build_lab())

@@ -1,7 +1,7 @@
-"""The control channel of an NVE, watched at the NVE's end: when which OpenFlow message passed.
+"""Watches the control channel of an NVE at the NVE's end: which OpenFlow message passed when.
 
-Times are the kernel's.  A segment is taken to begin with a message, which is so as long as there is
-little to say: for one question at a time.
+Times are the kernel's.  A segment is assumed to begin with a message, which holds as long as there
+is little traffic: for one question at a time.
 """
 
 import socket
@@ -17,7 +17,7 @@ ETH_P_ALL = 3
 INTERFACE = f"to-{CONTROL_SWITCH}"
 SO_TIMESTAMPNS = 35
 PACKET_IN, PACKET_OUT, FLOW_MOD = 10, 13, 14
-"""Types of messages (OpenFlow 1.3.5 section 7.1)."""
+"""Message types (OpenFlow 1.3.5 section 7.1)."""
 HEADER = struct.Struct("!BBHI")
 ANCILLARY_BYTES = 64
 
@@ -29,7 +29,7 @@ class Message:
 
 
 class Watch:
-    """A context manager."""
+    """Watches one control channel; a context manager."""
 
     def __init__(self, pid: int, port: int) -> None:
         """`pid` is a process in the NVE's namespace, `port` the controller's."""
@@ -48,7 +48,7 @@ class Watch:
         self._socket.close()
 
     def until(self, kind: int, timeout_s: float) -> list[Message]:
-        """What has passed since this was asked last, up to a message of that kind.
+        """Return what has passed since the last call, up to a message of that kind.
 
         Raises TimeoutError.
         """
@@ -63,7 +63,7 @@ class Watch:
         return found
 
     def _messages(self, frame: bytes) -> Iterator[int]:
-        """The types of those in a TCP segment over IPv4, to or from the controller."""
+        """Yield the types of the messages in a TCP segment over IPv4, to or from the controller."""
         if frame[12:14] != b"\x08\x00" or frame[23] != socket.IPPROTO_TCP:
             return
         start = 14 + (frame[14] & 0x0F) * 4
@@ -72,7 +72,7 @@ class Watch:
         at = start + (frame[start + 12] >> 4) * 4
         known = self._seen.get(source, sequence)
         if self._port not in (source, destination) or (sequence - known) % 2**32 >= 2**31:
-            return  # of somebody else, or sent again by TCP
+            return  # of another connection, or a retransmission
         self._seen[source] = (sequence + end - at) % 2**32
         while at + HEADER.size <= end:
             _, kind, length, _ = HEADER.unpack_from(frame, at)

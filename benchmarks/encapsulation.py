@@ -24,7 +24,7 @@ COMBINATIONS = (
     *(("ipv6", "vxlan"), ("ipv6", "vxlan-l3"), ("ipv6", "ila")),
 )
 INSIDE_OCTETS = 100 + 8 + 40
-"""Data, ICMPv6, IPv6."""
+"""The octets of data, ICMPv6 header and IPv6 header."""
 
 
 def scenario(underlay: str, encapsulation: str) -> Scenario:
@@ -44,7 +44,7 @@ def scenario(underlay: str, encapsulation: str) -> Scenario:
 
 
 def on_the_wire(lab: Lab, address: str) -> int:
-    """How long the frame of an echo request is."""
+    """Return the length of an echo request's frame on the underlay."""
     uplink = lab.data_centre.fabric.uplink("nve1").interface
     capture = ["tcpdump", "-ni", uplink, "-e", "-c", "1", "-Q", "out", "udp or ip6[6] = 58"]
     sniffer = lab.data_centre.in_node("nve1", capture, stdout=PIPE, stderr=PIPE, text=True)
@@ -58,7 +58,7 @@ def on_the_wire(lab: Lab, address: str) -> int:
 
 
 def rate_mbit(lab: Lab, address: str, seconds: int) -> float:
-    """The median of the seconds of one connection."""
+    """Return the median rate over the seconds of one connection."""
     argv = ["iperf3", "-s", "-1", "--forceflush"]
     server = lab.data_centre.in_vm("vm2", argv, stdout=PIPE, text=True)
     assert server.stdout

@@ -1,10 +1,9 @@
 """How long the figures and the report of a result take, with how much memory, and their size.
 
-The packets of a recorded result are made more: each is sent again by the neighbours that it gets,
-with the same delay and the same fate, until there are as many as asked for.  `vmmlab plot` draws
-all figures of it, `vmmlab report` writes the page; each is a process of its own, start included.
-CPU time is shown beside wall time, since the first depends less on what else the machine does.
-Needs no root.
+The packets of a recorded result are multiplied: further ones are inserted between neighbours, with
+the same delay and outcome, until there are as many as asked for.  `vmmlab plot` draws all its
+figures, `vmmlab report` writes the page; each is a process of its own, start included. CPU time is
+shown beside wall time, since the first depends less on what else the machine does. Needs no root.
 Run: python -m benchmarks.figures [--packets 66000 1000000] [RESULT]
 """
 
@@ -32,7 +31,7 @@ _START = "from experiments.cli import main; main()"
 
 @dataclass(frozen=True)
 class Spent:
-    """What a command took."""
+    """The resources that a command took."""
 
     wall_s: float
     cpu_s: float
@@ -40,7 +39,7 @@ class Spent:
 
 
 def multiplied(packets: pd.DataFrame, times: int) -> pd.DataFrame:
-    """Each packet `times` times, evenly between it and the next of its flow."""
+    """Return each packet `times` times, evenly spread up to the next one of its flow."""
     return pd.concat(
         [_flow_multiplied(flow, times) for _, flow in packets.groupby("flow", sort=False)],
         ignore_index=True,
@@ -62,7 +61,7 @@ def _flow_multiplied(flow: pd.DataFrame, times: int) -> pd.DataFrame:
 
 
 def enlarge(result: Path, at_least: int, out: Path) -> int:
-    """A copy of a result with that many packets or somewhat more; returns how many there are."""
+    """Copy a result with at least that many packets; return how many there are."""
     shutil.copytree(result, out, ignore=shutil.ignore_patterns("plots", "report.html"))
     runs = load(out).runs.values()
     times = -(-at_least // max(1, sum(len(run.packets) for run in runs)))
@@ -76,7 +75,7 @@ def _enlarge_run(run: Result, times: int) -> int:
 
 
 def spent(*command: str) -> Spent:
-    """Runs a command of vmmlab.  Raises RuntimeError if it fails."""
+    """Run a command of vmmlab and return what it took.  Raises RuntimeError if it fails."""
     words = [sys.executable, "-c", _START, *command]
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     began_s = time.monotonic()

@@ -1,9 +1,9 @@
 """What a flooding tenant costs another tenant's move, with the limits and without.
 
-vm9 sends ARP requests, neighbour solicitations, reverse ARP or packets to nobody, thousands a
-second, while the NVA is asked for moves of vm1 at the northbound interface: prepared, redirected,
-converged.  Each figure stands beside that of the same steps without a flood, in the same run.
-Needs root.  Run: python -m benchmarks.flood [--moves 5] [--rate 4000]
+vm9 sends ARP requests, neighbour solicitations, reverse ARP or packets to unknown destinations,
+thousands a second, while the NVA is asked for moves of vm1 at the northbound interface: prepared,
+redirected, converged.  Each figure stands beside that of the same steps without a flood, in the
+same run.  Needs root.  Run: python -m benchmarks.flood [--moves 5] [--rate 4000]
 """
 
 import argparse
@@ -32,7 +32,7 @@ COMPLETION_TIMEOUT_S = 60
 
 
 def scenario(limited: bool) -> Scenario:
-    """vm9 in another virtual network than vm1; both behind nve1 at first."""
+    """Return a scenario with vm9 in another virtual network than vm1, both behind nve1 at first."""
     content = {
         "name": "flood",
         "topology": {"kind": "star", "nves": 3},
@@ -48,7 +48,9 @@ def scenario(limited: bool) -> Scenario:
 
 
 def steps_ms(lab: Lab) -> float:
-    """The steps of one move, there and not back, as the northbound interface takes them."""
+    """Return how long the northbound interface takes for one move there; the move back is not
+    counted.
+    """
     nva = Nvo3.of(lab.overlay).nva
     to = {"nve1": "nve2", "nve2": "nve1"}[lab.overlay.where()["vm1"]]
     port = lab.orchestrator.hypervisors["vm1"].port
@@ -79,7 +81,7 @@ def flooding(lab: Lab, flood: str | None, rate_pps: float) -> Iterator[None]:
     attack.launch()
     try:
         attack.begin()
-        time.sleep(1)  # until what is let by at once has been
+        time.sleep(1)  # until the initial burst has passed
         yield
         attack.collect()
     finally:
@@ -87,7 +89,7 @@ def flooding(lab: Lab, flood: str | None, rate_pps: float) -> Iterator[None]:
 
 
 def measure(moves: int, rate_pps: float, say: Callable[[str], None] = print) -> None:
-    """Prints the median of the steps, and its ratio to that without a flood."""
+    """Print the median of the steps, and its ratio to that without a flood."""
     for limited in (True, False):
         say(f"limits {'as they are by default' if limited else 'taken away'}, {rate_pps:g}/s:")
         with Lab(scenario(limited)) as lab:

@@ -36,7 +36,7 @@ class Namespace:
         return subprocess.Popen(self._inside(*argv), **options)
 
     def run(self, *argv: str) -> str:
-        """Runs a program in the namespace; returns what it printed, raises if it failed."""
+        """Run a program in the namespace and return what it printed; raise an error if it fails."""
         return subprocess.run(
             self._inside(*argv), check=True, capture_output=True, text=True
         ).stdout
@@ -54,7 +54,9 @@ class Namespace:
 
 @contextmanager
 def joined_pair() -> Iterator[dict[str, Namespace]]:
-    """Namespaces `vm1` (10.0.0.1, fd00::1) and `vm2` (10.0.0.2, fd00::2), both with an `eth0`."""
+    """Yield namespaces `vm1` (10.0.0.1, fd00::1) and `vm2` (10.0.0.2, fd00::2), both with an
+    `eth0`.
+    """
     pair = {"vm1": Namespace(), "vm2": Namespace()}
     try:
         subprocess.run(
@@ -79,7 +81,10 @@ def joined_pair() -> Iterator[dict[str, Namespace]]:
 
 
 def _unreachable(namespace: Namespace, address: str) -> str | None:
-    """IPv6 routes appear only when the kernel has noticed that the link is up."""
+    """Return a sentence until the address is reachable.
+
+    IPv6 routes appear only when the kernel has noticed that the link is up.
+    """
     ping = namespace.popen(
         ["ping", "-c", "1", "-W", "1", address],
         stdout=subprocess.PIPE,

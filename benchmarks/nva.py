@@ -42,7 +42,7 @@ from nve.wire import frames
 SIZES = (3, 16, 64)
 VMS = 64
 CHANGE_ROUNDS, UPDATE_ROUNDS = 3, 5
-"""In each of which every VM moves once."""
+"""The numbers of rounds, in each of which every VM moves once."""
 MISSES = 300
 MISS_EVERY_S = 0.01
 WARM_UP = 20
@@ -51,7 +51,7 @@ TENANT = "tenant"
 
 @dataclass(frozen=True)
 class Spread:
-    """Of some times."""
+    """Statistics of some times."""
 
     p50_ms: float
     p99_ms: float
@@ -64,13 +64,13 @@ class Spread:
 
 @dataclass(frozen=True)
 class Rate:
-    """Of many updates at once: medians over rounds."""
+    """Figures for many updates at once: medians over rounds."""
 
     per_s: float
     cpu_ms: float
-    """Of the controller's process, for each update."""
+    """CPU time of the controller's process for each update, in ms."""
     flow_mods: float
-    """That all switches together receive for each update."""
+    """How many flow-mods all switches together receive for each update."""
 
     @classmethod
     def of(cls, rounds: Sequence["Round"]) -> "Rate":
@@ -79,11 +79,11 @@ class Rate:
 
 
 def pushed(nves: int) -> dict[str, Any]:
-    """`change` and `updates` of the NVA and of the bare loop."""
+    """Return `change` and `updates` of the NVA and of the bare loop."""
     with SideBySide(nves, Settings.model_validate({"mapping_update": "push"})) as bench:
         bench.connect(OPENFLOW_PORT, BARE_PORT)
-        # The last ones stay: were a VM that moves an NVE's first or last of the network, all NVEs
-        # would also have to be told where broadcasts go, which is another matter.
+        # The last ones stay: if a VM that moves were an NVE's first or last of the network, all
+        # NVEs would also have to be told where broadcasts go, which is not measured here.
         vms = Vms(bench, [*(number % nves for number in range(VMS)), *range(nves)])
         bench.bare({"updates": VMS})  # from now on entries are replaced, as the NVA's are
         changes = [_changes(bench, vms) for _ in range(CHANGE_ROUNDS)]
@@ -108,7 +108,7 @@ def pushed(nves: int) -> dict[str, Any]:
 
 
 def _changes(bench: SideBySide, vms: Vms) -> tuple[list[float], list[float]]:
-    """Seconds for each change, one after the other, of either."""
+    """Return the seconds of each change, one after the other, for both."""
     moves, times = [], []
     for number in range(VMS):
         moves.append(vms.redirect(number))
@@ -123,13 +123,13 @@ Round = tuple[float, float, int]
 
 
 def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
-    """All at once, of either."""
+    """Return a round of updates, all at once, for both."""
     moves = [vms.redirect(number) for number in range(VMS)]
     before, cpu_s = bench.received(), bench.nva_cpu_s()
     bench.announce({number: vms.next(number) for number in range(VMS)})
     begins, ends = zip(*bench.arrivals(moves), strict=True)
     cpu_s = bench.nva_cpu_s() - cpu_s
-    # The announcements themselves are brought in by messages, too.
+    # The announcements themselves enter the switches by messages, too.
     nva = (max(ends) - min(begins), cpu_s, bench.received() - before - VMS)
     vms.settle(moves)
 
@@ -138,7 +138,7 @@ def _updates(bench: SideBySide, vms: Vms) -> tuple[Round, Round]:
 
 
 def pulled() -> dict[str, Any]:
-    """`miss` of the NVA, then of the bare loop, at one of three NVEs."""
+    """Return `miss` of the NVA and of the bare loop, at one of three NVEs."""
     overlay = Settings.model_validate({"mapping_update": "pull", "lifetime_s": 3600})
     with SideBySide(3, overlay) as bench:
         Vms(bench, [0, *(1 + number % 2 for number in range(WARM_UP + MISSES))])
@@ -160,7 +160,9 @@ def pulled() -> dict[str, Any]:
 
 
 def _miss(tenant: socket.socket, watch: Watch, number: int) -> float:
-    """Seconds from the packet-in about VM 0's first frame to another VM until its packet-out."""
+    """Return the seconds from the packet-in about VM 0's first frame to another VM until its
+    packet-out.
+    """
     time.sleep(MISS_EVERY_S)
     ends = IPv4Address(ip(0)), IPv4Address(ip(number))
     packet = frames.ip(*ends, socket.IPPROTO_UDP, frames.udp(7, 7, b"miss"))
@@ -183,7 +185,7 @@ def measure(sizes: Sequence[int]) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """The figures as tables."""
+    """Print the figures as tables."""
     load = ", ".join(map(str, found["load_before"]))
     print(f"{found['cpu_count']} cores, load before: {load}")
     print("\none mapping change until every NVE has confirmed, and a bare update, ms")

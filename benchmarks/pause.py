@@ -1,11 +1,11 @@
-"""How long a VM stands still where no pause is asked for, and how long its peers hear nothing.
+"""How long a VM is suspended if no pause is asked for, and how long its peers hear nothing.
 
 One VM goes to and fro between two NVEs of three, without delay on the underlay, while probes of
-1,000 packets a second go to it and come from it.  Each part of the pause, the silence in each
-direction (less the packets' interval), how long what the VM sent was held at its destination, and
-what was lost, duplicated or reordered.  Recorded results of such moves are shown in the same way.
-Needs root, unless results are named.
-Run: python -m benchmarks.pause [--moves 100] [--plain] [--out DIRECTORY] [RESULT …]
+1,000 packets a second go to it and come from it.  Shown are each part of the pause, the silence in
+each direction (less the packets' interval), how long what the VM sent was held at its destination,
+and what was lost, duplicated or reordered.  Recorded results of such moves are shown in the same
+way. Needs root, unless results are named. Run: python -m benchmarks.pause [--moves 100] [--plain]
+[--out DIRECTORY] [RESULT …]
 """
 
 import argparse
@@ -42,7 +42,7 @@ ORDERLY = {"hold": True, "end_marker": True}
 
 
 def scenario(moves: int, *, plain: bool) -> Scenario:
-    """`plain`: nothing is held; the redirect is inside the pause."""
+    """Return the scenario.  With `plain`, nothing is held, and the redirect is inside the pause."""
     content: dict[str, Any] = {
         "name": "pause",
         "topology": {"kind": "star", "nves": 3, "link": {"delay_ms": 0}},
@@ -60,7 +60,7 @@ def scenario(moves: int, *, plain: bool) -> Scenario:
 
 
 def figures(result: Result) -> Iterator[tuple[str, Sequence[float]]]:
-    """Each quantity, with its value in every move; milliseconds, but for packets."""
+    """Yield each quantity with its value in every move, in milliseconds or packets."""
     per_move = result.metrics.drop_duplicates("move")
     yield "pause", per_move["pause_ms"].dropna().to_list()
     parts = defaultdict(list)

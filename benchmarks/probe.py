@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def report(rate_pps: float, seconds: float) -> None:
-    """Measures and prints."""
+    """Measure and print."""
     probed = measure(rate_pps, seconds)
     print(figures(probed.packets))
     [flow] = probed.summary["senders"]["vm1"]["flows"].values()

@@ -1,8 +1,8 @@
 """Real switches with two controllers: the NVA, and `benchmarks.bare`.
 
 A star of NVEs, one Open vSwitch instance and one namespace for each, a control network and an NVA
-process, as in every run; VMs are known to the NVA only.  Both controllers are pinned to one core,
-switches and whoever asks to the others.
+process, as in every run; VMs exist in the NVA's state only.  Both controllers are pinned to one
+core, the switches and the benchmark to the others.
 """
 
 import json
@@ -40,7 +40,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class SideBySide:
-    """`data_centre`, `nva` and `bare` are there inside the `with`."""
+    """The lab with both controllers; `data_centre`, `nva` and `bare` exist inside the `with`."""
 
     def __init__(self, nves: int, overlay: Settings) -> None:
         self._overlay = overlay
@@ -76,7 +76,7 @@ class SideBySide:
         self._ends = {name: self._tenants_end(stack, name) for name in self.nves}
 
     def _tenants_end(self, stack: ExitStack, nve: str) -> socket.socket:
-        """A connection to a switch by which frames can be made to come in at its ports."""
+        """Return a connection to a switch by which frames can be injected at its ports."""
         end = stack.enter_context(socket.socket(socket.AF_UNIX))
         end.connect(
             str(OvsInstance.of(self.data_centre.nves[nve].edge).directory / f"{INTEGRATION}.mgmt")
@@ -99,7 +99,7 @@ class SideBySide:
         return process
 
     def connect(self, *ports: int) -> None:
-        """All switches to these controllers and to no other; at first it is the NVA's."""
+        """Connect all switches to the controllers at these ports only; at first it is the NVA's."""
         address = self.data_centre.control_node.address
         how = ("connection_mode=out-of-band", "max_backoff=1000", "inactivity_probe=60000")
         made = [
@@ -121,7 +121,7 @@ class SideBySide:
         return f"{', '.join(missing)} not connected to the NVA" if missing else None
 
     def bare(self, asked: Mapping[str, int]) -> Any:
-        """Have the bare application do something, and return what it says."""
+        """Have the bare application do something, and return its answer."""
         assert self._bare.stdin is not None
         assert self._bare.stdout is not None
         print(json.dumps(asked), file=self._bare.stdin, flush=True)
@@ -139,10 +139,10 @@ class SideBySide:
             self._ends[name].sendall(b"".join(messages))
 
     def arrivals(self, moves: Sequence[str]) -> list[tuple[float, float]]:
-        """Waits until moves have converged; for each, when the NVA began to change the mapping, and
-        when all NVEs had confirmed that.
+        """Wait until moves have converged.
 
-        From the trace, so that the NVA is not kept from its work by questions.
+        Returns for each when the NVA began to change the mapping, and when all NVEs had confirmed
+        that. These times are from the trace, so that the NVA is not disturbed by questions.
         """
         times: dict[str, dict[str, float]] = {move: {} for move in moves}
 
@@ -158,13 +158,15 @@ class SideBySide:
         return [(found["mapping-updated"], found["move-converged"]) for found in times.values()]
 
     def nva_cpu_s(self) -> float:
-        """CPU time of the NVA's process since its start."""
+        """Return the CPU time of the NVA's process since its start."""
         with open(f"/proc/{self.nva.pid}/stat", encoding="utf-8") as file:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
     def received(self) -> int:
-        """OpenFlow messages that all switches together have received since they started."""
+        """Return the number of OpenFlow messages that all switches have received since they
+        started.
+        """
         counter = ("coverage/read-counter", "ofproto_recv_openflow")
         return sum(
             int(OvsInstance.of(nve.edge).appctl(*counter)) for nve in self.data_centre.nves.values()
@@ -172,7 +174,7 @@ class SideBySide:
 
 
 class Vms:
-    """VMs that only the NVA knows of, by number, and at which of the NVEs each is."""
+    """VMs that exist in the NVA's state only, by number, and the NVE of each."""
 
     def __init__(self, bench: SideBySide, places: Sequence[int]) -> None:
         self._nva, self._nves, self._at = bench.nva, bench.nves, list(places)
@@ -190,11 +192,11 @@ class Vms:
         return move
 
     def next(self, number: int) -> str:
-        """The NVE that a VM moves to."""
+        """Return the NVE that a VM moves to next."""
         return self._nves[self._next(number)]
 
     def settle(self, moves: Sequence[str]) -> None:
-        """Wait until nothing is left of a move of each, in order; give the old places back."""
+        """Wait until each move is completed, in order, and de-associate the old places."""
         for number, move in enumerate(moves):
             self._nva.get(f"moves/{move}", until="completed", timeout_s=TIMEOUT_S)
             self._nva.delete(f"associations/{self._nves[self._at[number]]}/vm{number}")
@@ -205,7 +207,7 @@ class Vms:
 
 
 def port(number: int) -> int:
-    """The same at every NVE."""
+    """Return a VM's port number, which is the same at every NVE."""
     return FIRST_VM_PORT + number
 
 
@@ -218,7 +220,7 @@ def ip(number: int) -> str:
 
 
 def _announced(number: int) -> bytes:
-    """A VM's gratuitous ARP, coming in at its port."""
+    """Return a message with a VM's gratuitous ARP that enters at its port."""
     vm = VmSpec(f"vm{number}", vni(VNI), mac(number), IPv4Address(ip(number)), NO_IPV6, "")
     out = parser.OFPPacketOut(
         Switch,
@@ -231,14 +233,14 @@ def _announced(number: int) -> bytes:
 
 
 def _cores() -> tuple[frozenset[int], frozenset[int]]:
-    """One for controllers, and the others; the same where there is only one."""
+    """Return the core for controllers, and the others; both are the same if there is only one."""
     first, *others = sorted(os.sched_getaffinity(0))
     return frozenset({first}), frozenset(others or [first])
 
 
 @contextmanager
 def _pinned(cores: frozenset[int]) -> Iterator[None]:
-    """This thread, and all that it starts meanwhile, run on these cores."""
+    """Run this thread, and all that it starts meanwhile, on these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

@@ -22,7 +22,9 @@ FIRST_S = 3.0
 
 
 def scenario(number: int, times: int, interval_s: float, kind: str) -> dict[str, Any]:
-    """The n-th: its server dies so many parts of the interval after a mirror was due."""
+    """Return the n-th scenario: its server dies at another part of the interval after a mirror was
+    due.
+    """
     dies_s = FIRST_S + interval_s * (1 + number / times)
     guest = {"memory_mb": 8, "writes": {"rate_mb_s": 1}, "service": True}
     standby = {"at": "nve2", "kind": kind, "interval_s": interval_s, "detect_s": 0.3}

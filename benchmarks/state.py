@@ -41,12 +41,12 @@ from topologies.emulation.data_centre import DataCentre
 
 ADDRESSES = {"nve1": "10.0.0.1", "nve2": "10.0.0.2"}
 PLACES = {"nve1": "vm1", "nve2": "vm2"}
-"""Servers, by the namespaces that `joined_pair` calls VMs."""
+"""The namespaces of `joined_pair`, which it calls VMs, that stand for the servers."""
 RATES_MBIT = (200, 1000)
 
 
 class Trial:
-    """A guest on one server that moves to another, once, and what was noted of that."""
+    """A guest on one server that moves to another, once, and what was recorded of that."""
 
     def __init__(self, pair: dict[str, Namespace], directory: Path, spec: GuestSpec) -> None:
         self.noted: dict[str, dict[str, Any]] = {}
@@ -82,7 +82,7 @@ class Trial:
     def move_it(
         self, limits: TransferLimits, before_the_end: Callable[[], None] = lambda: None
     ) -> None:
-        """As the steps of a move do it."""
+        """Move the guest with the same calls as the steps of a move."""
         self.transfer = StateTransfer(self._centre, self.guest, limits, self.rows, self.faults)
         began_s = time.monotonic()
         self.transfer.rounds(self.move)
@@ -158,7 +158,10 @@ def speed(memory_mb: int) -> None:
 
 
 def pause(moves: int) -> None:
-    """Beyond its bytes: at the rate of the cable, for the rate of a short round is no rate."""
+    """Print how long pauses exceed the time for their bytes at the cable's rate.
+
+    A short round has no meaningful rate of its own.
+    """
     for rate_mbit in RATES_MBIT:
         over_ms, pauses_ms = [], []
         with cable(rate_mbit) as pair:
@@ -210,7 +213,10 @@ def memory(memory_mb: int) -> None:
 
 
 def _own_mb(pid: int) -> float:
-    """Without shared memory; a page that several processes have counts for each of them in part."""
+    """Return the memory of a process in MiB, without shared memory.
+
+    A page that several processes share counts for each of them in part.
+    """
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
     found = {line.split(":")[0]: int(line.split()[1]) for line in lines[1:]}
     return (found["Pss"] - found["Pss_Shmem"]) / 1024

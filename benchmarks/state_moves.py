@@ -1,10 +1,10 @@
 """Hot moves of a VM that keeps writing: is its state right each time, and what do peers notice?
 
 A VM with a guest of 64 MiB, which writes 20 MB/s, goes to and fro between two NVEs by pre-copy.  A
-client asks its service all the time, and sees by a counter which state it meets; a probe sends
-1,000 packets a second.  It is asked of every move: are the digests of both ends equal, did the
-counter ever go back, and what did the probe lose?  Needs root.
-Run: python -m benchmarks.state_moves [--moves 50] [--memory-mb 64] [--rate-mb-s 20] [--out RESULT]
+client sends requests to its service all the time, and sees by a counter which state it meets; a
+probe sends 1,000 packets a second.  Three questions are answered for every move: are the digests of
+both ends equal, did the counter ever go back, and what did the probe lose?  Needs root. Run: python
+-m benchmarks.state_moves [--moves 50] [--memory-mb 64] [--rate-mb-s 20] [--out RESULT]
 """
 
 import argparse
@@ -29,7 +29,7 @@ COLUMNS = ("pause_ms", "transfer_final_ms", "transfer_total_ms", "blackout_ms")
 
 
 def scenario(moves: int, memory_mb: int, rate_mb_s: float) -> Scenario:
-    """The moves follow each other as soon as the state of one of them has been compared."""
+    """Return a scenario in which each move begins as soon as the state of the last was compared."""
     guest = {"memory_mb": memory_mb, "writes": {"rate_mb_s": rate_mb_s}, "service": True}
     probe = {"kind": "udp-probe", "from": "vm2", "to": "vm1", "family": "ipv4", "rate_pps": 1000}
     content: dict[str, Any] = {
@@ -57,7 +57,7 @@ def scenario(moves: int, memory_mb: int, rate_mb_s: float) -> Scenario:
 
 
 def figures(result: Result) -> Iterator[tuple[str, Sequence[float]]]:
-    """Each quantity, with its value in every move."""
+    """Yield each quantity with its value in every move."""
     table = result.moves.drop_duplicates("move")
     for column in COLUMNS:
         yield column.replace("_", " ").replace(" ms", ", ms"), table[column].dropna().to_list()
@@ -68,7 +68,7 @@ def figures(result: Result) -> Iterator[tuple[str, Sequence[float]]]:
 
 
 def show(result: Result) -> bool:
-    """Whether all is as it has to be."""
+    """Print the figures; return whether they are as they have to be."""
     table = result.moves.drop_duplicates("move")
     equal, completed = int(table["state_equal"].sum()), int((table["outcome"] == "completed").sum())
     asked = result.rows("service")

@@ -1,11 +1,11 @@
-"""How long a task stands still when it moves with its connections, and what their peers notice.
+"""How long a task is suspended when it moves with its connections, and what their peers notice.
 
     python -m benchmarks.tasks [--moves 20] [--connections 1 200] [--octets 1000000]
 
-Two hosts and a peer on a switch, without an overlay: what is measured is the task's move alone.
-The peer has asked for a document and does not read, so that `--octets` octets wait in the send
-queue of the first connection; the others are idle.  The medians are of the freeze, of its parts,
-and of the time until the first segment of each peer has come to the new stack.
+Two hosts and a peer on a switch, without an overlay: what is measured is the task's move alone. The
+peer has asked for a document and does not read, so that `--octets` octets wait in the send queue of
+the first connection; the others are idle.  The medians are of the freeze, of its parts, and of the
+time until the first segment of each peer has come to the new stack.
 """
 
 import argparse
@@ -32,7 +32,7 @@ PARTS = ("freeze_ms", "package_ms", "transfer_ms", "restore_ms", "gap_ms")
 
 
 class Switched:
-    """As much of a data centre as tasks have use for: `vms`, `in_vm`."""
+    """The part of a data centre that tasks use: `vms`, `in_vm`."""
 
     def __init__(self, hosts: dict[str, Namespace]) -> None:
         self._hosts = hosts
@@ -70,7 +70,9 @@ def switched(*names: str) -> Iterator[Switched]:
 
 
 def opened(there: Switched, count: int) -> list[socket.socket]:
-    """Connections of the peer; the first has asked, and has hardly any room."""
+    """Return connections of the peer; the first has sent a request, and has a small receive
+    buffer.
+    """
     made = []
     for number in range(count):
         with inside(there.vms["c"].pid):
@@ -84,7 +86,7 @@ def opened(there: Switched, count: int) -> list[socket.socket]:
 
 
 def measure(moves: int, connections: int, octets: int) -> None:
-    """Prints medians."""
+    """Print medians."""
     with switched("a", "b", "c") as there, ExitStack() as stack:
         asked = Task(
             on="a",

@@ -1,11 +1,12 @@
-"""Requirements, the tests that show them, and how those went last: docs/conformance.md.
+"""Requirements, the tests that show them, and their last outcomes: docs/conformance.md.
 
-    docs/requirements.toml               what is asked for
-    @pytest.mark.shows("R4.1.4", ...)    on a test function: what it shows
+    docs/requirements.toml               the requirements
+    @pytest.mark.shows("R4.1.4", ...)    on a test function: the requirements that it shows
     docs/conformance-outcomes.json       its last outcome, from `make conformance`
 
-Here it is read and judged, `conformance_page` writes it down, `tests.helpers.outcomes` records.
-Tests are read, not imported: a page about them can be made where they cannot run.
+This module reads and judges them, `conformance_page` writes the page, `tests.helpers.outcomes`
+records outcomes.  Tests are parsed, not imported, so that the page can be made where they cannot
+run.
 """
 
 import ast
@@ -27,10 +28,10 @@ MARK = "pytest.mark.shows"
 PROVES_NOTHING = ("pytest.mark.xfail", "pytest.mark.skip", "pytest.mark.skipif")
 
 Test: TypeAlias = str
-"""File and function, such as `tests/system/test_moves.py::test_a_move`; whatever its parameters."""
+"""File and function of a test without its parameters: `tests/system/test_moves.py::test_a_move`."""
 
 Marks: TypeAlias = Mapping[Test, tuple[str, ...]]
-"""What each test shows."""
+"""The requirements that each test shows."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How tests went: in which run, and how many of a test's cases had which outcome."""
+    """The outcomes of tests: in which run, and how many of a test's cases had which outcome."""
 
     runs: dict[str, dict[str, str]] = field(default_factory=dict)
     tests: dict[Test, dict[str, Any]] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Outcomes:
     def updated(
         self, run: str, facts: dict[str, str], went: Mapping[Test, Counter[str]], known: Marks
     ) -> "Outcomes":
-        """With the tests of another run; those that there are no more are left out."""
+        """Return the outcomes with those of another run, without tests that no longer exist."""
         ran = {test: {"run": run, **dict(sorted(cases.items()))} for test, cases in went.items()}
         merged = {**self.tests, **ran}
         tests = {test: merged[test] for test in sorted(merged) if test in known}
@@ -84,7 +85,7 @@ def requirements(text: str) -> list[Section]:
 
 
 def marks(sources: Mapping[str, str]) -> dict[Test, tuple[str, ...]]:
-    """What the test functions in these sources (by path) are marked with."""
+    """Return what the test functions in these sources (by path) are marked with."""
     found = {}
     for path, source in sources.items():
         if MARK in source:  # most files need not be parsed
@@ -96,7 +97,9 @@ def marks(sources: Mapping[str, str]) -> dict[Test, tuple[str, ...]]:
 
 
 def misplaced(sources: Mapping[str, str]) -> list[str]:
-    """Marks that nobody would find, or on tests that prove nothing, as sentences."""
+    """Return sentences about marks that would not be found, or that are on tests which prove
+    nothing.
+    """
     wrong = []
     for path, source in sources.items():
         if MARK not in source:
@@ -116,7 +119,7 @@ def misplaced(sources: Mapping[str, str]) -> list[str]:
 
 @lru_cache(None)
 def _parsed(source: str) -> ast.Module:
-    """Marks are looked for, and then whether each is where it is found."""
+    """Return the tree of a source, which is needed for the marks and for checking their places."""
     return ast.parse(source)
 
 
@@ -149,7 +152,7 @@ def _is(node: ast.AST, names: tuple[str, ...]) -> bool:
 
 
 def sources_of_tests() -> dict[str, str]:
-    """Every test module of the project, by its path from the root."""
+    """Return every test module of the project, by its path from the root."""
     return {
         str(file.relative_to(ROOT)): file.read_text(encoding="utf-8")
         for file in sorted((ROOT / "tests").rglob("test_*.py"))
@@ -157,7 +160,7 @@ def sources_of_tests() -> dict[str, str]:
 
 
 def read_outcomes() -> Outcomes:
-    """The recorded ones; none where there is no file."""
+    """Return the recorded outcomes; none if there is no file."""
     return outcomes(OUTCOMES.read_text(encoding="utf-8") if OUTCOMES.exists() else "{}")
 
 
@@ -166,7 +169,7 @@ def outcomes(text: str) -> Outcomes:
 
 
 def as_text(recorded: Outcomes) -> str:
-    """What `outcomes` reads: one line for each run and each test."""
+    """Return the text that `outcomes` reads: one line for each run and each test."""
 
     def lines(rows: Mapping[str, Any]) -> str:
         return ",\n".join(f"  {json.dumps(key)}: {json.dumps(row)}" for key, row in rows.items())
@@ -180,7 +183,7 @@ def as_text(recorded: Outcomes) -> str:
 
 
 def complaints(sections: Iterable[Section], shown: Marks) -> list[str]:
-    """Where requirements and tests do not fit together, in sentences."""
+    """Return sentences about requirements and tests that do not fit together."""
     rows = [
         (section, identifier, row)
         for section in sections
@@ -203,6 +206,6 @@ def complaints(sections: Iterable[Section], shown: Marks) -> list[str]:
 
 
 def showing(identifier: str, shown: Marks) -> list[Test]:
-    """The tests that show a requirement, those on real parts first."""
+    """Return the tests that show a requirement, those on real parts first."""
     tests = [test for test, identifiers in shown.items() if identifier in identifiers]
     return sorted(tests, key=lambda test: (not test.startswith(REAL_PARTS), test))

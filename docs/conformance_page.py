@@ -23,7 +23,7 @@ has not been run yet.
 
 
 def page(sections: Iterable[Section], shown: Marks, recorded: Outcomes) -> str:
-    """docs/conformance.md, without its first line."""
+    """Return docs/conformance.md, without its first line."""
     sections = list(sections)
     numbers = {run: str(number) for number, run in enumerate(recorded.runs, 1)}
     parts = ["# Requirements, and the tests that show them\n", INTRODUCTION]
@@ -59,7 +59,7 @@ def _overview(section: Section, shown: Marks, recorded: Outcomes) -> str:
 
 
 def _sum(tests: list[Test], recorded: Outcomes) -> str:
-    """How many tests, and how they went: `5 passed`, `3 passed, 1 **failed**`."""
+    """Return the number of tests by outcome: `5 passed`, `3 passed, 1 **failed**`."""
     went = Counter(_went(test, recorded) for test in tests)
     return ", ".join(f"{went[each]} {each}" for each in WENT if went[each])
 
@@ -99,7 +99,7 @@ def _details(
 
 
 def _outcome(test: Test, recorded: Outcomes) -> str:
-    """In words, with the number of cases where there are several."""
+    """Return the outcome in words, with the number of cases if there are several."""
     cases = Counter(
         {name: n for name, n in recorded.tests.get(test, {}).items() if isinstance(n, int)}
     )

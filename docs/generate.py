@@ -1,8 +1,8 @@
-"""Writes the pages of the documentation that follow from tables in the code.
+"""Writes the pages of the documentation that are generated from tables in the code.
 
     .venv/bin/python docs/generate.py
 
-`tests/unit/test_documents.py` fails when a page is not what this would write.
+`tests/unit/test_documents.py` fails if a page differs from what this would write.
 """
 
 import sys
@@ -40,7 +40,7 @@ COMMAND = ".venv/bin/python docs/generate.py"
 
 
 def pages() -> Mapping[Path, str]:
-    """Every generated page: where it is, and its text."""
+    """Return every generated page: its path and its text."""
     return {
         FOLDER / "how-it-works/mobility.md": _mobility(),
         FOLDER / "how-it-works/move-steps.md": _move_steps(),
@@ -52,7 +52,7 @@ def pages() -> Mapping[Path, str]:
 
 
 def _kernel_counters() -> str:
-    """A row for each counter."""
+    """Return a page with a row for each counter."""
     lines = [
         f"<!-- Written by `{COMMAND}` from `experiments/measure/kernel_counters.py`; "
         "change that. -->",
@@ -79,7 +79,9 @@ def _conformance() -> str:
 
 
 def _failures() -> str:
-    """A column for each moment; then what else is noticed of each failure."""
+    """Return a page with a column for each moment, and below it the other effects of each
+    failure.
+    """
     lines = [
         f"<!-- Written by `{COMMAND}` from `experiments/scenario/failures.py`; change that. -->",
         f"# {_as_page(failures.__doc__ or '')}",
@@ -135,7 +137,7 @@ def _felt(table: _Outcomes) -> Iterator[str]:
 
 
 def _move_steps() -> str:
-    """A table for each order of the steps."""
+    """Return a page with a table for each order of the steps."""
     return (
         f"<!-- Written by `{COMMAND}` from `experiments/run/move_steps.py`; change that. -->\n"
         f"# {_as_page(move_steps.__doc__ or '')}\n"
@@ -152,7 +154,7 @@ def _move_steps() -> str:
 
 
 def _task_steps() -> str:
-    """The steps of a task's move, and what becomes of its connections."""
+    """Return a page with the steps of a task's move, and the states of its connections."""
     lines = [
         f"<!-- Written by `{COMMAND}` from `experiments/run/task_steps.py` and "
         "`nve/task/tcp_states.py`; change those. -->",
@@ -219,7 +221,9 @@ def _mobility() -> str:
 
 
 def _as_page(docstring: str) -> str:
-    """A module's docstring as Markdown: its first sentence is the heading, tables are kept."""
+    """Return a module's docstring as Markdown: its first sentence is the heading, tables are
+    kept.
+    """
     heading, rest = docstring.split(".", 1)
     parts = []
     for paragraph in rest.strip().split("\n\n"):

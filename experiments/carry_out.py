@@ -1,8 +1,8 @@
 """Carries out `vmmlab run` and `vmmlab sweep`: records the runs, draws and reports them, and tells
-the user how far it is and what came of it.
+the user about progress and outcome.
 
-All that was measured is on the disk before anything is drawn or printed, so that a failure of those
-costs only itself.
+Everything that was measured is on the disk before anything is drawn or printed, so that a failure
+of drawing or printing loses no measurement.
 """
 
 import sys
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from experiments.sweep import Sweep
 
 SELDOM_S = 10.0
-"""Between two lines about a run's progress, where they are not rewritten."""
+"""The time between two lines about a run's progress if they are not rewritten, in seconds."""
 
 
 def repeated(variants: "dict[str, Scenario]", times: int) -> "dict[str, Scenario]":
-    """The runs by name: each variant as often as asked for, with its own seed each time."""
+    """Return the runs by name: each variant as often as asked for, with its own seed each time."""
     if times == 1:
         return variants
     return {
@@ -45,8 +45,10 @@ def run_all(
     options: "Options",
     screen: Screen,
 ) -> bool:
-    """Record these runs of `whole` at `wanted`, draw, report and print them.  Returns whether all
-    of that went well and every run is valid."""
+    """Record these runs of `whole` at `wanted`, draw, report and print them.
+
+    Returns whether all of that went well and every run is valid.
+    """
     from experiments.report.html import write_report
     from experiments.report.plots import draw_all
 
@@ -82,7 +84,7 @@ def _show_result(place: Path, screen: Screen) -> None:
 
 @contextmanager
 def _attempt(failure: str, failures: list[str]) -> Iterator[None]:
-    """What goes wrong is one of the `failures`, and costs nothing else."""
+    """Add an exception of the block to `failures` instead of raising it."""
     try:
         yield
     except Exception as error:
@@ -98,8 +100,10 @@ def _record_all(
     *,
     keep_part: bool = True,
 ) -> tuple[Path, list[str]]:
-    """A result with these runs at `place`, or beside it if that has been taken meanwhile; and what
-    makes it not valid, in sentences."""
+    """Record a result with these runs at `place`, or beside it if that has been taken meanwhile.
+
+    Returns the place, and sentences that say why the result is not valid.
+    """
     from experiments.measure import recording
     from experiments.run import run as running
     from experiments.scenario.load import as_mapping
@@ -137,7 +141,7 @@ def _record_all(
 
 
 def _told(problems: list[str], screen: Screen) -> bool:
-    """Says why the figures must not be trusted; returns whether they may."""
+    """Print why the figures must not be trusted; return whether they may be."""
     for problem in problems:
         screen.err.print(f"[red]not valid:[/red] {escape(problem)}", soft_wrap=True)
     return not problems
@@ -148,7 +152,7 @@ def sweep_all(
     planned: "dict[str, tuple[Scenario, dict[str, Scenario]]]",
     screen: Screen,
 ) -> bool:
-    """Run the cells that are not finished, and sum up all.  Returns as `run_all`."""
+    """Run the cells that are not finished, and summarise all.  Returns the same as `run_all`."""
     from experiments.errors import RunError
     from experiments.report.plots import draw_all
     from experiments.report.tables import drawn
@@ -163,11 +167,11 @@ def sweep_all(
         else:
             screen.out.print(title, markup=False, soft_wrap=True)
             try:
-                # A part would be taken for the whole: the same command runs the cell again.
+                # A part would be taken for the whole; the same command runs the cell again.
                 _record_all(
                     *planned[cell.name], swept.place_of(cell), Options(), screen, keep_part=False
                 )
-            except RunError as error:  # the other cells are worth having
+            except RunError as error:  # go on with the other cells
                 problems.append(f"{cell.name}: {error}; the same command runs this cell again")
                 continue
         problems += [f"{cell.name}: {problem}" for problem in swept.problems(cell)]
@@ -181,8 +185,9 @@ def sweep_all(
 
 
 class _Progress:
-    """How far a run is: one line that is rewritten; where there is no screen, now and then a new
-    one."""
+    """Shows the progress of a run in one line that is rewritten; without a screen, in occasional
+    lines.
+    """
 
     def __init__(self, status: "Status", title: str, out: Terminal) -> None:
         self._out = out

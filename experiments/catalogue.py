@@ -1,9 +1,9 @@
-"""What plugs in as one file in a folder, and is found there by scanning it.
+"""Catalogues of plug-ins: each is one file in a folder, and is found by scanning that.
 
 The kind `tcp-bulk` is the file `tcp_bulk.py`.  Files whose name begins with an underscore, and
-folders, hold what such a file needs besides; in a catalogue of folders, one may be a kind, too.  A
-file is imported when its kind is first asked for, so it must be quick to import: what takes long
-(pandas, Mininet) it imports when it is used.
+folders, hold what such a file needs besides; in a catalogue of folders, a folder may be a kind,
+too. A file is imported when its kind is first asked for, so that it must be quick to import: slow
+libraries (pandas, Mininet) are imported when they are used.
 """
 
 import importlib
@@ -20,7 +20,7 @@ Plugin = TypeVar("Plugin")
 
 
 class Catalogue(Generic[Plugin]):
-    """The plug-ins of one package; `what` says in messages what they are."""
+    """The plug-ins of one package; `what` names them in messages."""
 
     def __init__(self, package: str, what: str, *, of_folders: bool = False) -> None:
         self._package = package
@@ -28,7 +28,7 @@ class Catalogue(Generic[Plugin]):
         self._of_folders = of_folders
 
     def names(self) -> tuple[str, ...]:
-        """The kinds there are, in alphabetical order."""
+        """Return the available kinds, in alphabetical order."""
         path = importlib.import_module(self._package).__path__
         return tuple(
             sorted(
@@ -39,7 +39,7 @@ class Catalogue(Generic[Plugin]):
         )
 
     def get(self, kind: str) -> Plugin:
-        """The plug-in of that kind.  Raises ValueError, which names those there are."""
+        """Return the plug-in of that kind.  Raises ValueError, which names the available ones."""
         if kind not in self.names():
             raise ValueError(f"there is no {self._what} {kind!r}; there are {self.choice(', ')}")
         module = importlib.import_module(f"{self._package}.{kind.replace('-', '_')}")
@@ -53,7 +53,7 @@ class Catalogue(Generic[Plugin]):
 
 
 class WorkloadKind(Protocol):
-    """What a file in `experiments/workloads` has."""
+    """What a file in `experiments/workloads` defines."""
 
     SAYS: str
     """A sentence: what it sends, and what that shows."""
@@ -62,11 +62,13 @@ class WorkloadKind(Protocol):
     ROWS: RowSchema | None
     """The file that it writes into a result."""
     PROGRAMS: tuple[str, ...]
-    """What it starts, beside Python (`experiments.needs` knows the packages)."""
+    """The programs it starts, besides Python (`experiments.needs` knows the packages)."""
 
     def prepare(self, sent: Sequence[Any], stage: Any) -> Any:
-        """A `Workload` that sends what the Settings in `sent` ask for, on a `Stage` (both are in
-        `experiments.workloads`)."""
+        """Return a `Workload` that sends what the Settings in `sent` ask for, on a `Stage`.
+
+        Both are in `experiments.workloads`.
+        """
 
 
 WORKLOADS: Catalogue[WorkloadKind] = Catalogue("experiments.workloads", "kind of traffic")

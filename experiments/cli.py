@@ -180,7 +180,7 @@ def sweep(
                 load.variants(content, str(file), {**changes, **cell.settings}),
             )
             for cell in matrix
-        }  # all of them before the first is run: a mistake in the last is told now
+        }  # all are read before the first is run, so that a mistake in the last is reported now
         name = load.resolve(content, str(file), changes).name
         plan = {"scenario": content, "set": changes, "vary": varied}
         place = out_directory or ROOT / "results" / f"sweep-{name}"
@@ -191,7 +191,7 @@ def sweep(
 
 
 class Medium(StrEnum):
-    """Where a figure will be seen."""
+    """The medium in which a figure will be seen."""
 
     COLUMN = "column"
     PAGE = "page"
@@ -373,7 +373,9 @@ def clean() -> None:
 
 @contextmanager
 def _mistakes_are_sentences() -> Iterator[None]:
-    """Mistakes of the user end in a sentence and an exit code, not in a traceback."""
+    """End the command with a sentence and an exit code for a user's mistake, not with a
+    traceback.
+    """
     from experiments.errors import RunError, UsageError
 
     try:
@@ -393,7 +395,7 @@ def _fail(message: str, code: int) -> NoReturn:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command line: the entry point of the console script."""
     be_robust()
     capabilities.find_system_programs()
     for ending in (signal.SIGTERM, signal.SIGHUP):
@@ -402,8 +404,10 @@ def main() -> None:
 
 
 class Terminated(BaseException):
-    """The process was told to end, or its terminal has gone.  Ctrl-C in a shell is for the command
-    that runs there; this is for the shell."""
+    """The process was told to end, or its terminal has gone.
+
+    In a shell, Ctrl-C goes to the command that runs there; this exception ends the shell itself.
+    """
 
 
 def _terminate(*_: Any) -> NoReturn:

@@ -2,10 +2,11 @@
 
 Three steps, so that the judgement can be tested without the machine: `observe` collects facts
 (`Machine`), `judge` turns facts into findings (pure), `render` and `as_json` show them.  Nothing
-here needs root, a switch or Mininet: their absence is what the doctor is asked about.
+here needs root, a switch or Mininet, as the doctor is asked about their absence.
 
 A finding is *ok*, *missing* (no run is possible without it) or *optional* (a run is possible, by
-another way or without one feature, which the finding names).  What is not ok comes with a remedy.
+another way or without one feature, which the finding names).  A finding that is not ok has a
+remedy.
 """
 
 import json
@@ -38,7 +39,7 @@ TOOL_TIMEOUT_S = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing the doctor looked at.  `remedy` is a command or a sentence, empty if ok."""
+    """One thing that the doctor checked.  `remedy` is a command or a sentence, empty if ok."""
 
     what: str
     found: str
@@ -52,13 +53,13 @@ VERSION_OPTIONS = {
     "arping": "-V",
     "mnexec": "-v",
 }
-"""Of programs that do not take --version."""
+"""The version options of programs that do not take --version."""
 LIBRARIES = ("mininet", "os-ken", "pyroute2", "pandas", "pyarrow", "matplotlib")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """The facts that `judge` looks at.  A version is None where the thing is not there."""
+    """The facts that `judge` looks at.  The version of something absent is None."""
 
     is_root: bool
     kernel: str
@@ -77,22 +78,22 @@ class Machine:
     cgroup2: Path | None
     freezer: bool
     limits: Mapping[str, str]
-    """The cgroup controllers by which VMs can be limited, and in which version."""
+    """The cgroup controllers that can limit VMs, with their cgroup version."""
     criu: str | None = None
 
 
 def examine() -> list[Finding]:
-    """Looks at this machine and says what it found."""
+    """Examine this machine and return the findings."""
     return judge(observe())
 
 
 def exit_code(findings: Sequence[Finding]) -> int:
-    """0 if a run is possible, 1 if something is missing."""
+    """Return 0 if a run is possible, 1 if something is missing."""
     return 1 if any(finding.state == "missing" for finding in findings) else 0
 
 
 def judge(machine: Machine) -> list[Finding]:
-    """What the facts mean for a run (pure)."""
+    """Return what the facts mean for a run (pure)."""
     return [
         _root(machine),
         Finding("kernel", machine.kernel, "ok"),
@@ -203,7 +204,7 @@ def _post_copy(machine: Machine) -> Finding:
 
 
 def _criu(machine: Machine) -> Finding:
-    """Nothing uses it: Debian 12's does not work with kernels of today."""
+    """Return the finding about CRIU, which nothing uses: Debian 12's fails on current kernels."""
     found = f"{machine.criu}, not used" if machine.criu else "not there; tasks move without it"
     return Finding("CRIU (packages whole processes)", found, "ok")
 
@@ -236,7 +237,7 @@ def _limits(machine: Machine) -> Finding:
 
 
 def observe() -> Machine:
-    """The facts about this machine."""
+    """Collect the facts about this machine."""
     return Machine(
         is_root=os.geteuid() == 0,
         kernel=platform.release(),
@@ -260,7 +261,7 @@ def observe() -> Machine:
 
 
 def program_version(name: str) -> str | None:
-    """The version a program prints, "there" if it prints none, None if it cannot be run."""
+    """Return the version a program prints, "there" if it prints none, None if it cannot be run."""
     path = f"{os.environ.get('PATH', os.defpath)}:{capabilities.SYSTEM_FOLDERS}"
     program = shutil.which(name, path=path)
     if program is None:
@@ -281,7 +282,7 @@ def program_version(name: str) -> str | None:
 
 
 def library_version(name: str) -> str | None:
-    """The version of an installed Python distribution, None if it is not there."""
+    """Return the version of an installed Python distribution, or None."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -289,7 +290,7 @@ def library_version(name: str) -> str | None:
 
 
 def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
-    """What these scenarios need and this machine has not, in sentences with the remedy."""
+    """Return what these scenarios need and this machine lacks, in sentences with the remedy."""
     wanted = dict.fromkeys(needs.CAPTURES if pcap else (), "--pcap")
     for scenario in scenarios:
         wanted = {**needs.of_scenario(scenario), **wanted}
@@ -312,7 +313,9 @@ def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
 
 
 def _no_room(wanted_mb: int) -> list[str]:
-    """What guests need of the machine's memory; a run without guests is not asked for any."""
+    """Return a sentence if the machine lacks the memory for guests; runs without guests are not
+    checked.
+    """
     free_mb = capabilities.available_memory_mb()
     if not wanted_mb or wanted_mb <= free_mb:
         return []
@@ -337,7 +340,7 @@ _STYLES: Mapping[State, str] = {"ok": "green", "optional": "yellow", "missing": 
 
 
 def render(findings: Sequence[Finding]) -> Table:
-    """The findings as a table for the terminal, the verdict below it."""
+    """Return the findings as a table for the terminal, the verdict below it."""
     verdict = "A run is possible here." if exit_code(findings) == 0 else "No run is possible yet."
     table = Table(caption=verdict, caption_justify="left", title="What this machine can do")
     for heading in ("", "found", "state", "remedy"):
@@ -350,7 +353,9 @@ def render(findings: Sequence[Finding]) -> Table:
 
 
 def as_json(findings: Sequence[Finding]) -> str:
-    """The findings for a script: `{"run_possible": …, "findings": [{what, found, …}, …]}`."""
+    """Return the findings for a script: `{"run_possible": …, "findings": [{what, found, …},
+    …]}`.
+    """
     document = {
         "run_possible": exit_code(findings) == 0,
         "findings": [asdict(finding) for finding in findings],

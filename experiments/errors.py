@@ -1,6 +1,6 @@
-"""Kinds of bad news, told apart by exit code.
+"""The kinds of errors that users see, told apart by exit code.
 
-A message of any names the place and the remedy; no traceback is shown to users for them.
+Every message names the place and the remedy; users see no traceback for them.
 """
 
 

@@ -1,4 +1,4 @@
-"""What a run was measured on: versions, machine, clock.  Goes into the manifest."""
+"""What a run was measured on: versions, machine, clock.  This goes into the manifest."""
 
 import importlib.metadata
 import os
@@ -20,7 +20,7 @@ PACKAGES = ("mininet", "pyroute2", "pandas", "pyarrow", "pydantic")
 
 
 def facts() -> dict[str, Any]:
-    """Everything that does not change during a run."""
+    """Return everything that does not change during a run."""
     return {
         "kernel": platform.release(),
         "machine": platform.machine(),
@@ -35,7 +35,9 @@ def facts() -> dict[str, Any]:
 
 
 def available(place: Path) -> Available:
-    """What there is for a run whose result goes to `place`, which does not exist yet."""
+    """Return what the machine has for a run whose result goes to `place`, which does not exist
+    yet.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     on_disk = next(each for each in place.absolute().parents if each.exists())
     return Available(
@@ -47,10 +49,10 @@ def available(place: Path) -> Available:
 
 
 def raise_open_files(needed: int = 0) -> None:
-    """As many open files as a run of a thousand VMs needs, or as this one does, if this process may
-    have them.
+    """Raise the limit of open files as far as this run, or one of a thousand VMs, needs it.
 
-    Not as many as it may have: some programs close one after the other, up to the limit.
+    It is not raised to the maximum, as some programs close one file after the other, up to the
+    limit.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = max(needed, MOST_OPEN_FILES)
@@ -60,18 +62,20 @@ def raise_open_files(needed: int = 0) -> None:
 
 
 def load() -> list[float]:
-    """The machine's load averages over 1, 5 and 15 minutes."""
+    """Return the machine's load averages over 1, 5 and 15 minutes."""
     return [round(value, 2) for value in os.getloadavg()]
 
 
 class Clock:
-    """Notices when the wall clock, which stamps packets, is set while a run goes on."""
+    """Detects whether the wall clock, which stamps packets, is set while a run goes on."""
 
     def __init__(self) -> None:
         self._offset_ns = _offset_ns()
 
     def stepped_ms(self) -> float:
-        """How far the wall clock has moved against the monotonic one since the start."""
+        """Return how far the wall clock has moved against the monotonic one since the start, in
+        ms.
+        """
         return round((_offset_ns() - self._offset_ns) / 1e6, 3)
 
 

@@ -1,10 +1,10 @@
-"""What vmmlab needs of a machine, who needs it, and the remedy: one table.
+"""What vmmlab needs of a machine, what needs it, and the remedy: one table.
 
 `vmmlab doctor` shows all of it.  A run is refused before anything is built when something that it
-needs is not there.  scripts/install-debian-packages installs the packages, which a test compares.
+needs is absent.  scripts/install-debian-packages installs the packages; a test compares the two.
 
-A program stands here with its package, and is named by who starts it: every run, a kind of traffic
-or an overlay (`PROGRAMS` in its file), or something that is no run.
+The table gives each program's package; what starts a program is said where that is defined: for
+every run here, for a kind of traffic or an overlay in its file (`PROGRAMS`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,10 +41,10 @@ PACKAGES: Mapping[str, str] = {
 }
 
 EVERY_RUN = ("mnexec", "ip", "tc", "bridge", "ethtool", "ping")
-"""What the overlay and the traffic need comes on top."""
+"""The programs of every run; the overlay and the traffic need further ones."""
 
 CAPTURES = ("tcpdump",)
-"""Of `vmmlab run --pcap`."""
+"""The programs of `vmmlab run --pcap`."""
 
 NAME_SERVER = ("knotd",)
 """Of a scenario with `name_server`."""
@@ -62,7 +62,7 @@ OTHERWISE: Mapping[str, tuple[str, ...]] = {
 }
 
 OTHER_PACKAGES = (
-    # what has no program that one could look for
+    # packages without a program that could be looked for
     *("ca-certificates", "git", "kmod", "procps", "python3-openvswitch", "python3-venv"),
     *("python3-xxhash", "python3-zstandard"),
 )
@@ -70,7 +70,7 @@ OTHER_PACKAGES = (
 
 @dataclass(frozen=True)
 class Feature:
-    """Something that a kernel has or has not."""
+    """A feature that a kernel may have."""
 
     what: str
     lacking: str
@@ -78,7 +78,7 @@ class Feature:
     remedy: str
 
     def refusal(self, place: str) -> str:
-        """What is said of a scenario that asks for it with this key."""
+        """Return the message for a scenario that asks for the feature with this key."""
         return f"{place}: {self.lacking}; {self.remedy}"
 
 
@@ -115,13 +115,12 @@ IPV6 = Feature(
 
 
 def remedy(program: str) -> str:
-    """The command that installs a program."""
+    """Return the command that installs a program."""
     return f"apt-get install {PACKAGES[program]}"
 
 
 def users() -> Mapping[str, tuple[str, ...]]:
-    """Who needs each program; nobody in particular is every run that names no other overlay than
-    the usual one."""
+    """Return what needs each program; an empty entry is every run with the usual overlay."""
     found: dict[str, list[str]] = {program: [] for program in PACKAGES}
     for user, programs in _users():
         for program in programs:
@@ -139,7 +138,7 @@ def _users() -> Iterable[tuple[str, tuple[str, ...]]]:
 
 
 def of_scenario(scenario: Scenario) -> Mapping[str, str]:
-    """The programs that a scenario needs: for each, who starts it."""
+    """Return the programs that a scenario needs: for each, what starts it."""
     overlay = scenario.overlay.kind
     found = dict.fromkeys(EVERY_RUN, "every run")
     found |= dict.fromkeys(overlays.get(overlay).programs, f"overlay: {overlay}")
@@ -153,7 +152,7 @@ def of_scenario(scenario: Scenario) -> Mapping[str, str]:
 
 
 def of_ipv6(scenario: Scenario) -> Sequence[str]:
-    """The keys by which a scenario asks for IPv6."""
+    """Return the keys by which a scenario asks for IPv6."""
     flows = enumerate(scenario.traffic)
     more = (
         (number, vm, place)
@@ -190,7 +189,7 @@ def of_multipath(scenario: Scenario) -> Sequence[str]:
 
 
 def of_post_copy(scenario: Scenario) -> Sequence[str]:
-    """The keys by which a scenario asks for VMs that run before their memory has come."""
+    """Return the keys by which a scenario asks for VMs that run before their memory has come."""
     return [
         f"moves.{number}.transfer.kind: {move.transfer.kind}"
         for number, move in enumerate(scenario.moves)

@@ -1,8 +1,8 @@
 """What a scenario needs of the machine it runs on, computed beforehand (pure).
 
 Each figure is what runs were measured to take, without a reserve: a scenario that needs more than
-there is will not end well, and is refused before anything is built; one that needs most of it has a
-warning.
+the machine has would fail, and is refused before anything is built; one that needs most of it gets
+a warning.
 """
 
 from collections import defaultdict
@@ -13,7 +13,7 @@ from experiments import needs
 from experiments.scenario.schema import Scenario
 
 TIGHT = 0.8
-"""Of what there is; who needs more is warned."""
+"""The share of what the machine has above which there is a warning."""
 _MIB = 1 << 20
 
 # Memory, in MiB: of the runner with its libraries and the control plane; of an edge; of a node's
@@ -21,13 +21,13 @@ _MIB = 1 << 20
 # 4 VMs of `lossless` 362.
 _RUNNER_MIB, _EDGE_MIB, _NODE_MIB, _PROBE_MIB = 300, 15, 2, 11
 _PACKET_MEMORY_BYTES = 300
-"""While the rows of senders and receivers are joined."""
+"""The memory per packet while the rows of senders and receivers are joined."""
 _SAMPLES_BYTES, _ROW_BYTES = 56, 20
 """On disk: a sent and a received packet until they are joined; then their row."""
 _RESULT_MIB = 5
 """The files of a run without its packets, its figures and its report."""
 _CAPTURED_BYTES, _CAPTURED_BY = 110, 2
-"""Headers in front of a probe's payload in a tunnel and in a capture, at both NVEs."""
+"""The octets before a probe's payload in a tunnel and in a capture; captured at two NVEs."""
 
 # Files that the runner has open: its own, of a node, of a VM's probes, and of a VM's place at an
 # NVE, which needs most with `hold` and `end_marker`.  The same runs had 355 and 98.
@@ -36,18 +36,18 @@ _FILES, _FILES_OF_A_NODE, _FILES_OF_A_VM, _FILES_OF_A_PLACE = 30, 3, 4, 6
 
 @dataclass(frozen=True)
 class Needs:
-    """Of scenarios that are run one after the other."""
+    """The needs of scenarios that are run one after the other."""
 
     open_files: int
     memory_mib: int
     disk_mib: int
     made_of: str
-    """What there is so much of."""
+    """What the amount is of."""
 
 
 @dataclass(frozen=True)
 class Available:
-    """What the machine has for a run.  None: nobody knows."""
+    """What the machine has for a run.  None: unknown."""
 
     open_files: int | None
     memory_mib: int | None
@@ -58,14 +58,14 @@ class Available:
 
 @dataclass(frozen=True)
 class Fit:
-    """Why something cannot be run, and why it may not end well: sentences with the remedy."""
+    """Why something cannot be run, and why it may fail: sentences with the remedy."""
 
     refusals: Sequence[str] = ()
     warnings: Sequence[str] = ()
 
 
 def of(scenarios: Sequence[Scenario], *, pcap: bool = False) -> Needs:
-    """Results stay, and so add up; all else is needed for one run at a time."""
+    """Return the needs of scenarios: results add up, all else is needed for one run at a time."""
     packets = [_packets(each) for each in scenarios]
     octets = sum(packets) * _ROW_BYTES + max(packets) * _SAMPLES_BYTES
     if pcap:
@@ -80,7 +80,7 @@ def of(scenarios: Sequence[Scenario], *, pcap: bool = False) -> Needs:
 
 
 def fit(needed: Needs, available: Available) -> Fit:
-    """Whether there is enough of everything."""
+    """Return whether there is enough of everything."""
     smaller = "shorten duration_s, lower rate_pps, or have fewer VMs"
     found = [
         _compared(
@@ -110,7 +110,7 @@ def fit(needed: Needs, available: Available) -> Fit:
 
 
 def _compared(what: str, need: int, there: int | None, remedy: str) -> tuple[str, bool] | None:
-    """A sentence, and whether there is enough; None where there is plenty."""
+    """Return a sentence and whether there is enough; None if there is plenty."""
     if there is None or need <= there * TIGHT:
         return None
     return f"this needs about {need:,} {what}, and there are {there:,}; {remedy}", need <= there
@@ -154,18 +154,18 @@ def _open_files(scenario: Scenario) -> int:
 
 
 NEIGHBOURS_OF_A_NODE = 4
-"""Beside those that it talks to: groups that it tells the kernel's multicast, and the like."""
+"""A node's further neighbours: multicast groups that the kernel reports to, and the like."""
 NEIGHBOURS_OF_OTHERS = 256
-"""What is not of this scenario shares the table."""
+"""Entries for neighbours that are not of this scenario but share the table."""
 USUAL_NEIGHBOURS = 512
-"""What Linux allows without being told (gc_thresh2); a scenario that needs less changes nothing."""
+"""What Linux allows by default (gc_thresh2); a scenario that needs less changes nothing."""
 
 
 def neighbours(scenario: Scenario, family: str) -> int:
-    """How many entries the kernel's one table of neighbours has to have room for.
+    """Return how many entries the kernel's one table of neighbours has to have room for.
 
     A VM has an entry for each VM that it sends to, which answers and so has one as well.  Without
-    traffic somebody is at a prompt, and may have all of a network talk to all (`pingall`).
+    traffic, a user at the prompt may have all VMs of a network talk to all (`pingall`).
     """
     peers: defaultdict[str, set[str]] = defaultdict(set)
     for a, b in _conversations(scenario, family):
@@ -193,10 +193,10 @@ burst is not to overflow its queue (`nve.linux.steering`).  A run goes on where 
 
 
 def settings(scenario: Scenario) -> Mapping[str, int]:
-    """The machine's settings that have to be that high, by their path below /proc/sys.
+    """Return the machine's settings that have to be that high, by their path below /proc/sys.
 
-    Above the second threshold the kernel throws entries away that may be needed again, above the
-    third it drops packets.
+    Above the second threshold the kernel drops entries that may be needed again, above the third it
+    drops packets.
     """
     needed: dict[str, int] = {}
     for version, family in ((4, "ipv4"), (6, "ipv6")):

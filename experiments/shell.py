@@ -2,8 +2,8 @@
 
 On a topology, the data centre has two VMs of one tenant at the first NVE and one at the last; on a
 scenario, the VMs and the overlay of that.  None of them sends by itself.  Everything that Mininet's
-CLI offers works, or says what to use: `vm1 ping vm2`, `nve1 ip link`, `xterm`.  Some commands are
-the overlay's own (`Capabilities.commands`).
+CLI offers works, or tells what to use instead: `vm1 ping vm2`, `nve1 ip link`, `xterm`.  Some
+commands are the overlay's own (`Capabilities.commands`).
 """
 
 import json
@@ -40,7 +40,7 @@ from topologies.emulation.command_line import CommandFailed, CommandLine
 
 TENANT_VNI = 5000
 PATIENCE_S = 1.0
-"""For a control plane that does not answer, while somebody waits at the prompt."""
+"""How long to wait for a control plane that does not answer, while a user waits at the prompt."""
 
 
 IPERF_S = 3
@@ -48,7 +48,7 @@ _RESOURCES = TypeAdapter(Resources)
 
 
 def scenario_of(name: str, settings: dict[str, Any]) -> Scenario:
-    """What is built for the name of a topology, or of a scenario or its file.
+    """Return what is built for the name of a topology, or of a scenario or its file.
 
     Raises UsageError.
     """
@@ -63,7 +63,7 @@ def scenario_of(name: str, settings: dict[str, Any]) -> Scenario:
 
 
 def default_scenario(kind: str) -> dict[str, Any]:
-    """A scenario without traffic for a topology, as a file would say it."""
+    """Return a scenario without traffic for a topology, in the form of a file."""
     known = catalogue.names()
     parameters = catalogue.get(kind).parameters() if kind in known else None
     nves = catalogue.get(kind).build(parameters).nves if parameters else ("nve1",)
@@ -97,8 +97,9 @@ def open_shell(scenario: Scenario, console: Console, script: Path | None = None)
 
 
 class Shell(CommandLine):
-    """Mininet's CLI and: move, where, trace, refused, iperf, onboard, adjust, offboard, capacity,
-    and the commands of the overlay."""
+    """Mininet's CLI with these commands: move, where, trace, refused, iperf, onboard, adjust,
+    offboard, capacity, and the commands of the overlay.
+    """
 
     prompt = "vmmlab> "
 
@@ -132,7 +133,7 @@ class Shell(CommandLine):
         super().__init__(lab.data_centre.net, script)
 
     def say(self, sentence: str) -> None:
-        """Plainly: what a user has typed may look like rich's markup."""
+        """Print without markup: what a user has typed may look like rich's markup."""
         self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def do_help(self, line: str) -> None:
@@ -330,7 +331,7 @@ class Shell(CommandLine):
         return self._lifecycle
 
     def _amounts(self, line: str) -> tuple[list[str], dict[str, Any]]:
-        """The words of a line, and the resources that it names."""
+        """Return the words of a line, and the resources that it names."""
         words = [word for word in line.split() if "=" not in word]
         given = dict(word.split("=", 1) for word in line.split() if "=" in word)
         try:
@@ -349,7 +350,7 @@ class Shell(CommandLine):
         for heading in answer.headings:
             table.add_column(heading, overflow="fold", no_wrap=heading in answer.whole)
         for row in answer.rows:
-            # An IPv6 address in brackets is none of rich's markup.
+            # An IPv6 address in brackets must not be taken for rich's markup.
             table.add_row(*("" if cell is None else escape(str(cell)) for cell in row))
         self._console.print(table)
 
@@ -407,7 +408,7 @@ class Shell(CommandLine):
 
 @contextmanager
 def _complaining() -> Iterator[None]:
-    """What is refused is said, and the prompt comes back."""
+    """Turn a refusal into a printed sentence, so that the prompt comes back."""
     try:
         yield
     except (UsageError, OverlayError, OSError, RuntimeError) as error:
@@ -415,8 +416,11 @@ def _complaining() -> Iterator[None]:
 
 
 def since_moves(events: Sequence[TraceEvent]) -> Iterator[tuple[float, TraceEvent]]:
-    """Each event, after the seconds since the move before it was requested; before the first move,
-    until that is.  Where there is none, since the first event."""
+    """Yield each event, with the seconds since the latest move was requested.
+
+    Before the first move, the seconds are negative and count until that is requested.  If there is
+    no move, they count from the first event.
+    """
     requests_ns = [event.t_ns for event in events if event.name == "move-requested"]
     origin_ns = next(iter(requests_ns), events[0].t_ns if events else 0)
     for each in events:
@@ -442,7 +446,9 @@ def _as_json(since_s: float, event: TraceEvent) -> dict[str, Any]:
 
 
 def _throughput(ends: str, said: str) -> str:
-    """What iperf3 has measured, in a sentence.  Raises CommandFailed with what it complains of."""
+    """Return what iperf3 has measured, in a sentence.  Raises CommandFailed with its error
+    message.
+    """
     try:
         told = json.loads(said)
     except ValueError:
@@ -459,7 +465,9 @@ def _throughput(ends: str, said: str) -> str:
 def _answered(
     show: Callable[[ShellTable | str], None], command: ShellCommand
 ) -> Callable[[str], None]:
-    """A command of the overlay as Mininet's command line wants it; its text is what `help` says."""
+    """Return a command of the overlay as Mininet's command line expects it; its docstring is its
+    help.
+    """
 
     def do(line: str) -> None:
         try:

@@ -1,17 +1,17 @@
-"""A matrix of runs: one scenario under every combination of some values.
+"""A sweep: one scenario run with every combination of some values.
 
 A sweep is a directory that grows:
 
-    sweep.json      what is run: a sweep goes on only with what it was begun with
-    cells/<name>/   the result of one combination: whole, or not there
+    sweep.json      what is run; a sweep is only continued with the same plan
+    cells/<name>/   the result of one combination: complete, or absent
     summary.csv     one row per cell and run: the whole run in one line
     flows.csv       one row per cell, run and flow
     moves.csv       one row per cell, run, move and flow
-    plots/          what depends on what was varied
+    plots/          how the figures depend on what was varied
 
-The three tables have the values of the cell in front.  They are made anew from the cells' recorded
-files, and replaced whole.  A cell that has a result is finished: whoever wants to run it again
-removes its directory.
+The three tables begin with the values of the cell.  They are made anew from the cells' recorded
+files, and replaced whole.  A cell that has a result is finished: to run it again, remove its
+directory.
 """
 
 import json
@@ -55,20 +55,20 @@ class Cell:
 
 
 def cells(varied: Mapping[str, Sequence[Any]]) -> list[Cell]:
-    """Every combination of the values; the last key changes fastest."""
+    """Return every combination of the values; the last key changes fastest."""
     short = _short(list(varied))
     found: dict[str, Cell] = {}
     for values in product(*varied.values()):
         settings = dict(zip(varied, values, strict=True))
         name = ",".join(f"{short[key]}={_slug(value)}" for key, value in settings.items())
-        if name in found:  # two values that read the same: {a: 1} and [a, 1]
+        if name in found:  # two values with the same text: {a: 1} and [a, 1]
             name = f"{name},{len(found) + 1}"
         found[name] = Cell(name, settings)
     return list(found.values())
 
 
 def _short(keys: Sequence[str]) -> dict[str, str]:
-    """The last part of each dotted key, where that tells them apart."""
+    """Return the last part of each dotted key if that is unique, and otherwise the whole key."""
     last = [key.rpartition(".")[2] for key in keys]
     return {
         key: own if last.count(own) == 1 else _slug(key)
@@ -90,7 +90,7 @@ class Sweep:
 
     @classmethod
     def begin(cls, path: Path, matrix: Sequence[Cell], plan: Mapping[str, Any]) -> "Sweep":
-        """A new sweep, or one that goes on.  Raises ResultError where something else is."""
+        """Begin a sweep or continue one.  Raises ResultError if something else is at `path`."""
         file = path / PLAN
         wanted = json.loads(json.dumps(plan, default=str))
         if not path.exists():
@@ -119,7 +119,7 @@ class Sweep:
         return self.place_of(cell).exists()
 
     def problems(self, cell: Cell) -> list[str]:
-        """Why a finished cell's figures must not be trusted.  Raises ResultError."""
+        """Return why a finished cell's figures must not be trusted.  Raises ResultError."""
         runs = load(self.place_of(cell)).runs
         return [
             f"{name}: {problem}"
@@ -128,13 +128,13 @@ class Sweep:
         ]
 
     def finished(self) -> dict[str, Result]:
-        """The results there are, by the names of their cells.  Raises ResultError."""
+        """Return the available results, by the names of their cells.  Raises ResultError."""
         return {
             cell.name: load(self.place_of(cell)) for cell in self.cells if self.is_finished(cell)
         }
 
     def aggregate(self) -> "pd.DataFrame":
-        """Writes the three tables; returns the summary."""
+        """Write the three tables; return the summary."""
         import pandas as pd
 
         summaries, flows, moves = [], [], []
@@ -163,7 +163,7 @@ class Sweep:
 
 
 def table(summary: "pd.DataFrame", keys: Iterable[str]) -> ReportTable:
-    """The summary for the terminal; runs that are not valid say so."""
+    """Return the summary for the terminal, in which runs that are not valid are marked."""
     words = [*keys, "run"]
     short = _short(words)
     rows = [
@@ -183,7 +183,7 @@ def table(summary: "pd.DataFrame", keys: Iterable[str]) -> ReportTable:
 
 
 def _labelled(frame: "pd.DataFrame", words: Mapping[str, Any]) -> "pd.DataFrame":
-    """The table with the cell's values in front, as text: a value may be a list."""
+    """Return the table with the cell's values in front, as text, because a value may be a list."""
     labelled = frame.copy()
     for place, (key, value) in enumerate(words.items()):
         labelled.insert(place, key, str(value))
@@ -191,7 +191,7 @@ def _labelled(frame: "pd.DataFrame", words: Mapping[str, Any]) -> "pd.DataFrame"
 
 
 def _replace(file: Path, text: str) -> None:
-    """Nobody ever reads half of it."""
+    """Replace a file in one step, so that no reader sees half of it."""
     unfinished = file.with_name(f".{file.name}.{os.getpid()}.partial")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.rename(file)

@@ -1,8 +1,7 @@
-"""Standard output and error as they are: a screen, a pipe that nobody reads any more, a locale that
-has no arrows.
+"""Standard output and error, be they a screen, a closed pipe, or a locale without arrows.
 
-Whatever becomes of what is printed, nothing else suffers from it: `head` may close the pipe after
-a line, and a character that the locale lacks is replaced by one that reads like it.
+A failure of printing disturbs nothing else: `head` may close the pipe after a line, and a character
+that the locale lacks is replaced by one that reads like it.
 """
 
 import codecs
@@ -23,10 +22,10 @@ class Terminal(Console):
     """A console to which printing never fails because of its reader."""
 
     lost: OSError | None = None
-    """Why not everything could be printed, unless somebody just did not want to read on."""
+    """Why not everything could be printed; None if the reader just closed the pipe."""
 
     def on_broken_pipe(self) -> None:
-        """Nobody reads on: say nothing more, and go on with the work."""
+        """Print nothing more, as nobody reads on, and continue the work."""
         self.quiet = True
         _discard(self.file)
 
@@ -39,11 +38,11 @@ class Terminal(Console):
 
     @property
     def room(self) -> int | None:
-        """How wide a table may be; None where nothing limits it."""
+        """The largest width of a table; None if nothing limits it."""
         return self.width if self.is_terminal or "COLUMNS" in os.environ else None
 
     def print_whole(self, what: RenderableType) -> None:
-        """Tables, say: as wide as they need where there is no screen to fit them to."""
+        """Print tables and the like as wide as they need if there is no screen to fit them to."""
         before = self.width
         if self.room is None:
             natural = Measurement.get(self, self.options.update(max_width=10_000), what).maximum
@@ -53,7 +52,9 @@ class Terminal(Console):
 
 
 def be_robust() -> None:
-    """Standard output and error replace what their encoding lacks.  Call once, at the start."""
+    """Make standard output and error replace what their encoding lacks.  Call once, at the
+    start.
+    """
     codecs.register_error(_HANDLER, _replace)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors=_HANDLER)  # type: ignore[union-attr]
@@ -72,14 +73,14 @@ def _plain(character: str) -> str:
 
 
 def _discard(stream: IO[str]) -> None:
-    """What is written to it goes nowhere, also what Python flushes at the end."""
+    """Discard what is written to the stream, also what Python flushes at the end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 class Screen(NamedTuple):
-    """Where a command says what it has to say."""
+    """The consoles to which a command prints."""
 
     out: Terminal
     err: Terminal

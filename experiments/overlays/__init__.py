@@ -1,6 +1,6 @@
-"""The overlays there are, and what an overlay has to offer.
+"""The available overlays, and what an overlay has to offer.
 
-An overlay is one file of this folder (or one package), found by looking: `flood_and_learn.py` is
+An overlay is one file of this folder (or one package), found by scanning: `flood_and_learn.py` is
 `kind: flood-and-learn` in a scenario's `overlay`.  Names that begin with an underscore are no
 overlays.  The file has
 
@@ -14,14 +14,14 @@ and may have
     CONTROL_NODE                  the name of a node for its control plane, which a control network
                                   joins to all NVEs
     PROGRAMS                      what has to be installed besides what every run needs
-    LAYERS                        of the virtual networks that it can carry; without it, 2 alone
+    LAYERS                        the layers of the virtual networks it can carry; 2 by default
     FAULTS                        what of it can be made to fail: `FaultKind` by name
     lacking(settings)             what else this machine lacks, in sentences with the remedy
 
 A scenario is validated with this file: what is slow to import is imported by `edges` and `build`.
 
 Orchestrator, probes and clock do not know which overlay carries the traffic.  What only some
-overlays can do is in `Capabilities`, which others ask by name.
+overlays can do is in `Capabilities`, where others look it up by name.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,31 +45,31 @@ DEFAULT = "nvo3"
 
 
 class OverlaySettings(BaseModel):
-    """The keys of an overlay in a scenario, beside `kind`: none, unless it adds some."""
+    """The keys of an overlay in a scenario, besides `kind`: none, unless the overlay adds some."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TraceWriter(Protocol):
-    """The trace of the run (`experiments.measure.event_log`), for who adds to it."""
+    """The trace of the run (`experiments.measure.event_log`), for parts that add to it."""
 
     def append(self, event: TraceEvent) -> None:
-        """What happened at the time that the event says."""
+        """Add an event that happened at the time it names."""
 
     def note(self, source: str, name: str, subject: str = "", /, **details: object) -> None:
-        """What has happened just now."""
+        """Add an event that has happened just now."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What an overlay stands on."""
+    """What an overlay is built on."""
 
     data_centre: "DataCentre"
     log: TraceWriter
-    """For what the overlay has to say while it happens."""
+    """The trace, to which the overlay adds its events as they happen."""
     reorder_buffer: "Callable[[TenantSystem, str], ReorderBuffer | None]"
-    """reorder_buffer(VM, NVE): what keeps the order of what comes for a VM at an NVE, if it has
-    any there.  Answers from `start` on."""
+    """reorder_buffer(VM, NVE) returns the VM's reorder buffer at an NVE, or None.  It may be called
+    from `start` on."""
     progress: Callable[[str], None]
 
 
@@ -77,8 +77,9 @@ class Ground:
 class OverlayMove:
     """One move as an overlay sees it.  `port` is the VM's port number at both NVEs.
 
-    Until it is `deadline_s` old it is the orchestrator's to give up; then it has been forgotten.
-    In a `mode` other than hot the VM does not run from the redirect until it has arrived.
+    The orchestrator may give the move up until it is `deadline_s` old; after that, the overlay
+    gives it up by itself.  In a `mode` other than hot the VM does not run from the redirect until
+    it has arrived.
     """
 
     number: int
@@ -102,7 +103,7 @@ class MoveRefused(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """Makes a part of an overlay fail, and ends that."""
+    """Makes a part of an overlay fail, and ends that failure."""
 
     fail: Callable[[], None]
     end: Callable[[], None]
@@ -119,7 +120,7 @@ class FaultKind:
 
 @dataclass(frozen=True)
 class ShellTable:
-    """What a command has to show.  Columns of `whole` are never broken."""
+    """The output of a command.  Columns of `whole` are never broken."""
 
     headings: tuple[str, ...]
     rows: Sequence[Sequence[object]]
@@ -128,8 +129,10 @@ class ShellTable:
 
 @dataclass(frozen=True)
 class ShellCommand:
-    """A command of `vmmlab shell`.  `answer` is given the rest of the line, and raises OverlayError
-    or UsageError."""
+    """A command of `vmmlab shell`.
+
+    `answer` gets the rest of the line, and raises OverlayError or UsageError.
+    """
 
     says: str
     answer: Callable[[str], ShellTable | str]
@@ -137,82 +140,84 @@ class ShellCommand:
 
 @dataclass(frozen=True)
 class AwaitLastPackets:
-    """How one knows that what a VM has sent at its source has arrived."""
+    """Finds out whether what a VM has sent at its source has arrived."""
 
     mark: Callable[[OverlayMove], None]
     """The VM stands still, and nothing leaves its place at the source.  Returns at once."""
     wait: Callable[[OverlayMove], list[str]]
-    """Returns when all has arrived, or after a time that is not long: the NVEs that some of it may
-    still be on the way to."""
+    """Waits, for a short time at most, until all has arrived; returns the NVEs to which packets may
+    still be on the way."""
 
 
 @dataclass(frozen=True)
 class VmAdmission:
-    """How VMs come and go while the overlay stands (section 8.2 of the draft)."""
+    """Adds and removes VMs while the overlay is up (section 8.2 of the draft)."""
 
     offer: Callable[[VmSpec, str | None], str]
     """offer(VM, NVE): the NVE with room for a VM, that one if it is named; the room is kept for
     some seconds, for `associate` there."""
     adjust: Callable[[str, Resources], None]
-    """adjust(VM, resources): it takes these from now on."""
+    """adjust(VM, resources) changes what the VM takes of its server."""
     off_board: Callable[[str], None]
-    """off_board(VM): it has ended, and nothing is left of it."""
+    """off_board(VM) removes a VM that has ended."""
     capacity: Callable[[], list[dict[str, Any]]]
-    """Of each NVE's server: `nve`, `capacity`, `free`, `taken` by VMs."""
+    """Returns for each NVE's server `nve`, `capacity`, `free`, and what is `taken` by VMs."""
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an overlay can do besides moving VMs; None, or empty, where it cannot."""
+    """What an overlay can do besides moving VMs; None, or empty, if it cannot."""
 
     hold: Bounds | None = None
-    """What may wait at the destination for a VM that is not there yet.  Where anything may, the
-    overlay redirects before the VM pauses."""
+    """What may wait at the destination for a VM that is not there yet.  If anything may wait, the
+    overlay redirects before the VM is suspended."""
     last_packets: AwaitLastPackets | None = None
-    """What the VM sends at its destination is held until what it has sent at the source has
+    """Set if what the VM sends at its destination is held until what it has sent at the source has
     arrived."""
     processes: Callable[[], list[int]] = list
     """By their numbers, those that a move waits for; each would have a server of its own."""
     differences: Callable[[], list[str]] | None = None
     """Where an NVE holds something else than it should, a sentence each."""
     refused: Callable[[], list[dict[str, Any]]] | None = None
-    """What was dropped or refused as forged, unknown or too much, and whose it was: rows with the
-    columns of refused.csv (results/README.md)."""
+    """Returns what was dropped or refused as forged, unknown or too much, and whose it was: rows
+    with the columns of refused.csv (results/README.md)."""
     catch_up: Callable[[], None] | None = None
-    """What the overlay's own processes have said so far is in the log when it returns; it comes
-    there by itself, but some tenths of a second later."""
+    """Waits until the log has all that the overlay's own processes have reported so far; without
+    this call it gets there some tenths of a second later."""
     facts: Callable[[], Mapping[str, Any]] | None = None
-    """For the manifest: versions of what it is made of."""
+    """Returns facts for the manifest: versions of its components."""
     admission: VmAdmission | None = None
     """It knows what servers have, and who takes what of it."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
-    """By the names of its `FAULTS`."""
+    """The faults by the names in its `FAULTS`."""
     host_route: Callable[[str, str], object] | None = None
-    """host_route(VM, address): in a network of layer 3, the address is that VM's from now on."""
+    """host_route(VM, address) gives a VM of a layer 3 network the address from now on."""
     commands: Mapping[str, ShellCommand] = field(default_factory=dict)
-    """By name, for `vmmlab shell`."""
+    """Commands of `vmmlab shell`, by name."""
 
 
 class Overlay(Protocol):
-    """An overlay that stands on the data centre it was built on.
+    """An overlay that runs on the data centre it was built on.
 
-    Where `patience_s` is given, a control plane that does not answer is asked again until then.
-    Every operation may raise OverlayError.
+    An operation with `patience_s` repeats its request to a control plane that does not answer for
+    that long.  Every operation may raise OverlayError.
     """
 
     @property
     def can(self) -> Capabilities:
-        """What it can do besides; the same from `build` to `stop`."""
+        """What it can do besides moving VMs; this is the same from `build` to `stop`."""
 
     def start(self) -> None:
         """Make the NVEs an overlay."""
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """A VM is about to start behind an NVE, whose port it has; returns when the NVE takes its
-        frames."""
+        """Associate a VM that is about to start with its port at an NVE.
+
+        Returns when the NVE accepts its frames.
+        """
 
     def begin(self) -> None:
-        """The experiment begins now: forget what warming up has taught."""
+        """Begin the experiment: forget what NVEs have learned while warming up."""
 
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
         """Make the destination ready; the VM runs at the source and notices nothing.
@@ -221,26 +226,27 @@ class Overlay(Protocol):
         """
 
     def redirect(self, move: OverlayMove, patience_s: float) -> None:
-        """The VM is about to stop at the source, or has stopped."""
+        """Redirect the VM's packets: it is about to stop at the source, or has stopped."""
 
     def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
-        """The VM runs at the destination, and has announced itself there or not."""
+        """Activate the VM, which runs at the destination; `announced` says whether it announced
+        itself.
+        """
 
     def converge(self, move: OverlayMove, timeout_s: float) -> None:
-        """Wait until nobody knows the VM's old place any more."""
+        """Wait until no NVE holds an entry for the VM's old place."""
 
     def complete(self, move: OverlayMove, timeout_s: float) -> None:
         """Wait until nothing is left of the move."""
 
     def de_associate(self, move: OverlayMove, patience_s: float) -> None:
-        """The VM's place at the source is gone."""
+        """Take the VM's place at the source away."""
 
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         """Give the move up: the VM runs at the source."""
 
     def where(self) -> Mapping[str, str]:
-        """The NVE of each VM, as the overlay believes.  A VM that it has no belief about is left
-        out."""
+        """Return the NVE of each VM, as far as the overlay knows it."""
 
     def stop(self) -> None:
         """End what `start` started."""
@@ -251,7 +257,7 @@ class Overlay(Protocol):
 
 @dataclass(frozen=True)
 class OverlayKind:
-    """An entry of the catalogue: what an overlay's file has."""
+    """An entry of the catalogue: what an overlay's file defines."""
 
     kind: str
     says: str
@@ -269,12 +275,12 @@ _FILES: Catalogue[Any] = Catalogue(__name__, "overlay", of_folders=True)
 
 
 def names() -> tuple[str, ...]:
-    """The kinds of overlay, in alphabetical order."""
+    """Return the kinds of overlay, in alphabetical order."""
     return _FILES.names()
 
 
 def get(kind: str) -> OverlayKind:
-    """The overlay of that kind.  Raises ValueError if there is none."""
+    """Return the overlay of that kind.  Raises ValueError if there is none."""
     module = _FILES.get(kind)
     return OverlayKind(
         kind,

@@ -1,21 +1,21 @@
-"""Flood and learn: VXLAN as RFC 7348 has it, without anybody who knows where VMs are.
+"""Flood and learn: VXLAN as RFC 7348 has it, without a control plane that knows where VMs are.
 
 Every NVE is a Linux bridge with VXLAN devices (`nve.linux_bridge`) that floods to all other NVEs
-and learns from what it hears.  There is nobody to tell of a move, so most operations of an overlay
-do nothing here:
+and learns from what it hears.  No control plane can be told of a move, so most operations of an
+overlay do nothing here:
 
-    prepare, redirect      nobody is told, and nobody sends anything after the VM that has left
-    activate               the VM's own announcement is all there is; where it is not made, or is
+    prepare, redirect      nobody is told, and nothing is forwarded to the VM that has left
+    activate               the VM's own announcement is all there is; if it is not made, or is
                            lost, NVEs go on sending to the old place
     complete               the source's hypervisor takes the VM's port away, `linger_ms` after the
-                           VM went on; the source NVE forgets the VM then, the others do not
+                           VM was resumed; then the source NVE forgets the VM, the others do not
 
-How long a VM that says nothing is cut off: until its correspondents' own neighbour caches doubt it
-(RFC 4861 section 7.3, and the same for ARP in Linux) and ask everybody, tens of seconds later, or
-until the entry has not been heard for `ageing_s`, whichever is first.
+A silent VM is cut off until its correspondents' own neighbour caches question it (RFC 4861 section
+7.3, and the same for ARP in Linux) and ask everybody, tens of seconds later, or until the entry has
+not been heard for `ageing_s`, whichever is first.
 
-The trace says what the kernels say: `entry-learned` and `entry-forgotten` of each NVE, and
-`move-converged` when all of them have stopped sending to the old place.  Nobody waits for that.
+The trace has what the kernels report: `entry-learned` and `entry-forgotten` of each NVE, and
+`move-converged` when all of them have stopped sending to the old place.  Nothing waits for that.
 """
 
 import threading
@@ -45,23 +45,23 @@ SAYS = "VXLAN without a control plane: Linux bridges flood to all NVEs and learn
 
 
 class Settings(OverlaySettings):
-    """How long bridges remember."""
+    """The times for which bridges remember."""
 
     ageing_s: int = Field(300, ge=1, le=86_400)
-    """An address that an NVE has not heard for so long is forgotten (Linux's default)."""
+    """How long an NVE keeps an address that it does not hear, in seconds (Linux's default)."""
     linger_ms: float = Field(500, ge=0, le=60_000)
-    """From the VM's resume until the source's hypervisor takes its port there away."""
+    """The time from the VM's resume until the source's hypervisor takes its port there away."""
 
 
 def edges(settings: Settings, _datapath: str) -> "EdgeFactory":
-    """Bridges of the kernel, which have one datapath."""
+    """Return the factory of the kernel's bridges, which have one datapath."""
     from nve.linux_bridge import bridge
 
     return bridge.edges(settings.ageing_s)
 
 
 def lacking(_settings: Settings) -> list[str]:
-    """The kernel may have no VXLAN."""
+    """Return a sentence if the kernel has no VXLAN."""
     from nve.linux.capabilities import vxlan_available
 
     if vxlan_available():
@@ -70,7 +70,7 @@ def lacking(_settings: Settings) -> list[str]:
 
 
 def build(ground: Ground, settings: Settings) -> "FloodAndLearn":
-    """On a data centre with such edges."""
+    """Build the overlay on a data centre with such edges."""
     return FloodAndLearn(ground, settings)
 
 
@@ -102,39 +102,42 @@ class FloodAndLearn:
         )
 
     def start(self) -> None:
-        """Every NVE serves every virtual network, and has no VM yet."""
+        """Make every NVE serve every virtual network; they have no VMs yet."""
         for edge in self._edges.values():
             for vni in sorted({system.vni for system in self._vms}):
                 edge.serve(vni)
         self._watch.start()
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """Its first frame says so."""
+        """Do nothing: NVEs learn a VM's place from its first frame."""
 
     def begin(self) -> None:
-        """What NVEs have learned stays: they would flood to a VM that is silent, and no move would
-        cut it off."""
+        """Keep what NVEs have learned: otherwise they would flood to a silent VM, and no move would
+        cut it off.
+        """
 
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
-        """Nobody has to be told."""
+        """Do nothing: nobody has to be told."""
 
     def redirect(self, move: OverlayMove, patience_s: float) -> None:
-        """Nobody can be told; from now on it is of interest who sends to the source."""
+        """Watch which NVEs send to the source from now on; nobody can be told of the redirect."""
         with self._lock:
             self._unconverged[move.vm.tenant_system] = move
 
     def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
-        """The VM's port is another; NVEs learn it from the VM, or not at all."""
+        """Record that the VM's port is another; NVEs learn it from the VM, or not at all."""
         self._activated_s[move.number] = time.monotonic()
         self._note("move-activated", move.vm, move=move.number)
         with self._lock:
-            self._look(time.time_ns(), move.vm.tenant_system)  # perhaps nobody knew the old place
+            self._look(time.time_ns(), move.vm.tenant_system)  # perhaps no NVE knew the old place
 
     def converge(self, move: OverlayMove, timeout_s: float) -> None:
-        """Nobody knows when that is."""
+        """Do nothing: there is no moment to wait for."""
 
     def complete(self, move: OverlayMove, timeout_s: float) -> None:
-        """The source's hypervisor has no use for the VM's port any more."""
+        """Wait until `linger_ms` after the activation: then the source does not need the VM's port
+        any more.
+        """
         since_s = time.monotonic() - self._activated_s.pop(move.number)
         time.sleep(max(0.0, self._settings.linger_ms / 1000 - since_s))
         self._note("move-completed", move.vm, move=move.number)
@@ -143,12 +146,12 @@ class FloodAndLearn:
         self._edges[move.source].forget(move.vm.name)
 
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
-        """The VM is where everybody believes it to be."""
+        """Stop watching the move: the VM is where all NVEs believe it to be."""
         with self._lock:
             self._unconverged.pop(move.vm.tenant_system, None)
 
     def where(self) -> Mapping[str, str]:
-        """Nobody keeps a list."""
+        """Return nothing, as no list is kept."""
         return {}
 
     def stop(self) -> None:
@@ -172,14 +175,14 @@ class FloodAndLearn:
             self._look(t_ns, change.system)
 
     def _look(self, t_ns: int, system: TenantSystem) -> None:
-        """Whether the move of a VM has converged just now."""
+        """Record it if the move of a VM has converged just now."""
         move = self._unconverged.get(system)
         if move and move.source not in self._believed(system).values():
             self._note("move-converged", move.vm, t_ns, move=move.number)
             del self._unconverged[system]
 
     def _believed(self, system: TenantSystem) -> dict[str, str | None]:
-        """Where each NVE sends what is for a VM; None for everywhere."""
+        """Return where each NVE sends a VM's packets; None if it floods them."""
         return {
             nve: self._place(nve, learned.way(system)) for nve, learned in self._learned.items()
         }

@@ -17,7 +17,11 @@ GHOST = Mac("02:00:00:00:00:63")
 
 
 def fabric(mapping_update: str = "pull", lifetime_s: int | None = 2) -> Fabric:
-    """vm1 and vm3 at nve1, vm2 at nve2, and another tenant's namesake of vm1; all told."""
+    """Return a fabric that is fully informed.
+
+    vm1 and vm3 are at nve1, vm2 at nve2, and another tenant has a VM with the same addresses as
+    vm1.
+    """
     made = Fabric(vteps(), strategy(mapping_update, lifetime_s))
     for each in (VM1, VM2, VM3, NAMESAKE):
         made.associate(each)
@@ -34,7 +38,7 @@ def rules_of(at: Fabric) -> dict[str, frozenset[Rule]]:
 
 
 def state_of(at: Fabric) -> object:
-    """All that a refusal must not change."""
+    """Return everything that a refusal must not change."""
     return (
         list(at.authority.directory),
         rules_of(at),
@@ -44,7 +48,7 @@ def state_of(at: Fabric) -> object:
 
 
 def phase_of(move: Move) -> Phase:
-    """Asked for anew each time; a type checker takes an attribute for what it was."""
+    """Return the phase anew, which a type checker would take for unchanged."""
     return move.phase
 
 
@@ -60,6 +64,6 @@ def redirected(
 
 
 def pull(at: Fabric, sender: str, to: str) -> None:
-    """The sender's NVE gets its entry by asking."""
+    """Let the sender's NVE get its entry by asking."""
     at.send(sender, frames.ipv4(at.vms[sender], at.vms[to].mac))
     at.settle()

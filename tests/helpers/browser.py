@@ -1,9 +1,9 @@
 """A report's page as a browser shows it: headless Chromium, driven by Playwright.
 
-`page_faults` says what is wrong with a page at a width, light or dark; `print_pdf` prints it.  To
-look at reports, `python -m tests.helpers.browser OUT RESULT…` draws each report anew into a copy of
-its result below OUT, takes a picture of it at each width, light and dark, prints it, and says what
-is wrong; `make test-report` does so with the sample.
+`page_faults` returns what is wrong with a page at a width, light or dark; `print_pdf` prints it.
+To look at reports, `python -m tests.helpers.browser OUT RESULT…` draws each report anew into a copy
+of its result below OUT, takes a picture of it at each width, light and dark, prints it, and reports
+what is wrong; `make test-report` does so with the sample.
 """
 
 import shutil
@@ -38,7 +38,7 @@ _WIDER = """() => {
   if (document.documentElement.scrollWidth > width) wider.push(document.documentElement);
   return [...new Set(wider.map(named))];
 }"""
-"""What reaches beyond the page, unless it stands in something that can be scrolled."""
+"""Returns the elements that reach beyond the page, except inside scrollable ones."""
 _NOT_LOADED = """() => [...document.images]
   .filter((each) => !each.complete || !each.naturalWidth).map((each) => each.alt)"""
 _TOO_FAINT = """() => {
@@ -65,11 +65,11 @@ _TOO_FAINT = """() => {
   }
   return faults;
 }"""
-"""Text whose contrast is below that of WCAG 2.1, 1.4.3."""
+"""Returns texts whose contrast is below that of WCAG 2.1, 1.4.3."""
 
 
 def why_not() -> str | None:
-    """Why no browser can be driven here; None if one can."""
+    """Return why no browser can be driven here, or None if one can."""
     try:
         import playwright.sync_api  # noqa: F401
     except ImportError:
@@ -81,7 +81,9 @@ def why_not() -> str | None:
 
 @contextmanager
 def browser() -> "Iterator[Browser]":
-    """Debian's Chromium.  Without its sandbox, which root cannot have: it opens our pages only."""
+    """Start Debian's Chromium, without its sandbox, which root cannot have: it opens local pages
+    only.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -96,7 +98,9 @@ def browser() -> "Iterator[Browser]":
 
 @contextmanager
 def opened(started: "Browser", file: Path) -> "Iterator[tuple[Page, list[str]]]":
-    """The page as a reader finds it, and what the browser complains about, as it comes."""
+    """Open the page as a reader does; also yield a list of the browser's complaints, as they
+    come.
+    """
     complaints: list[str] = []
     page = started.new_page()
     try:
@@ -110,7 +114,7 @@ def opened(started: "Browser", file: Path) -> "Iterator[tuple[Page, list[str]]]"
 
 
 def show(page: "Page", width_px: int, look: str) -> None:
-    """The page in a window of this width, light or dark, once it has been drawn so."""
+    """Show the page in a window of this width, light or dark; return once it has been drawn."""
     page.emulate_media(color_scheme="dark" if look == "dark" else "light")
     page.set_viewport_size({"width": width_px, "height": 900})
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
@@ -122,7 +126,7 @@ def page_faults(
     widths_px: Sequence[int] = WIDTHS_PX,
     looks: Sequence[str] = LOOKS,
 ) -> list[str]:
-    """Whatever is wrong with the page, all of it unfolded, at each width, light and dark."""
+    """Return what is wrong with the page, all of it unfolded, at each width, light and dark."""
     with opened(started, file) as (page, complaints):
         page.evaluate("document.querySelectorAll('details').forEach((each) => each.open = true)")
         found = [f"the figure {name!r} is not loaded" for name in page.evaluate(_NOT_LOADED)]
@@ -137,14 +141,16 @@ def page_faults(
 
 
 def print_pdf(started: "Browser", file: Path) -> bytes:
-    """The page as it is printed on A4."""
+    """Return the page as it is printed on A4."""
     margin = dict.fromkeys(("top", "bottom", "left", "right"), "15mm")
     with opened(started, file) as (page, _):
         return page.pdf(format="A4", margin=margin)
 
 
 def look_at(out: Path, results: Sequence[Path]) -> Iterator[str]:
-    """Pictures and print of each result's report, drawn anew; what is wrong with them."""
+    """Make pictures and a print of each result's report, drawn anew; yield what is wrong with
+    them.
+    """
     with browser() as started:
         for result in results:
             blank = shutil.ignore_patterns("plots", "report.html")

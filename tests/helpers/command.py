@@ -1,4 +1,4 @@
-"""The command line as users have it, and what they may expect of its complaints."""
+"""The command line as users run it, and what its error messages have to be like."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# By our own Python: the first line of an installed script names the folder where it was made.
+# With this Python: the first line of an installed script names the folder where it was made.
 VMMLAB = (sys.executable, str(Path(sys.executable).with_name("vmmlab")))
 TIMEOUT_S = 100
 NOBODY = 65534
@@ -27,7 +27,7 @@ duration_s: 1
 
 
 def vmmlab(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProcess[str]":
-    """Runs a command to its end; nothing of its output is broken in lines."""
+    """Run a command to its end; its output is not broken into lines."""
     environment = os.environ | {"COLUMNS": "300"} | options.pop("env", {})
     return subprocess.run(
         [*VMMLAB, *map(str, arguments)],
@@ -41,7 +41,7 @@ def vmmlab(*arguments: str | Path, **options: Any) -> "subprocess.CompletedProce
 
 
 def as_nobody(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
-    """The same by a user without any right, but to read wherever the project lies."""
+    """Run a command as a user without any rights except to read the project."""
     may_read = ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     identity = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
     return subprocess.run(
@@ -55,7 +55,7 @@ def as_nobody(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
 
 
 def complaint(done: "subprocess.CompletedProcess[str]") -> str:
-    """The sentence that a command ended with; fails if it is not one sentence."""
+    """Return the sentence that a command ended with; fail if it is not one sentence."""
     said = done.stderr.splitlines()
     assert len(said) == 1, f"not one line: {done.stderr}{done.stdout}"
     assert said[0].startswith("vmmlab: "), f"not a complaint: {said[0]}"

@@ -1,4 +1,4 @@
-"""Where recorded things are."""
+"""The places of recorded data."""
 
 from pathlib import Path
 

@@ -1,17 +1,18 @@
-"""How many examples hypothesis tries: all of them in a thorough run, a share where it is quick."""
+"""How many examples hypothesis tries: all in a thorough run, a share of them in a quick one."""
 
 from typing import Any
 
 from hypothesis import settings
 
 THOROUGH, QUICK = 30, 6
-"""Examples of a test that asks for no number, by profile."""
+"""The number of examples of a test that names none, by profile."""
 
 
 def register_profiles() -> None:
-    """`--hypothesis-profile quick` is what `make check` asks for; without it, a run is thorough.
+    """Register the profiles; `make check` uses `--hypothesis-profile quick`, the default is
+    thorough.
 
-    How long an example takes says how busy the machine is, not whether the code is right.
+    There is no deadline: how long an example takes depends on the machine's load, not on the code.
     """
     settings.register_profile("quick", deadline=None, max_examples=QUICK)
     settings.register_profile("thorough", deadline=None, max_examples=THOROUGH)
@@ -19,7 +20,10 @@ def register_profiles() -> None:
 
 
 def examples(number: int, **more: Any) -> settings:
-    """So many in a thorough run, the same ones every time; `more` are settings of hypothesis."""
+    """Return settings for `number` examples in a thorough run, the same ones every time.
+
+    `more` are further settings of hypothesis.
+    """
     assert settings.default is not None
     share = min(1, settings.default.max_examples / THOROUGH)
     few = max(1, round(number * share))

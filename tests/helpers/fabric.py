@@ -1,11 +1,11 @@
-"""An NVA and its NVEs in memory: one `Authority`, and switches that are as slow as a test wants.
+"""An NVA and its NVEs in memory: one `Authority`, and switches whose speed a test decides.
 
 Each NVE has a control channel, two queues, one for each direction, in order as TCP keeps it.
 Nothing moves by itself: `deliver` hands over the next message of one queue, so a test (or
 hypothesis) decides how the messages of different NVEs interleave.  `lose` takes the next message of
 a queue off the wire once; it is sent again, and nothing behind it overtakes it.
 
-An NVE carries its instructions out rule by rule, so that every half-done change can be looked at,
+An NVE carries its instructions out rule by rule, so that every intermediate state can be checked,
 and judges frames with `nve.pipeline.evaluator`.
 """
 
@@ -70,9 +70,9 @@ from tests.helpers.frames import entering
 
 SECOND_NS = 1_000_000_000
 ENDLESS = 10_000
-"""More messages than any exchange of a few NVEs can need."""
+"""A number of messages that no exchange of a few NVEs needs."""
 Direction: TypeAlias = Literal["down", "up"]
-"""Towards the NVE, towards the NVA."""
+"""`down` is towards the NVE, `up` towards the NVA."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Remove:
 
 @dataclass(frozen=True)
 class RemoveOthers:
-    """What ends a reconciliation: every rule with another cookie goes."""
+    """The end of a reconciliation: every rule with another cookie is removed."""
 
     cookies: frozenset[int]
 
@@ -124,7 +124,7 @@ class FakeNve:
         return frozenset(self.rules.values())
 
     def judge(self, frame: Frame) -> PacketVerdict:
-        """What the switch does with a frame that has come in."""
+        """Return what the switch does with a frame that has come in."""
         seen = frozenset(frame.items())
         if seen not in self._judged:
             if self._ranked is None:
@@ -159,13 +159,13 @@ class FakeNve:
             del self._judged[seen]
 
     def forget(self) -> None:
-        """It has died, and says nothing of what it had."""
+        """Lose all rules without reporting them, as an NVE that dies does."""
         self.rules.clear()
         self._ranked = None
         self._judged.clear()
 
     def expire(self, rule: Rule) -> None:
-        """A time-out of the rule has come."""
+        """Let a rule time out."""
         del self.rules[rule.key]
         self._changed(rule)
         if rule.reports_end:
@@ -239,11 +239,11 @@ class Fabric:
                 self._send_down(effect)
 
     def events(self, subject: str | None = None) -> list[str]:
-        """The names of the trace's events, in order."""
+        """Return the names of the trace's events, in order."""
         return [line.event for line in self.trace if subject in (None, line.subject)]
 
     def refused(self) -> dict[str, int]:
-        """How often peers did what wrong."""
+        """Return how often peers made each mistake."""
         counted: dict[str, int] = {}
         for (_, _, what), times in self.authority.counted.items():
             counted[what] = counted.get(what, 0) + times
@@ -252,7 +252,7 @@ class Fabric:
     # -- what an orchestrator does -----------------------------------------------------------------
 
     def port(self, vm: str) -> int:
-        """A VM has the same port number at every NVE."""
+        """Return the VM's port number, which is the same at every NVE."""
         return FIRST_VM_PORT + list(self.vms).index(vm)
 
     def associate(self, vm: VmSpec, claimable: frozenset[IPAddress] = frozenset()) -> None:
@@ -272,7 +272,7 @@ class Fabric:
         timer_s: int = 0,
         mode: MoveMode = "hot",
     ) -> Move:
-        """The n-th move of all has the key `n`."""
+        """Request a move; the n-th move of all has the key `n`."""
         idle_s = 0 if timer_s else 2
         request = MoveRequest(
             vm, to, self.port(vm), in_flight, idle_s, timer_s, deadline_s, mode=mode
@@ -283,12 +283,12 @@ class Fabric:
         self.ask(self.authority.redirect, move.key)
 
     def activate(self, move: Move) -> None:
-        """The VM runs at the destination, and the orchestrator says so."""
+        """Let the VM run at the destination, and the orchestrator report it."""
         self.ask(self.authority.activate, move.key)
         self.where[move.request.vm] = move.destination
 
     def move(self, vm: str, to: str, in_flight: InFlight = "tunnel") -> Move:
-        """A whole move, everything delivered at once and all time-outs come."""
+        """Carry out a whole move: everything is delivered at once and all time-outs come."""
         move = self.request_move(vm, to, in_flight)
         self.settle()
         self.redirect(move)
@@ -307,7 +307,7 @@ class Fabric:
         self.ask(self.authority.nve_connected, nve)
 
     def disconnect(self, nve: str) -> None:
-        """The connection breaks: what was on its way is gone, rules stay."""
+        """Break the connection: messages on their way are lost, rules stay."""
         node = self.nves[nve]
         node.connected = False
         node.down.clear()
@@ -316,12 +316,12 @@ class Fabric:
         self.ask(self.authority.nve_disconnected, nve)
 
     def die(self, nve: str) -> None:
-        """The NVE dies: it comes back without a rule."""
+        """Let the NVE die: it comes back without a rule."""
         self.disconnect(nve)
         self.nves[nve].forget()
 
     def kill(self) -> None:
-        """The NVA dies, with all that is on its way, and another goes on; nobody is connected."""
+        """Kill the NVA, with all messages on their way, and start another; nobody is connected."""
         for node in self.nves.values():
             node.connected = False
             node.down.clear()
@@ -337,7 +337,7 @@ class Fabric:
                 self.connect(name)
 
     def under_way(self) -> list[tuple[str, Direction]]:
-        """The queues that hold messages."""
+        """Return the queues that hold messages."""
         found: list[tuple[str, Direction]] = []
         for name, node in self.nves.items():
             found += [(name, "down")] if node.down else []
@@ -345,7 +345,7 @@ class Fabric:
         return found
 
     def lose(self, nve: str, direction: Direction) -> None:
-        """The next attempt to deliver from this queue fails."""
+        """Let the next attempt to deliver from this queue fail."""
         self.nves[nve].lost.add(direction)
 
     def deliver(self, nve: str, direction: Direction) -> bool:
@@ -361,7 +361,7 @@ class Fabric:
         return True
 
     def settle(self) -> None:
-        """Deliver until nothing is under way.  Raises AssertionError if that never comes."""
+        """Deliver until nothing is under way.  Raises AssertionError if that does not end."""
         for _ in range(ENDLESS):
             ways = self.under_way()
             if not ways:
@@ -372,7 +372,7 @@ class Fabric:
     # -- time --------------------------------------------------------------------------------------
 
     def has_timeout(self) -> list[tuple[str, Rule]]:
-        """The rules with a time-out, in a stable order."""
+        """Return the rules with a time-out, in a stable order."""
         found = [
             (name, rule)
             for name, node in self.nves.items()
@@ -386,10 +386,10 @@ class Fabric:
         self.on_change(rule)
 
     def expire_all(self) -> None:
-        """Long silence: every time-out comes, and is dealt with.
+        """Let every time-out come, as after a long silence, and be handled.
 
-        Those for packets in flight come last, and again while an old entry is there.  One at an NVE
-        out of reach stays: then they would come for ever.
+        Those for packets in flight come last, and again while there is an old entry.  One at an NVE
+        out of reach stays: otherwise they would come without end.
         """
         in_vain = 0
         while found := sorted(self.has_timeout(), key=lambda place: _in_flight(place[1])):
@@ -402,11 +402,11 @@ class Fabric:
     # -- frames ------------------------------------------------------------------------------------
 
     def judge(self, frame: Frame, at: str) -> PacketVerdict:
-        """What one NVE does with a frame that has come in."""
+        """Return what one NVE does with a frame that has come in."""
         return self.nves[at].judge(frame)
 
     def way(self, frame: Frame, at: str) -> list[tuple[str, PacketVerdict]]:
-        """The NVEs that a frame visits, in order, and the verdict of each.
+        """Return the NVEs that a frame visits, in order, and the verdict of each.
 
         Raises ForwardingLoop as `nve.pipeline.evaluator.deliveries` does.
         """
@@ -424,11 +424,11 @@ class Fabric:
         return found
 
     def deliveries(self, frame: Frame, at: str) -> tuple[tuple[str, int], ...]:
-        """Where a frame ends up, over all NVEs."""
+        """Return where a frame is delivered, over all NVEs."""
         return tuple((nve, port) for nve, seen in self.way(frame, at) for port in seen.ports)
 
     def send(self, vm: str, frame: Frame) -> PacketVerdict:
-        """A VM sends a frame where it runs; a report to the NVA goes on its way."""
+        """Let a VM send a frame where it runs; a report to the NVA goes on its way."""
         return self.send_from(self.where[vm], self.port(vm), frame)
 
     def send_from(self, nve: str, port: int, frame: Frame) -> PacketVerdict:
@@ -476,7 +476,7 @@ class Fabric:
                 node.carry_out(instruction)
 
     def _obey(self, nve: str, order: Signal) -> None:
-        """What an agent does: a marker takes no time here, and none is lost."""
+        """Do what an agent does: a marker takes no time here, and none is lost."""
         self.orders.append((nve, order))
         match order.kind:
             case MarkerKind.SEND_MARKER:
@@ -494,12 +494,12 @@ class Fabric:
                 self.release(destination, expected)
 
     def release(self, nve: str, expected: Signal, missing: tuple[str, ...] = ()) -> None:
-        """A destination holds no longer: the markers have come, or the time is over."""
+        """Let a destination end its holding: the markers have come, or the time is over."""
         del self.expecting[nve, expected.system]
         self.say(nve, replace(expected, kind=MarkerKind.RELEASED, ingress_nves=missing))
 
     def say(self, nve: str, signal: Signal) -> None:
-        """An agent says something."""
+        """Let an agent send a signal."""
         if self.nves[nve].connected:
             self.nves[nve].up.append(Signalled(AGENT_PORT, signal))
 
@@ -510,7 +510,9 @@ class Fabric:
             self.ask(self.authority.reported, node.name, message)
 
     def _report(self, frame: Frame, rule: Rule) -> Report:
-        """What `controller.southbound.packets` would read from the frame that a rule reports."""
+        """Return what `controller.southbound.packets` would read from the frame that a rule
+        reports.
+        """
         said = dict(frame)
         port = int(said["in_port"])
         sender = Mac(str(said["eth_src"]))

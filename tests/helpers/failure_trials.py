@@ -1,8 +1,8 @@
-"""A failure at a moment of a move, on real parts, and what came of it.
+"""Runs trials of a failure at a moment of a move, on real parts, and observes the outcome.
 
 Each pair of OUTCOMES is a run of its own: vm1 goes from nve1 to nve2, with a correspondent behind
-each of three NVEs.  Of *bystanders* only those flows are looked at whose NVEs have not failed: they
-must not notice anything.
+each of three NVEs.  Of *bystanders*, only flows whose NVEs have not failed are looked at: they must
+not notice anything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,15 +60,15 @@ FLOWS = [
     *(("by1", "by4", "ipv4"), ("by2", "by4", "ipv6"), ("by4", "by3", "ipv4")),
 ]
 WITH_END_MARKERS = {"overlay.end_marker": True}
-"""A change of a trial: what has to come of it is the same."""
+"""A change of a trial; its outcome has to be the same."""
 RATE_PPS = 100
 MOVE_AT_S = 0.5
 RECOVERY_S = 2.5
-"""Traffic after the failure has ended."""
+"""How long traffic goes on after the failure has ended, in seconds."""
 
 
 def trial(case: Case, moment: Moment, for_s: float | None = None, **changes: Any) -> Scenario:
-    """One move with one failure."""
+    """Return a scenario of one move with one failure."""
     kind, place = case
     lasts_s = for_s or FOR_S[kind]
     failure = {"kind": kind, "during": moment.value, "for_s": lasts_s, **EXTENT.get(kind, {})}
@@ -106,8 +106,10 @@ POST_COPY = {"kind": "post-copy", "bandwidth_mbit": 8}
 
 
 def transfer_trial(case: Case, moment: Moment, transfer: Mapping[str, Any] = SLOW) -> Scenario:
-    """The move of a VM with a guest, and one failure.  Beside packets, somebody asks the guest's
-    service."""
+    """Return a scenario of the move of a VM with a guest, and one failure.
+
+    Besides probes, a client sends requests to the guest's service.
+    """
     lasts_s = EARLY_S if moment in (Moment.REQUESTED, Moment.PREPARED) else LONG_S
     lasts_s = FOR_S[case[0]] if case[0] in FAULTS else lasts_s
     tenants = [{"vni": 5000, "vms": {"vm1": {"nve": "nve1", "guest": GUEST}, "vm4": "nve3"}}]
@@ -127,20 +129,20 @@ def transfer_trial(case: Case, moment: Moment, transfer: Mapping[str, Any] = SLO
 
 @dataclass(frozen=True)
 class Observed:
-    """What came of a trial."""
+    """The outcome of a trial."""
 
     ending: str
     problems: list[str]
     lost: int
-    """Packets to and from the VM that moved."""
+    """The lost packets to and from the VM that moved."""
     bystanders_lost: int
-    """Packets of flows that have nothing to do with the move and no part that failed."""
+    """The lost packets of flows that concern neither the move nor a part that failed."""
     silence_ms: float
-    """The longest of any correspondent of the VM."""
+    """The longest silence of any correspondent of the VM."""
 
 
 def observe(case: Case, problems: Sequence[str], result: Result) -> Observed:
-    """What a recorded trial says."""
+    """Return the outcome of a recorded trial."""
     kind, place = case
     failed = {PLACES[place]} if kind in OF_ONE_NVE else set()
     homes = {vm: nve for tenant in TENANTS for vm, nve in tenant["vms"].items()}
@@ -166,7 +168,7 @@ def _nves(flow: str, homes: dict[str, str]) -> set[str]:
 
 
 def carry_out(case: Case, scenario: Scenario, place: Path) -> Observed:
-    """Run a trial."""
+    """Run a trial and return its outcome."""
     try:
         with Recorder.create(place) as recorder:
             outcome = run(scenario, recorder.run(), Options())

@@ -1,4 +1,4 @@
-"""What is wrong with a drawn figure, asked of matplotlib: a sentence for each fault."""
+"""Finds faults in a drawn figure by asking matplotlib: a sentence for each fault."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ _TOLERANCE_PT = 0.75
 
 
 def of_drawing(draw: Callable[[Preset], Figure], preset: Preset) -> list[str]:
-    """The faults of what `draw` draws for a preset, warnings among them."""
+    """Return the faults of what `draw` draws for a preset, warnings included."""
     with warnings.catch_warnings(record=True) as warned, _style.applied(preset):
         warnings.simplefilter("always")
         found = faults(draw(preset), preset)
@@ -25,7 +25,7 @@ def of_drawing(draw: Callable[[Preset], Figure], preset: Preset) -> list[str]:
 
 
 def faults(figure: Figure, preset: Preset) -> list[str]:
-    """The faults of one figure.  It is laid out, and not rendered."""
+    """Return the faults of one figure, which is laid out but not rendered."""
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()
     pt = figure.dpi / 72
@@ -36,8 +36,7 @@ def faults(figure: Figure, preset: Preset) -> list[str]:
 
 
 def _texts(figure: Figure) -> list[Text]:
-    """All that can be read.  Labels of ticks beyond the ends of an axis are kept by matplotlib, and
-    not drawn."""
+    """Return all visible texts; matplotlib keeps tick labels beyond the ends of an axis undrawn."""
     of_axes: set[Text] = set()
     drawn: list[Text] = []
     for axes in figure.get_axes():

@@ -1,8 +1,8 @@
-"""What a run, or the tests, have on the machine: looked at, and looked for afterwards.
+"""What a run, or the tests, have on the machine, and whether it is gone afterwards.
 
-`Footprint` is of one run, by the process that carries it out; `Presence` is of this test process
-and all that it has started, whoever their parents are by now: they have `MARK` in their
-environment.
+`Footprint` is that of one run, found by the process that carries it out; `Presence` is that of this
+test process and all that it has started, whatever their parents are by now: they have `MARK` in
+their environment.
 """
 
 import os
@@ -21,16 +21,19 @@ NAMED_NAMESPACES = Path("/run/netns")
 
 
 def mark() -> None:
-    """From now on, what this process starts can be told from what others start."""
+    """Mark this process, so that what it starts from now on can be recognised."""
     os.environ[MARK] = str(os.getpid())
 
 
 @dataclass(frozen=True)
 class Presence:
-    """What is there at a moment.  Processes of a session are the session's: while a lab stands,
-    its parts die and start again.  A session is left out while somebody else lives who owns it:
-    another worker of these tests, or another user of the machine.  Interfaces and named namespaces
-    are looked at whoever made them: a lab makes none in the machine's own network."""
+    """What exists at a moment.
+
+    Processes in a session belong to the session: while a lab runs, its parts die and start again.
+    A session is left out while its owner is another living process: another worker of these tests,
+    or another user of the machine.  Interfaces and named namespaces count whoever made them: a lab
+    makes none in the machine's own network.
+    """
 
     sessions: frozenset[str]
     processes: frozenset[str]
@@ -55,7 +58,7 @@ class Presence:
         )
 
     def added(self, since: "Presence") -> str | None:
-        """What is here and was not there then, in a sentence."""
+        """Return a sentence about what exists here and did not exist then, or None."""
         new = {
             field.name: sorted(getattr(self, field.name) - getattr(since, field.name))
             for field in fields(self)
@@ -65,7 +68,7 @@ class Presence:
 
 
 def _is_of_another(session: str) -> bool:
-    """What nobody owns any more is left behind, by whomever."""
+    """Return whether a session has another living owner; one without an owner is left behind."""
     (owner,) = running_processes([int(session.split("-")[1])]) or (None,)
     return owner not in (None, os.getpid()) and not _is_ours(owner)
 
@@ -79,7 +82,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def _session(pid: int) -> str | None:
-    """The session in whose cgroup it is."""
+    """Return the session whose cgroup holds a process."""
     try:
         found = re.search(r"/vmmlab/(vmmlab-[^/\n]*)", Path(f"/proc/{pid}/cgroup").read_text())
     except OSError:
@@ -96,14 +99,17 @@ def _command(pid: int) -> str:
 
 @dataclass(frozen=True)
 class Footprint:
-    """`places` are the session's directory and cgroup, `namespaces` are networks by inode."""
+    """The footprint of a run.
+
+    `places` are the session's directory and cgroup, `namespaces` are networks by inode.
+    """
 
     places: frozenset[Path]
     processes: frozenset[int]
     namespaces: frozenset[int]
 
     def remains(self) -> str | None:
-        """What of it is still there, if anything is."""
+        """Return a sentence about what still exists of it, or None."""
         found = {
             "directories": sorted(str(place) for place in self.places if place.exists()),
             "processes": sorted(running_processes(self.processes)),
@@ -113,13 +119,16 @@ class Footprint:
         return str(left) if left else None
 
     def _not_of_other_sessions(self) -> Iterator[int]:
-        """The kernel gives the number of a namespace that is gone to the next lab's."""
+        """Yield processes that belong to no other session.
+
+        The kernel gives the number of a namespace that is gone to the next lab's.
+        """
         mine = {None, *(place.name for place in self.places)}
         return (pid for pid in _all_processes() if _session(pid) in mine)
 
 
 def footprint(owner: int) -> Footprint:
-    """The footprint of the run that process `owner` carries out, as far as it has got."""
+    """Return the footprint, so far, of the run that process `owner` carries out."""
     mount = cgroup2_mount()
     assert mount is not None
     roots = (RUN_DIRECTORY, mount / "vmmlab")
@@ -139,7 +148,7 @@ def _all_processes() -> set[int]:
 
 
 def _namespaces(processes: Iterable[int]) -> frozenset[int]:
-    """The network namespaces that the processes are in."""
+    """Return the network namespaces that the processes are in."""
     inodes = set()
     for pid in processes:
         try:

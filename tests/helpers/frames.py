@@ -1,7 +1,7 @@
 """Frames for `nve.pipeline.evaluator`: what a well-behaved VM sends, and how a forger changes it.
 
-Every function takes `forged` fields that replace the honest ones.  Where a frame comes in is for
-the caller to say, with `entering`.
+Every function takes `forged` fields that replace the honest ones.  The caller adds the port at
+which a frame comes in, with `entering`.
 """
 
 from functools import lru_cache
@@ -22,11 +22,11 @@ from nve.wire.frames import (
 
 UDP = 17
 _text = lru_cache(maxsize=1024)(str)
-"""Of addresses: tests make a million frames of a few VMs."""
+"""The text of an address, cached: tests make a million frames of a few VMs."""
 
 
 def ipv4(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
-    """An IPv4 packet to a MAC address."""
+    """Return an IPv4 packet to a MAC address."""
     honest: dict[str, FieldValue] = {
         "eth_type": IPV4,
         "ipv4_src": _text(sender.ipv4),
@@ -36,7 +36,7 @@ def ipv4(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
 
 
 def ipv6(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
-    """An IPv6 packet to a MAC address."""
+    """Return an IPv6 packet to a MAC address."""
     honest: dict[str, FieldValue] = {
         "eth_type": IPV6,
         "ipv6_src": str(sender.ipv6),
@@ -46,7 +46,7 @@ def ipv6(sender: VmSpec, to: Mac, **forged: FieldValue) -> Frame:
 
 
 def arp(sender: VmSpec, target: IPAddress, **forged: FieldValue) -> Frame:
-    """An ARP request; gratuitous if the target is the sender's own address."""
+    """Return an ARP request; it is gratuitous if the target is the sender's own address."""
     honest: dict[str, FieldValue] = {
         "eth_type": ARP,
         "arp_op": ARP_REQUEST,
@@ -58,7 +58,7 @@ def arp(sender: VmSpec, target: IPAddress, **forged: FieldValue) -> Frame:
 
 
 def rarp(sender: VmSpec, **forged: FieldValue) -> Frame:
-    """A reverse ARP request for the sender's own MAC address."""
+    """Return a reverse ARP request for the sender's own MAC address."""
     honest: dict[str, FieldValue] = {
         "eth_type": RARP,
         "arp_op": RARP_REQUEST,
@@ -69,7 +69,7 @@ def rarp(sender: VmSpec, **forged: FieldValue) -> Frame:
 
 
 def advertisement(sender: VmSpec, **forged: FieldValue) -> Frame:
-    """An unsolicited neighbour advertisement of the sender's own address."""
+    """Return an unsolicited neighbour advertisement of the sender's own address."""
     honest: dict[str, FieldValue] = {
         "eth_type": IPV6,
         "ipv6_src": str(sender.ipv6),
@@ -83,12 +83,14 @@ def advertisement(sender: VmSpec, **forged: FieldValue) -> Frame:
 
 
 def entering(frame: Frame, port: int) -> Frame:
-    """The frame as it comes in at a VM's port."""
+    """Return the frame as it comes in at a VM's port."""
     return {**frame, "in_port": port}
 
 
 def encapsulated(frame: Frame, vni: int, source: Vtep) -> Frame:
-    """The frame as it comes out of a tunnel, with the VNI and the sender that the tunnel names."""
+    """Return the frame as it comes out of a tunnel, with the VNI and the sender that the tunnel
+    names.
+    """
     field = "tun_ipv4_src" if source.version == 4 else "tun_ipv6_src"
     return {**frame, "in_port": VXLAN_PORT, "tunnel_id": vni, field: _text(source)}
 

@@ -34,7 +34,7 @@ def fabric(update: str = "push", *, keep: bool = False, end_markers: bool = True
 
 
 def with_entries(made: Fabric) -> Fabric:
-    """NVEs that pull have asked for vm1."""
+    """Let all NVEs that pull ask for vm1, and return the fabric."""
     for each in (VM2, VM3):
         made.send(each.name, frames.ipv4(each, VM1.mac))
     made.settle()
@@ -42,7 +42,7 @@ def with_entries(made: Fabric) -> Fabric:
 
 
 def departed(made: Fabric, to: str = "nve2", timer_s: int = 0) -> Move:
-    """A move that waits for the VM's arrival."""
+    """Return a move that waits for the VM's arrival."""
     move = made.request_move("vm1", to, timer_s=timer_s)
     made.settle()
     made.redirect(move)
@@ -62,7 +62,7 @@ def entry(made: Fabric, nve: str) -> Rule | None:
 
 
 def expire(made: Fabric, nve: str) -> Rule:
-    """An NVE's entry expires, and the report of it is on its way."""
+    """Let an NVE's entry expire, so that the report of it is on its way."""
     old = entry(made, nve)
     assert old
     assert old.hard_s
@@ -71,6 +71,6 @@ def expire(made: Fabric, nve: str) -> Rule:
 
 
 def marker_rules(made: Fabric) -> list[Rule]:
-    """The rules for end markers to vm1, at all NVEs."""
+    """Return the rules for end markers to vm1, at all NVEs."""
     held = [rule for node in made.nves.values() for rule in node.holds()]
     return [rule for rule in held if rule.purpose is Purpose.END_MARKER and rule.about == SYSTEM]

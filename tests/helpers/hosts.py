@@ -1,6 +1,7 @@
-"""Hosts on one switch: network namespaces and nothing else, for what needs kernels and no overlay.
+"""Hosts on one switch: only network namespaces, for tests that need kernels and no overlay.
 
-Each is held by a process that sleeps; when the block ends, that is killed, and all is gone with it.
+Each namespace is held by a sleeping process; when the block ends, that is killed, and its namespace
+goes with it.
 """
 
 import os
@@ -27,13 +28,13 @@ class Host:
     ipv6: IPv6Address
 
     def start(self, argv: Sequence[str], **popen: Any) -> "subprocess.Popen[Any]":
-        """A process in it."""
+        """Start a process in the host."""
         entered = ["nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *argv]
         return subprocess.Popen(entered, **popen)
 
 
 class Hosts:
-    """As much of a data centre as tasks have use for: `vms`, `in_vm`."""
+    """The part of a data centre that tasks use: `vms`, `in_vm`."""
 
     def __init__(self, hosts: Sequence[Host], switch: int) -> None:
         self.of = {host.name: host for host in hosts}
@@ -50,7 +51,7 @@ class Hosts:
 
 @contextmanager
 def hosts(names: Sequence[str]) -> Iterator[Hosts]:
-    """They reach each other at 10.9.0.1, fd09::1 and so on."""
+    """Yield hosts that reach each other at 10.9.0.1, fd09::1 and so on."""
     with ExitStack() as stack:
         switch = stack.enter_context(namespace())
         set_sysctls(switch, {"ipv6/conf/all/disable_ipv6": 1})

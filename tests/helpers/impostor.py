@@ -1,4 +1,4 @@
-"""Somebody who talks OpenFlow 1.3 to the NVA, and is no NVE."""
+"""A peer that speaks OpenFlow 1.3 to the NVA but is no NVE."""
 
 import socket
 import struct
@@ -21,7 +21,7 @@ def features(dpid: int) -> bytes:
 
 
 def packet_in(frame: bytes, port: int, table: int = 2) -> bytes:
-    """A frame that came in at a port, as an NVE reports it."""
+    """Return the report of a frame that came in at a port, as an NVE sends it."""
     match = struct.pack("!HHIBB", 1, 12, 0x80000004, 0, 0)[:8] + struct.pack("!I4x", port)
     header = struct.pack("!IHBBQ", 0xFFFFFFFF, len(frame), 1, table, 0)
     return message(PACKET_IN, header + match + bytes(2) + frame)
@@ -45,7 +45,7 @@ EVERYTHING = (
     packet_in(bytes(60), 10),
     flow_removed(1),
 )
-"""One of each kind that an NVE sends."""
+"""One message of each kind that an NVE sends."""
 
 
 class Impostor:
@@ -56,7 +56,7 @@ class Impostor:
         self._unread = b""
 
     def send(self, octets: bytes) -> bool:
-        """Whether the NVA still takes it."""
+        """Send octets; return whether the connection still accepts them."""
         try:
             self._connection.sendall(octets)
         except OSError:
@@ -64,25 +64,25 @@ class Impostor:
         return True
 
     def is_let_in(self) -> bool:
-        """The NVA speaks first."""
+        """Return whether the NVA admits the connection: then it speaks first."""
         with suppress(OSError):
             return self._read()[0] == HELLO
         return False
 
     def introduce(self, dpid: int) -> bool:
-        """Claims to be the switch with a datapath id; whether the NVA let it say so."""
+        """Claim to be the switch with a datapath id; return whether the NVA let it finish."""
         if not self.send(EVERYTHING[0]) or not self._answer(FEATURES_REQUEST, features(dpid)):
             return False
         return self._answer(MULTIPART_REQUEST, struct.pack("!HH4x", _PORT_DESCRIPTION, 0))
 
     def is_sent_away(self) -> bool:
-        """Waits until the NVA hangs up; False if that does not come."""
+        """Wait until the NVA hangs up; return False if it does not."""
         try:
             while self._read()[0] is not None:
                 pass
         except TimeoutError:
             return False
-        except OSError:  # it did not even read what was said last
+        except OSError:  # it did not even read the last message
             return True
         return True
 
@@ -98,7 +98,7 @@ class Impostor:
         return False
 
     def _read(self) -> tuple[int | None, int]:
-        """Kind and number of the next message; None at the end."""
+        """Return kind and number of the next message; kind None at the end."""
         while len(self._unread) < 8 or len(self._unread) < self._length():
             more = self._connection.recv(65536)
             if not more:
@@ -114,6 +114,6 @@ class Impostor:
 
 @contextmanager
 def impostor(address: tuple[str, int], timeout_s: float = 10.0) -> Iterator[Impostor]:
-    """Connected for the block, from the namespace it is entered in."""
+    """Connect for the block, from the present network namespace."""
     with socket.create_connection(address, timeout_s) as connection:
         yield Impostor(connection)

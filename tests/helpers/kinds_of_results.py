@@ -1,6 +1,6 @@
-"""One small result of every kind that figures and reports have to cope with.
+"""One small result of every kind that figures and reports have to handle.
 
-Written once and read by many tests; nothing in them is a measurement.
+They are written once and read by many tests; nothing in them is a measurement.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def write(
     homes: dict[str, str] | None = None,
     seed: int = 1,
 ) -> None:
-    """One run with these packets and events."""
+    """Write one run with these packets and events."""
     homes = homes or HOMES
     run = recorder.run(run_name)
     scenario = {**synthetic.scenario("tunnel", 100), "tenants": [{"vms": homes}], "seed": seed}
@@ -89,8 +89,9 @@ def of_many_flows(out: Path) -> None:
 
 
 def not_completed(out: Path) -> None:
-    """A move that is rolled back before it stops the VM, one that is refused, and one that fails
-    while the VM is paused and has no end."""
+    """Write a result with a move that is rolled back before the VM is suspended, one that is
+    refused, and one that fails while the VM is suspended and has no end.
+    """
     events = [
         *(requested(10), at(20, "move-prepared"), at(30, "move-rolled-back")),
         *(requested(50, 2), at(51, "move-refused", move=2)),
@@ -106,7 +107,9 @@ def only_refused(out: Path) -> None:
 
 
 def without_an_nva(out: Path) -> None:
-    """An overlay that learns by itself: nobody but hypervisor and orchestrator says anything."""
+    """Write a result of an overlay that learns by itself: only hypervisors and orchestrator have
+    events.
+    """
     events = [
         requested(20),
         at(22, "pre-associated", "hypervisor", nve="nve2"),
@@ -123,7 +126,7 @@ def without_an_nva(out: Path) -> None:
 
 
 def with_state(out: Path) -> None:
-    """Four VMs that write ever faster; the last is stopped by force."""
+    """Write a result with four VMs that write ever faster; the last transfer is ended by force."""
     rates_mb_s = {"vm1": 1.0, "vm2": 4.8, "vm3": 7.2, "vm4": 12.0}
     guests = {
         vm: {"nve": "nve1", "guest": {"memory_mb": 16, "writes": {"rate_mb_s": rate}}}
@@ -202,7 +205,7 @@ def with_task_moves(out: Path) -> None:
 
 
 def with_standbys(out: Path) -> None:
-    """Two have taken over; nobody has asked the service of the third."""
+    """Write a result with two take-overs; nobody has sent requests to the third VM's service."""
     lost: dict[str, Any] = dict.fromkeys(TAKEOVERS.columns, 1) | {
         "kind": "warm",
         "vm": "vm1",
@@ -273,7 +276,7 @@ RESULTS: dict[str, Callable[[Path], None]] = {
 
 
 def half_a_sweep(out: Path) -> None:
-    """Three of six combinations are there."""
+    """Write a sweep with three of six combinations."""
     varied = {"moves.0.pause_ms": [0, 50, 200], "topology.link.delay_ms": [1, 10]}
     sweep = Sweep.begin(out, cells(varied), {**PLAN, "vary": varied})
     for number in (0, 1, 4):

@@ -1,4 +1,4 @@
-"""A data centre for a test, with as many VMs as it has use for."""
+"""A data centre for a test, with as many VMs as the test needs."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,7 +16,7 @@ from topologies.spec import PLAIN_LINK, LinkSpec
 
 
 def vm_spec(number: int, nve: str) -> VmSpec:
-    """vm<number>, in virtual network 5000."""
+    """Return vm<number>, in virtual network 5000."""
     return VmSpec(
         f"vm{number}",
         vni(5000),
@@ -35,7 +35,7 @@ def data_centre(
     emulator: Any = "auto",
     **parameters: Any,
 ) -> Iterator[DataCentre]:
-    """One that is up for the block, and a session that is closed afterwards."""
+    """Yield a data centre that is up for the block; its session is closed afterwards."""
     topology = catalogue.get(kind)
     fabric = topology.build(topology.parameters.model_validate(parameters))
     with (
@@ -48,7 +48,7 @@ def data_centre(
 def round_trips_ms(
     running: DataCentre, source: Nve | Vm, target: str, count: int = 5
 ) -> list[float]:
-    """What ping measures from a node to an address; packets that were lost are not in it."""
+    """Return what ping measures from a node to an address; lost packets are left out."""
     argv = ["ping", "-n", "-c", str(count), "-i", "0.005", "-W", "1", target]
     if isinstance(source, Vm):
         ping = running.in_vm(source.spec.name, argv, stdout=-1, text=True)
@@ -59,12 +59,12 @@ def round_trips_ms(
 
 
 def machine_interfaces() -> set[str]:
-    """The interfaces in the machine's own namespace."""
+    """Return the interfaces in the machine's own namespace."""
     return {path.name for path in Path("/sys/class/net").iterdir()}
 
 
 def running_processes(pids: Iterable[int]) -> set[int]:
-    """Those of the processes that have not ended; one that nobody has asked for its end has."""
+    """Return the processes that have not ended; a zombie counts as ended."""
     return {pid for pid in pids if _state(pid) not in "ZX"}
 
 

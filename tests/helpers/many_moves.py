@@ -1,4 +1,4 @@
-"""A made-up result of many moves whose leftovers overlap: one VM, to and fro, every 100 ms."""
+"""A made-up result of many overlapping moves: one VM goes to and fro every 100 ms."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -18,7 +18,9 @@ FLOWS = ("vm3>vm1/ipv4", "vm1>vm2/ipv6")
 
 
 def events(moves: int) -> list[TraceEvent]:
-    """Each move is settled 120 ms after its request: after the next one has been requested."""
+    """Return the events of moves that settle 120 ms after their request: after the next is
+    requested.
+    """
     return [event for number in range(1, moves + 1) for event in _move(number)]
 
 
@@ -43,7 +45,7 @@ def _at_ns(number: int) -> int:
 
 
 def write_result(out: Path, moves: int = 20, lost: Collection[int] = ()) -> Path:
-    """`lost`: numbers of the packets of the first flow that are lost."""
+    """Write the result; `lost` are the numbers of the lost packets of the first flow."""
     count = (moves + 2) * EVERY_MS
     delays = [None if seq in lost else 1.0 for seq in range(count)]
     sent = pd.concat([packets(delays, FLOWS[0]), packets([2.0] * count, FLOWS[1])])

@@ -1,6 +1,6 @@
-"""Octets that are nearly right: what a fuzzer makes of a message that is.
+"""Octets that are nearly right, as a fuzzer makes them from a valid message.
 
-The same seed makes the same octets, so that what was found once is found again.
+The same seed makes the same octets, so that a finding can be repeated.
 """
 
 import random
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 
 def mutations(seed: int, originals: Sequence[bytes], longest: int = 1400) -> Iterator[bytes]:
-    """Endlessly: one of the originals, changed in one to three ways."""
+    """Yield, without end, one of the originals, changed in one to three ways."""
     chance = random.Random(seed)
     while True:
         octets = bytearray(chance.choice(originals))
@@ -18,7 +18,7 @@ def mutations(seed: int, originals: Sequence[bytes], longest: int = 1400) -> Ite
 
 
 def garbage(seed: int, longest: int = 1400) -> Iterator[bytes]:
-    """Endlessly: octets of any length and no meaning."""
+    """Yield, without end, meaningless octets of any length."""
     chance = random.Random(seed)
     while True:
         yield chance.randbytes(chance.randint(0, longest))
@@ -30,7 +30,7 @@ def _flip(octets: bytearray, chance: random.Random) -> None:
 
 
 def _set(octets: bytearray, chance: random.Random) -> None:
-    """To a value that is at the edge of something."""
+    """Set an octet to a value at the edge of a range."""
     if octets:
         octets[chance.randrange(len(octets))] = chance.choice((0, 1, 0x7F, 0x80, 0xFE, 0xFF))
 

@@ -13,7 +13,7 @@ TOKEN = "0123456789abcdef"
 
 
 def settings(directory: Path, **changes: Any) -> Settings:
-    """nve1 … nve3 with datapath ids 1 … 3."""
+    """Return settings for nve1 … nve3 with datapath ids 1 … 3."""
     nves = {
         name: {"dpid": dpid, "vtep": str(address)}
         for dpid, (name, address) in enumerate(vteps().items(), start=1)
@@ -31,7 +31,7 @@ def settings(directory: Path, **changes: Any) -> Settings:
 
 
 def connected(nva: Nva) -> dict[str, Wire]:
-    """All NVEs connect and confirm."""
+    """Connect all NVEs and let them confirm; return their wires."""
     wires = {name: Wire(dpid) for dpid, name in nva.names.items()}
     for wire in wires.values():
         nva.connected(wire)
@@ -41,7 +41,7 @@ def connected(nva: Nva) -> dict[str, Wire]:
 
 
 def answer_statistics(nva: Nva, wire: Wire, flows: list[Any], *, more: bool = False) -> None:
-    """An NVE answers the last request for its flows."""
+    """Let an NVE answer the last request for its flows."""
     asked = [each for each in wire.sent if isinstance(each, parser.OFPFlowStatsRequest)][-1]
     reply = parser.OFPFlowStatsReply(wire, body=flows, flags=int(more))
     reply.set_xid(asked.xid)
@@ -49,7 +49,7 @@ def answer_statistics(nva: Nva, wire: Wire, flows: list[Any], *, more: bool = Fa
 
 
 def confirm(nva: Nva, *wires: Wire) -> None:
-    """NVEs answer every barrier so far."""
+    """Let NVEs answer every barrier so far."""
     for wire in wires:
         for each in [m for m in wire.sent if isinstance(m, parser.OFPBarrierRequest)]:
             wire.sent.remove(each)

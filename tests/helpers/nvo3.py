@@ -1,4 +1,4 @@
-"""A lab of which a test knows that its overlay is the draft's, and its NVEs Open vSwitch."""
+"""For labs whose overlay is known to be the draft's, and whose NVEs are Open vSwitch."""
 
 from experiments.measure.trace import TraceEvent
 from experiments.overlays.nvo3.overlay import Nvo3
@@ -14,7 +14,7 @@ def nvo3(lab: Lab) -> Nvo3:
 
 
 def told(lab: Lab) -> list[TraceEvent]:
-    """The trace so far, with all that the NVA has decided."""
+    """Return the trace so far, with all that the NVA has decided."""
     assert lab.overlay.can.catch_up
     lab.overlay.can.catch_up()
     return lab.log.after()

@@ -38,7 +38,7 @@ def attached(of: VmSpec, role: AssociationRole = AssociationRole.ACTIVE) -> Asso
 
 
 def copy_vni(of: VmSpec) -> Vni:
-    """The VNI of a VM's own copies of frames to a group."""
+    """Return the VNI of a VM's own copies of frames to a group."""
     return Vni(FIRST_COPY_VNI + PORTS[of.name])
 
 
@@ -53,7 +53,7 @@ STATE = NveState(
 
 
 def with_vm1(role: AssociationRole, **changes: Any) -> NveState:
-    """The same NVE with vm1's port in another role."""
+    """Return the same NVE with vm1's port in another role."""
     associations = {**STATE.associations, VM1.tenant_system: attached(VM1, role)}
     return replace(STATE, associations=associations, **changes)
 

@@ -1,7 +1,8 @@
-"""`pytest --record-outcomes`: how the tests that show requirements went, for docs/conformance.md.
+"""`pytest --record-outcomes`: records outcomes of tests that show requirements, for the docs.
 
-A test counts with all of its cases or not at all: of one that was cut short or narrowed down to
-some of its parameters, only a failure is recorded.  Tests that were not run keep what is known.
+They go into docs/conformance.md.  A test counts with all of its cases or not at all: of one that
+was cut short or narrowed down to some of its parameters, only a failure is recorded.  Tests that
+were not run keep their recorded outcome.
 """
 
 import importlib.metadata
@@ -16,7 +17,7 @@ from nve.linux import capabilities
 
 
 class Recorder:
-    """The plugin."""
+    """The pytest plugin."""
 
     def __init__(self) -> None:
         self._cases: Counter[str] = Counter()
@@ -24,11 +25,11 @@ class Recorder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Before others leave some out."""
+        """Note all cases before other plugins deselect some."""
         self._cases.update(_test(item.nodeid) for item in items if item.get_closest_marker("shows"))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A case is as good as the worst of its set-up, its call and its tear-down."""
+        """Record a case with the worst outcome of its set-up, its call and its tear-down."""
         says = report.when == "call" or report.outcome != "passed"
         if says and "shows" in report.keywords and self._went.get(report.nodeid) != "failed":
             self._went[report.nodeid] = report.outcome
@@ -60,7 +61,7 @@ def _record(went: dict[str, Counter[str]]) -> None:
 
 
 def facts() -> dict[str, str]:
-    """What a reader wants to know of a run."""
+    """Return what a reader wants to know of a run."""
     found = machine.facts()
     dirty = "" if found["git_clean"] else " and uncommitted changes"
     return {

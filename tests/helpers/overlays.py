@@ -62,7 +62,7 @@ def build(ground, settings):
 
 @contextmanager
 def added_overlay(folder: Path) -> Iterator[None]:
-    """It is there for the block, in a file of that folder."""
+    """Add the overlay to the catalogue for the block, as a file in that folder."""
     (folder / "does_nothing.py").write_text(SOURCE)
     overlays.__path__.append(str(folder))
     try:

@@ -1,4 +1,4 @@
-"""Packets of one flow, made from what the network did to each: the input of metrics, by hand."""
+"""Packets of one flow, made by hand from the fate of each: input for metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,9 @@ def packets(
     copies: Mapping[int, int] | None = None,
     late_ns: Sequence[int] | None = None,
 ) -> pd.DataFrame:
-    """Packet n is sent n ms after START_NS and takes `delays_ms[n]`; None: it is lost."""
+    """Return packets: number n is sent n ms after START_NS and takes `delays_ms[n]`; None is
+    lost.
+    """
     count = len(delays_ms)
     late = list(late_ns or [0] * count)
     sent = [START_NS + seq * INTERVAL_NS + late[seq] for seq in range(count)]

@@ -1,7 +1,7 @@
-"""What the overlay promises, asked of a `Fabric`: each answer is a list of broken promises.
+"""The overlay's promises, checked in a `Fabric`: each check returns a list of broken promises.
 
-`strayed` holds at every instant, with changes half delivered.  `disagreeing` and `unreached` hold
-when nothing is under way any more.
+`strayed` has to hold at every instant, with changes half delivered.  `disagreeing` and `unreached`
+have to hold when nothing is under way any more.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,10 +15,11 @@ from tests.helpers.fabric import Fabric
 
 
 def strayed(fabric: Fabric, to: Iterable[VmSpec]) -> list[str]:
-    """Frames to these VMs, from every VM of any network and out of every tunnel, that end where
-    they should not: at another VM, in another virtual network, or at two places (R4.1.8, R9.1).
+    """Return frames to these VMs that end where they should not.
 
-    Raises ForwardingLoop, and ValueError where two rules disagree.
+    The frames come from every VM of any network and out of every tunnel.  They must not end at
+    another VM, in another virtual network, or at two places (R4.1.8, R9.1).  Raises ForwardingLoop,
+    and ValueError if two rules disagree.
     """
     complaints = []
     for target in to:
@@ -32,7 +33,7 @@ def strayed(fabric: Fabric, to: Iterable[VmSpec]) -> list[str]:
 
 
 def disagreeing(fabric: Fabric) -> list[str]:
-    """NVEs that do not hold exactly the rules that follow from their state (R3.5)."""
+    """Return NVEs that do not hold exactly the rules that follow from their state (R3.5)."""
     complaints = []
     for name, node in fabric.nves.items():
         wanted = fabric.authority.desired.rules(name)
@@ -42,7 +43,7 @@ def disagreeing(fabric: Fabric) -> list[str]:
 
 
 def pending(fabric: Fabric) -> list[str]:
-    """Counts that the NVA still expects of an NVE, although nothing is left of any move."""
+    """Return counts that the NVA still expects of an NVE, although nothing is left of any move."""
     return [
         f"{name} is to report what it carried for {each.name}"
         for name in fabric.nves
@@ -52,7 +53,7 @@ def pending(fabric: Fabric) -> list[str]:
 
 
 def unreached(fabric: Fabric) -> list[str]:
-    """VMs that a VM of their network does not reach, by an entry or by asking (R4.1.3)."""
+    """Return VMs that a VM of their network does not reach, by an entry or by asking (R4.1.3)."""
     complaints = []
     for target in fabric.vms.values():
         for sender, frame, at in _from_vms(fabric, target):
@@ -69,11 +70,11 @@ def unreached(fabric: Fabric) -> list[str]:
 
 
 def misplaced(fabric: Fabric, target: VmSpec) -> list[str]:
-    """Frames of VMs that come to a place of the VM where it neither runs nor is about to."""
+    """Return frames of VMs that come to a place of the VM where it neither runs nor is about to."""
     places = {fabric.where[target.name]}
     youngest = [each for each in fabric.authority.moves if each.system == target.tenant_system][-1:]
     for move in youngest:
-        # What an earlier attempt has redirected there may still come.
+        # Packets that an earlier attempt has redirected there may still come.
         given_up = move.placed if move.phase is Phase.ROLLED_BACK else not move.placed
         if given_up or move.phase in (Phase.REDIRECTING, Phase.REDIRECTED):
             places.add(move.destination)
@@ -87,7 +88,7 @@ def misplaced(fabric: Fabric, target: VmSpec) -> list[str]:
 
 
 def dropped(fabric: Fabric, target: VmSpec) -> list[str]:
-    """Frames of the network's VMs that reach no place of the VM, nor the NVA."""
+    """Return frames of the network's VMs that reach no place of the VM, nor the NVA."""
     return [
         f"{sender.name} -> {target.name} at {at} is dropped by {way[-1].last}"
         for sender, frame, at in _from_vms(fabric, target)
@@ -97,12 +98,12 @@ def dropped(fabric: Fabric, target: VmSpec) -> list[str]:
 
 
 def reasons(fabric: Fabric, frame: Frame, at: str) -> list[PacketVerdict]:
-    """The verdict of every NVE that a frame visits, in order."""
+    """Return the verdict of every NVE that a frame visits, in order."""
     return [verdict for _, verdict in fabric.way(frame, at)]
 
 
 def about(fabric: Fabric, nve: str, vm: VmSpec) -> set[Rule]:
-    """The rules of an NVE that mention a VM."""
+    """Return the rules of an NVE that mention a VM."""
     return {rule for rule in fabric.nves[nve].holds() if rule.about == vm.tenant_system}
 
 
@@ -121,14 +122,16 @@ def _from_tunnels(fabric: Fabric, target: VmSpec) -> Iterator[tuple[VmSpec, Fram
 
 
 def _namesake(fabric: Fabric, origin: VmSpec, target: VmSpec) -> VmSpec | None:
-    """The VM with the target's MAC address in the sender's own virtual network."""
+    """Return the VM with the target's MAC address in the sender's own virtual network."""
     return next(
         (vm for vm in fabric.vms.values() if vm.vni == origin.vni and vm.mac == target.mac), None
     )
 
 
 def _owner(fabric: Fabric, nve: str, port: int) -> VmSpec | None:
-    """A port number belongs to one VM, wherever it is; so does that of its lane."""
+    """Return the VM that a port number, or that of a lane, belongs to; it is the same at every
+    NVE.
+    """
     ports = {vm.name: fabric.port(vm.name) for vm in fabric.vms.values()}
     return next(
         (vm for vm in fabric.vms.values() if port in (ports[vm.name], lane_port(ports[vm.name]))),
@@ -141,7 +144,7 @@ def _name(origin: VmSpec, frame: Frame) -> str:
 
 
 def unsettled(fabric: Fabric) -> list[str]:
-    """What the NVA would still do if it looked at every move once more, without any news."""
+    """Return what the NVA would still do if it looked at every move once more, without any news."""
     authority = fabric.authority
     for move in authority.moves:
         authority._moves.wake(move.system)

@@ -1,6 +1,6 @@
-"""Watches a handover (`tests.helpers.handovers`): nothing may overtake, and an end has to come.
+"""Checks a handover (`tests.helpers.handovers`): no packet may overtake, and the handover must end.
 
-nve3 is the ingress NVE that is looked at.  What is delivered is delivered by the referee.
+The ingress NVE that is checked is nve3.  The referee delivers the messages.
 """
 
 from collections.abc import Callable
@@ -25,10 +25,10 @@ from tests.helpers.tenants import vteps
 
 
 class Referee:
-    """Watches whether the order of packets to vm1 is kept.
+    """Checks whether the order of packets to vm1 is kept.
 
-    The destination holds when an ingress NVE takes another path, and until that ingress NVE has
-    sent its marker on the one before.  Broken, it raises AssertionError while the fabric delivers.
+    The destination has to hold from when an ingress NVE takes another path until that NVE has sent
+    its marker on the former one.  Otherwise it raises AssertionError while the fabric delivers.
     """
 
     def __init__(self, made: Fabric, ingress_nve: str) -> None:
@@ -44,12 +44,12 @@ class Referee:
         made.on_change = self.look
 
     def look_away(self) -> None:
-        """From now on order may suffer."""
+        """Stop checking: from now on order may suffer."""
         made = self._made
         made.on_change, made.release = self._on_change, self._release  # type: ignore[method-assign]
 
     def activate(self, move: Move) -> None:
-        """The destination holds from before the VM runs there."""
+        """Activate a move, whose destination has to hold from before the VM runs there."""
         self._open.discard(move.destination)
         self._activate(move)
 
@@ -69,7 +69,7 @@ class Referee:
         self._release(nve, expected, missing)
 
     def deliver(self, nve: str, direction: Direction) -> None:
-        """A marker has to come out of the lane."""
+        """Deliver a message, checking that a marker comes out of the lane."""
         node, lane = self._made.nves[nve], lane_port(self._made.port("vm1"))
         message = node.down[0] if direction == "down" else None
         if isinstance(message, messages.Order) and message.signal.kind is MarkerKind.SEND_MARKER:
@@ -92,7 +92,7 @@ Begun = tuple[Fabric, Referee]
 
 
 def arriving() -> Begun:
-    """With push: nve2 and nve3 are ingress NVEs, told at once."""
+    """Return a handover with push: nve2 and nve3 are ingress NVEs, told at once."""
     made = fabric()
     move = departed(made)
     watched = Referee(made, "nve3")
@@ -101,7 +101,9 @@ def arriving() -> Begun:
 
 
 def expiring() -> Begun:
-    """With pull: the VM has been at nve2 for a while, and nve3's entry has expired."""
+    """Return a handover with pull: the VM has been at nve2 for a while, and nve3's entry has
+    expired.
+    """
     made, watched = arrived()
     expire(made, "nve3")
     return made, watched
@@ -132,18 +134,18 @@ def restarted(made: Fabric, watched: Referee) -> None:
 
 
 def ended(made: Fabric) -> list[dict[str, object]]:
-    """What the trace says about handovers that had ingress NVEs."""
+    """Return the details in the trace of handovers that had ingress NVEs."""
     lines = [line.details for line in made.trace if line.event == "paths-changed"]
     return [dict(details) for details in lines if details["nves"]]
 
 
 def kept(made: Fabric) -> SnapshotChange:
-    """What another process would find."""
+    """Return the state that another process would find."""
     return merged(map(decode, made.journal))
 
 
 def assert_it_is_over(made: Fabric) -> None:
-    """Nobody holds, sends, or is kept in mind any more, and nve3 knows where the VM is."""
+    """Assert that no handover is left anywhere, and that nve3 knows where the VM is."""
     assert made.expecting == {}
     assert marker_rules(made) == []
     assert not made.authority._handovers.under_way(SYSTEM)

@@ -19,7 +19,8 @@ PROBES = [("vm2", "ipv4"), ("vm3", "ipv6"), ("vm4", "ipv4"), ("vm4", "ipv6")]
 
 
 def scenario(**changes: Any) -> Scenario:
-    """A star of three NVEs, one VM that moves from nve1 to nve2, a correspondent on each NVE.
+    """Return a star of three NVEs, one VM that moves from nve1 to nve2, a correspondent on each
+    NVE.
 
     `changes` are dotted keys with `__` for the dots: `overlay__in_flight="drop"`.
     """
@@ -39,7 +40,9 @@ def scenario(**changes: Any) -> Scenario:
 
 
 def packaged(name: str, variant: str, changes: Mapping[str, Any]) -> Scenario:
-    """A variant of a scenario that comes with vmmlab; `changes` go before those of the variant."""
+    """Return a variant of a scenario that comes with vmmlab; `changes` precede those of the
+    variant.
+    """
     file = load.find(name)
     content = read(file)
     whole = {**content, "variants": {}}
@@ -57,12 +60,12 @@ def probe(source: str, family: str, to: str = "vm1") -> dict[str, Any]:
 
 
 def recorded(wanted: Scenario, out: Path) -> tuple[RunOutcome, Result]:
-    """The outcome and the result of a real run."""
+    """Return the outcome and the result of a real run."""
     with Recorder.create(out) as recorder:
         outcome = run(wanted, recorder.run(), Options())
     return outcome, results.load(out)
 
 
 def times_of(result: Result, event: str) -> list[int]:
-    """When events of that name happened, in nanoseconds."""
+    """Return when events of that name happened, in nanoseconds."""
     return [found.t_ns for found in result.events if found.name == event]

@@ -1,4 +1,4 @@
-"""A scenario that is right, to make mistakes in, and the sentence that answers a mistake."""
+"""A valid scenario for tests to make mistakes in, and the error message of a mistake."""
 
 from typing import Any
 
@@ -30,21 +30,23 @@ GOOD: dict[str, Any] = {
 
 
 def resolved(**changes: Any) -> Scenario:
-    """The good scenario with some keys (dotted, `__` for a dot) changed."""
+    """Return the valid scenario with some keys (dotted, `__` for a dot) changed."""
     return load.resolve(
         GOOD, "good.yaml", {key.replace("__", "."): value for key, value in changes.items()}
     )
 
 
 def complaint(content: dict[str, Any], **changes: Any) -> str:
-    """What is said about a scenario, of `my.yaml`, that is to be refused."""
+    """Return the error message about a scenario, of `my.yaml`, that has to be refused."""
     with pytest.raises(ScenarioError) as refused:
         load.resolve(content, "my.yaml", changes)
     return str(refused.value)
 
 
 def assert_a_sentence(told: str, field: str, remedy: str) -> None:
-    """It names the file, the field and the remedy, in one line and in our own words."""
+    """Assert that a message names the file, the field and the remedy, in one line without
+    pydantic's words.
+    """
     assert told.startswith("my.yaml: "), told
     assert field in told, f"{field!r} is not named in {told!r}"
     assert remedy in told, f"{remedy!r} is not said in {told!r}"

@@ -11,18 +11,18 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("nve", "topologies", "controller", "experiments")
 
 READS_SOURCES = pytest.mark.xdist_group("sources")
-"""For such tests: in one process, each module has to be parsed once."""
+"""The mark of such tests: in one process, each module is parsed only once."""
 
 
 @lru_cache(None)
 def parsed(source: str) -> ast.Module:
-    """Do not change it: the next test gets the same one."""
+    """Return the tree of a source; do not change it, as all tests share it."""
     return ast.parse(source)
 
 
 @lru_cache(None)
 def read_packages() -> Mapping[str, str]:
-    """Dotted name and source text of every module of ours."""
+    """Return dotted name and source text of every module of the project."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): (
             path.read_text(encoding="utf-8")
@@ -33,7 +33,7 @@ def read_packages() -> Mapping[str, str]:
 
 
 def imports(module: str, source: str, known: frozenset[str]) -> Iterator[str]:
-    """The modules that a module imports, wherever in its text, types only or not."""
+    """Yield the modules that a module imports, anywhere in its text, types only or not."""
     for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -46,13 +46,15 @@ def imports(module: str, source: str, known: frozenset[str]) -> Iterator[str]:
 
 
 def absolute(module: str, level: int, name: str | None) -> str:
-    """What `from ..name import` means inside `module` (a plain module, not a package)."""
+    """Return what `from ..name import` means inside `module` (a plain module, not a package)."""
     here = module.split(".")[:-level] if level else []
     return ".".join([*here, *([name] if name else [])])
 
 
 def is_within(module: str, home: str) -> bool:
-    """`home` is a module, or a room with all in it; `room.*` is all in it without itself."""
+    """Return whether a module is `home` or inside it; `room.*` is everything in a room but
+    itself.
+    """
     if home.endswith(".*"):
         return module.startswith(home[:-1])
     return module == home or module.startswith(f"{home}.")

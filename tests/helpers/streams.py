@@ -1,8 +1,8 @@
 """Sockets inside VMs, and a TCP stream between two of them whose every byte is accounted for.
 
 A socket belongs to the namespace in which it was made, whoever uses it then: so the tests' own
-threads talk through VMs' kernels.  They are not frozen while a VM is paused; the network is away
-for them, as for any host's kernel.
+threads talk through VMs' kernels.  They are not frozen while a VM is suspended; to them only the
+network is away, as to any host's kernel.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ from tests.helpers.wait import wait_until
 from topologies.emulation.data_centre import Vm
 
 CHUNK_BYTES, CHUNK_EVERY_S = 16384, 0.02
-"""Some 6 Mbit/s: enough to fill packets to the brim, and little for a userspace switch."""
+"""The size and interval of chunks, some 6 Mbit/s: enough to fill packets, and little for a
+switch."""
 TIMEOUT_S = 60.0
 # linux/in.h, linux/in6.h; Python names none of them
 _MTU = {socket.AF_INET: (socket.IPPROTO_IP, 14), socket.AF_INET6: (socket.IPPROTO_IPV6, 24)}
@@ -28,7 +29,7 @@ NEVER_DISCOVER, ALWAYS_DISCOVER = 0, 2
 
 
 def open_in(vm: Vm, family: str, kind: socket.SocketKind) -> socket.socket:
-    """A socket of a VM, bound to its address."""
+    """Return a socket of a VM, bound to its address."""
     with inside(vm.pid):
         opened = socket.socket(socket.AF_INET if family == "ipv4" else socket.AF_INET6, kind)
     opened.settimeout(TIMEOUT_S)
@@ -37,12 +38,12 @@ def open_in(vm: Vm, family: str, kind: socket.SocketKind) -> socket.socket:
 
 
 def path_mtu(connected: socket.socket) -> int:
-    """What the VM's kernel believes fits to the other end of the socket."""
+    """Return the path MTU that the VM's kernel assumes to the other end of the socket."""
     return connected.getsockopt(*_MTU[socket.AddressFamily(connected.family)])
 
 
 def discover(opened: socket.socket, how: int) -> None:
-    """Whether the socket's packets may be fragmented."""
+    """Set whether the socket's packets may be fragmented."""
     opened.setsockopt(*_DISCOVER[socket.AddressFamily(opened.family)], how)
 
 
@@ -82,12 +83,14 @@ class Stream:
         self._receiving.close()
 
     def await_more(self, octets: int = 20 * CHUNK_BYTES) -> None:
-        """Returns when the receiver has got so much more."""
+        """Return when the receiver has got this many more octets."""
         goal = self.received_bytes + octets
         wait_until(lambda: self._missing(goal), timeout_s=TIMEOUT_S)
 
     def finish(self) -> None:
-        """Ends the stream; raises AssertionError unless all that was sent has arrived, as sent."""
+        """End the stream; raise AssertionError unless everything that was sent has arrived
+        unchanged.
+        """
         self._done.set()
         for each in self._threads:
             each.join(TIMEOUT_S)

@@ -1,7 +1,7 @@
-"""What a real switch would do with a frame: Open vSwitch's own words, read.
+"""What a real switch would do with a frame, parsed from Open vSwitch's output.
 
-The same values as in `nve.pipeline.evaluator`, so that a test compares like with like;
-`nve.pipeline.flow_dump` has what a switch holds.
+The values are those of `nve.pipeline.evaluator`, so that a test compares like with like;
+`nve.pipeline.flow_dump` parses what a switch holds.
 """
 
 import json
@@ -24,7 +24,7 @@ OVS_NAMES = {
     "tunnel_id": "tun_id",
     "tun_ipv4_src": "tun_src",
 }
-# A field has to come after those that say that the frame has it at all.
+# A field has to come after its prerequisites.
 FIRST = ("eth_type", "ip_proto", "icmpv6_type")
 
 
@@ -39,20 +39,20 @@ class Decision:
 
 
 def decision(switch: OvsInstance, frame: Frame) -> Decision:
-    """What the switch would do with a frame that came in at `frame["in_port"]`."""
+    """Return what the switch would do with a frame that came in at `frame["in_port"]`."""
     names = [*(name for name in FIRST if name in frame), *sorted(frame.keys() - FIRST)]
     described = ",".join(f"{OVS_NAMES.get(name, name)}={frame[name]}" for name in names)
     return read_trace(_appctl(switch, "ofproto/trace", INTEGRATION, described))
 
 
 def decision_of(verdict: PacketVerdict) -> Decision:
-    """The same, as the evaluator sees it."""
+    """Return the decision that corresponds to the evaluator's verdict."""
     cookie = verdict.last.cookie if verdict.last else None
     return Decision(cookie, verdict.ports, verdict.tunnels, verdict.reported)
 
 
 def _appctl(switch: OvsInstance, method: str, *words: str) -> str:
-    """What ovs-appctl does, without starting a process for it: a test asks a thousand times."""
+    """Run an ovs-appctl command without starting a process, as a test does so a thousand times."""
     (control,) = switch.directory.glob("ovs-vswitchd.*.ctl")
     request = {"method": method, "params": words, "id": 0}
     with socket.socket(socket.AF_UNIX) as client:
@@ -72,7 +72,7 @@ def _appctl(switch: OvsInstance, method: str, *words: str) -> str:
 
 
 def read_trace(text: str) -> Decision:
-    """What `ovs-appctl ofproto/trace` prints: rules by table, below each its actions.
+    """Parse what `ovs-appctl ofproto/trace` prints: rules by table, below each its actions.
 
     What other bridges do with the frame (`br-phy` sends what a tunnel has wrapped) is indented
     deeper, or comes later.

@@ -30,7 +30,7 @@ TO_VM1 = [f"{vm}>vm1/{family}" for vm in ("vm2", "vm3", "vm4") for family in ("i
 
 
 def write_result(out: Path, rate_pps: int = 1000) -> Path:
-    """A result with the variants `drop` and `tunnel`."""
+    """Write a result with the variants `drop` and `tunnel`."""
     with Recorder.create(out, variants=["drop", "tunnel"]) as recorder:
         recorder.overall(scenario("drop", rate_pps), {"name": "synthetic", "command": ["made up"]})
         for seed, variant in enumerate(("drop", "tunnel")):
@@ -47,7 +47,7 @@ def record(
     probed: bool = True,
     moved: bool = True,
 ) -> None:
-    """All files of a run; without packets unless `probed`, without moves unless `moved`."""
+    """Write all files of a run; without packets unless `probed`, without moves unless `moved`."""
     packets = make_packets(variant, rate_pps, seed)
     events = list(make_events(variant, rate_pps))
     if not probed:

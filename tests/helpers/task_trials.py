@@ -1,4 +1,4 @@
-"""One task on three hosts, and those who talk to it."""
+"""One task on three hosts, and its peers."""
 
 import socket
 import subprocess
@@ -29,7 +29,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Trial:
-    """One task, which begins at `a`, and what was noted of it."""
+    """One task, which begins at `a`, and what was recorded of it."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Trial:
         self.task.move(self._moves, TaskMove(at_s=0, task="task1", to=to, **given))
 
     def connect(self, port: int = PORT) -> socket.socket:
-        """The peer's, from `c`."""
+        """Return a connection of the peer, from `c`."""
         with inside(self.network.of["c"].pid):
             return socket.create_connection((self.address, port), 10)
 
@@ -68,7 +68,7 @@ class Trial:
 
 @contextmanager
 def trial(network: Hosts, program: str, version: int = 4, **said: Any) -> Iterator[Trial]:
-    """A task, which leaves its addresses nowhere."""
+    """Yield a task, which leaves no addresses behind."""
     made = Trial(network, program, version, **said)
     try:
         yield made
@@ -84,9 +84,9 @@ def trial(network: Hosts, program: str, version: int = 4, **said: Any) -> Iterat
 
 @contextmanager
 def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
-    """A capture at the peer, in which there is no RST when the block ends.
+    """Capture at the peer, and check that no RST came until the end of the block.
 
-    But for one that is provoked then: when it is there, the capture has all before it, and works.
+    One RST is provoked at the end: when that is captured, the capture works and has all before it.
     """
     file = directory / "resets.pcap"
     argv = ["tcpdump", "-q", "-U", "-Z", "root", "-i", NIC, "-w", str(file), RESETS]
@@ -172,7 +172,7 @@ class StreamPeer:
 
 
 def answered(connected: socket.socket, request: bytes = REQUEST) -> bool:
-    """Whether the server answers, with its document of 100 octets."""
+    """Return whether the server answers, with its document of 100 octets."""
     connected.settimeout(5)
     connected.sendall(request)
     said = b""

@@ -8,7 +8,7 @@ RED, BLUE = vni(5000), vni(6000)
 
 
 def vm(name: str, number: int, nve: str, network: int = RED) -> VmSpec:
-    """The number-th VM of a virtual network."""
+    """Return the number-th VM of a virtual network."""
     return VmSpec(
         name,
         vni(network),
@@ -20,6 +20,6 @@ def vm(name: str, number: int, nve: str, network: int = RED) -> VmSpec:
 
 
 def vteps(count: int = 3, version: int = 4) -> dict[str, Vtep]:
-    """nve1, nve2, … and their underlay addresses."""
+    """Return nve1, nve2, … and their underlay addresses."""
     first: Vtep = IPv4Address("10.1.0.0") if version == 4 else IPv6Address("fd00:0:0:1::")
     return {f"nve{number}": first + number for number in range(1, count + 1)}

@@ -1,4 +1,4 @@
-"""A command at a terminal of its own, as a user has it: with a screen, and a Ctrl-C."""
+"""Runs a command at a terminal of its own, as a user does: with a screen, and Ctrl-C."""
 
 import fcntl
 import os
@@ -13,13 +13,15 @@ from typing import Self
 from tests.helpers.wait import wait_until
 
 CTRL_C, CTRL_D = b"\x03", b"\x04"
-# Wide, so that no text is broken in two; without a prompt to beautify.
+# Wide, so that no text is broken in two; without decorations of the prompt.
 SCREEN = {"TERM": "xterm", "COLUMNS": "200"}
 TAIL_CHARACTERS = 2000
 
 
 def _hear_ctrl_c() -> None:
-    """It becomes a signal by a controlling terminal; a background job's children ignore that."""
+    """Make Ctrl-C reach the command: it needs a controlling terminal, and background jobs ignore
+    it.
+    """
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -54,7 +56,7 @@ class Terminal:
         return self._shown
 
     def await_text(self, text: str, timeout_s: float = 30.0) -> None:
-        """Returns as soon as the text has been shown, below what was awaited before."""
+        """Return as soon as the text has been shown, below what was awaited before."""
 
         def missing() -> str | None:
             found = self.shown.find(text, self._read)
@@ -67,12 +69,12 @@ class Terminal:
         os.write(self._ours, octets)
 
     def hang_up(self) -> None:
-        """The user closes the window.  There is nothing to look at any more."""
+        """Close the window as a user does; nothing can be read any more."""
         os.close(self._ours)
         self._ours = -1
 
     def await_end(self, timeout_s: float = 30.0) -> int:
-        """The exit code, once the command has ended."""
+        """Return the exit code, once the command has ended."""
         wait_until(lambda: None if self._ended() else self._not_yet("the end"), timeout_s)
         assert self.process.returncode is not None
         return self.process.returncode

@@ -1,4 +1,4 @@
-"""A packet's way through a fabric, followed hop by hop by its routes alone (no network)."""
+"""A packet's path through a fabric, followed hop by hop by its routes alone (no network)."""
 
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
@@ -12,10 +12,11 @@ Owners: TypeAlias = Mapping[IPAddress, Sequence[str]]
 
 
 def paths(fabric: Fabric, source: str, destination: IPAddress) -> list[list[str]]:
-    """Every way equal-cost routing may take: the NVEs and routers crossed, both ends included.
+    """Return every path that equal-cost routing may take: the NVEs and routers crossed, both ends
+    included.
 
-    Raises AssertionError where a packet would be lost: no route, a next hop that is not a
-    neighbour, or a loop.
+    Raises AssertionError if a packet would be lost: no route, a next hop that is not a neighbour,
+    or a loop.
     """
     return _paths(fabric, _owners(fabric), [source], destination)
 
@@ -45,7 +46,7 @@ def _paths(
 
 
 def delay_ms(fabric: Fabric, source: str, destination: str) -> float:
-    """The configured one-way delay of the only way, over NVEs, switches and routers."""
+    """Return the configured one-way delay of the only path, over NVEs, switches and routers."""
     found = _links(fabric, source, destination, set())
     assert found is not None, f"nothing joins {source} and {destination}"
     return sum(link.spec.delay_ms for link in found)

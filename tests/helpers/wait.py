@@ -1,4 +1,4 @@
-"""Waiting in tests: for facts, never for time.  The only place in the tests that sleeps."""
+"""Waits in tests for conditions, never for a length of time.  Nothing else in the tests sleeps."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from nve.linux import wait
 
 
 def wait_until(check: Callable[[], object], timeout_s: float = 10.0) -> None:
-    """Returns as soon as `check` returns None; fails with the last difference it returned."""
+    """Return as soon as `check` returns None; fail with the last difference it returned."""
     try:
         wait.wait_until(lambda: _printable(check()), timeout_s)
     except TimeoutError as late:

@@ -24,14 +24,14 @@ class Wire:
         return self._xid
 
     def send_msg(self, message: Any) -> None:
-        """Every message is serialized; a flow-mod is kept as the switch reads it."""
+        """Serialise every message; keep a flow-mod as the switch reads it."""
         if message.xid is None:
             self.set_xid(message)
         octets = self.octets(message)
         self.sent.append(self.read(octets) if isinstance(message, parser.OFPFlowMod) else message)
 
     def send(self, octets: bytes) -> None:
-        """One or more messages that are octets already."""
+        """Take one or more messages that are encoded already."""
         while octets:
             length = int.from_bytes(octets[2:4], "big")
             message, octets = octets[:length], octets[length:]

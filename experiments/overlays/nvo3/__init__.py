@@ -21,15 +21,16 @@ FAULTS = {
 
 
 def edges(_settings: Settings, datapath: str) -> EdgeFactory:
-    """Open vSwitch instances with that datapath."""
+    """Return the factory of Open vSwitch instances with that datapath."""
     from nve.ovs import bridge
 
     return bridge.edges(datapath)
 
 
 def lacking(settings: Settings) -> list[str]:
-    """The framework that the NVA is to run on may not be installed, and the kernel may lack what
-    holds packets."""
+    """Return sentences if the NVA's framework is not installed, or the kernel cannot hold
+    packets.
+    """
     from experiments import needs
     from experiments.overlays.nvo3.nva import PYTHONS
     from nve.linux import capabilities

@@ -11,7 +11,7 @@ from topologies.emulation.data_centre import DataCentre
 
 
 class Commands:
-    """`by_name` has them all."""
+    """The commands; `by_name` has all of them."""
 
     def __init__(self, data_centre: DataCentre, nva: NvaProcess) -> None:
         self._data_centre = data_centre

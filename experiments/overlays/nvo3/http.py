@@ -1,7 +1,7 @@
-"""HTTP over a unix socket, in little time: a VM may be standing still for the answer.
+"""A fast HTTP client for a unix socket: a suspended VM may be waiting for the answer.
 
-Connections are kept and used again; one that the server has hung up on meanwhile is not.  Threads
-may ask at the same time.
+Connections are kept and reused, unless the server has closed them meanwhile.  Several threads may
+send requests at the same time.
 """
 
 import http.client
@@ -17,19 +17,19 @@ from nve.linux.wait import readable
 
 
 class NoAnswer(Exception):
-    """Nobody has answered, or not in time; the message says why."""
+    """There was no answer, or not in time; the message says why."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`content` is what its JSON says; None where it is none."""
+    """An answer; `content` is its parsed JSON, or None if it is not JSON."""
 
     status: int
     content: Any
 
 
 class HttpClient:
-    """A client of the server at a unix socket, which may be there later, or anew."""
+    """A client of the server at a unix socket, which may appear later, or anew."""
 
     def __init__(self, path: Path, headers: Mapping[str, str]) -> None:
         self._path = path
@@ -44,7 +44,7 @@ class HttpClient:
         body: Mapping[str, object] | None,
         timeout_s: float,
     ) -> Answer:
-        """Raises NoAnswer."""
+        """Send a request and return the answer.  Raises NoAnswer."""
         query = f"?{urlencode(parameters)}" if parameters else ""
         content = None if body is None else json.dumps(body)
         connection = self._connection()
@@ -83,13 +83,13 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
     def wait_for(self, timeout_s: float) -> None:
-        """So long for each part of an answer."""
+        """Set the time-out for each part of an answer."""
         self.timeout = timeout_s
         if self.sock:
             self.sock.settimeout(timeout_s)
 
     def is_open(self) -> bool:
-        """Whether the server has not hung up: unasked, it says nothing."""
+        """Return whether the server has not hung up: it sends nothing unasked."""
         return self.sock is not None and not readable(self.sock, 0)
 
 

@@ -41,7 +41,9 @@ class NvaError(OverlayError):
 
 
 class NvaAway(NvaError):
-    """The NVA does not answer at all: it has died, or is just starting.  Asking again may help."""
+    """The NVA does not answer at all: it has died, or is just starting.  A repeated request may
+    succeed.
+    """
 
 
 class NvaProcess:
@@ -65,27 +67,27 @@ class NvaProcess:
         self._client = HttpClient(self.socket, {"Authorization": f"Bearer {self._token}"})
 
     def start(self) -> None:
-        """Raises NvaError when the NVA does not come up or an NVE does not connect."""
+        """Start the NVA.  Raises NvaError if it does not come up or an NVE does not connect."""
         self._settings_file.write_text(json.dumps(self._settings()), encoding="utf-8")
         self._settings_file.chmod(0o600)
         (self._directory / "token").write_text(self._token, encoding="utf-8")
         (self._directory / "token").chmod(0o600)
         self._launch()
         for nve in self._data_centre.nves.values():
-            # One after the other, so that the trace of every run begins alike.
+            # One after the other, so that the trace of every run begins in the same way.
             instance = OvsInstance.of(nve.edge)
             instance.set_controller(f"tcp:{self._place.address}:{OPENFLOW_PORT}")
             wait_until(partial(self._unconnected, nve.name), READY_TIMEOUT_S)
 
     @property
     def pid(self) -> int:
-        """Of its process.  Raises NvaError when it does not run."""
+        """The id of its process.  Raises NvaError if it does not run."""
         if self._process is None:
             raise NvaError("the NVA does not run")
         return self._process.pid
 
     def kill(self) -> None:
-        """The NVA dies, in the middle of whatever it does."""
+        """Kill the NVA, in the middle of whatever it does."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -94,7 +96,7 @@ class NvaProcess:
             self._process = None
 
     def restart(self) -> None:
-        """It starts again, with what it has on its disk.  NVEs come back by themselves."""
+        """Start the NVA again, with the state on its disk.  NVEs connect again by themselves."""
         self.socket.unlink(missing_ok=True)
         self._launch()
 
@@ -145,7 +147,9 @@ class NvaProcess:
         }
 
     def _underlay(self, nve: str) -> dict[str, Any] | None:
-        """What the NVA has to know of where an NVE is, if packets go by locators."""
+        """Return what the NVA has to know of an NVE's place on the underlay, if packets go by
+        locators.
+        """
         networks = [vm.spec.routed for vm in self._data_centre.vms.values() if vm.spec.routed]
         if not any(network.sir_prefix for network in networks):
             return None
@@ -157,7 +161,10 @@ class NvaProcess:
         }
 
     def _not_listening(self) -> str | None:
-        """Asks the kernel, not the NVA: a connection would be a switch that says nothing."""
+        """Return a sentence until the NVA listens.
+
+        The kernel is asked, not the NVA: to the NVA, a connection would be a silent switch.
+        """
         listing = Path(f"/proc/{self._place.pid}/net/tcp").read_text(encoding="utf-8")
         sockets = listing.splitlines()[1:]
         for local_address, _, state in (line.split()[1:4] for line in sockets):
@@ -174,13 +181,13 @@ class NvaProcess:
         self.kill()
 
     def log(self) -> str:
-        """What the process said on its standard error."""
+        """Return what the process has written to its standard error."""
         return (self._directory / "nva.log").read_text(encoding="utf-8").strip()
 
     # -- northbound ------------------------------------------------------------------------------
 
     def get(self, path: str, **parameters: object) -> Any:
-        """Raises NvaError."""
+        """Send a GET request and return the answer.  Raises NvaError."""
         return self._ask("GET", path, parameters)
 
     def post(
@@ -191,19 +198,19 @@ class NvaProcess:
         answered_within_s: float = ANSWER_TIMEOUT_S,
         **parameters: object,
     ) -> Any:
-        """Raises NvaError."""
+        """Send a POST request and return the answer.  Raises NvaError."""
         return self._ask("POST", path, parameters, body or {}, answered_within_s)
 
     def put(self, path: str, body: Mapping[str, object], **parameters: object) -> Any:
-        """Raises NvaError."""
+        """Send a PUT request and return the answer.  Raises NvaError."""
         return self._ask("PUT", path, parameters, body)
 
     def delete(self, path: str) -> Any:
-        """Raises NvaError."""
+        """Send a DELETE request and return the answer.  Raises NvaError."""
         return self._ask("DELETE", path, {})
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """Tell the NVA that a VM starts behind an NVE; returns when that has its port's rules."""
+        """Tell the NVA that a VM starts behind an NVE; return when that has its port's rules."""
         asked = {"vm": vm.name, **self._interface(vm), "nve": nve, "port": port}
         self.post("associations", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
 
@@ -219,31 +226,33 @@ class NvaProcess:
         }
 
     def offer(self, vm: VmSpec, nve: str | None) -> dict[str, Any]:
-        """Ask what is available for a VM; at any NVE, if none is named.  Raises NvaError."""
+        """Ask for an offer for a VM, at any NVE if none is named.  Raises NvaError."""
         resources = asdict(vm.resources)
         asked = {"interface": self._interface(vm), "resources": resources, "nve": nve}
         offered: dict[str, Any] = self.put(f"vms/{vm.name}", asked)
         return offered
 
     def adjust(self, vm: str, resources: Resources) -> None:
-        """A VM is to have other resources where it is.  Raises NvaError."""
+        """Change the resources of a VM that stays where it is.  Raises NvaError."""
         self.post(f"vms/{vm}/adjust", {"resources": asdict(resources)})
 
     def confirm(self, vm: str, offer: int, port: int) -> None:
-        """Put an offer to use; returns when the NVE has the port's rules.  Raises NvaError."""
+        """Put an offer to use; return when the NVE has the port's rules.  Raises NvaError."""
         confirmed = {"offer": offer, "port": port}
         self.post(f"vms/{vm}/confirm", confirmed, timeout_s=CONFIRMATION_TIMEOUT_S)
 
     def route(self, vm: str, address: str) -> str | None:
-        """At layer 3, have the host route to an address lead to another VM of its network; returns
-        when the NVEs have that, with the VM that it led to before.  Raises NvaError."""
+        """Make the host route to an address lead to another VM of its layer 3 network.
+
+        Returns, when the NVEs have it, the VM that it led to before.  Raises NvaError.
+        """
         asked = {"vm": vm}
         found = self.put(f"host-routes/{address}", asked, timeout_s=CONFIRMATION_TIMEOUT_S)
         before: str | None = found["before"]
         return before
 
     def framework(self) -> str:
-        """Name and version."""
+        """Return the name and version of the NVA's framework."""
         return str(self.get("health")["framework"])
 
     def _ask(
@@ -265,6 +274,6 @@ class NvaProcess:
 
 
 def _named(network: RoutedNetwork) -> dict[str, str | None]:
-    """As JSON has it."""
+    """Return the network's parameters in the form of JSON."""
     prefix = network.sir_prefix
     return asdict(network) | {"sir_prefix": str(prefix) if prefix else None}

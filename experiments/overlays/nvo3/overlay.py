@@ -1,8 +1,8 @@
-"""The draft's overlay: NVEs that an NVA tells where VMs are (draft-ietf-nvo3-vmm-03).
+"""The draft's overlay: an NVA tells NVEs where VMs are (draft-ietf-nvo3-vmm-03).
 
-The NVA may be away when it is asked, or die before it answers.  A request is then made again, and
-it does not matter whether the NVA had heard it: a move has its number in the run as its key, a
-request for it under the same key is the same move, and how far it is, its phase says.
+The NVA may be down when a request is made, or die before it answers.  The request is then repeated,
+whether or not the NVA had received it: a move's key is its number in the run, a request under the
+same key is the same move, and its phase says how far it is.
 """
 
 import threading
@@ -39,18 +39,18 @@ from topologies import locators
 Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
 AGAIN_S = 0.1
-"""Between two requests to an NVA that does not answer."""
+"""The time between two requests to an NVA that does not answer, in seconds."""
 FOLLOWING_S = 0.1
-"""For a source NVE to follow a redirect that it has confirmed."""
+"""How long a source NVE may take to follow a redirect that it has confirmed, in seconds."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
 RETURN_S = 5.0
-"""For an NVA and NVEs to find each other again, when counters are to be read."""
+"""How long an NVA and NVEs may take to connect again before counters are read, in seconds."""
 
 
 @dataclass
 class _Leaving:
-    """A VM that leaves its place."""
+    """A VM that is leaving its place."""
 
     network_nves: list[str]
     """The other NVEs with VMs of its network, to which it sends."""
@@ -100,7 +100,7 @@ class Nvo3:
 
     @classmethod
     def of(cls, overlay: Overlay) -> Self:
-        """An overlay of which one knows that it is this one."""
+        """Return an overlay that is known to be this one, with that type."""
         assert isinstance(overlay, cls), overlay
         return overlay
 
@@ -124,7 +124,9 @@ class Nvo3:
             agent.start()
 
     def associate(self, vm: VmSpec, nve: str, port: int) -> None:
-        """One that takes something of its server is on-boarded, in three messages (R8.2)."""
+        """Associate a VM; one that takes something of its server is on-boarded in three messages
+        (R8.2).
+        """
         if vm.name not in self._offers and not vm.resources:
             self.nva.associate(vm, nve, port)
             return
@@ -143,7 +145,7 @@ class Nvo3:
                 self._switch(nve).remove_port(nve_interface(vm, lane=lane))
 
     def begin(self) -> None:
-        """Entries with a lifetime are taken back, so that their ages are the same in every run."""
+        """Take entries with a lifetime back, so that their ages are the same in every run."""
         for nve in self._data_centre.nves:
             self._switch(nve).enlarge_buffers()
         self.nva.post("forget")
@@ -152,9 +154,10 @@ class Nvo3:
         return {"framework": self.nva.framework(), "open_vswitch": bridge.version()}
 
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
-        """Raises MoveRefused when the NVA does not accept the move."""
+        """Request the move.  Raises MoveRefused if the NVA does not accept it."""
         for number, earlier in list(self._arrived.items()):
-            if earlier.vm.name == move.vm.name:  # from now on, what is astray may be this move's
+            # From now on, stray packets may belong to this move.
+            if earlier.vm.name == move.vm.name:
                 self._astray_after.setdefault(number, self._astray(earlier))
         settings = self._settings
         ending = {"idle": "idle_s", "timer": "timer_s"}[settings.stop]
@@ -182,7 +185,7 @@ class Nvo3:
             self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
             return
         switch = self._switch(move.source)
-        # What the switch has forwarded and not yet counted, it would count as in flight.
+        # The switch would count as in flight what it has forwarded and not yet counted.
         switch.follow_rules_now()
         following: threading.Event | None = None
         if self._agents:
@@ -215,8 +218,10 @@ class Nvo3:
         return missing
 
     def activate(self, move: OverlayMove, patience_s: float, *, announced: bool) -> None:
-        """The mapping follows the VM's announcement (R4.1.2, R4.1.6); where that is not made, or is
-        lost, the destination's activation is enough."""
+        """Wait until the mapping follows the VM's announcement (R4.1.2, R4.1.6).
+
+        If the announcement is not made, or is lost, the activation by the destination is enough.
+        """
         if announced:
             with suppress(NvaError):  # not heard in time
                 self._await(move, Phase.ACTIVATED, ANNOUNCEMENT_TIMEOUT_S)
@@ -231,24 +236,28 @@ class Nvo3:
         self._count_astray(move, self._astray_before)
 
     def complete(self, move: OverlayMove, timeout_s: float) -> None:
-        """Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
+        """Wait until the move is completed.
 
-        Counting ends when the VM's next move begins; there is no count where that is so early that
-        the move had not converged.
+        Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
+        Counting ends when the VM's next move begins; there is no count if the move had not
+        converged by then.
         """
         self._await_patiently(move, Phase.COMPLETED, timeout_s)
         time.sleep(DRAIN_S)
         self._count_astray(move, self._astray_after)
         del self._arrived[move.number]
         before, after = (of.get(move.number) for of in (self._astray_before, self._astray_after))
-        # A switch that was out of reach, or has started anew, has nothing to say about that time.
+        # A switch that was out of reach, or was restarted, knows nothing of that time.
         if before is None or after is None or after < before:
             return
         counted = {"packets_via_source_after_convergence": after - before}
         self._note("source-nve-counted", move, nve=move.source, **counted)
 
     def de_associate(self, move: OverlayMove, patience_s: float) -> None:
-        """Where the NVA refuses, the place is gone or serves another move; the trace says so."""
+        """Take the VM's place at the source away.
+
+        If the NVA refuses, the place is gone or serves another move; the trace says so.
+        """
 
         def ask(_left_s: float, *, again: bool) -> None:
             try:
@@ -286,7 +295,7 @@ class Nvo3:
         return tables.differences(self._data_centre, self.nva)
 
     def refused(self) -> list[dict[str, Any]]:
-        """What NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
+        """Return what NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""
         for nve in self._data_centre.nves:
             with suppress(RuntimeError):  # one that is dead counts no more
                 self._switch(nve).have_counted()
@@ -302,7 +311,9 @@ class Nvo3:
     # -- asking an NVA that may be away ----------------------------------------------------------
 
     def _insist(self, patience_s: float, ask: Callable[..., Answer]) -> Answer:
-        """`ask(left_s, again=…)` until the NVA answers.  Raises NvaAway when patience is over."""
+        """Call `ask(left_s, again=…)` until the NVA answers.  Raises NvaAway when patience is
+        over.
+        """
         deadline_s = time.monotonic() + patience_s
         again = False
         while True:
@@ -327,7 +338,7 @@ class Nvo3:
             if not (left and connected[move.destination]):
                 raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
         try:
-            self.nva.put(_path(move), body)  # it may have, since it was refused
+            self.nva.put(_path(move), body)  # it may have come back since the refusal
         except NvaAway:
             raise
         except NvaError as refusal:
@@ -339,10 +350,10 @@ class Nvo3:
     def _tell(
         self, move: OverlayMove, verb: str, heard: Phase, until: Phase, patience_s: float
     ) -> dict[str, Any]:
-        """Have the NVA take a move on to a phase, `until`, in one turn: a VM may be standing still.
+        """Have the NVA take a move to the phase `until` with one request: the VM may be suspended.
 
-        Once the NVA has heard it, the move is `heard`.  Returns what the NVA says of the move.
-        Raises NvaError where it cannot go there.
+        Once the NVA has received it, the move is in the phase `heard`.  Returns the NVA's answer
+        about the move.  Raises NvaError if the move cannot reach the phase.
         """
 
         def ask(left_s: float, *, again: bool) -> dict[str, Any]:
@@ -360,8 +371,11 @@ class Nvo3:
         return self._insist(patience_s, lambda left_s, again: self._await(move, until, left_s))
 
     def _await(self, move: OverlayMove, until: Phase, timeout_s: float) -> Phase:
-        """The phase in which a move is, `until` or a later one.  Raises NvaError where it is not
-        reached in time, or never, because the NVA has rolled the move back."""
+        """Wait for the phase `until` or a later one, and return it.
+
+        Raises NvaError if it is not reached in time, or never, because the NVA has rolled the move
+        back.
+        """
         return Phase(self._line(move, until, timeout_s)["phase"])
 
     def _line(self, move: OverlayMove, until: Phase, timeout_s: float) -> dict[str, Any]:
@@ -375,8 +389,10 @@ class Nvo3:
     # -- counting --------------------------------------------------------------------------------
 
     def _count_astray(self, move: OverlayMove, counts: dict[int, int | None]) -> None:
-        """Unless counting has ended.  An NVA that has just come back, and NVEs that have to come
-        back to it, are given some time."""
+        """Count stray packets of a move, unless counting has ended.
+
+        An NVA that has just come back, and NVEs that have to connect to it again, get some time.
+        """
         until_s = time.monotonic() + RETURN_S
         while move.number not in self._astray_after:
             counted = self._astray(move)
@@ -387,9 +403,9 @@ class Nvo3:
             time.sleep(AGAIN_S)
 
     def _astray(self, move: OverlayMove) -> int | None:
-        """Packets that came out of tunnels at the source NVE and had no business there.
+        """Return how many packets came out of tunnels at the source NVE without belonging there.
 
-        None where the NVE, or the NVA, does not answer.
+        Returns None if the NVE, or the NVA, does not answer.
         """
         try:
             self._switch(move.source).have_counted()
@@ -399,7 +415,7 @@ class Nvo3:
 
 
 def _path(move: OverlayMove) -> str:
-    """Of a move in the northbound interface; its key is its number in the run."""
+    """Return the path of a move in the northbound interface; its key is its number in the run."""
     return f"moves/{move.number}"
 
 

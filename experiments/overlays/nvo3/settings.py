@@ -1,4 +1,6 @@
-"""What a scenario may say of the draft's overlay; the draft's open questions are switches here."""
+"""The settings of the draft's overlay in a scenario; the draft's open questions are switches
+here.
+"""
 
 from typing import Literal, Self
 
@@ -14,7 +16,7 @@ class Settings(OverlaySettings):
     """See `experiments.overlays`."""
 
     framework: Literal["os-ken", "ryu"] = "os-ken"
-    """What the NVA runs on."""
+    """The framework on which the NVA runs."""
     mapping_update: str = "push"
     lifetime_s: int | None = Field(None, ge=1, le=3600)
     in_flight: Literal["tunnel", "drop"] = "tunnel"
@@ -28,8 +30,8 @@ class Settings(OverlaySettings):
     end_marker: bool = False
     end_marker_s: float = Field(1, gt=0, le=60)
     await_last_packets: bool = True
-    """With `end_marker`: what the VM sends at its destination is held there until what it has sent
-    last at the source has arrived.  The VM runs meanwhile."""
+    """With `end_marker`: whether what the VM sends at its destination is held there until its last
+    packets from the source have arrived.  The VM runs meanwhile."""
     on_expiry: Literal["forget", "keep"] = "forget"
     report_rate_pps: int = Field(Limits.report_rate_pps, ge=1, le=100_000)
     report_burst: int = Field(Limits.report_burst, ge=1, le=100_000)
@@ -38,7 +40,7 @@ class Settings(OverlaySettings):
 
     @property
     def bounds(self) -> Bounds | None:
-        """What may wait for a VM that is not there yet, and for how long."""
+        """What may wait for a VM that is not there yet, and for how long; None if nothing may."""
         if not self.hold:
             return None
         markers_s = self.end_marker_s if self.end_marker else None
@@ -46,7 +48,7 @@ class Settings(OverlaySettings):
 
     @property
     def limits(self) -> Limits:
-        """How much a VM may have its NVE tell the NVA."""
+        """How much a VM may make its NVE report to the NVA."""
         return Limits(self.report_rate_pps, self.report_burst, self.miss_rate_pps, self.miss_burst)
 
     @model_validator(mode="after")

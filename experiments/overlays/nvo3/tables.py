@@ -1,4 +1,4 @@
-"""What NVEs hold, compared with what the NVA says that they should hold (R3.4, R3.5)."""
+"""Compares what NVEs hold with what the NVA says that they should hold (R3.4, R3.5)."""
 
 from experiments.overlays.nvo3.nva import NvaProcess
 from nve.ovs.bridge import OvsInstance
@@ -8,7 +8,7 @@ from nve.pipeline.rules import PipelineTable
 from topologies.emulation.data_centre import DataCentre
 
 READINGS = 5
-"""How often an NVE is read anew because what it should hold has changed meanwhile."""
+"""How often an NVE is read again because what it should hold has changed meanwhile."""
 
 
 def differences(data_centre: DataCentre, nva: NvaProcess) -> list[str]:
@@ -26,7 +26,7 @@ def differences(data_centre: DataCentre, nva: NvaProcess) -> list[str]:
 
 
 def _of_one(nve: str, switch: OvsInstance, nva: NvaProcess) -> list[str]:
-    """What an NVE holds is compared with what it should hold at the same time."""
+    """Compare what an NVE holds with what it should hold at the same time."""
     wanted = _wanted(nve, nva)
     for _ in range(READINGS):
         held = switch.rows()

@@ -1,9 +1,9 @@
-"""The NVA's trace, taken into the trace of the lab while the NVA writes it.
+"""Copies the NVA's trace into the trace of the lab while the NVA writes it.
 
-The NVA writes a line before the decision is in its journal, and says how much of the trace is there
-for good once it is (`controller.storage.trace`).  A process that is killed in between leaves lines
-that the next one takes away, and perhaps writes again.  So no more is taken than what is there for
-good: nothing is lost and nothing comes twice, however often the NVA dies and starts again.
+The NVA writes a record before the decision is in its journal, and says how much of the trace is
+final once it is (`controller.storage.trace`).  A process that is killed in between leaves records
+that the next one removes, and perhaps writes again.  So only the final part is copied: nothing is
+lost and nothing comes twice, however often the NVA dies and starts again.
 """
 
 import json
@@ -17,11 +17,12 @@ from experiments.measure.trace import TraceEvent
 from experiments.overlays import TraceWriter
 
 LOOK_EVERY_S = 0.1
-"""Two system calls each time, and nothing that the NVA would notice."""
+"""The time between two looks at the file, in seconds; each costs two system calls and no NVA
+time."""
 
 
 class TraceFeed:
-    """Follows the file until `close`."""
+    """Follows the NVA's trace file until `close`."""
 
     def __init__(self, trace: Path, log: TraceWriter) -> None:
         self._trace = trace
@@ -36,12 +37,12 @@ class TraceFeed:
         self._thread.start()
 
     def catch_up(self) -> None:
-        """Returns when all that the NVA had decided before is in the log."""
-        with self._lock, suppress(FileNotFoundError):  # it has not started yet
+        """Return when all that the NVA had decided before is in the log."""
+        with self._lock, suppress(FileNotFoundError):  # the NVA has not started yet
             self._take(int.from_bytes(self._mark.read_bytes(), "little"))
 
     def close(self) -> None:
-        """The NVA has ended for good: what it has written is all there will ever be."""
+        """Copy the rest and stop following: the NVA has ended for good."""
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join()
@@ -68,6 +69,6 @@ class TraceFeed:
 
 
 def _numbered(details: Mapping[str, Any]) -> dict[str, Any]:
-    """A move's key, which a caller has chosen, is the number of a move where it can be one."""
+    """Return the details with a move's key, which a caller chooses, as a number if it is one."""
     key = str(details.get("move", ""))
     return {**details, "move": int(key)} if key.isdecimal() else dict(details)
