@@ -1,8 +1,9 @@
-"""Which pages a guest has written since one last asked: a byte for each, shared with the guest.
+"""The log of pages that a guest has written: a byte for each, in memory shared with the guest.
 
-The guest writes a page and marks it then; who asks takes the marks away and reads the pages then.
-So a page that is written meanwhile is marked again, or read as it is now.  A guest may be stopped
-between a write and its mark: what it is about to write stands in the log before (`written_anyway`).
+The guest writes a page and then marks it; the reader clears the marks and then reads the pages.  So
+a page that is written meanwhile is marked again, or read with its new content.  A guest may be
+stopped between a write and its mark: it notes in the log beforehand what it is about to write
+(`written_anyway`).
 
 The log is the hypervisor's, as a processor's page-modification log is: it does not move with the
 VM.
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from nve.guest.pages import Numbers
 
 BATCH = 1024
-"""How many pages a guest writes at once, at most."""
+"""The largest number of pages that a guest writes at once."""
 _HEADER = 16384
 _COUNT, _THROTTLE, _WRITES, _BROKEN, _LIST = 0, 1, 2, 3, 16
 
@@ -25,7 +26,7 @@ Marks: TypeAlias = NDArray[np.uint8]
 
 
 def log_size(pages: int) -> int:
-    """In bytes."""
+    """Return the size of the log in bytes."""
     return _HEADER + pages
 
 
@@ -37,7 +38,7 @@ class DirtyLog:
         self._header: NDArray[np.int64] = np.frombuffer(self._map, np.int64, _HEADER // 8)
         self._marks: Marks = np.frombuffer(self._map, np.uint8, pages, _HEADER)
 
-    # Of the guest
+    # What the guest calls
 
     def begin(self, numbers: Numbers) -> None:
         """These pages are about to be written; no more than BATCH."""
@@ -45,13 +46,13 @@ class DirtyLog:
         self._header[_COUNT] = len(numbers)
 
     def end(self, numbers: Numbers, writes: int) -> None:
-        """They are written, by so many writes."""
+        """Mark these pages, which were written by this number of writes."""
         self.mark(numbers)
         self._header[_COUNT] = 0
         self._header[_WRITES] += writes
 
     def mark(self, numbers: Numbers) -> None:
-        """They are written, and none is about to be."""
+        """Mark these pages as written."""
         self._marks[numbers] = 1
 
     def found_broken(self, pages: int) -> None:
@@ -62,7 +63,7 @@ class DirtyLog:
     def throttle_pct(self) -> int:
         return int(self._header[_THROTTLE])
 
-    # Of the hypervisor
+    # What the hypervisor calls
 
     @throttle_pct.setter
     def throttle_pct(self, value: int) -> None:
@@ -70,13 +71,15 @@ class DirtyLog:
         self._header[_THROTTLE] = value
 
     def harvest(self) -> Numbers:
-        """The pages that are marked, in order; the marks are taken away."""
+        """Return the pages marked since the last call, in ascending order, and clear their
+        marks.
+        """
         found = np.flatnonzero(self._marks.copy())  # what numpy reads may not change meanwhile
         self._marks[found] = 0
         return found
 
     def marked(self) -> int:
-        """How many are."""
+        """Return the number of marked pages."""
         return int(np.count_nonzero(self._marks))
 
     def written_anyway(self) -> Numbers:

@@ -1,7 +1,7 @@
 """A guest as its hypervisor holds it: its memory and disk on one server, and its process.
 
 During a move there are two: the one that runs, and one at the destination that waits for its pages.
-Memory is a memfd, which several processes may map; the disk is a file of the server.
+The memory is a memfd, which several processes may map; the disk is a file of the server.
 """
 
 import json
@@ -24,18 +24,21 @@ NO_FILE = -1
 
 
 class GuestError(Exception):
-    """A guest did not start or is gone; the message says which and what it said."""
+    """A guest did not start or has ended; the message says which guest, and what it reported."""
 
 
 class GuestMachine:
-    """One place of a guest.  `start(argv, **popen)` starts a process in the VM."""
+    """A guest at one server.  `start(argv, **popen)` starts a process in the VM."""
 
     def __init__(
         self, name: str, spec: GuestSpec, directory: Path, serving: int, *, stored: bool = False
     ) -> None:
-        """Memory and disk are there, and empty.  `name` is the VM's, with a number where it has
-        several; `serving` is the service's socket.  The memory is `stored` in a file of the server
-        until it is loaded.  Raises GuestError where there is no room."""
+        """Allocate memory and disk, both empty.
+
+        `name` is the VM's, with a number if it has several; `serving` is the service's socket.  If
+        the memory is `stored`, it is in a file of the server until it is loaded.  Raises GuestError
+        if there is no room.
+        """
         self.name = name
         self.spec = spec
         self.address = 0
@@ -65,8 +68,11 @@ class GuestMachine:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
     def _reserve(self, file: int, what: str, octets: int) -> None:
-        """All of it, at once: a server that is full says so before anything is brought over, and
-        not by a signal when a page is written."""
+        """Allocate all of a file at once.
+
+        So a full server is reported before anything is brought over, and not by a signal at a later
+        write.
+        """
         try:
             os.posix_fallocate(file, 0, octets)
         except OSError as error:
@@ -77,7 +83,7 @@ class GuestMachine:
             ) from None
 
     def load(self) -> None:
-        """Bring what is stored into memory."""
+        """Load what is stored into memory."""
         stored, size = self.memory, self.spec.memory_pages * PAGE_SIZE
         self.memory = os.memfd_create(f"{self.name}-memory")
         done = 0
@@ -120,7 +126,7 @@ class GuestMachine:
             )
 
     def await_ready(self) -> None:
-        """Raises GuestError when the guest is not there in time."""
+        """Wait until the guest is ready.  Raises GuestError if it is not in time."""
         if self.address:
             return
         assert self._process
@@ -132,14 +138,14 @@ class GuestMachine:
         self.address = json.loads(line)["address"]
 
     def go_on(self) -> None:
-        """The pages of an incoming guest are there: it goes on when the VM does."""
+        """Tell an incoming guest that its pages are there: it continues when the VM does."""
         assert self._process
         assert self._process.stdin
         self._process.stdin.write("go on\n")
         self._process.stdin.flush()
 
     def failure(self) -> str | None:
-        """Why the guest is not what it should be, in a sentence; None if it is."""
+        """Return a sentence that says why the guest is not as it should be, or None."""
         if self._process is None or self._process.poll() is not None:
             return self._failure("has ended")
         if self.log.broken:
@@ -154,7 +160,7 @@ class GuestMachine:
         return f"{failure}; it said: {said.splitlines()[-1]}" if said else failure
 
     def kill(self) -> None:
-        """It never runs again, frozen or not; `end` follows."""
+        """Kill the guest, frozen or not, so that it never runs again; `end` follows."""
         if self._process and self._process.poll() is None:
             self._process.kill()
 
@@ -164,7 +170,7 @@ class GuestMachine:
             child.end(self._process)
 
     def close(self) -> None:
-        """Give back memory and disk; safe at any time, more than once."""
+        """Free memory and disk; this is safe at any time and more than once."""
         self.end()
         for file in (self.memory, self.log_file, self.disk):
             if file != NO_FILE:
@@ -175,6 +181,6 @@ class GuestMachine:
 
 
 def service_socket(vm_pid: int) -> socket.socket:
-    """The socket of a VM's service, over IPv4 and IPv6; it is the VM's kernel's."""
+    """Return the socket of a VM's service, over IPv4 and IPv6; it belongs to the VM's kernel."""
     with inside(vm_pid):
         return udp_socket(SERVICE_PORT)

@@ -48,7 +48,7 @@ class Space:
         """How many writes may find a page torn: those that were interrupted elsewhere."""
 
     def fill(self, pages: int, words: int) -> None:
-        """So many pages in their first version."""
+        """Write this number of pages in their first version."""
         for begin in range(0, pages, _FILLED_AT_ONCE):
             end = min(begin + _FILLED_AT_ONCE, pages)
             numbers = np.arange(begin, end) + self.first
@@ -56,7 +56,7 @@ class Space:
 
 
 class GuestProcess:
-    """The guest and what it has."""
+    """The guest with its memory, disk and service."""
 
     def __init__(self, spec: GuestSpec, memory: int, log: int, disk: int, serving: int) -> None:
         self._memory = Space(memory, spec.memory_pages, 0)
@@ -68,13 +68,13 @@ class GuestProcess:
 
     @property
     def address(self) -> int:
-        """Of its memory in this process."""
+        """The address of its memory in this process."""
         return int(self._memory.rows.ctypes.data)
 
     def wait_for_pages(self, other: socket.socket) -> None:
-        """A page of its memory that is not there is waited for, and put there by somebody else.
+        """Make accesses to missing pages wait until another process has filled them in.
 
-        The descriptor stays open: without it, the guest would find zeros where pages are missing.
+        The descriptor stays open: without it, the guest would read zeros from missing pages.
         """
         length = self._memory.pages * PAGE_SIZE
         self._pages_missed = userfaultfd.registered(
@@ -84,14 +84,17 @@ class GuestProcess:
         socket.send_fds(other, [octets], [self._pages_missed])
 
     def fill(self) -> None:
-        """As a guest that starts."""
+        """Fill memory and disk, as a guest that starts for the first time does."""
         self._memory.fill(self._spec.filled_pages, self._spec.words)
         if self._disk:
             self._disk.fill(self._disk.pages, self._spec.words)
         self._keep(Registers())
 
     def go_on(self) -> None:
-        """As a guest that has come from elsewhere.  Raises ValueError if it cannot have."""
+        """Continue from the pages, as a guest that has come from elsewhere does.
+
+        Raises ValueError if they are not a guest's.
+        """
         found = registers.newest(self._memory.map[:PAGE_SIZE])
         if found is None:
             raise ValueError("no copy of the registers is whole")
@@ -100,7 +103,7 @@ class GuestProcess:
             space.unchecked = BATCH
 
     def run(self) -> None:
-        """For ever."""
+        """Write and answer requests without end."""
         spec, now_s = self._spec, time.monotonic()
         memory = Writes(spec.pattern, 1, max(1, spec.working_set_pages - 1), spec.seed)
         disk = Writes("uniform", spec.memory_pages, max(1, spec.disk_pages), spec.seed + 1)
@@ -157,8 +160,11 @@ class GuestProcess:
         self._log.mark(_REGISTERS)
 
     def _serve(self, serving: socket.socket) -> None:
-        """Answers what has come.  A request is taken away when it is answered: where the guest goes
-        on elsewhere before that, it is answered there."""
+        """Answer the requests that have come.
+
+        A request is removed from the socket only when it is answered: if the guest continues
+        elsewhere before that, it is answered there.
+        """
         while True:
             try:
                 octets, sender = serving.recvfrom(service.LONGEST, socket.MSG_PEEK)

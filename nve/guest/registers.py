@@ -1,7 +1,7 @@
-"""What a guest has to remember: in the first page of its memory, in two copies.
+"""What a guest has to remember: its registers, in two copies in the first page of its memory.
 
 The two copies are written in turn, each with a checksum.  A guest may be stopped at any point; then
-one of them is whole, and the newest whole one counts.
+one of them is complete, and the newest complete one counts.
 """
 
 import struct
@@ -19,8 +19,11 @@ PLACES = (0, 1024)
 
 @dataclass(frozen=True)
 class Registers:
-    """`writes` and `disk_writes` so far; the service has counted up to `counter`, for `request` of
-    `client`."""
+    """The registers of a guest.
+
+    `writes` and `disk_writes` count the writes so far; the service has counted up to `counter`, for
+    `request` of `client`.
+    """
 
     sequence: int = 0
     writes: int = 0
@@ -30,12 +33,12 @@ class Registers:
     request: int = 0
 
     def after(self, **changes: int) -> Self:
-        """The next ones."""
+        """Return the registers that follow these, with some values changed."""
         return replace(self, sequence=self.sequence + 1, **changes)
 
     @property
     def place(self) -> int:
-        """Where in the page they are written."""
+        """The offset in the page at which they are written."""
         return PLACES[self.sequence % len(PLACES)]
 
     def octets(self) -> bytes:
@@ -47,7 +50,7 @@ class Registers:
 
 
 def newest(page: bytes) -> Registers | None:
-    """The registers in a page; None if no copy there is whole."""
+    """Return the newest registers in a page, or None if no copy there is complete."""
     return max(_whole(page), key=lambda each: each.sequence, default=None)
 
 

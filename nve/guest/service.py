@@ -1,8 +1,8 @@
 """Requests and replies of a guest's service: each request is answered with the next number.
 
-A client gives each request a number of its own, and may ask again: the same request is answered
-with the same number as long as no other one has come between.  The number is part of the guest's
-state, so a client that sees it go back has met an older state.
+A client gives each request a number of its own, and may repeat it: the same request is answered
+with the same number as long as no other one has come in between.  The answer is part of the guest's
+state, so that a client that sees it decrease has met an older state.
 """
 
 import struct
@@ -29,7 +29,7 @@ class ServiceRequest:
 
     @classmethod
     def of(cls, octets: bytes) -> Self | None:
-        """None if it is no request."""
+        """Parse a request; return None if it is none."""
         if len(octets) != _REQUEST.size:
             return None
         mark, client, request = _REQUEST.unpack(octets)
@@ -47,7 +47,7 @@ class ServiceReply:
 
     @classmethod
     def of(cls, octets: bytes) -> Self | None:
-        """None if it is no reply."""
+        """Parse a reply; return None if it is none."""
         if len(octets) != _REPLY.size:
             return None
         mark, client, request, counter = _REPLY.unpack(octets)
@@ -55,7 +55,7 @@ class ServiceReply:
 
 
 def answer(asked: ServiceRequest, registers: Registers) -> tuple[ServiceReply, Registers]:
-    """The reply, and the registers as they have to be before it is sent."""
+    """Return the reply, and the registers that have to be stored before it is sent."""
     again = (asked.client, asked.request) == (registers.client, registers.request)
     if not again or not registers.counter:
         registers = registers.after(

@@ -1,4 +1,4 @@
-"""What a guest does, and how much of it there is.
+"""The parameters of a guest: what it does, and the sizes of its memory and disk.
 
 A megabyte is 2^20 bytes here, as in QEMU's `-m`.
 """
@@ -11,14 +11,17 @@ PAGE_SIZE = 4096
 MB = 1 << 20
 PAGES_OF_A_MB = MB // PAGE_SIZE
 SERVICE_PORT = 4711
-"""Of the service, over UDP."""
+"""The UDP port of the service."""
 
 Pattern = Literal["uniform", "hot-spot", "sequential"]
 
 
 @dataclass(frozen=True)
 class GuestSpec:
-    """One guest.  `writes_mb_s` dirties pages of the first `working_set_mb` of its memory."""
+    """The parameters of one guest.
+
+    `writes_mb_s` is the rate at which it writes pages of the first `working_set_mb` of its memory.
+    """
 
     memory_mb: int
     writes_mb_s: float = 0.0
@@ -26,7 +29,7 @@ class GuestSpec:
     working_set_mb: int | None = None
     """None: all of its memory."""
     filled_mb: int | None = None
-    """What it has touched of its memory; the rest is empty.  None: all of it."""
+    """What it has touched of its memory; the rest is empty.  None stands for all of it."""
     zeros_pct: float = 0.0
     """How much of each page holds zeros."""
     disk_mb: int = 0
@@ -44,12 +47,12 @@ class GuestSpec:
 
     @property
     def pages(self) -> int:
-        """Memory first, then disk, numbered in one sequence."""
+        """The number of pages: memory first, then disk, numbered in one sequence."""
         return self.memory_pages + self.disk_pages
 
     @property
     def filled_pages(self) -> int:
-        """Of the memory."""
+        """The number of pages of the memory that are filled at the start."""
         return (self.filled_mb or self.memory_mb) * PAGES_OF_A_MB
 
     @property
@@ -58,11 +61,11 @@ class GuestSpec:
 
     @property
     def words(self) -> int:
-        """How many words of a page hold something."""
+        """How many words of a page hold something other than zeros."""
         return round(PAGE_SIZE // 8 * (1 - self.zeros_pct / 100))
 
     def line(self) -> str:
-        """All of it in a line of text."""
+        """Return the parameters as a line of text."""
         return json.dumps(asdict(self))
 
     @classmethod

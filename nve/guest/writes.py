@@ -1,10 +1,10 @@
-"""Which page a guest writes next: a function of how many it has written.
+"""Which page a guest writes next: a function of the number of its writes so far.
 
     uniform      any page of the working set
     hot-spot     nine of ten writes go to a tenth of the working set
     sequential   one page after the other, and again from the beginning
 
-The first page of the memory does not belong to the working set: the registers are there.
+The first page of the memory does not belong to the working set: it holds the registers.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from nve.guest.pages import Numbers, mixed
 from nve.guest.spec import Pattern
 
 HOT_SHARE = 10
-"""A write in so many is not to a hot page; a page in so many is hot."""
+"""One write in this many is not to a hot page; one page in this many is hot."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Writes:
     seed: int
 
     def targets(self, done: int, count: int) -> Numbers:
-        """The pages of the next `count` writes of a guest that has done so many."""
+        """Return the pages of the next `count` writes of a guest that has done `done` writes."""
         order = np.arange(done, done + count, dtype=np.uint64)
         if self.pattern == "sequential":
             chosen = order % np.uint64(self.pages)
@@ -43,15 +43,18 @@ class Writes:
 
 
 def distinct(numbers: Numbers) -> Numbers:
-    """In ascending order and once.  (`np.unique` would do, if it did not import more first, for
-    50 ms and more: in the midst of a guest's life, or of its pause.)"""
+    """Return the numbers in ascending order, each once.
+
+    (`np.unique` would do, if its first use did not import more, for 50 ms and longer: in the middle
+    of a guest's life, or of its pause.)
+    """
     ordered = np.sort(numbers)
     once: Numbers = ordered[np.append(True, np.diff(ordered) > 0)]
     return once
 
 
 class Pace:
-    """How many writes are due.  What could not be written in time is not caught up with."""
+    """Tells how many writes are due.  Writes that could not be done in time are not made up for."""
 
     LATEST_S = 0.1
 
@@ -61,7 +64,9 @@ class Pace:
         self._due = 0.0
 
     def due(self, now_s: float, throttle_pct: float = 0.0) -> int:
-        """How many since one last asked; a throttled guest writes so much less."""
+        """Return how many writes are due since the last call; throttling reduces them by that
+        share.
+        """
         passed_s = min(now_s - self._until_s, self.LATEST_S)
         self._until_s = now_s
         self._due += passed_s * self._rate_per_s * (1 - throttle_pct / 100)

@@ -1,15 +1,15 @@
 """Sends what a VM announces after a move: once before it resumes, and again while it runs.
 
-`prepare` has everything ready, for no microsecond between the flip of the NIC and the resume is to
-be spent on it; `announce` sends the first announcement; `repeat` starts the others, one every
-`nve.wire.announcement.INTERVAL_S`, which hold nothing up.  A VM that stops again falls silent
-(`stop`).
+`prepare` gets everything ready, so that no time is spent on it between the flip of the NIC and the
+resume; `announce` sends the first announcement; `repeat` starts the others, one every
+`nve.wire.announcement.INTERVAL_S`, which delay nothing.  If the VM is suspended again, `stop` ends
+them.
 
-One that cannot be sent is recorded and holds nothing up either: the VM runs at its destination, and
-the overlay hears of it from the destination's activation.
+An announcement that cannot be sent is recorded and delays nothing either: the VM runs at its
+destination, and the overlay learns of it from the activation by the destination.
 
-An announcement that is to be lost leaves the VM as any other, marked, and a filter behind the NIC
-takes it away: it comes to no plug.  What else the VM sends passes.
+An announcement that is to be lost is sent by the VM like any other, but marked, and a filter behind
+the NIC removes it: it reaches no plug.  Whatever else the VM sends passes.
 """
 
 import socket
@@ -33,19 +33,19 @@ _TAKE_MARKED = (
 
 
 class NoteAnnouncement(Protocol):
-    """Takes a line of the trace, which happened just now."""
+    """Takes an event of the trace that has happened just now."""
 
     def __call__(self, event: str, **details: object) -> None: ...
 
 
 class Announcer:
-    """The voice of one VM."""
+    """Sends the announcements of one VM."""
 
     def __init__(self, vm: VmSpec, pid: int, record: NoteAnnouncement) -> None:
         self._vm = vm
         self._pid = pid
         self._record = record
-        # Ready beforehand: opening a packet socket takes longer than a whole switch-over.
+        # Open beforehand: opening a packet socket takes longer than a whole switch-over.
         self._heard = self._socket(mark=0)
         self._lost = self._socket(mark=_LOST)
         self._loses_marked = False
@@ -55,7 +55,7 @@ class Announcer:
         self._repeating: threading.Thread | None = None
 
     def prepare(self, said: Announcement) -> None:
-        """Get ready to say this; what was being repeated ends."""
+        """Get ready to send these announcements; those that were being repeated end."""
         self.stop()
         self._said = said
         self._frames = announcement.frames(self._vm, said.form)
@@ -63,18 +63,21 @@ class Announcer:
             self.lay_filter()
 
     def pass_by(self, plug: str) -> None:
-        """Say what is to be heard straight out of this plug, past what the VM sends by it, which
-        may be held: an NVE reports announcements and does not forward them, so that they need no
-        order with other packets."""
+        """Send announcements that are to be heard directly by this plug, past the VM's other
+        packets.
+
+        Those may be held.  An NVE reports announcements and does not forward them, so that they
+        need no order with other packets.
+        """
         self._heard.close()
         self._heard = self._socket(mark=0, interface=plug)
         self._heard.setsockopt(_SOL_PACKET, _PACKET_QDISC_BYPASS, 1)
 
     def lay_filter(self) -> None:
-        """Have announcements that are to be lost taken away, from now on.
+        """Have announcements that are to be lost removed from now on.
 
-        Better before the VM sends anything: the kernel drops what passes a device while a qdisc is
-        added to it.
+        This is better done before the VM sends anything: the kernel drops what passes a device
+        while a qdisc is added to it.
         """
         if not self._loses_marked:
             filtered = f"filter add dev {NIC} egress protocol all bpf da bytecode"
@@ -82,18 +85,18 @@ class Announcer:
             self._loses_marked = True
 
     def announce(self) -> None:
-        """Say it for the first time."""
+        """Send the first announcement."""
         self._say(1)
 
     def repeat(self) -> None:
-        """Begin to say it the other times."""
+        """Begin to send the other announcements."""
         if self._frames and self._said.times > 1:
             self._stopped.clear()
             self._repeating = threading.Thread(target=self._go_on, daemon=True)
             self._repeating.start()
 
     def stop(self) -> None:
-        """Returns when nothing more is said."""
+        """Return when no more announcements are sent."""
         self._stopped.set()
         if self._repeating:
             self._repeating.join()

@@ -37,15 +37,18 @@ Version = Literal[1, 2]
 
 @dataclass(frozen=True)
 class Hierarchy:
-    """Where a controller is."""
+    """Where a controller is mounted, and in which version."""
 
     mount: Path
     version: Version
 
 
 def hierarchies(mounts: str, version_2: Mapping[Path, str]) -> dict[str, Hierarchy]:
-    """The controllers of a machine, from the text of /proc/mounts (fields as in fstab(5)) and that
-    of cgroup.controllers in each mount of version 2."""
+    """Return the controllers of a machine.
+
+    They are read from the text of /proc/mounts (fields as in fstab(5)) and that of
+    cgroup.controllers in each mount of version 2.
+    """
     found: dict[str, Hierarchy] = {}
     for line in mounts.splitlines():
         _, place, kind, options, *_ = line.split()
@@ -59,7 +62,7 @@ def hierarchies(mounts: str, version_2: Mapping[Path, str]) -> dict[str, Hierarc
 
 
 def of_this_machine() -> dict[str, Hierarchy]:
-    """The controllers that are here and may be used."""
+    """Return the controllers of this machine that may be used."""
     mount = cgroup2_mount()
     controllers = mount / "cgroup.controllers" if mount else None
     version_2 = {}
@@ -70,7 +73,7 @@ def of_this_machine() -> dict[str, Hierarchy]:
 
 
 def available() -> dict[str, str]:
-    """By which version each controller can limit VMs; tried in a cgroup that vanishes."""
+    """Return the version with which each controller can limit VMs, tried in a temporary cgroup."""
     return {
         name: f"cgroup v{each.version}"
         for name, each in sorted(of_this_machine().items())
@@ -79,7 +82,7 @@ def available() -> dict[str, str]:
 
 
 def _works(controller: str, place: Hierarchy) -> bool:
-    if place.version == 2:  # to try would hand it down to all others on the machine
+    if place.version == 2:  # a trial would enable it for all other cgroups of the machine
         return os.access(place.mount / "cgroup.subtree_control", os.W_OK)
     probe = place.mount / f"vmmlab-probe-{os.getpid()}"
     try:
@@ -98,8 +101,10 @@ def _works(controller: str, place: Hierarchy) -> bool:
 
 
 def limits(resources: Resources) -> Mapping[str, tuple[str, Mapping[str, str]]]:
-    """What to write where: for each controller that has something to limit, the content of its file
-    of version 2, and of those of version 1."""
+    """Return, for each controller that has a limit, what to write to its files.
+
+    This is the content of the file of version 2, and of those of version 1.
+    """
     found: dict[str, tuple[str, Mapping[str, str]]] = {}
     if resources.memory_mb:
         octets = str((resources.memory_mb + OVERHEAD_MB) << 20)
@@ -114,7 +119,7 @@ def limits(resources: Resources) -> Mapping[str, tuple[str, Mapping[str, str]]]:
 
 
 class CgroupLimits:
-    """The limits of one VM, whose cgroup of version 2 is there."""
+    """The limits of one VM, whose cgroup of version 2 exists."""
 
     def __init__(self, cgroup: Path) -> None:
         self._cgroup = cgroup
@@ -122,13 +127,13 @@ class CgroupLimits:
 
     @property
     def procs(self) -> list[Path]:
-        """What a process that is to be in the VM has to be written into."""
+        """The files into which a process has to be written to be in the VM."""
         return [each / "cgroup.procs" for each in (self._cgroup, *self._twins.values())]
 
     def set(self, resources: Resources) -> dict[str, str]:
-        """Limit the VM, as far as this machine can: by which cgroup version, for each controller.
+        """Limit the VM as far as this machine can; return the cgroup version for each controller.
 
-        Raises OSError where the VM uses more already.
+        Raises OSError if the VM uses more already.
         """
         there = of_this_machine()
         done = {}
@@ -149,7 +154,7 @@ class CgroupLimits:
         return done
 
     def _twin(self, controller: str, mount: Path) -> Path:
-        """The VM's cgroup in another hierarchy, with all of its processes."""
+        """Return the VM's cgroup in another hierarchy, with all of its processes."""
         if controller not in self._twins:
             twin = mount / _below_mount(self._cgroup)
             twin.mkdir(parents=True, exist_ok=True)
@@ -160,14 +165,14 @@ class CgroupLimits:
         return self._twins[controller]
 
     def _enable(self, controller: str, mount: Path) -> bool:
-        """A cgroup of version 2 has what all above it hand down."""
+        """Enable a controller in all cgroups above the VM's, as version 2 requires."""
         above = [each for each in self._cgroup.parents if each == mount or mount in each.parents]
         for each in reversed(above):
             handed_down = each / "cgroup.subtree_control"
             if controller not in handed_down.read_text(encoding="ascii").split():
                 try:
                     handed_down.write_text(f"+{controller}", encoding="ascii")
-                except OSError:  # not ours to change, as in many containers
+                except OSError:  # it may not be changed, as in many containers
                     return False
         return True
 
@@ -180,7 +185,7 @@ def remove_twins(cgroup: Path) -> None:
 
 
 def twins(cgroup: Path) -> Iterator[Path]:
-    """Those that there are."""
+    """Yield the existing twins of a cgroup."""
     mounts = Path("/proc/mounts").read_text(encoding="utf-8")
     found = {each.mount / _below_mount(cgroup) for each in hierarchies(mounts, {}).values()}
     yield from (each for each in sorted(found) if each.is_dir())

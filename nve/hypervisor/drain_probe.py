@@ -1,9 +1,9 @@
-"""Whether what has gone into a cable at its NVE's end has come out of it in the VM.
+"""Finds out whether everything sent into a cable at its NVE's end has come out of it in the VM.
 
-A VM that is to be paused still gets what its NVE has delivered.  Between the NVE's switch and the
-VM's NIC there are queues (a gate's, even an open one's, and the kernel's own), which a busy machine
-empties some milliseconds later; what is in them when the cable is shut would be lost.  So a frame
-is sent after it, the same way: when that is there, all before it is.
+A VM that is to be suspended still gets what its NVE has delivered.  Between the NVE's switch and
+the VM's NIC there are queues (a gate's, even an open one's, and the kernel's own), which a busy
+machine empties some milliseconds later; what is in them when the cable is shut would be lost.  So a
+frame is sent after it by the same path: when that frame has arrived, everything before it has.
 
 The kernel has a queue for each processor, which takes in what is sent from there, and a switch does
 not stay on one.  So the frame is sent once from every processor.
@@ -20,14 +20,14 @@ from nve.linux.namespace import inside
 from nve.wire.end_marker import ETHERTYPE
 
 TIMEOUT_S = 0.02
-"""A VM does not stand still for longer than this because of a packet."""
+"""The longest time for which a VM is suspended because of a packet, in seconds."""
 _REST_OF_HEADER = bytes.fromhex("020202020202") + ETHERTYPE.to_bytes(2, "big")
 _LONGEST_FRAME = 2048
 _numbers = itertools.count(1)
 
 
 class DrainProbe:
-    """Of one cable.  Ready beforehand: to open a packet socket takes longer than all the rest."""
+    """Probes one cable.  It is opened beforehand, as opening a packet socket takes longest."""
 
     def __init__(self, nve_pid: int, nve_interface: str, vm_pid: int, nic: str = NIC) -> None:
         with inside(nve_pid):
@@ -37,7 +37,7 @@ class DrainProbe:
             self._below = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._below.bind((nic, ETHERTYPE))
             self._below.settimeout(TIMEOUT_S)
-            # To the NIC alone: the bridge would send a broadcast on to the VM's other cables.
+            # To the NIC alone: the bridge would forward a broadcast to the VM's other cables.
             self._header = self._below.getsockname()[4] + _REST_OF_HEADER
 
     @classmethod
@@ -45,7 +45,7 @@ class DrainProbe:
         return cls(cable.nve_pid, cable.nve_interface, cable.vm_pid)
 
     def runs_dry(self) -> bool:
-        """See `run_dry`."""
+        """Wait until this cable is empty (see `run_dry`)."""
         return run_dry([self])
 
     def send(self) -> bytes:
@@ -57,7 +57,7 @@ class DrainProbe:
         return frame
 
     def has_come(self, awaited: set[bytes]) -> bool:
-        """Returns when all of these frames have come out; False where that takes too long."""
+        """Wait until all of these frames have come out; return False if that takes too long."""
         try:
             while awaited:
                 awaited.discard(self._below.recv(_LONGEST_FRAME))
@@ -71,8 +71,10 @@ class DrainProbe:
 
 
 def run_dry(drain_probes: Sequence[DrainProbe]) -> bool:
-    """Returns when all that was in the cables is with the VM; False where that takes too long, as
-    behind a gate that is closed."""
+    """Wait until all that was in the cables is with the VM.
+
+    Returns False if that takes too long, as behind a closed gate.
+    """
     awaited: list[set[bytes]] = [set() for _ in drain_probes]
     processors = os.sched_getaffinity(0)
     try:

@@ -1,12 +1,12 @@
-"""Pausing and resuming a VM: the cgroup v2 freezer.
+"""Suspends and resumes a VM with the cgroup v2 freezer.
 
 Freezing stops all processes of a cgroup, children forked later included, without their noticing
-(unlike SIGSTOP).  It does not stop the guest's network stack, which is the kernel's: a paused VM
-would still answer ARP and acknowledge TCP.  So whoever pauses a VM gates its plug, too (plug.py).
+(unlike SIGSTOP).  It does not stop the guest's network stack, which is the kernel's: a suspended VM
+would still answer ARP and acknowledge TCP.  So its plug has to be shut as well (plug.py).
 
-The kernel tells in cgroup.events when the last process has stopped, which is read again and again
-here: to be woken by a change there takes a worker of the kernel's, and up to 10 ms where there was
-a change shortly before.  Freezing takes some 0.2 ms, thawing a tenth of that.
+The kernel reports in cgroup.events when the last process has stopped, which is polled here: being
+woken by a change there takes a worker of the kernel's, and up to 10 ms if there was a change
+shortly before.  Freezing takes some 0.2 ms, thawing a tenth of that.
 """
 
 import os
@@ -16,21 +16,21 @@ from nve.linux.wait import wait_until
 
 TIMEOUT_S = 2.0
 _AGAIN_S = 10e-6
-"""Asking takes less than this.  In between, the CPU is for those who are to stop."""
+"""The time between two polls, which take less than this; it leaves the CPU to the processes."""
 
 
 def freeze(cgroup: Path) -> None:
-    """Returns when every process of the cgroup has stopped.  Raises TimeoutError."""
+    """Freeze a cgroup; return when every process has stopped.  Raises TimeoutError."""
     _set_frozen(cgroup, True)
 
 
 def thaw(cgroup: Path) -> None:
-    """Returns when the processes of the cgroup run again.  Raises TimeoutError."""
+    """Thaw a cgroup; return when its processes run again.  Raises TimeoutError."""
     _set_frozen(cgroup, False)
 
 
 def is_frozen(cgroup: Path) -> bool:
-    """Whether the processes of the cgroup are stopped."""
+    """Return whether the processes of the cgroup are stopped."""
     return "frozen 1" in (cgroup / "cgroup.events").read_text(encoding="utf-8")
 
 

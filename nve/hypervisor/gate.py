@@ -38,7 +38,7 @@ _NOWHERE = ethernet(NOBODY, NOBODY, EXPERIMENTAL, b"")
 """An ifb drops what was not redirected to it."""
 _STOPPER_BYTES, _KICK_BYTES = 1500, 60
 _STOPPERS = 8
-"""Each holds for as long as its size takes to refill: together, for 25 minutes."""
+"""Each blocks the queue for as long as its size takes to refill: together, for 25 minutes."""
 
 # linux/pkt_sched.h, linux/rtnetlink.h
 _ROOT, _HANDLE = 0xFFFFFFFF, 0x00010000
@@ -48,7 +48,7 @@ _TCA_KIND, _TCA_OPTIONS, _TCA_TBF_PARMS, _TCA_TBF_BURST = 1, 2, 1, 6
 
 
 class Gate:
-    """The gate behind one plug, closed from the start."""
+    """The gate behind one plug; it is closed at first."""
 
     def __init__(self, vm_pid: int, interface: str, bounds: Bounds) -> None:
         """`interface` is the VM's side of the plug, which must not forward yet."""
@@ -67,7 +67,7 @@ class Gate:
         tc(
             vm_pid,
             [
-                # A tbf hands its limit on to the queue inside, which counts packets here.
+                # A tbf passes its limit to the queue inside, which counts packets here.
                 f"qdisc add dev {self._device} root handle 1: tbf limit {self._room} "
                 f"rate {_CLOSED_BYTES_PER_S * 8}bit burst {_CLOSED_BURST}",
                 f"qdisc add dev {self._device} parent 1:1 handle 2: pfifo limit {self._room}",
@@ -91,7 +91,7 @@ class Gate:
             self._is_open = True
 
     def close(self) -> None:
-        """Hold what comes from now on."""
+        """Hold what arrives from now on."""
         with self._lock:
             if self._is_open:
                 self._is_open = False
@@ -99,7 +99,7 @@ class Gate:
                 self._stop()
 
     def give_up(self) -> None:
-        """Drop what is held, and what still comes until the gate is opened."""
+        """Drop what is held, and what still arrives until the gate is opened."""
         with self._lock:
             # The kernel counts what is dropped with a queue, the stoppers as well.
             self._stoppers_dropped += min(_STOPPERS, self._statistic("qlen"))
@@ -107,12 +107,12 @@ class Gate:
             tc(self._pid, [empty])
 
     def dropped(self) -> int:
-        """How many packets did not find room, or were given up."""
+        """Return how many packets found no room, or were given up."""
         with self._lock:
             return self._statistic("drops") - self._stoppers_dropped
 
     def remove(self) -> None:
-        """Take it away, with what it still holds; the plug's frames go straight through again."""
+        """Remove the gate, with what it still holds; the plug's frames bypass it again."""
         with self._lock:
             self._quick.close()
             self._netlink.close()
@@ -121,7 +121,7 @@ class Gate:
             ip(self._pid, [f"link del {self._device}"])
 
     def _change(self, rate: int, burst: int, limit: int) -> None:
-        """Another rate for the tbf; what is queued stays."""
+        """Change the rate of the tbf; what is queued stays."""
         unlimited = bytes(12)
         rate_spec = struct.pack("=BBHhHI", 0, _LINKLAYER_ETHERNET, 0, 0, 0, rate)
         parameters = rate_spec + unlimited + struct.pack("=III", limit, 0, 0)

@@ -43,7 +43,7 @@ from nve.model import Bounds, VmSpec
 from nve.wire.announcement import Announcement
 
 Note = Callable[[int, str, str, dict[str, object]], None]
-"""note(t_ns, event, VM, details): takes a line of the trace."""
+"""note(t_ns, event, VM, details) takes an event of the trace."""
 
 
 @dataclass
@@ -56,9 +56,9 @@ class _Place:
     """Holds what the VM sends here, until what it has sent elsewhere has arrived."""
     reorder_buffer: ReorderBuffer | None = None
     patience: threading.Timer | None = None
-    """Ends the holding, if nothing else does."""
+    """The timer that ends the holding, if nothing else does."""
     drain_probes: list[DrainProbe] = field(default_factory=list)
-    """Of its cables, once the VM is about to leave."""
+    """The drain probes of its cables, once the VM is about to leave."""
 
     @property
     def cables(self) -> list[Plug]:
@@ -68,21 +68,21 @@ class _Place:
         set_forwarding(self.cables, forwarding)
 
     def follow_carrier(self, follows: bool) -> None:
-        """Nothing, while it does not forward."""
+        """Have cables that forward follow their carrier, or not; others are left alone."""
         for cable in self.cables:
             if cable.forwarding:
                 cable.follow_carrier(follows)
 
 
 class PartsOfPause:
-    """How long each part of a pause takes, from when this is made."""
+    """Measures how long each part of a pause takes, beginning when this is created."""
 
     def __init__(self) -> None:
         self.began_ns = self._last_ns = time.time_ns()
         self.ms: dict[str, float] = {}
 
     def ends(self, part: str) -> int:
-        """A part has come to its end, and the next begins.  Returns the time."""
+        """End a part and begin the next; return the time."""
         now_ns = time.time_ns()
         self.ms[f"{part}_ms"] = (now_ns - self._last_ns) / 1e6
         self._last_ns = now_ns
@@ -90,10 +90,10 @@ class PartsOfPause:
 
 
 class Hypervisor:
-    """One VM.  `port` is the number of its port, the same at every NVE.
+    """The hypervisor of one VM.  `port` is the number of the VM's port, the same at every NVE.
 
-    `bounds` limit what waits for it, if anything may; with end markers it has a reorder buffer (see
-    `nve.hypervisor.reorder_buffer`).
+    `bounds` limit what waits for the VM, if anything may; with end markers it has a reorder buffer
+    (see `nve.hypervisor.reorder_buffer`).
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Hypervisor:
         return self._active
 
     def lay_cable(self, nve: Edge) -> None:
-        """Wire the VM to an NVE, unless it is; nothing is forwarded."""
+        """Wire the VM to an NVE, unless it is already; nothing is forwarded."""
         if nve.name in self._places:
             return
         plug = self._lay(nve)
@@ -146,11 +146,11 @@ class Hypervisor:
         )
 
     def expect_to_lose_announcements(self) -> None:
-        """Get ready for that before the VM sends anything."""
+        """Get ready to lose announcements, before the VM sends anything."""
         self._announcer.lay_filter()
 
     def associate(self, nve: Edge) -> None:
-        """Start at an NVE, which knows the VM's port: the VM may speak at once."""
+        """Start the VM at an NVE that knows its port: it may send at once."""
         self.lay_cable(nve)
         place = self._places[nve.name]
         place.set_forwarding(True)
@@ -186,17 +186,17 @@ class Hypervisor:
         self._record("pre-associated", nve=nve.name, hold=self._bounds is not None)
 
     def hold_anew(self, nve: str) -> None:
-        """What waits for the VM at a place may wait as long as if that were just made."""
+        """Restart the time for which packets may wait for the VM at a place."""
         place = self._places[nve]
         if self._bounds and place.patience:
             place.patience.cancel()
             place.patience = self._timer(nve, self._bounds)
 
     def pause(self) -> None:
-        """Stop the VM: from now on it neither computes nor sends, receives or answers.
+        """Suspend the VM: from now on it neither computes nor sends, receives or answers.
 
-        Its processes first: what they said to a NIC that is shut would be lost.  And what its NVE
-        has delivered to it is with it before that.
+        Its processes are stopped first, as what they send to a NIC that is shut would be lost.
+        Before that, what its NVE has delivered reaches the VM.
         """
         place = self._places[self.at]
         self._announcer.stop()
@@ -215,7 +215,7 @@ class Hypervisor:
             self._record("not-run-dry", nve=self.at)
 
     def resume(self) -> None:
-        """Let the VM go on where it was."""
+        """Resume the VM where it was."""
         self._stopping.close()
         place = self._places[self.at]
         place.set_forwarding(True)
@@ -223,7 +223,9 @@ class Hypervisor:
         place.follow_carrier(True)
 
     def lose_ipv4_address(self) -> None:
-        """A diskless VM has nowhere to keep it: it has to ask for it when it goes on (R4.1.5)."""
+        """Remove the IPv4 address, which a diskless VM cannot keep: it has to ask for it again
+        (R4.1.5).
+        """
         run_in(self._pid, ["ip", "-4", "address", "flush", "dev", NIC])
         self._record("address-lost", address=str(self.vm.ipv4))
 
@@ -238,12 +240,12 @@ class Hypervisor:
         self._note(self._parts.ends("flip"), "nic-flipped", self.vm.name, {"nve": nve})
 
     def announce(self) -> None:
-        """Announce the VM where it is, before anything else is heard of it there."""
+        """Announce the VM where it is, before it sends anything else there."""
         self._announcer.announce()
         self._parts.ends("announce")
 
     def thaw(self) -> None:
-        """Let the VM go on."""
+        """Let the VM's processes run again."""
         freezer.thaw(self._cgroup)
         self._resumed_ns = self._parts.ends("thaw")
         self._note(self._resumed_ns, "vm-resumed", self.vm.name, {"nve": self.at})
@@ -263,7 +265,7 @@ class Hypervisor:
     def release(self) -> None:
         """Let out what the VM has sent since it runs here; what it sent elsewhere has arrived.
 
-        How long that took is no part of the pause, and no delay of the network.
+        The time that this took is part neither of the pause nor of the network's delay.
         """
         outbound = self._places[self.at].outbound
         if outbound and outbound.closed:
@@ -273,16 +275,18 @@ class Hypervisor:
             self._record("outbound-released", nve=self.at, **details)
 
     def await_delivery(self, nve: str) -> None:
-        """Returns when nothing is held at an NVE for the order of what comes to the VM there.  That
-        takes no longer than markers may."""
+        """Return when nothing is held any more at an NVE to keep the order of packets to the VM.
+
+        This takes no longer than markers may.
+        """
         reorder_buffer = self.reorder_buffer(nve)
         if reorder_buffer:
             reorder_buffer.await_delivery()
 
     def de_associate(self, nve: str) -> None:
-        """Take the VM's place at an NVE away, where it does not run; nothing, if it has none.
+        """Take away the VM's place, if any, at an NVE where it does not run.
 
-        The record says what found no room in the gates that the VM has come through.
+        The trace says what found no room in the gates of that place.
         """
         assert self.at != nve, f"{self.vm.name} runs at {nve}"
         if nve not in self._places:
@@ -295,7 +299,7 @@ class Hypervisor:
         self._record("de-associated", nve=nve, hold_overflow=overflow)
 
     def reorder_buffer(self, nve: str) -> ReorderBuffer | None:
-        """What keeps the order of what comes for the VM at an NVE, if it has any there."""
+        """Return the VM's reorder buffer at an NVE, or None."""
         place = self._places.get(nve)
         return place.reorder_buffer if place else None
 
@@ -306,7 +310,7 @@ class Hypervisor:
         return timer
 
     def _give_up(self, nve: str) -> None:
-        """What waits for the VM has waited too long."""
+        """Drop what has waited for the VM for too long."""
         reorder_buffer = self._places[nve].reorder_buffer
         if reorder_buffer:
             reorder_buffer.give_up()
@@ -322,7 +326,7 @@ class Hypervisor:
         place.reorder_buffer = place.patience = None
 
     def plugged(self) -> list[str]:
-        """The NVEs whose plug forwards, as the kernel has it: one, or none while the VM pauses."""
+        """Return the NVEs whose plug forwards, as the kernel has it: one, or none in a pause."""
         ports = json.loads(run_in(self._pid, ["bridge", "-j", "link", "show"]))
         forwarding = {port["ifname"] for port in ports if port["state"] == "forwarding"}
         places = self._places.items()
@@ -340,7 +344,7 @@ class Hypervisor:
                 place.reorder_buffer.close()
 
     def unplug(self) -> None:
-        """The VM has ended, and is a port of no switch: its cables are taken away."""
+        """Remove the cables of a VM that has ended, and whose ports the switches have removed."""
         self.close()
         for place in self._places.values():
             for cable in place.cables:

@@ -38,7 +38,7 @@ _DRAIN_TIMEOUT_S = 5.0
 _COST = 65535
 """What a packet costs at a gate that is not quite open, in octets; no packet is longer."""
 _LOOKED_AT_S = 1e-4
-"""How often a closed gate looks whether it has been opened."""
+"""The interval at which a closed gate checks whether it was opened, in seconds."""
 _TICK_S = 64e-9  # linux/pkt_sched.h, PSCHED_SHIFT
 
 # linux/sockios.h, linux/if.h
@@ -56,11 +56,14 @@ _QUEUE = struct.Struct("=IIIII")  # packets, octets, drops, requeues, overlimits
 
 
 class OutboundGate:
-    """The gate before one plug, open from the start."""
+    """The gate before one plug; it is open at first."""
 
     def __init__(self, vm_pid: int, interface: str, bounds: Bounds) -> None:
-        """`interface` is the VM's side of the plug; it must not forward yet, for the kernel drops
-        what passes a device while its queue is replaced."""
+        """`interface` is the VM's side of the plug.
+
+        It must not forward yet, as the kernel drops what passes a device while its queue is
+        replaced.
+        """
         with inside(vm_pid), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
             self._index = socket.if_nametoindex(interface)
             answer = fcntl.ioctl(asking, _SIOCGIFMTU, _IFREQ.pack(interface.encode(), 0))
@@ -73,7 +76,7 @@ class OutboundGate:
         tc(
             vm_pid,
             [
-                # A tbf hands its limit on to the queue inside, which counts packets here.
+                # A tbf passes its limit to the queue inside, which counts packets here.
                 f"qdisc add dev {interface} root handle 1: tbf limit {self._room} "
                 f"rate {_OPEN_BYTES_PER_S * 8}bit burst {_OPEN_BURST}",
                 f"qdisc add dev {interface} parent 1:1 handle 2: pfifo limit {self._room}",
@@ -89,8 +92,10 @@ class OutboundGate:
             self.closed = True
 
     def open(self) -> int:
-        """Let everything through, the held packets first.  Returns how many were held, when all
-        are out, or the VM has gone on filling the queue for some seconds."""
+        """Let everything through, the held packets first; return how many were held.
+
+        Returns when all are out, or when the VM has kept the queue full for some seconds.
+        """
         with self._lock:
             if not self.closed:
                 return 0
@@ -103,24 +108,27 @@ class OutboundGate:
             return held
 
     def queued(self) -> int:
-        """How many packets are in it."""
+        """Return how many packets are in it."""
         with self._lock:
             packets, _ = self._queue()
             return packets
 
     def dropped(self) -> int:
-        """How many packets have not found room since it was closed last."""
+        """Return how many packets have found no room since it was closed last."""
         with self._lock:
             _, drops = self._queue()
             return drops - self._dropped_before
 
     def end(self) -> None:
-        """Forget it; it goes with the plug."""
+        """Close the connection to the kernel; the gate goes with the plug."""
         self._netlink.close()
 
     def _change(self, rate: int, least: int, bucket: int) -> None:
-        """Another rate for the tbf in octets per second, another price for a packet, and another
-        size of the bucket, which is full then; what is queued stays."""
+        """Change the tbf's rate in octets per second, the price of a packet, and the size of the
+        bucket.
+
+        The bucket is full then; what is queued stays.
+        """
         rate_spec = struct.pack("=BBHhHI", 0, _ETHERNET, 0, 0, least, rate)
         ticks = round(bucket / rate / _TICK_S) + 1
         parameters = rate_spec + bytes(12) + struct.pack("=III", self._room, ticks, 0)
@@ -134,7 +142,7 @@ class OutboundGate:
         return f"{packets} packets are in the gate" if packets else None
 
     def _queue(self) -> tuple[int, int]:
-        """How many packets wait, and how many were dropped since the start."""
+        """Return how many packets wait, and how many were dropped since the start."""
         asked = _HEADER.pack(0, self._index, 0, _ROOT, 0)
         reply = self._netlink.ask(_RTM_GETQDISC, REQUEST | ECHO, asked)
         statistics = attributes(attributes(reply[_HEADER.size :])[_TCA_STATS2])

@@ -52,12 +52,12 @@ _first_index = itertools.count(100_000, 2)
 
 
 def vm_interface(nve: str, *, lane: bool = False) -> str:
-    """What a plug into `nve` is called in the VM's namespace."""
+    """Return the name of a plug into `nve` in the VM's namespace."""
     return f"l-{nve}" if lane else f"p-{nve}"
 
 
 def nve_interface(vm: str, *, lane: bool = False) -> str:
-    """What the plug of `vm` is called in the NVE's namespace."""
+    """Return the name of the plug of `vm` in the NVE's namespace."""
     return f"l-{vm}" if lane else f"p-{vm}"
 
 
@@ -96,9 +96,9 @@ class Plug:
         offloads: bool,
         lane: bool = False,
     ) -> Self:
-        """Makes the cable and plugs it into the VM's NIC; it does not forward yet.
+        """Make the cable and plug it into the VM's NIC; it does not forward yet.
 
-        `offloads` must be False where a userspace switch reads the frames (datapath netdev).
+        `offloads` must be False if a userspace switch reads the frames (datapath netdev).
         """
         vm_end, nve_end = vm_interface(nve, lane=lane), nve_interface(vm, lane=lane)
         # Two ends with the same number look like one device to the kernel, which then takes up to
@@ -115,7 +115,7 @@ class Plug:
                 f"link set {vm_end} addrgenmode none up",
             ],
         )
-        # It has nothing to say itself, and is opened and shut faster without.
+        # It sends nothing itself, and is opened and shut faster without an address.
         set_sysctls(vm_pid, {f"ipv6/conf/{vm_end}/disable_ipv6": 1})
         if lane:
             tc(vm_pid, [f"qdisc add dev {vm_end} root pfifo limit 0"])
@@ -130,18 +130,18 @@ class Plug:
         return plug
 
     def set_forwarding(self, forwarding: bool) -> None:
-        """Lets frames through, in both directions, or stops them.  Takes microseconds."""
+        """Let frames through in both directions, or stop them.  Takes microseconds."""
         set_forwarding([self], forwarding)
 
     def follow_carrier(self, follows: bool) -> None:
-        """Whether this plug, which forwards, does so again when its carrier comes back."""
+        """Set whether this plug, which forwards, does so again when its carrier comes back."""
         if not self.forwarding:
             raise ValueError(f"{self.vm_interface} of {self.vm} does not forward")
         self._tell([self._turned(_UP, _UP_WITH_CARRIER if follows else _DORMANT_WITH_CARRIER)])
         self._follows = follows
 
     def _turned(self, state: int, mode: int | None = None) -> bytes:
-        """The message that puts it into operation or takes it out."""
+        """Return the message that puts it into operation or takes it out."""
         body = _link_header(self._index) + attribute(_IFLA_OPERSTATE, bytes([state]))
         return body if mode is None else body + attribute(_IFLA_LINKMODE, bytes([mode]))
 
@@ -157,12 +157,12 @@ class Plug:
             raise self._complaint(error) from None
 
     def remove(self) -> None:
-        """Takes the cable away; it must not be a port of the NVE's switch any more."""
+        """Remove the cable; it must not be a port of the NVE's switch any more."""
         self._netlink.close()
         ip(self.vm_pid, [f"link del {self.vm_interface}"])
 
     def _without_carrier(self) -> str | None:
-        """Whether the kernel has not seen yet that the cable is plugged in."""
+        """Return a sentence until the kernel has noticed that the cable is plugged in."""
         try:
             reply = self._netlink.ask(_RTM_GETLINK, REQUEST, _link_header(self._index))
         except OSError as error:
@@ -180,8 +180,9 @@ class Plug:
 
 
 def set_forwarding(cables: Sequence[Plug], forwarding: bool) -> None:
-    """Has all of these cables of a VM forward, or none: at once, for the VM stands still
-    meanwhile."""
+    """Let all of these cables of a VM forward, or none, with one message: the VM is suspended
+    meanwhile.
+    """
     cables[0]._tell([each._told(forwarding) for each in cables])
     for each in cables:
         each.forwarding = forwarding

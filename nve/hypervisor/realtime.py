@@ -90,11 +90,11 @@ def _lower(process: int) -> None:
 
 @contextmanager
 def realtime_priority() -> Iterator[None]:
-    """What the current thread does in the block goes before what others do.
+    """Give what the current thread does in the block priority over what others do.
 
-    For the kernel it has a real-time priority above those of `first_in_line`, if root may give one;
+    To the kernel it has a real-time priority above those of `first_in_line`, if root may give one;
     processes that it starts do not inherit that.  Within this process, other threads give the
-    interpreter back sooner, and nobody collects garbage.
+    interpreter back sooner, and there is no garbage collection.
     """
     _share_sooner(1)
     usual, parameters = os.sched_getscheduler(0), os.sched_getparam(0)

@@ -1,4 +1,4 @@
-"""The ways into a VM at the destination of a move, and which of them is held until when.
+"""The paths into a VM at the destination of a move, and which of them is held until when.
 
     frames in flight, by way of the source NVE --> lane ----> gate --+
                                                                      +--> eth0
@@ -9,10 +9,11 @@ Without end markers there is the plug alone.  Its gate is opened when the VM run
 With them (`nve.wire.end_marker`), what comes from the source NVE comes by a lane of its own.  The
 lane's gate is opened when the VM runs, the plug's when the markers of all ingress NVEs have come
 out of the lane: they pass the same queue as the packets they follow, and so say for certain that
-nothing more comes. Since a time-out must end even that, markers that do not come cost order, not
-packets. It begins when the VM runs: who says whose markers to expect may be out of reach then.
+nothing more comes.  A time-out ends the waiting in any case, so that markers that do not come cost
+order, not packets.  It begins when the VM runs, as the NVA, which says whose markers to expect, may
+be out of reach then.
 
-A thread waits for the markers.  A marker may come before it was said whose are expected.
+A thread waits for the markers.  A marker may come before the NVA has said whose are expected.
 """
 
 import socket
@@ -30,7 +31,7 @@ from nve.model import Bounds
 from nve.wire.end_marker import ETHERTYPE, NEEDED, MarkerKind, NotASignal, read
 
 Released = Callable[[tuple[str, ...]], None]
-"""released(missing): called once, with the ingress NVEs whose marker has not come in time."""
+"""released(missing) is called once, with the ingress NVEs whose marker has not come in time."""
 _LONGEST_FRAME = 2048
 
 
@@ -39,7 +40,7 @@ class _Expectation:
     deadline_s: float
     handover: int = 0
     ingress_nves: frozenset[str] | None = None
-    """None before it was said whose markers to expect."""
+    """The ingress NVEs whose markers are expected; None before that is known."""
     released: Released | None = None
 
 
@@ -56,8 +57,7 @@ class ReorderBuffer:
     ) -> None:
         """Both gates are closed; neither plug nor lane may forward yet.
 
-        `not_asked` is called when the time is over and nobody has said whose markers to
-        expect.
+        `not_asked` is called when the time is over and nobody has said whose markers to expect.
         """
         self._not_asked = not_asked
         self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
@@ -79,7 +79,7 @@ class ReorderBuffer:
             self._thread.start()
 
     def open(self) -> None:
-        """The VM runs: what was held for it is delivered."""
+        """Deliver what was held: the VM runs."""
         self._first_gate.open()
         if self._thread:
             with self._lock:
@@ -89,14 +89,14 @@ class ReorderBuffer:
             self._delivered.set()
 
     def await_delivery(self) -> None:
-        """Returns when nothing is held any more, which takes no longer than markers may."""
+        """Return when nothing is held any more, which takes no longer than markers may."""
         self._delivered.wait()
 
     def expect(self, handover: int, ingress_nves: tuple[str, ...], released: Released) -> bool:
         """Hold what comes on new paths until the markers of all these ingress NVEs have come.
 
-        An expectation replaces the one before it, whose markers are expected no longer.  False
-        where there is nothing left to hold with.
+        An expectation replaces the one before it, whose markers are expected no longer.  Returns
+        False if nothing can be held any more.
         """
         try:
             with self._lock:
@@ -111,21 +111,21 @@ class ReorderBuffer:
         return True
 
     def give_up(self) -> None:
-        """Drop what is held, and what still comes until the VM runs."""
+        """Drop what is held, and what still arrives until the VM runs."""
         self._first_gate.give_up()
 
     def dropped(self) -> int:
-        """How many packets did not find room, or were given up."""
+        """Return how many packets found no room, or were given up."""
         return sum(gate.dropped() for gate in self._gates)
 
     def remove(self) -> None:
-        """Take the gates away, with what they still hold."""
+        """Remove the gates, with what they still hold."""
         self.close()
         for gate in self._gates:
             gate.remove()
 
     def close(self) -> None:
-        """Wait for markers no longer."""
+        """Stop waiting for markers."""
         self._delivered.set()
         if self._thread:
             self._wake.close()
@@ -136,7 +136,7 @@ class ReorderBuffer:
 
     @property
     def _first_gate(self) -> Gate:
-        """The one that packets reach before the VM runs."""
+        """The gate that packets reach before the VM runs."""
         return self._lane_gate or self._plug_gate
 
     @property
@@ -144,7 +144,7 @@ class ReorderBuffer:
         return [gate for gate in (self._plug_gate, self._lane_gate) if gate]
 
     def _watch(self) -> None:
-        """Notes markers, and releases what is held when all are there or the time is over."""
+        """Note markers, and release what is held when all are there or the time is over."""
         while True:
             ready = all_readable([self._markers, self._woken], self._left_s())
             if self._woken in ready and not self._woken.recv(1):

@@ -2,7 +2,7 @@
 
 A task is a process with an address of its own, which is not its host's.
 
-    tcp_states  what becomes of a connection in each state                             pure
+    tcp_states  how a connection in each state is treated                              pure
     checkpoint  a task that has been packaged: its state and its connections           pure
     repair      takes a connection out of the kernel, and puts it into another (TCP_REPAIR)
     addresses   gives an address to a host, takes it away, announces it
@@ -11,5 +11,5 @@ A task is a process with an address of its own, which is not its host's.
     process     runs a program on a host, and moves it
     programs/   programs that can move, one file each
 
-The steps of a move are `experiments.run.task_steps`'s; a process is told each by a line.
+`experiments.run.task_steps` has the steps of a move; a process is told each by a line.
 """

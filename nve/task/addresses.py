@@ -1,9 +1,9 @@
-"""Gives an address to a host and takes it away, and says who has it now (adapter; R4.2.1.1).
+"""Gives an address to a host, takes it away, and announces who has it (adapter; R4.2.1.1).
 
-A task's address is the host's for as long as the task is there, and its own: the host does not
-choose it as the source of anything else.  `HostAddresses` works in the network namespace in which
-it was made, and has everything open beforehand: a packet socket alone takes longer to open than a
-whole move.
+A task's address is its host's for as long as the task is there, but is used for the task only: the
+host does not choose it as the source of anything else.  `HostAddresses` works in the network
+namespace in which it was made, and opens everything beforehand: opening a packet socket alone takes
+longer than a whole move.
 """
 
 import enum
@@ -35,7 +35,7 @@ _NO_MAC: Final = "00:00:00:00:00:00"
 
 
 class Suspended(enum.StrEnum):
-    """What the old host does with packets for an address that it has no more (R4.2.1.1)."""
+    """What the old host does with packets for an address that it no longer has (R4.2.1.1)."""
 
     DROP = "drop"
     UNREACHABLE = "unreachable"
@@ -43,7 +43,7 @@ class Suspended(enum.StrEnum):
 
 
 class HostAddresses:
-    """Of one interface of a host."""
+    """The addresses of one interface of a host."""
 
     def __init__(self, interface: str) -> None:
         self._interface = interface
@@ -56,7 +56,7 @@ class HostAddresses:
         self._mac = Mac(answer[18:24].hex(":"))
 
     def add(self, address: IPAddress) -> None:
-        """The host has it from now on, and tells nobody.  Raises OSError if it has it already."""
+        """Give the host an address without announcing it.  Raises OSError if it has it already."""
         never_chosen = struct.pack("=4I", 0, _FOR_EVER, 0, 0)
         flags = struct.pack("=I", _NO_DAD | _NO_PREFIX_ROUTE)
         more = attribute(_FLAGS, flags)
@@ -67,11 +67,11 @@ class HostAddresses:
         )
 
     def remove(self, address: IPAddress) -> None:
-        """The host has it no more.  Raises OSError if it has not had it."""
+        """Take an address from the host.  Raises OSError if it does not have it."""
         self._netlink.ask(_DEL_ADDRESS, REQUEST | ACK, self._said(address))
 
     def announce(self, address: IPAddress) -> None:
-        """Everybody is told that it is here: gratuitous ARP, or a neighbour advertisement."""
+        """Announce an address with gratuitous ARP, or a neighbour advertisement."""
         if isinstance(address, IPv4Address):
             frame = broadcast_arp(ARP_REQUEST, (self._mac, address), (_NO_MAC, address))
         else:
@@ -82,13 +82,13 @@ class HostAddresses:
         """Ask for a neighbour's MAC address before it is needed; returns at once."""
         body = struct.pack("=BxxxiHBB", _family(neighbour), self._index, 0, _USE, 0)
         body += attribute(_NEIGHBOUR_ADDRESS, neighbour.packed)
-        with suppress(OSError):  # no neighbour of ours, as it may be behind a router
+        with suppress(OSError):  # no direct neighbour; it may be behind a router
             self._netlink.ask(_NEW_NEIGHBOUR, REQUEST | ACK | _CREATE | _REPLACE, body)
 
     def refuse(self, address: IPAddress) -> None:
-        """Who sends to it is told that it is unreachable (`Suspended.UNREACHABLE`)."""
+        """Answer senders to an address that it is unreachable (`Suspended.UNREACHABLE`)."""
         version = "ipv4" if isinstance(address, IPv4Address) else "ipv6"
-        # A host that does not forward drops in silence what is not its own.
+        # A host that does not forward drops silently what is not its own.
         forwarding = Path(f"/proc/sys/net/{version}/conf/{self._interface}/forwarding")
         forwarding.write_text("1", encoding="utf-8")
         self._netlink.ask(
@@ -96,7 +96,7 @@ class HostAddresses:
         )
 
     def refuse_no_more(self, address: IPAddress) -> None:
-        """Safe where nothing is refused."""
+        """Stop refusing an address; this is safe if it is not refused."""
         with suppress(OSError):
             self._netlink.ask(_DEL_ROUTE, REQUEST | ACK, self._unreachable(address))
 

@@ -1,4 +1,4 @@
-"""A task that has been packaged: what its program remembers, and its sockets with all they hold.
+"""A task that has been packaged: what its program remembers, and its sockets with their queues.
 
     octets    what
     8         `vmmlabCP`
@@ -9,8 +9,8 @@
     …         the head, JSON: the task, its program, its sockets with the lengths of their queues
     …         the program's state, then the queues of each socket: received, sent, unsent
 
-A checkpoint is read back only if it is whole: another file, another version, one that is cut off or
-changed, or one whose head says what it may not, is refused with a sentence (CheckpointError).
+A checkpoint is read back only if it is complete: another file, another version, one that is cut off
+or changed, or one whose head is not allowed, is refused with a sentence (CheckpointError).
 """
 
 import struct
@@ -26,7 +26,7 @@ from nve.task.tcp_states import FATES, Fate, TcpState
 
 VERSION: Final = 1
 LONGEST: Final = 1 << 31
-"""Octets of a checkpoint, at most."""
+"""The largest size of a checkpoint, in octets."""
 
 _MARK: Final = b"vmmlabCP"
 PREFIX: Final = struct.Struct("!8sHQ16s")
@@ -38,7 +38,7 @@ Scale: TypeAlias = Annotated[int, Field(ge=0, le=14)]
 
 
 class CheckpointError(ValueError):
-    """What came is no checkpoint that can be restored; the message says why."""
+    """The octets are no checkpoint that can be restored; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class SendWindow:
-    """The windows as the kernel has them (TCP_REPAIR_WINDOW)."""
+    """The windows in the kernel's form (TCP_REPAIR_WINDOW)."""
 
     snd_wl1: U32
     snd_wnd: U32
@@ -66,19 +66,19 @@ class SendWindow:
 
 @dataclass(frozen=True)
 class TcpOptions:
-    """What both sides have agreed on when they connected."""
+    """The options on which both sides agreed when they connected."""
 
     mss: Annotated[int, Field(ge=1, le=65535)]
     sack: bool
     scales: tuple[Scale, Scale] | None
-    """Of the windows: the peer's, our own (RFC 7323)."""
+    """The scales of the peer's window and of the task's own (RFC 7323)."""
     timestamp: U32 | None
-    """Our clock; None: without timestamps."""
+    """The task's own timestamp clock; None without timestamps."""
 
 
 @dataclass(frozen=True)
 class TcpConnection:
-    """A connection that goes on elsewhere."""
+    """A connection that is continued elsewhere."""
 
     local: Endpoint
     remote: Endpoint
@@ -86,9 +86,9 @@ class TcpConnection:
     options: TcpOptions
     window: SendWindow
     send_seq: U32
-    """Of the first octet in the queue that is sent and not acknowledged, or else the next one."""
+    """The number of the first octet that is sent and not acknowledged, or else of the next one."""
     receive_seq: U32
-    """Of the first octet that the task has not read."""
+    """The number of the first octet that the task has not read."""
     congestion_control: Annotated[str, Field(max_length=16)]
     no_delay: bool
     keep_alive: bool
@@ -105,7 +105,7 @@ class TcpConnection:
 
     @property
     def queued(self) -> int:
-        """Octets in its queues."""
+        """The number of octets in its queues."""
         return len(self.received) + len(self.sent) + len(self.unsent)
 
 
@@ -121,12 +121,12 @@ class Listener:
 
 
 MovedSocket: TypeAlias = TcpConnection | Listener | None
-"""None: one that the task has no more."""
+"""A socket of the task; None stands for one that it no longer has."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A task."""
+    """A packaged task."""
 
     task: str
     program: str

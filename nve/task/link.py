@@ -1,11 +1,11 @@
-"""The TCP connection between the processes of a task at its two hosts, and what goes over it.
+"""The TCP connection between the processes of a task at its two hosts, and its messages.
 
     HELLO        a token and whom the task talks to; answered with ANSWER
     CHECKPOINT   the task; answered with ANSWER, which says why if it is refused
     FRAME        a frame that has come to the old host (`nve.task.old_stack`)
 
-A message is its kind, its length, and so many octets.  The receiver believes nothing: what it does
-not expect is a LinkError.
+A message is its kind, its length, and that many octets.  The receiver trusts nothing: an unexpected
+message is a LinkError.
 """
 
 import json
@@ -23,7 +23,7 @@ _TCP_USER_TIMEOUT: Final = 18  # linux/tcp.h
 
 
 class LinkError(RuntimeError):
-    """The other host has said what it may not, or says nothing any more."""
+    """The other host has sent something that is not allowed, or nothing any more."""
 
 
 class Kind(IntEnum):
@@ -42,13 +42,13 @@ _LIMITS: Final = {
 
 
 class TaskLink:
-    """One end of it."""
+    """One end of the connection."""
 
     def __init__(self, connected: socket.socket, patience_s: float) -> None:
         self._socket = connected
         connected.settimeout(patience_s)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError):  # BBR would first find out how fast it may send so little
+        with suppress(OSError):  # BBR would spend time on probing the rate for so little data
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
         connected.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(patience_s * 1000))
 
@@ -73,8 +73,9 @@ class TaskLink:
         return Kind(number), self._exactly(length)
 
     def heard(self, *expected: Kind) -> dict[str, Any]:
-        """The next message, which says something.  Raises LinkError, as it does where that is a
-        refusal."""
+        """Return the content of the next message.  Raises LinkError, also if the message is a
+        refusal.
+        """
         _, octets = self.receive(*expected)
         try:
             told = json.loads(octets)
@@ -87,7 +88,7 @@ class TaskLink:
         return told
 
     def wait_for_ever(self) -> None:
-        """Frames may come late, or never."""
+        """Wait without limit from now on: frames may come late, or never."""
         self._socket.settimeout(None)
 
     def _exactly(self, octets: int) -> bytes:
@@ -104,7 +105,7 @@ class TaskLink:
         return bytes(found)
 
     def close(self) -> None:
-        """A thread that waits for the other side ends."""
+        """Close the connection; a thread that waits for the other side ends."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()

@@ -1,13 +1,13 @@
 """What the host that a task has left does with packets that still come for it (adapter; R4.2.1.4).
 
-It has the address no more and forwards nothing, so its kernel drops them in silence.
-`LateSegments` sees a copy of each, from before the task stops: what came while it stood still waits
-there.  A connection that has moved is known by both of its ends for as long as the record is kept;
-its segments, and those that open a new one, can be forwarded to where the task is.  Others are
-dropped: the stack there would answer them with a reset.
+It no longer has the address and forwards nothing, so that its kernel drops them silently.
+`LateSegments` gets a copy of each, from before the task stops: what came while the task was
+suspended waits there.  A connection that has moved is known by both of its ends for as long as the
+record is kept; its segments, and those that open a new connection, can be forwarded to where the
+task is.  Others are dropped: the stack there would answer them with a reset.
 
 Forwarded frames go over the connection between the two hosts' task processes.  There `Delivery`
-hands them to the kernel by the loopback interface, as if they had come from the network.
+passes them to the kernel by the loopback interface, as if they had come from the network.
 """
 
 import array
@@ -30,15 +30,15 @@ _RCVBUFFORCE, _ATTACH_FILTER = 33, 26
 _ROOM: Final = 32 << 20
 _LONGEST: Final = 1 << 17
 _VNET_OCTETS: Final = 10
-"""struct virtio_net_hdr: what a frame that is not yet cut or summed lacks."""
+"""The size of struct virtio_net_hdr: what a frame lacks that has yet to be segmented or summed."""
 _LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06
 
 
 class LateSegments:
-    """Frames that come to an interface for some addresses, and what is done with them."""
+    """The frames that come to an interface for some addresses, and how they are treated."""
 
     def __init__(self, interface: str, addresses: Iterable[IPAddress]) -> None:
-        """From now on, in the network namespace of the thread."""
+        """Capture from now on, in the network namespace of the thread."""
         self.counts: Counter[str] = Counter()
         """How many were `forwarded`, `dropped`, `resets` among them."""
         self._known: set[tuple[Endpoint, Endpoint]] = set()
@@ -46,12 +46,12 @@ class LateSegments:
         self._taps = [_tap(interface, address) for address in addresses]
 
     def forget(self) -> None:
-        """What has come until now was the task's own business."""
+        """Discard what has come so far, which the task itself has handled."""
         for _ in self._frames():
             pass
 
     def know(self, sockets: Collection[MovedSocket]) -> None:
-        """These have moved: the record of them begins."""
+        """Begin the record of the sockets that have moved."""
         for each in sockets:
             if isinstance(each, TcpConnection):
                 self._known.add((each.local, each.remote))
@@ -59,7 +59,9 @@ class LateSegments:
                 self._listening.add(each.local.port)
 
     def to_forward(self) -> Iterator[bytes]:
-        """Frames that have come and that the task wants, as `Delivery` takes them."""
+        """Yield the frames that have come and that the task wants, in the form that `Delivery`
+        takes.
+        """
         for frame in self._frames():
             found = read_segment(frame[_VNET_OCTETS:])
             if found and found.flags & RST:
@@ -71,14 +73,14 @@ class LateSegments:
                 self.counts["dropped"] += 1
 
     def drop(self) -> None:
-        """What has come is dropped."""
+        """Drop what has come."""
         for frame in self._frames():
             found = read_segment(frame[_VNET_OCTETS:])
             self.counts["resets"] += bool(found and found.flags & RST)
             self.counts["dropped"] += 1
 
     def filenos(self) -> list[int]:
-        """To wait for."""
+        """Return the descriptors to wait for."""
         return [tap.fileno() for tap in self._taps]
 
     def _wanted(self, found: TcpSegment) -> bool:
@@ -103,7 +105,7 @@ class LateSegments:
 
 
 class Delivery:
-    """Hands frames to this host's kernel, in the network namespace of the thread."""
+    """Passes frames to this host's kernel, in the network namespace of the thread."""
 
     def __init__(self) -> None:
         self._loopback = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
@@ -113,11 +115,11 @@ class Delivery:
     def deliver(self, frame: bytes) -> None:
         """A frame of `LateSegments`, as it came there, but for its MAC addresses."""
         head, ethertype = frame[:_VNET_OCTETS], frame[_VNET_OCTETS + 12 : _VNET_OCTETS + 14]
-        with suppress(OSError):  # as good as lost, and TCP knows how to live with that
+        with suppress(OSError):  # the frame is lost, which TCP can handle
             self._loopback.send(head + bytes(12) + ethertype + frame[_VNET_OCTETS + 14 :])
 
     def repeat_fin(self, connection: TcpConnection) -> None:
-        """The peer has closed its direction before the move; this kernel is told once more."""
+        """Repeat to this kernel the FIN of a peer that has closed its direction before the move."""
         local, remote = connection.local, connection.remote
         ethertype = IPV4 if local.address.version == 4 else IPV6
         packet = segment(
@@ -145,7 +147,7 @@ def _tap(interface: str, address: IPAddress) -> socket.socket:
 
 
 def _take_only(tap: socket.socket, place: int, octets: bytes) -> None:
-    """A classic BPF program: frames that have these octets there."""
+    """Attach a classic BPF program that takes frames with these octets at this place."""
     words = [int.from_bytes(octets[each : each + 4], "big") for each in range(0, len(octets), 4)]
     left = 2 * len(words)
     program = b""

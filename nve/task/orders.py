@@ -17,7 +17,7 @@ Told = dict[str, Any]
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a task is, wherever it is."""
+    """The parameters of a task, wherever it is."""
 
     task: str
     program: str
@@ -41,7 +41,7 @@ class TaskSpec:
 
 
 class Orders:
-    """Lines on the standard input."""
+    """The orders: lines on the standard input."""
 
     def __init__(self) -> None:
         self._read = b""
@@ -50,7 +50,9 @@ class Orders:
         return sys.stdin.fileno()
 
     def next(self, timeout_s: float | None) -> Told | None:
-        """The next one, if it comes in time.  Raises SystemExit when nobody gives any more."""
+        """Return the next order, if it comes in time.  Raises SystemExit at the end of the
+        input.
+        """
         while b"\n" not in self._read:
             waiting = select.poll()
             waiting.register(self.fileno(), select.POLLIN)
@@ -66,5 +68,5 @@ class Orders:
 
 
 def say(**told: Any) -> None:
-    """An answer, in one piece."""
+    """Write an answer, in one piece."""
     os.write(sys.stdout.fileno(), json.dumps(told).encode() + b"\n")

@@ -73,7 +73,7 @@ FAILURES = (OSError, LinkError, NotMovable, NoSuchProgram, CheckpointError, Runt
 
 
 class TaskProcess:
-    """The task here."""
+    """The task at this host."""
 
     def __init__(self, spec: TaskSpec, orders: Orders) -> None:
         self._spec = spec
@@ -103,7 +103,7 @@ class TaskProcess:
     # -- life ----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """At its first host."""
+        """Start the task at its first host."""
         for address in self._spec.place.addresses:
             self._host.add(address)
             self._host.announce(address)
@@ -112,7 +112,7 @@ class TaskProcess:
         say(started=True)
 
     def await_link(self, listening: Socket, token: str) -> None:
-        """Returns when the process at the source has connected."""
+        """Return when the process at the source has connected."""
         say(port=listening.getsockname()[1])
         waiting = select.poll()
         for each in (listening, self._orders):
@@ -126,7 +126,7 @@ class TaskProcess:
         listening.close()
 
     def _known(self, link: TaskLink, token: str) -> TaskLink | None:
-        """The link, if it is the source's."""
+        """Return the link if it is the source's, or None."""
         with suppress(LinkError):
             told = link.heard(Kind.HELLO)
             if compare_digest(str(told.get("token")), token):
@@ -138,7 +138,7 @@ class TaskProcess:
         return None
 
     def run(self) -> None:
-        """Until it has left, or nobody gives orders any more."""
+        """Run the task until it has left, or nobody gives orders any more."""
         while not self._ends:
             if self._running:
                 self._program.work()
@@ -182,7 +182,7 @@ class TaskProcess:
         return {"peers": len(peers)}
 
     def do_stop(self, connections: str, suspended: str) -> Told:
-        """From the first line on, the program does not run."""
+        """Stop the program, which does not run from the first line on."""
         self._running = False
         stopped_ns = time.time_ns()
         if isinstance(self._program, FromOutside):
@@ -203,7 +203,7 @@ class TaskProcess:
         return {"stopped_ns": stopped_ns, "closed": closed}
 
     def do_package(self) -> Told:
-        """All sockets, in order, and the program's state."""
+        """Package all sockets, in order, and the program's state."""
         rows, self._moved = sockets.package(self._sockets)
         spec = self._spec
         found = Checkpoint(spec.task, spec.program, self._moved, self._state)
@@ -216,7 +216,7 @@ class TaskProcess:
         return self._link.heard(Kind.ANSWER)
 
     def do_leave(self, meanwhile: str, late: str) -> Told:
-        """From here on the task is the destination's."""
+        """Leave the task to the destination: from here on it is not this host's."""
         assert self._late
         self._late.know(self._moved)
         for each in filter(None, self._sockets):
@@ -228,7 +228,7 @@ class TaskProcess:
         return {}
 
     def do_over(self) -> Told:
-        """What has come until now has come while the task stood still."""
+        """Handle what has come while the task was suspended."""
         self._keep_record()
         self._onward = self._late_policy == "forward"
         return {}
@@ -249,7 +249,7 @@ class TaskProcess:
         }
 
     def do_go_on(self) -> Told:
-        """The move is given up: the task goes on here, with its connections."""
+        """Give the move up: the task continues here, with its connections."""
         for address in self._spec.place.addresses:
             self._host.refuse_no_more(address)
             with suppress(FileExistsError):
@@ -274,7 +274,7 @@ class TaskProcess:
         return {}
 
     def _await_late(self) -> None:
-        """Until something comes late, or an order."""
+        """Wait until something comes late, or an order does."""
         assert self._late
         waiting = select.poll()
         for number in (*self._late.filenos(), self._orders.fileno()):
@@ -298,7 +298,7 @@ class TaskProcess:
     # -- at the destination --------------------------------------------------------------------
 
     def do_configure(self) -> Told:
-        """R4.2.1.1: first of all."""
+        """Give this host the task's addresses, before anything else (R4.2.1.1)."""
         for address in self._spec.place.addresses:
             self._host.refuse_no_more(address)
             self._host.add(address)
@@ -371,7 +371,7 @@ class TaskProcess:
         return {}
 
     def do_quit(self) -> Told:
-        """The task ends, and the process with it."""
+        """End the task, and the process with it."""
         if isinstance(self._program, FromOutside):
             self._program.end()
         self._ends, self._running = True, False
@@ -393,7 +393,7 @@ class TaskProcess:
         return {"connections": rows, "resets": sockets.resets_sent() - self._resets_before}
 
     def do_connections(self) -> Told:
-        """As they are now."""
+        """Report the present connections."""
         _, open_now = self._program.checkpoint()
         rows = []
         for each in open_now:
@@ -428,7 +428,7 @@ class TaskProcess:
             wait_until(silent, HEARD_S, HEARD_EVERY_S)
 
     def _take_late(self) -> None:
-        """What the old host forwards is this kernel's."""
+        """Deliver the frames that the old host forwards to this kernel."""
         link = self._link
         assert link
         link.wait_for_ever()

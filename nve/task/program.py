@@ -47,24 +47,23 @@ _ANY: Mapping[int, IPAddress] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a task is, as its program sees it: the task's addresses, which go with it."""
+    """A task's place as its program sees it: the task's addresses, which move with it."""
 
     addresses: tuple[IPAddress, ...]
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """What the scenario says to the program."""
+    """The arguments that the scenario gives the program."""
     multipath: bool = False
     """Connections to it are Multipath TCP's (RFC 8684): they go on over other addresses."""
 
     def listen(self, port: int, backlog: int = 128) -> list[Socket]:
-        """A socket that does not block for each address; with Multipath TCP for all of a version,
-        those to come among them."""
+        """Return a non-blocking listening socket for each address."""
         if not self.multipath:
             return [self._listening(address, port, backlog) for address in self.addresses]
         versions = sorted({address.version for address in self.addresses})
         return [self._listening(_ANY[each], port, backlog, _MPTCP) for each in versions]
 
     def connect(self, address: str, port: int, timeout_s: float = 10) -> Socket:
-        """A connection from the task's own address.  Raises OSError."""
+        """Return a connection from the task's own address.  Raises OSError."""
         own = next(each for each in self.addresses if each.version == ip_address(address).version)
         return socket.create_connection((address, port), timeout_s, (str(own), 0))
 
@@ -82,33 +81,33 @@ class Place:
 
 
 class MovableProgram(Protocol):
-    """The interface."""
+    """What a program has to offer in order to move."""
 
     def start(self, place: Place) -> None:
-        """The task begins, at its first host."""
+        """Begin the task, at its first host."""
 
     def work(self) -> None:
-        """Do what there is to do."""
+        """Do the work that is pending, and return soon."""
 
     def checkpoint(self) -> tuple[bytes, Sequence[Socket]]:
-        """What the program has to remember, and its sockets."""
+        """Return what the program has to remember, and its sockets."""
 
     def restore(self, state: bytes, sockets: Sequence[Socket | None]) -> None:
-        """Go on with these.  Sockets do not block."""
+        """Continue with this state and these sockets, which do not block."""
 
 
 @runtime_checkable
 class FromOutside(Protocol):
-    """What a program has besides that has a process which does not know of the move."""
+    """What a program has to offer in addition if its process does not know of the move."""
 
     def pause(self) -> None:
-        """The process stands still; `checkpoint` follows.  Raises RuntimeError if it cannot."""
+        """Stop the process; `checkpoint` follows.  Raises RuntimeError if it cannot be stopped."""
 
     def take_over(self) -> None:
-        """The process goes on with what was restored."""
+        """Let the process continue with what was restored."""
 
     def end(self) -> None:
-        """The process is ended; safe at any time."""
+        """End the process; this is safe at any time."""
 
 
 class NoSuchProgram(ValueError):
@@ -116,17 +115,18 @@ class NoSuchProgram(ValueError):
 
 
 def ready(sockets: Sequence[Socket], timeout_s: float) -> list[Socket]:
-    """Those in which there is something to read, accept, or their end."""
+    """Return the sockets that have data, a connection to accept, or end of file."""
     return all_readable(sockets, timeout_s)
 
 
 def listens(each: Socket) -> bool:
-    """Whether a socket waits for connections."""
+    """Return whether a socket listens for connections."""
     return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def load(name: str) -> MovableProgram:
-    """The program `http-server` of `nve/task/programs/http_server.py`, or `package.module:Class`.
+    """Return the program `http-server` of `nve/task/programs/http_server.py`, or
+    `package.module:Class`.
 
     Raises NoSuchProgram.
     """

@@ -54,18 +54,18 @@ _AT_ONCE: Final = 65536
 
 
 class NotMovable(RuntimeError):
-    """A socket that cannot be carried over; the message says why."""
+    """A socket cannot be carried over; the message says why."""
 
 
 @dataclass(frozen=True)
 class TcpInfo:
-    """What the kernel says of a connection (TCP_INFO)."""
+    """What the kernel reports of a connection (TCP_INFO)."""
 
     state: TcpState
     options: int
     scales: tuple[int, int]
     backlog: int
-    """Of a socket that listens."""
+    """The backlog of a listening socket."""
     cwnd: int
     retransmissions: int
     segments_in: int
@@ -90,25 +90,27 @@ class TcpInfo:
 
 
 def block(each: socket.socket) -> None:
-    """The kernel drops what comes for this socket, and answers nothing."""
+    """Make the kernel drop what comes for this socket, without an answer."""
     address, _ = _DROP_ALL.buffer_info()
     program = struct.pack("@HP", 1, address)
     each.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
 
 
 def unblock(each: socket.socket) -> None:
-    """What comes is taken again; safe where nothing is blocked."""
+    """Accept what comes again; this is safe if nothing is blocked."""
     with suppress(FileNotFoundError):
         each.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
 
 
 def dump_listener(listening: socket.socket) -> Listener:
-    """Of a socket that is blocked, and whose connections have been accepted."""
+    """Return the state of a listening socket that is blocked and whose connections were
+    accepted.
+    """
     return Listener(endpoint(listening.getsockname()), TcpInfo.of(listening).backlog)
 
 
 def dump(connected: socket.socket) -> TcpConnection:
-    """All there is of a connection that is blocked; `leave` or `go_on` follows.
+    """Return the state of a connection that is blocked; `leave` or `go_on` follows.
 
     Raises NotMovable in a state that is not carried, and OSError without the right to
     (CAP_NET_ADMIN).
@@ -158,7 +160,7 @@ def dump(connected: socket.socket) -> TcpConnection:
 
 
 def leave(dumped: socket.socket) -> None:
-    """Nothing of it stays here, and nobody is told."""
+    """Remove the connection from this host without telling the peer."""
     dumped.close()
 
 
@@ -179,9 +181,9 @@ def restore_listener(listener: Listener) -> socket.socket:
 
 
 def restore(connection: TcpConnection) -> socket.socket:
-    """The connection in this kernel, still in repair mode; `go_on` follows.
+    """Return the connection in this kernel, still in repair mode; `go_on` follows.
 
-    Its address has to be this host's.  Raises OSError if that or the port is not free.
+    Its address has to be this host's.  Raises OSError if the address or the port is not free.
     """
     made = socket.socket(_family(connection.local), socket.SOCK_STREAM)
     try:
@@ -199,7 +201,7 @@ def _restore(made: socket.socket, connection: TcpConnection) -> None:
     made.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, room)
     room = max(connection.receive_buffer, 2 * len(connection.received)) + _AT_ONCE
     made.setsockopt(socket.SOL_SOCKET, _RCVBUFFORCE, room)
-    with suppress(OSError):  # this host may not have it: then with its own
+    with suppress(OSError):  # this host may not have it, and then uses its own
         made.setsockopt(_TCP, socket.TCP_CONGESTION, connection.congestion_control.encode())
     _set(made, _REPAIR_QUEUE, _SEND_QUEUE)
     _set(made, _QUEUE_SEQ, connection.send_seq)
@@ -232,10 +234,11 @@ def _restore(made: socket.socket, connection: TcpConnection) -> None:
 
 
 def go_on(each: socket.socket, unsent: bytes = b"", *, closed: bool = False) -> None:
-    """The connection goes on: at the destination with what was never `sent`, and closed again where
-    the task had `closed` its direction; at the source with neither.
+    """Let the connection continue.
 
-    Returns at once: the send buffer grows until all of it fits.
+    At the destination, `unsent` is what was never sent, and `closed` says that the task had closed
+    its direction; at the source, neither is given.  Returns at once: the send buffer grows until
+    all of it fits.
     """
     unblock(each)
     _set(each, _REPAIR, _OFF)
@@ -255,8 +258,11 @@ def go_on(each: socket.socket, unsent: bytes = b"", *, closed: bool = False) -> 
 
 
 def _window_of(connection: TcpConnection) -> SendWindow:
-    """What the kernel takes: nothing of it may lie beyond what has been received, to which a FIN of
-    the peer does not belong yet."""
+    """Return a window that the kernel accepts.
+
+    Nothing of it may lie beyond what has been received, to which a FIN of the peer does not belong
+    yet.
+    """
     received = (connection.receive_seq + len(connection.received)) & 0xFFFFFFFF
     if connection.state in FIN_RECEIVED:
         return replace(connection.window, rcv_wup=received)
@@ -264,7 +270,7 @@ def _window_of(connection: TcpConnection) -> SendWindow:
 
 
 def _fill(made: socket.socket, octets: bytes) -> None:
-    """Puts octets into the selected queue."""
+    """Put octets into the selected queue."""
     waiting = memoryview(octets)
     at_once = _AT_ONCE
     while waiting:
@@ -296,7 +302,7 @@ def _ioctl(each: socket.socket, request: int) -> int:
 
 
 def _peek(each: socket.socket, octets: int) -> bytes:
-    """The selected queue: one call with room for all of it."""
+    """Return the selected queue, with one call that has room for all of it."""
     if not octets:
         return b""
     found = each.recv(octets, socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -306,7 +312,7 @@ def _peek(each: socket.socket, octets: int) -> bytes:
 
 
 def endpoint(name: tuple[str, int]) -> Endpoint:
-    """An IPv4 connection of an IPv6 socket is an IPv4 connection."""
+    """Return an endpoint; an IPv4 connection of an IPv6 socket counts as IPv4."""
     address = ip_address(name[0].partition("%")[0])
     return Endpoint(getattr(address, "ipv4_mapped", None) or address, name[1])
 

@@ -1,6 +1,6 @@
 """A task's sockets when it leaves: accepted, closed or taken out of the kernel; and made again.
 
-What has to be done to one connection, and in which order, is in `nve.task.repair`.
+`nve.task.repair` has what is done to one connection, and in which order.
 """
 
 import socket
@@ -18,21 +18,20 @@ from nve.task.repair import TcpInfo
 from nve.task.tcp_states import FATES, Fate, TcpState
 
 CLOSING_S: Final = 0.2
-"""For a connection that is closed instead of moved: until the peer has acknowledged all of it."""
+"""How long the peer of a connection that is closed, not moved, has to acknowledge all of it."""
 
 Row = dict[str, Any]
 
 
 def resets_sent() -> int:
-    """By this host's TCP, since it began."""
+    """Return how many resets this host's TCP has sent since it began."""
     lines = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
     names, values = (line.split() for line in lines if line.startswith("Tcp:"))
     return int(values[names.index("OutRsts")])
 
 
 def accept_rest(sockets: list[Socket | None]) -> None:
-    """Connections that are made, and that the program has not accepted yet, are blocked and join
-    the others."""
+    """Accept and block the connections that the program has not accepted yet, and add them."""
     for listening in [each for each in sockets if each and listens(each)]:
         listening.setblocking(False)
         with suppress(BlockingIOError):
@@ -43,7 +42,7 @@ def accept_rest(sockets: list[Socket | None]) -> None:
 
 
 def close_connections(sockets: list[Socket | None]) -> list[Row]:
-    """Each is told to its peer; who does not acknowledge all of it in time is reset.
+    """Close each connection; a peer that does not acknowledge all of it in time is reset.
 
     Leaves None in the place of each; returns a row for each.
     """
@@ -69,7 +68,7 @@ def close_connections(sockets: list[Socket | None]) -> list[Row]:
 
 
 def package(sockets: list[Socket | None]) -> tuple[list[Row], tuple[MovedSocket, ...]]:
-    """All sockets, in order: a row for each connection, and what they hold.
+    """Return all sockets, in order: a row for each connection, and their state.
 
     One in a state that cannot be carried is closed, and leaves None in its place.
     """
@@ -105,13 +104,15 @@ def package(sockets: list[Socket | None]) -> tuple[list[Row], tuple[MovedSocket,
 
 
 def _unacknowledged(closed: Iterable[Socket]) -> str:
-    """The connections of which the peer has not acknowledged all; nothing, if there are none."""
+    """Return the connections whose peer has not acknowledged everything; empty if there are
+    none.
+    """
     waiting = (TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK)
     return ", ".join(name_of(each) for each in closed if TcpInfo.of(each).state in waiting)
 
 
 def restored(each: MovedSocket) -> Socket | None:
-    """One of them made again; it does not run yet."""
+    """Return one socket made again; it does not run yet."""
     match each:
         case TcpConnection():
             return repair.restore(each)
@@ -126,7 +127,7 @@ def _row(name: str, state: TcpState, fate: Fate, **queues: int) -> Row:
 
 
 def name_of(each: Socket) -> str:
-    """Its ends, as addresses and ports; one that listens has no peer."""
+    """Return its ends as addresses and ports; a listening socket has no peer."""
     ends = [repair.endpoint(each.getsockname())]
     with suppress(OSError):
         ends.append(repair.endpoint(each.getpeername()))

@@ -11,7 +11,7 @@ from typing import Final
 
 
 class TcpState(IntEnum):
-    """With the kernel's numbers (include/net/tcp_states.h)."""
+    """TCP states with the kernel's numbers (include/net/tcp_states.h)."""
 
     ESTABLISHED = 1
     SYN_SENT = 2
@@ -27,12 +27,12 @@ class TcpState(IntEnum):
 
 
 class Fate(StrEnum):
-    """What becomes of it."""
+    """How a connection is treated."""
 
     MIGRATED = "migrated"
     LISTENED = "listened again"
     CLOSED = "closed"
-    """The task is told that it has the connection no more."""
+    """The task is told that it no longer has the connection."""
 
 
 FATES: Final[Mapping[TcpState, Fate]] = {
@@ -41,7 +41,7 @@ FATES: Final[Mapping[TcpState, Fate]] = {
     TcpState.FIN_WAIT_2: Fate.MIGRATED,
     TcpState.CLOSE_WAIT: Fate.MIGRATED,
     TcpState.LISTEN: Fate.LISTENED,
-    # No data has passed: whoever has begun it begins again.
+    # No data has passed: whoever began the connection begins again.
     TcpState.SYN_SENT: Fate.CLOSED,
     TcpState.SYN_RECEIVED: Fate.CLOSED,
     # Both sides have closed.
@@ -68,4 +68,4 @@ SAYS: Final[Mapping[TcpState, str]] = {
 FIN_SENT: Final = frozenset({TcpState.FIN_WAIT_1, TcpState.FIN_WAIT_2})
 """Migrated states in which the task has closed its direction."""
 FIN_RECEIVED: Final = frozenset({TcpState.CLOSE_WAIT})
-"""Those in which the peer has."""
+"""Those in which the peer has closed its direction."""

@@ -13,16 +13,18 @@ _BUFFERS_AT_ONCE = 512
 
 
 class TransferConnection:
-    """Raises OSError when the other side is gone, ProtocolError when it says what it may not."""
+    """A connection; raises OSError if the other side is gone, ProtocolError for a wrong message."""
 
     def __init__(self, connected: socket.socket, patience_s: float) -> None:
-        """Where nothing arrives for `patience_s`, the connection is given up."""
+        """Use a connected socket; the connection is given up if nothing arrives for
+        `patience_s`.
+        """
         self._socket = connected
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, int(patience_s * 1e3))
 
     def limit(self, bandwidth_mbit: float) -> None:
-        """What is sent from now on is paced, by the kernel."""
+        """Have the kernel pace what is sent from now on."""
         rate = struct.pack("=Q", int(bandwidth_mbit * 1e6 / 8))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
 
@@ -30,13 +32,13 @@ class TransferConnection:
         self._socket.sendall(message(say, **more))
 
     def send_all(self, buffers: Sequence[bytes | memoryview]) -> None:
-        """One behind the other, without copying them together."""
+        """Send the buffers one behind the other, without copying them together."""
         waiting = [memoryview(each) for each in buffers]
         while waiting:
             _drop(waiting, self._socket.sendmsg(waiting[:_BUFFERS_AT_ONCE]))
 
     def receive_into(self, buffers: Sequence[memoryview]) -> None:
-        """Fills these, one behind the other."""
+        """Fill these buffers, one behind the other."""
         waiting = list(buffers)
         while waiting:
             some = waiting[:_BUFFERS_AT_ONCE]
@@ -46,12 +48,12 @@ class TransferConnection:
             _drop(waiting, got)
 
     def receive(self) -> tuple[Head, bytes]:
-        """The next message, without the pages that follow it."""
+        """Return the next message, without the pages that follow it."""
         head = Head.of(self._exactly(HEADER.size))
         return head, self._exactly(head.follows)
 
     def await_answer(self, say: Say) -> dict[str, Any]:
-        """What the other side answers; it has to be this."""
+        """Return the content of the other side's answer, which has to be of this kind."""
         head, text = self.receive()
         if head.say == Say.ERROR:
             raise ProtocolError(str(told(text).get("why", "it does not say why")))
@@ -70,7 +72,7 @@ class TransferConnection:
 
 
 def _drop(waiting: list[memoryview], octets: int) -> None:
-    """Take the first octets out of the buffers that wait."""
+    """Remove the first octets from the buffers that wait."""
     done = 0
     while done < len(waiting) and octets >= len(waiting[done]):
         octets -= len(waiting[done])

@@ -28,12 +28,12 @@ MAY_RESUME_FIRST: frozenset[Kind] = frozenset({"post-copy", "hybrid"})
 
 LARGEST_THROTTLE_PCT = 99
 WRITES_TOO_MUCH = 0.5
-"""Of what is sent meanwhile."""
+"""The share of what is sent meanwhile above which a guest writes too much."""
 
 
 @dataclass(frozen=True)
 class TransferLimits:
-    """How a transfer is to go.  A rate of None is what the path gives."""
+    """The parameters of a transfer.  A rate of None is whatever the path gives."""
 
     kind: Kind = "pre-copy"
     bandwidth_mbit: float | None = None
@@ -43,11 +43,11 @@ class TransferLimits:
     auto_converge: bool = False
     throttle_step_pct: int = 10
     post_copy_after: int = 3
-    """Rounds of a hybrid."""
+    """The rounds of a hybrid before it goes over to post-copy."""
     channels: int = 1
-    """TCP connections that carry pages beside each other."""
+    """The number of TCP connections that carry pages in parallel."""
     zero_pages: bool = False
-    """Pages of nothing but zeros are not sent, only said."""
+    """Whether pages of nothing but zeros are only named, not sent."""
     compression: Compression = "none"
 
 
@@ -56,18 +56,18 @@ class Iteration:
     """One round and what was left after it: a line of iterations.csv."""
 
     iteration: int
-    """From 1; the one that the VM stands still for is the last."""
+    """The number of the round, from 1; the VM is suspended for the last."""
     status: str
-    """`active`; `device` where the VM stands still; `postcopy-active` where it runs again."""
+    """`active`; `device` if the VM is suspended; `postcopy-active` if it runs again."""
     began_ns: int
     took_ms: float
-    """Until the destination has said that it has all of it."""
+    """The time until the destination has confirmed that it has all of it."""
     transferred_bytes: int
     normal_pages: int
     duplicate_pages: int
-    """Of nothing but zeros, which were not sent."""
+    """The pages of nothing but zeros, which were not sent."""
     remaining_bytes: int
-    """Written meanwhile, and not sent yet."""
+    """The bytes that were written meanwhile and not sent yet."""
     mbps: float
     dirty_pages_rate: float
     """Pages a second that were written for the first time in this round."""
@@ -83,7 +83,7 @@ ITERATION_COLUMNS = tuple(field.name for field in fields(Iteration))
 
 @dataclass(frozen=True)
 class Round:
-    """What a round was: what it sent in what time, and what is left."""
+    """What one round sent in what time, and what is left."""
 
     pages: int
     took_s: float
@@ -92,14 +92,14 @@ class Round:
 
 @dataclass(frozen=True)
 class Again:
-    """Another round; the guest is throttled so much."""
+    """Send another round, with the guest throttled by this share."""
 
     throttle_pct: int
 
 
 @dataclass(frozen=True)
 class Stop:
-    """The VM is to be stopped for the rest."""
+    """Suspend the VM for the rest."""
 
     why: Ending
 
@@ -115,17 +115,17 @@ class Convergence:
 
     @property
     def ending_without_rounds(self) -> Ending:
-        """Why the VM is stopped at once, if its kind has no rounds."""
+        """Why the VM is suspended at once, if its kind of transfer has no rounds."""
         return "post-copy" if self._limits.kind == "post-copy" else "asked"
 
     def expected_downtime_ms(self, done: Round) -> float | None:
-        """How long the rest would take at the rate of a round; None if that has none."""
+        """Return how long the rest would take at the rate of a round; None if that has no rate."""
         if done.took_s <= 0 or done.pages <= 0:
             return None
         return done.left_pages / (done.pages / done.took_s) * 1e3
 
     def after(self, done: Round) -> Again | Stop:
-        """A round is over."""
+        """Decide what follows a round."""
         limits = self._limits
         self._rounds += 1
         self._elapsed_s += done.took_s

@@ -1,7 +1,7 @@
-"""How pages are written into messages: as they are, as "nothing but zeros", or packed by zstd.
+"""How pages are encoded in messages: unchanged, as "nothing but zeros", or compressed by zstd.
 
-A sender looks for zeros and packs only where it is asked to: both cost time, and a guest's pages
-may be neither.  A receiver understands all of it.
+A sender looks for zeros and compresses only if asked to: both cost time, and a guest's pages may
+allow neither.  A receiver understands all encodings.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class Encoded:
 
 
 class Encoder:
-    """Of one channel.  `at(run)` is what pages hold."""
+    """Encodes the pages of one channel.  `at(run)` returns the content of pages."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Encoder:
         self._compressor = zstandard.ZstdCompressor(_LEVEL) if compression == "zstd" else None
 
     def encoded(self, runs: Sequence[PageRun]) -> Encoded:
-        """What is sent of these pages, which fit into a message."""
+        """Return the messages for these pages, which fit into one message."""
         zeros: list[PageRun] = []
         if self._zero_pages:
             zeros, runs = self._parted(runs)
@@ -57,7 +57,7 @@ class Encoder:
         return Encoded(buffers, size_of(runs), size_of(zeros))
 
     def _parted(self, runs: Sequence[PageRun]) -> tuple[list[PageRun], list[PageRun]]:
-        """Those of nothing but zeros, and the others."""
+        """Return the pages of nothing but zeros, and the others."""
         parts: dict[bool, list[PageRun]] = {True: [], False: []}
         for first, count in runs:
             octets = self._at((first, count))
@@ -80,7 +80,7 @@ class Encoder:
 
 
 def unpacked(frame: bytes, pages: int) -> bytes:
-    """The content of so many pages.  Raises ProtocolError."""
+    """Return the content of this number of pages.  Raises ProtocolError."""
     size = pages * PAGE_SIZE
     try:
         if zstandard.frame_content_size(frame) != size:

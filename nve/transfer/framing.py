@@ -33,14 +33,14 @@ from typing import Any, TypeAlias
 VERSION = 2
 MOST_RUNS = 256
 MOST_PAGES = 256
-"""Of one message."""
+"""The largest number of pages in one message."""
 LONGEST_TEXT = 4096
 LONGEST_FRAME = 2 << 20
 LONGEST_BITMAP = 4 << 20
 
 FIRST_CHANNEL = 0
 ASKED_CHANNEL = -1
-"""Of the pages that the guest waits for."""
+"""The channel of the pages that the guest waits for."""
 
 HEADER = struct.Struct("!4sBxHI")
 """Mark, kind, count of runs, octets of text."""
@@ -49,7 +49,7 @@ _RUN = struct.Struct("!II")
 
 
 class ProtocolError(Exception):
-    """The other side has said what it may not say."""
+    """The other side has sent something that the protocol does not allow."""
 
 
 class Say(IntEnum):
@@ -75,15 +75,15 @@ _LONGEST = {
     Say.PACKED: LONGEST_FRAME,
     Say.LATER: LONGEST_BITMAP,
 }
-"""Octets of text of those that have any."""
+"""The largest text, in octets, of each kind of message that has one."""
 
 PageRun: TypeAlias = tuple[int, int]
-"""First page and how many."""
+"""The first page of a run, and the number of pages."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """A header: what it is, and what follows."""
+    """The header of a message: its kind, and what follows."""
 
     say: Say
     runs: int = 0
@@ -99,7 +99,7 @@ class Head:
 
     @classmethod
     def of(cls, octets: bytes) -> "Head":
-        """Raises ProtocolError."""
+        """Parse a header.  Raises ProtocolError."""
         mark, kind, runs, text = HEADER.unpack(octets)
         if mark != _MARK or kind not in set(Say):
             raise ProtocolError("this is no message of a transfer")
@@ -111,13 +111,13 @@ class Head:
 
 
 def message(say: Say, **told: Any) -> bytes:
-    """A message without pages."""
+    """Return a message without pages."""
     text = json.dumps(told).encode() if told else b""
     return Head(say, 0, len(text)).octets() + text
 
 
 def told(text: bytes) -> dict[str, Any]:
-    """What a message says.  Raises ProtocolError."""
+    """Return the content of a message's text.  Raises ProtocolError."""
     try:
         found = json.loads(text or b"{}")
     except ValueError as error:
@@ -128,19 +128,23 @@ def told(text: bytes) -> dict[str, Any]:
 
 
 def of_pages(runs: Sequence[PageRun], say: Say = Say.PAGES, frame: bytes = b"") -> bytes:
-    """A message about these pages, or what goes ahead of their content."""
+    """Return a message about these pages, or the part of it before their content."""
     head = Head(say, len(runs), len(frame)).octets()
     return head + b"".join(_RUN.pack(first, count) for first, count in runs) + frame
 
 
 def later(bitmap: bytes) -> bytes:
-    """Which pages of the memory come later, the first in the lowest bit of the first octet."""
+    """Return a message that says which pages come later: the first in the lowest bit of the first
+    octet.
+    """
     return Head(Say.LATER, 0, len(bitmap)).octets() + bitmap
 
 
 def runs_in(head: Head, octets: bytes, pages: int) -> tuple[list[PageRun], bytes]:
-    """The runs of a message, of a state of so many pages, and the frame that it holds, if it does.
-    Raises ProtocolError."""
+    """Return the runs of a message, and the frame that it holds, if any.
+
+    `pages` is the size of the state.  Raises ProtocolError.
+    """
     behind = head.runs * _RUN.size
     runs = list(_RUN.iter_unpack(octets[:behind]))
     for first, count in runs:
@@ -152,7 +156,7 @@ def runs_in(head: Head, octets: bytes, pages: int) -> tuple[list[PageRun], bytes
 
 
 def size_of(runs: Iterable[PageRun]) -> int:
-    """How many pages these runs have."""
+    """Return how many pages these runs have."""
     return sum(count for _, count in runs)
 
 
@@ -172,7 +176,9 @@ def in_messages(runs: Iterable[PageRun], most_pages: int = MOST_PAGES) -> list[l
 
 
 class Incoming:
-    """What a receiver makes of the messages of one channel: what to do, or ProtocolError."""
+    """Checks the messages of one channel at a receiver: returns what to do, or raises
+    ProtocolError.
+    """
 
     def __init__(self, token: str, pages: int, memory_pages: int) -> None:
         self._token = token
@@ -187,13 +193,13 @@ class Incoming:
         """The VM runs again although pages are missing."""
 
     def pages(self, head: Head, octets: bytes) -> tuple[list[PageRun], bytes]:
-        """Which pages a message is about, and the frame that it holds."""
+        """Return the pages that a message is about, and the frame that it holds."""
         if self.channel is None or self.finished:
             raise ProtocolError(f"{head.say.name} at the wrong time")
         return runs_in(head, octets, self._pages)
 
     def later(self, bitmap: bytes) -> list[PageRun]:
-        """Which pages come later."""
+        """Return the pages that come later."""
         if not self.urgent:
             raise ProtocolError("LATER at the wrong time")
         if len(bitmap) != (self._memory_pages + 7) // 8:
@@ -202,7 +208,7 @@ class Incoming:
         return runs_of_bits(bitmap, self._memory_pages)
 
     def other(self, head: Head, text: bytes) -> Say | None:
-        """A message without pages: what to answer it with, if it is answered."""
+        """Handle a message without pages; return the kind of its answer, if it is answered."""
         if head.say == Say.HELLO and self.channel is None:
             hello = told(text)
             if hello.get("token") != self._token:
@@ -233,7 +239,7 @@ class Incoming:
 
 
 def runs_of_bits(bitmap: bytes, pages: int) -> list[PageRun]:
-    """The runs of ones among the first so many bits."""
+    """Return the runs of ones among the first `pages` bits."""
     bits = f"{int.from_bytes(bitmap, 'little'):b}"[::-1].ljust(pages, "0")[:pages]
     found: list[PageRun] = []
     at = 0

@@ -1,13 +1,13 @@
-"""A mirror of a VM's state at a standby: what is on the wire, and what counts.
+"""A mirror of a VM's state at a standby: the messages, and which mirror counts.
 
     HELLO      as in a transfer (`nve.transfer.framing`); answered with ACK
     PAGES      pages of the next mirror
-    MIRRORED   that mirror is whole: its number, when it was taken, and digests; answered with ACK
+    MIRRORED   that mirror is complete: its number, its time, and digests; answered with ACK
 
 The first mirror is all of the state, each further one what was written since the one before.  A
-mirror is what the VM had at one moment: it stands still while its pages are copied (R7.3).  The
-standby keeps the pages of a mirror apart until that is whole.  So what has come of one that breaks
-off is thrown away, and the one before counts.
+mirror is the state of the VM at one moment: it is suspended while its pages are copied (R7.3).  The
+standby keeps the pages of a mirror apart until that is complete.  So what has arrived of a mirror
+that breaks off is discarded, and the one before counts.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,20 +20,20 @@ _STAMP = {"number": int, "taken_ns": int, "memory": str, "disk": str}
 
 @dataclass(frozen=True)
 class MirrorStamp:
-    """Which mirror, and of when.  Number 0 is none."""
+    """The number and the time of a mirror.  Number 0 is none."""
 
     number: int = 0
     taken_ns: int = 0
     memory: str = ""
     disk: str = ""
-    """Digests of all of memory and disk at that time."""
+    """Digests of all memory and disk at that time."""
 
     def row(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Self:
-        """Raises ProtocolError."""
+        """Parse a stamp.  Raises ProtocolError."""
         if {name: type(value) for name, value in given.items()} != _STAMP:
             raise ProtocolError("MIRRORED does not say which mirror that is")
         return cls(**given)
@@ -48,13 +48,13 @@ class Mirror:
     """A mirror that was made: a line of mirrors.csv."""
 
     mirror: int
-    """From 1."""
+    """The number of the mirror, from 1."""
     taken_ns: int
-    """When the VM stood still for it."""
+    """When the VM was suspended for it."""
     pause_ms: float
-    """For how long it did."""
+    """For how long the VM was suspended."""
     took_ms: float
-    """From then until the standby had all of it in place."""
+    """The time from then until the standby had all of it in place."""
     normal_pages: int
     transferred_bytes: int
 
@@ -63,7 +63,7 @@ class Mirror:
 
 
 class MirrorIncoming:
-    """What a standby makes of messages: what to do, or ProtocolError."""
+    """Checks the messages at a standby: returns what to do, or raises ProtocolError."""
 
     def __init__(self, token: str, pages: int) -> None:
         self._token = token
@@ -73,7 +73,7 @@ class MirrorIncoming:
         """The mirror that counts."""
 
     def hello(self, head: Head, text: bytes) -> None:
-        """The first message."""
+        """Check the first message."""
         hello = told(text) if head.say == Say.HELLO else {}
         if self._known or hello.get("token") != self._token:
             raise ProtocolError("this mirror was not registered here")
@@ -82,7 +82,7 @@ class MirrorIncoming:
         self._known = True
 
     def pages(self, head: Head, octets: bytes) -> list[PageRun]:
-        """Which pages follow a PAGES message; none for another message."""
+        """Return which pages follow a PAGES message; none for another message."""
         if not self._known:
             raise ProtocolError("it has to begin with HELLO")
         if head.say != Say.PAGES:
@@ -91,7 +91,9 @@ class MirrorIncoming:
         return runs
 
     def whole(self, head: Head, text: bytes) -> MirrorStamp:
-        """A mirror is whole, the next one; `counts` follows when all of it is in place."""
+        """Return the stamp of the next mirror, which is complete; call `counts` when all of it is
+        in place.
+        """
         if not self._known or head.say != Say.MIRRORED:
             raise ProtocolError(f"{head.say.name} at the wrong time")
         stamp = MirrorStamp.of(told(text))
@@ -100,5 +102,5 @@ class MirrorIncoming:
         return stamp
 
     def counts(self, stamp: MirrorStamp) -> None:
-        """From now on it is the one to go on from."""
+        """Make this mirror the one to continue from."""
         self.last = stamp

@@ -2,9 +2,9 @@
 
     python -m nve.transfer.mirror_receiver SPEC MEMORY DISK ADDRESS TOKEN
 
-It says the port that it listens at, and takes one connection.  A line on its standard input ends
-it: from then on nothing that comes is put in place, and it says which mirror counts and the digests
-of what is there.  Until then it stays, also where the connection breaks.
+It prints the port on which it listens, and accepts one connection.  A line on its standard input
+ends it: from then on nothing that arrives is put in place, and it prints which mirror counts and
+the digests of what is there.  Until then it stays, even if the connection breaks.
 """
 
 import argparse
@@ -23,7 +23,9 @@ from nve.transfer.state import Digests, State
 
 
 class MirrorReceiver:
-    """`receive` until the other side is gone; `close` at any time, from another thread."""
+    """Receives mirrors: `receive` until the other side is gone; `close` at any time, from any
+    thread.
+    """
 
     def __init__(self, state: State, incoming: MirrorIncoming) -> None:
         self._state = state
@@ -34,7 +36,7 @@ class MirrorReceiver:
         """Held while a mirror is put in place."""
 
     def receive(self, connection: TransferConnection) -> None:
-        """Raises OSError, and ProtocolError."""
+        """Receive mirrors.  Raises OSError, and ProtocolError."""
         self._incoming.hello(*connection.receive())
         connection.send(Say.ACK)
         while True:
@@ -44,14 +46,14 @@ class MirrorReceiver:
                 connection.receive_into([memoryview(buffer) for buffer in buffers])
                 self._apart += zip(runs, buffers, strict=True)
                 if self._incoming.last.number == 0 and self._lock.acquire(blocking=False):
-                    self._put()  # there is no mirror yet that has to be kept
+                    self._put()  # there is no earlier mirror to be kept
                     self._lock.release()
             else:
                 self._whole(self._incoming.whole(head, text))
                 connection.send(Say.ACK)
 
     def close(self) -> dict[str, str]:
-        """Nothing is put in place any more.  Returns the digests of what is there."""
+        """Stop putting pages in place; return the digests of what is there."""
         self._lock.acquire()
         self._digests.take_all()
         return self._digests.totals()
@@ -101,7 +103,7 @@ def main() -> None:
     if sys.stdin.readline():
         found = receiver.close()
         tell(counts=incoming.last.row(), found=found)
-    os._exit(0)  # the other thread may wait for who is gone
+    os._exit(0)  # the other thread may wait for a peer that is gone
 
 
 if __name__ == "__main__":

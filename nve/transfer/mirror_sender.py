@@ -2,14 +2,14 @@
 
     python -m nve.transfer.mirror_sender SPEC MEMORY LOG DISK CGROUP FROM TO PORT TOKEN MBIT
 
-It opens the connection and says a line when that stands.  On its standard input it is told, a line
-each:
+It opens the connection and prints a line when that is established.  It obeys lines on its standard
+input:
 
-    mirror     make one now; it says a line when the standby has it
+    mirror     make one now; it prints a line when the standby has it
     end
 
-The VM, the processes of CGROUP, stands still while its pages are copied, and no longer: they are
-sent while it runs.  MBIT limits the connection; 0 is what the path gives.
+The VM, the processes of CGROUP, is suspended only while its pages are copied: they are sent while
+it runs.  MBIT limits the connection; 0 is whatever the path gives.
 """
 
 import argparse
@@ -42,7 +42,7 @@ Copied = list[tuple[list[PageRun], list[bytes]]]
 
 
 class MirrorSender:
-    """All mirrors of one VM at one standby."""
+    """Makes all mirrors of one VM at one standby."""
 
     def __init__(
         self, connection: TransferConnection, state: State, log: DirtyLog, cgroup: Path
@@ -59,7 +59,7 @@ class MirrorSender:
         self._connection.await_answer(Say.ACK)
 
     def mirror(self) -> Mirror:
-        """Returns when the standby has it."""
+        """Make a mirror; return when the standby has it."""
         pages = octets = 0
         if self._number == 0:  # nearly all of the first one goes while the VM runs
             self._log.harvest()
@@ -80,7 +80,7 @@ class MirrorSender:
         return Mirror(self._number, taken_ns, pause_s * 1e3, took_s * 1e3, pages, octets)
 
     def _copied(self) -> Copied:
-        """What was written since the last time, as it is at one moment."""
+        """Copy what was written since the last time, as it is at one moment."""
         freezer.freeze(self._cgroup)
         try:
             written: Numbers = np.union1d(self._log.harvest(), self._log.written_anyway())

@@ -1,8 +1,8 @@
 """Puts pages into a guest that runs without them: post-copy at the destination (adapter).
 
-The guest has asked the kernel to let it wait for pages that are not there (userfaultfd), and has
-given us the descriptor.  A page is put in place whole, in one step for the guest, and once: what
-comes a second time could be older than what the guest has written since.
+The guest has asked the kernel to let it wait for missing pages (userfaultfd), and has passed the
+descriptor on.  A page is put in place whole, in one step for the guest, and only once: a second
+copy could be older than what the guest has written since.
 """
 
 import ctypes
@@ -26,7 +26,7 @@ class MissingPages:
     """The pages of one guest's memory, some of which are missing."""
 
     def __init__(self, given: socket.socket, pages: int, digests: Digests) -> None:
-        """Waits until the guest has given its descriptor.  Raises OSError if it ends before."""
+        """Wait until the guest has passed its descriptor.  Raises OSError if it ends before."""
         told, descriptors, _, _ = socket.recv_fds(given, 8, 1)
         if not descriptors:
             raise OSError("the guest has given no userfaultfd")
@@ -37,12 +37,12 @@ class MissingPages:
         self.presence = Presence(pages)
 
     def take_away(self, runs: list[PageRun]) -> None:
-        """These are not there, and come later."""
+        """Remove these pages, which come later."""
         for run in runs:
             self.presence.take_away(run)
 
     def watch(self, ask: Callable[[int], None]) -> None:
-        """For ever: a page that the guest waits for is asked for.  Raises OSError."""
+        """Request, without end, each page that the guest waits for.  Raises OSError."""
         with realtime_priority():
             while True:
                 self._hear(ask)
@@ -59,7 +59,7 @@ class MissingPages:
                 ask(page)
 
     def put(self, run: PageRun, buffer: "PageBuffer", place: int) -> None:
-        """What has come of these pages is in a buffer, from so many octets on."""
+        """Put these pages in place from a buffer, starting at octet `place` of it."""
         with self._lock:
             for first, count in self.presence.absent(run):
                 begin = place + (first - run[0]) * PAGE_SIZE
@@ -75,7 +75,7 @@ class MissingPages:
 
 
 class PageBuffer:
-    """Where the pages of one message wait."""
+    """Memory in which the pages of one message wait."""
 
     def __init__(self) -> None:
         memory = mmap.mmap(-1, MOST_PAGES * PAGE_SIZE)

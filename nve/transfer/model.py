@@ -3,9 +3,9 @@
     V0 = M            Vi = min(r Vi-1, W)
 
 V is what a round has to send, M the memory, W the working set, r the guest's rate of writing as a
-share of the path's.  The VM is stopped at the first n at which Vn takes no longer than the limit,
-or after the last round.  A guest that writes random pages writes some of them twice: it dirties
-W (1 - exp(-r V / W)) of them, less than the model says (`uniform`).
+share of the path's.  The VM is suspended at the first n at which Vn takes no longer than the limit,
+or after the last round.  A guest that writes random pages writes some of them twice: it dirties W
+(1 - exp(-r V / W)) of them, less than the model says (`uniform`).
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from nve.transfer.convergence import TransferLimits
 
 @dataclass(frozen=True)
 class Expected:
-    """Without what a pause needs besides."""
+    """The expected figures, without the fixed costs of a pause."""
 
     pause_ms: float
     total_ms: float
     iterations: int
-    """Rounds while the VM runs."""
+    """The number of rounds while the VM runs."""
     sent_bytes: float
 
 
@@ -34,7 +34,7 @@ def expected(
     *,
     uniform: bool = False,
 ) -> Expected:
-    """Raises ValueError if the path carries nothing."""
+    """Return what the model expects.  Raises ValueError if the path carries nothing."""
     if bandwidth_bytes_s <= 0:
         raise ValueError("the path carries nothing")
     left, sent, rounds = memory_bytes, 0.0, 0

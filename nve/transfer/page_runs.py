@@ -1,4 +1,4 @@
-"""Page numbers as runs: what is sent of a state, and in which order it is pushed."""
+"""Page numbers as runs: which pages of a state are sent, and in which order they are pushed."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from nve.transfer.framing import MOST_RUNS, PageRun
 
 
 def runs_of(numbers: Numbers, boundary: int) -> list[PageRun]:
-    """Page numbers in ascending order as runs; none goes across `boundary`."""
+    """Return page numbers in ascending order as runs; no run crosses `boundary`."""
     if not len(numbers):
         return []
     begins = (np.diff(numbers) != 1) | (numbers[1:] == boundary)
@@ -19,7 +19,9 @@ def runs_of(numbers: Numbers, boundary: int) -> list[PageRun]:
 
 
 def together(pages: int, *numbers: Numbers) -> Numbers:
-    """All of these, of so many pages, in ascending order and once."""
+    """Return the union of these page numbers in ascending order; `pages` is the size of the
+    state.
+    """
     marks = np.zeros(pages, np.bool_)
     for each in numbers:
         marks[each] = True
@@ -27,16 +29,16 @@ def together(pages: int, *numbers: Numbers) -> Numbers:
 
 
 def bitmap_of(numbers: Numbers, pages: int) -> bytes:
-    """A bit for each of so many pages, the first in the lowest bit of the first octet."""
+    """Return a bit for each of `pages` pages, the first in the lowest bit of the first octet."""
     bits = np.zeros(pages, np.uint8)
     bits[numbers] = 1
     return np.packbits(bits, bitorder="little").tobytes()
 
 
 class Remaining:
-    """Pages that a post-copy still has to push.
+    """The pages that a post-copy still has to push.
 
-    They go in order, and from a page on that the guest has waited for: what it touches next is
+    They go in order, continuing after a page that the guest has waited for: what it touches next is
     often near.
     """
 
@@ -50,12 +52,12 @@ class Remaining:
         return self._waiting.count(1)
 
     def asked(self, page: int) -> None:
-        """This one is sent at once."""
+        """Record that this page is sent at once."""
         self._waiting[page] = 0
         self._next = page + 1
 
     def take(self, most: int) -> list[PageRun]:
-        """The next pages, no more than so many; none where nothing is left."""
+        """Return the next pages, at most `most`; none if nothing is left."""
         runs: list[PageRun] = []
         room = most
         while room and len(runs) < MOST_RUNS:

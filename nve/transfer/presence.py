@@ -1,8 +1,9 @@
-"""Which pages of a guest's memory are there, in a post-copy; who waits for one; how long it took.
+"""Which pages of a guest's memory are present in a post-copy, and how long the guest waits for
+others.
 
-The guest runs, and touches a page that is not there: a fault.  The page is asked for, once, and
-comes; or it comes by itself, for all are pushed.  What comes twice is put in place once: the guest
-may have written it since.
+If the running guest touches an absent page, that is a fault.  The page is requested once, and
+arrives; or it arrives unrequested, as all are pushed.  A page that arrives twice is put in place
+once: the guest may have written it since.
 """
 
 from dataclasses import dataclass
@@ -15,14 +16,14 @@ class PageFault:
     """A page that the guest has waited for."""
 
     t_ns: int
-    """When the fault was heard of."""
+    """When the fault was noticed."""
     page: int
     latency_ms: float
-    """Until the page was in place."""
+    """The time until the page was in place."""
 
 
 class Presence:
-    """Of so many pages, all of which are there at first."""
+    """The presence of each page; all are present at first."""
 
     def __init__(self, pages: int) -> None:
         self._there = bytearray(b"\x01") * pages
@@ -32,13 +33,15 @@ class Presence:
         """Those that are over."""
 
     def take_away(self, run: PageRun) -> None:
-        """These come later."""
+        """Mark these pages as absent: they come later."""
         first, count = run
         self.missing += self._there.count(1, first, first + count)
         self._there[first : first + count] = bytes(count)
 
     def touched(self, page: int, now_ns: int) -> bool | None:
-        """The guest waits for a page: whether it has to be asked for; None if it is there."""
+        """Record that the guest waits for a page; return whether to request it, or None if it is
+        present.
+        """
         if self._there[page]:
             return None
         if page in self._asked_ns:
@@ -47,7 +50,7 @@ class Presence:
         return True
 
     def absent(self, run: PageRun) -> list[PageRun]:
-        """Those of a run that are not there yet."""
+        """Return those pages of a run that are not present yet."""
         first, count = run
         found: list[PageRun] = []
         at, end = first, first + count
@@ -58,7 +61,7 @@ class Presence:
         return found
 
     def arrived(self, run: PageRun, now_ns: int) -> None:
-        """These were not there, and are in place now."""
+        """Record that these pages, which were absent, are in place now."""
         first, count = run
         self._there[first : first + count] = b"\x01" * count
         self.missing -= count

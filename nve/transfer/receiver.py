@@ -2,9 +2,10 @@
 
     python -m nve.transfer.receiver SPEC MEMORY DISK ADDRESS TOKEN [--guest SOCKET]
 
-It says the port that it listens at, and takes the connections of one transfer: who does not know
-the token is sent away.  It ends when the first connection does.  SOCKET is where the guest gives
-what a post-copy needs; after one, the receiver says what the guest has waited for.
+It prints the port on which it listens, and accepts the connections of one transfer: a peer that
+does not know the token is refused.  It ends when the first connection does.  By SOCKET the guest
+passes the descriptor that a post-copy needs; after a post-copy, the receiver prints the pages that
+the guest has waited for.
 """
 
 import argparse
@@ -55,14 +56,14 @@ class StateReceiver:
         """When it is over: None, or what went wrong."""
 
     def accept(self, listening: socket.socket) -> None:
-        """For ever."""
+        """Accept connections without end."""
         while True:
             connected, _ = listening.accept()
             connection = TransferConnection(connected, PATIENCE_S)
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: TransferConnection) -> None:
-        """One connection, until the other side is gone."""
+        """Serve one connection, until the other side is gone."""
         incoming = Incoming(self._token, self._state.pages, self._state.memory_pages)
         channel = _Channel(self, connection, incoming)
         try:
@@ -77,13 +78,16 @@ class StateReceiver:
             connection.close()
 
     def _ended(self, incoming: Incoming, why: str | None) -> None:
-        """A stranger's end is nobody's business, nor that of a further channel of a transfer that
-        is finished."""
+        """Record the end of a connection.
+
+        The end of a stranger's connection is ignored, and so is that of a further channel of a
+        transfer which is finished.
+        """
         if incoming.channel is not None and (why or incoming.channel == FIRST_CHANNEL):
             self.over.put(why)
 
     def watch(self, connection: TransferConnection) -> None:
-        """This connection is for the pages that the guest waits for."""
+        """Use this connection for the pages that the guest waits for."""
         if self._guest is None:
             raise ProtocolError("no post-copy was registered here")
         self._guest.settimeout(_READY_TIMEOUT_S)
@@ -100,7 +104,7 @@ class StateReceiver:
                 self.over.put(str(error))
 
     def resume_without(self, runs: list[PageRun]) -> None:
-        """What is here of these pages is too old; the guest waits where it touches one."""
+        """Remove these pages, which are too old here; the guest waits when it touches one."""
         if not self._can_resume.wait(_READY_TIMEOUT_S):
             raise ProtocolError("there is no channel for the pages that the guest waits for")
         assert self._missing
@@ -110,7 +114,7 @@ class StateReceiver:
         self._resumed = True
 
     def place(self, runs: list[PageRun], channel: "_Channel", say: Say, frame: bytes) -> None:
-        """The pages of a message, whose content is in it or follows it."""
+        """Put the pages of a message in place; their content is in it or follows it."""
         if self._resumed:
             self._place_missing(runs, channel, say, frame)
             return
@@ -132,13 +136,13 @@ class StateReceiver:
             place += run[1] * PAGE_SIZE
 
     def finish(self) -> None:
-        """All is said to have been sent."""
+        """Check that everything has come, as the sender says that everything was sent."""
         if self._missing and self._missing.presence.missing:
             raise ProtocolError(f"{self._missing.presence.missing} pages have not come")
         self._finished = True
 
     def tell_faults(self) -> None:
-        """What the guest has waited for, if it was resumed before its pages were there."""
+        """Print what the guest has waited for, if it was resumed before its pages were there."""
         if self._resumed and self._missing:
             print(
                 json.dumps({"faults": [astuple(each) for each in self._missing.presence.faults]}),
@@ -150,7 +154,7 @@ class StateReceiver:
 
 
 class _Channel:
-    """One connection and what has been said on it."""
+    """One connection and what was received on it."""
 
     def __init__(
         self, receiver: StateReceiver, connection: TransferConnection, incoming: Incoming
@@ -161,7 +165,9 @@ class _Channel:
         self.buffer = PageBuffer()
 
     def receive(self) -> None:
-        """For ever.  Raises ProtocolError, and OSError when the other side is gone."""
+        """Receive messages without end.  Raises ProtocolError, and OSError when the other side is
+        gone.
+        """
         incoming = self._incoming
         while True:
             self._take(*self._connection.receive())
@@ -193,7 +199,7 @@ class _Channel:
             self._receiver.watch(connection)
 
     def fill(self, places: list[memoryview], say: Say, frame: bytes) -> None:
-        """The content of a message's pages, one behind the other."""
+        """Fill in the content of a message's pages, one behind the other."""
         if say == Say.PAGES:
             self._connection.receive_into(places)
             return

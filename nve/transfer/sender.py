@@ -95,7 +95,9 @@ class StateSender:
         log: DirtyLog,
         limits: TransferLimits,
     ) -> None:
-        """`asked` is for the pages that a guest waits for, where it may be resumed first."""
+        """`asked` is the connection for pages that a guest waits for, if it may be resumed
+        first.
+        """
         self._channels = channels
         self._first = channels[0]
         self._asked = asked
@@ -127,7 +129,7 @@ class StateSender:
             channel.await_answer(Say.ACK)
 
     def rounds(self) -> Stop:
-        """Everything that goes ahead; returns why the VM is to be stopped now."""
+        """Send everything that goes ahead; return why the VM is to be suspended now."""
         memory = np.arange(self._state.memory_pages)
         has_rounds = self._limits.kind in HAVE_ROUNDS
         ahead = self._left if has_rounds else self._left[len(memory) :]
@@ -147,8 +149,11 @@ class StateSender:
         return stop
 
     def final(self) -> None:
-        """The VM stands still: the rest; of a post-copy only what it cannot go on without, which
-        are its registers, in the first page, and its disk."""
+        """Send the rest while the VM is suspended.
+
+        In a post-copy this is only what it cannot run without: its registers, in the first page,
+        and its disk.
+        """
         self._first.send(Say.STOPPED)
         left = (self._log.harvest(), self._log.written_anyway(), self._left)
         rest, closing = together(self._state.pages, *left), message(Say.FINISH)
@@ -165,14 +170,17 @@ class StateSender:
             threading.Thread(target=self._answer, daemon=True).start()
 
     def push(self) -> None:
-        """The VM runs at the destination: all that it has not got; what it waits for goes first."""
+        """Send all that is still missing while the VM runs at the destination.
+
+        What the guest waits for goes first.
+        """
         self._left = self._left[:0]
         waiting = iter(lambda: self._remaining.take(_PUSHED_AT_ONCE), [])
         iteration, _ = self._round("postcopy-active", waiting, message(Say.FINISH))
         tell(iteration=iteration.row())
 
     def digests(self) -> dict[str, dict[str, str]]:
-        """What is here and what is there."""
+        """Return the digests here and at the destination."""
         self._first.send(Say.DIGEST)
         here = Digests(self._state)
         here.take_all()
@@ -184,7 +192,7 @@ class StateSender:
     def _round(
         self, status: str, waiting: Iterator[list[PageRun]], closing: bytes
     ) -> tuple[Iteration, Round]:
-        """Returns when the destination has all of it."""
+        """Send a round; return when the destination has all of it."""
         began_ns, began_s = time.time_ns(), time.monotonic()
         others = [self._pool.submit(self._carry, each, waiting) for each in self._channels[1:]]
         sent = self._carry(self._first, waiting, confirmed=False)
@@ -220,7 +228,7 @@ class StateSender:
         *,
         confirmed: bool = True,
     ) -> _Sent:
-        """One channel's part of a round: it takes of what waits whenever it has time for it."""
+        """Send one channel's part of a round: it takes waiting pages whenever it is free."""
         sent, encoder = _Sent(), self._encoders[channel]
         while True:
             with self._turn:
@@ -236,7 +244,9 @@ class StateSender:
         return sent
 
     def _answer(self) -> None:
-        """Pages that the guest waits for.  If they cannot be sent here, they are pushed yet."""
+        """Send the pages that the guest waits for; those that cannot be sent here are still
+        pushed.
+        """
         assert self._asked, "a transfer that may resume the VM first has a channel for that"
         with realtime_priority(), suppress(OSError, ProtocolError):
             while True:

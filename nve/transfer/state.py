@@ -1,7 +1,7 @@
-"""Memory and disk of a guest as one row of pages, for who sends or fills them.
+"""Memory and disk of a guest as one row of pages, for reading and filling them.
 
-Digests are of XXH3: one of 128 bits for each page, and one over all of those.  It finds what was
-forgotten, torn or put in the wrong place; it does not stand against somebody who means to deceive.
+Digests are of XXH3: one of 128 bits for each page, and one over all of those.  They find what was
+forgotten, torn or put in the wrong place; they are no protection against deliberate forgery.
 """
 
 import mmap
@@ -12,7 +12,7 @@ from nve.guest.spec import PAGE_SIZE
 from nve.transfer.framing import PageRun
 
 PATTERN = bytes([0xA5]) * PAGE_SIZE
-"""What a state is overwritten with that has gone elsewhere."""
+"""The content with which a state is overwritten after it was moved away."""
 _DIGEST_SIZE = 16
 
 
@@ -29,7 +29,7 @@ class State:
             self._disk = memoryview(mmap.mmap(disk, disk_pages * PAGE_SIZE))
 
     def at(self, run: PageRun) -> memoryview:
-        """The octets of a run of pages, to read or to write."""
+        """Return the octets of a run of pages, to read or to write."""
         first, count = run
         space, place = self._memory, first
         if first >= self.memory_pages:
@@ -37,25 +37,25 @@ class State:
         return space[place * PAGE_SIZE : (place + count) * PAGE_SIZE]
 
     def forget(self, run: PageRun) -> None:
-        """These pages of the memory are not there any more, for nobody who has it."""
+        """Remove these pages of the memory, for every process that maps it."""
         first, count = run
         self._memory_map.madvise(mmap.MADV_REMOVE, first * PAGE_SIZE, count * PAGE_SIZE)
 
     def overwrite(self) -> None:
-        """What is forgotten elsewhere shows."""
+        """Overwrite all pages, so that it shows if any is missing at its new place."""
         for page in range(self.pages):
             self.at((page, 1))[:] = PATTERN
 
 
 class Digests:
-    """What each page of a state was when it was last taken.  A page that never was is empty."""
+    """The digest of each page of a state when it was last taken; empty if it never was."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._taken = bytearray(xxh3_128_digest(bytes(PAGE_SIZE)) * state.pages)
 
     def take(self, run: PageRun, octets: memoryview | None = None) -> None:
-        """Read these pages where they are, or here."""
+        """Take the digests of these pages, from the state or from `octets`."""
         first, count = run
         there = self._state.at(run) if octets is None else octets
         begins = range(0, count * PAGE_SIZE, PAGE_SIZE)
@@ -69,7 +69,7 @@ class Digests:
             self.take((memory, pages - memory))
 
     def totals(self) -> dict[str, str]:
-        """Of memory and disk."""
+        """Return the digests of memory and disk."""
         boundary = self._state.memory_pages * _DIGEST_SIZE
         parts = {"memory": self._taken[:boundary], "disk": self._taken[boundary:]}
         return {name: xxh3_128_hexdigest(bytes(part)) for name, part in parts.items()}

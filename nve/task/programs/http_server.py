@@ -27,7 +27,7 @@ _BAD: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: clo
 
 @dataclass
 class HttpExchange:
-    """What a connection has to remember."""
+    """What the server has to remember of a connection."""
 
     asked: str = ""
     """The part of the next request that has come (latin-1)."""
@@ -44,7 +44,7 @@ class HttpExchange:
 
 
 class Program:
-    """The server."""
+    """The HTTP server."""
 
     def start(self, place: Place) -> None:
         self._octets = int(place.arguments.get("octets", 1_000_000))

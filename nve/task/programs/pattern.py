@@ -1,4 +1,4 @@
-"""Octets that say where they belong: any part of the stream is known without the rest of it."""
+"""A stream of octets in which any part is known without the rest, so that misplaced ones show."""
 
 from hashlib import sha256
 from random import Random
@@ -10,13 +10,13 @@ _OCTETS: Final = Random(1).randbytes(_PERIOD) * 2
 
 
 def part(place: int, octets: int) -> memoryview:
-    """So many octets of the stream from there on, or fewer."""
+    """Return at most this many octets of the stream from a place on."""
     begin = place % _PERIOD
     return memoryview(_OCTETS)[begin : begin + min(octets, _PERIOD)]
 
 
 def digest(octets: int) -> str:
-    """SHA-256 of the first octets of the stream."""
+    """Return the SHA-256 of the first octets of the stream."""
     found = sha256()
     place = 0
     while place < octets:

@@ -1,12 +1,12 @@
-"""A process that knows nothing of being moved: its sockets are taken from outside.
+"""A process that does not know that it is moved: its sockets are taken from outside.
 
 `command` is what is run; `{ipv4}` and `{ipv6}` in it stand for the task's addresses.  For a move
 the process is stopped (SIGSTOP), and copies of its TCP sockets are taken (`pidfd_getfd`).  When
-they are at the destination, the process itself puts them in the place of its own, made to by
-`nve.linux.injection`, and enters the destination's network namespace and cgroup.  Then it goes on:
-it has waited for its sockets, and they have the same numbers.
+they are at the destination, `nve.linux.injection` makes the process itself replace its own sockets
+by them and enter the destination's network namespace and cgroup.  Then it continues: it has waited
+for its sockets, and they have the same numbers.
 
-Its memory is not sent, for both hosts are on one machine and it stays where it is.  The process has
+Its memory is not sent, as both hosts are on one machine and it stays where it is.  The process has
 one thread.  A connection that it had not accepted is closed.
 """
 
@@ -42,11 +42,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class ProcessGone(RuntimeError):
-    """The process has ended, which it should not."""
+    """The process has ended, although it should not."""
 
 
 class Program:
-    """The process."""
+    """The process, and the copies of its sockets."""
 
     def __init__(self) -> None:
         self._pid = 0
@@ -73,7 +73,7 @@ class Program:
             raise ProcessGone(f"process {self._pid} has ended")
 
     def pause(self) -> None:
-        """Raises InjectionError where it cannot be moved."""
+        """Stop the process.  Raises InjectionError if it cannot be moved."""
         stop(self._pid)
         wait_until(lambda: None if stands_still(self._pid) else "it runs", _STOP_S, poll_s=0.0001)
 
@@ -98,7 +98,7 @@ class Program:
         self._sockets = list(sockets)
 
     def take_over(self) -> None:
-        """The process goes on with these sockets."""
+        """Let the process continue with these sockets."""
         for each, blocking in zip(self._sockets, self._blocking, strict=False):
             if each is not None:
                 each.setblocking(blocking)
@@ -110,7 +110,7 @@ class Program:
         go_on(self._pid)
 
     def end(self) -> None:
-        """Safe where it has ended."""
+        """Kill the process; this is safe if it has ended."""
         with suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
 
@@ -120,7 +120,7 @@ class Program:
         for number, each in zip(self._numbers, self._sockets, strict=False):
             if each is not None:
                 taken = process.call(_PIDFD_GETFD, ours, each.fileno(), 0)
-                # What has been there is closed by that: it is in repair mode, and nobody is told.
+                # This closes the former socket, which is in repair mode: the peer is not told.
                 process.call(_DUP3, taken, number, 0)
                 process.call(_CLOSE, taken)
         for poll, number, events, data in self._watched:
@@ -129,14 +129,14 @@ class Program:
         process.call(_CLOSE, ours)
 
     def _give_copies_back(self) -> None:
-        """A connection is closed when the process closes it, and nobody else has it."""
+        """Close the copies, so that a connection is closed when the process closes it."""
         for each in filter(None, self._sockets):
             each.close()
         self._sockets = []
 
 
 def _tcp_sockets(pid: int) -> list[tuple[int, Socket]]:
-    """By their numbers in the process: those that listen and those that are connected."""
+    """Return its listening and connected TCP sockets, by their numbers in the process."""
     opened = os.pidfd_open(pid)
     found = []
     try:
@@ -154,7 +154,7 @@ def _tcp_sockets(pid: int) -> list[tuple[int, Socket]]:
 
 
 def _taken(pidfd: int, number: int) -> int:
-    """A copy of a descriptor of another process.  Raises OSError."""
+    """Return a copy of a descriptor of another process.  Raises OSError."""
     taken: int = _libc.syscall(_PIDFD_GETFD, pidfd, number, 0)
     if taken < 0:
         error = ctypes.get_errno()
@@ -171,7 +171,7 @@ def _is_tcp(each: Socket) -> bool:
 
 
 def _watched(pid: int, numbers: Sequence[int]) -> list[tuple[int, int, int, int]]:
-    """What its epoll instances watch of these: instance, descriptor, events, data."""
+    """Return what its epoll instances watch of these: instance, descriptor, events, data."""
     found = []
     for name in os.listdir(f"/proc/{pid}/fd"):
         with suppress(OSError):

@@ -21,23 +21,23 @@ _AT_ONCE: Final = 1 << 16
 
 
 class StreamCorrupt(RuntimeError):
-    """What has come is not what was sent."""
+    """The received octets are not those that were sent."""
 
 
 @dataclass
 class StreamProgress:
-    """Of one connection."""
+    """The progress of one connection."""
 
     sent: int = 0
     received: int = 0
     closed: bool = False
-    """Our direction."""
+    """Whether this side has closed its direction."""
     ended: bool = False
-    """The peer's."""
+    """Whether the peer has closed its direction."""
 
 
 class Program:
-    """The streams."""
+    """The streams on all connections."""
 
     def start(self, place: Place) -> None:
         self._octets = int(place.arguments.get("octets", 1_000_000))
