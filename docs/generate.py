@@ -34,7 +34,7 @@ from nve.task import tcp_states
 FOLDER = Path(__file__).parent
 sys.path.append(str(FOLDER.parent))  # docs are no installed package
 
-from docs import conformance, conformance_page  # noqa: E402
+from docs import conformance, conformance_page, transfer_failures  # noqa: E402
 
 COMMAND = ".venv/bin/python docs/generate.py"
 
@@ -107,6 +107,13 @@ def _failures() -> str:
         *_outcomes(transfer_outcomes_with(FAULTS), list(Moment)),
         "\nBy post-copy, what is different:\n",
         *_outcomes(post_copy_outcomes_with(FAULTS), POST_COPY),
+        "\n## What was seen\n",
+        "`make test-failures` carries out every pair on real parts, with `patience_s: 1`, and "
+        "notes in\n`docs/transfer-failures.json` what came of it, and how long the VM stood still.\n"
+        "By pre-copy:\n",
+        *_seen("pre-copy", transfer_outcomes_with(FAULTS), list(Moment)),
+        "\nBy post-copy:\n",
+        *_seen("post-copy", post_copy_outcomes_with(FAULTS), POST_COPY),
         "\n## What else is noticed of a transfer\n",
         *_felt(transfer_outcomes_with(FAULTS)),
         "\nOf a post-copy:\n",
@@ -126,6 +133,15 @@ def _outcomes(table: _Outcomes, moments: Sequence[Moment]) -> Iterator[str]:
     for (kind, place), outcomes in table.items():
         endings = " | ".join(outcomes[moment].ending for moment in moments)
         yield f"| `{kind}` | {place} | {endings} |"
+
+
+def _seen(transfer: str, table: _Outcomes, moments: Sequence[Moment]) -> Iterator[str]:
+    found = {seen.pair: seen.cell for seen in transfer_failures.read()}
+    yield "| failure | of | " + " | ".join(moments) + " |"
+    yield "| --- | --- |" + " --- |" * len(moments)
+    for kind, place in table:
+        cells = [found.get((transfer, kind, place, moment), "–") for moment in moments]
+        yield f"| `{kind}` | {place} | {' | '.join(cells)} |"
 
 
 def _felt(table: _Outcomes) -> Iterator[str]:

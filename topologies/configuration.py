@@ -8,19 +8,21 @@ same network as the last.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network
 from typing import Literal, TypeAlias
 
-from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NAME, Mac, VmSpec
+from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NAME, VmSpec
 from topologies import locators
 from topologies.addressing import neighbours
 from topologies.mtu import vm_mtu
+from topologies.side_network import SideNetwork
 from topologies.spec import USUAL_MTU, Fabric, Port, Route
 
-CONTROL_SWITCH, WIRE = RESERVED = ("ctl", "wire")
+CONTROL_SWITCH, MIGRATION_SWITCH, WIRE = RESERVED = ("ctl", "mig", "wire")
 CONTROL_NETWORK = IPv4Network("198.18.0.0/16")
-"""From the range for benchmarks (RFC 2544): the control node is .0.1, the n-th NVE .1.n.
-"""
+"""The control node is .0.1, the n-th NVE .1.n."""
+MIGRATION_NETWORK = IPv4Network("198.19.0.0/16")
+"""The server of the n-th NVE is .1.n."""
 TENANT_PREFIX_LENGTH = {4: 16, 6: 64}
 SWITCH_DEVICE = "br0"
 """The bridge device that makes a namespace a switch."""
@@ -103,26 +105,39 @@ class Configuration:
         roles: dict[str, NodeRole] = {node.name: node.kind for node in self.fabric.nodes}
         roles |= {WIRE: "wire"}
         if self.control_node:
-            roles |= {self.control_node: "control", CONTROL_SWITCH: "switch"}
+            roles |= {self.control_node: "control"}
+        roles |= {network.switch: "switch" for network in self.side_networks}
         roles |= {vm.name: "vm" for vm in self.vms}
         return roles
 
     @cached_property
-    def controlled(self) -> tuple[str, ...]:
-        """The nodes on the control network."""
-        return (self.control_node, *self.fabric.nves) if self.control_node else ()
+    def control(self) -> SideNetwork | None:
+        """The control network: the NVEs talk to its control node only."""
+        node = self.control_node
+        if node is None:
+            return None
+        members = {node: 1, **self._numbered_nves}
+        return SideNetwork(CONTROL_SWITCH, CONTROL_NETWORK, 2, members, frozenset({node}))
+
+    @cached_property
+    def migration(self) -> SideNetwork | None:
+        """The migration network, if the topology has one."""
+        if self.fabric.migration is None:
+            return None
+        return SideNetwork(MIGRATION_SWITCH, MIGRATION_NETWORK, 3, self._numbered_nves)
+
+    @property
+    def _numbered_nves(self) -> Mapping[str, int]:
+        return {name: 256 + number for number, name in enumerate(self.fabric.nves, start=1)}
+
+    @cached_property
+    def side_networks(self) -> tuple[SideNetwork, ...]:
+        """The networks that there are beside the underlay."""
+        return tuple(network for network in (self.control, self.migration) if network)
 
     def mtu(self, vm: VmSpec) -> int:
         """Return the MTU of a VM's NIC: its own, or what the underlay carries everywhere."""
         return vm_mtu(self.fabric, vm)
-
-    def control_address(self, name: str) -> IPv4Address:
-        place = self.controlled.index(name)
-        return CONTROL_NETWORK[256 + place if place else 1]
-
-    def control_mac(self, name: str, *, switch_side: bool = False) -> Mac:
-        place = self.controlled.index(name)
-        return Mac(f"06:02:00:{int(switch_side):02x}:{place >> 8:02x}:{place & 255:02x}")
 
     def sysctls(self, name: str) -> Mapping[str, int]:
         """Return network sysctls by their path below /proc/sys/net."""
@@ -132,11 +147,15 @@ class Configuration:
         return _QUIET | {"router": _FORWARDING, "vm": _HEARS_ALL}.get(role, {})
 
     def interfaces(self, name: str) -> Sequence[str]:
-        """Return the interfaces of a node that are ends of underlay and control links."""
-        if name == CONTROL_SWITCH:
-            return [f"to-{member}" for member in self.controlled]
+        """Return the interfaces of a node that are ends of links, of any network."""
+        for network in self.side_networks:
+            if name == network.switch:
+                return network.switch_interfaces
         underlay = [port.interface for port in self.fabric.ports(name)]
-        return [*underlay, *([f"to-{CONTROL_SWITCH}"] if name in self.controlled else [])]
+        return [*underlay, *(network.interface for network in self._side_networks_of(name))]
+
+    def _side_networks_of(self, name: str) -> Sequence[SideNetwork]:
+        return [network for network in self.side_networks if name in network.members]
 
     def bring_up(self, name: str) -> Sequence[str]:
         """Return `ip` commands that create bridge devices and set every interface up."""
@@ -151,6 +170,10 @@ class Configuration:
                 f"link set {SWITCH_DEVICE} up",
             ]
         mtus = {port.interface: fabric.link(port).spec.mtu for port in fabric.ports(name)}
+        if fabric.migration and self.migration:
+            network = self.migration
+            ends = network.switch_interfaces if name == network.switch else [network.interface]
+            mtus |= dict.fromkeys(ends, fabric.migration.mtu)
         for interface in self.interfaces(name):
             # Interfaces of the control network have the usual MTU.
             mtu = mtus.get(interface, USUAL_MTU)
@@ -165,8 +188,8 @@ class Configuration:
     def configure(self, name: str) -> Sequence[str]:
         """Return `ip` commands that set addresses, neighbours and routes."""
         commands: list[str] = []
-        if name in self.controlled:
-            commands += self._control(name)
+        for network in self._side_networks_of(name):
+            commands += network.configure(name)
         if self.roles[name] in ("nve", "router"):
             commands += self._underlay(name)
         return commands
@@ -222,19 +245,6 @@ class Configuration:
     def _locator_routes(self, name: str) -> tuple[Route, ...]:
         is_router = self.roles[name] == "router"
         return locators.routes(self.fabric, name) if is_router and self.locates else ()
-
-    def _control(self, name: str) -> Sequence[str]:
-        device = f"to-{CONTROL_SWITCH}"
-        address = self.control_address(name)
-        peers = self.controlled[1:] if name == self.control_node else self.controlled[:1]
-        return [
-            f"addr add {address}/{CONTROL_NETWORK.prefixlen} dev {device}",
-            *(
-                f"neigh replace {self.control_address(peer)} "
-                f"lladdr {self.control_mac(peer)} dev {device} nud permanent"
-                for peer in peers
-            ),
-        ]
 
     def _device(self, port: Port) -> str:
         """Return the interface that holds the addresses of an underlay port."""

@@ -128,6 +128,11 @@ class UnderlayParameters(BaseModel):
         default={}, description="by NVE: what its server has different from `server`"
     )
 
+    migration_network: LinkSpec | None = Field(
+        default=None,
+        description="a network of its own for the state of VMs that move: each server's link to it",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _some_are_different(cls, given: Any) -> Any:
@@ -224,6 +229,8 @@ class Fabric:
     family: Family
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
     """What the servers of NVEs have for VMs; a server that is not named has no limit."""
+    migration: LinkSpec | None = None
+    """Each server's link to the migration network, if there is one."""
 
     @property
     def nves(self) -> tuple[str, ...]:

@@ -72,6 +72,8 @@ class MoveMetrics:
     outbound_held_packets: int | None
     transfer: str | None
     """The method of the state transfer; without a state, this and the next values are missing."""
+    transfer_network: str | None
+    """The network that it used: `underlay` or `migration`."""
     transfer_total_ms: float | None
     """From the connection between the servers until the VM runs at the destination and has all its
     pages."""
@@ -189,6 +191,7 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         outbound_held_ms=released.details.get("held_ms") if released else None,
         outbound_held_packets=released.details.get("packets") if released else None,
         transfer=move.detail("transfer"),
+        transfer_network=move.detail("network"),
         transfer_total_ms=_between_ms(
             move.time_of("transfer-connected"),
             move.time_of("post-copy-finished") or move.time_of("vm-resumed"),

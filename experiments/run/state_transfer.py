@@ -1,9 +1,10 @@
 """Brings the state of a VM over in a move: a sender on its server, a receiver on the destination's.
 
 The destination's server makes room, and a guest waits there for its pages.  The sender opens a TCP
-connection between the two VTEPs (R6.2), across the same underlay as the tenants' packets.  What
-goes on is the guest at the destination, with the bytes that have come over.  Where anything fails
-before that, the guest at the source goes on as if nothing had been.
+connection to it (R6.2): between the two VTEPs, across the same underlay as the tenants' packets, or
+over the migration network, where a move says so and the topology has one.  What goes on is the
+guest at the destination, with the bytes that have come over.  Where anything fails before that, the
+guest at the source goes on as if nothing had been.
 
 In a post-copy it goes on before its memory has come over.  Where that fails, nobody has all of the
 VM's memory any more: it is lost.
@@ -28,7 +29,7 @@ from nve.resources import Resources
 from nve.transfer.convergence import MAY_RESUME_FIRST, TransferLimits
 from nve.transfer.presence import PageFault
 from nve.transfer.state import State
-from topologies.emulation.data_centre import DataCentre
+from topologies.emulation.data_centre import DataCentre, Nve
 
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 60.0
@@ -216,7 +217,7 @@ class StateTransfer:
         here, there = self.machines
         token, spec = secrets.token_hex(16), self._guest.spec.line()
         receives, given = [spec, str(there.memory), str(there.disk)], [there.memory, there.disk]
-        receives += [str(destination.vtep), token]
+        receives += [self._address(destination), token]
         if self._missed_by:
             receives += ["--guest", str(self._missed_by.fileno())]
             given.append(self._missed_by.fileno())
@@ -225,7 +226,7 @@ class StateTransfer:
         self._sides = [receiver]
         files = [here.memory, here.log_file, here.disk]
         sends = [spec, *map(str, files), json.dumps(asdict(self._limits))]
-        sends += [str(source.vtep), str(destination.vtep), token]
+        sends += [self._address(source), self._address(destination), token]
         at_source = partial(self._data_centre.in_node, source.name)
         self._sides.insert(0, transfer_side("sender", at_source, sends, files))
         there.await_ready()
@@ -234,9 +235,13 @@ class StateTransfer:
         move.note(
             "transfer-connected",
             transfer=self._limits.kind,
+            network=self._limits.network,
             state_bytes=self._guest.spec.pages * 4096,
             **{"from": move.told.source, "to": move.told.destination},
         )
+
+    def _address(self, server: Nve) -> str:
+        return str(server.migration if self._limits.network == "migration" else server.vtep)
 
     def _hear(self, timeout_s: float) -> dict[str, Any]:
         return self._sides[0].line(timeout_s)

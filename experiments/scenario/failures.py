@@ -308,6 +308,8 @@ POST_COPY_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
     },
     (FailureKind.UNDERLAY_PARTITION, SOURCE): dict.fromkeys(POST_COPY, _LOST),
     (FailureKind.UNDERLAY_PARTITION, DESTINATION): dict.fromkeys(POST_COPY, _LOST),
+    (FailureKind.UNDERLAY_LOSSY, SOURCE): dict.fromkeys(POST_COPY, _LOST),
+    (FailureKind.UNDERLAY_LOSSY, DESTINATION): dict.fromkeys(POST_COPY, _LOST),
 }
 
 

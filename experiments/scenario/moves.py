@@ -127,6 +127,7 @@ def contradictions(
     *,
     duration_s: float,
     guests: Collection[str] = (),
+    migration_network: bool = False,
     takes: Mapping[str, Resources] | None = None,
     capacities: Mapping[str, Capacity] | None = None,
 ) -> Iterator[tuple[str, str]]:
@@ -154,6 +155,12 @@ def contradictions(
             yield (
                 f"{place}.transfer",
                 f"{move.vm} has no state to bring over; give it a guest, or leave transfer out",
+            )
+        if move.transfer and move.transfer.network == "migration" and not migration_network:
+            yield (
+                f"{place}.transfer.network",
+                "this topology has no migration network; say what each server's link to it is, "
+                "topology.migration_network: {rate_mbit: 1000}, or leave network out",
             )
         if move.transfer and move.pause_ms != MoveSpec.model_fields["pause_ms"].default:
             yield (

@@ -238,7 +238,7 @@ class TopologySpec(Part):
     def fabric(self) -> Fabric:
         built = catalogue.get(self.kind).build(self.parameters)
         servers = {nve: self.parameters.server_of(nve) for nve in built.nves}
-        return replace(built, capacities=servers)
+        return replace(built, capacities=servers, migration=self.parameters.migration_network)
 
 
 class Scenario(Part):
@@ -395,6 +395,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         nves,
         duration_s=scenario.duration_s,
         guests=scenario.guests,
+        migration_network=fabric.migration is not None,
         takes={vm.name: vm.resources for vm in scenario.vms()},
         capacities=fabric.capacities,
     )

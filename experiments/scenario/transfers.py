@@ -3,6 +3,7 @@
     - {at_s: 2, vm: vm1, to: nve2, transfer: {kind: pre-copy, bandwidth_mbit: 100}}
     - {at_s: 9, vm: vm1, to: nve1, transfer: stop-and-copy}
     - {at_s: 12, vm: vm1, to: nve2, transfer: {kind: hybrid, post_copy_after: 2, channels: 2}}
+    - {at_s: 20, vm: vm1, to: nve1, transfer: {network: migration}}
 
 Names are QEMU's if it has one (`nve.transfer.convergence`).
 """
@@ -12,17 +13,20 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from experiments.scenario.parts import Part
-from nve.transfer.convergence import HAVE_ROUNDS, Compression, Kind, TransferLimits
+from nve.transfer.convergence import HAVE_ROUNDS, Compression, Kind, Network, TransferLimits
 
 
 class TransferSpec(Part):
     """One transfer.  A VM with a guest has one with these defaults if its move names none."""
 
     kind: Kind = "pre-copy"
+    network: Network = "underlay"
+    """The tenants' underlay, or `topology.migration_network`."""
     bandwidth_mbit: float | None = Field(None, gt=0, le=100_000)
     downtime_limit_ms: float = Field(300, gt=0, le=600_000)
     max_iterations: int = Field(30, ge=1, le=10_000)
     max_time_s: float = Field(300, gt=0, le=1500)
+    patience_s: float = Field(3, ge=0.5, le=600)
     auto_converge: bool = False
     throttle_step_pct: int = Field(10, ge=1, le=99)
     post_copy_after: int = Field(3, ge=1, le=10_000)

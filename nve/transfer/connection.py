@@ -3,12 +3,15 @@
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from nve.transfer.framing import HEADER, Head, ProtocolError, Say, message, told
 
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 _TCP_USER_TIMEOUT = 18  # linux/tcp.h
+_BYTES_ACKED = struct.Struct("=120xQ")
+"""Where linux/tcp.h has it in what TCP_INFO gives."""
 _BUFFERS_AT_ONCE = 512
 
 
@@ -27,6 +30,21 @@ class TransferConnection:
         """Have the kernel pace what is sent from now on."""
         rate = struct.pack("=Q", int(bandwidth_mbit * 1e6 / 8))
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate)
+
+    @property
+    def arrived(self) -> int:
+        """How many octets the other side's kernel has confirmed; 0 when the connection is over."""
+        try:
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+        except OSError:
+            return 0
+        (octets,) = _BYTES_ACKED.unpack(told)
+        return int(octets)
+
+    def break_off(self) -> None:
+        """Whoever waits for it, or will, gets an OSError.  Safe at any time, from any thread."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, say: Say, **more: Any) -> None:
         self._socket.sendall(message(say, **more))

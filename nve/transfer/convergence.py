@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 Kind = Literal["pre-copy", "stop-and-copy", "post-copy", "hybrid"]
 Compression = Literal["none", "zstd"]
+Network = Literal["underlay", "migration"]
 Ending = Literal["converged", "forced", "asked", "post-copy"]
 
 HAVE_ROUNDS: frozenset[Kind] = frozenset({"pre-copy", "hybrid"})
@@ -36,10 +37,14 @@ class TransferLimits:
     """The parameters of a transfer.  A rate of None is whatever the path gives."""
 
     kind: Kind = "pre-copy"
+    network: Network = "underlay"
+    """What it goes over: the tenants' underlay, or a network of the servers' own."""
     bandwidth_mbit: float | None = None
     downtime_limit_ms: float = 300.0
     max_iterations: int = 30
     max_time_s: float = 300.0
+    patience_s: float = 3.0
+    """When nothing gets on for so long, the transfer is given up (`nve.transfer.stall`)."""
     auto_converge: bool = False
     throttle_step_pct: int = 10
     post_copy_after: int = 3

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
@@ -57,9 +57,12 @@ from nve.transfer.framing import (
     runs_in,
 )
 from nve.transfer.page_runs import Remaining, bitmap_of, runs_of, together
+from nve.transfer.stall import Stall
 from nve.transfer.state import Digests, State
 
 PATIENCE_S = 3.0
+"""Until the other side takes a connection."""
+_LOOKS_EVERY_S = 0.1
 _PUSHED_AT_ONCE = 32
 """Pages: few, so that one that the guest waits for does not wait behind them."""
 _MOST_IN_FLIGHT = 1 << 20
@@ -113,6 +116,9 @@ class StateSender:
         self._limits = limits
         self._convergence = Convergence(limits)
         self._iterations = 0
+        self._octets_per_s = 0.0
+        """Of the last round."""
+        self._stalled = ""
         self._left: Numbers = np.arange(state.pages)
         """What has to be sent, beside what the log has."""
         self._resumes_first = False
@@ -194,16 +200,18 @@ class StateSender:
     ) -> tuple[Iteration, Round]:
         """Send a round; return when the destination has all of it."""
         began_ns, began_s = time.time_ns(), time.monotonic()
-        others = [self._pool.submit(self._carry, each, waiting) for each in self._channels[1:]]
-        sent = self._carry(self._first, waiting, confirmed=False)
-        for other in others:
-            sent.add(other.result())
-        self._first.send_all([closing])
-        self._first.await_answer(Say.ACK)
+        with self._given_up_if_stalled(standing_still=status == "device"):
+            others = [self._pool.submit(self._carry, each, waiting) for each in self._channels[1:]]
+            sent = self._carry(self._first, waiting, confirmed=False)
+            for other in others:
+                sent.add(other.result())
+            self._first.send_all([closing])
+            self._first.await_answer(Say.ACK)
         if status == "postcopy-active":
             sent.add(self._demanded)
         left_pages = self._log.marked() if status == "active" else len(self._left)
         done = Round(sent.pages, time.monotonic() - began_s, left_pages)
+        self._octets_per_s = sent.octets / done.took_s
         self._iterations += 1
         iteration = Iteration(
             iteration=self._iterations,
@@ -220,6 +228,36 @@ class StateSender:
             cpu_throttle_percentage=self._log.throttle_pct,
         )
         return iteration, done
+
+    @contextmanager
+    def _given_up_if_stalled(self, *, standing_still: bool) -> Iterator[None]:
+        """Raises OSError where what is sent in the block does not get on."""
+        patience_s, over = self._limits.patience_s, threading.Event()
+        usual = self._octets_per_s if standing_still else 0.0
+        stall = Stall(patience_s, time.monotonic(), self._arrived(), usual)
+
+        def look() -> None:
+            while not over.wait(_LOOKS_EVERY_S):
+                if stall.has_stalled(self._arrived(), time.monotonic()):
+                    self._stalled = f"next to nothing has arrived for {patience_s:g} s"
+                    for each in self._connections():
+                        each.break_off()
+                    return
+
+        threading.Thread(target=look, daemon=True).start()
+        try:
+            yield
+        except OSError as error:
+            raise OSError(self._stalled or str(error)) from None
+        finally:
+            over.set()
+
+    def _connections(self) -> list[TransferConnection]:
+        return [*self._channels, *([self._asked] if self._asked else [])]
+
+    def _arrived(self) -> int:
+        """Octets, over all of them."""
+        return sum(each.arrived for each in self._connections())
 
     def _carry(
         self,
@@ -324,7 +362,8 @@ def _transfer(given: argparse.Namespace) -> None:
 
 
 def _channel(given: argparse.Namespace, port: int) -> TransferConnection:
-    return TransferConnection(connect(given.source, given.target, port), PATIENCE_S)
+    limits: TransferLimits = given.limits
+    return TransferConnection(connect(given.source, given.target, port), limits.patience_s)
 
 
 if __name__ == "__main__":

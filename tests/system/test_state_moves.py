@@ -124,16 +124,24 @@ def test_a_cold_move_brings_all_over_while_the_vm_is_suspended(
 
 @pytest.mark.shows("R6.4", "R7.0")
 def test_a_vm_goes_on_before_its_memory_has_come(tmp_path: Path) -> None:
-    """By post-copy, and back by a hybrid over several channels."""
-    post_copy = {"kind": "post-copy", "bandwidth_mbit": 40}
+    """By post-copy, and back by a hybrid over several channels, over a network that is not the
+    tenants'."""
+    post_copy = {"kind": "post-copy", "bandwidth_mbit": 40, "network": "migration"}
     rounds_first = {"post_copy_after": 1, "downtime_limit_ms": 0.1, "bandwidth_mbit": 80}
-    hybrid = {"kind": "hybrid", "channels": 2, **rounds_first}
-    outcome, result = recorded(with_state(post_copy, hybrid, longer_s=2), tmp_path / "result")
+    hybrid = {"kind": "hybrid", "channels": 2, "network": "migration", **rounds_first}
+    own = {"topology__migration_network": {"delay_ms": 0.5}}
+    wanted = with_state(post_copy, hybrid, longer_s=2, **own)
+    outcome, result = recorded(wanted, tmp_path / "result")
 
     assert outcome.problems == []
     assert_state_went_with_it(result, 2)
     moves = result.moves.drop_duplicates("move")
     assert list(moves["transfer_end"]) == ["post-copy", "post-copy"]
+    assert list(moves["transfer_network"]) == ["migration", "migration"]
+    frames = {link["direction"]: link["forwarded"] for link in result.manifest["links"]}
+    state_frames = STATE_BYTES // 1500
+    assert min(frames["nve1>mig"], frames["nve2>mig"]) >= state_frames
+    assert max(frames["nve1>core"], frames["nve2>core"]) < state_frames / 2, "tenants' path"
     ended = times_of(result, "post-copy-finished")
     assert [a < b for a, b in zip(times_of(result, "vm-resumed"), ended, strict=True)] == [True] * 2
 

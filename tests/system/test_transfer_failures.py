@@ -11,6 +11,9 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from docs import transfer_failures
+from docs.transfer_failures import SeenFailure
+from experiments.measure.results import Result
 from experiments.overlays.nvo3 import NVA_DIES
 from experiments.scenario.failures import (
     ALL,
@@ -64,7 +67,7 @@ def test_a_failure_of_a_transfer_has_its_outcome(
 def test_every_failure_of_a_transfer_at_every_moment_has_its_outcome(
     tmp_path: Path, case: Case, moment: Moment
 ) -> None:
-    has_its_outcome(case, moment, tmp_path / "result")
+    has_its_outcome(case, moment, tmp_path / "result", noted=True)
 
 
 @pytest.mark.shows("R6.4")
@@ -79,15 +82,20 @@ def test_a_vm_whose_source_dies_in_a_post_copy_is_lost_and_that_is_said(tmp_path
 def test_every_failure_of_a_post_copy_has_its_outcome(
     tmp_path: Path, case: Case, moment: Moment
 ) -> None:
-    has_its_outcome(case, moment, tmp_path / "result", POST)
+    has_its_outcome(case, moment, tmp_path / "result", POST, noted=True)
 
 
-def has_its_outcome(case: Case, moment: Moment, out: Path, how: How = PRE) -> None:
+def has_its_outcome(
+    case: Case, moment: Moment, out: Path, how: How = PRE, *, noted: bool = False
+) -> None:
     """The guest goes on where the table says, with the state that it had, and answers; or it is
-    lost, and answers no more."""
+    lost, and answers no more.  `noted`: what came of it goes into the table of the documentation.
+    """
     transfer, table = how
     outcome, result = recorded(transfer_trial(case, moment, transfer), out)
 
+    if noted:
+        transfer_failures.note(seen(case, moment, transfer, result))
     assert outcome.problems == []
     wanted = table[case][moment].ending
     assert set(result.moves["outcome"]) == {wanted}
@@ -106,3 +114,17 @@ def has_its_outcome(case: Case, moment: Moment, out: Path, how: How = PRE) -> No
     resumed = [event.details["nve"] for event in result.events if event.name == "vm-resumed"]
     assert len(resumed) == len(times_of(result, "vm-paused"))
     assert set(resumed) <= {"nve1" if wanted == "rolled back" else "nve2"}
+
+
+def seen(case: Case, moment: Moment, transfer: Mapping[str, Any], result: Result) -> SeenFailure:
+    """What came of a trial."""
+    (ending,) = set(result.moves["outcome"])
+    paused, resumed = times_of(result, "vm-paused"), times_of(result, "vm-resumed")
+    stood_ms = sum((b - a) / 1e6 for a, b in zip(paused, resumed, strict=False))
+    runs = len(paused) == len(resumed) and ending != "lost"
+    kind, place = case
+    return SeenFailure(
+        transfer.get("kind", "pre-copy"),
+        *(kind, place, moment.value, str(ending)),
+        round(stood_ms, 1) if runs else None,
+    )

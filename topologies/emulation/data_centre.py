@@ -1,12 +1,14 @@
 """The emulated data centre: a fabric made of namespaces, cables and edges.
 
     vm1 … -- plug -- nve1 -- underlay (switches, routers) -- nve2 -- plug -- vm2 …
-                       |                                       |
-                       +---------- ctl (control network) ------+--- control node
+                      ||                                      ||
+                      |+---------- ctl (control network) -----|+--- control node
+                      +----------- mig (migration network) ---+
 
 Every node is a Mininet node (nodes.py) in a network namespace of its own.  What makes a node an NVE
 is its edge (nve/edge.py).  If the overlay has a control node, the control network is a switch with
 that node and all NVEs; its delay, jitter, loss and rate are on the control node's cable.
+The migration network, if the topology has one, is a switch with a cable from each server.
 
 A VM's NIC `eth0` is a bridge device (nve/hypervisor/plug.py).  It has one port from the start,
 which leads nowhere and only keeps the carrier up: a guest does not notice that its cable is moved.
@@ -34,7 +36,7 @@ from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
 from nve.resources import Resources
 from topologies.addressing import neighbours
-from topologies.configuration import CONTROL_SWITCH, NIC, WIRE, Configuration
+from topologies.configuration import NIC, WIRE, Configuration
 from topologies.emulation import nodes
 from topologies.emulation.links import Cable, Cabling, Emulator, End
 from topologies.emulation.session import Session
@@ -53,6 +55,8 @@ class Nve:
     """From 1, in the order of the topology."""
     control: str | None
     """The node's address on the control network, if there is one."""
+    migration: str | None
+    """The server's address on the migration network, if there is one."""
     edge: Edge
     tunnel_mtus: Mapping[str, int]
     """The largest tenant packets that the tunnels to the other NVEs carry."""
@@ -205,7 +209,7 @@ class DataCentre:
 
     def _lay_cables(self) -> Cabling:
         cabling = Cabling(
-            [*self._underlay_cables(), *self._control_cables()],
+            [*self._underlay_cables(), *self._side_cables()],
             self.link_emulator,
             self._pid(WIRE),
             self.session.directory,
@@ -224,15 +228,19 @@ class DataCentre:
     def _underlay_end(self, port: Port) -> End:
         return End(port.node, self._pid(port.node), port.interface, self.fabric.macs[port])
 
-    def _control_cables(self) -> Iterable[Cable]:
+    def _side_cables(self) -> Iterable[Cable]:
         told = self._configuration
-        for name in told.controlled:
-            switch_mac = told.control_mac(name, switch_side=True)
-            yield Cable(
-                End(name, self._pid(name), f"to-{CONTROL_SWITCH}", told.control_mac(name)),
-                End(CONTROL_SWITCH, self._pid(CONTROL_SWITCH), f"to-{name}", switch_mac),
-                self._control if name == told.control_node else PLAIN_LINK,
-            )
+        for network in told.side_networks:
+            for name in network.members:
+                switch, switch_mac = network.switch, network.mac(name, switch_side=True)
+                spec = self._control if name == told.control_node else PLAIN_LINK
+                if network is told.migration:
+                    spec = self.fabric.migration or PLAIN_LINK
+                yield Cable(
+                    End(name, self._pid(name), network.interface, network.mac(name)),
+                    End(switch, self._pid(switch), f"to-{name}", switch_mac),
+                    spec,
+                )
 
     def _bring_up(self, name: str) -> None:
         set_sysctls(self._pid(name), self._configuration.sysctls(name))
@@ -257,13 +265,16 @@ class DataCentre:
         for number, name in enumerate(self.fabric.nves, start=1):
             edge = self._edges[name]
             mtus = {there: mtu for (here, there), mtu in self._tunnel_mtus.items() if here == name}
-            control = str(told.control_address(name)) if told.control_node else None
+            control, migration = (
+                str(network.address(name)) if network else None
+                for network in (told.control, told.migration)
+            )
             vtep = self.fabric.vteps[name]
-            self.nves[name] = Nve(name, edge.pid, vtep, number, control, edge, mtus)
+            self.nves[name] = Nve(name, edge.pid, vtep, number, control, migration, edge, mtus)
         for spec in told.vms:
             self._describe_vm(spec)
-        if there := told.control_node:
-            address = str(told.control_address(there))
+        if (there := told.control_node) and told.control:
+            address = str(told.control.address(there))
             self.control_node = NodePlace(there, self._pid(there), self._nodes[there], address)
         assert self._cabling is not None
         for cable in self._cabling.cables:

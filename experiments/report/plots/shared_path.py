@@ -1,4 +1,4 @@
-"""What tenants' TCP had of the path while state moved over it, and what the state had."""
+"""What tenants' TCP had of their path while state moved, over it or over another path."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,7 +10,7 @@ from experiments.report.plots import _style, _throughput
 from experiments.report.plots._runs import TracedRun, runs_of
 from experiments.report.plots._style import Preset
 
-QUESTION = "What was left to tenants while state moved over the path that they use?"
+QUESTION = "What was left to tenants of their path while state moved over it, or over another?"
 PLACE = 38
 
 
@@ -44,13 +44,22 @@ def _tenants(run: TracedRun) -> pd.DataFrame:
     return whole.groupby("at_s")["mbit_per_s"].sum().reset_index()
 
 
+def _networks(run: TracedRun) -> dict[int, str]:
+    """What the state of each move went over, where that was recorded."""
+    moves = run.result.moves.drop_duplicates("move")
+    if "transfer_network" not in moves:
+        return {}
+    return dict(moves.set_index("move")["transfer_network"].dropna())
+
+
 def data(result: Result) -> pd.DataFrame:
     """The mean of what tenants had, before, during and between the moves."""
     found = []
     for run in _shown(result):
         tenants, state = _tenants(run), _state(run)
+        networks = _networks(run)
         during = pd.Series(False, index=tenants.index)
-        for number, rounds in state.groupby("move"):
+        for number, rounds in ((int(str(each)), rows) for each, rows in state.groupby("move")):
             begin_s, end_s = rounds["began_s"].min(), rounds["ended_s"].max()
             mine = tenants["at_s"].between(begin_s, end_s)
             during |= mine
@@ -59,6 +68,7 @@ def data(result: Result) -> pd.DataFrame:
                 {
                     "run": run.name,
                     "move": number,
+                    "network": networks.get(number, "underlay"),
                     "tenants_mbit_per_s": tenants[mine]["mbit_per_s"].mean(),
                     "state_mbit_per_s": (rounds["mbps"] * took_s).sum() / took_s.sum(),
                     "seconds": end_s - begin_s,
@@ -104,7 +114,9 @@ def caption(result: Result) -> str:
         moves, alone = rows[rows["move"].notna()], rows[rows["move"].isna()]
         parts = [
             f"{row.tenants_mbit_per_s:.0f} Mbit/s while move {row.move:g} sent state at "
-            f"{row.state_mbit_per_s:.0f}, for {row.seconds:.1f} s"
+            f"{row.state_mbit_per_s:.0f}"
+            f"{' over the migration network' if row.network == 'migration' else ''}, for "
+            f"{row.seconds:.1f} s"
             for row in moves.itertuples()
         ]
         alone_mbit = float(alone["tenants_mbit_per_s"].iloc[0])

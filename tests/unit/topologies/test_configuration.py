@@ -9,6 +9,7 @@ from nve.model import VmSpec, mac, vni
 from nve.ovs.bridge import PHYSICAL
 from topologies import leaf_spine, star
 from topologies.configuration import NIC, Configuration
+from topologies.spec import LinkSpec
 
 VM = VmSpec(
     "vm1",
@@ -71,6 +72,7 @@ def test_a_router_shares_load_and_an_nve_does_not() -> None:
 
 def test_the_nva_knows_every_nve_and_they_know_it() -> None:
     told = Configuration(STAR, (VM,), None, "nva")
+    assert told.control
 
     (address, *neighbours) = told.configure("nva")
 
@@ -80,9 +82,24 @@ def test_the_nva_knows_every_nve_and_they_know_it() -> None:
     ]
     for nve in STAR.nves:
         assert (
-            f"neigh replace 198.18.0.1 lladdr {told.control_mac('nva')} dev to-ctl nud permanent"
+            f"neigh replace 198.18.0.1 lladdr {told.control.mac('nva')} dev to-ctl nud permanent"
             in (told.configure(nve))
         )
+
+
+def test_servers_know_each_other_on_the_migration_network() -> None:
+    migration = LinkSpec(mtu=9000)
+    told = Configuration(replace(STAR, migration=migration), (VM,), PHYSICAL, "nva")
+
+    assert told.roles["mig"] == "switch"
+    configured = told.configure("nve2")
+    assert "addr add 198.19.1.2/16 dev to-mig" in configured
+    neighbours = [line.split() for line in configured if line.endswith("dev to-mig nud permanent")]
+    assert [line[2] for line in neighbours] == ["198.19.1.1", "198.19.1.3"]
+    assert not [line for line in told.configure("nva") if "to-mig" in line]
+    assert "link set to-mig addrgenmode none mtu 9000 up" in told.bring_up("nve2")
+    assert "link set to-nve3 master br0 mtu 9000 up" in told.bring_up("mig")
+    assert not any("mig" in name for name in Configuration(STAR, (VM,), None, "nva").roles)
 
 
 def test_a_nic_has_the_vms_addresses_and_the_tunnels_mtu() -> None:

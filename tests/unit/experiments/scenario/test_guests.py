@@ -53,6 +53,13 @@ def test_a_guest_that_cannot_be_is_refused(guest: dict[str, Any], field: str, re
         ({"transfer": {"downtime_limit_ms": 0}}, "moves.0.transfer.downtime_limit_ms", "0"),
         ({"transfer": {"max_iterations": 0}}, "moves.0.transfer.max_iterations", "1"),
         ({"transfer": {"max_time_s": 0}}, "moves.0.transfer.max_time_s", "0"),
+        ({"transfer": {"patience_s": 0}}, "moves.0.transfer.patience_s", "0.5"),
+        ({"transfer": {"network": "post"}}, "moves.0.transfer.network", "migration"),
+        (
+            {"transfer": {"network": "migration"}},
+            "moves.0.transfer.network",
+            "say what each server's link to it is, topology.migration_network",
+        ),
         ({"transfer": {"channels": 0}}, "moves.0.transfer.channels", "1"),
         ({"transfer": {"compression": "lzw"}}, "moves.0.transfer.compression", "zstd"),
         ({"transfer": {"lanes": 2}}, "moves.0.transfer.lanes", "remove"),
