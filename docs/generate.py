@@ -109,7 +109,8 @@ def _failures() -> str:
         *_outcomes(post_copy_outcomes_with(FAULTS), POST_COPY),
         "\n## What was seen\n",
         "`make test-failures` carries out every pair on real parts, with `patience_s: 1`, and "
-        "notes in\n`docs/transfer-failures.json` what came of it, and how long the VM stood still.\n"
+        "notes in\n`docs/transfer-failures.json` what came of it, and how long the VM stood "
+        "still.\n"
         "By pre-copy:\n",
         *_seen("pre-copy", transfer_outcomes_with(FAULTS), list(Moment)),
         "\nBy post-copy:\n",
