@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,6 +72,7 @@ class Trial:
             note=lambda event, **details: self.noted.update({event: details}),
             hypervisor=SimpleNamespace(hold_anew=lambda _nve: None),
             reached=lambda _moment: None,
+            helped=ExitStack(),
         )
         self.pause_ms = self.total_ms = 0.0
 
@@ -93,6 +94,7 @@ class Trial:
         self.transfer.final(self.move)
         self.transfer.take_over(self.move)
         self.pause_ms = (time.monotonic() - paused_s) * 1e3
+        self.move.helped.close()
         self.transfer.push(self.move)
         self.total_ms = (time.monotonic() - began_s) * 1e3
         before_the_end()

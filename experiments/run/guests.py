@@ -103,19 +103,23 @@ class VmGuest:
 
 
 class Guests:
-    """All of them, by VM.  `start` returns when all of them write; `close` is safe at any time."""
+    """All of them, by VM.  They are launched early, because a process needs a while until it can do
+    anything; `close` is safe at any time."""
 
     def __init__(self, data_centre: DataCentre, asked: Mapping[str, Guest], seed: int) -> None:
         self._data_centre = data_centre
         self._specs = {vm: guest.spec(seed) for vm, guest in asked.items()}
         self.of: dict[str, VmGuest] = {}
 
-    def start(self) -> None:
-        """Raises GuestError."""
+    def launch(self) -> None:
+        """Start them; `await_ready` follows.  Raises GuestError."""
         for vm, spec in self._specs.items():
             self.of[vm] = VmGuest(self._data_centre, vm, spec)
         for guest in self.of.values():
             guest.launch(guest.machine)
+
+    def await_ready(self) -> None:
+        """Returns when all of them write.  Raises GuestError."""
         with ThreadPoolExecutor(max(1, len(self.of))) as waiting:
             for ready in [waiting.submit(each.machine.await_ready) for each in self.of.values()]:
                 ready.result()

@@ -87,14 +87,15 @@ class Lab:
             self.data_centre, self.overlay, self.log, scenario.diskless
         )
         stack.callback(self.orchestrator.close)
+        self.guests = Guests(self.data_centre, scenario.guests, scenario.seed)
+        stack.callback(self.guests.close)
+        self.guests.launch()
         stack.callback(self.overlay.stop)
         self.overlay.start()
         self._progress("starting VMs")
         standbys = {vm: standby.at for vm, standby in scenario.standbys.items()}
         self.orchestrator.start_vms(scenario.moves, standbys)
-        self.guests = Guests(self.data_centre, scenario.guests, scenario.seed)
-        stack.callback(self.guests.close)
-        self.guests.start()
+        self.guests.await_ready()
         self.transfers = StateTransfers(self.data_centre, self.guests)
         stack.callback(self.transfers.close)
         self.tasks = Tasks(

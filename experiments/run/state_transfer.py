@@ -25,6 +25,7 @@ from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
 from experiments.scenario.failures import Moment
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
+from nve.hypervisor.realtime import first_in_line
 from nve.resources import Resources
 from nve.transfer.convergence import MAY_RESUME_FIRST, TransferLimits
 from nve.transfer.presence import PageFault
@@ -99,6 +100,8 @@ class StateTransfer:
         )
         self._resumes_first = told["stop"] == "post-copy"
         move.hypervisor.hold_anew(move.told.destination)
+        # The VM is going to stand still for what they still have to do.
+        move.helped.enter_context(first_in_line(side.pid for side in self._sides))
 
     def final(self, move: MoveUnderWay) -> None:
         """The rest, while the VM stands still."""

@@ -1,7 +1,9 @@
 """A TCP connection that carries messages of `nve.transfer.framing` (adapter)."""
 
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -10,8 +12,9 @@ from nve.transfer.framing import HEADER, Head, ProtocolError, Say, message, told
 
 _SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 _TCP_USER_TIMEOUT = 18  # linux/tcp.h
-_BYTES_ACKED = struct.Struct("=120xQ")
-"""Where linux/tcp.h has it in what TCP_INFO gives."""
+_BYTES_ACKED, _LEAST_ROUND_TRIP_US = struct.Struct("=120xQ"), struct.Struct("=148xI")
+"""Where linux/tcp.h has them in what TCP_INFO gives."""
+_INT = struct.Struct("=i")
 _BUFFERS_AT_ONCE = 512
 
 
@@ -34,12 +37,26 @@ class TransferConnection:
     @property
     def arrived(self) -> int:
         """How many octets the other side's kernel has confirmed; 0 when the connection is over."""
+        return self._told(_BYTES_ACKED)
+
+    @property
+    def round_trip_s(self) -> float:
+        """The shortest that there was lately; 0 when the connection is over."""
+        return self._told(_LEAST_ROUND_TRIP_US) / 1e6
+
+    @property
+    def on_the_way(self) -> int:
+        """How many octets were sent and are not confirmed."""
+        (octets,) = _INT.unpack(fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(_INT.size)))
+        return int(octets)
+
+    def _told(self, what: struct.Struct) -> int:
         try:
-            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED.size)
+            told = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, what.size)
         except OSError:
             return 0
-        (octets,) = _BYTES_ACKED.unpack(told)
-        return int(octets)
+        (number,) = what.unpack(told)
+        return int(number)
 
     def break_off(self) -> None:
         """Whoever waits for it, or will, gets an OSError.  Safe at any time, from any thread."""

@@ -25,7 +25,7 @@ A receiver believes nothing: what is out of order, out of bounds or too long is 
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -160,19 +160,21 @@ def size_of(runs: Iterable[PageRun]) -> int:
     return sum(count for _, count in runs)
 
 
-def in_messages(runs: Iterable[PageRun], most_pages: int = MOST_PAGES) -> list[list[PageRun]]:
-    """Runs as what fits into messages of so many pages at most, in their order."""
-    messages: list[list[PageRun]] = []
-    room = 0
+def in_messages(runs: Iterable[PageRun], most_pages: int = MOST_PAGES) -> Iterator[list[PageRun]]:
+    """Runs as what fits into messages of so many pages at most, in their order.  A VM that stands
+    still does not wait until all of them are made."""
+    made: list[PageRun] = []
+    room = most_pages
     for first, count in runs:
         while count:
-            if not room or len(messages[-1]) == MOST_RUNS:
-                messages.append([])
-                room = most_pages
+            if not room or len(made) == MOST_RUNS:
+                yield made
+                made, room = [], most_pages
             taken = min(room, count)
-            messages[-1].append((first, taken))
+            made.append((first, taken))
             first, count, room = first + taken, count - taken, room - taken
-    return messages
+    if made:
+        yield made
 
 
 class Incoming:

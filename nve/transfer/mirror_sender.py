@@ -92,7 +92,7 @@ class MirrorSender:
             freezer.thaw(self._cgroup)
 
     def _messages(self, numbers: Numbers) -> list[list[PageRun]]:
-        return in_messages(runs_of(numbers, self._state.memory_pages))
+        return list(in_messages(runs_of(numbers, self._state.memory_pages)))
 
     def _send(self, runs: list[PageRun], contents: list[bytes]) -> int:
         for run, octets in zip(runs, contents, strict=True):

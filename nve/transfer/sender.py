@@ -57,14 +57,13 @@ from nve.transfer.framing import (
     runs_in,
 )
 from nve.transfer.page_runs import Remaining, bitmap_of, runs_of, together
+from nve.transfer.push_window import PushWindow
 from nve.transfer.stall import Stall
 from nve.transfer.state import Digests, State
 
 PATIENCE_S = 3.0
 """Until the other side takes a connection."""
 _LOOKS_EVERY_S = 0.1
-_PUSHED_AT_ONCE = 32
-"""Pages: few, so that one that the guest waits for does not wait behind them."""
 _MOST_IN_FLIGHT = 1 << 20
 """Octets that wait in the kernel: what is written to a page meanwhile comes with the next round."""
 
@@ -118,12 +117,17 @@ class StateSender:
         self._iterations = 0
         self._octets_per_s = 0.0
         """Of the last round."""
+        self._stall: Stall | None = None
+        """Of what is being sent."""
         self._stalled = ""
         self._left: Numbers = np.arange(state.pages)
         """What has to be sent, beside what the log has."""
         self._resumes_first = False
         self._remaining: Remaining
+        self._window: PushWindow | None = None
+        """What may be on its way, while pages are pushed."""
         self._demanded = _Sent()
+        threading.Thread(target=self._look, daemon=True).start()
 
     def introduce(self, token: str) -> None:
         numbered = [*enumerate(self._channels, start=FIRST_CHANNEL)]
@@ -181,7 +185,9 @@ class StateSender:
         What the guest waits for goes first.
         """
         self._left = self._left[:0]
-        waiting = iter(lambda: self._remaining.take(_PUSHED_AT_ONCE), [])
+        round_trip_s = max(each.round_trip_s for each in self._channels)
+        self._window = window = PushWindow(round_trip_s, self._arrived(), time.monotonic())
+        waiting = iter(lambda: self._remaining.take(window.pages_at_once), [])
         iteration, _ = self._round("postcopy-active", waiting, message(Say.FINISH))
         tell(iteration=iteration.row())
 
@@ -193,7 +199,7 @@ class StateSender:
         return {"here": here.totals(), "there": self._first.await_answer(Say.DIGEST)}
 
     def _in_order(self, numbers: Numbers) -> Iterator[list[PageRun]]:
-        return iter(in_messages(runs_of(numbers, self._state.memory_pages)))
+        return in_messages(runs_of(numbers, self._state.memory_pages))
 
     def _round(
         self, status: str, waiting: Iterator[list[PageRun]], closing: bytes
@@ -232,25 +238,28 @@ class StateSender:
     @contextmanager
     def _given_up_if_stalled(self, *, standing_still: bool) -> Iterator[None]:
         """Raises OSError where what is sent in the block does not get on."""
-        patience_s, over = self._limits.patience_s, threading.Event()
         usual = self._octets_per_s if standing_still else 0.0
-        stall = Stall(patience_s, time.monotonic(), self._arrived(), usual)
-
-        def look() -> None:
-            while not over.wait(_LOOKS_EVERY_S):
-                if stall.has_stalled(self._arrived(), time.monotonic()):
-                    self._stalled = f"next to nothing has arrived for {patience_s:g} s"
-                    for each in self._connections():
-                        each.break_off()
-                    return
-
-        threading.Thread(target=look, daemon=True).start()
+        patience_s = self._limits.patience_s
+        self._stall = Stall(patience_s, time.monotonic(), self._arrived(), usual)
         try:
             yield
         except OSError as error:
             raise OSError(self._stalled or str(error)) from None
         finally:
-            over.set()
+            self._stall = None
+
+    def _look(self) -> None:
+        """For ever, in a thread of its own: one that would have to be started first would make the
+        pause longer."""
+        while True:
+            time.sleep(_LOOKS_EVERY_S)
+            stall = self._stall
+            if stall and stall.has_stalled(self._arrived(), time.monotonic()):
+                patience_s = self._limits.patience_s
+                self._stalled = f"next to nothing has arrived for {patience_s:g} s"
+                for each in self._connections():
+                    each.break_off()
+                return
 
     def _connections(self) -> list[TransferConnection]:
         return [*self._channels, *([self._asked] if self._asked else [])]
@@ -269,6 +278,8 @@ class StateSender:
         """Send one channel's part of a round: it takes waiting pages whenever it is free."""
         sent, encoder = _Sent(), self._encoders[channel]
         while True:
+            if self._window:
+                self._await_room(self._window)
             with self._turn:
                 runs = next(waiting, None)
             if runs is None:
@@ -280,6 +291,15 @@ class StateSender:
             channel.send(Say.ROUND)
             channel.await_answer(Say.ACK)
         return sent
+
+    def _await_room(self, window: PushWindow) -> None:
+        """Returns when a page that is asked for would hardly wait behind what is pushed next."""
+        while not self._stalled:
+            window.seen(self._arrived(), time.monotonic())
+            wait_s = window.wait_s(sum(each.on_the_way for each in self._connections()))
+            if not wait_s:
+                return
+            time.sleep(wait_s)
 
     def _answer(self) -> None:
         """Send the pages that the guest waits for; those that cannot be sent here are still

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -55,6 +55,7 @@ class Trial:
         self.move: Any = SimpleNamespace(
             told=told,
             reached=lambda _moment: None,
+            helped=ExitStack(),
             note=lambda event, **details: self.noted.update({event: details}),
             hypervisor=SimpleNamespace(hold_anew=lambda nve: self.noted.update({nve: {}})),
         )

@@ -39,7 +39,7 @@ RUNS = st.lists(st.tuples(st.integers(0, 5000), st.integers(1, 700)), max_size=3
 
 @given(RUNS, st.integers(1, MOST_PAGES))
 def test_runs_go_into_messages_in_their_order(runs: list[PageRun], most: int) -> None:
-    found = in_messages(runs, most)
+    found = list(in_messages(runs, most))
     pages = [
         page for each in found for first, count in each for page in range(first, first + count)
     ]
@@ -52,7 +52,7 @@ def in_(runs: Iterable[PageRun]) -> list[int]:
 
 
 def test_many_single_pages_are_several_messages() -> None:
-    found = in_messages([(page, 1) for page in range(0, 2 * MOST_RUNS + 10, 2)])
+    found = list(in_messages([(page, 1) for page in range(0, 2 * MOST_RUNS + 10, 2)]))
     assert [len(runs) for runs in found] == [MOST_RUNS, 5]
 
 
