@@ -28,7 +28,9 @@ EVERY_S = 6.0
 COLUMNS = ("pause_ms", "transfer_final_ms", "transfer_total_ms", "blackout_ms")
 
 
-def scenario(moves: int, memory_mb: int, rate_mb_s: float) -> Scenario:
+def scenario(
+    moves: int, memory_mb: int, rate_mb_s: float, bandwidth_mbit: float | None = None
+) -> Scenario:
     """The moves follow each other as soon as the state of one of them has been compared."""
     guest = {"memory_mb": memory_mb, "writes": {"rate_mb_s": rate_mb_s}, "service": True}
     probe = {"kind": "udp-probe", "from": "vm2", "to": "vm1", "family": "ipv4", "rate_pps": 1000}
@@ -48,6 +50,7 @@ def scenario(moves: int, memory_mb: int, rate_mb_s: float) -> Scenario:
                 "vm": "vm1",
                 "to": ["nve2", "nve1"],
                 "announce": "both",
+                "transfer": {"bandwidth_mbit": bandwidth_mbit},
             }
         ],
         "duration_s": round(moves * EVERY_S + 4),
@@ -61,6 +64,10 @@ def figures(result: Result) -> Iterator[tuple[str, Sequence[float]]]:
     table = result.moves.drop_duplicates("move")
     for column in COLUMNS:
         yield column.replace("_", " ").replace(" ms", ", ms"), table[column].dropna().to_list()
+    moves = result.scenario["moves"]
+    if limit_mbit := moves[0]["transfer"]["bandwidth_mbit"]:
+        needed_ms = table["transfer_final_bytes"] * 8 / limit_mbit / 1e3
+        yield "beyond its bytes, ms", (table["pause_ms"] - needed_ms).dropna().to_list()
     if (rounds := result.iterations) is not None:
         of_move = rounds.groupby("move")
         yield "rounds", of_move["iteration"].max().to_list()
@@ -94,12 +101,13 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=50)
     parser.add_argument("--memory-mb", type=int, default=64)
     parser.add_argument("--rate-mb-s", type=float, default=20)
+    parser.add_argument("--bandwidth-mbit", type=float, help="limit of each transfer")
     parser.add_argument("--out", type=Path, help="keep the result here")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = asked.out or Path(scratch) / "state-moves"
         with Recorder.create(out) as recorder:
-            wanted = scenario(asked.moves, asked.memory_mb, asked.rate_mb_s)
+            wanted = scenario(asked.moves, asked.memory_mb, asked.rate_mb_s, asked.bandwidth_mbit)
             outcome = run(wanted, recorder.run(), Options())
         for problem in outcome.problems:
             print(f"not valid: {problem}")

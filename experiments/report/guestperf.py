@@ -97,6 +97,7 @@ def _scenario(name: str, limits: TransferLimits) -> dict[str, Any]:
         "compression_mt": limits.compression != "none",
         "multifd": limits.channels > 1,
         "multifd_channels": limits.channels,
+        "multifd_compression": "" if limits.compression == "none" else limits.compression,
         **_NOT_HERE,
     }
 
