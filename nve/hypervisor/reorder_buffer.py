@@ -10,10 +10,10 @@ With them (`nve.wire.end_marker`), what comes from the source NVE comes by a lan
 lane's gate is opened when the VM runs, the plug's when the markers of all ingress NVEs have come
 out of the lane: they pass the same queue as the packets they follow, and so say for certain that
 nothing more comes.  A time-out ends the waiting in any case, so that markers that do not come cost
-order, not packets.  It begins when the VM runs, as the NVA, which says whose markers to expect, may
-be out of reach then.
+order, not packets.  It begins when the VM runs, as the control plane, which says whose markers to
+expect, may be out of reach then.
 
-A thread waits for the markers.  A marker may come before the NVA has said whose are expected.
+A thread waits for the markers.  A marker may come before it is known whose are expected.
 """
 
 import socket
