@@ -41,6 +41,7 @@ SLEEPERS: Mapping[str, str] = {
     "experiments/run/move_steps.py": "the pause that was asked for is over",
     "experiments/overlays/flood_and_learn.py": "the source's port has stayed as long as asked for",
     "topologies/emulation/delay_line.py": "a frame is due",
+    "nve/transfer/sender.py": "the next look at what has arrived is due",
 }
 """Everywhere else, what takes time is waited for by `nve.linux.wait`."""
 
