@@ -160,6 +160,13 @@ class Binding:
     home: str = ""
     """The NVE that the VM began behind."""
     moved: bool = False
+    second: str | None = None
+    """The NVE of its second instance, if it has two (hot standby)."""
+
+    @property
+    def nves(self) -> tuple[str, ...]:
+        """Of its instances."""
+        return (self.nve, self.second) if self.second else (self.nve,)
 
     @property
     def copy_vni(self) -> Vni:

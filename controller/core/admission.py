@@ -69,9 +69,10 @@ class Admission:
                 yield vm, move.request.state
 
     def places(self, system: TenantSystem) -> set[str]:
-        """Return the servers on which a VM takes room: where it is, and the ends of its moves."""
+        """Return the servers on which a VM takes room: those of its instances, and the ends of its
+        moves."""
         binding = self._directory.find(system)
-        return {*([binding.nve] if binding else []), *self._moves.ends(system)}
+        return {*(binding.nves if binding else ()), *self._moves.ends(system)}
 
     def place_for(self, vm: str, request: OnboardingRequest, reachable: Sequence[str]) -> str:
         """Return the server that the request names, or else the first `reachable` one with room.

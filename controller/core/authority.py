@@ -43,6 +43,7 @@ from controller.core.move_fsm import (
 from controller.core.moves import Moves
 from controller.core.onboarding import Interface, Onboarding, OnboardingRequest, Onboardings
 from controller.core.outbox import Outbox
+from controller.core.pairs import Pairs
 from controller.core.refusals import RequestRefused, Unknown
 from controller.core.reports import Reports
 from controller.core.snapshot import Durable, SnapshotChange
@@ -104,6 +105,7 @@ class Authority:
             self.violations,
             self.name,
         )
+        self._pairs = Pairs(self.desired, self.directory, self._entries)
         self._systems: dict[str, TenantSystem] = {}
         self._onboardings = Onboardings()
         self.admission = Admission(capacities or {}, self.directory, self._moves, self._onboardings)
@@ -340,7 +342,8 @@ class Authority:
                 raise RequestRefused(f"{vm} was not on-boarded: it has no resources to adjust")
             if self._moves.ends(system):
                 raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            self.admission.require_room(vm, self._binding(system).nve, resources)
+            for nve in self._binding(system).nves:
+                self.admission.require_room(vm, nve, resources)
             self._outbox.record("vm-adjusted", vm, **asdict(resources))
             return self._onboardings.adjust(known, resources)
 
@@ -385,6 +388,53 @@ class Authority:
             before = self._reports.route(system, address)
             return self.name(before) if before else None
 
+    def add_instance(self, vm: str, nve: str, port: int, now_ns: int) -> None:
+        """A second instance of a VM starts behind another NVE (hot standby, R7.4).  Raises
+        RequestRefused.
+
+        Asked for again, it is the same.
+        """
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            self._require_nve(nve)
+            binding = self._binding(system)
+            there = self.desired.state(nve).associations.get(system)
+            if binding.second == nve and there and there.port == port:
+                return
+            if len(binding.nves) > 1:
+                raise RequestRefused(f"{vm} has instances at {' and '.join(binding.nves)} already")
+            if binding.nve == nve:
+                raise RequestRefused(f"{vm} is at {nve} itself; name another NVE")
+            if self.desired.is_routed(system.vni):
+                raise RequestRefused(
+                    f"{vm} is in a network of layer 3; flows are spread over two instances at "
+                    "layer 2 only"
+                )
+            if self._moves.ends(system) or self._handovers.under_way(system):
+                raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
+            if there:
+                raise RequestRefused(f"{vm} still has a port at {nve}; de-associate that first")
+            self._require_connected(nve)
+            self._require_free_port(nve, port)
+            if known := self._onboardings.in_use(vm):
+                self.admission.require_room(vm, nve, known.resources)
+            self._pairs.add(binding, nve, port)
+            self._outbox.record("instance-added", vm, nve=nve, port=port)
+
+    def fence_instance(self, vm: str, nve: str, now_ns: int) -> str:
+        """One of a VM's two instances answers nobody any more; the other one is left.  Returns the
+        NVE of that.  Raises RequestRefused.
+
+        Asked for again, it is the same.  Nobody may go on alone before the NVE has confirmed, or
+        while it might still forward: see `controller.core.pairs`.
+        """
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            self._require_nve(nve)
+            if left := self._pairs.fence(vm, self._binding(system), nve):
+                self._outbox.record("instance-fenced", vm, nve=nve, left=left)
+            return self._binding(system).nve
+
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move: the destination NVE gets ready (R5.1).  Raises RequestRefused.
 
@@ -403,6 +453,11 @@ class Authority:
                 )
             if binding.nve == request.to:
                 raise RequestRefused(f"{request.vm} is at {request.to} already; name another NVE")
+            if binding.second:
+                raise RequestRefused(
+                    f"{request.vm} has instances at {' and '.join(binding.nves)}, which answer as "
+                    "one; a VM with a hot standby is not moved"
+                )
             busy = self._moves.of(binding.system)
             if busy and busy.phase in BEFORE_ACTIVATION:
                 raise RequestRefused(

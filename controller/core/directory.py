@@ -84,6 +84,26 @@ class Directory:
         self._put(replace(known, nve=nve, sequence=sequence, moved=True))
         return RebindOutcome.CHANGED
 
+    def pair(self, system: TenantSystem, second: str) -> Binding:
+        """The tenant system has a second instance, behind `second`.  Raises KeyError for one that
+        is not registered."""
+        known = self._bindings[system]
+        return self._put(replace(known, second=second, sequence=known.sequence + 1))
+
+    def part(self, system: TenantSystem, *, without: str) -> Binding:
+        """Of two instances, one is left: not that behind `without`."""
+        known = self._bindings[system]
+        (left,) = (nve for nve in known.nves if nve != without)
+        return self._put(
+            replace(
+                known,
+                nve=left,
+                second=None,
+                sequence=known.sequence + 1,
+                moved=known.moved or left != known.nve,
+            )
+        )
+
     def claim(self, system: TenantSystem, address: IPAddress) -> TenantSystem | None:
         """Give an address of the network to a tenant system, whether or not another one has it.
 

@@ -65,9 +65,18 @@ class Entries:
                 self.enter(destination, binding)
 
     def enter(self, nve: str, binding: Binding) -> None:
-        """Give one NVE an entry for one binding, with the strategy's lifetime."""
-        vtep = self._desired.vteps[binding.nve]
-        entry = RemoteEntry(vtep, self._strategy.lifetime_s, self._strategy.keeps_expired)
+        """Give one NVE an entry for one binding, with the strategy's lifetime; an NVE that has an
+        instance of the VM needs none."""
+        if nve in binding.nves:
+            self._desired.set_remote(nve, binding.system, None)
+            return
+        vteps = self._desired.vteps
+        entry = RemoteEntry(
+            vteps[binding.nve],
+            self._strategy.lifetime_s,
+            self._strategy.keeps_expired,
+            vteps[binding.second] if binding.second else None,
+        )
         self._desired.set_remote(nve, binding.system, entry)
 
     def de_associate(self, nve: str, system: TenantSystem) -> None:

@@ -85,7 +85,7 @@ def decide(
         return mtu, None
     state = desired.state(nve)
     here = state.associations.get(sender.system)
-    way = Output(here.port) if here and sender.nve == nve else None
+    way = Output(here.port) if here and nve in sender.nves else None
     return mtu, Emit(nve, way or state.way(report.vni, desired.vteps[sender.nve]), frame)
 
 

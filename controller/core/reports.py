@@ -227,7 +227,7 @@ class Reports:
     def _way(self, nve: str, binding: Binding) -> Way | None:
         """Return how a frame for a VM leaves an NVE, or None if packets in flight are dropped."""
         system, state = binding.system, self._desired.state(nve)
-        if binding.nve != nve:
+        if nve not in binding.nves:
             return state.way(system.vni, self._desired.vteps[binding.nve])
         redirect = state.redirects.get(system)
         if redirect is None:

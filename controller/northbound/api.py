@@ -62,7 +62,9 @@ from controller.core.refusals import RequestRefused, Unknown
 from controller.northbound.bodies import (
     MAX_REQUEST_BYTES,
     AssociationBody,
+    FenceBody,
     HostRouteBody,
+    InstanceBody,
     as_answer,
     body_of,
     timeout_s_of,
@@ -96,6 +98,12 @@ class Northbound:
                 Rule("/v1/associations", endpoint=self._associate, methods=["POST"]),
                 Rule("/v1/associations/<nve>/<vm>", endpoint=self._dissociate, methods=["DELETE"]),
                 *onboarding.routes(),
+                Rule("/v1/instances/<vm>/<nve>", endpoint=self._add_instance, methods=["PUT"]),
+                Rule(
+                    "/v1/instances/<vm>/<nve>/fence",
+                    endpoint=self._fence_instance,
+                    methods=["POST"],
+                ),
                 Rule("/v1/host-routes/<address>", endpoint=self._route, methods=["PUT"]),
                 Rule("/v1/moves", endpoint=self._moves, methods=["GET"]),
                 Rule("/v1/moves/<key>", endpoint=self._request_move, methods=["PUT"]),
@@ -276,6 +284,44 @@ class Northbound:
         self._nva.decide(lambda now_ns: self._authority.de_associate(vm, nve, now_ns))
         return as_answer({"vm": vm, "nve": nve})
 
+    # -- second instances ------------------------------------------------------------------------
+
+    def _add_instance(self, request: Request, vm: str, nve: str) -> Response:
+        """Answers once its NVE has confirmed the rules of its port, and the others their entries."""
+        body, timeout_s = InstanceBody.model_validate(body_of(request)), timeout_s_of(request)
+        self._nva.decide(
+            lambda now_ns: self._authority.add_instance(vm, nve, body.port, now_ns)
+        )
+        self._await_all(timeout_s)
+        return as_answer({"vm": vm, "nve": nve}, 201)
+
+    def _fence_instance(self, request: Request, vm: str, nve: str) -> Response:
+        """Answers once nothing of the instance is taken any more: its NVE has confirmed that, or is
+        out of reach and its server dead; and once all others in reach send to the other one."""
+        body, timeout_s = FenceBody.model_validate(body_of(request)), timeout_s_of(request)
+        left = self._nva.decide(lambda now_ns: self._authority.fence_instance(vm, nve, now_ns))
+        desired = self._authority.desired
+        with self._nva.changed:
+            if not self._nva.changed.wait_for(
+                lambda: (
+                    not desired.pending([nve])
+                    or (body.server_dead and not desired.is_connected(nve))
+                ),
+                timeout_s,
+            ):
+                raise TimeoutError(
+                    f"{nve} has not confirmed after {timeout_s:g} s that {vm} is fenced there; the "
+                    "other instance must not go on alone"
+                )
+        self._await_all(timeout_s)
+        return as_answer({"vm": vm, "fenced": nve, "left": left})
+
+    def _await_all(self, timeout_s: float) -> None:
+        """Returns when all NVEs in reach have confirmed what they were told."""
+        for each in self._authority.desired:
+            if self._authority.desired.is_connected(each):
+                self._await_confirmation(each, timeout_s)
+
     # -- moves -----------------------------------------------------------------------------------
 
     def _route(self, request: Request, address: str) -> Response:
@@ -286,9 +332,7 @@ class Northbound:
         timeout_s = timeout_s_of(request) if "timeout_s" in request.args else None
         before = self._nva.decide(lambda now_ns: self._authority.route(body.vm, to, now_ns))
         if timeout_s is not None:
-            for nve in self._authority.desired:
-                if self._authority.desired.is_connected(nve):
-                    self._await_confirmation(nve, timeout_s)
+            self._await_all(timeout_s)
         return as_answer({"address": address, "vm": body.vm, "before": before})
 
     def _moves(self, request: Request) -> Response:

@@ -70,6 +70,19 @@ class HostRouteBody(Body):
     vm: VmName
 
 
+class InstanceBody(Body):
+    """The body of PUT /v1/instances/VM/NVE."""
+
+    port: int
+
+
+class FenceBody(Body):
+    """The body of POST /v1/instances/VM/NVE/fence."""
+
+    server_dead: bool = False
+    """Whoever asks has made sure that nothing runs there: an NVE out of reach is not waited for."""
+
+
 def timeout_s_of(request: Request) -> float:
     """Return how long a caller wants to wait, in seconds.  Raises BadRequest."""
     timeout_s = request.args.get("timeout_s", "10")

@@ -18,6 +18,7 @@ from nve.pipeline.rules import (
     Action,
     Aim,
     CheckLarger,
+    ChooseInstance,
     DecrementTtl,
     Encapsulate,
     FieldValue,
@@ -48,6 +49,9 @@ _UPPER_HALF = 64 << 6 | 63
 """The 64 bits from bit 64 on, in the notation of Nicira's actions."""
 _NICIRA, _CHECK_LARGER, _REG0 = 0x2320, 49, 0x00010004
 """Open vSwitch's own action check_pkt_larger; neither framework knows it."""
+
+_OF_A_FLOW, _MODULO, _WHOLE_REGISTER = 3, 0, 31
+"""Open vSwitch's `symmetric_l3l4+udp` and `modulo_n`, and a register from bit 0 on, 32 bits."""
 
 
 def told(changes: Iterable[RuleChange]) -> bytes:
@@ -271,6 +275,18 @@ def _actions(action: Action) -> list[Any]:
         case CheckLarger(mtu):
             larger = struct.pack("!HHHI6x", _CHECK_LARGER, mtu + ETHERNET_OCTETS, 0, _REG0)
             return [parser.OFPActionExperimenterUnknown(_NICIRA, larger)]
+        case ChooseInstance(instances):
+            return [
+                parser.NXActionMultipath(
+                    fields=_OF_A_FLOW,
+                    basis=0,
+                    algorithm=_MODULO,
+                    max_link=instances - 1,
+                    arg=0,
+                    ofs_nbits=_WHOLE_REGISTER,
+                    dst="reg1",
+                )
+            ]
         case Encapsulate(hairpin):
             # A switch never sends a frame back to its port unless the action names IN_PORT.
             return [parser.OFPActionOutput(ofproto.OFPP_IN_PORT if hairpin else VXLAN_PORT)]

@@ -12,6 +12,8 @@
           |    at layer 3, packet to the NVE -> [ROUTE] --> FORWARD (nve.pipeline.routed)
      [FORWARD]  --> a VM here | tunnel to its NVE | miss -> NVA
                              |
+                           [SPREAD], where a VM has two instances, by flow
+                             |
                            [FIT], where a VM may send more than a tunnel carries
                            (nve.pipeline.mtu_check); [LOCATE], where nothing is put around it
 
@@ -43,6 +45,7 @@ from nve.pipeline.rules import (
     TAGGED,
     VXLAN_PORT,
     Action,
+    ChooseInstance,
     FieldValue,
     GoTo,
     Match,
@@ -109,7 +112,9 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     active = [
         association
         for system, association in state.associations.items()
-        if system.vni == vni and association.role is AssociationRole.ACTIVE
+        if system.vni == vni
+        and association.role is AssociationRole.ACTIVE
+        and not association.second
     ]
     ports = _ports(association.port for association in active)
     tunnels = (*_tunnels(vni, state.flooded.get(vni, frozenset())), *_copies(state, vni))
@@ -208,6 +213,9 @@ def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
         yield _to_vm(PipelineTable.FORWARD, system, association.port)
     elif remote:
         onward = state.towards(system.vni, remote.vtep)
+        if remote.second:
+            yield from _to_instances(system, onward, state.towards(system.vni, remote.second))
+            onward = _CHOOSE
         yield from _to_nve(onward, system, remote.lifetime_s, remote.kept)
     elif redirect and not redirect.ending:
         yield _in_flight_of_neighbours(_onward(state, system, redirect), system)
@@ -434,6 +442,26 @@ def _to_nve(
     if not kept:
         return (entry,)
     return (entry, replace(entry, priority=9, hard_s=0, reports_end=False))
+
+
+_CHOOSE: tuple[Action, ...] = (ChooseInstance(2), GoTo(PipelineTable.SPREAD))
+
+
+@lru_cache(REMEMBERED)
+def _to_instances(system: TenantSystem, *ways: tuple[Action, ...]) -> tuple[Rule, ...]:
+    """The flows to a VM with several instances, behind the entry that chooses (R7.4)."""
+    frames = dict(_frames_for(system))
+    return tuple(
+        Rule(
+            PipelineTable.SPREAD,
+            10,
+            match(**frames, reg1=number),
+            onward,
+            Purpose.SPREAD,
+            system,
+        )
+        for number, onward in enumerate(ways)
+    )
 
 
 def _from_source(association: Association, source: Vtep) -> Iterator[Rule]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TypeAlias
+from zlib import crc32
 
 from nve import ila
 from nve.model import Vni, Vtep
@@ -24,6 +25,7 @@ from nve.pipeline.rules import (
     VXLAN_PORT,
     Aim,
     CheckLarger,
+    ChooseInstance,
     DecrementTtl,
     Encapsulate,
     FieldValue,
@@ -43,7 +45,7 @@ from nve.pipeline.rules import (
 )
 
 Frame = Mapping[str, FieldValue]
-NOTED = frozenset({"metadata", "reg0"})
+NOTED = frozenset({"metadata", "reg0", "reg1"})
 """Fields in which tables note something for later tables; a frame that enters the NVE has none."""
 NO_MAC = "00:00:00:00:00:00"
 """What a switch reads as the MAC addresses of a packet without an Ethernet header."""
@@ -137,6 +139,8 @@ def evaluate_ranked(by_table: Ranked, frame: Frame) -> PacketVerdict:
                     tunnel_port = UNDERLAY_PORT
                 case CheckLarger(mtu):
                     fields["reg0"] = int(int(fields.get("length", 0)) > mtu)
+                case ChooseInstance(instances):
+                    fields["reg1"] = _flow(fields) % instances
                 case Encapsulate(hairpin) if aimed and (hairpin or in_port != VXLAN_PORT):
                     tunnels.append(aimed)
                 case ReportAction():
@@ -209,6 +213,17 @@ def _covers(wanted: FieldValue, found: FieldValue) -> bool:
         return False
     value, mask = (_number(part) for part in wanted.split("/"))
     return _number(found) & mask == value & mask
+
+
+_OF_A_FLOW = (
+    *("ipv4_src", "ipv4_dst", "ipv6_src", "ipv6_dst", "ip_proto"),
+    *("tcp_src", "tcp_dst", "udp_src", "udp_dst"),
+)
+
+
+def _flow(fields: Frame) -> int:
+    """A number of the frame's flow; a switch has another one."""
+    return crc32(repr(sorted(str(fields.get(name)) for name in _OF_A_FLOW)).encode())
 
 
 def _ipv6(fields: Frame) -> IPv6Address:

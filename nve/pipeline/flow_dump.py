@@ -17,6 +17,7 @@ from nve.pipeline.rules import (
     Action,
     Aim,
     CheckLarger,
+    ChooseInstance,
     DecrementTtl,
     Encapsulate,
     GoTo,
@@ -111,6 +112,8 @@ def _words(action: Action) -> list[str]:
             return [f"set_field:{vni:#x}->tun_id", f"set_field:{to}->{destination}"]
         case CheckLarger(mtu):
             return [f"check_pkt_larger({mtu + ETHERNET_OCTETS})->NXM_NX_REG0[0]"]
+        case ChooseInstance(instances):
+            return [f"multipath(symmetric_l3l4+udp,0,modulo_n,{instances},0,NXM_NX_REG1[])"]
         case Encapsulate(hairpin):
             return ["IN_PORT" if hairpin else f"output:{VXLAN_PORT}"]
         case Tunnel(vni, to, hairpin, port):

@@ -64,10 +64,11 @@ class PipelineTable(enum.IntEnum):
     ROUTE = 3
     FROM_TUNNEL = 4
     FORWARD = 5
-    FLOOD = 6
-    FLOOD_LOCAL = 7
-    FIT = 8
-    LOCATE = 9
+    SPREAD = 6
+    FLOOD = 7
+    FLOOD_LOCAL = 8
+    FIT = 9
+    LOCATE = 10
 
 
 class Purpose(enum.StrEnum):
@@ -76,6 +77,7 @@ class Purpose(enum.StrEnum):
     ADMIT = "admit"
     DELIVER = "deliver"
     FORWARD = "forward"
+    SPREAD = "spread"
     FLOOD = "flood"
     ROUTE = "route"
     NOT_ROUTED = "not-routed"
@@ -239,6 +241,20 @@ class CheckLarger:
 
 
 @dataclass(frozen=True)
+class ChooseInstance:
+    """Choose one of so many instances of a VM by a hash of the packet's flow (IP addresses,
+    protocol, and TCP, UDP or SCTP ports): the tables that follow read it as `reg1`.
+
+    Both directions of a flow have the same hash, and so have those flows at every NVE.
+    """
+
+    instances: int
+
+    def __str__(self) -> str:
+        return f"one of {self.instances} by its flow"
+
+
+@dataclass(frozen=True)
 class Encapsulate:
     """Send the frame into the tunnel that `Aim` has set; `hairpin` is as in `Tunnel`."""
 
@@ -272,6 +288,7 @@ Action: TypeAlias = (
     | Tunnel
     | Aim
     | CheckLarger
+    | ChooseInstance
     | Encapsulate
     | ReportAction
 )

@@ -75,6 +75,9 @@ class Association:
     """The addresses that other VMs may have too, and that it may take over from them."""
     routed: RoutedNetwork | None = None
     """The parameters of its layer 3 network; None if its network is one of layer 2."""
+    second: bool = False
+    """Here is the second instance of a VM that has two (hot standby): it gets no frames to a
+    group, which are the first one's."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,13 @@ class RemoteEntry:
 
     With a lifetime, the NVE forgets it and asks (pull); an expired entry that is `kept` remains in
     use meanwhile.
+    Of a VM with two instances, `second` is where the other one is: each flow goes to one of them.
     """
 
     vtep: Vtep
     lifetime_s: int | None = None
     kept: bool = False
+    second: Vtep | None = None
 
 
 @dataclass(frozen=True)

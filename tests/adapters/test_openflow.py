@@ -15,6 +15,7 @@ from nve.pipeline.rules import (
     VXLAN_PORT,
     Aim,
     CheckLarger,
+    ChooseInstance,
     Encapsulate,
     GoTo,
     Output,
@@ -232,6 +233,17 @@ def test_a_check_for_length_is_open_vswitchs_own_action() -> None:
     apply, goto = on_the_wire(openflow.add(None, rule)).instructions
     assert len(apply.actions) == 3
     assert goto.table_id == PipelineTable.FIT
+
+
+def test_a_choice_of_instances_is_niciras_multipath() -> None:
+    """multipath(symmetric_l3l4+udp,0,modulo_n,2,0,NXM_NX_REG1[]), as `ovs-ofctl` writes it."""
+    actions = (ChooseInstance(2), GoTo(PipelineTable.SPREAD))
+    rule = Rule(PipelineTable.FORWARD, 10, TENANT, actions, Purpose.FORWARD)
+
+    octets = Wire().octets(openflow.add(None, rule))
+
+    multipath = "ffff002000002320000a" "0003" "0000" "0000" "0000" "0001" "00000000" "0000" "001f"
+    assert f"{multipath}00010204" in octets.hex()
 
 
 def test_a_report_may_be_the_beginning_of_a_frame() -> None:

@@ -12,6 +12,7 @@ from nve.pipeline.rules import (
     Action,
     Aim,
     CheckLarger,
+    ChooseInstance,
     DecrementTtl,
     Encapsulate,
     GoTo,
@@ -97,12 +98,12 @@ LOCATOR = IPv6Network("fd10:0:2:1234::/64")
     [
         ((), ""),
         ((GoTo(PipelineTable.GUARD), SetVirtualNetwork(RED)), "write_metadata:0x1388,goto_table:1"),
-        ((GoTo(PipelineTable.FLOOD_LOCAL), Output(12)), "output:12,goto_table:7"),
+        ((GoTo(PipelineTable.FLOOD_LOCAL), Output(12)), "output:12,goto_table:8"),
         ((Tunnel(RED, NVE2),), "set_field:0x1388->tun_id,set_field:10.1.0.2->tun_dst,output:1"),
         (
             (Aim(RED, IPv6Address("fd00::3")), CheckLarger(1400), GoTo(PipelineTable.FIT)),
             "set_field:0x1388->tun_id,set_field:fd00::3->tun_ipv6_dst,"
-            "check_pkt_larger(1414)->NXM_NX_REG0[0],goto_table:8",
+            "check_pkt_larger(1414)->NXM_NX_REG0[0],goto_table:9",
         ),
         (
             (DecrementTtl(), SetMac("eth_dst", VM1), GoTo(PipelineTable.FORWARD)),
@@ -116,6 +117,10 @@ LOCATOR = IPv6Network("fd10:0:2:1234::/64")
             (Translate(RED, NVE2, LOCATOR, UPLINK, VM1),),
             "load:0xfd10000000021234->NXM_NX_IPV6_DST[64..127],"
             "set_field:06:00:00:00:00:01->eth_src,set_field:02:00:00:00:00:01->eth_dst,output:4",
+        ),
+        (
+            (ChooseInstance(2), GoTo(PipelineTable.SPREAD)),
+            "multipath(symmetric_l3l4+udp,0,modulo_n,2,0,NXM_NX_REG1[]),goto_table:6",
         ),
         ((Encapsulate(),), "output:1"),
         ((Encapsulate(hairpin=True),), "IN_PORT"),
