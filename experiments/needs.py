@@ -198,6 +198,7 @@ def of_post_copy(scenario: Scenario) -> Sequence[str]:
 
 
 def guest_memory_mb(scenario: Scenario) -> int:
-    """What the guests of a scenario take of the machine; one that moves takes it at two places."""
-    moving = {move.vm for move in scenario.moves}
-    return sum(guest.size_mb * (1 + (vm in moving)) for vm, guest in scenario.guests.items())
+    """What the guests of a scenario take of the machine; one that moves, or has a standby, takes it
+    at two places."""
+    twice = {*(move.vm for move in scenario.moves), *scenario.standbys}
+    return sum(guest.size_mb * (1 + (vm in twice)) for vm, guest in scenario.guests.items())

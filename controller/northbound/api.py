@@ -287,11 +287,9 @@ class Northbound:
     # -- second instances ------------------------------------------------------------------------
 
     def _add_instance(self, request: Request, vm: str, nve: str) -> Response:
-        """Answers once its NVE has confirmed the rules of its port, and the others their entries."""
+        """Answers once its NVE has confirmed its port's rules, and the others their entries."""
         body, timeout_s = InstanceBody.model_validate(body_of(request)), timeout_s_of(request)
-        self._nva.decide(
-            lambda now_ns: self._authority.add_instance(vm, nve, body.port, now_ns)
-        )
+        self._nva.decide(lambda now_ns: self._authority.add_instance(vm, nve, body.port, now_ns))
         self._await_all(timeout_s)
         return as_answer({"vm": vm, "nve": nve}, 201)
 

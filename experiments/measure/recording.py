@@ -46,6 +46,7 @@ from experiments.measure.rows import (
     ITERATIONS,
     MIRRORS,
     PACKETS,
+    STANDBYS,
     TAKEOVERS,
     RowSchema,
 )
@@ -150,6 +151,10 @@ class RunRecorder:
     def takeovers(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write the take-overs by standbys: rows with the columns of TAKEOVERS."""
         self._write_named(TAKEOVERS, rows)
+
+    def standbys(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What they have cost: rows with the columns of STANDBYS."""
+        self._write_named(STANDBYS, rows)
 
     def refused(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Write what the overlay dropped or refused: rows with the columns of REFUSED_COLUMNS."""

@@ -23,6 +23,7 @@ from experiments.measure.rows import (
     ITERATIONS,
     MIRRORS,
     PACKETS,
+    STANDBYS,
     TAKEOVERS,
     RowSchema,
 )
@@ -148,6 +149,11 @@ class Result:
     def takeovers(self) -> "pd.DataFrame | None":
         """The take-overs by standbys; None if there were none."""
         return self._read(TAKEOVERS)
+
+    @cached_property
+    def standbys(self) -> "pd.DataFrame | None":
+        """What they have cost; None if there were none."""
+        return self._read(STANDBYS)
 
     @cached_property
     def moves(self) -> "pd.DataFrame":

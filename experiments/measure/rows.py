@@ -120,10 +120,10 @@ MIRRORS = RowSchema(
 TAKEOVERS = RowSchema(
     "takeovers.csv",
     {
-        "move": "its number among the moves of the run, behind those of the scenario",
+        "move": "its number among the moves of the run, behind those of the scenario; empty: hot",
         "vm": "whose standby has taken over",
-        "kind": "`warm` or `cold`",
-        "interval_s": "from mirror to mirror, as the scenario asks for",
+        "kind": "`warm`, `cold`, or `hot`: that is no move, and nothing is lost",
+        "interval_s": "from mirror to mirror, as the scenario asks for; 0 where there are none",
         "from_nve": "the NVE whose server has died",
         "to_nve": "that of the standby",
         "outcome": "as in moves.csv",
@@ -139,10 +139,31 @@ TAKEOVERS = RowSchema(
         "silence_ms": "from the last answer before to the first one after",
     },
     {
-        **dict.fromkeys(("mirror", "counter_before", "counter_after", "lost_requests"), "Int64"),
+        **dict.fromkeys(
+            ("move", "mirror", "counter_before", "counter_after", "lost_requests"), "Int64"
+        ),
     },
 )
 """The costs of take-overs by standbys (`experiments.measure.takeovers`)."""
+
+STANDBYS = RowSchema(
+    "standbys.csv",
+    {
+        "vm": "whose standby it is",
+        "kind": "`warm`, `cold` or `hot`",
+        "interval_s": "from mirror to mirror, as the scenario asks for; 0 where there are none",
+        "mirror_mbit_s": "what was sent for it from server to server, on average, once it was "
+        "there; headers of packets not counted",
+        "standby_memory_mb": "what it takes of the memory of its server",
+        "answered_first": "hot: how many requests the first instance has answered",
+        "answered_second": "hot: how many the second one has",
+        "requests": "that were answered, before a server died if one did",
+        "latency_p50_ms": "median of their latency",
+        "latency_p99_ms": "of a hundred, one took longer",
+    },
+    dict.fromkeys(("answered_first", "answered_second"), "Int64"),
+)
+"""What standbys cost while nothing fails (`experiments.measure.standby_costs`)."""
 
 PACKETS = RowSchema(
     "packets.parquet",

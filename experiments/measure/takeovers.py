@@ -27,7 +27,7 @@ class AnsweredRequest:
 class TakeOverMetrics:
     """The costs of one take-over.  None: the event that a value is computed from did not happen."""
 
-    move: int
+    move: int | None
     vm: str
     kind: str
     interval_s: float
@@ -57,7 +57,7 @@ def rows(
     of_vm: dict[str, list[AnsweredRequest]] = {}
     for vm, answer in answers:
         of_vm.setdefault(vm, []).append(answer)
-    return [asdict(each) for each in _take_overs(ordered, of_vm)]
+    return [asdict(each) for each in (*_take_overs(ordered, of_vm), *_alone(ordered, of_vm))]
 
 
 def _take_overs(
@@ -76,19 +76,36 @@ def _take_overs(
         yield _of(move, lost, answers.get(move.vm, []))
 
 
+def _alone(
+    events: Sequence[TraceEvent], answers: dict[str, list[AnsweredRequest]]
+) -> Iterator[TakeOverMetrics]:
+    """Instances of VMs with a hot standby that have gone on without the other one."""
+    lost: dict[str, TraceEvent] = {}
+    for event in events:
+        if event.name in ("server-lost", "instance-cut-off"):
+            lost[event.subject] = event
+        elif event.name == "instance-alone" and event.subject in lost:
+            why = lost[event.subject]
+            given = answers.get(event.subject, [])
+            yield TakeOverMetrics(
+                move=None,
+                vm=event.subject,
+                kind=str(why.details["kind"]),
+                interval_s=0.0,
+                from_nve=str(event.details["lost"]),
+                to_nve=str(event.details["nve"]),
+                outcome="completed",
+                failed_ns=int(why.details["since_ns"]),
+                detected_ms=(why.t_ns - int(why.details["since_ns"])) / _NS_PER_MS,
+                resumed_ms=(event.t_ns - int(why.details["since_ns"])) / _NS_PER_MS,
+                mirror=None,
+                mirror_age_ms=None,
+                **_seen(given, int(why.details["since_ns"]), event.t_ns),
+            )
+
+
 def _of(move: MoveTrace, lost: TraceEvent, answers: Sequence[AnsweredRequest]) -> TakeOverMetrics:
     failed_ns, resumed_ns = int(lost.details["since_ns"]), move.time_of("vm-resumed")
-    given = sorted(answers, key=lambda answer: answer.answered_ns)
-    before = [each for each in given if resumed_ns is None or each.answered_ns < resumed_ns]
-    after = given[len(before) :]
-    highest = max((each.counter for each in before), default=None)
-    first = after[0].counter if after else None
-    requests, age_ms = None, None
-    if highest is not None and first is not None:
-        repeated = [each for each in before if each.counter >= first]
-        requests = max(0, highest - first + 1)
-        age_ms = (failed_ns - repeated[0].answered_ns) / _NS_PER_MS if repeated else 0.0
-    silent = before and after
     return TakeOverMetrics(
         move=move.number,
         vm=move.vm,
@@ -102,9 +119,31 @@ def _of(move: MoveTrace, lost: TraceEvent, answers: Sequence[AnsweredRequest]) -
         resumed_ms=None if resumed_ns is None else (resumed_ns - failed_ns) / _NS_PER_MS,
         mirror=move.detail("mirror"),
         mirror_age_ms=move.detail("mirror_age_ms"),
-        counter_before=highest,
-        counter_after=first,
-        lost_requests=requests,
-        lost_age_ms=None if age_ms is None else max(0.0, age_ms),
-        silence_ms=(after[0].answered_ns - before[-1].answered_ns) / _NS_PER_MS if silent else None,
+        **_seen(answers, failed_ns, resumed_ns),
     )
+
+
+def _seen(
+    answers: Sequence[AnsweredRequest], failed_ns: int, resumed_ns: int | None
+) -> dict[str, Any]:
+    """What the clients have seen of it: a part of `TakeOverMetrics`."""
+    given = sorted(answers, key=lambda answer: answer.answered_ns)
+    before = [each for each in given if resumed_ns is None or each.answered_ns < resumed_ns]
+    after = given[len(before) :]
+    highest = max((each.counter for each in before), default=None)
+    first = after[0].counter if after else None
+    requests, age_ms = None, None
+    if highest is not None and first is not None:
+        repeated = [each for each in before if each.counter >= first]
+        requests = max(0, highest - first + 1)
+        age_ms = (failed_ns - repeated[0].answered_ns) / _NS_PER_MS if repeated else 0.0
+    silent = before and after
+    return {
+        "counter_before": highest,
+        "counter_after": first,
+        "lost_requests": requests,
+        "lost_age_ms": None if age_ms is None else max(0.0, age_ms),
+        "silence_ms": (
+            (after[0].answered_ns - before[-1].answered_ns) / _NS_PER_MS if silent else None
+        ),
+    }

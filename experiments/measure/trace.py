@@ -46,6 +46,15 @@ KNOWN = {
     "state-verified": "both servers have been left with the same memory and disk (R6.4)",
     "state-not-verified": "the two servers could not compare what they have; `why`",
     "server-lost": "a VM's server has been dead for as long as its standby waits: that takes over",
+    "instance-added": "the VM has a second instance at another NVE, and flows are spread over both",
+    "instance-cut-off": "the VM's two instances have not heard of each other for as long as its "
+    "standby waits: one is to end",
+    "instance-fenced": "an NVE is told to take nothing from one of the VM's two instances any "
+    "more, and the others to send everything to the one that is `left`",
+    "instance-not-fenced": "it could not be made sure that an instance answers nobody any more: "
+    "so the other one does not go on; `why`",
+    "instance-alone": "one of the VM's two instances goes on without the other",
+    "instances-verified": "both instances of the VM have been found with the same state",
     "mirror-ready": "the last whole mirror of the VM is what its standby goes on from",
     "mirror-failed": "a mirror of the VM did not come over whole: the one before counts",
     "standby-ended": "the VM has been moved to the NVE of its standby, which is none any more",

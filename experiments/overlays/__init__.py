@@ -165,6 +165,17 @@ class VmAdmission:
 
 
 @dataclass(frozen=True)
+class Instances:
+    """How a VM has two instances that both serve (section 7.4 of the draft)."""
+
+    add: Callable[[str, str, int], None]
+    """add(VM, NVE, port): a second one is about to start there; returns when NVEs send to both."""
+    fence: Callable[[str, str, bool], None]
+    """fence(VM, NVE, dead): the one there answers nobody any more when this returns, and NVEs send
+    to the other one; `dead` says that its server is.  May be asked again."""
+
+
+@dataclass(frozen=True)
 class Capabilities:
     """What an overlay can do besides moving VMs; None, or empty, if it cannot."""
 
@@ -188,6 +199,8 @@ class Capabilities:
     """Returns facts for the manifest: versions of its components."""
     admission: VmAdmission | None = None
     """It knows what servers have, and who takes what of it."""
+    instances: Instances | None = None
+    """It can spread flows over two instances of a VM."""
     faults: Mapping[str, Fault] = field(default_factory=dict)
     """The faults by the names in its `FAULTS`."""
     host_route: Callable[[str, str], object] | None = None

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -10,7 +10,7 @@ from socket import socket
 from typing import Any
 
 from experiments.scenario.guests import Guest
-from nve.guest.machine import NO_FILE, GuestError, GuestMachine, service_socket
+from nve.guest.machine import NO_FILE, GuestError, GuestMachine, PairedWith, service_socket
 from nve.guest.spec import PAGES_OF_A_MB, GuestSpec
 from topologies.emulation.data_centre import DataCentre
 
@@ -62,6 +62,10 @@ class VmGuest:
         self.machine = machine
         self._pages_there = pages_there
 
+    def is_now(self, machine: GuestMachine) -> None:
+        """It had two instances, and this is the one that is left: it has done the same work."""
+        self.machine = machine
+
     def await_pages(self) -> None:
         """Returns when all its pages are where it runs.  Raises GuestError if it is lost."""
         if self._pages_there and not self._pages_there.wait(PAGES_TIMEOUT_S):
@@ -91,10 +95,15 @@ class VmGuest:
         return GuestMachine(name, self.spec, self._servers / nve, serving, stored=stored)
 
     def launch(
-        self, machine: GuestMachine, *, incoming: bool = False, without_pages: int | None = None
+        self,
+        machine: GuestMachine,
+        *,
+        incoming: bool = False,
+        without_pages: int | None = None,
+        pair: PairedWith | None = None,
     ) -> None:
         """Start the guest in a place; `GuestMachine.await_ready` follows."""
-        machine.launch(self._start, incoming=incoming, without_pages=without_pages)
+        machine.launch(self._start, incoming=incoming, without_pages=without_pages, pair=pair)
 
     def close(self) -> None:
         self.machine.close()
@@ -106,22 +115,32 @@ class Guests:
     """All of them, by VM.  They are launched early, because a process needs a while until it can do
     anything; `close` is safe at any time."""
 
-    def __init__(self, data_centre: DataCentre, asked: Mapping[str, Guest], seed: int) -> None:
+    def __init__(
+        self,
+        data_centre: DataCentre,
+        asked: Mapping[str, Guest],
+        seed: int,
+        paired: Collection[str] = (),
+    ) -> None:
+        """Those of `paired` VMs are started by somebody else, with their second instances."""
+        self._paired = paired
         self._data_centre = data_centre
         self._specs = {vm: guest.spec(seed) for vm, guest in asked.items()}
         self.of: dict[str, VmGuest] = {}
+        self._started: list[VmGuest] = []
 
     def launch(self) -> None:
         """Start them; `await_ready` follows.  Raises GuestError."""
         for vm, spec in self._specs.items():
             self.of[vm] = VmGuest(self._data_centre, vm, spec)
-        for guest in self.of.values():
+        self._started = [guest for vm, guest in self.of.items() if vm not in self._paired]
+        for guest in self._started:
             guest.launch(guest.machine)
 
     def await_ready(self) -> None:
         """Returns when all of them write.  Raises GuestError."""
-        with ThreadPoolExecutor(max(1, len(self.of))) as waiting:
-            for ready in [waiting.submit(each.machine.await_ready) for each in self.of.values()]:
+        with ThreadPoolExecutor(max(1, len(self._started))) as waiting:
+            for ready in [waiting.submit(each.machine.await_ready) for each in self._started]:
                 ready.result()
 
     def problems(self, *, excused: bool) -> list[str]:

@@ -87,14 +87,15 @@ class Lab:
             self.data_centre, self.overlay, self.log, scenario.diskless
         )
         stack.callback(self.orchestrator.close)
-        self.guests = Guests(self.data_centre, scenario.guests, scenario.seed)
+        paired = [vm for vm, standby in scenario.standbys.items() if standby.kind == "hot"]
+        self.guests = Guests(self.data_centre, scenario.guests, scenario.seed, paired)
         stack.callback(self.guests.close)
         self.guests.launch()
         stack.callback(self.overlay.stop)
         self.overlay.start()
         self._progress("starting VMs")
-        standbys = {vm: standby.at for vm, standby in scenario.standbys.items()}
-        self.orchestrator.start_vms(scenario.moves, standbys)
+        mirrored = {vm: each.at for vm, each in scenario.standbys.items() if vm not in paired}
+        self.orchestrator.start_vms(scenario.moves, mirrored)
         self.guests.await_ready()
         self.transfers = StateTransfers(self.data_centre, self.guests)
         stack.callback(self.transfers.close)
@@ -108,7 +109,7 @@ class Lab:
             stack.callback(self.log.subscribe(task.hear))
         self.tasks.start()
         self.standbys = Standbys(
-            *(self.data_centre, self.guests, self.orchestrator, self.log),
+            *(self.data_centre, self.guests, self.orchestrator, self.overlay, self.log),
             scenario.standbys,
             first_number=len(scenario.moves) + 1,
         )

@@ -122,6 +122,10 @@ class Orchestrator:
         """A VM that the overlay knows no more has ended."""
         self._hypervisors.pop(name).unplug()
 
+    def goes_on_as(self, vm: str, hypervisor: Hypervisor) -> None:
+        """A VM had two instances, and this is the hypervisor of the one that is left."""
+        self._hypervisors[vm] = hypervisor
+
     def is_moving(self, vm: str) -> bool:
         """Whether a move of the VM is under way, and it has not arrived."""
         return vm in self._under_way

@@ -9,7 +9,7 @@ Building and taking down is `experiments.run.lab`'s; here is what happens in bet
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 from experiments import doctor, machine, resources
 from experiments.errors import RunError, UsageError
 from experiments.machine import ROOT, Clock
-from experiments.measure import kernel_counters, takeovers, totals
+from experiments.measure import kernel_counters, standby_costs, takeovers, totals
 from experiments.measure.attribution import FlowEndpoints
 from experiments.measure.metrics import table
 from experiments.measure.recording import RunRecorder, is_disk_full
+from experiments.measure.standby_costs import StandbyCost
 from experiments.measure.takeovers import AnsweredRequest
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import Overlay, OverlayError
@@ -144,6 +145,7 @@ class Run:
         self._progress = progress
         self._outcome = RunOutcome()
         self._guests: dict[str, Any] = {}
+        self._costs: list[StandbyCost] = []
         self._machine_before = of_the_machine()
         self._risen: kernel_counters.Rises = {}
         self._unwatched: list[str] = []
@@ -166,6 +168,9 @@ class Run:
             self._recorder.faults(lab.transfers.faults)
         if lab.standbys.rows:
             self._recorder.mirrors(lab.standbys.rows)
+        if self._costs:
+            answered = _latencies_ms(measured, _first_failure_ns(events))
+            self._recorder.standbys(standby_costs.rows(self._costs, answered))
         stepped_ms = clock.stepped_ms()
         if abs(stepped_ms) > CLOCK_STEP_LIMIT_MS:
             self._outcome.problems.append(
@@ -269,6 +274,7 @@ class Run:
             schedule.join()
             task_schedule.join()
             fault_injector.finish()
+            self._costs = lab.standbys.costs()
             self._outcome.problems += lab.standbys.finish()
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
@@ -370,6 +376,24 @@ class Run:
         except TimeoutError as error:
             self._outcome.problems.append(f"at the end, {error}")
         return [f"at the end: {each}" for each in found]
+
+
+def _first_failure_ns(events: Iterable[TraceEvent]) -> int:
+    """When something was made to fail for the first time; far away, if nothing was."""
+    return min((each.t_ns for each in events if each.name == "failure-injected"), default=2**63)
+
+
+def _latencies_ms(measured: Measured, until_ns: int) -> dict[str, list[float]]:
+    """Of the requests that services of guests have answered until then, by VM."""
+    found: dict[str, list[float]] = {}
+    for table_of_kind in measured.tables.values():
+        if "counter" not in table_of_kind:
+            continue
+        answered = table_of_kind.dropna(subset=["answered_ns"])
+        early = answered[answered["answered_ns"] < until_ns]
+        for flow, latency_ms in zip(early["flow"], early["latency_ms"], strict=True):
+            found.setdefault(FlowEndpoints.of(flow).destination, []).append(float(latency_ms))
+    return found
 
 
 def _answers(measured: Measured) -> Iterator[tuple[str, AnsweredRequest]]:

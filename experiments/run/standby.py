@@ -6,6 +6,8 @@
     take-over   the last whole mirror goes on at the standby: a move in the mode `take-over`, which
                 the orchestrator decides on and the overlay is told of
 
+Hot ones are `experiments.run.hot_standby`'s.
+
 The primary is ended before the standby goes on, and its NVE, when that is back, takes nothing from
 its port any more: two never accept writes at the same time.
 """
@@ -20,7 +22,10 @@ from functools import partial
 from typing import Any
 
 from experiments.measure.event_log import EventLog
+from experiments.measure.standby_costs import StandbyCost, mirrored
+from experiments.overlays import Overlay
 from experiments.run.guests import Guests, VmGuest
+from experiments.run.hot_standby import HotStandby
 from experiments.run.line_process import LineProcess
 from experiments.run.move_steps import MoveUnderWay, Transfer
 from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
@@ -166,9 +171,9 @@ class Standby:
 
     def mirror_every(self) -> None:
         """Until it is over.  A mirror that is late is not caught up with."""
-        due_s = time.monotonic() + self.spec.interval_s
+        due_s = time.monotonic() + self.spec.mirrored_every_s
         while not self._over.wait(max(0.0, due_s - time.monotonic())):
-            due_s = max(due_s + self.spec.interval_s, time.monotonic())
+            due_s = max(due_s + self.spec.mirrored_every_s, time.monotonic())
             with self._turn:
                 if not self.mirroring or not self.primary_alive:
                     continue
@@ -203,7 +208,7 @@ class Standby:
                     nve=self._where(),
                     since_ns=since_ns,
                     kind=self.spec.kind,
-                    interval_s=self.spec.interval_s,
+                    interval_s=self.spec.mirrored_every_s,
                 )
                 take_over(self, since_ns)
                 return
@@ -363,6 +368,7 @@ class Standbys:
         data_centre: DataCentre,
         guests: Guests,
         orchestrator: Orchestrator,
+        overlay: Overlay,
         log: EventLog,
         asked: Mapping[str, StandbySpec],
         first_number: int,
@@ -377,16 +383,30 @@ class Standbys:
                 *(log, self.rows),
             )
             for vm, spec in asked.items()
+            if spec.kind != "hot"
         }
+        self.hot: dict[str, HotStandby] = {}
+        for vm, spec in asked.items():
+            if spec.kind == "hot":
+                assert overlay.can.instances, "a scenario with this overlay has no hot standby"
+                self.hot[vm] = HotStandby(
+                    *(data_centre, guests.of[vm], spec, orchestrator, overlay.can.instances, log)
+                )
+        self._guests = guests
+        self._asked = asked
         self._orchestrator = orchestrator
         self._first_number = first_number
         self._threads: list[threading.Thread] = []
         self._problems: list[str] = []
         self._completions: list[Future[None]] = []
 
+    @property
+    def _every(self) -> list["Standby | HotStandby"]:
+        return [*self.of.values(), *self.hot.values()]
+
     def start(self) -> None:
         """Senders, receivers and guests that wait are there."""
-        for standby in self.of.values():
+        for standby in self._every:
             standby.start()
 
     def begin(self) -> None:
@@ -396,9 +416,15 @@ class Standbys:
         for number, standby in enumerate(self.of.values()):
             take_over = partial(self._take_over, self._first_number + number)
             for act in (standby.mirror_every, partial(standby.watch, take_over)):
-                thread = threading.Thread(target=act, daemon=True)
-                thread.start()
-                self._threads.append(thread)
+                self._in_thread(act)
+        for hot in self.hot.values():
+            hot.begin()
+            self._in_thread(hot.watch)
+
+    def _in_thread(self, act: Callable[[], None]) -> None:
+        thread = threading.Thread(target=act, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def beside(self, move: MoveSpec, transfer: Transfer) -> Transfer:
         """The transfer of a planned move, which mirrors must not disturb."""
@@ -424,7 +450,7 @@ class Standbys:
     def finish(self) -> list[str]:
         """No more mirrors; returns what did not come as it should, in sentences, when take-overs
         that have begun are over."""
-        for standby in self.of.values():
+        for standby in self._every:
             standby.stop()
         for thread in self._threads:
             thread.join(COMPLETION_TIMEOUT_S)
@@ -434,10 +460,27 @@ class Standbys:
             except Exception as error:
                 reason = str(error) or f"not in {COMPLETION_TIMEOUT_S:g} s"
                 self._problems.append(f"a take-over was not completed: {reason}")
-        return self._problems + [said for each in self.of.values() for said in each.problems]
+        for hot in self.hot.values():
+            hot.verify()
+        return self._problems + [said for each in self._every for said in each.problems]
+
+    def costs(self) -> list[StandbyCost]:
+        """What each standby has cost; to be asked when the experiment is over."""
+        return [
+            self.hot[vm].cost()
+            if vm in self.hot
+            else mirrored(
+                vm,
+                spec.kind,
+                spec.mirrored_every_s,
+                0 if spec.kind == "cold" else self._guests.of[vm].spec.memory_mb,
+                [row for row in self.rows if row["vm"] == vm],
+            )
+            for vm, spec in self._asked.items()
+        ]
 
     def close(self) -> None:
-        for standby in self.of.values():
+        for standby in self._every:
             standby.close()
         for thread in self._threads:
             thread.join(COMPLETION_TIMEOUT_S)

@@ -427,6 +427,9 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         list(scenario.guests),
         scenario.moves,
         can_be_told=control_node is not None,
+        serving=scenario.serving,
+        routed=scenario.routed,
+        not_to=dict(_beside_services(scenario)),
     )
     yield from failures.contradictions(
         scenario.failures,
@@ -437,6 +440,19 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         control_delays=scenario.control.delays,
         transfers=[number for number, move in enumerate(scenario.moves, 1) if move.transfer],
     )
+
+
+def _beside_services(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """What is from or for a VM, and is no request to its service: (place, VM)."""
+    for number, sent in enumerate(scenario.traffic):
+        if isinstance(sent, FlowSpec):
+            yield f"traffic.{number}.from", sent.source
+            if not sent.asks_service:
+                yield f"traffic.{number}.to", sent.destination
+    for name, task in scenario.tasks.items():
+        yield f"tasks.{name}.on", task.on
+    for number, move in enumerate(scenario.task_moves):
+        yield f"task_moves.{number}.to", move.to
 
 
 def _too_little_room(
@@ -454,9 +470,10 @@ def _too_little_room(
             f"topology.{key}",
             f"{scenario.overlay.kind} has nobody who knows what servers have; leave it out",
         )
+    hot = {vm: each.at for vm, each in scenario.standbys.items() if each.kind == "hot"}
     for nve in limited:
         free = capacities[nve]
-        for vm in (vm for vm in scenario.vms() if vm.nve == nve):
+        for vm in (vm for vm in scenario.vms() if nve in (vm.nve, hot.get(vm.name))):
             if shortage := free.shortage(vm.resources):
                 yield (
                     f"topology.servers.{nve}",

@@ -1,4 +1,5 @@
-"""A standby of a VM: its state, mirrored to the server of another NVE (R7.2, R7.3).
+"""A standby of a VM at the server of another NVE: its state is mirrored there (R7.2, R7.3), or is
+the same there at any time (R7.4).
 
     vms:
       vm1:
@@ -11,17 +12,23 @@ the last mirror that is whole: what the VM has done since is lost.
 
     warm    a guest waits at the standby with the last mirror in its memory
     cold    the last mirror is in a file there; a guest is started only when it takes over
+
+        standby: {at: nve2, kind: hot, detect_s: 0.5}
+
+    hot     a second instance serves there all the time: NVEs spread the VM's flows over both, and
+            each request is answered when both have stored its change.  Nothing is lost, and
+            nothing has to be moved, when one of them is gone
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
 
-StandbyKind = Literal["warm", "cold"]
+StandbyKind = Literal["warm", "cold", "hot"]
 
 
 class StandbySpec(Part):
@@ -29,11 +36,31 @@ class StandbySpec(Part):
 
     at: Name
     kind: StandbyKind = "warm"
-    interval_s: float = Field(gt=0, le=86_400)
+    interval_s: float | None = Field(None, gt=0, le=86_400)
+    """From mirror to mirror; a hot standby has none."""
     detect_s: float = Field(0.5, gt=0, le=600)
     """How long the primary's server has to be dead before the standby takes over."""
     bandwidth_mbit: float | None = Field(None, gt=0, le=100_000)
     """The limit of the connection; by default what the path gives."""
+
+    @model_validator(mode="after")
+    def _says_how_often(self) -> Self:
+        if self.kind != "hot" and self.interval_s is None:
+            raise ValueError(
+                f"a {self.kind} standby is mirrored; say how often: interval_s, a number"
+            )
+        for key in ("interval_s", "bandwidth_mbit"):
+            if self.kind == "hot" and getattr(self, key) is not None:
+                raise ValueError(
+                    f"{key}: a hot standby has no mirrors, each change is at both at once; leave "
+                    "it out"
+                )
+        return self
+
+    @property
+    def mirrored_every_s(self) -> float:
+        """0 for a hot one, which is not."""
+        return self.interval_s or 0.0
 
 
 def contradictions(
@@ -45,11 +72,16 @@ def contradictions(
     moves: Sequence[MoveSpec],
     *,
     can_be_told: bool,
+    serving: Collection[str],
+    routed: Collection[str],
+    not_to: Mapping[str, str],
 ) -> Iterator[tuple[str, str]]:
     """Yield where standbys do not fit the rest of their scenario: (field, complaint).
 
     `place_of` holds where in the scenario each standby is, and `where` where the VMs are at first;
-    `can_be_told` says whether the overlay can tell NVEs where VMs are.
+    `can_be_told` says whether the overlay can tell NVEs where VMs are.  VMs that are `serving` have
+    a service, those that are `routed` are in networks of layer 3; `not_to` holds by place the VM
+    that something other than requests to its service is from or for.
     """
     for vm, standby in standbys.items():
         place = place_of[vm]
@@ -64,7 +96,35 @@ def contradictions(
                 place,
                 "this overlay has nobody who could be told of a take-over; leave standby out",
             )
+        if standby.kind == "hot":
+            if vm in guests and vm not in serving:
+                yield (
+                    place,
+                    f"{vm} has no service that two instances could share; say guest.service of it: "
+                    "true, or take a warm standby",
+                )
+            if vm in routed:
+                yield (
+                    place,
+                    f"{vm} is in a network of layer 3, and flows are spread over two instances at "
+                    "layer 2 only; take a warm standby",
+                )
+    hot = {vm for vm, standby in standbys.items() if standby.kind == "hot"}
+    for place, vm in not_to.items():
+        if vm in hot:
+            yield (
+                place,
+                f"{vm} has two instances, and both have only its service; name another VM, or "
+                "give it a warm standby",
+            )
     for number, move in enumerate(moves):
+        if move.vm in hot:
+            yield (
+                f"moves.{number}.vm",
+                f"{move.vm} has a hot standby, and is not moved: nothing would be gained; leave "
+                "the move out, or give it a warm standby",
+            )
+            continue
         kind = move.transfer.kind if move.transfer else "pre-copy"
         if move.vm in standbys and kind not in ("pre-copy", "stop-and-copy"):
             yield (

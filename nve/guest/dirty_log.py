@@ -20,7 +20,9 @@ from nve.guest.pages import Numbers
 BATCH = 1024
 """The largest number of pages that a guest writes at once."""
 _HEADER = 16384
-_COUNT, _THROTTLE, _WRITES, _BROKEN, _LIST = 0, 1, 2, 3, 16
+_COUNT, _THROTTLE, _WRITES, _BROKEN = 0, 1, 2, 3
+_ASKED, _ANSWERED, _SENT_OCTETS, _HEARD_NS = 4, 5, 6, 7
+_LIST = 16
 
 Marks: TypeAlias = NDArray[np.uint8]
 
@@ -30,26 +32,48 @@ def log_size(pages: int) -> int:
     return _HEADER + pages
 
 
+class _Counter:
+    """A number in the header, which the guest writes and others read."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __get__(self, log: "DirtyLog", _kind: type | None = None) -> int:
+        return int(log.header[self._place])
+
+    def __set__(self, log: "DirtyLog", value: int) -> None:
+        log.header[self._place] = value
+
+
 class DirtyLog:
     """The log in a file of `log_size(pages)` bytes."""
 
+    asked = _Counter(_ASKED)
+    """How often the service was asked, of two instances the one here."""
+    answered = _Counter(_ANSWERED)
+    """How often it has answered."""
+    sent_octets = _Counter(_SENT_OCTETS)
+    """What it has said to the other instance."""
+    heard_ns = _Counter(_HEARD_NS)
+    """When it last heard of that, by the monotonic clock."""
+
     def __init__(self, descriptor: int, pages: int) -> None:
         self._map = mmap.mmap(descriptor, log_size(pages))
-        self._header: NDArray[np.int64] = np.frombuffer(self._map, np.int64, _HEADER // 8)
+        self.header: NDArray[np.int64] = np.frombuffer(self._map, np.int64, _HEADER // 8)
         self._marks: Marks = np.frombuffer(self._map, np.uint8, pages, _HEADER)
 
     # What the guest calls
 
     def begin(self, numbers: Numbers) -> None:
         """These pages are about to be written; no more than BATCH."""
-        self._header[_LIST : _LIST + len(numbers)] = numbers
-        self._header[_COUNT] = len(numbers)
+        self.header[_LIST : _LIST + len(numbers)] = numbers
+        self.header[_COUNT] = len(numbers)
 
     def end(self, numbers: Numbers, writes: int) -> None:
         """Mark these pages, which were written by this number of writes."""
         self.mark(numbers)
-        self._header[_COUNT] = 0
-        self._header[_WRITES] += writes
+        self.header[_COUNT] = 0
+        self.header[_WRITES] += writes
 
     def mark(self, numbers: Numbers) -> None:
         """Mark these pages as written."""
@@ -57,18 +81,18 @@ class DirtyLog:
 
     def found_broken(self, pages: int) -> None:
         """So many pages were not what they say they are."""
-        self._header[_BROKEN] += pages
+        self.header[_BROKEN] += pages
 
     @property
     def throttle_pct(self) -> int:
-        return int(self._header[_THROTTLE])
+        return int(self.header[_THROTTLE])
 
     # What the hypervisor calls
 
     @throttle_pct.setter
     def throttle_pct(self, value: int) -> None:
         """The guest writes so much less."""
-        self._header[_THROTTLE] = value
+        self.header[_THROTTLE] = value
 
     def harvest(self) -> Numbers:
         """Return the pages marked since the last call, in ascending order, and clear their
@@ -85,15 +109,15 @@ class DirtyLog:
     def written_anyway(self) -> Numbers:
         """Pages that a guest that stands still may have written, and not marked; the first is
         always among them: the registers are written without notice."""
-        count = int(self._header[_COUNT])
-        return np.append(self._header[_LIST : _LIST + count], 0)
+        count = int(self.header[_COUNT])
+        return np.append(self.header[_LIST : _LIST + count], 0)
 
     @property
     def writes(self) -> int:
         """How many writes of whole pages the guest has done."""
-        return int(self._header[_WRITES])
+        return int(self.header[_WRITES])
 
     @property
     def broken(self) -> int:
         """How many pages the guest has found that were not what they say they are."""
-        return int(self._header[_BROKEN])
+        return int(self.header[_BROKEN])

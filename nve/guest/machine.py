@@ -9,10 +9,12 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nve.guest.dirty_log import DirtyLog, log_size
+from nve.guest.replica import ReplicaRole
 from nve.guest.spec import PAGE_SIZE, SERVICE_PORT, GuestSpec
 from nve.linux import child
 from nve.linux.ipv6 import udp_socket
@@ -25,6 +27,16 @@ NO_FILE = -1
 
 class GuestError(Exception):
     """A guest did not start or has ended; the message says which guest, and what it reported."""
+
+
+@dataclass(frozen=True)
+class PairedWith:
+    """What one of two instances needs of the other (`nve.guest.replica`)."""
+
+    socket: socket.socket
+    """Connected to the other one's."""
+    token: bytes
+    role: ReplicaRole
 
 
 class GuestMachine:
@@ -104,17 +116,23 @@ class GuestMachine:
         incoming: bool = False,
         without_pages: int | None = None,
         protected: bool = False,
+        pair: PairedWith | None = None,
     ) -> None:
         """Start the guest, or one that waits for its pages; `await_ready` follows.
 
         `without_pages`: it may go on before they are there; over this socket it gives what it takes
-        to put them there.  `protected`: the kernel notes what it writes, too.
+        to put them there.  `protected`: the kernel notes what it writes, too.  `pair`: it is one of
+        two instances.
         """
         files = [self.memory, self.log_file, self.disk, self._serving]
         argv = [sys.executable, "-m", "nve.guest.process", self.spec.line(), *map(str, files)]
         if without_pages is not None:
             argv += ["--without-pages", str(without_pages)]
             files.append(without_pages)
+        if pair is not None:
+            descriptor = pair.socket.fileno()
+            argv += ["--pair", str(descriptor), pair.token.hex(), pair.role.value]
+            files.append(descriptor)
         with self._complaints.open("w", encoding="utf-8") as complaints:
             self._process = start(
                 argv + ["--incoming"] * incoming + ["--protected"] * protected,
@@ -142,6 +160,13 @@ class GuestMachine:
         assert self._process
         assert self._process.stdin
         self._process.stdin.write("go on\n")
+        self._process.stdin.flush()
+
+    def go_on_alone(self) -> None:
+        """The other instance answers nobody any more (`nve.guest.replica`)."""
+        assert self._process
+        assert self._process.stdin
+        self._process.stdin.write("alone\n")
         self._process.stdin.flush()
 
     def failure(self) -> str | None:

@@ -7,12 +7,14 @@ It says a line when it is ready.  With `--incoming` its pages are somebody else'
 line comes on its standard input; then it goes on from what they hold.  With `--without-pages
 SOCKET` it may go on before they are there, and waits where it touches one that is not: who puts it
 there is given what that takes (`nve.linux.userfaultfd`).  With `--protected` the kernel notes what
-it writes, too (`nve.linux.written_pages`).
+it writes, too (`nve.linux.written_pages`).  With `--pair SOCKET TOKEN ROLE` it is one of two
+instances (`nve.guest.paired`), until a line says that it goes on alone.
 """
 
 import argparse
 import json
 import mmap
+import os
 import select
 import socket
 import sys
@@ -24,7 +26,9 @@ import numpy as np
 from nve.guest import registers, service
 from nve.guest.dirty_log import BATCH, DirtyLog
 from nve.guest.pages import Numbers, Words, broken, content
+from nve.guest.paired import ALIVE_S, PairedService
 from nve.guest.registers import Registers
+from nve.guest.replica import Replica, ReplicaRole
 from nve.guest.service import ServiceRequest
 from nve.guest.spec import PAGE_SIZE, PAGES_OF_A_MB, GuestSpec
 from nve.guest.writes import Pace, Writes, distinct
@@ -33,6 +37,9 @@ from nve.linux.written_pages import protect
 
 TICK_S = 0.002
 _FILLED_AT_ONCE = 4096
+_STEP = 16
+"""Of two instances, both write so many pages at once: so they hold the same after the same steps.
+(A page that is written twice at once has one version more, not two.)"""
 _REGISTERS = np.zeros(1, dtype=np.int64)
 
 
@@ -65,6 +72,7 @@ class GuestProcess:
         self._socket = socket.socket(fileno=serving) if serving >= 0 else None
         self._spec = spec
         self._registers = Registers()
+        self._pair: PairedService | None = None
 
     @property
     def address(self) -> int:
@@ -82,6 +90,11 @@ class GuestProcess:
         )
         octets = self.address.to_bytes(8, sys.byteorder)
         socket.send_fds(other, [octets], [self._pages_missed])
+
+    def pair(self, other: socket.socket, token: bytes, role: ReplicaRole) -> None:
+        """It is one of two instances."""
+        assert self._socket, "an instance has a service"
+        self._pair = PairedService(self._socket, other, token, role, self._log)
 
     def fill(self) -> None:
         """Fill memory and disk, as a guest that starts for the first time does."""
@@ -107,27 +120,39 @@ class GuestProcess:
         spec, now_s = self._spec, time.monotonic()
         memory = Writes(spec.pattern, 1, max(1, spec.working_set_pages - 1), spec.seed)
         disk = Writes("uniform", spec.memory_pages, max(1, spec.disk_pages), spec.seed + 1)
-        memory_pace = Pace(spec.writes_mb_s * PAGES_OF_A_MB, now_s)
-        disk_pace = Pace(spec.disk_writes_mb_s * PAGES_OF_A_MB, now_s)
+        step = _STEP if self._pair else 1
+        memory_pace = Pace(spec.writes_mb_s * PAGES_OF_A_MB, now_s, step)
+        disk_pace = Pace(spec.disk_writes_mb_s * PAGES_OF_A_MB, now_s, step)
         waiting = select.poll()
         if self._socket:
             self._socket.setblocking(False)
             waiting.register(self._socket, select.POLLIN)
-        idle = not (spec.writes_mb_s or spec.disk_writes_mb_s)
+        patience_s = TICK_S if spec.writes_mb_s or spec.disk_writes_mb_s else None
+        if self._pair:
+            patience_s = patience_s or ALIVE_S
+            for each in (self._pair.sockets[1], sys.stdin):
+                waiting.register(each, select.POLLIN)
         while True:
-            if waiting.poll(None if idle else TICK_S * 1000) and self._socket:
+            come = waiting.poll(patience_s and patience_s * 1000)
+            if self._pair:
+                self._take_turn(self._pair, {descriptor for descriptor, _ in come})
+            elif come and self._socket:
                 self._serve(self._socket)
             now_s, throttle = time.monotonic(), self._log.throttle_pct
+            due = memory_pace.due(now_s, throttle), disk_pace.due(now_s, throttle)
+            if self._pair and self._pair.follows:
+                here, there = self._work, self._pair.work
+                due = there[0] - here[0], there[1] - here[1]
             self._write(
                 self._memory,
-                memory_pace.due(now_s, throttle),
+                due[0],
                 lambda count: memory.targets(self._registers.writes, count),
                 lambda count: {"writes": self._registers.writes + count},
             )
             if self._disk:
                 self._write(
                     self._disk,
-                    disk_pace.due(now_s, throttle),
+                    due[1],
                     lambda count: disk.targets(self._registers.disk_writes, count),
                     lambda count: {"disk_writes": self._registers.disk_writes + count},
                 )
@@ -140,7 +165,7 @@ class GuestProcess:
         counted: Callable[[int], dict[str, int]],
     ) -> None:
         while due > 0:
-            numbers = distinct(targets(count := min(due, BATCH)))
+            numbers = distinct(targets(count := min(due, _STEP if self._pair else BATCH)))
             rows = numbers - space.first
             old = space.rows[rows]
             if space.unchecked > 0:
@@ -158,6 +183,27 @@ class GuestProcess:
         self._memory.map[changed.place : changed.place + len(octets)] = octets
         self._registers = changed
         self._log.mark(_REGISTERS)
+
+    @property
+    def _work(self) -> tuple[int, int]:
+        return self._registers.writes, self._registers.disk_writes
+
+    def _take_turn(self, pair: PairedService, come: set[int]) -> None:
+        pair.take_turn(self._work, self._store)
+        if sys.stdin.fileno() in come:
+            if not os.read(sys.stdin.fileno(), 64):
+                raise SystemExit
+            pair.go_on_alone(self._work, self._store)
+
+    def _store(self, replica: Replica) -> None:
+        """What one of two instances has counted up to."""
+        newest = replica.newest
+        if newest and replica.counter != self._registers.counter:
+            self._keep(
+                self._registers.after(
+                    counter=replica.counter, client=newest.client, request=newest.request
+                )
+            )
 
     def _serve(self, serving: socket.socket) -> None:
         """Answer the requests that have come.
@@ -188,6 +234,7 @@ def main() -> None:
     parser.add_argument("--incoming", action="store_true")
     parser.add_argument("--without-pages", type=int)
     parser.add_argument("--protected", action="store_true")
+    parser.add_argument("--pair", nargs=3, metavar=("SOCKET", "TOKEN", "ROLE"))
     given = parser.parse_args()
     guest = GuestProcess(given.spec, given.memory, given.log, given.disk, given.serving)
     if not given.incoming:
@@ -196,6 +243,10 @@ def main() -> None:
         guest.wait_for_pages(socket.socket(fileno=given.without_pages))
     if given.protected:
         protect(guest.address, given.spec.memory_pages * PAGE_SIZE)
+    if given.pair:
+        descriptor, token, role = given.pair
+        other = socket.socket(fileno=int(descriptor))
+        guest.pair(other, bytes.fromhex(token), ReplicaRole(role))
     print(json.dumps({"ready": True, "address": guest.address}), flush=True)
     if given.incoming:
         if not sys.stdin.readline():

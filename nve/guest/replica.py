@@ -83,7 +83,7 @@ class Replica:
     """Asked here, and not answered yet."""
     unconfirmed: tuple[Store, ...] = ()
     """Of a leader: what the follower may not have stored."""
-    newest: ServiceRequest = ServiceRequest(0, 0)
+    newest: ServiceRequest | None = None
     """That of `counter`."""
 
     def asked(self, request: ServiceRequest) -> tuple[Self, tuple[Action, ...]]:

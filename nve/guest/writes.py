@@ -58,7 +58,9 @@ class Pace:
 
     LATEST_S = 0.1
 
-    def __init__(self, rate_per_s: float, now_s: float) -> None:
+    def __init__(self, rate_per_s: float, now_s: float, step: int = 1) -> None:
+        """So many writes are due at once: `step` or a multiple of it."""
+        self._step = step
         self._rate_per_s = rate_per_s
         self._until_s = now_s
         self._due = 0.0
@@ -70,6 +72,6 @@ class Pace:
         passed_s = min(now_s - self._until_s, self.LATEST_S)
         self._until_s = now_s
         self._due += passed_s * self._rate_per_s * (1 - throttle_pct / 100)
-        whole = int(self._due)
+        whole = int(self._due) // self._step * self._step
         self._due -= whole
         return whole

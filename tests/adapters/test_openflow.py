@@ -242,7 +242,7 @@ def test_a_choice_of_instances_is_niciras_multipath() -> None:
 
     octets = Wire().octets(openflow.add(None, rule))
 
-    multipath = "ffff002000002320000a" "0003" "0000" "0000" "0000" "0001" "00000000" "0000" "001f"
+    multipath = "ffff002000002320000a00030000000000000001000000000000001f"
     assert f"{multipath}00010204" in octets.hex()
 
 

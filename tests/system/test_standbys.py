@@ -84,3 +84,41 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
     assert (lost["from_nve"], lost["to_nve"]) == ("nve3", "nve2")
     resumed_ns, _ = times_of(result, "vm-resumed")
     assert lost["mirror_age_ms"] < (lost["failed_ns"] - resumed_ns) / 1e6
+
+
+@pytest.mark.shows("R7.4")
+def test_a_hot_standby_serves_beside_its_primary_and_goes_on_without_it(tmp_path: Path) -> None:
+    """The VM's own server dies: what was answered stands, nothing is moved, clients go on."""
+    hot = {"nve": "nve1", "guest": GUEST, "standby": {"at": "nve2", "kind": "hot", "detect_s": 0.5}}
+    clients = {f"c{number}": f"nve{2 + number % 3}" for number in range(6)}
+    wanted = scenario(
+        topology={"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
+        tenants=[{"vni": 5000, "vms": {"vm1": hot, **clients}}],
+        traffic=[asking(client, "vm1") for client in clients],
+        moves=[],
+        failures=[{"kind": "nve-dies", "nve": "nve1", "at_s": 4, "for_s": 3}],
+        duration_s=9,
+    )
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    assert len(result.moves) == 0
+    asked, lost, costs = result.rows("service"), result.takeovers, result.standbys
+    assert asked is not None
+    assert lost is not None
+    assert costs is not None
+    assert not asked["went_back"].any()
+    numbers = asked["counter"].dropna()
+    assert numbers.is_unique
+    (row,) = lost.to_dict("records")
+    assert (row["kind"], row["from_nve"], row["to_nve"]) == ("hot", "nve1", "nve2")
+    assert row["lost_requests"] == 0
+    (cost,) = costs.to_dict("records")
+    assert cost["answered_first"] > 20
+    assert cost["answered_second"] > 20
+    (alone_ns,) = times_of(result, "instance-alone")
+    (fenced_ns,) = times_of(result, "instance-fenced")
+    assert fenced_ns < alone_ns
+    for _, of_client in asked.groupby("flow"):
+        assert (of_client["answered_ns"].dropna() > alone_ns).sum() > 20
+    assert times_of(result, "vm-fenced")[0] > alone_ns

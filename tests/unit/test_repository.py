@@ -102,7 +102,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     # package: its rooms and modules that touch the world, its entry points among them
     "nve": frozenset(
         {
-            *("edge", "guest.dirty_log", "guest.machine", "guest.process", "hypervisor", "linux"),
+            *("edge", "guest.dirty_log", "guest.machine", "guest.paired", "guest.process"),
+            *("hypervisor", "linux"),
             *("linux_bridge.bridge", "linux_bridge.watch", "ovs", "transfer.connection"),
             *("transfer.missing_pages", "transfer.receiver", "transfer.sender", "transfer.state"),
             *("task.addresses", "task.link", "task.old_stack", "task.orders", "task.process"),

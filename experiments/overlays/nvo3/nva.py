@@ -251,6 +251,18 @@ class NvaProcess:
         before: str | None = found["before"]
         return before
 
+    def add_instance(self, vm: str, nve: str, port: int) -> None:
+        """A second instance of a VM starts behind an NVE; returns when all NVEs have confirmed what
+        follows.  Raises NvaError."""
+        self.put(f"instances/{vm}/{nve}", {"port": port}, timeout_s=CONFIRMATION_TIMEOUT_S)
+
+    def fence_instance(self, vm: str, nve: str, dead: bool) -> None:
+        """One of two instances answers nobody any more; returns when that is so.  Raises
+        NvaError."""
+        self.post(
+            f"instances/{vm}/{nve}/fence", {"server_dead": dead}, timeout_s=CONFIRMATION_TIMEOUT_S
+        )
+
     def framework(self) -> str:
         """Return the name and version of the NVA's framework."""
         return str(self.get("health")["framework"])

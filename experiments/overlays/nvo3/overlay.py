@@ -19,6 +19,7 @@ from experiments.overlays import (
     Capabilities,
     Fault,
     Ground,
+    Instances,
     MoveRefused,
     Overlay,
     OverlayMove,
@@ -85,6 +86,7 @@ class Nvo3:
             admission=VmAdmission(
                 self._offer, self.nva.adjust, self._off_board, lambda: self.nva.get("capacity")
             ),
+            instances=Instances(self.nva.add_instance, self.nva.fence_instance),
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
             host_route=self.nva.route,
             commands=Commands(ground.data_centre, self.nva).by_name,

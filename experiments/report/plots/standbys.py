@@ -25,7 +25,7 @@ def suits(result: Result) -> bool:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """A row for each take-over of a VM whose service was asked."""
+    """A row for each take-over of a VM that was mirrored, and whose service was asked."""
     tables = [
         run.result.takeovers.assign(run=name)
         for name, run in runs_of(result).items()
@@ -33,7 +33,8 @@ def data(result: Result) -> pd.DataFrame:
     ]
     if not tables:
         return pd.DataFrame()
-    return pd.concat(tables, ignore_index=True).dropna(subset=list(PANELS))
+    found = pd.concat(tables, ignore_index=True).dropna(subset=list(PANELS))
+    return found[found["interval_s"] > 0]
 
 
 def draw(result: Result, preset: Preset) -> Figure:

@@ -76,3 +76,20 @@ def test_other_moves_are_no_take_overs() -> None:
 
 def test_the_columns_are_those_of_the_file() -> None:
     assert tuple(TAKEOVERS.columns) == COLUMNS
+
+
+@pytest.mark.shows("R7.4")
+@pytest.mark.parametrize("why", ["server-lost", "instance-cut-off"])
+def test_an_instance_that_goes_on_alone_has_taken_over_without_a_move(why: str) -> None:
+    lost = {"nve": "nve1", "since_ns": FAILED_MS * MS, "kind": "hot", "interval_s": 0.0}
+    told = [
+        TraceEvent(1300 * MS, "runner", why, "vm1", lost),
+        TraceEvent(1350 * MS, "runner", "instance-alone", "vm1", {"nve": "nve2", "lost": "nve1"}),
+    ]
+
+    (row,) = rows(told, answers((990, 42), (1010, 43), (1360, 44)))
+
+    assert (row["move"], row["kind"], row["mirror"]) == (None, "hot", None)
+    assert (row["from_nve"], row["to_nve"], row["outcome"]) == ("nve1", "nve2", "completed")
+    assert (row["detected_ms"], row["resumed_ms"]) == (300, 350)
+    assert (row["lost_requests"], row["lost_age_ms"], row["silence_ms"]) == (0, 0, 350)

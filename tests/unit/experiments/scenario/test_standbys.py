@@ -8,16 +8,24 @@ from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 
 GUEST = {"memory_mb": 8, "service": True}
 STANDBY = {"at": "nve2", "interval_s": 1}
+HOT = {"kind": "hot", "interval_s": None}
 PLACE = "tenants.0.vms.vm1"
 AT = f"{PLACE}.standby"
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     # what: (changes of the standby and of others, the field that is named, what is wrong)
     "never": ({"interval_s": 0}, f"{AT}.interval_s", "greater than 0"),
-    "no interval": ({"interval_s": None}, f"{AT}.interval_s", "number"),
+    "no interval": ({"interval_s": None}, AT, "say how often: interval_s, a number"),
     "at once": ({"detect_s": 0}, f"{AT}.detect_s", "greater than 0"),
     "kind": ({"kind": "tepid"}, f"{AT}.kind", "'tepid'"),
     "nowhere": ({"at": "nve9"}, f"{AT}.at", "there are nve1, nve2, nve3"),
     "with its primary": ({"at": "nve1"}, f"{AT}.at", "vm1 is at nve1 itself; name another NVE"),
+    "mirrors of a hot one": ({"kind": "hot"}, AT, "interval_s: a hot standby has no mirrors"),
+    "limit of a hot one": (
+        {**HOT, "bandwidth_mbit": 5},
+        AT,
+        "bandwidth_mbit: a hot standby has no mirrors",
+    ),
+    "hot with its primary": ({**HOT, "at": "nve1"}, f"{AT}.at", "vm1 is at nve1 itself"),
     "limit": ({"bandwidth_mbit": 0}, f"{AT}.bandwidth_mbit", "greater than 0"),
 }
 
@@ -43,6 +51,59 @@ def test_a_vm_without_state_has_no_standby() -> None:
 def test_where_nobody_can_be_told_nobody_takes_over() -> None:
     told = complaint(with_standby(), overlay={"kind": "flood-and-learn"})
     assert_a_sentence(told, AT, "nobody who could be told")
+
+
+ASKED = {"kind": "service", "from": "vm2", "to": "vm1"}
+TASK = {"on": "vm1", "program": "stream", "addresses": ["192.168.7.7"]}
+NOT_HOT: dict[str, tuple[dict[str, Any], str, str]] = {
+    # what: (changes of a scenario with a hot standby, the field that is named, what is wrong)
+    "no service": (
+        {f"{PLACE}.guest": {"memory_mb": 8}, "traffic": []},
+        AT,
+        "vm1 has no service that two instances could share",
+    ),
+    "nobody to tell": ({"overlay": {"kind": "flood-and-learn"}}, AT, "nobody who could be told"),
+    "layer 3": ({"tenants.0.layer": 3}, AT, "layer 2 only; take a warm standby"),
+    "a move": (
+        {"moves": [{"at_s": 1, "vm": "vm1", "to": "nve3"}]},
+        "moves.0.vm",
+        "vm1 has a hot standby, and is not moved",
+    ),
+    "other traffic to it": (
+        {"traffic": [{"kind": "udp-probe", "from": "vm2", "to": "vm1"}]},
+        "traffic.0.to",
+        "vm1 has two instances, and both have only its service",
+    ),
+    "traffic of its own": (
+        {"traffic": [{"kind": "udp-probe", "from": "vm1", "to": "vm2"}]},
+        "traffic.0.from",
+        "vm1 has two instances",
+    ),
+    "a task": ({"tasks": {"t1": TASK}}, "tasks.t1.on", "vm1 has two instances"),
+}
+
+
+def with_hot_standby() -> dict[str, Any]:
+    return {**with_standby(**HOT), "traffic": [ASKED], "moves": []}
+
+
+def test_a_hot_standby_needs_no_more_than_its_place() -> None:
+    made = resolved(**with_hot_standby()).standbys["vm1"]
+    assert (made.kind, made.mirrored_every_s, made.detect_s) == ("hot", 0.0, 0.5)
+
+
+@pytest.mark.shows("R7.4")
+@pytest.mark.parametrize(("changes", "field", "remedy"), NOT_HOT.values(), ids=NOT_HOT)
+def test_what_does_not_go_with_a_hot_standby(
+    changes: dict[str, Any], field: str, remedy: str
+) -> None:
+    assert_a_sentence(complaint(with_hot_standby(), **changes), field, remedy)
+
+
+def test_both_servers_of_a_hot_standby_have_room_for_it() -> None:
+    servers = {"nve2": {"memory_mb": 4}}
+    told = complaint(with_hot_standby(), **{"topology.servers": servers})
+    assert_a_sentence(told, "topology.servers.nve2", "no room for vm1")
 
 
 def test_a_cold_move_sends_all_while_the_vm_is_suspended() -> None:

@@ -105,9 +105,7 @@ def go_on_alone(world: World, at: int) -> World:
     return replace(with_replica(world, at, world.replicas[at].alone()), alone=True)
 
 
-def steps(
-    world: World, requests: tuple[ServiceRequest, ...]
-) -> Iterator[Callable[[], World]]:
+def steps(world: World, requests: tuple[ServiceRequest, ...]) -> Iterator[Callable[[], World]]:
     """All that may happen next.  A message that is lost is one that is never delivered."""
     running = [at for at in (0, 1) if at != world.gone]
     for at in running:
