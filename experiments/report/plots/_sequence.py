@@ -216,7 +216,7 @@ def _draw_row(
         x, alignment = right, "right"
     axes.text(
         x,
-        at_em + 0.5 if row.own else at_em - 0.28,
+        at_em + 0.5 * preset.small_pt / preset.text_pt - 0.08 if row.own else at_em - 0.22,
         row.words,
         ha=alignment,
         va="bottom",

@@ -66,7 +66,7 @@ def _heights_in(
     )
     panel = (11 if preset.narrow else 13) * preset.em_in
     line = 1.42 * preset.small_pt / 72
-    lists = [line * (len(_listed(move, preset)[0]) + 4.5) for _, move in chosen]
+    lists = [line * (len(_rows(run, move, preset)) + 0.8) for run, move in chosen]
     return [(panel, strip, tall) for tall in lists]
 
 
@@ -209,10 +209,9 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
         )
 
 
-def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) -> None:
-    """The events by number, with the time of each as the panel counts it: three columns of text.
+def _rows(run: TracedRun, move: MoveTrace, preset: Preset) -> list[tuple[str, str, str]]:
+    """The list of events: the number, the time as the panel counts it, and the words of each.
     Lines say which come before what the panel shows, and which after it."""
-    axes.set_axis_off()
     origin_ns, _ = _origin(move)
     begin_s, end_s = _window(run, move)
     events, more = _listed(move, preset)
@@ -229,7 +228,13 @@ def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) ->
         rows.insert(0, ("", "", "earlier than is drawn:"))
     if more:
         rows.append(("", "", f"and {more} more"))
-    lines = [("", "ms", "event"), *rows]
+    return [("", "ms", "event"), *rows]
+
+
+def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) -> None:
+    """Three columns of text."""
+    axes.set_axis_off()
+    lines = _rows(run, move, preset)
     for column, (at_em, alignment) in enumerate(((1.6, "right"), (7.6, "right"), (8.4, "left"))):
         axes.text(
             0.0,

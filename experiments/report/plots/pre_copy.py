@@ -133,7 +133,9 @@ def draw(result: Result, preset: Preset) -> Figure:
 
 
 def _handles(preset: Preset, table: pd.DataFrame) -> list[Line2D]:
-    handles = [_style.point_handle(0, "measured", preset, line=False)]
+    handles = []
+    if (table["end"] != "forced").any():
+        handles.append(_style.point_handle(0, "measured", preset, line=False))
     if (table["end"] == "forced").any():
         forced = _style.point_handle(3, "measured, stopped by force", preset, line=False)
         forced.set_color(_style.colour(0))
