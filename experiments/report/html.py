@@ -84,6 +84,7 @@ def write_report(path: Path) -> Path:
         uplot_css=_template("uPlot.min.css"),
         uplot_licence=_template("uPlot.LICENSE"),
         script=_template("timeline.js"),
+        full_size=_template("full_size.js"),
         answer=summary.in_words(result),
         summary=summary.table(result),
         time_line=interactive.time_line(result),

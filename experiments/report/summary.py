@@ -5,6 +5,7 @@ Everything else in the report is for those who want to know why.
 
 from experiments.measure import totals
 from experiments.measure.results import Result
+from experiments.measure.task_moves import task_moves_of
 from experiments.measure.totals import RunTotals
 from experiments.report.format import MISSING, count, counts, milliseconds, span, things
 from experiments.report.tables import ReportTable
@@ -20,6 +21,8 @@ def in_words(result: Result) -> str:
     moves, sent = sum(run.moves for run in runs), [run.sent for run in runs]
     several = len(runs) > 1
     made = f"{things(moves, 'move')}." if moves else "No VM moved."
+    if tasks := sum(len(task_moves_of(run.events)) for run in result.runs.values()):
+        made += f" {things(tasks, 'move')} of tasks."
     said = [f"{things(len(runs), 'run')}." if several else "", made]
     if not sum(sent):
         return " ".join([*filter(None, said), "There were no probes, so traffic was not measured."])

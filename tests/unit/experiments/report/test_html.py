@@ -135,3 +135,9 @@ def test_a_page_without_packets_has_no_time_line(tmp_path, monkeypatch):
     text = write_report(tmp_path / "r").read_text()
     assert "timeline-data" not in text
     assert "uPlot" not in text
+    assert "<script>\n// A figure at its full size" in text
+
+
+def test_a_page_about_a_task_says_how_often_it_moved(tmp_path):
+    kinds_of_results.with_task_moves(tmp_path / "r")
+    assert summary.in_words(load(tmp_path / "r")).startswith("No VM moved. 2 moves of tasks.")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.helpers import browser
+from experiments.report.html import write_report
+from tests.helpers import browser, kinds_of_results
 
 pytestmark = [
     pytest.mark.thorough,
@@ -23,6 +24,11 @@ def report(drawn_result):
 
 def test_the_page_is_without_fault_at_every_width_light_and_dark(chromium, report):
     assert browser.page_faults(chromium, report) == []
+
+
+def test_a_page_without_packets_is_without_fault(chromium, tmp_path):
+    kinds_of_results.with_task_moves(tmp_path / "r")
+    assert browser.page_faults(chromium, write_report(tmp_path / "r")) == []
 
 
 def test_it_answers_a_pointer_and_is_printed_without_what_only_a_screen_has(chromium, report):
