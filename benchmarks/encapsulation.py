@@ -3,7 +3,7 @@
 Two VMs behind two NVEs of a star without delay: the length of one IPv6 echo request with 100 octets
 of data, captured on the underlay, and the rate of one iperf3 connection over IPv6, for each
 encapsulation that an underlay has.  Needs root.
-Run: python -m benchmarks.encapsulation [--seconds 4]
+Run: python -m benchmarks.encapsulation [--seconds 4] [--only ipv6,vxlan ipv6,ila]
 """
 
 import argparse
@@ -73,20 +73,30 @@ def rate_mbit(lab: Lab, address: str, seconds: int) -> float:
     return statistics.median(rates) / 1e6
 
 
+def combination(text: str) -> tuple[str, str]:
+    underlay, _, encapsulation = text.partition(",")
+    if (underlay, encapsulation) not in COMBINATIONS:
+        raise ValueError(text)
+    return underlay, encapsulation
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=4)
-    seconds = parser.parse_args(argv).seconds
-    print("underlay  encapsulation  on the wire  around the packet  VMs' MTU  Mbit/s")
-    for underlay, encapsulation in COMBINATIONS:
+    parser.add_argument("--only", type=combination, nargs="+", metavar="UNDERLAY,ENCAPSULATION")
+    given = parser.parse_args(argv)
+    print("underlay  encapsulation  on the wire  around the packet  VMs' MTU  Mbit/s  of vxlan's")
+    plain: dict[str, float] = {}
+    for underlay, encapsulation in given.only or COMBINATIONS:
         with Lab(scenario(underlay, encapsulation)) as lab:
             vm = lab.data_centre.vms["vm2"]
             address = str(vm.spec.ipv6)
             octets = on_the_wire(lab, address)
-            rate = rate_mbit(lab, address, seconds)
+            rate = rate_mbit(lab, address, given.seconds)
+        ratio = rate / plain.setdefault(underlay, rate)
         around = octets - INSIDE_OCTETS
         cells = f"{underlay:9} {encapsulation:14} {octets:11} {around:18} {vm.mtu:9} {rate:7.0f}"
-        print(cells, flush=True)
+        print(f"{cells} {ratio:11.2f}", flush=True)
 
 
 if __name__ == "__main__":

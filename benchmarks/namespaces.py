@@ -1,16 +1,21 @@
-"""Two network namespaces joined by a veth pair, without Mininet or OVS, for the probe alone.
+"""Network namespaces joined by veth pairs, without Mininet or OVS: two of them, for the probe
+alone, and a delay for a port of a bridge in one.
 
 A namespace lives as long as a `cat` that waits inside it; its interfaces vanish with it, also when
 the test itself is killed (the pipe closes and `cat` ends).
 """
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nve.linux.wait import wait_until
+from topologies.emulation.delay_line import READY
 
 REACHABLE_TIMEOUT_S = 10
 
@@ -78,6 +83,38 @@ def joined_pair() -> Iterator[dict[str, Namespace]]:
     finally:
         for namespace in pair.values():
             namespace.close()
+
+
+@contextmanager
+def delayed(
+    switch: int, port: str, bridge: str, delay_ms: float, directory: Path
+) -> Iterator[None]:
+    """What passes a port of a bridge, in the namespace of process `switch`, takes so long more in
+    each direction; `directory` is for the delay line's files."""
+    links = directory / "links.json"
+    link = {"a": "port", "b": "bridge", "a_end": port, "b_end": "wire", "jitter_ms": 0}
+    links.write_text(json.dumps([{**link, "delay_ms": delay_ms}]), encoding="utf-8")
+    namespace = ["nsenter", f"--net=/proc/{switch}/ns/net"]
+    for command in (
+        f"link set {port} nomaster",
+        "link add wire type veth peer name to-wire",
+        "link set wire up",
+        f"link set to-wire master {bridge} up",
+    ):
+        subprocess.run([*namespace, "ip", *command.split()], check=True)
+    argv = [sys.executable, "-m", "topologies.emulation.delay_line", str(links)]
+    argv += ["--statistics", str(directory / "statistics.json")]
+    line = subprocess.Popen([*namespace, *argv], stdout=subprocess.PIPE, text=True)
+    assert line.stdout is not None
+    assert line.stdout.readline().strip() == READY
+    try:
+        yield
+    finally:
+        line.terminate()
+        line.wait()
+        line.stdout.close()
+        for command in ("link del wire", f"link set {port} master {bridge}"):
+            subprocess.run([*namespace, "ip", *command.split()], check=True)
 
 
 def _unreachable(namespace: Namespace, address: str) -> str | None:

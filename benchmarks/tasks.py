@@ -34,8 +34,9 @@ PARTS = ("freeze_ms", "package_ms", "transfer_ms", "restore_ms", "gap_ms")
 class Switched:
     """The part of a data centre that tasks use: `vms`, `in_vm`."""
 
-    def __init__(self, hosts: dict[str, Namespace]) -> None:
+    def __init__(self, hosts: dict[str, Namespace], switch: Namespace) -> None:
         self._hosts = hosts
+        self.switch = switch
         self.vms = {
             name: SimpleNamespace(
                 pid=host.pid, spec=SimpleNamespace(ipv4=IPv4Address(f"10.9.0.{number}"))
@@ -49,7 +50,7 @@ class Switched:
 
 @contextmanager
 def switched(*names: str) -> Iterator[Switched]:
-    """Hosts at 10.9.0.1 and so on."""
+    """Hosts at 10.9.0.1, fd09::1 and so on."""
     with ExitStack() as stack:
         switch, *hosts = (Namespace() for _ in range(len(names) + 1))
         for namespace in (switch, *hosts):
@@ -64,9 +65,10 @@ def switched(*names: str) -> Iterator[Switched]:
                 "link set lo up",
                 "link set eth0 up",
                 f"addr add 10.9.0.{number}/24 dev eth0",
+                f"addr add fd09::{number:x}/64 dev eth0 nodad",
             ):
                 host.run("ip", *command.split())
-        yield Switched(dict(zip(names, hosts, strict=True)))
+        yield Switched(dict(zip(names, hosts, strict=True)), switch)
 
 
 def opened(there: Switched, count: int) -> list[socket.socket]:

@@ -22,7 +22,7 @@ COUNTED = frozenset(
         Purpose.UNKNOWN_LOCATOR,
         *(Purpose.UNKNOWN_VTEP, Purpose.UNKNOWN_VNI, Purpose.UNKNOWN_PORT),
         *(Purpose.UNKNOWN_DESTINATION, Purpose.SPOOFED, Purpose.VLAN_TAGGED),
-        *(Purpose.NO_LONGER_FORWARDED, Purpose.FENCED),
+        *(Purpose.NO_LONGER_FORWARDED, Purpose.FENCED, Purpose.NOT_ROUTED),
     }
 )
 """The purposes of rules that drop what should not have been sent, or no longer to this NVE."""

@@ -69,12 +69,15 @@ CONNECTIONS = RowSchema(
         "received": "octets that the task had not read yet",
         "sent": "octets sent and not acknowledged",
         "unsent": "octets not yet sent",
+        "before_mbit": "10^6 bits a second that the peer got last at the source",
         "freeze_ms": "from when the task stopped until it ran again",
         "package_ms": "how long it took to take all its connections out of the source's kernel",
         "transfer_ms": "how long the package was on its way",
         "restore_ms": "how long it took to put all of them into the destination's kernel",
         "gap_ms": "from when the task stopped until the first segment of the peer came to the "
-        "destination's stack; empty: none within 5 s",
+        "destination's stack; empty: none within 5 s, or before the next move",
+        "ramp_up_ms": "from the restart until the destination's kernel estimates 90 % of "
+        "`before_mbit`; empty: not within 5 s, nothing sent before, or an unmodified process",
         "retransmissions": "segments that the destination's stack has sent again by the end of the "
         "record",
         "resets": "RST segments that both hosts have sent, and that have come to the source, from "
@@ -83,7 +86,11 @@ CONNECTIONS = RowSchema(
     {
         **dict.fromkeys(("received", "sent", "unsent", "retransmissions", "resets"), "Int64"),
         **dict.fromkeys(
-            ("freeze_ms", "package_ms", "transfer_ms", "restore_ms", "gap_ms"), "float64"
+            (
+                *("before_mbit", "freeze_ms", "package_ms", "transfer_ms", "restore_ms"),
+                *("gap_ms", "ramp_up_ms"),
+            ),
+            "float64",
         ),
     },
 )

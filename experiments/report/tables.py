@@ -156,8 +156,11 @@ def of_failures(result: Result) -> list[ReportTable]:
     return [ReportTable("Failures", headings, rows, 4)] if rows else []
 
 
-NO_LONGER_FORWARDED = "no-longer-forwarded"
-"""Of what was refused, what nobody did wrong."""
+NOBODYS_FAULT = {
+    "no-longer-forwarded": "Sent on old entries after forwarding had ended by its timer",
+    "not-routed": "Broadcast, multicast and other protocols than IP, not carried at layer 3",
+}
+"""Of what was refused, what nobody did wrong, and what a table of it is called."""
 
 
 def of_refused(result: Result) -> list[ReportTable]:
@@ -174,12 +177,14 @@ def of_refused(result: Result) -> list[ReportTable]:
         for row in run.refused
     ]
     headings = ("NVE", "from", "what", "run", "packets")
-    late = [row for row in rows if row[2] == NO_LONGER_FORWARDED]
     titled = (
-        ("Refused: forged, unknown or too much", [row for row in rows if row not in late]),
         (
-            "Sent on old entries after forwarding had ended by its timer",
-            late,
+            "Refused: forged, unknown or too much",
+            [row for row in rows if row[2] not in NOBODYS_FAULT],
+        ),
+        *(
+            (title, [row for row in rows if row[2] == what])
+            for what, title in NOBODYS_FAULT.items()
         ),
     )
     return [ReportTable(title, headings, some, 4) for title, some in titled if some]

@@ -64,8 +64,11 @@ class LineProcess:
         assert self._process.stdin
         try:
             self._process.stdin.write(f"{what}\n".encode())
-        except (OSError, ValueError):  # gone, or ended by us
+        except ValueError:  # ended by us
             raise self._failure(f"the {self._name} has ended") from None
+        except OSError:  # gone; its last line says why
+            while True:
+                self.line(0)
 
     def line(self, timeout_s: float) -> dict[str, Any]:
         """The next line.  Raises the failure if none comes, or if it says that it has failed."""

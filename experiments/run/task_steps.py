@@ -242,8 +242,13 @@ def _lead_name(move: TaskMoveUnderWay) -> None:
 
 def _settle(move: TaskMoveUnderWay) -> None:
     """What has come for the task while it stood still is forwarded to it, or dropped."""
-    if move.source.alive:
-        order(move.source, "over")
+    try:
+        if move.source.alive:
+            order(move.source, "over")
+    except TaskError:
+        # The next move may have ended the record: with that, the rest was forwarded.
+        if not move.record_over.is_set():
+            raise
 
 
 def _end_record(move: TaskMoveUnderWay) -> None:

@@ -123,10 +123,10 @@ class RunningTask:
         self.problems += move.problems
         self._records[self.at] = (move, self._process)
         self._process, self.at = move.destination, asked.to
-        self._make_known()
         cleaner = threading.Thread(target=self._clear_away, args=(move,), daemon=True)
         cleaner.start()
         self._background.append(cleaner)
+        self._make_known()
 
     @property
     def _endpoints(self) -> Endpoints:
@@ -320,6 +320,7 @@ def _rows(
                 "transfer_ms": parts.get("transfer"),
                 "restore_ms": parts.get("restore"),
                 "gap_ms": (heard_ns - move.stopped_ns) / 1e6 if heard_ns else None,
+                "ramp_up_ms": now.get("ramp_up_ms"),
                 "retransmissions": now.get("retransmissions"),
                 "resets": resets,
             }

@@ -137,7 +137,7 @@ def _of_peers(vni: Vni, peers: Set[Vtep]) -> Iterator[Rule]:
 
 
 def of_network(state: NveState, vni: Vni) -> Iterator[Rule]:
-    """Yield the rules that route packets and drop everything else: broadcasts, other protocols."""
+    """Yield the rules that route packets; what else a VM sends is dropped by `reports`."""
     network = state.routed[vni]
     if network.encapsulation == "vxlan-l3":
         yield from _of_peers(vni, state.peers)
@@ -147,12 +147,12 @@ def of_network(state: NveState, vni: Vni) -> Iterator[Rule]:
         to_router = match(metadata=vni, eth_dst=NVE_MAC, eth_type=protocol)
         routed = (GoTo(PipelineTable.ROUTE),)
         yield Rule(PipelineTable.FROM_VM, 16, to_router, routed, Purpose.ROUTE)
-    yield Rule(PipelineTable.FROM_VM, 15, match(metadata=vni), (), Purpose.NOT_ROUTED)
 
 
 @lru_cache(REMEMBERED)
 def reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]:
-    """Return the rules by which an NVE reports what a port's VM sends, up to the port's limits.
+    """Return the rules by which an NVE reports what a port's VM sends, up to the port's limits,
+    and by which it drops what is not routed.
 
     See `nve.pipeline.limits`.
     """
@@ -172,6 +172,7 @@ def reports(system: TenantSystem, port: int, limits: Limits) -> tuple[Rule, ...]
             Rule(PipelineTable.ROUTE, 40, last, answered, Purpose.EXPIRED, system)
             for last in over
         ),
+        Rule(table, 15, from_port, (), Purpose.NOT_ROUTED, system, reports_end=True),
         Rule(PipelineTable.ROUTE, 1, from_port, missed, Purpose.MISS, system),
         Rule(PipelineTable.FORWARD, 1, from_port, missed, Purpose.MISS, system),
     )  # fmt: skip

@@ -6,6 +6,7 @@ A task is a process with an address of its own, which is not its host's.
     checkpoint  a task that has been packaged: its state and its connections           pure
     repair      takes a connection out of the kernel, and puts it into another (TCP_REPAIR)
     addresses   gives an address to a host, takes it away, announces it
+    arrivals    when peers are heard of at the new host, and when all is as fast as before
     old_stack   what the host that a task has left does with packets that still come for it
     program     what a program has to have in order to move, and which programs there are
     process     runs a program on a host, and moves it

@@ -11,6 +11,8 @@ import fcntl
 import os
 import socket
 import struct
+import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -32,6 +34,10 @@ _MAIN_TABLE, _BY_BOOT, _UNREACHABLE = 254, 3, 7
 _GET_MAC: Final = 0x8927
 """linux/sockios.h, SIOCGIFHWADDR."""
 _NO_MAC: Final = "00:00:00:00:00:00"
+
+
+AGAIN_AFTER_S: Final = (1, 2, 4, 8, 16, 32)
+"""An announcement is repeated after so long each, for who keeps the mapping may have been away."""
 
 
 class Suspended(enum.StrEnum):
@@ -69,6 +75,20 @@ class HostAddresses:
     def remove(self, address: IPAddress) -> None:
         """Take an address from the host.  Raises OSError if it does not have it."""
         self._netlink.ask(_DEL_ADDRESS, REQUEST | ACK, self._said(address))
+
+    def keep_announcing(self, addresses: Sequence[IPAddress]) -> threading.Event:
+        """Everybody is told again that they are here, until the event that is returned is set."""
+        gone = threading.Event()
+
+        def again() -> None:
+            for after_s in AGAIN_AFTER_S:
+                if gone.wait(after_s):
+                    return
+                for address in addresses:
+                    self.announce(address)
+
+        threading.Thread(target=again, daemon=True).start()
+        return gone
 
     def announce(self, address: IPAddress) -> None:
         """Announce an address with gratuitous ARP, or a neighbour advertisement."""

@@ -4,7 +4,7 @@
     8         `vmmlabCP`
     2         version of the format
     8         how many octets follow
-    16        BLAKE2b digest of what follows
+    16        XXH3 digest of what follows: against damage, not against forgery
     4         length of the head
     …         the head, JSON: the task, its program, its sockets with the lengths of their queues
     …         the program's state, then the queues of each socket: received, sent, unsent
@@ -14,17 +14,17 @@ or changed, or one whose head is not allowed, is refused with a sentence (Checkp
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
+from xxhash import xxh3_128
 
 from nve.model import IPAddress
 from nve.task.tcp_states import FATES, Fate, TcpState
 
-VERSION: Final = 1
+VERSION: Final = 2
 LONGEST: Final = 1 << 31
 """The largest size of a checkpoint, in octets."""
 
@@ -94,6 +94,8 @@ class TcpConnection:
     keep_alive: bool
     send_buffer: Annotated[int, Field(ge=0, le=1 << 30)]
     receive_buffer: Annotated[int, Field(ge=0, le=1 << 30)]
+    delivered_bps: Annotated[int, Field(ge=0)] = 0
+    """How fast the peer has got data lately; nothing is set by it."""
     received: bytes = b""
     """What the task has not read yet."""
     sent: bytes = b""
@@ -139,7 +141,11 @@ class Checkpoint:
         return [each for each in self.sockets if isinstance(each, TcpConnection)]
 
     def octets(self) -> bytes:
-        """As it is sent or kept."""
+        """As it is sent or kept, in one piece."""
+        return b"".join(self.parts())
+
+    def parts(self) -> list[bytes]:
+        """The same, its queues as they are: a copy of them costs part of the freeze."""
         queues = [
             queue for each in self.connections for queue in (each.received, each.sent, each.unsent)
         ]
@@ -149,22 +155,22 @@ class Checkpoint:
                 tuple(map(len, (self.state, *queues))),
             )
         )
-        body = b"".join((_LENGTH.pack(len(head)), head, self.state, *queues))
-        return PREFIX.pack(_MARK, VERSION, len(body), _digest(body)) + body
+        body = [_LENGTH.pack(len(head)), head, self.state, *queues]
+        return [PREFIX.pack(_MARK, VERSION, sum(map(len, body)), _digest(body)), *body]
 
     @classmethod
-    def of(cls, octets: bytes) -> "Checkpoint":
+    def of(cls, octets: bytes | bytearray) -> "Checkpoint":
         """Reads one back.  Raises CheckpointError."""
         if len(octets) < PREFIX.size:
             raise CheckpointError(f"the checkpoint is cut off: {len(octets)} octets")
+        body = memoryview(octets)[PREFIX.size :]
         length = length_of(octets[: PREFIX.size])
-        body = octets[PREFIX.size :]
         if len(body) != length:
             raise CheckpointError(
                 f"the checkpoint says that it has {length} octets, and it has {len(body)}"
             )
         *_, digest = PREFIX.unpack_from(octets)
-        if _digest(body) != digest:
+        if _digest([body]) != digest:
             raise CheckpointError("the checkpoint has been changed: its digest is another one")
         return _read(body)
 
@@ -178,7 +184,7 @@ class _Head:
 _HEAD: Final = TypeAdapter(_Head)
 
 
-def length_of(prefix: bytes) -> int:
+def length_of(prefix: bytes | bytearray) -> int:
     """How many octets follow the PREFIX of a checkpoint.  Raises CheckpointError."""
     mark, version, length, _ = PREFIX.unpack(prefix)
     if mark != _MARK:
@@ -193,11 +199,11 @@ def length_of(prefix: bytes) -> int:
     return int(length)
 
 
-def _read(body: bytes) -> Checkpoint:
+def _read(body: memoryview) -> Checkpoint:
     (length,) = _LENGTH.unpack_from(body)
     place = _LENGTH.size + length
     try:
-        head = _HEAD.validate_json(body[_LENGTH.size : place])
+        head = _HEAD.validate_json(bytes(body[_LENGTH.size : place]))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "its head"
@@ -214,9 +220,9 @@ def _read(body: bytes) -> Checkpoint:
     )
 
 
-def _cut(body: bytes, place: int, lengths: tuple[int, ...]) -> Iterator[bytes]:
+def _cut(body: memoryview, place: int, lengths: tuple[int, ...]) -> Iterator[bytes]:
     for length in lengths:
-        yield body[place : place + length]
+        yield bytes(body[place : place + length])
         place += length
 
 
@@ -235,5 +241,8 @@ def _with_queues(each: MovedSocket, parts: Iterator[bytes]) -> MovedSocket:
     return replace(each, received=received, sent=sent, unsent=unsent)
 
 
-def _digest(body: bytes) -> bytes:
-    return blake2b(body, digest_size=16).digest()
+def _digest(body: Iterable[bytes | memoryview]) -> bytes:
+    found = xxh3_128()
+    for part in body:
+        found.update(part)
+    return found.digest()

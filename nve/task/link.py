@@ -55,17 +55,17 @@ class TaskLink:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def send(self, kind: Kind, octets: bytes) -> None:
-        """Raises LinkError."""
+    def send(self, kind: Kind, *parts: bytes) -> None:
+        """A message, in so many parts.  Raises LinkError."""
         try:
-            self._socket.sendall(_HEADER.pack(kind, len(octets)) + octets)
+            self._socket.sendall(b"".join((_HEADER.pack(kind, sum(map(len, parts))), *parts)))
         except OSError as error:
             raise LinkError(f"the other host is gone: {error}") from error
 
     def tell(self, kind: Kind, **told: Any) -> None:
         self.send(kind, json.dumps(told).encode())
 
-    def receive(self, *expected: Kind) -> tuple[Kind, bytes]:
+    def receive(self, *expected: Kind) -> tuple[Kind, bytearray]:
         """The next message, which has to be one of these.  Raises LinkError."""
         number, length = _HEADER.unpack(self._exactly(_HEADER.size))
         if number not in expected or length > _LIMITS[Kind(number)]:
@@ -91,7 +91,7 @@ class TaskLink:
         """Wait without limit from now on: frames may come late, or never."""
         self._socket.settimeout(None)
 
-    def _exactly(self, octets: int) -> bytes:
+    def _exactly(self, octets: int) -> bytearray:
         found = bytearray(octets)
         waiting = memoryview(found)
         try:
@@ -102,7 +102,7 @@ class TaskLink:
                 waiting = waiting[got:]
         except OSError as error:
             raise LinkError(f"the other host says nothing: {error}") from error
-        return bytes(found)
+        return found
 
     def close(self) -> None:
         """Close the connection; a thread that waits for the other side ends."""

@@ -112,7 +112,7 @@ class Delivery:
         self._loopback.setsockopt(_SOL_PACKET, _VNET_HEADER, 1)
         self._loopback.bind(("lo", 0))
 
-    def deliver(self, frame: bytes) -> None:
+    def deliver(self, frame: bytes | bytearray) -> None:
         """A frame of `LateSegments`, as it came there, but for its MAC addresses."""
         head, ethertype = frame[:_VNET_OCTETS], frame[_VNET_OCTETS + 12 : _VNET_OCTETS + 14]
         with suppress(OSError):  # the frame is lost, which TCP can handle

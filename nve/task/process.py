@@ -45,10 +45,10 @@ from hmac import compare_digest
 from ipaddress import ip_address
 from typing import Final
 
-from nve.linux.wait import wait_until
 from nve.task import program as programs
 from nve.task import repair, sockets
 from nve.task.addresses import HostAddresses
+from nve.task.arrivals import ArrivedConnections
 from nve.task.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -65,9 +65,6 @@ from nve.task.tcp_states import FIN_RECEIVED, FIN_SENT
 
 PATIENCE_S: Final = 3.0
 """For the other host."""
-HEARD_EVERY_S: Final = 0.0005
-HEARD_S: Final = 5.0
-"""For so long it is looked at when the first segment of each peer comes."""
 
 FAILURES = (OSError, LinkError, NotMovable, NoSuchProgram, CheckpointError, RuntimeError)
 
@@ -85,7 +82,7 @@ class TaskProcess:
         self._moved: tuple[MovedSocket, ...] = ()
         """While it moves: its sockets, and what they hold."""
         self._state = b""
-        self._octets = b""
+        self._packaged: list[bytes] = []
         self._link: TaskLink | None = None
         """To the other process of the move that goes on, or of the last one."""
         self._late: LateSegments | None = None
@@ -96,9 +93,9 @@ class TaskProcess:
         self._afterwards = False
         self._resets_before = sockets.resets_sent()
         self._late_policy = ""
-        self._watched: dict[str, Socket] = {}
-        """Connections that have come with the task."""
-        self._heard_ns: dict[str, int] = {}
+        self._arrived = ArrivedConnections()
+        self._gone = threading.Event()
+        """Set when the addresses are here no more."""
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -107,6 +104,7 @@ class TaskProcess:
         for address in self._spec.place.addresses:
             self._host.add(address)
             self._host.announce(address)
+        self._gone = self._host.keep_announcing(self._spec.place.addresses)
         self._program.start(self._spec.place)
         self._running = True
         say(started=True)
@@ -156,6 +154,14 @@ class TaskProcess:
 
     def _carry_out(self, order: Told) -> None:
         name = str(order.pop("order")).replace("-", "_")
+        if name == "connect":
+            # The other host may be far, or not there: the program works on meanwhile.
+            args = (name, {**order, "peers": self._peers()})
+            threading.Thread(target=self._answer, args=args, daemon=True).start()
+        else:
+            self._answer(name, order)
+
+    def _answer(self, name: str, order: Told) -> None:
         began_ns = time.time_ns()
         try:
             done = getattr(self, f"do_{name}")(**order)
@@ -167,16 +173,20 @@ class TaskProcess:
 
     # -- at the source -------------------------------------------------------------------------
 
-    def do_connect(self, to: str, port: int, token: str) -> Told:
-        self._resets_before = sockets.resets_sent()
-        self._close_link()
-        self._link = TaskLink(socket.create_connection((to, port), PATIENCE_S), PATIENCE_S)
+    def _peers(self) -> list[str]:
+        """Whom it talks to now."""
         _, open_now = self._program.checkpoint()
         peers = set()
         for each in open_now:
             with suppress(OSError):
                 peers.add(each.getpeername()[0])
-        self._link.tell(Kind.HELLO, token=token, peers=sorted(peers)[:1000])
+        return sorted(peers)[:1000]
+
+    def do_connect(self, to: str, port: int, token: str, peers: list[str]) -> Told:
+        self._resets_before = sockets.resets_sent()
+        self._close_link()
+        self._link = TaskLink(socket.create_connection((to, port), PATIENCE_S), PATIENCE_S)
+        self._link.tell(Kind.HELLO, token=token, peers=peers)
         self._link.heard(Kind.ANSWER)
         self._late = LateSegments(self._spec.interface, self._spec.place.addresses)
         return {"peers": len(peers)}
@@ -196,6 +206,7 @@ class TaskProcess:
         for each in filter(None, self._sockets):
             repair.block(each)
         sockets.accept_rest(self._sockets)
+        self._gone.set()
         for address in self._spec.place.addresses:
             self._host.remove(address)
             if suspended == "unreachable":
@@ -207,12 +218,12 @@ class TaskProcess:
         rows, self._moved = sockets.package(self._sockets)
         spec = self._spec
         found = Checkpoint(spec.task, spec.program, self._moved, self._state)
-        self._octets = found.octets()
-        return {"octets": len(self._octets), "connections": rows}
+        self._packaged = found.parts()
+        return {"octets": sum(map(len, self._packaged)), "connections": rows}
 
     def do_send(self) -> Told:
         assert self._link
-        self._link.send(Kind.CHECKPOINT, self._octets)
+        self._link.send(Kind.CHECKPOINT, *self._packaged)
         return self._link.heard(Kind.ANSWER)
 
     def do_leave(self, meanwhile: str, late: str) -> Told:
@@ -221,7 +232,7 @@ class TaskProcess:
         self._late.know(self._moved)
         for each in filter(None, self._sockets):
             repair.leave(each)
-        self._sockets, self._octets, self._moved = [], b"", ()
+        self._sockets, self._packaged, self._moved = [], [], ()
         self._onward = meanwhile == "hold"
         self._late_policy = late
         self._afterwards = True
@@ -265,7 +276,7 @@ class TaskProcess:
                     repair.unblock(each)
             self._program.restore(self._state, self._sockets)
         self._take_over()
-        self._sockets, self._octets, self._moved = [], b"", ()
+        self._sockets, self._packaged, self._moved = [], [], ()
         if self._late:
             self._late.close()
             self._late = None
@@ -349,15 +360,19 @@ class TaskProcess:
                 repair.go_on(each, moved.unsent, closed=moved.state in FIN_SENT)
                 if moved.state in FIN_RECEIVED:
                     self._delivery.repeat_fin(moved)
+        own = not isinstance(self._program, FromOutside)
+        arrived = [
+            (each if own else each.dup(), moved)
+            for each, moved in pairs
+            if each and isinstance(moved, TcpConnection)
+        ]
         self._take_over()
         restarted_ns = time.time_ns()
         self._running = True
-        self._watched = {
-            str(moved): each for each, moved in pairs if each and isinstance(moved, TcpConnection)
-        }
         self._sockets, self._moved = [], ()
-        for act in (self._hear_peers, self._take_late):
-            threading.Thread(target=act, daemon=True).start()
+        self._arrived.watch(arrived, copies=not own)
+        self._gone = self._host.keep_announcing(self._spec.place.addresses)
+        threading.Thread(target=self._take_late, daemon=True).start()
         return {"restarted_ns": restarted_ns}
 
     def do_take(self, address: str) -> Told:
@@ -383,14 +398,8 @@ class TaskProcess:
 
     def do_report(self) -> Told:
         """Of the connections that have come with the task."""
-        rows = {}
-        for name, each in self._watched.items():
-            row: Told = {"heard_ns": self._heard_ns.get(name)}
-            with suppress(OSError):  # it is closed by now
-                info = TcpInfo.of(each)
-                row |= {"retransmissions": info.retransmissions, "cwnd": info.cwnd}
-            rows[name] = row
-        return {"connections": rows, "resets": sockets.resets_sent() - self._resets_before}
+        resets = sockets.resets_sent() - self._resets_before
+        return {"connections": self._arrived.report(), "resets": resets}
 
     def do_connections(self) -> Told:
         """Report the present connections."""
@@ -407,25 +416,6 @@ class TaskProcess:
                 }
             )
         return {"connections": rows}
-
-    def _hear_peers(self) -> None:
-        """When the first segment of each peer comes."""
-        waiting = dict(self._watched)
-
-        def silent() -> str | None:
-            for name, each in list(waiting.items()):
-                try:
-                    heard = TcpInfo.of(each).segments_in > 0
-                except OSError:  # it is closed by now
-                    del waiting[name]
-                    continue
-                if heard:
-                    self._heard_ns[name] = time.time_ns()
-                    del waiting[name]
-            return ", ".join(waiting) or None
-
-        with suppress(TimeoutError):
-            wait_until(silent, HEARD_S, HEARD_EVERY_S)
 
     def _take_late(self) -> None:
         """Deliver the frames that the old host forwards to this kernel."""

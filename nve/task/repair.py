@@ -67,22 +67,27 @@ class TcpInfo:
     backlog: int
     """The backlog of a listening socket."""
     cwnd: int
+    rtt_ms: float
     retransmissions: int
     segments_in: int
+    delivered_bps: int
+    """The kernel's last estimate of how fast the peer gets data."""
 
     @classmethod
     def of(cls, connected: socket.socket) -> "TcpInfo":
         told = connected.getsockopt(_TCP, socket.TCP_INFO, _INFO_OCTETS)
         state, _, _, _, _, options, scales = struct.unpack_from("7B", told)
-        word = struct.Struct("=I").unpack_from
+        word, long = struct.Struct("=I").unpack_from, struct.Struct("=Q").unpack_from
         return cls(
             TcpState(state),
             options,
             (scales & 15, scales >> 4),
             word(told, 28)[0],
             word(told, 80)[0],
+            word(told, 68)[0] / 1000,
             word(told, 100)[0],
             word(told, 140)[0],
+            8 * long(told, 160)[0],
         )
 
 
@@ -150,6 +155,7 @@ def dump(connected: socket.socket) -> TcpConnection:
         congestion_control=congestion_control.decode(),
         no_delay=bool(connected.getsockopt(_TCP, socket.TCP_NODELAY)),
         keep_alive=bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
+        delivered_bps=info.delivered_bps,
         # The kernel says twice what it was asked for.
         send_buffer=connected.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2,
         receive_buffer=connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2,
@@ -169,7 +175,7 @@ def leave(dumped: socket.socket) -> None:
 
 def restore_listener(listener: Listener) -> socket.socket:
     """A socket that listens as the other one did.  Raises OSError if the port is in use."""
-    made = socket.socket(_family(listener.local), socket.SOCK_STREAM)
+    made = socket.socket(family(listener.local), socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((str(listener.local.address), listener.local.port))
@@ -185,7 +191,7 @@ def restore(connection: TcpConnection) -> socket.socket:
 
     Its address has to be this host's.  Raises OSError if the address or the port is not free.
     """
-    made = socket.socket(_family(connection.local), socket.SOCK_STREAM)
+    made = socket.socket(family(connection.local), socket.SOCK_STREAM)
     try:
         _restore(made, connection)
     except OSError:
@@ -317,5 +323,6 @@ def endpoint(name: tuple[str, int]) -> Endpoint:
     return Endpoint(getattr(address, "ipv4_mapped", None) or address, name[1])
 
 
-def _family(end: Endpoint) -> socket.AddressFamily:
+def family(end: Endpoint) -> socket.AddressFamily:
+    """Of the sockets that have this end."""
     return socket.AF_INET if end.address.version == 4 else socket.AF_INET6

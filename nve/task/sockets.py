@@ -98,6 +98,7 @@ def package(sockets: list[Socket | None]) -> tuple[list[Row], tuple[MovedSocket,
                 received=len(connection.received),
                 sent=len(connection.sent),
                 unsent=len(connection.unsent),
+                before_mbit=round(connection.delivered_bps / 1e6, 3),
             )
         )
     return rows, tuple(moved)
@@ -122,8 +123,8 @@ def restored(each: MovedSocket) -> Socket | None:
             return None
 
 
-def _row(name: str, state: TcpState, fate: Fate, **queues: int) -> Row:
-    return {"connection": name, "state": state.name, "fate": fate.value, **queues}
+def _row(name: str, state: TcpState, fate: Fate, **held: float) -> Row:
+    return {"connection": name, "state": state.name, "fate": fate.value, **held}
 
 
 def name_of(each: Socket) -> str:

@@ -56,12 +56,18 @@ def read_segment(frame: bytes) -> TcpSegment | None:
 
 
 def segment(
-    source: tuple[IPAddress, int], to: tuple[IPAddress, int], seq: int, ack: int, flags: int
+    source: tuple[IPAddress, int],
+    to: tuple[IPAddress, int],
+    seq: int,
+    ack: int,
+    flags: int,
+    data: bytes = b"",
 ) -> bytes:
-    """Return an IP packet with a segment that has no options, no data and a window of 0."""
+    """Return an IP packet with a segment that has no options and a window of 0."""
     ports = (source[1], to[1])
     header = _HEADER.pack(*ports, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, 5 << 4, flags, 0, 0, 0)
     ends = source[0].packed + to[0].packed
-    pseudo_header = ends + len(header).to_bytes(4, "big") + bytes([0, 0, 0, TCP])
-    whole = header[:16] + checksum(pseudo_header + header) + header[18:]
-    return ip(source[0], to[0], TCP, whole)
+    whole = header + data
+    pseudo_header = ends + len(whole).to_bytes(4, "big") + bytes([0, 0, 0, TCP])
+    summed = whole[:16] + checksum(pseudo_header + whole) + whole[18:]
+    return ip(source[0], to[0], TCP, summed)

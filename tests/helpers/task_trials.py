@@ -2,10 +2,8 @@
 
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -110,65 +108,6 @@ def _shown(file: Path) -> list[str]:
 
 def _provoked(line: str) -> bool:
     return f"IP {REFUSING}.{CLOSED_PORT} > " in line
-
-
-class StreamPeer:
-    """Sends the pattern over a connection and reads it, both at once, as far as it is let."""
-
-    def __init__(self, connected: socket.socket, octets: int) -> None:
-        self._digest, self._received = sha256(), 0
-        self._failures: list[OSError] = []
-        self._socket, self._octets = connected, octets
-        self._may, self._more = 0, threading.Condition()
-        connected.settimeout(20)
-        self._threads = [
-            threading.Thread(target=each, daemon=True) for each in (self._send, self._receive)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def go_on(self, until: int) -> None:
-        """So far it may send and receive; returns when it has begun to."""
-        before = self._received
-        with self._more:
-            self._may = until
-            self._more.notify_all()
-        wait_until(lambda: None if self._received > before else f"{before} received")
-
-    def whole(self) -> None:
-        """All comes as it was sent."""
-        self.go_on(self._octets + 1)
-        for thread in self._threads:
-            thread.join(30)
-        assert self._failures == []
-        found = (self._received, self._digest.hexdigest())
-        assert found == (self._octets, pattern.digest(self._octets))
-
-    def _await(self, place: int) -> None:
-        with self._more:
-            self._more.wait_for(lambda: place < self._may, 30)
-
-    def _send(self) -> None:
-        try:
-            sent = 0
-            while sent < self._octets:
-                self._await(sent)
-                part = pattern.part(sent, min(65536, self._octets - sent))
-                self._socket.sendall(part)
-                sent += len(part)
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._failures.append(error)
-
-    def _receive(self) -> None:
-        try:
-            self._await(0)
-            while said := self._socket.recv(20_000):
-                self._digest.update(said)
-                self._received += len(said)
-                self._await(self._received)
-        except OSError as error:
-            self._failures.append(error)
 
 
 def answered(connected: socket.socket, request: bytes = REQUEST) -> bool:

@@ -13,23 +13,28 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
+from ipaddress import ip_address
 from pathlib import Path
+from typing import IO
 
 import pytest
 
+from benchmarks.namespaces import delayed
+from benchmarks.stream_peer import StreamPeer
 from experiments.run.task_steps import TaskError
 from nve.linux.injection import stands_still
 from nve.linux.namespace import inside, ip, run_in
 from nve.task.programs import pattern
+from nve.wire.segments import ACK, RST, SYN, segment
 from tests.helpers.hosts import NIC, Hosts, hosts
 from tests.helpers.task_trials import (
     ADDRESSES,
     MEGABYTE,
     PORT,
     REQUEST,
-    StreamPeer,
+    Trial,
     answered,
     no_reset,
     trial,
@@ -134,7 +139,7 @@ def test_a_process_moves_that_knows_nothing_of_it(network: Hosts, tmp_path: Path
     """iperf3's server, asked by its client, from a socket that listens to the last report."""
     command = ["iperf3", "-s", "-1", "-B", "{ipv4}"]
     with no_reset(network, tmp_path), trial(network, "process", command=command) as it:
-        client = ["iperf3", "-c", it.address, "-t", "4", "-b", "100M", "--json"]
+        client = ["iperf3", "-c", it.address, "-t", "8", "-b", "100M", "--json"]
         wait_until(lambda: None if listens(network, "a", 5201) else "no server")
         asking = network.of["c"].start(client, stdout=subprocess.PIPE, text=True)
         for to in "ba":
@@ -149,6 +154,161 @@ def test_a_process_moves_that_knows_nothing_of_it(network: Hosts, tmp_path: Path
     assert [(row["move"], row["fate"]) for row in rows] == [
         (number, "migrated") for number in (1, 1, 2, 2)
     ]
+
+
+HTTPS = """
+import http.server, socketserver, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2])
+server = socketserver.TCPServer((sys.argv[1], 443), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+"""Of Python's own library, with what is in the current directory; one client at a time."""
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and its certificate in one file, and beside it a document."""
+    directory = tmp_path_factory.mktemp("secured")
+    names = ",".join(f"IP:{address}" for address in ADDRESSES.values())
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    argv += ["-nodes", "-subj", "/CN=task1", "-addext", f"subjectAltName={names}"]
+    argv += ["-keyout", "-", "-out", "-"]
+    made = subprocess.run(argv, capture_output=True, check=True)
+    (directory / "own.pem").write_bytes(made.stdout)
+    parts = (pattern.part(number * MEGABYTE, MEGABYTE) for number in range(20))
+    (directory / "document").write_bytes(b"".join(parts))
+    return directory / "own.pem"
+
+
+def https(own: Path) -> list[str]:
+    started = f"import os; os.chdir({str(own.parent)!r})" + HTTPS
+    return [sys.executable, "-c", started, "{ipv4}", str(own)]
+
+
+def downloading(
+    network: Hosts, it: Trial, own: Path, out: Path, rate: str = "5M"
+) -> "subprocess.Popen[str]":
+    wait_until(lambda: None if listens(network, it.task.at, 443) else "no server")
+    argv = ["curl", "-sS", "--cacert", str(own), "--limit-rate", rate, "-o", str(out)]
+    argv += [f"https://{it.address}/document"]
+    return network.of["c"].start(argv, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.shows("R4.2.3", "R4.2.1.3")
+def test_curl_downloads_over_tls_from_a_process_that_moves(
+    network: Hosts, tmp_path: Path, secured: Path
+) -> None:
+    """The keys and the place in the stream are in the process, and stay with it."""
+    out = tmp_path / "downloaded"
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "process", command=https(secured)) as it,
+    ):
+        curl = downloading(network, it, secured, out)
+        for number in range(5):
+            await_size(out, number * 4 * MEGABYTE + 1)
+            curl.send_signal(signal.SIGSTOP)
+            it.move("ba"[number % 2])
+            curl.send_signal(signal.SIGCONT)
+        _, complaint = curl.communicate(timeout=60)
+        rows = it.rows()
+    assert (curl.returncode, complaint) == (0, "")
+    assert sha256(out.read_bytes()).hexdigest() == pattern.digest(20 * MEGABYTE)
+    assert {row["fate"] for row in rows} == {"migrated"}
+    assert all(row["gap_ms"] for row in rows)
+
+
+@pytest.mark.shows("R4.2.1.2")
+def test_a_client_over_tls_sees_that_its_connection_was_closed(
+    network: Hosts, tmp_path: Path, secured: Path
+) -> None:
+    """With `close` it is cut off, which TLS tells from an end; a new one works."""
+    out = tmp_path / "downloaded"
+    with trial(network, "process", command=https(secured)) as it:
+        curl = downloading(network, it, secured, out)
+        await_size(out, 1)
+        it.move("b", connections="close")
+        _, complaint = curl.communicate(timeout=60)
+        assert curl.returncode in (18, 56), complaint  # ended early, or without a close_notify
+        again = downloading(network, it, secured, out, "1G")
+        assert again.communicate(timeout=60)[1] == ""
+        assert sha256(out.read_bytes()).hexdigest() == pattern.digest(20 * MEGABYTE)
+
+
+@pytest.mark.shows("R4.2.3", "R4.2.1.3")
+@pytest.mark.parametrize("version", [4, 6])
+def test_what_is_typed_comes_back_through_moves_over_a_long_path(
+    network: Hosts, tmp_path: Path, version: int
+) -> None:
+    """socat on both sides, as an interactive session: a key every 50 ms, 50 ms there and back."""
+    family = {4: "4", 6: "6"}[version]
+    server = ["socat", f"TCP{family}-LISTEN:22,bind={{ipv{version}}}", "PIPE"]
+    if version == 6:
+        server[1] = "TCP6-LISTEN:22,bind=[{ipv6}]"
+    with (
+        delayed(network.switch, "to-c", "br0", 25, tmp_path),
+        no_reset(network, tmp_path),
+        trial(network, "process", version, command=server) as it,
+    ):
+        wait_until(lambda: None if listens(network, "a", 22) else "no server")
+        to = f"TCP{family}:[{it.address}]:22" if version == 6 else f"TCP4:{it.address}:22"
+        client = network.of["c"].start(
+            ["socat", "-", to], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+        keys = Keys(client, every_s=0.05)
+        for host in "ba":
+            keys.come_back(5)
+            it.move(host)
+        keys.come_back(5)
+        keys.end()
+        rows = it.rows()
+        client.wait()
+    assert [row["fate"] for row in rows] == ["migrated"] * 2
+    assert {row["resets"] for row in rows} == {0}
+    assert all(row["gap_ms"] > 50 for row in rows)
+
+
+class Keys:
+    """Somebody who types, and sees all of it, in order."""
+
+    def __init__(self, client: "subprocess.Popen[bytes]", every_s: float) -> None:
+        assert client.stdin
+        assert client.stdout
+        self._client, self._ended, self.seen = client, threading.Event(), 0
+        self._typed = 0
+        self._wrong: list[str] = []
+        self._threads = [
+            threading.Thread(target=each, daemon=True, args=args)
+            for each, args in ((self._type, (client.stdin, every_s)), (self._see, (client.stdout,)))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _type(self, keys: IO[bytes], every_s: float) -> None:
+        while not self._ended.wait(every_s):
+            keys.write(f"{self._typed}\n".encode())
+            self._typed += 1
+        keys.close()
+
+    def _see(self, shown: IO[bytes]) -> None:
+        for line in iter(shown.readline, b""):
+            if line != f"{self.seen}\n".encode():
+                self._wrong.append(f"{line!r} after {self.seen}")
+            self.seen += 1
+
+    def come_back(self, more: int) -> None:
+        """Returns when so many more have."""
+        until = self.seen + more
+        wait_until(lambda: None if self.seen >= until else f"{self.seen} of {until} keys")
+
+    def end(self) -> None:
+        """All that was typed has been seen."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(10)
+        assert (self.seen, self._wrong) == (self._typed, [])
 
 
 ECHO = """
@@ -233,6 +393,41 @@ def test_half_closed_connections_move(network: Hosts, tmp_path: Path, version: i
         assert it.task.failure() is None
 
 
+@pytest.mark.shows("R4.2.1.3")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_connection_moves_whose_end_is_not_acknowledged_yet(
+    network: Hosts, tmp_path: Path, version: int
+) -> None:
+    """FIN-WAIT-1: the task has closed its direction, and its peer has no room for what comes before
+    the FIN."""
+    octets = 20_000  # more than the peer has room for, and less than the task has
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "stream", version, port=PORT, octets=octets) as it,
+    ):
+        with inside(network.of["c"].pid):
+            writes = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
+        writes.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writes.settimeout(10)
+        with closing(writes):
+            writes.connect((it.address, PORT))
+
+            def another_state() -> str | None:
+                states = [each["state"] for each in it.task.connections()]
+                return None if states == ["LISTEN", "FIN_WAIT_1"] else str(states)
+
+            wait_until(another_state)
+            it.move("b")
+            (row,) = it.rows()
+            assert (row["state"], row["fate"]) == ("FIN_WAIT_1", "migrated")
+            assert row["sent"] + row["unsent"] > 0
+            assert sha256(to_the_end(writes)).hexdigest() == pattern.digest(octets)
+            writes.sendall(pattern.part(0, octets))
+            writes.shutdown(socket.SHUT_WR)
+            wait_until(lambda: None if ended(writes) else "the task has not closed it")
+        assert it.task.failure() is None
+
+
 def to_the_end(each: socket.socket) -> bytes:
     """All that comes."""
     said = b""
@@ -265,11 +460,33 @@ def test_connections_may_be_closed_instead(network: Hosts) -> None:
 # -- what comes to the old host --------------------------------------------------------------------
 
 
-def keep_sending_to_a(network: Hosts) -> None:
+def keep_sending_to_a(network: Hosts, version: int = 4) -> None:
     """The peer does not hear that the address is somewhere else."""
     mac = json.loads(run_in(network.of["a"].pid, ["ip", "-j", "link", "show", NIC]))[0]["address"]
-    command = f"neigh replace {ADDRESSES[4]} lladdr {mac} nud permanent dev {NIC}"
+    command = f"neigh replace {ADDRESSES[version]} lladdr {mac} nud permanent dev {NIC}"
     ip(network.of["c"].pid, [command])
+
+
+ICMP_AT = {4: 14 + 20, 6: 14 + 40}
+ICMP_CODES = {4: bytes([3, 1]), 6: bytes([1, 3])}
+"""Type and code: RFC 792, RFC 4443 section 3.1."""
+
+
+def heard_of_icmp(network: Hosts) -> socket.socket:
+    """Frames that come to the peer."""
+    with inside(network.of["c"].pid):
+        opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.ntohs(3))
+    opened.bind((NIC, 3))
+    opened.setblocking(False)
+    return opened
+
+
+def frames_of(heard: socket.socket) -> Iterator[bytes]:
+    """Those of ICMP that have come until now."""
+    with suppress(BlockingIOError):
+        while frame := heard.recv(2048):
+            if frame[23] == 1 or frame[20] == 58:
+                yield frame
 
 
 @pytest.mark.shows("R4.2.1.4")
@@ -290,29 +507,78 @@ def test_the_old_host_forwards_while_it_remembers(network: Hosts, tmp_path: Path
 
 
 @pytest.mark.shows("R4.2.1.1", "R4.2.1.4")
-@pytest.mark.parametrize("meanwhile", ["drop", "unreachable"])
+@pytest.mark.parametrize(
+    ("meanwhile", "version"), [("drop", 4), ("unreachable", 4), ("unreachable", 6)]
+)
 def test_the_old_host_drops_or_says_that_it_is_unreachable(
-    network: Hosts, tmp_path: Path, meanwhile: str
+    network: Hosts, tmp_path: Path, meanwhile: str, version: int
 ) -> None:
-    """Never with a reset; and a client of the address hears what was asked for."""
+    """Never with a reset; and a client of the address hears what was asked for: ICMP host
+    unreachable (type 3 code 1), or ICMPv6 address unreachable (type 1 code 3)."""
     with (
         no_reset(network, tmp_path),
-        trial(network, "http-server", octets=100, port=80) as it,
+        trial(network, "http-server", version, octets=100, port=80) as it,
         closing(it.connect(80)) as connected,
+        closing(heard_of_icmp(network)) as heard,
     ):
-        keep_sending_to_a(network)
+        keep_sending_to_a(network, version)
         it.move("b", meanwhile=meanwhile, late="drop", record_s=20)
         # First the one that is to be told: the kernel says so only now and then.
-        with inside(network.of["c"].pid), socket.socket() as another:
+        with inside(network.of["c"].pid):
+            another = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
+        with another:
             another.settimeout(0.5)
             error = another.connect_ex((it.address, 80))
         connected.sendall(REQUEST)
         assert error == (errno.EHOSTUNREACH if meanwhile == "unreachable" else errno.EAGAIN)
+        told = {frame[ICMP_AT[version] :][:2] for frame in frames_of(heard)}
+        assert (ICMP_CODES[version] in told) == (meanwhile == "unreachable")
         it.move("a")
         assert answered(connected, b"")
         (first, *_) = it.noted("record-ended")
         assert (first["resets"], first["forwarded"]) == (0, 0)
         assert first["dropped"] > 0
+
+
+@pytest.mark.shows("R9.4", "R4.2.1.4")
+@pytest.mark.parametrize("version", [4, 6])
+def test_forged_segments_do_a_moved_connection_no_harm(network: Hosts, version: int) -> None:
+    """In its peer's name, by somebody who does not know its sequence numbers, and sent to the old
+    host: a reset and an opening are forwarded, and the kernel drops the one and challenges the
+    other (RFC 5961).  What belongs to no connection is dropped there, and counted."""
+    with (
+        trial(network, "http-server", version, octets=100, port=80) as it,
+        closing(it.connect(80)) as connected,
+    ):
+        assert answered(connected)
+        keep_sending_to_a(network, version)
+        own = connected.getsockname()[1]
+        it.move("b", record_s=20)
+        before = challenged(network)
+        for source, flags in ((own, RST), (7, ACK), (own, SYN)):
+            forge(network, it, source, flags)
+        wait_until(lambda: None if challenged(network) > before else "no challenge")
+        assert answered(connected)
+        it.move("a")
+        assert it.noted("record-ended")[0]["dropped"] == 1
+
+
+def forge(network: Hosts, it: Trial, source: int, flags: int) -> None:
+    """A segment in the name of the peer, which leaves its host, but past its TCP."""
+    own = network.of["c"]
+    address = own.ipv4 if ":" not in it.address else own.ipv6
+    packet = segment((address, source), (ip_address(it.address), 80), 1, 1, flags)
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with inside(own.pid):
+        raw = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+    with raw:
+        raw.sendto(packet, (it.address, 0))
+
+
+def challenged(network: Hosts) -> int:
+    """Openings within connections that there are, as the destination's TCP has counted them."""
+    told = run_in(network.of["b"].pid, ["cat", "/proc/net/netstat"]).splitlines()
+    return int(told[1].split()[told[0].split().index("TCPSYNChallenge")])
 
 
 def test_a_reset_would_be_seen(network: Hosts, tmp_path: Path) -> None:

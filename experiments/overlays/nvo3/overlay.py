@@ -45,6 +45,8 @@ FOLLOWING_S = 0.1
 """How long a source NVE may take to follow a redirect that it has confirmed, in seconds."""
 DRAIN_S = 0.2
 """What was on the underlay when the last old entry went has reached the source NVE by then."""
+AWAY_S = 30.0
+"""For an NVA that is to be told where an address is."""
 RETURN_S = 5.0
 """How long an NVA and NVEs may take to connect again before counters are read, in seconds."""
 
@@ -88,7 +90,7 @@ class Nvo3:
             ),
             instances=Instances(self.nva.add_instance, self.nva.fence_instance),
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},
-            host_route=self.nva.route,
+            host_route=self._host_route,
             commands=Commands(ground.data_centre, self.nva).by_name,
         )
         self._offers: dict[str, int] = {}
@@ -327,6 +329,10 @@ class Nvo3:
                     raise
             again = True
             time.sleep(AGAIN_S)
+
+    def _host_route(self, vm: str, address: str) -> None:
+        """Raises NvaError, where the NVA is away only after a while."""
+        self._insist(AWAY_S, lambda left_s, again: self.nva.route(vm, address))
 
     def _request(self, move: OverlayMove, body: dict[str, object]) -> None:
         try:

@@ -6,8 +6,8 @@ from contextlib import closing
 
 import pytest
 
+from benchmarks.stream_peer import StreamPeer
 from nve.task.programs import pattern
-from tests.helpers.task_trials import StreamPeer
 
 OCTETS = 50_000
 
