@@ -174,7 +174,7 @@ class TaskProcess:
     # -- at the source -------------------------------------------------------------------------
 
     def _peers(self) -> list[str]:
-        """Whom it talks to now."""
+        """Return whom the program talks to now."""
         _, open_now = self._program.checkpoint()
         peers = set()
         for each in open_now:

@@ -98,7 +98,8 @@ def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
     finally:
         capture.terminate()
         capture.wait()
-    assert [line for line in _shown(file) if not _provoked(line)] == []
+    found = [line for line in _shown(file) if not _provoked(line)]
+    assert found == [], "\n".join(found)
 
 
 def _shown(file: Path) -> list[str]:
