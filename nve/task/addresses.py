@@ -106,10 +106,14 @@ class HostAddresses:
             self._netlink.ask(_NEW_NEIGHBOUR, REQUEST | ACK | _CREATE | _REPLACE, body)
 
     def refuse(self, address: IPAddress) -> None:
-        """Answer senders to an address that it is unreachable (`Suspended.UNREACHABLE`)."""
-        version = "ipv4" if isinstance(address, IPv4Address) else "ipv6"
+        """Answer senders to an address that it is unreachable (`Suspended.UNREACHABLE`).
+
+        Only for IPv4: `nve.task.old_stack` does it for IPv6.
+        """
+        if isinstance(address, IPv6Address):
+            return
         # A host that does not forward drops silently what is not its own.
-        forwarding = Path(f"/proc/sys/net/{version}/conf/{self._interface}/forwarding")
+        forwarding = Path(f"/proc/sys/net/ipv4/conf/{self._interface}/forwarding")
         forwarding.write_text("1", encoding="utf-8")
         self._netlink.ask(
             _NEW_ROUTE, REQUEST | ACK | _CREATE | _REPLACE, self._unreachable(address)

@@ -13,9 +13,11 @@ passes them to the kernel by the loopback interface, as if they had come from th
 import array
 import socket
 import struct
+import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import Final
 
 from nve.model import IPAddress
@@ -31,6 +33,11 @@ _ROOM: Final = 32 << 20
 _LONGEST: Final = 1 << 17
 _VNET_OCTETS: Final = 10
 """The size of struct virtio_net_hdr: what a frame lacks that has yet to be segmented or summed."""
+_ADDRESS_UNREACHABLE: Final = bytes([1, 3, 0, 0, 0, 0, 0, 0])
+"""The header of such an ICMPv6 message (RFC 4443 section 3.1); the kernel fills in the checksum."""
+_QUOTED_OCTETS: Final = 1280 - 40 - len(_ADDRESS_UNREACHABLE)
+_TELL_EVERY_S: Final = 0.1
+"""RFC 4443 section 2.4 (f)."""
 _LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06
 
 
@@ -43,6 +50,7 @@ class LateSegments:
         """How many were `forwarded`, `dropped`, `resets` among them."""
         self._known: set[tuple[Endpoint, Endpoint]] = set()
         self._listening: set[int] = set()
+        self._told_s = -_TELL_EVERY_S
         self._taps = [_tap(interface, address) for address in addresses]
 
     def forget(self) -> None:
@@ -72,12 +80,31 @@ class LateSegments:
             else:
                 self.counts["dropped"] += 1
 
-    def drop(self) -> None:
-        """Drop what has come."""
+    def drop(self, *, tell: bool = False) -> None:
+        """Drop what has come, and `tell` who has sent it over IPv6 that the address is unreachable.
+
+        For IPv4 the kernel does that (`nve.task.addresses`).  Linux does not for an IPv6 address
+        unless it forwards packets on all interfaces, and has another code (no route).
+        """
         for frame in self._frames():
+            if tell:
+                self._tell(frame[_VNET_OCTETS:])
             found = read_segment(frame[_VNET_OCTETS:])
             self.counts["resets"] += bool(found and found.flags & RST)
             self.counts["dropped"] += 1
+
+    def _tell(self, frame: bytes) -> None:
+        now_s = time.monotonic()
+        if frame[12:14] != IPV6.to_bytes(2, "big") or now_s < self._told_s + _TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        packet = frame[14:]
+        source = str(IPv6Address(packet[8:24]))
+        with (
+            suppress(OSError),  # one may get lost
+            socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw,
+        ):
+            raw.sendto(_ADDRESS_UNREACHABLE + packet[:_QUOTED_OCTETS], (source, 0))
 
     def filenos(self) -> list[int]:
         """Return the descriptors to wait for."""

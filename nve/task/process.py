@@ -47,7 +47,7 @@ from typing import Final
 
 from nve.task import program as programs
 from nve.task import repair, sockets
-from nve.task.addresses import HostAddresses
+from nve.task.addresses import HostAddresses, Suspended
 from nve.task.arrivals import ArrivedConnections
 from nve.task.checkpoint import (
     Checkpoint,
@@ -92,6 +92,8 @@ class TaskProcess:
         """Whether frames that come late are forwarded now."""
         self._afterwards = False
         self._resets_before = sockets.resets_sent()
+        self._refuses = False
+        """Whether who sends meanwhile is told that the address is unreachable."""
         self._late_policy = ""
         self._arrived = ArrivedConnections()
         self._gone = threading.Event()
@@ -207,9 +209,10 @@ class TaskProcess:
             repair.block(each)
         sockets.accept_rest(self._sockets)
         self._gone.set()
+        self._refuses = suspended == Suspended.UNREACHABLE
         for address in self._spec.place.addresses:
             self._host.remove(address)
-            if suspended == "unreachable":
+            if self._refuses:
                 self._host.refuse(address)
         return {"stopped_ns": stopped_ns, "closed": closed}
 
@@ -296,7 +299,7 @@ class TaskProcess:
     def _keep_record(self) -> None:
         assert self._late
         if not self._onward:
-            self._late.drop()
+            self._late.drop(tell=self._refuses)
             return
         for frame in self._late.to_forward():
             self._forward(frame)
