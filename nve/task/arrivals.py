@@ -55,10 +55,10 @@ class ArrivedConnections:
         """Of each: `heard_ns`, `ramp_up_ms`, `retransmissions`, `cwnd`; None: not known."""
         for name, (each, _) in list(self._of.items()):
             with suppress(OSError):  # it is closed by now
-                self._note(name, TcpInfo.of(each))
+                self._keep(name, TcpInfo.of(each))
         return self._rows
 
-    def _note(self, name: str, info: TcpInfo) -> None:
+    def _keep(self, name: str, info: TcpInfo) -> None:
         self._rows[name] |= {"retransmissions": info.retransmissions, "cwnd": info.cwnd}
 
     def _look(self, restarted_ns: int) -> None:
@@ -74,7 +74,7 @@ class ArrivedConnections:
                 if self._done(name, info, connection, restarted_ns):
                     del waiting[name]
                     if self._copies:
-                        self._note(name, info)
+                        self._keep(name, info)
                         each.close()
             return ", ".join(waiting) or None
 
