@@ -31,7 +31,7 @@ from nve.edge import Edge, EdgeFactory, EdgePlace
 from nve.linux.capabilities import kernel_datapath_available
 from nve.linux.namespace import inside, ip, run, run_in
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
-from nve.linux.steering import stay_on_one_processor
+from nve.linux.steering import go_first, stay_on_one_processor
 from nve.linux.wait import wait_until
 from nve.model import IPAddress, Mac, VmSpec, Vtep
 from nve.ovs.buffers import dropped_by_packet_sockets, enlarge_packet_sockets
@@ -275,14 +275,27 @@ class OvsInstance:
         """Return when every further packet is treated by the present rules.
 
         A barrier only says that the rules are there; the datapath works from a cache of them, which
-        the switch brings up to date some milliseconds later.  This empties the cache: each flow's
-        next packet is looked up in the rules again, and none is lost by that.
+        the switch brings up to date some milliseconds later.  How that is done at once depends on
+        the datapath:
+
+        * The userspace datapath's cache is emptied: each flow's next packet is looked up in the
+          rules again, by the same thread, and none is lost or overtaken by that.
+        * The kernel's keeps its cache, as a packet that is not found there goes through
+          ovs-vswitchd, and the next may overtake it.  The revalidator compares each flow with the
+          rules and changes its actions.  A revalidator that is paused wakes at once and stops
+          before a round; when it stops again after it was resumed, that round is over.
 
         Open vSwitch 3.1 does not always empty the cache completely: on a busy machine, one flow to
         the VM was left in 4 moves of 100, and in none when it was done again: `thoroughly` does it
         twice.
         """
-        self._tell_switch("revalidator/purge", times=2 if thoroughly else 1)
+        rounds = 2 if thoroughly else 1
+        if self.datapath == "netdev":
+            self._tell_switch(*["revalidator/purge"] * rounds)
+            return
+        # The switch must have seen, before the first round, that rules have changed.
+        a_round = ("revalidator/pause", "revalidator/resume")
+        self._tell_switch(*["version"] * 2, *a_round * (rounds + 1))
 
     def have_counted(self) -> None:
         """Return when the rules have counted every packet that was treated by them before.
@@ -294,23 +307,23 @@ class OvsInstance:
         if self.datapath == "netdev":
             self.follow_rules_now()
         else:
-            self._tell_switch("revalidator/wait", times=2)
+            self._tell_switch(*["revalidator/wait"] * 2)
 
     def take_in_what_has_come(self) -> None:
         """Return when the switch has polled each of its ports and taken in the packets there.
 
         A userspace datapath does so between two commands, by the same thread.
         """
-        self._tell_switch("version", times=2)
+        self._tell_switch(*["version"] * 2)
 
-    def _tell_switch(self, command: str, times: int) -> None:
-        """Send a command without starting a process, on a kept connection.
+    def _tell_switch(self, *commands: str) -> None:
+        """Send commands without starting a process, on a kept connection.
 
         Packets may be waiting for the answer.
         """
         with self._control_lock:
             try:
-                for _ in range(times):
+                for command in commands:
                     failed, complaint, _ = self._connection().transact(command, [])
                     if failed or complaint:
                         reason = complaint or os.strerror(failed)
@@ -459,6 +472,8 @@ class OvsInstance:
         self._spawn("ovs-vswitchd", _VSWITCHD, f"unix:{self._socket}")
         if self.datapath == "netdev":
             stay_on_one_processor(self._switch.pid, self.dpid)
+        else:
+            go_first(self._switch.pid)
 
     def _spawn(self, daemon: str, program: str, *arguments: str) -> None:
         argv = [program, *arguments, "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.linux.steering import go_first
 
 USUAL_S = sys.getswitchinterval()
 
@@ -149,3 +150,10 @@ def test_of_two_moves_the_last_gives_it_back(classes: dict[int, int]) -> None:
 def test_a_process_that_has_ended_is_left_out() -> None:
     with first_in_line([ENDED]):
         pass
+
+
+def test_a_switch_of_the_kernels_datapath_goes_first_with_all_that_it_starts(
+    asked: list[int],
+) -> None:
+    go_first(os.getpid())
+    assert asked == [os.SCHED_FIFO]
