@@ -6,7 +6,7 @@ flow over all packets of the run, the spread of what the moves took, and the mov
 All cells are text, so that the terminal and the report show the same.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -102,6 +102,21 @@ _STATE_COLUMNS = {
 }
 
 
+def _hundredths(value: float) -> str:
+    return f"{value:.2f}"
+
+
+_STANDBY_COLUMNS = {
+    "latency\np50 ms": ("latency_p50_ms", milliseconds),
+    "p99\nms": ("latency_p99_ms", milliseconds),
+    "mirror\nMbit/s": ("mirror_mbit_s", _hundredths),
+    "memory\nMB": ("standby_memory_mb", count),
+    "requests\nlost": ("lost_requests", count),
+    "state\nlost, ms": ("lost_age_ms", milliseconds),
+    "silence\nms": ("silence_ms", milliseconds),
+}
+
+
 def tables(result: Result) -> list[ReportTable]:
     """What the terminal shows; a table that would be empty is left out."""
     if not has_moves(result):
@@ -110,7 +125,7 @@ def tables(result: Result) -> list[ReportTable]:
         shown = [*of_flows(result), of_moves(result)]
     else:
         shown = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    shown += [of_state(result), *of_unlike_runs(result)]
+    shown += [of_state(result), of_standbys(result), *of_unlike_runs(result)]
     shown += [*of_failures(result), *of_refused(result)]
     return [table for table in shown if table.rows]
 
@@ -305,6 +320,32 @@ def of_state(result: Result) -> ReportTable:
             rows.append((*words, *numbers))
     headings = ("move", "run", "transfer", "stopped", *_STATE_COLUMNS)
     return ReportTable("How the state of VMs came over", headings, rows, text_columns=4)
+
+
+def of_standbys(result: Result) -> ReportTable:
+    """What standbys cost while nothing failed, and what was lost when a server died."""
+    rows: list[tuple[str, ...]] = []
+    for run_name, run in result.runs.items():
+        if run.standbys is None:
+            continue
+        taken_over = [] if run.takeovers is None else run.takeovers.to_dict("records")
+        lost = {row["vm"]: row for row in taken_over}
+        for row in run.standbys.to_dict("records"):
+            seen = {**lost.get(row["vm"], {}), **row}
+            kind = (
+                row["kind"] if row["kind"] == "hot" else f"{row['kind']}, {row['interval_s']:g} s"
+            )
+            numbers = [
+                _or_missing(write, seen.get(column)) for column, write in _STANDBY_COLUMNS.values()
+            ]
+            rows.append((row["vm"], run_name, kind, *numbers))
+    headings = ("VM", "run", "standby", *_STANDBY_COLUMNS)
+    return ReportTable("What standbys cost, and lost", headings, rows, text_columns=3)
+
+
+def _or_missing(write: Callable[[Any], str], value: Any) -> str:
+    """Write a cell that may be empty or left out: a number that is not one is not itself."""
+    return MISSING if value is None or value != value else write(value)
 
 
 def move_title(row: Mapping[Any, Any]) -> str:

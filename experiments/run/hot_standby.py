@@ -86,6 +86,8 @@ class HotStandby:
         self._over = threading.Event()
         self._began_s, self._sent_before = 0.0, 0
         self._alone: _Instance | None = None
+        self._lost_s = 0.0
+        """When one of them was lost, by the monotonic clock."""
 
     @property
     def _both(self) -> tuple[_Instance, _Instance]:
@@ -169,6 +171,7 @@ class HotStandby:
     def _lost(self, lost: _Instance, since_ns: int, *, dead: bool) -> None:
         first, second = self._both
         left = second if lost is first else first
+        self._lost_s = time.monotonic()
         said = {"nve": lost.nve, "since_ns": since_ns, "kind": "hot", "interval_s": 0.0}
         if dead:
             self._log.note("runner", "server-lost", self.vm, **said)
@@ -223,8 +226,8 @@ class HotStandby:
         return f"the instances of {self.vm} are not equally far: {found[0]} and {found[1]}"
 
     def cost(self) -> StandbyCost:
-        """Until now."""
-        took_s = time.monotonic() - self._began_s
+        """Until now, or until one of the two was lost."""
+        took_s = (self._lost_s or time.monotonic()) - self._began_s
         return StandbyCost(
             self.vm,
             "hot",

@@ -10,9 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.measure import metrics
+from experiments.measure import metrics, standby_costs
 from experiments.measure.recording import Recorder
 from experiments.measure.rows import ITERATIONS, TAKEOVERS
+from experiments.measure.standby_costs import StandbyCost
 from experiments.measure.trace import TraceEvent
 from experiments.sweep import Sweep, cells
 from tests.helpers import many_moves, synthetic
@@ -222,7 +223,14 @@ def with_standbys(out: Path) -> None:
             "kind": "cold",
         },
         {**lost, "lost_age_ms": None, "silence_ms": None, "counter_after": None},
+        {**lost, "kind": "hot", "vm": "vm3", "interval_s": 0.0, "lost_requests": 0, "move": None},
     ]
+    costs = [
+        StandbyCost("vm1", "warm", 0.5, 8.5, 8),
+        StandbyCost("vm2", "cold", 8.0, 1.0, 0),
+        StandbyCost("vm3", "hot", 0.0, 0.04, 8, 120, 130),
+    ]
+    asked = {"vm1": [1.0, 1.5, 9.0], "vm3": [2.0, 2.5, 4.0]}
     with Recorder.create(out) as recorder:
         run = recorder.run()
         run.scenario(synthetic.scenario("tunnel", 100))
@@ -231,6 +239,7 @@ def with_standbys(out: Path) -> None:
         run.packets(packets([1.0] * 50))
         run.moves(metrics.table(packets([1.0] * 50), [requested(20), at(40, "vm-resumed")], HOMES))
         run.takeovers(rows)
+        run.standbys(standby_costs.rows(costs, asked))
 
 
 def repeated(out: Path) -> None:

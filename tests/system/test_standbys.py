@@ -16,6 +16,10 @@ GUEST = {
 }
 
 
+CLIENTS = {f"c{number}": f"nve{3 + number % 2}" for number in range(12)}
+"""So many that their flows do not all go to one of two instances (but once in 2,000 times)."""
+
+
 def standby(kind: str, at: str = "nve2") -> dict[str, Any]:
     """A VM at nve1, and its standby."""
     mirrored = {"at": at, "kind": kind, "interval_s": 0.5, "detect_s": 0.3}
@@ -90,11 +94,11 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
 def test_a_hot_standby_serves_beside_its_primary_and_goes_on_without_it(tmp_path: Path) -> None:
     """The VM's own server dies: what was answered stands, nothing is moved, clients go on."""
     hot = {"nve": "nve1", "guest": GUEST, "standby": {"at": "nve2", "kind": "hot", "detect_s": 0.5}}
-    clients = {f"c{number}": f"nve{2 + number % 3}" for number in range(6)}
+    clients = CLIENTS
     wanted = scenario(
         topology={"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
         tenants=[{"vni": 5000, "vms": {"vm1": hot, **clients}}],
-        traffic=[asking(client, "vm1") for client in clients],
+        traffic=[{**asking(client, "vm1"), "rate_rps": 10} for client in clients],
         moves=[],
         failures=[{"kind": "nve-dies", "nve": "nve1", "at_s": 4, "for_s": 3}],
         duration_s=9,
@@ -120,5 +124,5 @@ def test_a_hot_standby_serves_beside_its_primary_and_goes_on_without_it(tmp_path
     (fenced_ns,) = times_of(result, "instance-fenced")
     assert fenced_ns < alone_ns
     for _, of_client in asked.groupby("flow"):
-        assert (of_client["answered_ns"].dropna() > alone_ns).sum() > 20
+        assert (of_client["answered_ns"].dropna() > alone_ns).sum() > 5
     assert times_of(result, "vm-fenced")[0] > alone_ns

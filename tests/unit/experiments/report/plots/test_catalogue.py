@@ -63,7 +63,15 @@ def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple
 def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
     """All figures for a column, which is the narrowest; two for each other medium."""
     result = load(path)
-    without = {"pre_copy", "rounds", "state_size", "shared_path", "standbys", "task_sequence"}
+    without = {
+        "pre_copy",
+        "rounds",
+        "state_size",
+        "shared_path",
+        "standbys",
+        "standby_costs",
+        "task_sequence",
+    }
     assert list(plots.suiting(result)) == [each for each in plots.names() if each not in without]
     assert drawing_faults(result, [preset], names) == {}
 
@@ -82,7 +90,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("only_refused", ["sequence", "cut_off"]),
         ("without_an_nva", ["sequence"]),
         ("with_state", ["pre_copy", "rounds", "state_size", "shared_path"]),
-        ("with_standbys", ["standbys"]),
+        ("with_standbys", ["standbys", "standby_costs"]),
         ("with_task_moves", ["task_sequence"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),

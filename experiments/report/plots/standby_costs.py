@@ -1,0 +1,77 @@
+"""What standbys cost while nothing fails: latency of their VMs' services, bandwidth, and memory."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from experiments.measure.results import Result
+from experiments.report.format import duration
+from experiments.report.plots import _style
+from experiments.report.plots._runs import runs_of
+from experiments.report.plots._style import Preset
+
+QUESTION = "What does a standby cost while nothing fails?"
+PLACE = 40
+PANELS = {
+    "latency_p50_ms": "latency (ms): median, 99th percentile",
+    "mirror_mbit_s": "sent to the standby (Mbit/s)",
+    "standby_memory_mb": "memory at the standby (MB)",
+}
+MOST = 12
+"""So many standbys have a line of their own."""
+
+
+def suits(result: Result) -> bool:
+    return 0 < len(data(result)) <= MOST
+
+
+def data(result: Result) -> pd.DataFrame:
+    """A row for each standby of a VM whose service was asked."""
+    tables = [
+        run.result.standbys.assign(run=name)
+        for name, run in runs_of(result).items()
+        if run.result.standbys is not None
+    ]
+    if not tables:
+        return pd.DataFrame()
+    return pd.concat(tables, ignore_index=True).dropna(subset=["latency_p50_ms"])
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    return [
+        f"{row['vm']}, hot" if row["kind"] == "hot" else f"{row['vm']}, {row['kind']} {every:g} s"
+        for row in table.to_dict("records")
+        for every in [row["interval_s"]]
+    ]
+
+
+def draw(result: Result, preset: Preset) -> Figure:
+    table = data(result)
+    places = list(range(len(table)))
+    figure = _style.figure(preset, (len(PANELS) * (len(table) * 1.9 + 6)) * preset.em_in)
+    panels = figure.subplots(len(PANELS), 1)
+    for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
+        values = [float(each) for each in table[column]]
+        highest = max(values)
+        look = {"linestyle": "none", "clip_on": False, "markersize": preset.marker_pt * 2.4}
+        axes.plot(values, places, color=_style.colour(0), marker=_style.marker(0), **look)
+        if column == "latency_p50_ms":
+            worst = [float(each) for each in table["latency_p99_ms"]]
+            axes.plot(worst, places, color=_style.colour(1), marker=_style.marker(1), **look)
+            highest = max(highest, *worst)
+        axes.set_yticks(places, _labels(table))
+        axes.set_ylim(len(table) - 0.5, -0.5)
+        axes.set_xlim(0, highest * 1.1 or 1)
+        _style.linear(axes, "x", 5)
+        axes.set_xlabel(label)
+    return figure
+
+
+def caption(result: Result) -> str:
+    said = [
+        f"{label.capitalize() if number == 0 else label}: {duration(row['latency_p50_ms'])}, "
+        f"{row['mirror_mbit_s']:.2g} Mbit/s, {row['standby_memory_mb']} MB."
+        for number, (label, row) in enumerate(
+            zip(_labels(data(result)), data(result).to_dict("records"), strict=True)
+        )
+    ]
+    return f"Median latency, bandwidth, memory. {' '.join(said)}"
