@@ -31,7 +31,7 @@ COLUMNS = ("pause_ms", "transfer_final_ms", "transfer_total_ms", "blackout_ms")
 def scenario(
     moves: int, memory_mb: int, rate_mb_s: float, bandwidth_mbit: float | None = None
 ) -> Scenario:
-    """The moves follow each other as soon as the state of one of them has been compared."""
+    """Return a scenario in which each move begins as soon as the state of the last was compared."""
     guest = {"memory_mb": memory_mb, "writes": {"rate_mb_s": rate_mb_s}, "service": True}
     probe = {"kind": "udp-probe", "from": "vm2", "to": "vm1", "family": "ipv4", "rate_pps": 1000}
     content: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What came of each failure of a transfer when it was last carried out (`make test-failures`)."""
+"""The outcome of each failure of a transfer when it was last carried out (`make test-failures`)."""
 
 import json
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ class SeenFailure:
     transfer: str
     failure: str
     of: str
-    """The source, the destination, or all."""
+    """The NVE that failed: the source, the destination, or all."""
     during: str
     ending: str
     """`completed`, `rolled back`, `lost` or `refused`."""
     stood_still_ms: float | None
-    """How long the VM did; None if it never ran again, 0 if it did not stand still."""
+    """How long the VM was suspended; None if it never ran again, 0 if it was not suspended."""
 
     @property
     def pair(self) -> tuple[str, str, str, str]:
@@ -28,21 +28,21 @@ class SeenFailure:
 
     @property
     def cell(self) -> str:
-        """For a table."""
+        """The text of a table's cell."""
         if self.stood_still_ms is None:
             return self.ending
         return f"{self.ending}, {self.stood_still_ms / 1e3:.2f} s"
 
 
 def read(path: Path = SEEN) -> list[SeenFailure]:
-    """All that were carried out; none if there is no file."""
+    """Return all failures that were carried out; none if there is no file."""
     if not path.exists():
         return []
     return [SeenFailure(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def note(seen: SeenFailure, path: Path = SEEN) -> None:
-    """One was carried out, perhaps not for the first time."""
+    """Record a failure that was carried out, in place of an earlier record."""
     others = [each for each in read(path) if each.pair != seen.pair]
     path.write_text(_as_text([*others, seen]), encoding="utf-8")
 

@@ -2,12 +2,12 @@
 
     add     a second instance starts at another NVE: both are active, and every other NVE spreads
             the VM's flows over the two
-    fence   one of them ends or must not be heard any more: nothing that comes from its port is
-            taken, nothing is delivered to it, and everything goes to the other one
+    fence   one of them has ended or must not be heard any more: nothing is accepted from its port
+            or delivered to it, and everything goes to the other one
 
-Only one instance is ever fenced, so an instance whose other one is fenced may go on alone, and
-never both.  That counts once the fenced one's NVE has confirmed it, or its server is known to be
-dead: then the NVE is told so before it forwards anything again.
+Only one instance is ever fenced, so that an instance whose partner is fenced may continue alone,
+but never both.  A fence counts once the fenced instance's NVE has confirmed it, or its server is
+known to be dead: then the NVE is told before it forwards anything again.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ from nve.pipeline.state import AssociationRole
 
 
 class Pairs:
-    """What pairs do to the directory and the desired state.  Nothing is sent here."""
+    """Changes the directory and the desired state for pairs.  Nothing is sent here."""
 
     def __init__(self, desired: DesiredState, directory: Directory, entries: Entries) -> None:
         self._desired = desired
@@ -29,7 +29,7 @@ class Pairs:
         self._entries = entries
 
     def add(self, first: Binding, nve: str, port: int) -> None:
-        """A second instance of a VM starts.  The request has been found possible."""
+        """Add a second instance of a VM; the request has been found possible."""
         system = first.system
         newcomer = nve not in self._desired.present(system.vni)
         there = self._desired.state(first.nve).associations[system]
@@ -42,8 +42,11 @@ class Pairs:
             self._entries.introduce(nve, system)
 
     def fence(self, vm: str, pair: Binding, nve: str) -> str | None:
-        """One instance answers nobody any more.  Returns the NVE of the one that is left; None
-        where the same was asked before.  Raises RequestRefused."""
+        """Fence one instance, so that it answers nobody any more.
+
+        Returns the NVE of the other instance, or None if the same was requested before.  Raises
+        RequestRefused.
+        """
         system = pair.system
         here = self._desired.state(nve).associations.get(system)
         if pair.second is None:
@@ -67,7 +70,7 @@ class Pairs:
         return binding.nve
 
     def _tell(self, binding: Binding) -> None:
-        """Whoever has an entry gets another, also where others would wait to be asked."""
+        """Update every NVE that has an entry, also those that would otherwise have to ask."""
         system = binding.system
         for nve in self._desired:
             if system in self._desired.state(nve).remotes:

@@ -1,4 +1,4 @@
-"""The moves of tasks (section 4.2 of the draft) in a trace: the events of each, found again."""
+"""The moves of tasks (section 4.2 of the draft) in a trace: the events that belong to each."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,8 +25,11 @@ class TaskMoveTrace(Story):
 
     @property
     def outcome(self) -> str:
-        """A task that runs at its destination has been moved, also while the record of its
-        connections is still kept at the source."""
+        """How the move ended.
+
+        A task that runs at its destination has been moved, even while the source still keeps the
+        record of its connections.
+        """
         if self.first("task-move-undone"):
             return "undone"
         if self.first("task-restarted"):
@@ -35,10 +38,10 @@ class TaskMoveTrace(Story):
 
 
 def task_moves_of(events: Iterable[TraceEvent]) -> list[TaskMoveTrace]:
-    """The moves of tasks in a trace, in the order in which they were requested.
+    """Return the moves of tasks in a trace, in the order in which they were requested.
 
-    To those belong, besides what names them, the first claim of each of the task's addresses by the
-    VM that it has moved to, since whoever hears of a claim does not know of tasks.
+    Besides the events that name a move, the first claim of each of the task's addresses by its new
+    VM belongs to it: the part that records claims does not know of tasks.
     """
     ordered = sorted(events, key=lambda event: event.t_ns)
     grouped: dict[int, list[TraceEvent]] = {}
@@ -54,7 +57,7 @@ def task_moves_of(events: Iterable[TraceEvent]) -> list[TaskMoveTrace]:
 
 
 def _claims(ordered: Iterable[TraceEvent], mine: Sequence[TraceEvent]) -> Iterable[TraceEvent]:
-    """By the VM that the task has moved to, of what its old VM had."""
+    """Yield the claims by the task's new VM of addresses that its old VM had."""
     ends = mine[0].details.get("from"), mine[0].details.get("to")
     claims: dict[str, TraceEvent] = {}
     for event in ordered:

@@ -143,7 +143,8 @@ class AwaitLastPackets:
     """Finds out whether what a VM has sent at its source has arrived."""
 
     mark: Callable[[OverlayMove], None]
-    """The VM stands still, and nothing leaves its place at the source.  Returns at once."""
+    """Marks the VM's last packets: it is suspended, and nothing leaves its place at the source.
+    Returns at once."""
     wait: Callable[[OverlayMove], list[str]]
     """Waits, for a short time at most, until all has arrived; returns the NVEs to which packets may
     still be on the way."""
@@ -198,7 +199,7 @@ class Capabilities:
     facts: Callable[[], Mapping[str, Any]] | None = None
     """Returns facts for the manifest: versions of its components."""
     admission: VmAdmission | None = None
-    """It knows what servers have, and who takes what of it."""
+    """Manages what servers have, and which VMs take what of it."""
     instances: Instances | None = None
     """It can spread flows over two instances of a VM."""
     faults: Mapping[str, Fault] = field(default_factory=dict)

@@ -1,10 +1,10 @@
-"""Several results beside each other: a row for each of their runs.
+"""Compares several results: a row for each of their runs.
 
 Runs are compared within a *kind* only: the same datapath, the same emulation of links, and the same
 pauses asked for.  A difference between kinds may be due to that and to nothing else, so each kind
-has a table of its own, which says what it is.  What else differs is listed.
+has a table of its own, which names the kind.  Other differences are listed.
 
-From recorded files only.
+Everything is computed from recorded files.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ _SUMMARY_OF_A_SWEEP = "summary.csv"
 
 @dataclass(frozen=True)
 class Range:
-    """The least, the middle and the greatest of a run's moves; None where there are no values."""
+    """The least, median and greatest value of a run's moves; None if there are no values."""
 
     min: float | None
     median: float | None
@@ -48,8 +48,8 @@ class KindOfRun:
     datapath: str
     links: str
     pauses_ms: tuple[float, ...]
-    """That were asked for; none where there are no moves, or moves that bring state over, and in
-    results from before it was recorded."""
+    """The pauses that were asked for; empty without moves, for moves that bring state over, and in
+    results from before they were recorded."""
 
     def __str__(self) -> str:
         asked = (
@@ -60,13 +60,13 @@ class KindOfRun:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One run in figures; times in ms, those of moves over all flows."""
+    """The figures of one run; times in ms, those of moves over all flows."""
 
     name: str
     valid: bool
     kind: KindOfRun
     conditions: Mapping[str, str]
-    """What else may explain a difference."""
+    """Other conditions that may explain a difference."""
     moves: int
     completed: int
     sent: int
@@ -74,18 +74,19 @@ class ComparedRun:
     duplicated: int
     reordered: int
     lost_per_move: Range
-    """Packets of all flows."""
+    """Lost packets of all flows."""
     recovery_ms: Range
-    """Of each flow: what the network added after the VM ran again, above the underlay's delay."""
+    """For each flow, the time that the network added after the VM ran again, above the underlay's
+    delay."""
     silence_ms: Range
-    """Of each flow: the longest time in which nothing of it arrived."""
+    """For each flow, the longest time in which nothing of it arrived."""
     pause_ms: Range
 
 
 def compared(paths: Sequence[Path]) -> list[ComparedRun]:
-    """The runs of results, in their order.
+    """Return the runs of results, in their order.
 
-    Raises ResultError for what is no result.
+    Raises ResultError for anything that is no result.
     """
     results = [_load(path) for path in paths]
     names = [result.name for result in results]
@@ -133,7 +134,7 @@ def _figures(run: Result, name: str) -> ComparedRun:
 
 
 def _conditions(run: Result) -> dict[str, str]:
-    """By name: what was set, and the machine."""
+    """Return settings and machine of a run, by name."""
     scenario, manifest = run.scenario, run.manifest
     topology = scenario.get("topology", {})
     rates = [sent["rate_pps"] for sent in scenario.get("traffic", ()) if "rate_pps" in sent]
@@ -158,14 +159,14 @@ def _announcements(run: Result) -> list[str]:
 
 
 def tables(runs: Sequence[ComparedRun]) -> list[ReportTable]:
-    """A table for each kind of run, and one of what else is different."""
+    """Return a table for each kind of run, and one of other differences."""
     kinds = list(dict.fromkeys(run.kind for run in runs))
     shown = [_of_kind(kind, [run for run in runs if run.kind == kind]) for kind in kinds]
     return [*shown, *_of_conditions(runs)]
 
 
 def caveat(runs: Sequence[ComparedRun]) -> str | None:
-    """Why figures of different tables say nothing about each other; None for one table."""
+    """Return why figures of different tables must not be compared; None for one table."""
     kinds = {run.kind for run in runs}
     if len(kinds) < 2:
         return None
@@ -205,7 +206,7 @@ def _of_kind(kind: KindOfRun, runs: Iterable[ComparedRun]) -> ReportTable:
 
 
 def _of_conditions(runs: Sequence[ComparedRun]) -> list[ReportTable]:
-    """What is not the same in all runs; nothing where all of it is."""
+    """Return a table of the conditions that are not the same in all runs; none if all are."""
     names = list(dict.fromkeys(name for run in runs for name in run.conditions))
     different = [name for name in names if len({run.conditions[name] for run in runs}) > 1]
     if not different:
@@ -216,5 +217,5 @@ def _of_conditions(runs: Sequence[ComparedRun]) -> list[ReportTable]:
 
 
 def as_data(runs: Sequence[ComparedRun]) -> list[dict[str, Any]]:
-    """The same for scripts."""
+    """Return the runs in plain values, for scripts."""
     return [asdict(run) for run in runs]

@@ -1,4 +1,4 @@
-"""Numbers as people read them: three digits are enough on a projector, None is a dash."""
+"""Formats numbers for people: three digits are enough on a projector, None is a dash."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ MISSING = "–"
 
 
 def count(value: float | None) -> str:
-    """1873 -> 1,873."""
+    """Return 1,873 for 1873."""
     return MISSING if _missing(value) else f"{value:,.0f}"
 
 
 def milliseconds(value: float | None) -> str:
-    """A number of ms without its unit, for a column headed by it."""
+    """Return a number of ms without its unit, for a column headed by it."""
     if value is None or _missing(value):
         return MISSING
     if abs(value) >= 100:
@@ -21,7 +21,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration(value_ms: float | None) -> str:
-    """The same with its unit, and in seconds where that is easier to grasp."""
+    """Return a duration with its unit, in seconds if that is easier to read."""
     if value_ms is None or _missing(value_ms):
         return "an unknown time"
     if abs(value_ms) >= 1000:
@@ -30,13 +30,13 @@ def duration(value_ms: float | None) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """A range of durations in ms; one duration if both read the same."""
+    """Return a range of durations in ms; one duration if both read the same."""
     first, last = duration(low), duration(high)
     return first if first == last else f"{first} to {last}"
 
 
 def things(value: float, word: str) -> str:
-    """1 move, 100 moves."""
+    """Return "1 move", "100 moves"."""
     return f"{count(value)} {word}" + ("" if value == 1 else "s")
 
 
@@ -46,7 +46,7 @@ def counts(low: float, high: float) -> str:
 
 
 def listing(items: Sequence[str]) -> str:
-    """a, b and c."""
+    """Return "a, b and c"."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 

@@ -1,4 +1,4 @@
-"""Transfers of state as QEMU's guestperf writes its migrations down, for who has tools for that.
+"""Writes transfers of state in the form of QEMU's guestperf, for tools that read that.
 
 One record for each move: `hardware`, `scenario` and `progress_history`, with the fields and the
 units of guestperf (qemu, tests/migration-stress/guestperf): sums since the beginning, memory in
@@ -19,7 +19,7 @@ FOLDER = "guestperf"
 _UNLIMITED_MIB_S = 125_000
 """guestperf's word for no limit."""
 _NOT_HERE: Mapping[str, Any] = {
-    # what QEMU can be told and a transfer here cannot
+    # settings that QEMU has and a transfer here has not
     "pause": False,
     "pause_iters": 0,
     "compression_mt_threads": 1,
@@ -32,8 +32,11 @@ _NOT_HERE: Mapping[str, Any] = {
 
 
 def write(path: Path) -> list[Path]:
-    """A file for each move with state, in the folder `guestperf` of each run; returns them.  Raises
-    ResultError."""
+    """Write a file for each move with state to the folder `guestperf` of each run; return the
+    files.
+
+    Raises ResultError.
+    """
     written = []
     for run in load(path).runs.values():
         for number, record in records(run).items():
@@ -46,7 +49,7 @@ def write(path: Path) -> list[Path]:
 
 
 def records(run: Result) -> dict[int, dict[str, Any]]:
-    """By the move's number."""
+    """Return the records by the move's number."""
     rounds = run.iterations
     if rounds is None:
         return {}

@@ -52,7 +52,9 @@ class PageFigure:
 
 @dataclass(frozen=True)
 class Line:
-    """One event of a move: when, counted from the request, who says so, what it means."""
+    """One event of a move: when, counted from the request, which part reports it, and what it
+    means.
+    """
 
     after_ms: str
     source: str
@@ -70,7 +72,7 @@ class TimeLine:
 
 
 def write_report(path: Path) -> Path:
-    """Writes report.html into the result at `path`; returns the file.  Raises ResultError."""
+    """Write report.html into the result at `path`; return the file.  Raises ResultError."""
     result = load(path)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -106,7 +108,9 @@ def write_report(path: Path) -> Path:
 
 
 def _tables(result: Result) -> list[tables.ReportTable]:
-    """What the terminal shows; and the totals, which it leaves out where there are few moves."""
+    """Return the tables of the terminal, and the totals, which it leaves out if there are few
+    moves.
+    """
     shown = tables.tables(result)
     few = tables.has_moves(result) and tables.has_few_moves(result)
     return [tables.of_totals(result), *shown] if few else shown
@@ -156,7 +160,7 @@ def _lines(move: MoveTrace) -> Iterator[Line]:
 
 
 def _facts(result: Result) -> list[tuple[str, list[str]]]:
-    """What the manifests say about where and how the runs were made: one row per key."""
+    """Return what the manifests say about where and how the runs were made: one row per key."""
     manifests = [run.manifest for run in result.runs.values()]
     keys = dict.fromkeys(key for manifest in manifests for key in manifest)
     return [

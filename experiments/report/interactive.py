@@ -1,7 +1,7 @@
 """The data of the interactive time line in report.html: packets, phases of moves and events.
 
 Of many packets it has as many as a screen can show: every n-th of each flow, and those that are
-slow.  Of what was lost it has as much as fits.  Times are seconds since the traffic of the run
+slow.  Lost packets are included up to a limit.  Times are seconds since the traffic of the run
 began, as little-endian floats in base64, so that a million packets remain a page of a few MB.
 """
 
@@ -23,14 +23,14 @@ from experiments.report.plots._runs import (
 )
 
 MOST_POINTS = 120_000
-"""In the whole page."""
+"""The largest number of points in the whole page."""
 MOST_RUNS = 12
 MOST_LOST = 6_000
-"""Of one flow."""
+"""The largest number of lost packets of one flow."""
 
 
 def time_line(result: Result) -> list[dict[str, Any]]:
-    """What the page draws, one entry per run; of more runs than anybody looks at, the first."""
+    """Return what the page draws, one entry per run; of very many runs, only the first."""
     runs = [run for run in runs_of(result).values() if run.flows][:MOST_RUNS]
     repeated = any(len(group.runs) > 1 for group in groups_of(result))
     return [
@@ -71,7 +71,9 @@ def _flows(run: TracedRun, most: int) -> list[dict[str, Any]]:
 
 
 def _events(run: TracedRun) -> list[list[Any]]:
-    """Time, name and meaning of each event between the beginning and the end of the traffic."""
+    """Return time, name and meaning of each event between the beginning and the end of the
+    traffic.
+    """
     return [
         [
             round(run.seconds(event.t_ns), 6),

@@ -1,8 +1,8 @@
-"""Sentences that say what one sees, made from the numbers and from nothing else.
+"""Sentences that say what a result shows, made from its numbers alone.
 
-One sentence per run on whether its moves harmed anything; one paragraph per run and move about loss
-and silence; and the honest notes: everything about a run
-that a reader has to know before trusting its figures.
+There is one sentence per run on whether its moves damaged anything, one paragraph per run and move
+about loss and silence, and the honest notes: everything about a run that a reader has to know
+before trusting its figures.
 """
 
 from collections import Counter
@@ -28,14 +28,16 @@ GIVEN_UP = {
     "packets may be out of order",
     "paths-changed": "not all end markers came in time: packets may be out of order",
 }
-"""Events that say that a move has given up a part of what it promises; `paths-changed` does where
-it names somebody `without_marker`."""
+"""The events that say that a move has given up part of its guarantees; `paths-changed` does if it
+names an NVE `without_marker`."""
 LATE_SENDER_MS = 1.0
-"""p99 of the sender's lateness above which the report warns."""
+"""The p99 of the sender's lateness above which the report warns, in ms."""
 
 
 def headlines(result: Result) -> list[str]:
-    """For each run: whether its moves harmed any packet, and how soon traffic had recovered."""
+    """Return for each run whether its moves damaged any packet, and how soon traffic had
+    recovered.
+    """
     return [
         _prefix(result, run_name)
         + _about_run(of_run(run.totals, run.metrics))
@@ -81,7 +83,7 @@ def _about_run(run: RunTotals) -> str:
 
 
 def _about_tables(manifest: Mapping[str, Any]) -> str:
-    """Nothing, for a result that is older than the comparison after each move."""
+    """Return a sentence about comparisons of rules; empty for results from before them."""
     if (told := manifest.get("tables_compared")) is None:
         return ""
     moves = f"{count(told['moves'])} of {things(told['of'], 'completed move')}"
@@ -89,9 +91,9 @@ def _about_tables(manifest: Mapping[str, Any]) -> str:
 
 
 def what_happened(result: Result) -> list[str]:
-    """For each run and move: the pause, and what the flows lost, by the correspondents' NVE.
+    """Return for each run and move the pause, and what the flows lost, by the correspondents' NVE.
 
-    Of many moves only those that harmed a packet, the worst first, and no more than anybody reads.
+    Of many moves only those that damaged packets are included, the worst first, up to a limit.
     """
     sentences = []
     for run_name, run in result.runs.items():
@@ -109,7 +111,7 @@ def what_happened(result: Result) -> list[str]:
 
 
 def _about_mtus(events: Iterable[TraceEvent]) -> Iterator[str]:
-    """Who was told that its packets exceed a tunnel's MTU, and how often."""
+    """Yield who was told that its packets exceed a tunnel's MTU, and how often."""
     told: Counter[tuple[str, str, str, int]] = Counter()
     silent: Counter[str] = Counter()
     for event in events:
@@ -163,7 +165,7 @@ def _about_group(nve: str, role: str, rows: "pd.DataFrame") -> str:
 
 
 def honest_notes(result: Result) -> list[str]:
-    """What has to be known before the figures are trusted."""
+    """Return what has to be known before the figures are trusted."""
     notes = [
         f"{variant} was not finished: {why}"
         for variant, why in result.manifest.get("not_finished", {}).items()
@@ -196,8 +198,10 @@ def _notes_of_run(run: Result) -> Iterator[str]:
 
 
 def _notes_of_patience(events: Iterable[TraceEvent]) -> Iterator[str]:
-    """A wait that has come to its time-out: on a machine that keeps up, none does without a failure
-    that the scenario asks for."""
+    """Yield notes on waits that have timed out.
+
+    On a machine that keeps up, none does unless the scenario asks for a failure.
+    """
     times = Counter(
         event.name for event in events if event.details.get("without_marker", True) != []
     )
@@ -207,7 +211,7 @@ def _notes_of_patience(events: Iterable[TraceEvent]) -> Iterator[str]:
 
 
 def _notes_of_order(run: Result) -> Iterator[str]:
-    """No move has overtaken what was sent before it, or to somebody who does not move."""
+    """Yield notes on moves that gave up the order of packets."""
     moved = run.metrics[run.metrics["role"] != "reference"]
     unmoved = int(run.totals["reordered"].sum()) - int(moved["reordered"].sum())
     if unmoved > 0:

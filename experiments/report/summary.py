@@ -1,6 +1,6 @@
 """A result in a few short sentences and one table: what a reader sees first.
 
-Everything else in the report is for those who want to know why.
+The rest of the report has the explanations.
 """
 
 from experiments.measure import totals
@@ -16,7 +16,7 @@ def _totals(result: Result) -> dict[str, RunTotals]:
 
 
 def in_words(result: Result) -> str:
-    """How many moves there were, what was lost, and the longest silence, over all runs."""
+    """Return how many moves there were, what was lost, and the longest silence, over all runs."""
     runs = _totals(result).values()
     moves, sent = sum(run.moves for run in runs), [run.sent for run in runs]
     several = len(runs) > 1
@@ -45,7 +45,7 @@ def in_words(result: Result) -> str:
 
 
 def table(result: Result) -> ReportTable:
-    """One row per run."""
+    """Return a table with one row per run."""
     rows: list[tuple[str, ...]] = [
         (
             name,

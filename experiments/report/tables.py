@@ -1,7 +1,7 @@
-"""A result as tables: what each move did to each flow, run beside run, and what the moves took.
+"""A result as tables: what each move did to each flow, with runs side by side, and what moves took.
 
-Of a few moves each has its tables.  Of many, nobody would read them: then there is one line per
-flow over all packets of the run, the spread of what the moves took, and the moves that harmed most.
+Of a few moves each has its tables.  For many moves there is one line per flow over all packets of
+the run, the spread of what the moves took, and the moves that did most damage.
 
 All cells are text, so that the terminal and the report show the same.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
 FEW_MOVES = 4
-"""So many moves are shown one by one."""
+"""Up to this number, moves are shown one by one."""
 WORST_MOVES = 5
 
 
@@ -118,7 +118,7 @@ _STANDBY_COLUMNS = {
 
 
 def tables(result: Result) -> list[ReportTable]:
-    """What the terminal shows; a table that would be empty is left out."""
+    """Return the tables that the terminal shows; empty ones are left out."""
     if not has_moves(result):
         shown = [of_totals(result)]
     elif has_few_moves(result):
@@ -135,8 +135,11 @@ def has_moves(result: Result) -> bool:
 
 
 def of_unlike_runs(result: Result) -> list[ReportTable]:
-    """What else is different between runs side by side, if anything is: who forwards packets, and
-    who delays them.  A difference between their figures may be due to that."""
+    """Return a table of other differences between runs side by side, if there are any.
+
+    These are what forwards packets and what delays them: differences between figures may be due to
+    it.
+    """
     kinds = {run_name: _kind_of(run) for run_name, run in result.runs.items()}
     if len(set(kinds.values())) < 2:
         return []
@@ -152,7 +155,7 @@ def _kind_of(run: Result) -> tuple[str, str, str]:
 
 
 def of_failures(result: Result) -> list[ReportTable]:
-    """What was made to fail, if anything was, and how the move ended that it happened to."""
+    """Return a table of the failures that were injected, if any, and how their moves ended."""
     rows: list[tuple[str, ...]] = []
     for run_name, run in result.runs.items():
         ended_ns = {
@@ -179,7 +182,7 @@ NOBODYS_FAULT = {
 
 
 def of_refused(result: Result) -> list[ReportTable]:
-    """What was dropped or refused, if anything was: whose it was and why."""
+    """Return a table of what was dropped or refused, if anything was: whose it was and why."""
     rows: list[tuple[str, ...]] = [
         (
             row["nve"],
@@ -210,7 +213,7 @@ def has_few_moves(result: Result) -> bool:
 
 
 def of_totals(result: Result) -> ReportTable:
-    """One row per flow and run: all packets of the run."""
+    """Return one row per flow and run: all packets of the run."""
     rows = [
         ((row["flow"], run_name), row)
         for run_name, run in result.runs.items()
@@ -227,7 +230,7 @@ def of_totals(result: Result) -> ReportTable:
 
 
 def of_the_worst(result: Result) -> ReportTable:
-    """The moves of each run that harmed most, over all flows."""
+    """Return the moves of each run that did most damage, over all flows."""
     rows = []
     for run_name, run in result.runs.items():
         for number in totals.worst(run.metrics, WORST_MOVES):
@@ -248,7 +251,7 @@ def of_the_worst(result: Result) -> ReportTable:
 
 
 def of_many_moves(result: Result) -> ReportTable:
-    """What the moves took: one row per run and quantity."""
+    """Return what the moves took: one row per run and quantity."""
     rows = [
         (run_name, *cells)
         for run_name, run in result.runs.items()
@@ -274,7 +277,7 @@ def _spreads(moves: "pd.DataFrame") -> Iterator[tuple[str, ...]]:
 
 
 def of_flows(result: Result) -> list[ReportTable]:
-    """One table per move, one row per flow and run; the runs of one flow are neighbours."""
+    """Return one table per move, one row per flow and run; the runs of one flow are neighbours."""
     by_move: dict[int, list[tuple[str, dict[Any, Any]]]] = {}
     for run_name, run in result.runs.items():
         for row in run.metrics.dropna(subset=["flow"]).to_dict("records"):
@@ -294,7 +297,7 @@ def _of_one_move(rows: list[tuple[str, dict[Any, Any]]]) -> ReportTable:
 
 
 def of_moves(result: Result) -> ReportTable:
-    """One row per move and run."""
+    """Return one row per move and run."""
     rows = []
     for run_name, run in result.runs.items():
         for row in run.metrics.drop_duplicates("move").to_dict("records"):
@@ -309,7 +312,7 @@ def of_moves(result: Result) -> ReportTable:
 
 
 def of_state(result: Result) -> ReportTable:
-    """How the state of VMs came over, one row per move that brought any."""
+    """Return how the state of VMs came over, one row per move that brought any."""
     rows: list[tuple[str, ...]] = []
     for run_name, run in result.runs.items():
         moves = run.metrics.drop_duplicates("move")
@@ -357,9 +360,9 @@ LEAST_WORDS = 8
 
 
 def drawn(tables: Iterable[ReportTable], room: int | None = None) -> "Group":
-    """Tables for the terminal, as something rich can print, `room` characters wide or less.
+    """Return tables for the terminal, as something rich can print, at most `room` characters wide.
 
-    Where they do not fit: words are broken, in the widest column first; then columns of numbers are
+    If they do not fit, words are broken, in the widest column first; then columns of numbers are
     left out, from the right, and named below.  No number and no heading is ever cut.
     """
     from rich import box
@@ -395,7 +398,7 @@ def drawn(tables: Iterable[ReportTable], room: int | None = None) -> "Group":
 
 
 def fitted(table: ReportTable, room: int | None) -> list[int]:
-    """The widths of a table's columns; fewer than it has, if there is no room for all."""
+    """Return the widths of a table's columns; fewer than it has, if there is no room for all."""
     cells = [*zip(*table.rows, strict=True)] or [()] * len(table.headings)
     heads = [max(map(len, heading.split("\n"))) for heading in table.headings]
     widths = [max([head, *map(len, column)]) for head, column in zip(heads, cells, strict=True)]
@@ -415,12 +418,12 @@ def fitted(table: ReportTable, room: int | None) -> list[int]:
 
 
 def _total(widths: list[int]) -> int:
-    """With the spaces between columns, and at both ends."""
+    """Return the total width, with the spaces between columns and at both ends."""
     return sum(widths) + len(widths) + 1
 
 
 def _breakable(cell: str, width: int) -> str:
-    """Names are broken after a mark that they have, if that is near the end of a line."""
+    """Return a cell with breaks; names are broken after a mark that is near the end of a line."""
     lines = []
     while len(cell) > width:
         marks = [place for place in range(width // 2, width) if cell[place] in " -/>→:,"]

@@ -1,4 +1,4 @@
-"""Packet captures of a run (`--pcap`): what every NVE sends and receives on the underlay."""
+"""Packet captures of a run (`--pcap`): everything that NVEs send and receive on the underlay."""
 
 import subprocess
 from functools import partial
@@ -11,7 +11,7 @@ READY_TIMEOUT_S = 10.0
 
 
 class Captures:
-    """One tcpdump for each NVE, writing `<NVE>.pcap`; started when made."""
+    """One tcpdump for each NVE, writing `<NVE>.pcap`; capturing starts on construction."""
 
     def __init__(self, data_centre: DataCentre, directory: Path) -> None:
         directory.mkdir(parents=True)
@@ -28,7 +28,7 @@ class Captures:
             wait_until(partial(_missing, file), READY_TIMEOUT_S)
 
     def stop(self) -> None:
-        """Ends them; what they have captured is in the files."""
+        """End the captures; what they have captured is in the files."""
         for process in self._processes:
             process.terminate()
         for process in self._processes:

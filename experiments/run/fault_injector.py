@@ -1,7 +1,8 @@
-"""Makes parts of a lab fail, and puts them right again.
+"""Makes parts of a lab fail, and restores them.
 
-What a failure is, and what has to come of it, is `experiments.scenario.failures`'.  Each is in the
-trace: `failure-injected` when it has taken effect, `failure-ended` when the part is there again.
+`experiments.scenario.failures` says what failures there are, and what their outcome has to be.
+Each is in the trace: `failure-injected` when it has taken effect, `failure-ended` when the part
+works again.
 """
 
 import threading
@@ -24,12 +25,15 @@ from topologies.emulation.links import Cable
 
 REPAIR_TIMEOUT_S = 60.0
 Acts = tuple[Callable[[], None], Callable[[], None]]
-"""What makes it fail, and what ends that."""
+"""The function that makes a part fail, and the one that ends the failure."""
 
 
 class FaultInjector:
-    """The failures of one run.  `begin` starts the clock of those that have a time; `reached` is
-    told how far moves are; `finish` returns when all that ends has ended."""
+    """Injects the failures of one run.
+
+    `begin` starts the clock of those that have a time; `reached` is told how far moves have come;
+    `finish` returns when all failures that end have ended.
+    """
 
     def __init__(
         self,
@@ -38,7 +42,7 @@ class FaultInjector:
         failures: Sequence[Failure],
         log: EventLog,
     ) -> None:
-        """`faults` are the overlay's own."""
+        """`faults` are the overlay's own kinds of failure."""
         self.problems: list[str] = []
         self._data_centre = data_centre
         self._faults = faults
@@ -50,25 +54,25 @@ class FaultInjector:
         self._lock = threading.Lock()
 
     def begin(self, start_ns: int) -> None:
-        """The traffic has begun."""
+        """Start the clock: the traffic has begun at `start_ns`."""
         since_s = (time.time_ns() - start_ns) / 1e9
         for number, failure in self._awaited.items():
             if failure.at_s is not None:
                 self._after(failure.at_s - since_s, self._happen, number, failure, "", "", {})
 
     def reached(self, moment: Moment, move: OverlayMove) -> None:
-        """A move has come so far; returns when what fails now has failed."""
+        """Inject the failures for this moment of a move; return when they have taken effect."""
         for number, failure in list(self._awaited.items()):
             if failure.during is moment and failure.move == move.number:
                 of_move = {"move": move.number, "during": moment.value}
                 self._happen(number, failure, move.source, move.destination, of_move)
 
     def happened(self) -> bool:
-        """Whether anything has failed yet."""
+        """Return whether anything has failed yet."""
         return self._happened
 
     def finish(self) -> None:
-        """Returns when everything that ends has ended; what has not happened is a problem."""
+        """Return when every failure that ends has ended; one that has not happened is a problem."""
         deadline_s = time.monotonic() + REPAIR_TIMEOUT_S
         for timer in self._timers:
             timer.join(max(0.0, deadline_s - time.monotonic()))
@@ -79,7 +83,7 @@ class FaultInjector:
             self.problems.append(f"failure {number}, {failure.kind}, never happened: {when}")
 
     def stop(self) -> None:
-        """Nothing more fails or is put right."""
+        """Inject and repair nothing more."""
         for timer in self._timers:
             timer.cancel()
 

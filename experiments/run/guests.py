@@ -15,15 +15,15 @@ from nve.guest.spec import PAGES_OF_A_MB, GuestSpec
 from topologies.emulation.data_centre import DataCentre
 
 PAGES_TIMEOUT_S = 300.0
-"""How long a move waits for the one before, which is a post-copy, to be over."""
+"""How long a move waits for the end of an earlier post-copy, in seconds."""
 
 
 ENOUGH = 0.9
-"""Of the rate that a guest was to write at: less is said."""
+"""The share of its intended rate below which a guest is reported."""
 
 
 def shortfalls(facts: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The guests that have written less than they were to, in sentences; see `Guests.facts`."""
+    """Return sentences about guests that wrote less than they should; see `Guests.facts`."""
     return [
         f"the guest of {vm} has written {told['writes_reached_mb_s']:g} MB/s, and was to write "
         f"{told['writes_asked_mb_s']:g}: it paused, was throttled, or this machine is too slow"
@@ -53,11 +53,14 @@ class VmGuest:
 
     @property
     def writes(self) -> int:
-        """How many pages it has written, wherever it was."""
+        """The number of pages that it has written, at all its places."""
         return self._writes_before + self.machine.log.writes
 
     def moved_to(self, machine: GuestMachine, pages_there: threading.Event | None) -> None:
-        """It goes on there; some of its pages come later, if it is said when they have come."""
+        """Record that it runs at another place.
+
+        If some of its pages come later, `pages_there` is the event that they have come.
+        """
         self._writes_before = self.writes
         self.machine = machine
         self._pages_there = pages_there
@@ -67,29 +70,31 @@ class VmGuest:
         self.machine = machine
 
     def await_pages(self) -> None:
-        """Returns when all its pages are where it runs.  Raises GuestError if it is lost."""
+        """Return when all its pages are where it runs.  Raises GuestError if it is lost."""
         if self._pages_there and not self._pages_there.wait(PAGES_TIMEOUT_S):
             raise GuestError(f"the guest in {self.vm} has not got all its pages")
         if self.lost:
             raise GuestError(f"the guest in {self.vm} is lost: {self.lost}")
 
     def lose(self, why: str) -> None:
-        """Nobody has its memory any more: it does not run again."""
+        """Kill the guest, whose memory is lost, so that it does not run again."""
         self.lost = why
         self.machine.kill()
 
     def begin(self) -> None:
-        """Its rate of writing is measured from now on."""
+        """Start measuring its rate of writing."""
         self._began = (time.monotonic(), self.writes)
 
     def reached_mb_s(self) -> float:
-        """How fast it has written since then."""
+        """Return its rate of writing since then, in MB/s."""
         began_s, before = self._began
         return (self.writes - before) / PAGES_OF_A_MB / (time.monotonic() - began_s)
 
     def place(self, nve: str, *, stored: bool = False) -> GuestMachine:
-        """Memory and disk at the server of an NVE; nothing runs in them yet.  `stored`: the memory
-        is a file there, until it is loaded."""
+        """Return memory and disk at the server of an NVE, in which nothing runs yet.
+
+        If `stored`, the memory is in a file there until it is loaded.
+        """
         serving = self._socket.fileno() if self._socket else NO_FILE
         name = f"{self.vm}-{next(self._places)}"
         return GuestMachine(name, self.spec, self._servers / nve, serving, stored=stored)
@@ -102,7 +107,7 @@ class VmGuest:
         without_pages: int | None = None,
         pair: PairedWith | None = None,
     ) -> None:
-        """Start the guest in a place; `GuestMachine.await_ready` follows."""
+        """Start the guest at a place; `GuestMachine.await_ready` follows."""
         machine.launch(self._start, incoming=incoming, without_pages=without_pages, pair=pair)
 
     def close(self) -> None:
@@ -144,8 +149,10 @@ class Guests:
                 ready.result()
 
     def problems(self, *, excused: bool) -> list[str]:
-        """What is wrong with guests, in sentences; one that is lost may be `excused`, because
-        something was made to fail."""
+        """Return sentences about what is wrong with guests.
+
+        A lost guest may be `excused`, because a failure was injected.
+        """
         found = []
         for guest in self.of.values():
             if not guest.lost and (said := guest.machine.failure()):
@@ -155,13 +162,15 @@ class Guests:
         return found
 
     def begin(self) -> None:
-        """The experiment begins."""
+        """Begin the experiment: start measuring rates."""
         for guest in self.of.values():
             guest.begin()
 
     def facts(self) -> dict[str, Any]:
-        """For the manifest: how fast each was to write, and how fast it has written, its disk
-        included and its pauses counted."""
+        """Return for the manifest how fast each should write, and how fast it has written.
+
+        Writes to its disk are included, and pauses count.
+        """
         return {
             vm: {
                 "writes_asked_mb_s": guest.spec.writes_mb_s + guest.spec.disk_writes_mb_s,

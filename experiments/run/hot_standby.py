@@ -4,10 +4,10 @@
     lost       its server has been dead for `detect_s`; or the two have not heard of each other for
                as long, and then it is the one that fewer clients have reached since
     fenced     the overlay has made sure that the lost one answers nobody any more
-    alone      the other one is told, and goes on with what both had stored
+    alone      the other one is told, and continues with what both had stored
 
 Between lost and alone neither answers anything that would need the other (`nve.guest.replica`), so
-it does not matter how long that takes, or whether it comes to that at all.
+that it does not matter how long this takes, or whether it happens at all.
 """
 
 import os
@@ -36,7 +36,7 @@ from topologies.emulation.data_centre import DataCentre
 
 LOOK_S = 0.01
 FENCE_AGAIN_S = 0.5
-"""Between two attempts to have an instance fenced."""
+"""The time between two attempts to have an instance fenced, in seconds."""
 VERIFY_TIMEOUT_S = 5.0
 _PAGES_AT_ONCE = 256
 SECOND = "B"
@@ -45,23 +45,23 @@ SECOND = "B"
 
 @dataclass
 class _Instance:
-    """One of the two."""
+    """One of the two instances."""
 
     nve: str
     guest: VmGuest
     hypervisor: Hypervisor
     machine: GuestMachine
     asked_before: int = 0
-    """How often it had been asked when it last heard of the other one."""
+    """The number of requests it had got when it last heard of the other one."""
 
     @property
     def silent_s(self) -> float:
-        """For how long it has not heard of the other one."""
+        """For how long it has not heard of the other one, in seconds."""
         return (time.monotonic_ns() - self.machine.log.heard_ns) / 1e9
 
 
 class HotStandby:
-    """Of one VM.  `start`, `watch` in a thread of its own, `stop`, `close`."""
+    """The hot standby of one VM: `start`, `watch` in a thread of its own, `stop`, `close`."""
 
     def __init__(
         self,
@@ -95,9 +95,9 @@ class HotStandby:
         return self._first, self._second
 
     def start(self) -> None:
-        """Returns when both are active, and hear of each other.  Raises GuestError, OverlayError.
+        """Return when both are active, and hear of each other.  Raises GuestError, OverlayError.
 
-        Nobody has asked anything before: so they need nothing of each other's state.
+        No client has sent a request before, so that neither needs the other's state.
         """
         spec, nve = self._first.guest.spec, self._data_centre.nves[self.spec.at]
         name = f"{self.vm}{SECOND}"
@@ -120,14 +120,14 @@ class HotStandby:
             each.machine.await_ready()
 
     def begin(self) -> None:
-        """The experiment begins: what it costs is counted from here."""
+        """Begin the experiment: the costs of the standby count from here."""
         self._began_s, self._sent_before = time.monotonic(), self._sent_octets()
 
     def _sent_octets(self) -> int:
         return sum(each.machine.log.sent_octets for each in self._both)
 
     def _connected(self) -> list[socket.socket]:
-        """A socket on each server, from VTEP to VTEP."""
+        """Return a socket on each server, connected from VTEP to VTEP."""
         nves = [self._data_centre.nves[each.nve] for each in self._both]
         made = []
         for nve in nves:
@@ -143,7 +143,7 @@ class HotStandby:
     # -- one of them is lost ---------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Until it is over, or one is alone."""
+        """Watch until the end, or until one instance is alone."""
         since_ns: dict[str, int] = {}
         while not self._over.wait(LOOK_S):
             now_ns = time.time_ns()
@@ -158,7 +158,9 @@ class HotStandby:
                 return
 
     def _cut_off(self) -> _Instance | None:
-        """Both servers run, and neither has heard of the other for `detect_s`: which is to end."""
+        """Return the instance to end if both servers run but the two have not heard of each other,
+        or None.
+        """
         for each in self._both:
             if each.silent_s < self.spec.detect_s / 2:
                 each.asked_before = each.machine.log.asked
@@ -198,11 +200,11 @@ class HotStandby:
     # -- the end ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """Nothing goes on alone any more."""
+        """Let no instance continue alone from now on."""
         self._over.set()
 
     def verify(self) -> None:
-        """Nobody asks any more: both hold the same, once the leader writes nothing more."""
+        """Compare both instances when no more requests come and the leader writes nothing more."""
         if self._second and (said := self._second.machine.failure()) and not self._alone:
             self.problems.append(said)
         if self._alone or self.problems:
@@ -238,7 +240,7 @@ class HotStandby:
         )
 
     def close(self) -> None:
-        """Safe at any time."""
+        """End everything; this is safe at any time."""
         self._over.set()
         self._first.machine.close()
         if self._second:
@@ -249,7 +251,7 @@ class HotStandby:
 
 
 def _registers(machine: GuestMachine) -> tuple[int, ...] | None:
-    """How far an instance is: its work and its counter."""
+    """Return the number of writes and the counter of an instance."""
     found = registers.newest(os.pread(machine.memory, PAGE_SIZE, 0))
     if found is None:
         return None
@@ -257,7 +259,9 @@ def _registers(machine: GuestMachine) -> tuple[int, ...] | None:
 
 
 def _digests(instance: _Instance) -> dict[str, str]:
-    """Of all of memory and disk but the first page, which also says how often it was written."""
+    """Return digests of all memory and disk but the first page, which also counts its own
+    writes.
+    """
     machine, spec = instance.machine, instance.guest.spec
     files = {"memory": (machine.memory, spec.memory_pages), "disk": (machine.disk, spec.disk_pages)}
     digests = {}

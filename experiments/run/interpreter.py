@@ -1,8 +1,8 @@
 """Carries out a move by the table of its mode, and undoes what has failed.
 
-Before a step it asks whether the servers that the step needs are alive; a server that is dead does
-not get the VM (`experiments.scenario.failures`).  A step that fails before the destination has the
-VM is undone, for it may be half done, with all before it, last to first.
+Before a step it checks whether the servers that the step needs are alive; a dead server does not
+get the VM (`experiments.scenario.failures`).  A step that fails before the destination has the VM
+is undone, as it may be half done, with all steps before it, last to first.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,11 +14,11 @@ from experiments.scenario.failures import Moment
 from nve.model import MoveMode
 
 Reached = Callable[[Moment, OverlayMove], None]
-"""reached(moment, move): called when a move has come so far, before its next step."""
+"""reached(moment, move) is called when a move has reached a moment, before its next step."""
 
 
 class MoveUndone(RuntimeError):
-    """A move has failed, and all it had done is undone; the message says why it failed."""
+    """A move has failed and was undone completely; the message says why it failed."""
 
 
 class ServerGone(RuntimeError):
@@ -26,7 +26,7 @@ class ServerGone(RuntimeError):
 
 
 class Interpreter:
-    """For any number of moves at a time."""
+    """Carries out any number of moves at a time."""
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class Interpreter:
         self._reached = reached
 
     def bring_over(self, move: MoveUnderWay) -> None:
-        """Everything until the VM has arrived.
+        """Carry out the steps until the VM has arrived.
 
         Raises MoveRefused when the overlay does not accept the move, MoveUndone when it had to be
-        given up, and what a failing step raised where not even that was possible.
+        given up, and a failing step's exception if not even that was possible.
         """
         begun: list[Step] = []
         table = self._tables(move.told.mode)
@@ -68,10 +68,10 @@ class Interpreter:
                 raise
 
     def clear_away(self, move: MoveUnderWay) -> None:
-        """What is left to do when the VM has arrived; returns when nothing is left of the move.
+        """Carry out the steps after the VM's arrival; return when nothing is left of the move.
 
-        What the servers say to each other afterwards, and what becomes of it, keeps the overlay
-        from nothing: that is raised when all else is done.
+        A failure of the state transfer in this part does not stop the overlay's steps: it is raised
+        when those are done.
         """
         failed: Exception | None = None
         for step in self._tables(move.told.mode).background:
@@ -93,7 +93,9 @@ class Interpreter:
         return self._patience_s(step.patience) if step.patience else 0.0
 
     def _undo(self, move: MoveUnderWay, begun: Sequence[Step]) -> bool:
-        """Returns whether all of it is undone.  What cannot be undone does not keep the rest."""
+        """Undo these steps; return whether that succeeded for all.  One failure does not stop the
+        others.
+        """
         failed = False
         for step in reversed(begun):
             try:

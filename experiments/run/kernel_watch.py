@@ -10,7 +10,7 @@ from topologies.emulation.data_centre import DataCentre
 
 
 class KernelWatch:
-    """What the counters have risen by since it was made."""
+    """Tells by how much the counters have risen since its construction."""
 
     def __init__(self, data_centre: DataCentre) -> None:
         self._data_centre = data_centre
@@ -18,7 +18,9 @@ class KernelWatch:
         self.unwatched = kernel_counters.unwatched(self._before)
 
     def rises(self) -> kernel_counters.Rises:
-        """A switch that has died counts nothing; one that has started again counts anew."""
+        """Return the rises; a dead switch counts nothing, and one that was restarted counts
+        anew.
+        """
         return kernel_counters.rises(self._before, self._read())
 
     def _read(self) -> Reading:
@@ -32,13 +34,13 @@ class KernelWatch:
             if name in centre.vms:
                 yield _of_files(Scope.VM, name, Path(f"/proc/{pid}"))
         for name, nve in centre.nves.items():
-            with suppress(RuntimeError):  # it is just dying
+            with suppress(RuntimeError):  # the switch is just dying
                 yield {(key, name): value for key, value in nve.edge.counters().items()}
         yield kernel_counters.of_links(centre.link_statistics(), centre.cabling.dropping)
 
 
 def of_the_machine() -> Reading:
-    """What the counters that there are once for the whole machine stand at."""
+    """Return the values of the counters that exist once for the whole machine."""
     return _of_files(Scope.MACHINE, kernel_counters.THE_MACHINE, Path("/proc"))
 
 

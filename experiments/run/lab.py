@@ -1,4 +1,4 @@
-"""A lab that stands: data centre, overlay, and VMs started, all from one scenario.
+"""A running lab: data centre, overlay, and VMs started, all from one scenario.
 
 `Lab` is a context manager.  Whatever happens inside it, also Ctrl-C in the middle of building,
 leaving it ends every process that it started, and with them every namespace and interface; a second
@@ -36,8 +36,9 @@ ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lab:
-    """`data_centre`, `overlay`, `orchestrator`, `guests`, `transfers`, `standbys` and `tasks` are
-    there in the `with`."""
+    """A lab; `data_centre`, `overlay`, `orchestrator`, `guests`, `transfers`, `standbys` and
+    `tasks` exist in the `with`.
+    """
 
     def __init__(
         self,
@@ -155,12 +156,14 @@ class Lab:
         return self.orchestrator.reorder_buffer(system, nve)
 
     def _make_known(self, vm: str, address: IPAddress) -> None:
-        """At layer 3 nobody hears a VM announce the address of a task."""
+        """Set the host route to a task's address at layer 3, where a VM's announcement is not
+        heard.
+        """
         if vm in self.scenario.routed and self.overlay.can.host_route:
             self.overlay.can.host_route(vm, str(address))
 
     def facts(self) -> dict[str, Any]:
-        """What it is made of, for the manifest."""
+        """Return for the manifest what the lab is made of."""
         facts = self.overlay.can.facts
         return {
             "overlay": self.scenario.overlay.kind,
@@ -190,9 +193,9 @@ class Lab:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C, while everything is taken down, would leave the rest of it."""
+    """Ignore a second Ctrl-C in the block, which would interrupt taking the lab down."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # signals are the main thread's
+        yield  # only the main thread handles signals
         return
     before = {each: signal.signal(each, lambda *_: None) for each in ENDINGS}
     try:

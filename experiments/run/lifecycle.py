@@ -1,4 +1,4 @@
-"""VMs that come and go while a lab stands: on-boarded, adjusted, off-boarded (R8.2).
+"""VMs that come and go while a lab runs: on-boarded, adjusted, off-boarded (R8.2).
 
 A VM that is on-boarded is built when the overlay has found room for it, and belongs to the first
 tenant of the scenario.  It sends nothing by itself, and has no guest.
@@ -15,8 +15,11 @@ from nve.resources import Resources
 
 
 class Lifecycle:
-    """Of the VMs of one lab.  Raises UsageError for what cannot be, OverlayError where the overlay
-    refuses it; nothing has changed then."""
+    """Adds, adjusts and removes VMs of one lab.
+
+    Methods raise UsageError for what is impossible, and OverlayError if the overlay refuses;
+    nothing has changed then.
+    """
 
     def __init__(self, lab: Lab, admission: VmAdmission) -> None:
         self._lab = lab
@@ -26,7 +29,7 @@ class Lifecycle:
         self._last_number = len(self._tenant.vms)
 
     def on_board(self, name: str, nve: str | None, resources: Resources) -> VmSpec:
-        """A new VM, at that NVE, or wherever there is room."""
+        """Add a VM at that NVE, or at any with room."""
         number = self._last_number + 1
         anywhere = next(iter(self._data_centre.nves))
         place = VmPlace.model_construct(nve=nve or anywhere, resources=resources)
@@ -42,7 +45,7 @@ class Lifecycle:
         return vm
 
     def adjust(self, name: str, **changed: float) -> Resources:
-        """A VM takes other resources of its server; those that are not named stay."""
+        """Change the resources that a VM takes of its server; those that are not named stay."""
         vm = self._vm(name)
         wanted = replace(vm.resources, **changed)  # type: ignore[arg-type]
         guest = self._lab.guests.of.get(name)
@@ -64,7 +67,7 @@ class Lifecycle:
         return wanted
 
     def off_board(self, name: str) -> None:
-        """A VM ends."""
+        """Remove a VM."""
         self._vm(name)
         self._admission.off_board(name)
         if guest := self._lab.guests.of.pop(name, None):

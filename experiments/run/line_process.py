@@ -1,6 +1,6 @@
-"""A Python program of ours somewhere in the data centre, told what to do by lines.
+"""A Python program of vmmlab somewhere in the data centre that obeys lines.
 
-It answers with lines of JSON; `failed` in one says why it could not.
+It answers with lines of JSON; `failed` in an answer says why an order was not carried out.
 """
 
 import json
@@ -29,9 +29,11 @@ class LineProcess:
         *,
         without_it: str = "",
     ) -> None:
-        """`name` is what it is called in messages, `module` its module with its arguments,
-        `failure` what is raised where it does not do what it is told, and `without_it` goes before
-        what it says then."""
+        """`name` is used in messages, and `module` is its module with its arguments.
+
+        `failure` is raised if it does not do what it is told, with `without_it` before its own
+        message.
+        """
         self._name = name
         self._without_it = without_it
         self._failure = failure
@@ -55,7 +57,7 @@ class LineProcess:
         return self._process.pid
 
     def ask(self, what: str, timeout_s: float) -> dict[str, Any]:
-        """What it answers to a line.  Threads take turns.  Raises the failure."""
+        """Send a line and return the answer; threads take turns.  Raises the failure."""
         with self._turn:
             self.tell(what)
             return self.line(timeout_s)
@@ -71,7 +73,7 @@ class LineProcess:
                 self.line(0)
 
     def line(self, timeout_s: float) -> dict[str, Any]:
-        """The next line.  Raises the failure if none comes, or if it says that it has failed."""
+        """Return the next line.  Raises the failure if none comes, or if it reports a failure."""
         assert self._process.stdout
         until_s = time.monotonic() + timeout_s
         while b"\n" not in self._said:
@@ -89,7 +91,9 @@ class LineProcess:
         return told
 
     def end(self) -> None:
-        """Safe at any time: whoever waits for an answer is told that it has ended."""
+        """End the process; safe at any time: whoever waits for an answer is told that it has
+        ended.
+        """
         if self.alive:
             self._process.kill()
         with self._turn:

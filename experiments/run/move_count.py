@@ -1,10 +1,10 @@
-"""How many of a run's planned moves are over, for the line that says how far the run is."""
+"""Counts the planned moves of a run that are over, for the line that shows its progress."""
 
 from experiments.measure.trace import OUTCOMES, TraceEvent
 
 
 class MoveCount:
-    """`hear` is told every event of the run's log as it is appended."""
+    """Counts moves; `hear` gets every event of the run's log as it is appended."""
 
     def __init__(self, planned: int) -> None:
         self._planned = planned
@@ -16,5 +16,5 @@ class MoveCount:
             self._over.add(number)  # a take-over has a higher number
 
     def so_far(self) -> list[str]:
-        """A few words; none for a run without moves."""
+        """Return a few words; none for a run without moves."""
         return [f"{len(self._over)} of {self._planned} moves"] if self._planned else []

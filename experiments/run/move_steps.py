@@ -40,76 +40,76 @@ from nve.resources import NO_RESOURCES, Resources
 from nve.wire.announcement import NOTHING
 
 LONG_S = 0.02
-"""For so long a pause, and longer ones, it is worth the trouble to go first no more meanwhile."""
+"""The shortest pause during which giving up the priority is worth the effort, in seconds."""
 
 
 class Transfer(Protocol):
-    """How a VM's state comes to the destination."""
+    """How a VM's state comes to the destination; each method is called at one step of the move."""
 
     @property
     def state(self) -> Resources:
-        """Memory and disk that have to be brought over."""
+        """The memory and disk that have to be brought over."""
 
     def make_room(self, move: "MoveUnderWay") -> None:
-        """The VM runs, and is going to be suspended: get the destination ready for its state."""
+        """Get the destination ready for the state; the VM runs, and is going to be suspended."""
 
     def rounds(self, move: "MoveUnderWay") -> None:
-        """The VM runs: bring over what can go ahead."""
+        """Bring over what can go ahead while the VM runs."""
 
     def final(self, move: "MoveUnderWay") -> None:
-        """The VM stands still: bring over the rest."""
+        """Bring over the rest while the VM is suspended."""
 
     def take_over(self, move: "MoveUnderWay") -> None:
-        """The VM is about to go on at the destination."""
+        """Make the destination's state the one that is used: the VM is about to run there."""
 
     def push(self, move: "MoveUnderWay") -> None:
-        """The VM goes on there: bring over what it went on without."""
+        """Bring over what the VM runs without at the destination."""
 
     def verify(self, move: "MoveUnderWay") -> None:
-        """The VM goes on there: compare what has come with what was there."""
+        """Compare what has come with what was at the source; the VM runs at the destination."""
 
     def abandon(self, move: "MoveUnderWay") -> None:
-        """The VM goes on at the source."""
+        """Discard what has come; the VM continues at the source."""
 
 
 class PauseOnly:
-    """There is no state; the rest of it is taken to need the `pause_ms` of the scenario."""
+    """No state: the scenario's `pause_ms` stands for the time that bringing it over would take."""
 
     @property
     def state(self) -> Resources:
-        """Nothing."""
+        """No resources."""
         return NO_RESOURCES
 
     def make_room(self, move: "MoveUnderWay") -> None:
-        """None is needed."""
+        """Do nothing: no room is needed."""
 
     def rounds(self, move: "MoveUnderWay") -> None:
-        """Nothing goes ahead."""
+        """Do nothing: nothing goes ahead."""
 
     def final(self, move: "MoveUnderWay") -> None:
         until_s = move.paused_at_s + move.asked.pause_ms / 1000
-        if until_s - time.monotonic() > LONG_S:  # nobody is in a hurry meanwhile
+        if until_s - time.monotonic() > LONG_S:  # nothing urgent happens meanwhile
             move.helped.close()
             time.sleep(until_s - time.monotonic() - LONG_S / 2)
             help_along(move)
         time.sleep(max(0.0, until_s - time.monotonic()))
 
     def take_over(self, move: "MoveUnderWay") -> None:
-        """It is the same VM."""
+        """Do nothing: it is the same VM."""
 
     def push(self, move: "MoveUnderWay") -> None:
-        """Nothing is missing."""
+        """Do nothing: nothing is missing."""
 
     def verify(self, move: "MoveUnderWay") -> None:
-        """Nothing has come."""
+        """Do nothing: nothing has come."""
 
     def abandon(self, move: "MoveUnderWay") -> None:
-        """Nothing was begun."""
+        """Do nothing: nothing was begun."""
 
 
 @dataclass
 class MoveUnderWay:
-    """One move and who takes part in it."""
+    """One move and the parts that take part in it."""
 
     asked: MoveSpec
     told: OverlayMove
@@ -117,25 +117,26 @@ class MoveUnderWay:
     hypervisor: Hypervisor
     overlay: Overlay
     edges: dict[str, Edge]
-    """By SOURCE and DESTINATION."""
+    """The edges of SOURCE and DESTINATION."""
     log: TraceWriter
     leaving: Callable[[], AbstractContextManager[bool]]
-    """Keeps the VM's next move from beginning; says whether its place at the source is free."""
+    """Blocks the VM's next move meanwhile; yields whether its place at the source may be taken
+    away."""
     diskless: bool = False
-    """The VM has nowhere to keep its IPv4 address."""
+    """Whether the VM cannot keep its IPv4 address."""
     transfer: Transfer = field(default_factory=PauseOnly)
     reached: Callable[[Moment], None] = lambda _moment: None
-    """A step that takes long says how far it is."""
+    """Called by a step that takes long with the moments that it reaches."""
     paused_at_s: float = 0.0
     marked: bool = False
-    """A marker follows what the VM has sent last at the source."""
+    """Whether a marker follows the VM's last packets at the source."""
     without_delay: ExitStack = field(default_factory=ExitStack)
-    """Ends what is there only while the VM is being switched over."""
+    """Closes what is needed only while the VM is being switched over."""
     helped: ExitStack = field(default_factory=ExitStack)
-    """Ends what is there only until what was held for the VM is delivered."""
+    """Closes what is needed only until what was held for the VM is delivered."""
 
     def note(self, event: str, **details: object) -> None:
-        """A line of the trace about this move."""
+        """Add an event about this move to the trace."""
         self.log.note("runner", event, self.told.vm.name, move=self.told.number, **details)
 
 
@@ -148,25 +149,25 @@ class Patience(enum.StrEnum):
 
 
 Do = Callable[[MoveUnderWay, float], None]
-"""do(move, patience_s): carries a step out, or undoes it."""
+"""do(move, patience_s) carries a step out, or undoes it."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step.  `moment` is what the move has reached with it, before the next step begins."""
+    """One step.  With it, the move has reached `moment`, before the next step begins."""
 
     name: str
     do: Do
     undo: Do | None = None
     moment: Moment | None = None
     patience: Patience | None = None
-    """None: it asks the overlay for nothing."""
+    """How patient its request to the overlay is; None if it makes none."""
     needs: tuple[str, ...] = ()
-    """Whose server has to be alive."""
+    """The ends of the move whose server has to be alive."""
 
     @property
     def says(self) -> str:
-        """What it does, in a sentence."""
+        """What the step does, in a sentence."""
         return " ".join((self.do.__doc__ or "").split())
 
 
@@ -183,7 +184,9 @@ class MoveTable:
 
 
 def help_along(move: MoveUnderWay) -> None:
-    """Who the move waits for goes first on this machine, until `helped` is closed."""
+    """Give priority on this machine to the processes the move waits for, until `helped` is
+    closed.
+    """
     services = move.overlay.can.processes()
     move.helped.enter_context(first_in_line([os.getpid()], services))
 
@@ -221,42 +224,42 @@ def _pre_copy(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _abandon(move: MoveUnderWay, _patience_s: float) -> None:
-    """What of it is there already is thrown away."""
+    """The state that has come so far is discarded."""
     move.transfer.abandon(move)
 
 
 def _hurry(move: MoveUnderWay, _patience_s: float) -> None:
-    """From here on the move does not queue for a CPU, nor do those that it waits for."""
+    """From here on the move, and the processes that it waits for, have priority for a CPU."""
     help_along(move)
     move.without_delay.enter_context(realtime_priority())
 
 
 def _take_time(move: MoveUnderWay, _patience_s: float) -> None:
-    """They do again."""
+    """The move and these processes have no priority any more."""
     move.without_delay.close()
     move.helped.close()
 
 
 def _redirect(move: MoveUnderWay, patience_s: float) -> None:
-    """The overlay sends on what still comes for the VM at the source (R4.1.4)."""
+    """The overlay redirects what still comes for the VM at the source (R4.1.4)."""
     move.overlay.redirect(move.told, patience_s)
 
 
 def _redirect_in_pause(move: MoveUnderWay, patience_s: float) -> None:
-    """The overlay sends on what still comes for the VM at the source (R4.1.4)."""
+    """The overlay redirects what still comes for the VM at the source (R4.1.4)."""
     began_s = time.monotonic()
     _redirect(move, patience_s)
     move.note("redirect-in-pause", took_ms=(time.monotonic() - began_s) * 1e3)
 
 
 def _pause(move: MoveUnderWay, _patience_s: float) -> None:
-    """The VM stops: its pause begins."""
+    """The VM is suspended: its pause begins."""
     move.hypervisor.pause()
     move.paused_at_s = time.monotonic()
 
 
 def _resume(move: MoveUnderWay, _patience_s: float) -> None:
-    """The VM goes on at the source."""
+    """The VM is resumed at the source."""
     move.hypervisor.resume()
 
 
@@ -293,7 +296,7 @@ def _make_room(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _suspend(move: MoveUnderWay, patience_s: float) -> None:
-    """The source NVE takes nothing from the VM's port any more, and delivers nothing (R7.1)."""
+    """The source NVE accepts nothing from the VM's port any more, and delivers nothing (R7.1)."""
     move.overlay.redirect(move.told, patience_s)
 
 
@@ -304,7 +307,7 @@ def _copy(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _let_out(move: MoveUnderWay, _patience_s: float) -> None:
-    """What the VM sends goes out: nothing that it has sent before is on its way."""
+    """The VM's packets go out at once: nothing that it has sent before is on its way."""
     move.hypervisor.release()
 
 
@@ -319,12 +322,12 @@ def _announce(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _take_over(move: MoveUnderWay, _patience_s: float) -> None:
-    """What goes on is what has come to the destination (R6.4)."""
+    """The state at the destination replaces that at the source (R6.4)."""
     move.transfer.take_over(move)
 
 
 def _thaw(move: MoveUnderWay, _patience_s: float) -> None:
-    """The VM goes on: its pause ends."""
+    """The VM is resumed: its pause ends."""
     move.hypervisor.thaw()
 
 
@@ -334,7 +337,7 @@ def _open(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _release(move: MoveUnderWay, _patience_s: float) -> None:
-    """What the VM sends goes out as soon as what it has sent at the source has arrived."""
+    """The VM's packets go out as soon as those that it has sent at the source have arrived."""
     # What it sends at the destination may have a shorter way, and is held there meanwhile.  That
     # costs order at most, so it is not held for long.
     last_packets, missing = move.overlay.can.last_packets, []
@@ -356,23 +359,23 @@ def _activate(move: MoveUnderWay, patience_s: float) -> None:
 
 
 def _deliver(move: MoveUnderWay, _patience_s: float) -> None:
-    """What was held for its order is delivered."""
+    """The packets that were held to keep their order are delivered."""
     with move.helped:
         move.hypervisor.await_delivery(move.told.destination)
 
 
 def _push(move: MoveUnderWay, _patience_s: float) -> None:
-    """What a VM went on without, in a post-copy, is brought over."""
+    """In a post-copy, the state that the VM was resumed without is brought over."""
     move.transfer.push(move)
 
 
 def _verify(move: MoveUnderWay, _patience_s: float) -> None:
-    """Both servers say what they have been left with (R6.4)."""
+    """Both servers compare the digests of their state (R6.4)."""
     move.transfer.verify(move)
 
 
 def _converge(move: MoveUnderWay, patience_s: float) -> None:
-    """Nobody knows the VM's old place any more (R3.4)."""
+    """All NVEs have forgotten the VM's old place (R3.4)."""
     move.overlay.converge(move.told, patience_s)
 
 
@@ -462,6 +465,6 @@ TAKE_OVER = MoveTable(
 
 
 def table_of(overlay: Overlay, mode: MoveMode) -> MoveTable:
-    """How a VM moves in this overlay."""
+    """Return the steps with which a VM moves in this overlay."""
     hot = PLAIN if overlay.can.hold is None else HOLDING
     return {"hot": hot, "cold": COLD, "take-over": TAKE_OVER}[mode]

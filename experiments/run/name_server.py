@@ -1,6 +1,6 @@
 """The name server of a run: Knot DNS in a VM, authoritative for one zone that is updated.
 
-Nobody but the run knows its key.
+Only the run knows its key.
 """
 
 import socket
@@ -68,10 +68,10 @@ class NameServerDied(RuntimeError):
 
 
 class Hosts(Protocol):
-    """Where it runs."""
+    """The VMs in which it may run."""
 
     def in_vm(self, vm: str, argv: Sequence[str], **popen: Any) -> Any:
-        """Starts a process there."""
+        """Start a process in a VM."""
 
 
 class NameServer:
@@ -86,8 +86,9 @@ class NameServer:
         zone: str,
         directory: Path,
     ) -> None:
-        """`pid` is that of a process in the VM's network namespace; `directory` is for its files,
-        and its own."""
+        """`pid` is a process in the VM's network namespace; `directory` is for the server's own
+        files.
+        """
         self.addresses = addresses
         self.zone = zone
         self.key = UpdateKey.new()
@@ -119,7 +120,7 @@ class NameServer:
         return file
 
     def await_ready(self) -> None:
-        """Returns when it answers for its zone.  Raises NameServerDied."""
+        """Return when it answers for its zone.  Raises NameServerDied."""
         try:
             wait_until(self._silent, START_TIMEOUT_S, 0.02)
         except TimeoutError as error:

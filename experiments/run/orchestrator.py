@@ -1,10 +1,10 @@
-"""What a cloud manager does: it carries out moves with hypervisors and an overlay.
+"""The orchestrator, as in a cloud manager: it carries out moves with hypervisors and an overlay.
 
 A move is a table of steps (`experiments.run.move_steps`) that `experiments.run.interpreter` carries
-out.  Here is which VMs there are, which of them are being moved, and who waits for whom.
+out.  This module keeps which VMs there are, which of them are being moved, and what waits for what.
 
 The last steps of a move are done in the background: the VM's next move may begin when it has
-arrived, and may bring it back to a place that was to be taken away; then it is not.
+arrived.  If that brings it back to a place that was to be taken away, the place stays.
 """
 
 import threading
@@ -82,14 +82,15 @@ class Orchestrator:
         return {name: hypervisor.at for name, hypervisor in self._hypervisors.items()}
 
     def reorder_buffer(self, system: TenantSystem, nve: str) -> ReorderBuffer | None:
-        """The ways into a VM at an NVE that may be held there."""
+        """Return the VM's reorder buffer at an NVE, or None."""
         found = (each for each in self._hypervisors.values() if each.vm.tenant_system == system)
         hypervisor = next(found, None)
         return hypervisor.reorder_buffer(nve) if hypervisor else None
 
     def start_vms(self, moves: Sequence[MoveSpec], standbys: Mapping[str, str]) -> None:
-        """Every VM starts where the scenario says, wired to every NVE it is going to visit, and to
-        that of its standby."""
+        """Start every VM where the scenario says, wired to every NVE of its moves and of its
+        standby.
+        """
         for name, at in standbys.items():
             self._hypervisors[name].lay_cable(self._data_centre.nves[at].edge)
         for move in moves:
@@ -110,7 +111,7 @@ class Orchestrator:
         return Hypervisor(vm.spec, vm.pid, vm.cgroup, port, self._note, self._overlay.can.hold)
 
     def add_vm(self, name: str) -> None:
-        """A VM that the data centre has by now starts, wired to every NVE."""
+        """Start a VM that was added to the data centre, wired to every NVE."""
         made = self._hypervisor(name)
         for nve in self._data_centre.nves.values():
             made.lay_cable(nve.edge)
@@ -119,7 +120,7 @@ class Orchestrator:
         self._hypervisors[name] = made
 
     def remove_vm(self, name: str) -> None:
-        """A VM that the overlay knows no more has ended."""
+        """Remove a VM that the overlay has removed."""
         self._hypervisors.pop(name).unplug()
 
     def goes_on_as(self, vm: str, hypervisor: Hypervisor) -> None:
@@ -127,15 +128,14 @@ class Orchestrator:
         self._hypervisors[vm] = hypervisor
 
     def is_moving(self, vm: str) -> bool:
-        """Whether a move of the VM is under way, and it has not arrived."""
+        """Return whether a move of the VM is under way, and it has not arrived."""
         return vm in self._under_way
 
     def move(self, number: int, move: MoveSpec, transfer: Transfer | None = None) -> "Future[None]":
-        """Carry out one move; returns when the VM has arrived.  `transfer` is how its state is
-        brought over, where `transfer_of` does not say.
+        """Carry out one move; return when the VM has arrived.
 
-        The future is done when nothing is left of the move.  Raises what `Interpreter.bring_over`
-        raises.
+        `transfer` is how its state is brought over; by default `transfer_of` decides.  The future
+        is done when nothing is left of the move.  Raises what `Interpreter.bring_over` raises.
         """
         under_way = self._request(number, move, transfer or self.transfer_of(move))
         try:
@@ -149,11 +149,11 @@ class Orchestrator:
         return completion
 
     def _request(self, number: int, move: MoveSpec, transfer: Transfer) -> MoveUnderWay:
-        """Begin a move, unless the VM is being moved: then only the overlay is asked."""
+        """Begin a move; if the VM is being moved, only ask the overlay, which refuses."""
         hypervisor = self._hypervisors[move.vm]
         with self._turns[move.vm]:
             source = hypervisor.at
-            # Everything before the arrival may take all the patience there is.
+            # Each request before the arrival may take the full patience.
             deadline_s = 3 * self.patience_s + PAUSED_PATIENCE_S + move.takes_s
             told = OverlayMove(
                 number,
@@ -220,7 +220,9 @@ class Orchestrator:
 
     @contextmanager
     def _leaving(self, told: OverlayMove) -> Iterator[bool]:
-        """No move of the VM begins during the block; whether its place at the source is free."""
+        """Keep moves of the VM from beginning in the block; yield whether its place at the source
+        is free.
+        """
         vm = told.vm.name
         with self._turns[vm]:
             begun = self._under_way.get(vm)

@@ -3,7 +3,7 @@
     data centre up -> overlay up -> VMs started -> everything reachable -> warm entries forgotten
     -> traffic begins -> moves at their times -> traffic ends -> all recorded -> everything down
 
-Building and taking down is `experiments.run.lab`'s; here is what happens in between.
+`experiments.run.lab` builds and takes down; this module does what happens in between.
 """
 
 import os
@@ -51,35 +51,40 @@ if TYPE_CHECKING:
 
 CLOCK_STEP_LIMIT_MS = 1.0
 ON_THE_WAY_S = 0.3
-"""For what an NVE and its control plane tell each other, beside the delay between them."""
+"""How long messages between an NVE and its control plane may take, besides the delay between
+them."""
 TABLES_TIMEOUT_S = 15.0
-"""For what was under way to arrive, and for NVEs that lost their control plane to come back."""
+"""How long messages may take to arrive, and NVEs to connect again to a lost control plane."""
 FAILURES = (OverlayError, ProbeError, WorkloadError, GuestError, OSError, RuntimeError)
-"""What the parts of a run raise when they cannot go on; a TimeoutError is an OSError."""
+"""The exceptions of parts of a run that cannot continue; a TimeoutError is an OSError."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says beyond the scenario."""
+    """What the command line asks for beyond the scenario."""
 
     pcap: bool = False
 
 
 @dataclass
 class RunOutcome:
-    """What became of a run.  `problems` are sentences; a run with one is not valid.  `notes` are
-    what else has to be known of it."""
+    """The outcome of a run.
+
+    `problems` are sentences; a run with one is not valid.  `notes` are sentences with what else has
+    to be known of it.
+    """
 
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     completed: int = 0
-    """Moves of which nothing was left."""
+    """The number of completed moves."""
     compared: int = 0
-    """Those of them after which every NVE's rules were compared with what they should be."""
+    """The number of these moves after which every NVE's rules were compared with the expected
+    ones."""
 
 
 def require_root() -> None:
-    """Raises UsageError for anybody else."""
+    """Raise UsageError for any user but root."""
     if os.geteuid() != 0:
         raise UsageError(
             "this needs root, because it creates network namespaces; run it with sudo "
@@ -90,7 +95,7 @@ def require_root() -> None:
 def require_machine(
     *scenarios: Scenario, pcap: bool = False, place: Path | None = None
 ) -> Sequence[str]:
-    """Raises UsageError with the remedy when this machine or user cannot run one of them.
+    """Raise UsageError with the remedy if this machine or user cannot run one of the scenarios.
 
     `place` is where the results of all of them go.  Returns warnings, in sentences.
     """
@@ -103,7 +108,7 @@ def require_machine(
 
 
 def default_place(name: str) -> Path:
-    """Where a result goes unless told otherwise: results/<UTC time>-<name>."""
+    """Return the default place of a result: results/<UTC time>-<name>."""
     return ROOT / "results" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{name}"
 
 
@@ -113,7 +118,7 @@ def run(
     options: Options,
     progress: Progress = lambda _: None,
 ) -> RunOutcome:
-    """One run, recorded.  Raises RunError, and then nothing is left on the machine."""
+    """Carry out and record one run.  Raises RunError, and then nothing is left on the machine."""
     running = Run(scenario, recorder, options, progress)
     try:
         return running.carry_out()
@@ -215,12 +220,14 @@ class Run:
         return self._outcome
 
     def dropped_by_the_machine(self) -> list[str]:
-        """Why something may not have worked although nobody has said it could not, in sentences."""
+        """Return sentences about drops by the machine, which may have made something fail
+        silently.
+        """
         risen = kernel_counters.rises(self._machine_before, of_the_machine())
         return kernel_counters.verdict(risen, lost=None).problems
 
     def _experiment(self, lab: Lab) -> Measured:
-        """Traffic and moves on a lab that stands; what was measured."""
+        """Carry out traffic and moves on a running lab; return what was measured."""
         with ExitStack() as stack:
             self._recorder.samples.mkdir()
             traffic = RunTraffic(
@@ -299,7 +306,7 @@ class Run:
 
     @contextmanager
     def _events_kept(self, lab: Lab) -> Iterator[None]:
-        """What happened until an experiment failed is written down as far as there is room."""
+        """Write the events of an experiment that fails in the block, as far as there is room."""
         try:
             yield
         except BaseException:
@@ -309,14 +316,17 @@ class Run:
             raise
 
     def _on_the_way_s(self) -> float:
-        """How long messages to and from NVEs may take; lost ones are sent again, ever later."""
+        """Return how long messages to and from NVEs may take.
+
+        Lost ones are sent again, at growing intervals.
+        """
         control = self._scenario.control
         if control.loss_pct:
             return TABLES_TIMEOUT_S
         return ON_THE_WAY_S + 10 * (control.delay_ms + control.jitter_ms) / 1000
 
     def _watch(self, start_ns: int, traffic: RunTraffic, moves: MoveCount) -> None:
-        """Say how far the run is, until the traffic ends."""
+        """Show the progress of the run until the traffic ends."""
         end_ns = start_ns + int(self._scenario.duration_s * 1e9)
         while (left_s := (end_ns - time.time_ns()) / 1e9) > 0:
             done_s = self._scenario.duration_s - left_s
@@ -327,7 +337,7 @@ class Run:
         self._progress("collecting")
 
     def _judge_machine(self, measured: Measured, flows: "pd.DataFrame") -> None:
-        """What this machine has dropped is no loss of the network."""
+        """Judge whether the machine has dropped packets, which is no loss of the network."""
         of_others = kernel_counters.accounted(measured.facts.get("probes", {}))
         verdict = kernel_counters.verdict(
             kernel_counters.beyond(self._risen, of_others),
@@ -338,7 +348,9 @@ class Run:
         self._outcome.notes += verdict.notes + self._unwatched
 
     def _check_announcements(self, lab: Lab) -> None:
-        """A move without the announcement that it was to have is not the one that was asked for."""
+        """Report announcements that could not be sent: such a move is not the one that was asked
+        for.
+        """
         self._outcome.problems += [
             f"an announcement of {event.subject} could not be sent: {event.details['why']}"
             for event in lab.log.after()
@@ -346,7 +358,7 @@ class Run:
         ]
 
     def _check_places(self, lab: Lab) -> None:
-        """The overlay, the orchestrator and the VM's own NIC have to agree where each VM is."""
+        """Check that the overlay, the orchestrator and the VM's own NIC agree where each VM is."""
         believed = lab.overlay.where()
         for vm, nve in lab.orchestrator.where.items():
             plugged = lab.orchestrator.hypervisors[vm].plugged()
@@ -361,8 +373,10 @@ class Run:
                 )
 
     def _check_tables(self, overlay: Overlay) -> list[str]:
-        """Every NVE has to hold what follows from where the VMs are, and nothing else.  Returns
-        what it holds otherwise, rule by rule."""
+        """Check that every NVE holds exactly what follows from where the VMs are.
+
+        Returns the differences, rule by rule.
+        """
         if not (differences := overlay.can.differences):
             return []
         found: list[str] = []
@@ -397,7 +411,7 @@ def _latencies_ms(measured: Measured, until_ns: int) -> dict[str, list[float]]:
 
 
 def _answers(measured: Measured) -> Iterator[tuple[str, AnsweredRequest]]:
-    """What the services of guests have answered, by VM."""
+    """Yield the answers of guests' services, by VM."""
     for table_of_kind in measured.tables.values():
         if "counter" not in table_of_kind:
             continue

@@ -1,11 +1,11 @@
 """The moves of a run, each at its time, or after the event that it waits for.
 
-A thread for each VM that moves: its moves are carried out in order, the next when the one before
-has arrived and its time has come; VMs are independent.  A move that is to be refused has a thread
-of its own, for it is asked for while another move of its VM is under way.
+There is a thread for each VM that moves: its moves are carried out in order, the next when the one
+before has arrived and its time has come; VMs are independent.  A move that has to be refused has a
+thread of its own, as it is requested while another move of its VM is under way.
 
-What is left of moves goes away in the background (`Orchestrator.move`); `join` waits for that, too.
-Then is the time for `experiments.run.table_checks`.
+The last steps of moves are done in the background (`Orchestrator.move`); `join` waits for those,
+too.  `experiments.run.table_checks` compares rules at that time.
 """
 
 import queue
@@ -28,7 +28,7 @@ Numbered = tuple[int, MoveSpec]
 
 
 class Schedule:
-    """`problems` are sentences: what did not come as the scenario says."""
+    """The schedule of moves; `problems` are sentences about deviations from the scenario."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Schedule:
         log: EventLog,
         duration_s: float,
     ) -> None:
-        """`excused` says whether a move may be rolled back, because something was made to fail.
+        """`excused` returns whether a move may be rolled back, because a failure was injected.
 
         No event is awaited for longer than the traffic goes on, `duration_s`.
         """
@@ -54,7 +54,7 @@ class Schedule:
         self._orders = _orders(moves)
 
     def start(self, start_ns: int) -> None:
-        """The traffic has begun at `start_ns`."""
+        """Start the schedule: the traffic has begun at `start_ns`."""
         self._tables.start(
             [
                 _after_ns(start_ns, move.at_s)
@@ -69,7 +69,7 @@ class Schedule:
             self._threads.append(thread)
 
     def join(self) -> None:
-        """Returns when nothing is left of any move."""
+        """Return when nothing is left of any move."""
         for thread in self._threads:
             thread.join()
         for (number, move), completion in self._completions:
@@ -109,7 +109,7 @@ class Schedule:
                     self._complain(number, move, "was not refused")
 
     def _due_ns(self, start_ns: int, move: MoveSpec) -> int | None:
-        """When a move begins; None if what it waits for does not happen."""
+        """Return when a move begins, or None if the event that it waits for does not happen."""
         if move.at_s is not None:
             return _after_ns(start_ns, move.at_s)
         assert move.at is not None
@@ -121,7 +121,7 @@ class Schedule:
         return due_ns
 
     def _awaited(self, at: AfterEvent, start_ns: int) -> TraceEvent | None:
-        """The event that a move waits for, as soon as it is heard of."""
+        """Return the event that a move waits for, as soon as it is known."""
         heard: queue.SimpleQueue[TraceEvent] = queue.SimpleQueue()
         unsubscribe = self._log.subscribe(heard.put)
         end_ns = _after_ns(start_ns, self._duration_s)
@@ -149,7 +149,7 @@ def _after_ns(begin_ns: int, seconds: float) -> int:
 
 
 def _orders(moves: Sequence[MoveSpec]) -> list[list[Numbered]]:
-    """What each thread has to do, in order."""
+    """Return the moves of each thread, in order."""
     of_vm: dict[str, list[Numbered]] = {}
     alone = []
     for number, move in sorted(enumerate(moves, start=1), key=lambda item: item[1].earliest_s):

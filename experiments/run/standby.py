@@ -40,11 +40,11 @@ from topologies.emulation.data_centre import DataCentre
 START_TIMEOUT_S = 60.0
 MIRROR_TIMEOUT_S = 60.0
 LOOK_S = 0.01
-"""How often it is looked whether a server is alive."""
+"""The interval at which it is checked whether a server is alive, in seconds."""
 
 
 class Standby:
-    """The standby of one VM.  `mirror_every` and `watch` are what its two threads do."""
+    """The standby of one VM.  `mirror_every` and `watch` run in its two threads."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Standby:
         log: EventLog,
         rows: list[dict[str, Any]],
     ) -> None:
-        """`where()` says at which NVE the VM is; `rows` takes the lines of mirrors.csv."""
+        """`where()` returns the NVE of the VM; `rows` takes the lines of mirrors.csv."""
         self.spec = spec
         self.vm = guest.vm
         self.mirroring = False
@@ -85,12 +85,14 @@ class Standby:
     # -- mirroring -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Everything is there; the first mirror follows.  Raises TransferFailed, GuestError."""
+        """Start sender and receiver; the first mirror follows.  Raises TransferFailed,
+        GuestError.
+        """
         self._machine, self._sides = self._connected()
         self.mirroring = True
 
     def _connected(self) -> tuple[GuestMachine, list[LineProcess]]:
-        """Room at the standby, and sender and receiver that know each other."""
+        """Return memory and disk at the standby, and a connected sender and receiver."""
         source, target = (self._data_centre.nves[nve] for nve in (self._where(), self.spec.at))
         cold = self.spec.kind == "cold"
         here, there = self._guest.machine, self._guest.place(target.name, stored=cold)
@@ -126,7 +128,7 @@ class Standby:
         return there, [sender, receiver]
 
     def mirror(self) -> None:
-        """Returns when the standby has one more.  Raises TransferFailed."""
+        """Make a mirror; return when the standby has it.  Raises TransferFailed."""
         self._mirror_by(self._sides[0])
 
     def _mirror_by(self, sender: LineProcess) -> None:
@@ -136,15 +138,17 @@ class Standby:
     # -- beside moves ----------------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """The VM is about to be moved: no more mirrors.  The last one stays."""
+        """Stop making mirrors, because the VM is about to be moved.  The last one stays."""
         with self._turn:
             if self.mirroring:
                 self.mirroring = False
                 self._sides.pop(0).end()
 
     def go_on(self) -> None:
-        """The VM has been moved, or goes on where it was: it is mirrored anew, all of it.  Until
-        that is there, the last mirror from before counts."""
+        """Make a complete mirror anew, after a move or after one was given up.
+
+        Until that is complete, the last mirror from before counts.
+        """
         if self._where() == self.spec.at:
             self._log.note("runner", "standby-ended", self.vm, nve=self.spec.at)
             self.close()
@@ -170,7 +174,7 @@ class Standby:
             machine.close()
 
     def mirror_every(self) -> None:
-        """Until it is over.  A mirror that is late is not caught up with."""
+        """Make mirrors until the end.  A mirror that is late is not made up for."""
         due_s = time.monotonic() + self.spec.mirrored_every_s
         while not self._over.wait(max(0.0, due_s - time.monotonic())):
             due_s = max(due_s + self.spec.mirrored_every_s, time.monotonic())
@@ -183,7 +187,7 @@ class Standby:
                     self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """The last mirror stays."""
+        """Record a failure; the last mirror stays."""
         self.mirroring = False
         if not self._over.is_set() and self.primary_alive:
             self._log.note("runner", "mirror-failed", self.vm, why=str(error))
@@ -192,7 +196,7 @@ class Standby:
     # -- taking over -----------------------------------------------------------------------------
 
     def watch(self, take_over: Callable[["Standby", int], None]) -> None:
-        """Until it is over, or the primary is lost: then `take_over(standby, since_ns)`."""
+        """Watch the primary; if it is lost, call `take_over(standby, since_ns)`."""
         since_ns = 0
         while not self._over.wait(LOOK_S):
             now_ns = time.time_ns()
@@ -214,9 +218,9 @@ class Standby:
                 return
 
     def last_mirror(self) -> tuple[GuestMachine, dict[str, Any]]:
-        """What goes on from the standby, and which mirror that is; it is given up here.
+        """Give up and return the machine with the last mirror, and that mirror's stamp.
 
-        Raises TransferFailed where there is none, or where what is there is not that mirror.
+        Raises TransferFailed if there is none, or if the machine's content is not that mirror.
         """
         with self._swap:
             self._over.set()
@@ -247,13 +251,13 @@ class Standby:
         self.mirroring = False
 
     def stop(self) -> None:
-        """No more mirrors, and no take-over."""
+        """Make no more mirrors and no take-over."""
         self._over.set()
         with self._turn:
             self.mirroring = False
 
     def close(self) -> None:
-        """Safe at any time."""
+        """End everything; this is safe at any time."""
         self._over.set()
         self._end()
         if self._machine:
@@ -261,7 +265,7 @@ class Standby:
 
 
 class TakeOver:
-    """The state of a VM whose standby takes over.  A `Transfer`."""
+    """The state of a VM whose standby takes over: a `Transfer`."""
 
     def __init__(self, standby: Standby, since_ns: int) -> None:
         self._standby = standby
@@ -271,12 +275,12 @@ class TakeOver:
 
     @property
     def state(self) -> Resources:
-        """All of the guest's."""
+        """The size of the guest's memory and disk."""
         spec = self._standby.guest.spec
         return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
 
     def make_room(self, move: MoveUnderWay) -> None:
-        """The last whole mirror is got ready to go on from."""
+        """Get the last complete mirror ready to continue from."""
         there, self._counts = self._standby.last_mirror()
         self._machines = [self._standby.guest.machine, there]
         move.note(
@@ -287,36 +291,38 @@ class TakeOver:
         )
 
     def rounds(self, move: MoveUnderWay) -> None:
-        """Everything is there."""
+        """Do nothing: everything is there."""
 
     def final(self, move: MoveUnderWay) -> None:
-        """Everything is there."""
+        """Do nothing: everything is there."""
 
     def take_over(self, _move: MoveUnderWay) -> None:
-        """The primary never runs again."""
+        """Kill the primary, so that it never runs again, and let the standby continue."""
         here, there = self._machines
         here.kill()
         there.go_on()
         self._standby.guest.moved_to(there, None)
 
     def push(self, move: MoveUnderWay) -> None:
-        """Nothing is missing."""
+        """Do nothing: nothing is missing."""
 
     def verify(self, move: MoveUnderWay) -> None:
-        """What has gone on was compared with what the primary had when the mirror was taken."""
+        """Record that the state equals the primary's when the mirror was taken; it was compared
+        before.
+        """
         here, _ = self._machines
         digests = {"memory": self._counts["memory"], "disk": self._counts["disk"]}
         move.note("state-verified", equal=True, **digests)
         here.close()
 
     def abandon(self, _move: MoveUnderWay) -> None:
-        """The standby is of no use any more; the VM is where its server was."""
+        """Discard the standby; the VM is where its server was."""
         for machine in self._machines[1:]:
             machine.close()
 
 
 class Beside:
-    """The transfer of a planned move of a VM that has a standby.  A `Transfer`."""
+    """The transfer of a planned move of a VM that has a standby: a `Transfer`."""
 
     def __init__(self, standby: Standby, transfer: Transfer) -> None:
         self._standby = standby
@@ -324,44 +330,46 @@ class Beside:
 
     @property
     def state(self) -> Resources:
-        """As without a standby."""
+        """The same as without a standby."""
         return self._transfer.state
 
     def make_room(self, move: MoveUnderWay) -> None:
-        """No mirror is taken from here on."""
+        """Stop making mirrors, and then do the same as without a standby."""
         self._standby.interrupt()
         self._transfer.make_room(move)
 
     def rounds(self, move: MoveUnderWay) -> None:
-        """No mirror is taken from here on."""
+        """Stop making mirrors, and then do the same as without a standby."""
         self._standby.interrupt()
         self._transfer.rounds(move)
 
     def final(self, move: MoveUnderWay) -> None:
-        """As without a standby."""
+        """Do the same as without a standby."""
         self._transfer.final(move)
 
     def take_over(self, move: MoveUnderWay) -> None:
-        """As without a standby."""
+        """Do the same as without a standby."""
         self._transfer.take_over(move)
 
     def push(self, move: MoveUnderWay) -> None:
-        """As without a standby."""
+        """Do the same as without a standby."""
         self._transfer.push(move)
 
     def verify(self, move: MoveUnderWay) -> None:
-        """Then the VM is mirrored from its new place."""
+        """Verify the state, and then mirror the VM from its new place."""
         self._transfer.verify(move)
         self._standby.go_on()
 
     def abandon(self, move: MoveUnderWay) -> None:
-        """The VM is mirrored from its old place again; nobody waits for that."""
+        """Abandon the transfer, and mirror the VM from its old place again in the background."""
         self._transfer.abandon(move)
         threading.Thread(target=self._standby.go_on, daemon=True).start()
 
 
 class Standbys:
-    """Those of a run.  `start`, `begin`, `finish`, `close`; the last is safe at any time."""
+    """The standbys of a run, used as `start`, `begin`, `finish`, `close`; the last is safe at any
+    time.
+    """
 
     def __init__(
         self,
@@ -405,12 +413,12 @@ class Standbys:
         return [*self.of.values(), *self.hot.values()]
 
     def start(self) -> None:
-        """Senders, receivers and guests that wait are there."""
+        """Start senders, receivers and waiting guests."""
         for standby in self._every:
             standby.start()
 
     def begin(self) -> None:
-        """The experiment begins: each has a first mirror when this returns."""
+        """Begin the experiment: return when each standby has a first mirror."""
         for standby in self.of.values():
             standby.mirror()
         for number, standby in enumerate(self.of.values()):
@@ -427,14 +435,14 @@ class Standbys:
         self._threads.append(thread)
 
     def beside(self, move: MoveSpec, transfer: Transfer) -> Transfer:
-        """The transfer of a planned move, which mirrors must not disturb."""
+        """Return the transfer of a planned move, wrapped so that mirrors do not disturb it."""
         standby = self.of.get(move.vm)
         return Beside(standby, transfer) if standby else transfer
 
     def _take_over(self, number: int, standby: Standby, since_ns: int) -> None:
         asked = {"at_s": 0, "vm": standby.vm, "to": standby.spec.at}
         move = MoveSpec.model_validate(asked).with_state()
-        move = move.model_copy(update={"mode": "take-over"})  # which no scenario may ask for
+        move = move.model_copy(update={"mode": "take-over"})  # a mode that no scenario may ask for
         try:
             wait_until(partial(self._on_its_way, standby.vm), COMPLETION_TIMEOUT_S)
             self._completions.append(
@@ -444,12 +452,17 @@ class Standbys:
             self._problems.append(f"the standby of {standby.vm} did not take over: {error}")
 
     def _on_its_way(self, vm: str) -> str | None:
-        """A move that has lost its source is undone first, or its VM arrives."""
+        """Return a sentence while the VM is being moved.
+
+        A move that has lost its source is undone first, or its VM arrives.
+        """
         return f"{vm} is being moved" if self._orchestrator.is_moving(vm) else None
 
     def finish(self) -> list[str]:
-        """No more mirrors; returns what did not come as it should, in sentences, when take-overs
-        that have begun are over."""
+        """Stop making mirrors; return sentences about problems.
+
+        Returns when take-overs that have begun are over.
+        """
         for standby in self._every:
             standby.stop()
         for thread in self._threads:

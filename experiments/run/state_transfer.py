@@ -1,4 +1,4 @@
-"""Brings the state of a VM over in a move: a sender on its server, a receiver on the destination's.
+"""Brings the state of a VM over in a move, with a sender on its server and a receiver on the other.
 
 The destination's server makes room, and a guest waits there for its pages.  The sender opens a TCP
 connection to it (R6.2): between the two VTEPs, across the same underlay as the tenants' packets, or
@@ -6,8 +6,8 @@ over the migration network, where a move says so and the topology has one.  What
 guest at the destination, with the bytes that have come over.  Where anything fails before that, the
 guest at the source goes on as if nothing had been.
 
-In a post-copy it goes on before its memory has come over.  Where that fails, nobody has all of the
-VM's memory any more: it is lost.
+In a post-copy the guest continues before its memory has come over.  If that fails, no server has
+all of the VM's memory any more: the VM is lost.
 """
 
 import json
@@ -34,9 +34,9 @@ from topologies.emulation.data_centre import DataCentre, Nve
 
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 60.0
-"""For digests: of gigabytes, on a busy machine."""
+"""How long digests may take: of gigabytes, on a busy machine."""
 PUSH_TIMEOUT_S = 3600.0
-"""A VM that has been resumed first cannot be stopped to make an end of it."""
+"""How long a push may take: a VM that has been resumed cannot be suspended to end it sooner."""
 
 
 class TransferFailed(RuntimeError):
@@ -44,11 +44,11 @@ class TransferFailed(RuntimeError):
 
 
 class StateNotVerified(TransferFailed):
-    """The VM runs at the destination, and what both ends have could not be compared."""
+    """The VM runs at the destination, but the state of both ends could not be compared."""
 
 
 class StateTransfer:
-    """The state of one VM in one move.  A `Transfer`."""
+    """The state of one VM in one move: a `Transfer`."""
 
     def __init__(
         self,
@@ -77,17 +77,17 @@ class StateTransfer:
 
     @property
     def state(self) -> Resources:
-        """All of the guest's."""
+        """The size of the guest's memory and disk."""
         spec = self._guest.spec
         return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
 
     def make_room(self, move: MoveUnderWay) -> None:
-        """A guest waits at the destination."""
+        """Start a guest that waits at the destination."""
         self._launch(move)
         self.machines[1].await_ready()
 
     def rounds(self, move: MoveUnderWay) -> None:
-        """What can go ahead while the VM runs."""
+        """Send what can go ahead while the VM runs."""
         self._guest.await_pages()
         self._connect(move)
         iterations = 0
@@ -104,7 +104,7 @@ class StateTransfer:
         move.helped.enter_context(first_in_line(side.pid for side in self._sides))
 
     def final(self, move: MoveUnderWay) -> None:
-        """The rest, while the VM stands still."""
+        """Send the rest while the VM is suspended."""
         self._sides[0].tell("final")
         iteration = self._hear(self._limits.max_time_s)["iteration"]
         self._note_iteration(move, iteration)
@@ -117,14 +117,14 @@ class StateTransfer:
         )
 
     def take_over(self, _move: MoveUnderWay) -> None:
-        """When the VM is thawed, the guest at the destination goes on; the other one never does."""
+        """Let the guest at the destination continue when the VM is thawed; kill the other one."""
         here, there = self.machines
         there.go_on()
         here.kill()
         self._guest.moved_to(there, self._over if self._resumes_first else None)
 
     def push(self, move: MoveUnderWay) -> None:
-        """What a VM has not got that runs there already.  If it does not come, the VM is lost."""
+        """Send what a VM that already runs there lacks.  If this fails, the VM is lost."""
         if not self._resumes_first:
             return
         try:
@@ -154,7 +154,9 @@ class StateTransfer:
         move.note("vm-lost", why=why)
 
     def verify(self, move: MoveUnderWay) -> None:
-        """Both ends say what they have, and the source's is overwritten.  Raises TransferFailed."""
+        """Compare the digests of both ends, and overwrite the source's state.  Raises
+        TransferFailed.
+        """
         here, _ = self.machines
         try:
             if self._guest.lost:
@@ -187,7 +189,7 @@ class StateTransfer:
         return digests
 
     def abandon(self, _move: MoveUnderWay) -> None:
-        """The guest at the source goes on, as fast as it may."""
+        """Let the guest at the source continue without a throttle, and discard the other one."""
         self._end()
         self._guest.machine.log.throttle_pct = 0
         for machine in self.machines[1:]:
@@ -195,7 +197,7 @@ class StateTransfer:
         self.machines.clear()
 
     def close(self) -> None:
-        """Safe at any time."""
+        """End everything; this is safe at any time."""
         self._end()
         self._over.set()
         for machine in self.machines:
@@ -211,7 +213,7 @@ class StateTransfer:
         self._guest.launch(there, incoming=True, without_pages=without_pages)
 
     def _connect(self, move: MoveUnderWay) -> None:
-        """Everything is started at once: a process needs a while until it can do anything."""
+        """Start everything at once, as a process needs a while until it is ready."""
         source, destination = (
             self._data_centre.nves[nve] for nve in (move.told.source, move.told.destination)
         )
@@ -263,7 +265,7 @@ class StateTransfer:
 
 
 class StateTransfers:
-    """The transfers of a run, and what they have said of their rounds."""
+    """The transfers of a run, and the rows of their rounds."""
 
     def __init__(self, data_centre: DataCentre, guests: Guests) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -275,7 +277,7 @@ class StateTransfers:
         self._made: list[StateTransfer] = []
 
     def of(self, asked: MoveSpec) -> Transfer:
-        """How the state of a move's VM is brought over."""
+        """Return how the state of a move's VM is brought over."""
         guest = self._guests.of.get(asked.vm)
         if guest is None:
             return PauseOnly()
@@ -293,7 +295,7 @@ class StateTransfers:
 def transfer_side(
     name: str, start: Callable[..., Any], argv: Sequence[str], files: Sequence[int]
 ) -> LineProcess:
-    """A sender or a receiver."""
+    """Start a sender or a receiver."""
     kept = [file for file in files if file != NO_FILE]
     module = [f"nve.transfer.{name}", *argv]
     without_it = "the state did not come over: "
@@ -306,5 +308,5 @@ def _state_of(machine: GuestMachine) -> State:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """Of values in ascending order; None if there are none."""
+    """Return a quantile of values in ascending order; None if there are none."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,12 +1,12 @@
-"""After each move: does every NVE hold what it should, and nothing else (R3.4, R3.5)?
+"""Checks after each move whether every NVE holds exactly what it should (R3.4, R3.5).
 
-Reading NVEs costs CPU time and comes in between rules that are on their way.  So it is done when
-nothing is left of a move, in the first moment in which no VM is being moved, nor is about to be.
-Where there is none before the VM's next move is completed, which writes what is about that VM anew,
-the move has not been compared.  How many have is counted.
+Reading NVEs costs CPU time and disturbs rules that are on their way.  So it is done when nothing is
+left of a move, in the first moment in which no VM is being moved or about to be.  If there is no
+such moment before the VM's next move is completed, which rewrites what is about that VM, the move
+is not compared.  The number of compared moves is recorded.
 
-What stays different for as long as messages to and from NVEs may take is a problem, unless
-something has been made to fail.
+A difference that lasts for as long as messages to and from NVEs may take is a problem, unless a
+failure was injected.
 """
 
 import os
@@ -19,29 +19,32 @@ from experiments.measure.event_log import EventLog
 from experiments.overlays import OverlayError
 
 LEAD_S = 0.1
-"""So long before a move is due nothing is read any more."""
+"""The time before a move is due during which nothing is read, in seconds."""
 AGAIN_S = 0.02
 PATIENCE_S = 15.0
-"""For NVEs or a control plane that do not answer, while no VM is moved."""
+"""How long to wait for NVEs or a control plane that do not answer, while no VM is moved."""
 NICENESS = 10
 
 DETAILS_FILE = "table-differences.txt"
-"""Beside the result: every rule that is not as it should be."""
+"""The file in the result that lists every rule which is not as it should be."""
 
 Differences = Callable[[], list[str]] | None
 """None: this overlay cannot tell."""
 
 
 def brief(differences: Sequence[str]) -> str:
-    """What is wrong, in a sentence that names no single rule."""
+    """Return what is wrong, in a sentence that names no single rule."""
     told = "; ".join(each.partition(": ")[0] for each in differences)
     more = any(": " in each for each in differences)
     return f"{told} ({DETAILS_FILE} has every one)" if more else told
 
 
 class TableChecks:
-    """`problems` are sentences, `details` lists every rule; `compared` of `completed` moves had
-    their turn."""
+    """Compares rules after moves.
+
+    `problems` are sentences, `details` lists every rule; `compared` of `completed` moves were
+    compared.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,7 @@ class TableChecks:
         excused: Callable[[], bool],
         log: EventLog,
     ) -> None:
-        """`settled_s`: what is on its way to an NVE or from it has arrived by then."""
+        """`settled_s` is the time after which messages to and from NVEs have arrived."""
         self.problems: list[str] = []
         self.details: list[str] = []
         self.compared = self.completed = 0
@@ -67,18 +70,18 @@ class TableChecks:
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def start(self, due_ns: Sequence[int]) -> None:
-        """`due_ns`: when moves will be requested, as far as that is known."""
+        """`due_ns` are the times at which moves will be requested, as far as they are known."""
         for each in due_ns:
             self.expect(each)
         self._thread.start()
 
     def expect(self, due_ns: int) -> None:
-        """A move will be requested then."""
+        """Note that a move will be requested at this time."""
         self._due_s.append(time.monotonic() + (due_ns - time.time_ns()) / 1e9)
 
     @contextmanager
     def move_under_way(self) -> Iterator[None]:
-        """A VM is being moved for the block: from the request until it has arrived."""
+        """Mark a VM as being moved for the block: from the request until it has arrived."""
         with self._changed:
             self._requests += 1
             self._under_way += 1
@@ -90,14 +93,14 @@ class TableChecks:
                 self._changed.notify_all()
 
     def move_completed(self, number: int, vm: str) -> None:
-        """Nothing is left of a move."""
+        """Note that a move is completed, so that it can be compared."""
         with self._changed:
             self.completed += 1
             self._waiting[vm] = number
             self._changed.notify_all()
 
     def finish(self) -> None:
-        """Returns when the last moves have had their turn."""
+        """Return when the last moves were compared or cannot be."""
         with self._changed:
             self._ends = True
             self._changed.notify_all()
@@ -105,7 +108,7 @@ class TableChecks:
             self._thread.join()
 
     def stop(self) -> None:
-        """No move gets a turn any more."""
+        """Compare no more moves."""
         with self._changed:
             self._stopped = True
         self.finish()
@@ -128,7 +131,7 @@ class TableChecks:
                             del self._waiting[vm]
 
     def _compare(self, requests: int, moves: list[int]) -> bool:
-        """Whether these moves have had their turn, or can have none."""
+        """Compare after these moves; return whether they were compared or cannot be."""
         last: list[str] | None = None
         since_s = time.monotonic()
         until_s = since_s + PATIENCE_S
@@ -162,6 +165,6 @@ class TableChecks:
             self.details += [f"after move {after}: {each}" for each in found]
 
     def _is_soon(self) -> bool:
-        """Whether a move is about to be requested."""
+        """Return whether a move is about to be requested."""
         now_s = time.monotonic()
         return any(now_s < due_s < now_s + LEAD_S for due_s in self._due_s)

@@ -27,7 +27,7 @@ from nve.model import IPAddress
 from nve.task.names import LedName, NameServerError
 
 PATIENCE_S = 10.0
-"""For an order to a task's process."""
+"""How long a task's process may take for an order, in seconds."""
 START_TIMEOUT_S = 30.0
 
 
@@ -54,7 +54,7 @@ class MovedName:
 
 @dataclass
 class TaskMoveUnderWay:
-    """One move of a task and who takes part in it."""
+    """One move of a task and the parts that take part in it."""
 
     number: int
     asked: TaskMove
@@ -62,32 +62,32 @@ class TaskMoveUnderWay:
     """The VM it leaves."""
     source: LineProcess
     launch: Callable[[str, str], LineProcess]
-    """launch(VM, token): a process that waits there for the task."""
+    """launch(VM, token) starts a process that waits in a VM for the task."""
     host_address: Callable[[str], str]
-    """Of a VM."""
+    """Returns the address of a VM."""
     clear: Callable[[str], None]
     """Takes the task's addresses away from a VM in which no process of it answers."""
     end_record: Callable[[str], None]
-    """No record of the task is kept in a VM any more."""
+    """Ends the record of the task that is kept in a VM."""
     log: TraceWriter
     name: MovedName | None = None
     destination: LineProcess | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     record_over: threading.Event = field(default_factory=threading.Event)
-    """Set where the record has to end sooner."""
+    """Set if the record has to end sooner."""
     stopped_ns: int = 0
     restarted_ns: int = 0
     helped: ExitStack = field(default_factory=ExitStack)
-    """Ends what is there only until the task runs again."""
+    """Closes what is needed only until the task runs again."""
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Of connections.csv, as far as they are known."""
+    """The rows of connections.csv, as far as they are known."""
     parts_ms: dict[str, float] = field(default_factory=dict)
     """How long each step took the process that carried it out."""
     problems: list[str] = field(default_factory=list)
     """What has not gone as it should although the task has moved, in sentences."""
 
     def note(self, event: str, **details: object) -> None:
-        """A line of the trace about this move."""
+        """Add an event about this move to the trace."""
         self.log.note("runner", event, self.asked.task, task_move=self.number, **details)
 
     def there(self) -> LineProcess:
@@ -108,7 +108,7 @@ class TaskStep:
 
     @property
     def says(self) -> str:
-        """What it does, in a sentence."""
+        """What the step does, in a sentence."""
         return " ".join((self.do.__doc__ or "").split())
 
 
@@ -125,7 +125,7 @@ class TaskMoveTable:
 
 
 def order(process: LineProcess, name: str, **more: object) -> dict[str, Any]:
-    """What a process answers to an order.  Raises TaskError."""
+    """Return a process's answer to an order.  Raises TaskError."""
     return process.ask(json.dumps({"order": name, **more}), PATIENCE_S)
 
 
@@ -163,14 +163,14 @@ def _configure(move: TaskMoveUnderWay) -> None:
 
 
 def _hurry(move: TaskMoveUnderWay) -> None:
-    """From here on the move does not queue for a CPU, nor do the two processes."""
+    """From here on the move and the two processes have priority for a CPU."""
     processes = [os.getpid(), move.source.pid, move.there().pid]
     move.helped.enter_context(first_in_line(processes))
     move.helped.enter_context(realtime_priority())
 
 
 def _take_time(move: TaskMoveUnderWay) -> None:
-    """They do again."""
+    """The move and the two processes have no priority any more."""
     move.helped.close()
 
 
@@ -185,7 +185,7 @@ def _stop(move: TaskMoveUnderWay) -> None:
 
 
 def _go_on(move: TaskMoveUnderWay) -> None:
-    """The task goes on at the source, with its connections."""
+    """The task continues at the source, with its connections."""
     order(move.source, "go-on")
 
 
@@ -210,8 +210,8 @@ def _send(move: TaskMoveUnderWay) -> None:
 
 
 def _leave(move: TaskMoveUnderWay) -> None:
-    """The source gives the connections up, tells nobody, and keeps a record of them (R4.2.1.4)."""
-    # From here on it is the destination's task, also where the source is gone.
+    """The source gives the connections up silently, and keeps a record of them (R4.2.1.4)."""
+    # From here on it is the destination's task, even if the source is gone.
     try:
         order(move.source, "leave", meanwhile=move.asked.meanwhile, late=move.asked.late)
     except TaskError as error:
@@ -241,7 +241,7 @@ def _lead_name(move: TaskMoveUnderWay) -> None:
 
 
 def _settle(move: TaskMoveUnderWay) -> None:
-    """What has come for the task while it stood still is forwarded to it, or dropped."""
+    """What has come for the task while it was suspended is forwarded to it, or dropped."""
     try:
         if move.source.alive:
             order(move.source, "over")

@@ -79,7 +79,7 @@ class RunningTask:
         self._background: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Raises TaskError."""
+        """Start the task.  Raises TaskError."""
         if self._asked.multipath:
             try:
                 self._endpoints.allow()
@@ -96,8 +96,11 @@ class RunningTask:
         self._log.note("runner", "task-started", self.name, host=self.at)
 
     def move(self, number: int, asked: TaskMove) -> None:
-        """Returns when the task runs at the destination.  Raises TaskError when it does not: then
-        it goes on at the source, if `task-move-undone` is in the trace."""
+        """Move the task; return when it runs at the destination.
+
+        Raises TaskError if it does not: it continues at the source if `task-move-undone` is in the
+        trace.
+        """
         assert self._process
         move = TaskMoveUnderWay(
             number,
@@ -184,7 +187,7 @@ class RunningTask:
             self.make_known(self.at, address)
 
     def connections(self) -> list[dict[str, Any]]:
-        """Those that it has now.  Raises TaskError."""
+        """Return its present connections.  Raises TaskError."""
         assert self._process
         found: list[dict[str, Any]] = order(self._process, "connections")["connections"]
         return found
@@ -270,7 +273,7 @@ class RunningTask:
                 run_in(self._data_centre.vms[vm].pid, ["ip", "address", "del", shown, "dev", NIC])
 
     def failure(self) -> str | None:
-        """Why the task is not what it should be, in a sentence; None if it is."""
+        """Return a sentence that says why the task is not as it should be, or None."""
         if self._process is None or self._process.alive:
             return None
         try:
@@ -280,12 +283,12 @@ class RunningTask:
         return f"the task {self.name} in {self.at} has ended"
 
     def settle(self) -> None:
-        """Returns when nothing is left of its moves."""
+        """Return when nothing is left of its moves."""
         for thread in self._background:
             thread.join()
 
     def close(self) -> None:
-        """Safe at any time."""
+        """End the task; this is safe at any time."""
         for move, process in list(self._records.values()):
             process.end()
             move.record_over.set()
@@ -303,7 +306,7 @@ def _lacking(found: int, wanted: int) -> str | None:
 def _rows(
     move: TaskMoveUnderWay, counts: Mapping[str, Any], reported: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Lines of connections.csv."""
+    """Return lines of connections.csv."""
     parts = move.parts_ms
     resets = counts.get("resets", 0) + reported["resets"]
     made = []
@@ -329,7 +332,7 @@ def _rows(
 
 
 class Tasks:
-    """All of them, by name.  `close` is safe at any time."""
+    """All tasks, by name.  `close` is safe at any time."""
 
     def __init__(
         self,
@@ -355,22 +358,22 @@ class Tasks:
         return {name: task.at for name, task in self.of.items()}
 
     def start(self) -> None:
-        """Raises TaskError."""
+        """Start all tasks.  Raises TaskError."""
         for task in self.of.values():
             task.start()
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Of connections.csv."""
+        """The rows of connections.csv."""
         return [row for task in self.of.values() for row in task.rows]
 
     def problems(self) -> list[str]:
-        """What is wrong with tasks, in sentences."""
+        """Return sentences about what is wrong with tasks."""
         ended = [said for task in self.of.values() if (said := task.failure())]
         return [*ended, *(said for task in self.of.values() for said in task.problems)]
 
     def settle(self) -> None:
-        """Returns when nothing is left of any move."""
+        """Return when nothing is left of any move."""
         for task in self.of.values():
             task.settle()
 
@@ -389,7 +392,7 @@ class TaskSchedule:
         self._threads: list[threading.Thread] = []
 
     def start(self, start_ns: int) -> None:
-        """The traffic has begun at `start_ns`."""
+        """Start the schedule: the traffic has begun at `start_ns`."""
         orders: defaultdict[str, list[tuple[int, TaskMove]]] = defaultdict(list)
         for number, move in sorted(enumerate(self._moves, 1), key=lambda item: item[1].at_s):
             orders[move.task].append((number, move))
@@ -400,7 +403,7 @@ class TaskSchedule:
             self._threads.append(thread)
 
     def join(self) -> None:
-        """Returns when nothing is left of any move."""
+        """Return when nothing is left of any move."""
         for thread in self._threads:
             thread.join()
         self._tasks.settle()

@@ -25,7 +25,7 @@ from topologies.emulation.data_centre import DataCentre
 
 REACHABLE_TIMEOUT_S = 60.0
 LEAD_S = 0.2
-"""From telling the first workload when to begin until that time: enough to tell them all."""
+"""The time between telling the first workload when to begin and that time: enough to tell all."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,19 @@ class Measured:
     """What a run's traffic measured."""
 
     tables: Mapping[str, pd.DataFrame]
-    """By kind of workload; a kind that has measured nothing has none."""
+    """The tables by kind of workload; a kind that has measured nothing has none."""
     packets: pd.DataFrame
-    """Of the probes; empty without them."""
+    """The packets of the probes; empty if there are none."""
     problems: list[str]
     facts: Mapping[str, Any]
-    """For the manifest."""
+    """Facts for the manifest."""
 
 
 class RunTraffic:
-    """`launch`, `begin`, and after the experiment `collect`; `stop` is safe at any time."""
+    """The traffic of a run.
+
+    Used as `launch`, `begin` and, after the experiment, `collect`; `stop` is safe at any time.
+    """
 
     def __init__(
         self, data_centre: DataCentre, scenario: Scenario, directory: Path, log: EventLog
@@ -78,9 +81,9 @@ class RunTraffic:
         }
 
     def await_reachable(self) -> None:
-        """Returns when every flow's destination answers its source, so that nothing is cold.
+        """Return when every flow's destination answers its source, so that all caches are warm.
 
-        One after the other, so that the trace of every run begins alike.
+        Flows are tried one after the other, so that the trace of every run begins in the same way.
         """
         for flow in self._flows:
             wait_until(partial(self._unreachable, flow), REACHABLE_TIMEOUT_S)
@@ -102,7 +105,7 @@ class RunTraffic:
             workload.launch()
 
     def begin(self) -> int:
-        """Everything starts to send; returns that time in ns since the epoch."""
+        """Let everything start to send; return that time in ns since the epoch."""
         start_ns = time.time_ns() + int(LEAD_S * 1e9)
         workloads = list(self._workloads.values())
         with ThreadPoolExecutor(max(1, len(workloads))) as told:
@@ -112,7 +115,7 @@ class RunTraffic:
         return start_ns
 
     def hear(self) -> None:
-        """What has happened in workloads goes into the log; to be called about once a second."""
+        """Add the events of workloads to the log; call this about once a second."""
         for workload in self._workloads.values():
             if isinstance(workload, TellsEvents):
                 self._tell(workload.new_events())
@@ -122,13 +125,15 @@ class RunTraffic:
             self._log.append(event)
 
     def so_far(self) -> list[str]:
-        """What is known of the traffic while it flows, in a few words for each kind."""
+        """Return what is known of the traffic while it flows, in a few words for each kind."""
         telling = (each for each in self._workloads.values() if isinstance(each, TellsProgress))
         return [words for each in telling if (words := each.so_far())]
 
     def collect(self) -> Measured:
-        """Waits for the end: of those that end by themselves first, so that the others go on as
-        long as these."""
+        """Wait for the end and collect everything.
+
+        Workloads that end by themselves come first, so that the others last as long as these.
+        """
         ending = sorted(self._workloads.items(), key=lambda each: not each[1].ends_by_itself)
         collected = {kind: workload.collect() for kind, workload in ending}
         self._tell(event for each in collected.values() for event in each.events)
@@ -158,7 +163,9 @@ def _named(scenario: Scenario) -> dict[str, tuple[str, IPAddress]]:
 
 
 class _Names:
-    """Names flows apart: a second flow between the same ends gets `#2` behind its name."""
+    """Makes names of flows unique: a second flow between the same ends gets `#2` behind its
+    name.
+    """
 
     def __init__(self) -> None:
         self._times: Counter[str] = Counter()

@@ -44,7 +44,7 @@ class NameServerSpec(Part):
     """Knot DNS in a VM, which has the names of tasks."""
 
     on: Name
-    """The VM."""
+    """The VM to which the task moves."""
     zone: str = Field("lab.test", pattern=r"^[a-z][a-z0-9-]{0,30}(\.[a-z][a-z0-9-]{0,30}){0,4}$")
     ttl_s: int = Field(2, ge=0, le=86_400)
     """For so long may those who have looked a name up believe the answer."""

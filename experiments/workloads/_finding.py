@@ -1,7 +1,8 @@
-"""How a client finds a task, connects to it, and what that took.
+"""How a client finds a task and connects to it, and the effort that this took.
 
-By an address that goes with the task; or by a name, which is looked up when there is no connection
-(RFC 1035): an answer is believed until its TTL is over, also where a connection to it has failed.
+A client finds it by an address that moves with the task; or by a name, which is looked up when
+there is no connection (RFC 1035): an answer is used until its TTL is over, even if a connection to
+it has failed.
 """
 
 import argparse
@@ -23,17 +24,17 @@ MPTCP: Final = 262
 CONNECT_S: Final = 0.5
 LOOKUP_S: Final = 1.0
 PAUSE_NS: Final = 20_000_000
-"""Before something that has failed is tried again."""
+"""The pause before something that has failed is tried again, in nanoseconds."""
 
 
 @dataclass
 class Effort:
-    """What a client has had to do."""
+    """The effort of a client."""
 
     connects: int = 0
-    """Connections that it has tried to open."""
+    """How many connections it has tried to open."""
     lookups: int = 0
-    """Questions to the name server."""
+    """How many questions it has sent to the name server."""
 
 
 class Finder:
@@ -45,7 +46,7 @@ class Finder:
         self._protocol = protocol
 
     def connect(self, patience_s: float = CONNECT_S) -> socket.socket:
-        """Raises OSError, when it has waited a moment."""
+        """Return a connection.  Raises OSError, after a short wait."""
         try:
             self.effort.connects += 1
             address = self.address()
@@ -64,12 +65,12 @@ class Finder:
         return opened
 
     def address(self) -> str:
-        """Raises OSError where there is none."""
+        """Return the task's address.  Raises OSError if there is none."""
         raise NotImplementedError
 
 
 class FinderByAddress(Finder):
-    """It is always the same."""
+    """Uses an address that never changes."""
 
     def __init__(self, address: str, port: int, protocol: Protocol = "tcp") -> None:
         super().__init__(port, protocol)
@@ -80,7 +81,7 @@ class FinderByAddress(Finder):
 
 
 class FinderByName(Finder):
-    """It is what the name server said last, until that is too old."""
+    """Uses the last answer of the name server, until it is too old."""
 
     def __init__(
         self, name: str, server: str, version: int, port: int, protocol: Protocol = "tcp"
@@ -108,7 +109,7 @@ class FinderByName(Finder):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What a client's program is told."""
+    """Add the options of a client's program."""
     parser.add_argument("--address")
     parser.add_argument("--name")
     parser.add_argument("--server")
@@ -118,7 +119,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def finder_of(given: argparse.Namespace) -> Finder:
-    """As it was told."""
+    """Return the finder that the options ask for."""
     protocol = cast(Protocol, given.protocol)
     if protocol == "mptcp":
         multipath.allow_here()
@@ -128,12 +129,12 @@ def finder_of(given: argparse.Namespace) -> Finder:
 
 
 def request(method: str) -> bytes:
-    """For the one document that a task's server has."""
+    """Return a request for the one document that a task's server has."""
     return f"{method} / HTTP/1.1\r\nHost: task\r\n\r\n".encode()
 
 
 def head(connected: socket.socket) -> tuple[bytes, bytes]:
-    """The head of an answer, and what has come of its body.  Raises OSError."""
+    """Return the head of an answer, and what has come of its body.  Raises OSError."""
     found = b""
     while b"\r\n\r\n" not in found:
         said = connected.recv(65536)
@@ -147,7 +148,7 @@ def head(connected: socket.socket) -> tuple[bytes, bytes]:
 
 
 def closed(each: socket.socket | None) -> None:
-    """Nothing is left of it."""
+    """Close a socket, if there is one."""
     if each is not None:
         with suppress(OSError):
             each.close()

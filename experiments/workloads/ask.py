@@ -1,4 +1,4 @@
-"""Questions to a task, by which one sees for how long a move cuts a client off.
+"""Questions to a task, which show for how long a move cuts a client off.
 
     - {kind: ask, from: vm3, task: web, rate_rps: 20}
 

@@ -65,7 +65,7 @@ class DirtyLog:
     # What the guest calls
 
     def begin(self, numbers: Numbers) -> None:
-        """These pages are about to be written; no more than BATCH."""
+        """Note that these pages, at most BATCH, are about to be written."""
         self.header[_LIST : _LIST + len(numbers)] = numbers
         self.header[_COUNT] = len(numbers)
 
@@ -80,7 +80,7 @@ class DirtyLog:
         self._marks[numbers] = 1
 
     def found_broken(self, pages: int) -> None:
-        """So many pages were not what they say they are."""
+        """Count pages whose content is inconsistent."""
         self.header[_BROKEN] += pages
 
     @property
@@ -91,7 +91,7 @@ class DirtyLog:
 
     @throttle_pct.setter
     def throttle_pct(self, value: int) -> None:
-        """The guest writes so much less."""
+        """Reduce the guest's writes by this share, in percent."""
         self.header[_THROTTLE] = value
 
     def harvest(self) -> Numbers:
@@ -107,17 +107,19 @@ class DirtyLog:
         return int(np.count_nonzero(self._marks))
 
     def written_anyway(self) -> Numbers:
-        """Pages that a guest that stands still may have written, and not marked; the first is
-        always among them: the registers are written without notice."""
+        """Return the pages that a stopped guest may have written without marking them.
+
+        The first page is always among them, as the registers are written without notice.
+        """
         count = int(self.header[_COUNT])
         return np.append(self.header[_LIST : _LIST + count], 0)
 
     @property
     def writes(self) -> int:
-        """How many writes of whole pages the guest has done."""
+        """The number of writes of whole pages that the guest has done."""
         return int(self.header[_WRITES])
 
     @property
     def broken(self) -> int:
-        """How many pages the guest has found that were not what they say they are."""
+        """The number of pages that the guest has found inconsistent."""
         return int(self.header[_BROKEN])

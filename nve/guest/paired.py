@@ -1,4 +1,4 @@
-"""The service of one of two instances, as `nve.guest.replica` wants it: sockets and time.
+"""The service of one of two instances: the sockets and clock around `nve.guest.replica`.
 
 The other instance is on another server, and is reached over the underlay by a socket that the
 hypervisor has made for the two.
@@ -15,13 +15,14 @@ from nve.guest.replica import Action, Message, Replica, ReplicaDatagram, Replica
 from nve.guest.service import ServiceReply, ServiceRequest
 
 AGAIN_S = 0.03
-"""What is not confirmed after so long is sent again."""
+"""The time after which a message without confirmation is repeated, in seconds."""
 ALIVE_S = 0.05
-"""An instance says at least so often that it is there, and how far its work is."""
+"""The interval at which an instance reports at least that it is alive, and its writes, in
+seconds."""
 
 
 class PairedService:
-    """`take_turn` whenever something has come, and every `ALIVE_S` at least."""
+    """The service; call `take_turn` whenever something has come, and at least every `ALIVE_S`."""
 
     def __init__(
         self,
@@ -46,12 +47,15 @@ class PairedService:
 
     @property
     def follows(self) -> bool:
-        """It does the leader's work, and none of its own."""
+        """Whether it repeats the leader's writes and does none of its own."""
         return self._replica.role is ReplicaRole.FOLLOWS
 
     def take_turn(self, work: tuple[int, int], keep: Callable[[Replica], None]) -> None:
-        """Take what has come.  `work` is how far one's own is; what has to be stored is given to
-        `keep`, before anybody hears of it."""
+        """Handle what has come.
+
+        `work` is this instance's number of writes; `keep` is called with what has to be stored,
+        before anybody is told of it.
+        """
         for octets, _ in _received(self._other, replica.LONGEST + 1):
             if said := ReplicaDatagram.of(octets, self._token):
                 self._log.heard_ns = time.monotonic_ns()
@@ -69,7 +73,7 @@ class PairedService:
         self._repeat(work)
 
     def go_on_alone(self, work: tuple[int, int], keep: Callable[[Replica], None]) -> None:
-        """The other instance answers nobody any more."""
+        """Continue alone: the other instance answers nobody any more."""
         self._do(self._replica.alone(), work, keep)
 
     def _do(
@@ -118,7 +122,7 @@ class PairedService:
 
 
 def _received(from_: socket.socket, longest: int) -> Iterator[tuple[bytes, Any]]:
-    """What waits there."""
+    """Yield the datagrams that wait in a socket."""
     while True:
         try:
             yield from_.recvfrom(longest)

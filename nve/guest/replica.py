@@ -1,22 +1,22 @@
 """Two instances of one service that both answer, and count as one (hot standby, R7.4).
 
 One *leads*: it gives the numbers.  The other *follows*.  A change is stored at both before it is
-answered, so that whichever of them is left knows of all that a client was told:
+answered, so that either of them alone knows everything that a client was told:
 
     asked at the leader     leader stores, Store -> follower stores, Stored -> leader answers
     asked at the follower   Propose -> leader stores, Store -> follower stores and answers
 
-Either takes one round trip.  Messages may be lost, late, doubled or out of order: `again` says what
-has to be sent once more.  Without the other one, nothing is answered that was not answered before,
-until an instance is told to go on *alone*.  That is told to one of them, and once: by whoever has
+Both take one round trip.  Messages may be lost, late, duplicated or out of order: `again` returns
+what has to be repeated.  Without its partner an instance gives only answers that were given before,
+until it is told to continue *alone*.  Only one of them is told so, and once: by the part that has
 made sure that the other one answers nobody any more (`controller.core.pairs`).  An instance that is
-alone takes nothing from the other, and says nothing to it.
+alone accepts nothing from the other, and sends nothing to it.
 
-A client asks for one thing at a time, with numbers that grow: what it asks again is answered with
-the same number, and what is older than its last request is dropped.
+A client has one request at a time, with growing numbers: a repeated request is answered with the
+same number, and one older than its last request is dropped.
 
-No clock and no sockets here: `nve.guest.paired` has those.  A `Replica` is a value, and each input
-returns the next one with what has to be done, in order.
+There are no clocks or sockets here: `nve.guest.paired` has those.  A `Replica` is a value, and each
+input returns the next one with what has to be done, in order.
 """
 
 import enum
@@ -35,7 +35,7 @@ TOKEN_SIZE = 8
 
 
 class ReplicaRole(enum.Enum):
-    """What an instance does for the other one."""
+    """The role of an instance in its pair."""
 
     LEADS = "leads"
     FOLLOWS = "follows"
@@ -44,14 +44,14 @@ class ReplicaRole(enum.Enum):
 
 @dataclass(frozen=True)
 class Propose:
-    """The follower was asked this, and wants a number for it."""
+    """The follower has got this request, and asks for a number for it."""
 
     asked: ServiceRequest
 
 
 @dataclass(frozen=True)
 class Store:
-    """The leader has answered this request with this number, as far as it is concerned."""
+    """The leader has stored this request with this number."""
 
     number: int
     asked: ServiceRequest
@@ -71,23 +71,23 @@ Action: TypeAlias = Message | ServiceReply
 
 @dataclass(frozen=True)
 class Replica:
-    """One of the two.  It has counted up to `counter`."""
+    """One of the two instances.  It has counted up to `counter`."""
 
     role: ReplicaRole
     counter: int = 0
     stored: int = 0
-    """Of a leader: both have stored all up to this."""
+    """For a leader: the number up to which both have stored everything."""
     given: Mapping[int, ServiceReply] = field(default_factory=dict)
-    """The last of each client."""
+    """The last reply to each client."""
     waiting: tuple[ServiceRequest, ...] = ()
-    """Asked here, and not answered yet."""
+    """The requests to this instance that are not answered yet."""
     unconfirmed: tuple[Store, ...] = ()
-    """Of a leader: what the follower may not have stored."""
+    """For a leader: what the follower may not have stored."""
     newest: ServiceRequest | None = None
-    """That of `counter`."""
+    """The request that got the number `counter`."""
 
     def asked(self, request: ServiceRequest) -> tuple[Self, tuple[Action, ...]]:
-        """A client has asked here."""
+        """Handle a client's request to this instance."""
         known = self.given.get(request.client)
         if known and request.request < known.request:
             return self, ()
@@ -103,7 +103,7 @@ class Replica:
         return waits._number(request)
 
     def heard(self, message: Message) -> tuple[Self, tuple[Action, ...]]:
-        """The other instance has said this."""
+        """Handle a message of the other instance."""
         match self.role, message:
             case ReplicaRole.LEADS, Propose(asked):
                 known = self.given.get(asked.client)
@@ -114,14 +114,15 @@ class Replica:
                 unconfirmed = tuple(each for each in self.unconfirmed if each.number > number)
                 return replace(self, stored=number, unconfirmed=unconfirmed)._answered()
             case ReplicaRole.FOLLOWS, Store(number, asked):
-                if number != self.counter + 1:  # one before it is under way again, or it is old
+                # An earlier one is being repeated, or this one is old.
+                if number != self.counter + 1:
                     return self, (Stored(self.counter),)
                 after, replies = self._put(asked)._answered()
                 return after, (Stored(number), *replies)
         return self, ()
 
     def again(self) -> tuple[Message, ...]:
-        """What the other instance may not have heard."""
+        """Return the messages that the other instance may not have received."""
         if self.role is ReplicaRole.LEADS:
             return self.unconfirmed
         if self.role is ReplicaRole.FOLLOWS:
@@ -129,7 +130,9 @@ class Replica:
         return ()
 
     def alone(self) -> tuple[Self, tuple[Action, ...]]:
-        """The other instance is gone, and answers nobody any more: what waits is answered."""
+        """Continue alone: the other instance answers nobody any more, and what waits is
+        answered.
+        """
         after = replace(self, role=ReplicaRole.ALONE, unconfirmed=(), stored=0)
         for request in self.waiting:
             known = after.given.get(request.client)
@@ -138,11 +141,11 @@ class Replica:
         return after._answered()
 
     def _is_at_both(self, number: int) -> bool:
-        """Whether a number that is stored here is stored wherever it has to be."""
+        """Return whether a number that is stored here is stored wherever it has to be."""
         return self.role is not ReplicaRole.LEADS or number <= self.stored
 
     def _number(self, request: ServiceRequest) -> tuple[Self, tuple[Action, ...]]:
-        """A leader, or an instance that is alone, gives the next number."""
+        """Give the next number, as a leader or an instance that is alone does."""
         after = self._put(request)
         if self.role is ReplicaRole.ALONE:
             return after._answered()
@@ -156,7 +159,7 @@ class Replica:
         return replace(self, counter=number, given=given, newest=request)
 
     def _answered(self) -> tuple[Self, tuple[Action, ...]]:
-        """Those who wait for what is at both by now have their answers."""
+        """Answer the waiting requests whose numbers are stored at both by now."""
         replies: list[Action] = []
         waiting = []
         for request in self.waiting:
@@ -173,9 +176,9 @@ class Replica:
 
 @dataclass(frozen=True)
 class ReplicaDatagram:
-    """One message with what surrounds it.  Without a message it says that its sender is there.
+    """One message in a datagram.  Without a message, it says that its sender is alive.
 
-    `writes` and `disk_writes` say how far the sender's own work is: the follower does as much.
+    `writes` and `disk_writes` are the sender's own writes so far: the follower does as many.
     """
 
     token: bytes
@@ -199,7 +202,7 @@ class ReplicaDatagram:
 
     @classmethod
     def of(cls, octets: bytes, token: bytes) -> Self | None:
-        """None if it is none, or of another pair."""
+        """Parse a datagram; return None if it is none, or of another pair."""
         if len(octets) != _DATAGRAM.size:
             return None
         mark, theirs, kind, number, client, request, writes, disk = _DATAGRAM.unpack(octets)

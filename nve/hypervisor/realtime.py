@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 _SWITCH_INTERVAL_S = 100e-6
 _IN_LINE, _BEFORE_ALL = 1, 2
-"""Real-time priorities: that of probes' senders, too, and that of a switch-over itself."""
+"""Real-time priorities: that of first_in_line and of probes' senders, and that of a switch-over."""
 _lock = threading.Lock()
 _urgent = 0
 _usual_s = sys.getswitchinterval()
@@ -26,7 +26,9 @@ _usual_s = sys.getswitchinterval()
 
 @dataclass
 class _Raised:
-    """A process that goes first, for how many, and its threads that would in any case."""
+    """A process that has priority, for how many users, and its threads that would have it
+    anyway.
+    """
 
     holders: int
     anyway: set[int]
@@ -37,11 +39,11 @@ _raised: dict[int, _Raised] = {}
 
 @contextmanager
 def first_in_line(processes: Iterable[int], services: Iterable[int] = ()) -> Iterator[None]:
-    """All threads that these processes have go before others in the block.
+    """Give all threads of these processes priority over others in the block.
 
-    So do the threads that `services` start meanwhile, and none that the other processes start, nor
-    their children, which may be there for long.  Threads that have a real-time priority already
-    stay as they are.
+    The threads that `services` start meanwhile get it as well; those that the other processes start
+    do not, nor do their children, which may live long.  Threads that have a real-time priority
+    already stay as they are.
     """
     wanted = [(each, os.SCHED_RESET_ON_FORK) for each in processes]
     wanted += [(each, 0) for each in services]

@@ -160,7 +160,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, octets: bytes | bytearray) -> "Checkpoint":
-        """Reads one back.  Raises CheckpointError."""
+        """Read a checkpoint back.  Raises CheckpointError."""
         if len(octets) < PREFIX.size:
             raise CheckpointError(f"the checkpoint is cut off: {len(octets)} octets")
         body = memoryview(octets)[PREFIX.size :]
@@ -185,7 +185,7 @@ _HEAD: Final = TypeAdapter(_Head)
 
 
 def length_of(prefix: bytes | bytearray) -> int:
-    """How many octets follow the PREFIX of a checkpoint.  Raises CheckpointError."""
+    """Return how many octets follow the PREFIX of a checkpoint.  Raises CheckpointError."""
     mark, version, length, _ = PREFIX.unpack(prefix)
     if mark != _MARK:
         raise CheckpointError("this is no checkpoint of a task")

@@ -66,7 +66,7 @@ class TaskLink:
         self.send(kind, json.dumps(told).encode())
 
     def receive(self, *expected: Kind) -> tuple[Kind, bytearray]:
-        """The next message, which has to be one of these.  Raises LinkError."""
+        """Return the next message, which has to be of one of these kinds.  Raises LinkError."""
         number, length = _HEADER.unpack(self._exactly(_HEADER.size))
         if number not in expected or length > _LIMITS[Kind(number)]:
             raise LinkError(f"the other host says what it may not: {number}, {length} octets")

@@ -1,8 +1,8 @@
-"""A host's addresses for Multipath TCP (RFC 8684), as the kernel's path manager has them (adapter).
+"""A host's addresses for Multipath TCP (RFC 8684), set in the kernel's path manager (adapter).
 
-Peers are told of an *endpoint* over the connections that there are (ADD_ADDR) and open subflows to
-it; where one is deleted, its subflows are closed and peers told that it is gone (REMOVE_ADDR).  So
-an address can be replaced only while the old one still works.
+Peers are told of an *endpoint* over the existing connections (ADD_ADDR) and open subflows to it; if
+an endpoint is deleted, its subflows are closed and peers told that it is gone (REMOVE_ADDR).  So an
+address can be replaced only while the old one still works.
 """
 
 import json
@@ -13,7 +13,7 @@ from nve.linux.namespace import run, run_in
 from nve.model import IPAddress
 
 _MOST: Final = "8"
-"""Subflows of a connection besides the first, and addresses that are taken from a peer."""
+"""The number of further subflows of a connection, and of addresses accepted from a peer."""
 _LIMITS: Final = ("ip", "mptcp", "limits", "set", "subflows", _MOST, "add_addr_accepted", _MOST)
 
 
@@ -22,7 +22,7 @@ class NoMultipath(RuntimeError):
 
 
 def allow_here() -> None:
-    """This network namespace lets peers add addresses.  Raises NoMultipath."""
+    """Let peers add addresses in this network namespace.  Raises NoMultipath."""
     try:
         run(list(_LIMITS))
     except RuntimeError as error:
@@ -30,26 +30,26 @@ def allow_here() -> None:
 
 
 class Endpoints:
-    """Of the host that the process `pid` is in."""
+    """The endpoints of the host that the process `pid` is in."""
 
     def __init__(self, pid: int, interface: str) -> None:
         self._pid = pid
         self._interface = interface
 
     def allow(self) -> None:
-        """Raises NoMultipath."""
+        """Let peers add addresses in the host's namespace.  Raises NoMultipath."""
         try:
             run_in(self._pid, list(_LIMITS))
         except RuntimeError as error:
             raise _lacking(error) from None
 
     def signal(self, address: IPAddress) -> None:
-        """Peers are told that it is here, too."""
+        """Tell peers that the host has this address as well."""
         place = [str(address), "dev", self._interface]
         run_in(self._pid, ["ip", "mptcp", "endpoint", "add", *place, "signal"])
 
     def withdraw(self, address: IPAddress) -> None:
-        """No connection uses it any more; one that began over it, neither."""
+        """Stop the use of an address by every connection, also by one that began over it."""
         listed = json.loads(run_in(self._pid, ["ip", "-j", "mptcp", "endpoint", "show"]) or "[]")
         numbers = [each["id"] for each in listed if each.get("address") == str(address)]
         for number in numbers:
@@ -58,7 +58,7 @@ class Endpoints:
             run_in(self._pid, ["ip", "mptcp", "endpoint", "delete", "id", "0", str(address)])
 
     def subflows(self, address: IPAddress) -> int:
-        """How many are established over it."""
+        """Return how many subflows are established over an address."""
         shown = run_in(self._pid, ["ss", "-Htn", "state", "established", "src", str(address)])
         return len(shown.splitlines())
 

@@ -1,9 +1,9 @@
-"""A task's name in the DNS, and how it is led to other addresses (adapter; R4.2.1.1).
+"""A task's name in the DNS, and how it is pointed to other addresses (adapter; R4.2.1.1).
 
-By a dynamic update (RFC 2136) that is signed (TSIG, RFC 8945): the name's old addresses are deleted
-and the new ones added in one message, which a server carries out as a whole or not at all.  A
-message that only has prerequisites changes nothing, and tells beforehand whether the server is
-there, takes the key, and has the name where one believes it to be.
+This is done by a signed (TSIG, RFC 8945) dynamic update (RFC 2136): the name's old addresses are
+deleted and the new ones added in one message, which a server carries out as a whole or not at all.
+A message that only has prerequisites changes nothing, and shows beforehand whether the server is
+reachable, accepts the key, and has the name at the expected addresses.
 """
 
 import base64
@@ -28,9 +28,9 @@ from nve.model import IPAddress
 PORT: Final = 53
 ALGORITHM: Final = "hmac-sha256"
 TRY_S: Final = 0.5
-"""For an answer, until the message is sent again."""
+"""How long to wait for an answer before the message is sent again, in seconds."""
 PATIENCE_S: Final = 2.0
-"""For all tries."""
+"""How long to wait in all, in seconds."""
 
 _ELSEWHERE: Final = "there it does not lead to {addresses}"
 _WHY: Final = {
@@ -42,12 +42,12 @@ _WHY: Final = {
 
 
 class NameServerError(RuntimeError):
-    """The name could not be led elsewhere; the message says why."""
+    """The name could not be pointed elsewhere; the message says why."""
 
 
 @dataclass(frozen=True)
 class UpdateKey:
-    """What client and server of updates share."""
+    """The key that client and server of updates share."""
 
     name: str
     secret: str
@@ -63,7 +63,7 @@ class TaskName:
     """The name of a task."""
 
     host: str
-    """Within the zone."""
+    """The name within the zone."""
     zone: str
     ttl_s: int
 
@@ -72,7 +72,10 @@ class TaskName:
 
 
 def confirmation(name: TaskName, addresses: Iterable[IPAddress], key: UpdateKey) -> UpdateMessage:
-    """Changes nothing; carried out if the name leads to exactly these (RFC 2136 section 2.4.2)."""
+    """Return a message that changes nothing, and fails unless the name has exactly these addresses.
+
+    RFC 2136 section 2.4.2.
+    """
     message = _message(name, key)
     for address in addresses:
         message.present(name.host, _type_of(address), str(address))
@@ -80,7 +83,10 @@ def confirmation(name: TaskName, addresses: Iterable[IPAddress], key: UpdateKey)
 
 
 def leading_to(name: TaskName, addresses: Iterable[IPAddress], key: UpdateKey) -> UpdateMessage:
-    """The name leads to these, and to no others (RFC 2136 sections 2.5.2 and 2.5.1)."""
+    """Return a message that gives the name these addresses and no others.
+
+    RFC 2136 sections 2.5.2 and 2.5.1.
+    """
     message = _message(name, key)
     for kind in ("A", "AAAA"):
         message.delete(name.host, kind)
@@ -99,7 +105,7 @@ def _type_of(address: IPAddress) -> str:
 
 
 class LedName:
-    """A name that a server of its zone leads to a task's addresses."""
+    """A name that a server of its zone points to a task's addresses."""
 
     def __init__(
         self, name: TaskName, server: IPAddress, key: UpdateKey, *, patience_s: float = PATIENCE_S
@@ -118,18 +124,18 @@ class LedName:
 
     @property
     def family(self) -> socket.AddressFamily:
-        """Of the sockets that reach the server."""
+        """The address family of the sockets that reach the server."""
         return socket.AF_INET if self._server.version == 4 else socket.AF_INET6
 
     def confirm(self, addresses: Sequence[IPAddress], opened: socket.socket) -> None:
-        """Raises NameServerError unless the name leads to these, and could be led elsewhere.
+        """Raise NameServerError unless the name has these addresses, and could be given others.
 
-        It is asked by a socket for datagrams, which is closed then, as it is by `lead`.
+        The question is sent by a datagram socket, which is closed afterwards, as `lead` does.
         """
         self._carry_out(confirmation(self._name, addresses, self._key), addresses, opened)
 
     def lead(self, addresses: Sequence[IPAddress], opened: socket.socket) -> None:
-        """The name leads to these from now on.  Raises NameServerError."""
+        """Point the name to these addresses from now on.  Raises NameServerError."""
         self._carry_out(leading_to(self._name, addresses, self._key), addresses, opened)
 
     def _carry_out(
@@ -151,7 +157,9 @@ class LedName:
             raise NameServerError(f"{place} refuses an update of {name}: {told}")
 
     def _answer(self, message: UpdateMessage, opened: socket.socket) -> dns.message.Message:
-        """Both kinds of message may be sent again: what they ask for is the same then."""
+        """Return the answer to a message, which may be sent again: repeating it asks for the
+        same.
+        """
         until_s = time.monotonic() + self._patience_s
         with closing(opened):
             opened.setblocking(False)

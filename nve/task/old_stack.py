@@ -140,7 +140,7 @@ class Delivery:
         self._loopback.bind(("lo", 0))
 
     def deliver(self, frame: bytes | bytearray) -> None:
-        """A frame of `LateSegments`, as it came there, but for its MAC addresses."""
+        """Pass on a frame of `LateSegments`, unchanged except for its MAC addresses."""
         head, ethertype = frame[:_VNET_OCTETS], frame[_VNET_OCTETS + 12 : _VNET_OCTETS + 14]
         with suppress(OSError):  # the frame is lost, which TCP can handle
             self._loopback.send(head + bytes(12) + ethertype + frame[_VNET_OCTETS + 14 :])

@@ -64,7 +64,7 @@ from nve.task.repair import NotMovable, TcpInfo
 from nve.task.tcp_states import FIN_RECEIVED, FIN_SENT
 
 PATIENCE_S: Final = 3.0
-"""For the other host."""
+"""How long to wait for the other host, in seconds."""
 
 FAILURES = (OSError, LinkError, NotMovable, NoSuchProgram, CheckpointError, RuntimeError)
 
@@ -400,7 +400,7 @@ class TaskProcess:
             self._program.take_over()
 
     def do_report(self) -> Told:
-        """Of the connections that have come with the task."""
+        """Report the connections that have come with the task."""
         resets = sockets.resets_sent() - self._resets_before
         return {"connections": self._arrived.report(), "resets": resets}
 

@@ -174,7 +174,7 @@ def leave(dumped: socket.socket) -> None:
 
 
 def restore_listener(listener: Listener) -> socket.socket:
-    """A socket that listens as the other one did.  Raises OSError if the port is in use."""
+    """Return a socket that listens as the other one did.  Raises OSError if the port is in use."""
     made = socket.socket(family(listener.local), socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,30 +1,31 @@
-"""Whether a transfer still gets on: what is given up, and when.
+"""Decides when a transfer that makes no progress is given up.
 
-    running         not an octet has arrived for `patience_s`: the way or the other server is gone
-    standing still  less has arrived in `patience_s` than a twentieth of what arrived in as long
-                    before: a VM that stands still does not wait for a path of which next to nothing
-                    is left
+    VM running      not an octet has arrived for `patience_s`: the path or the other server is gone
+    VM suspended    less has arrived in `patience_s` than a twentieth of what arrived in as long
+                    before: a suspended VM does not wait for a path of which next to nothing is left
 
 Octets count that the other side's kernel has confirmed.
 """
 
 SLOWEST = 0.05
-"""Of the rate before, for a VM that stands still."""
+"""The share of the rate before that a suspended VM still waits for."""
 
 
 class Stall:
-    """One phase of a transfer.  Times are in seconds of any clock that goes on evenly."""
+    """One phase of a transfer.  Times are in seconds of any steady clock."""
 
     def __init__(self, patience_s: float, now_s: float, octets: int = 0, usual: float = 0) -> None:
-        """`octets` have arrived before it; `usual`, octets a second, is the rate before, for a VM
-        that stands still."""
+        """`octets` have arrived before this phase.
+
+        `usual` is the rate before it in octets per second, for a suspended VM.
+        """
         self._patience_s = patience_s
         self._least = max(1.0, SLOWEST * usual * patience_s)
         self._since_s = now_s
         self._arrived = octets
 
     def has_stalled(self, octets: int, now_s: float) -> bool:
-        """So many octets have arrived by now: whether to give up."""
+        """Record that `octets` have arrived by now; return whether to give the transfer up."""
         if octets - self._arrived >= self._least:
             self._arrived, self._since_s = octets, now_s
         return now_s - self._since_s >= self._patience_s

@@ -94,7 +94,7 @@ def trial(case: Case, moment: Moment, for_s: float | None = None, **changes: Any
 PATIENCE_S = 1.0
 """Of a transfer that does not get on."""
 LONG_S = 3.0
-"""Longer than a transfer waits."""
+"""The duration of a failure that is longer than a transfer waits."""
 EARLY_S = 15.0
 """The same, where it begins before the destination's server has made room, which takes a while on a
 busy machine."""
@@ -105,7 +105,7 @@ SLOW = {
 }
 """Several rounds, of 0.9 s and less, and a forced end."""
 POST_COPY = {"kind": "post-copy", "bandwidth_mbit": 4, "patience_s": PATIENCE_S}
-"""Pages come for four seconds after the VM has gone on."""
+"""A transfer whose pages come for four seconds after the VM was resumed."""
 
 
 def transfer_trial(case: Case, moment: Moment, transfer: Mapping[str, Any] = SLOW) -> Scenario:

@@ -44,7 +44,7 @@ AGAIN_S = 0.1
 FOLLOWING_S = 0.1
 """How long a source NVE may take to follow a redirect that it has confirmed, in seconds."""
 DRAIN_S = 0.2
-"""What was on the underlay when the last old entry went has reached the source NVE by then."""
+"""The time in which packets on the underlay reach the source NVE after the last old entry went."""
 AWAY_S = 30.0
 """For an NVA that is to be told where an address is."""
 RETURN_S = 5.0
@@ -58,7 +58,7 @@ class _Leaving:
     network_nves: list[str]
     """The other NVEs with VMs of its network, to which it sends."""
     marked: "Future[None] | None" = None
-    """Done when a marker is behind what it has sent last."""
+    """Done when the marker was sent behind its last packets."""
 
 
 class Nvo3:

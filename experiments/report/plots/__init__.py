@@ -37,7 +37,7 @@ PRESET_NAMES = ("column", "page", "slide", "screen")
 
 
 class Plot(Protocol):
-    """What a module in this folder has to offer."""
+    """What a module in this folder has to define."""
 
     QUESTION: str
     PLACE: int
@@ -52,7 +52,9 @@ class Plot(Protocol):
 
 
 def names(of: str = "result") -> list[str]:
-    """The figures of results, or of sweeps, in the order in which a reader should see them."""
+    """Return the figures of results, or of sweeps, in the order in which a reader should see
+    them.
+    """
     found = [module.name for module in pkgutil.iter_modules(__path__)]
     plots = [name for name in found if not name.startswith("_")]
     mine = [name for name in plots if getattr(get(name), "OF", "result") == of]
@@ -64,13 +66,13 @@ def get(name: str) -> Plot:
 
 
 def suiting(subject: Any, of: str = "result") -> dict[str, Plot]:
-    """The figures that can be drawn from this result or sweep."""
+    """Return the figures that can be drawn from this result or sweep."""
     plots = {name: get(name) for name in names(of)}
     return {name: plot for name, plot in plots.items() if plot.suits(subject)}
 
 
 def chosen(only: Sequence[str]) -> list[str]:
-    """Names as given, if there are such figures.  Raises ResultError."""
+    """Return the names as given, if there are such figures.  Raises ResultError."""
     known = [*names(), *names("sweep")]
     for name in only:
         if name not in known:
@@ -86,8 +88,11 @@ def draw_all(
     only: Sequence[str] = (),
     data: bool = False,
 ) -> list[Path]:
-    """Draws the figures of the result or the sweep at `path` into its folder `plots`; returns the
-    files.  Raises ResultError."""
+    """Draw the figures of the result or the sweep at `path` into its folder `plots`; return the
+    files.
+
+    Raises ResultError.
+    """
     subject, of = _subject(path)
     wanted, written = chosen(only), []
     for name, plot in suiting(subject, of).items():
@@ -104,7 +109,7 @@ def draw_all(
 
 
 def missing(path: Path, only: Sequence[str]) -> list[str]:
-    """Of the figures asked for, those that this result has nothing for: a sentence each."""
+    """Return a sentence for each requested figure that this result has no data for."""
     subject, of = _subject(path)
     there = suiting(subject, of)
     return [
@@ -115,7 +120,7 @@ def missing(path: Path, only: Sequence[str]) -> list[str]:
 
 
 def draw(subject: Any, plot: Plot, preset: str, files: Sequence[Path]) -> None:
-    """Draws one figure into these files, whose suffixes say the formats."""
+    """Draw one figure into these files, whose suffixes give the formats."""
     from experiments.report.plots import _style
 
     chosen_preset = _style.PRESETS[preset]
@@ -128,7 +133,7 @@ def draw(subject: Any, plot: Plot, preset: str, files: Sequence[Path]) -> None:
 
 
 def as_svg(subject: Any, plot: Plot, preset: str) -> bytes:
-    """One figure as the text of an SVG file."""
+    """Return one figure as the text of an SVG file."""
     from experiments.report.plots import _style
 
     chosen_preset, target = _style.PRESETS[preset], io.BytesIO()
@@ -138,7 +143,7 @@ def as_svg(subject: Any, plot: Plot, preset: str) -> bytes:
 
 
 def file_of(path: Path, name: str, suffix: str = "svg", preset: str = USUAL_PRESET) -> Path:
-    """plots/timeline.svg for the screen, plots/timeline-column.pdf for others."""
+    """Return plots/timeline.svg for the screen, plots/timeline-column.pdf for others."""
     whole = name if preset == USUAL_PRESET or suffix == "csv" else f"{name}-{preset}"
     return path / FOLDER / f"{whole}.{suffix}"
 

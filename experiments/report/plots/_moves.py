@@ -1,4 +1,4 @@
-"""Moves as figures draw them: their phases, their names, and which of many are shown."""
+"""Draws moves in figures: their phases, their names, and which of many are shown."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -42,7 +42,7 @@ NAMES = {
     "failure-injected": "{kind}",
     "failure-ended": "failure over",
 }
-"""The events that a close-up numbers, and how its list calls them."""
+"""The events that a close-up numbers, and their names in its list."""
 
 
 class Details(dict[str, Any]):
@@ -53,7 +53,7 @@ class Details(dict[str, Any]):
 
 
 def named(move: MoveTrace, latest_ns: int | None = None) -> list[tuple[int, str]]:
-    """The time and the name of each event of a move that a close-up shows."""
+    """Return the time and the name of each event of a move that a close-up shows."""
     return [
         (event.t_ns, NAMES[event.name].format_map(Details(event.details)))
         for event in move.events
@@ -67,7 +67,9 @@ def route(move: MoveTrace) -> str:
 
 
 def shown(run: TracedRun, most: int) -> list[MoveTrace]:
-    """The moves of a run to be drawn from close by: all, or of many those that harmed most."""
+    """Return the moves of a run to be drawn in detail: all, or of many those that did most
+    damage.
+    """
     if len(run.moves) <= most:
         return run.moves
     told = totals.worst(run.result.metrics, most)
@@ -76,8 +78,10 @@ def shown(run: TracedRun, most: int) -> list[MoveTrace]:
 
 
 def phases(move: MoveTrace) -> list[tuple[int, int, str]]:
-    """From when until when, and its colour: preparing, paused, settling.  A refused move has none;
-    one that was rolled back before it stopped the VM has no pause."""
+    """Return begin, end and colour of each phase: preparing, paused, settling.
+
+    A refused move has none; one that was rolled back before it suspended the VM has no pause.
+    """
     if move.outcome == "refused":
         return []
     paused_ns = move.time_of("vm-paused")
@@ -101,13 +105,13 @@ _PHASES = {
 
 
 def phase_handles(moves: Iterable[MoveTrace]) -> list[Patch]:
-    """The legend's entries: each colour that these moves have, named once."""
+    """Return the legend's entries: each colour that these moves have, named once."""
     shaded = {colour for move in moves for _, _, colour in phases(move)}
     return [Patch(color=each, label=name) for each, name in _PHASES.items() if each in shaded]
 
 
 def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float) -> None:
-    """The phases of moves behind what is drawn."""
+    """Shade the phases of moves behind the rest of the drawing."""
     for move in moves:
         for start_ns, end_ns, colour in phases(move):
             axes.axvspan(
@@ -123,9 +127,11 @@ def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float
 
 
 def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
-    """What each move is, above its request; if there is no room for that, the numbers, of some that
-    are close together the first and the last.  `part`: of the width of the figure that the axes
-    have."""
+    """Write the name of each move above its request.
+
+    If there is no room for that, write the numbers, and of moves that are close together only the
+    first and the last.  `part` is the part of the figure's width that the axes have.
+    """
     first_s, last_s = axes.get_xlim()
     per_character_s = (last_s - first_s) / preset.characters(part)
 
@@ -162,7 +168,7 @@ def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
 
 
 def bunched(asked: Iterable[tuple[float, int]], per_character_s: float) -> list[tuple[float, str]]:
-    """Labels for numbers at these times: `3`, or `1–10` for those that would cover each other."""
+    """Return labels for numbers at these times: `3`, or `1–10` for those that would overlap."""
     found: list[tuple[float, str, list[int]]] = []
     for at_s, number in sorted(asked):
         if found and at_s < found[-1][0] + per_character_s * (len(found[-1][1]) + 1):
@@ -175,9 +181,8 @@ def bunched(asked: Iterable[tuple[float, int]], per_character_s: float) -> list[
 
 
 def numbers_apart(places: Sequence[float], least: float) -> list[float]:
-    """Places within 0 to 1, in order, moved as little as is needed to be so far apart.
-
-    Those that would cover each other stand side by side around the middle of where they belong.
+    """Return places within 0 to 1, in order, moved as little as needed to be at least `least`
+    apart.
     """
     least = min(least, 1 / max(len(places) - 1, 1))
     bunches: list[list[float]] = []  # less their own number times `least`, where each belongs

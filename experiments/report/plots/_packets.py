@@ -19,22 +19,22 @@ from experiments.report.plots._style import FAINT, Preset
 
 BINS = 240
 _LANE = 1.25
-"""The height of a lane in sizes of the text."""
+"""The height of a lane, in units of the text size."""
 
 
 def many(looks: FlowLooks, group: RunGroup) -> bool:
-    """Whether a panel is a summary: of repeats, or of more flows than can be told apart."""
+    """Return whether a panel is a summary: of repeats, or of more flows than can be told apart."""
     return len(group.runs) > 1 or len(looks) > _style.MOST_TOLD_APART
 
 
 def strip_in(looks: FlowLooks, group: RunGroup, preset: Preset) -> float:
-    """The height of the strip below a panel."""
+    """Return the height of the strip below a panel, in inches."""
     lanes = 3 if many(looks, group) else max(len(looks), 2)
     return (lanes * _LANE + 0.4) * preset.em_in
 
 
 def delay_range_ms(runs: Sequence[TracedRun]) -> tuple[float, float]:
-    """The smallest and the largest delay there is."""
+    """Return the smallest and the largest delay of all runs."""
     low, high = [], []
     for run in runs:
         for samples in run.flows.values():
@@ -54,8 +54,11 @@ def draw_delays(
     origin_s: float = 0.0,
     unit_s: float = 1.0,
 ) -> None:
-    """Delays of the packets sent within the window, counted from `origin_s` in units of `unit_s`;
-    both in seconds since the traffic began."""
+    """Draw the delays of the packets sent within the window, counted from `origin_s` in units of
+    `unit_s`.
+
+    Both are in seconds; times count from the beginning of the traffic.
+    """
     if many(looks, group):
         _draw_summary(axes, group, window_s, origin_s, unit_s)
         return
@@ -100,7 +103,7 @@ def _draw_summary(
 
 
 def summary_handles() -> list[Artist]:
-    """The legend's entries for a panel that is a summary."""
+    """Return the legend's entries for a panel that is a summary."""
     return [
         Line2D([], [], color=_style.colour(0), label="median delay"),
         Patch(color=_style.colour(0), alpha=0.25, linewidth=0, label="range of delays"),
@@ -108,7 +111,7 @@ def summary_handles() -> list[Artist]:
 
 
 def lost_handle(preset: Preset) -> Line2D:
-    """The legend's entry for the marks of the strip."""
+    """Return the legend's entry for the marks of the strip."""
     return Line2D(
         [],
         [],
@@ -131,7 +134,7 @@ def draw_lost(
     origin_s: float = 0.0,
     unit_s: float = 1.0,
 ) -> None:
-    """The strip: a mark where a packet that was lost was sent."""
+    """Draw the strip: a mark at the time of sending for each lost packet."""
     axes.grid(visible=False, axis="y")
     if many(looks, group):
         _count_lost(axes, group, window_s, origin_s, unit_s)

@@ -1,4 +1,5 @@
-"""What figures ask of a result: its runs, which of them are repeats, their flows and how they look.
+"""What figures need of a result: its runs, which of them are repeats, their flows and how they
+look.
 
 Runs that differ in nothing but the seed are repeats of one thing: they are pooled, and drawn as a
 median and a range.  Packets are put in order once for all figures of a result.
@@ -23,11 +24,11 @@ NS_PER_S = 1e9
 Floats = npt.NDArray[np.float64]
 
 MOST_POINTS, SLOWEST_POINTS = 40_000, 4_000
-"""Of one run: more than anybody can see in a panel only takes time and room."""
+"""The largest numbers of points of one run: more than can be seen only cost time and room."""
 
 
 class TracedRun:
-    """One run, with what several figures need of it."""
+    """One run, with the values that several figures need."""
 
     def __init__(self, name: str, result: Result) -> None:
         self.name = name
@@ -48,7 +49,7 @@ class TracedRun:
 
     @cached_property
     def start_ns(self) -> int:
-        """When its traffic began; without a word on that, its first packet or its first event."""
+        """When its traffic began; if no event says so, its first packet or its first event."""
         events = self.result.events
         began = [event.t_ns for event in events if event.name == "traffic-started"]
         sent = [int(samples.sent_ns[0]) for samples in self.flows.values() if len(samples)]
@@ -56,7 +57,7 @@ class TracedRun:
 
     @cached_property
     def end_s(self) -> float:
-        """When the last packet was sent; of a run without packets, its last event."""
+        """When the last packet was sent; for a run without packets, its last event."""
         sent = [int(samples.sent_ns[-1]) for samples in self.flows.values() if len(samples)]
         told = [event.t_ns for event in self.result.events]
         return max(self.seconds(max(sent or told or [self.start_ns])), 1e-3)
@@ -65,8 +66,10 @@ class TracedRun:
         return (t_ns - self.start_ns) / NS_PER_S
 
     def delays(self, flow: str, most: int | None = None) -> tuple[Floats, Floats]:
-        """When the packets that arrived were sent (s), and their delays (ms), as many as can be
-        seen: of very many every n-th, and those that are slow, which are what one seeks."""
+        """Return when the packets that arrived were sent (s), and their delays (ms).
+
+        Of very many, these are every n-th and the slow ones, which matter most.
+        """
         samples = self.flows[flow]
         sent_s = (samples.sent_ns[samples.arrived] - self.start_ns) / NS_PER_S
         delay_ms = samples.delay_ns / NS_PER_MS
@@ -80,7 +83,7 @@ class TracedRun:
         return sent_s[drawn], delay_ms[drawn]
 
     def lost_s(self, flow: str) -> Floats:
-        """When the packets that were lost were sent."""
+        """Return when the packets that were lost were sent, in seconds."""
         lost_ns = self.flows[flow].sent_ns[self.lost[flow]]
         return np.asarray((lost_ns - self.start_ns) / NS_PER_S, dtype=np.float64)
 
@@ -89,7 +92,7 @@ _TRACED: WeakKeyDictionary[Result, dict[str, TracedRun]] = WeakKeyDictionary()
 
 
 def runs_of(result: Result) -> dict[str, TracedRun]:
-    """The runs of a result by name, made once for all figures."""
+    """Return the runs of a result by name, made once for all figures."""
     if result not in _TRACED:
         _TRACED[result] = {name: TracedRun(name, run) for name, run in result.runs.items()}
     return _TRACED[result]
@@ -97,7 +100,7 @@ def runs_of(result: Result) -> dict[str, TracedRun]:
 
 @dataclass(frozen=True)
 class RunGroup:
-    """Runs that are repeats of one thing; most often one run alone."""
+    """Runs that are repeats of each other; often just one run."""
 
     label: str
     runs: tuple[TracedRun, ...]
@@ -108,7 +111,7 @@ class RunGroup:
 
 
 def groups_of(result: Result) -> list[RunGroup]:
-    """The runs of a result, repeats together, in their order."""
+    """Return the runs of a result, repeats together, in their order."""
     alike: dict[str, list[TracedRun]] = {}
     for run in runs_of(result).values():
         same = {key: value for key, value in run.result.scenario.items() if key != "seed"}
@@ -124,12 +127,12 @@ def groups_of(result: Result) -> list[RunGroup]:
 
 
 def _repeated(name: str) -> bool:
-    """`--repeat` counts: 1, 2 … or drop-1, drop-2 …"""
+    """Return whether a name is one of `--repeat`: 1, 2 … or drop-1, drop-2 …"""
     return re.search(r"(^|-)\d+$", name) is not None
 
 
 def title_of(result: Result, run: TracedRun) -> str:
-    """How a single run is called: one of several repeats by its number and its seed."""
+    """Return the title of a single run; one of several repeats has its number and its seed."""
     for group in groups_of(result):
         if run in group.runs and len(group.runs) > 1:
             number = re.search(r"\d+$", run.name)
@@ -141,11 +144,13 @@ def title_of(result: Result, run: TracedRun) -> str:
 
 @dataclass(frozen=True)
 class FlowLooks:
-    """The look of each flow, the same in all panels of a figure: flows of one pair of VMs share a
-    colour, each flow has its own marker."""
+    """The look of each flow, the same in all panels of a figure.
+
+    Flows of one pair of VMs share a colour, and each flow has its own marker.
+    """
 
     numbers: Mapping[str, tuple[int, int]]
-    """By flow: the number of its colour, and of its marker."""
+    """The number of each flow's colour, and of its marker."""
 
     @classmethod
     def of(cls, flows: Iterable[str]) -> "FlowLooks":
@@ -166,7 +171,7 @@ def flow_looks(runs: Iterable[TracedRun]) -> FlowLooks:
 
 
 def binned(at_s: Floats, values: Floats, edges: Floats) -> tuple[Floats, Floats, Floats]:
-    """The median, the least and the greatest value in each bin; nan where there is none."""
+    """Return the median, the least and the greatest value in each bin; nan if a bin is empty."""
     places = np.digitize(at_s, edges) - 1
     order = np.argsort(places, kind="stable")
     places, values = places[order], values[order]

@@ -1,7 +1,7 @@
-"""Sequence diagrams: who said what to whom, a row for each message, in the order of time.
+"""Sequence diagrams: sender, receiver and content, a row for each message, in the order of time.
 
-Rows are not to scale: the time of each is written beside it.  Where there are more rows than fit,
-those that say least are left out first, and the figure says how many.
+Rows are not to scale: the time of each is written beside it.  If there are more rows than fit, the
+least important are left out first, and the figure says how many.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,23 +22,25 @@ _HEAD_EM, _MARGIN_EM = 3.4, 5.5
 text."""
 
 _STILL = "#e4e4e4"
-"""Behind what is said while the VM or the task stands still."""
+"""The background of messages while the VM or the task is suspended."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """One row: what was said, or what happened where the senders are the receivers."""
+    """One row: a message, or something that happened at one place if the senders are the
+    receivers.
+    """
 
     after_ms: float
     senders: tuple[str, ...]
     receivers: tuple[str, ...]
     words: str
     dispensable: int = 0
-    """Those with the highest number are left out first; with 0, never."""
+    """Rows with the highest number are left out first; those with 0, never."""
 
     @property
     def own(self) -> bool:
-        """Nobody else is told."""
+        """Whether it is told to nobody else."""
         return self.senders == self.receivers
 
     @property
@@ -53,8 +55,11 @@ def draw(
     preset: Preset,
     still: tuple[str, float, float] | None = None,
 ) -> Figure:
-    """`names`: of the life lines, from left to right, what is written above each.  `still`: what
-    stood still, from when until when (ms)."""
+    """Draw a sequence diagram.
+
+    `names` holds the texts above the life lines, from left to right.  `still` is what was
+    suspended, and from when until when (ms).
+    """
     shown = fitting(rows, preset)
     lines = _life_lines(shown, names)
     shown = [replace(row, words=_wrapped(row, lines, preset)) for row in shown]
@@ -91,7 +96,9 @@ def draw(
 def _still(
     rows: Sequence[Message], ends: Sequence[float], from_ms: float, until_ms: float
 ) -> tuple[float, float] | None:
-    """The height of the first row and of the last, if there are rows."""
+    """Return the heights of the first and the last row of a suspension, or None if it has no
+    rows.
+    """
     within = [
         at_em
         for row, at_em in zip(rows, ends, strict=True)
@@ -101,8 +108,11 @@ def _still(
 
 
 def fitting(rows: Sequence[Message], preset: Preset) -> list[Message]:
-    """As many rows as there is room for: the least first, later before earlier, are left out; where
-    all of them matter, the last."""
+    """Return as many rows as there is room for.
+
+    The least important are left out first, and of these the later ones; if all are important, the
+    last.
+    """
     shown = list(rows)
     while len(shown) > 1 and not _fits(shown, preset):
         least = max(row.dispensable for row in shown)
@@ -118,14 +128,15 @@ def _fits(rows: Sequence[Message], preset: Preset) -> bool:
 
 
 def _life_lines(rows: Iterable[Message], names: Iterable[str]) -> dict[str, float]:
-    """Where each life line stands that somebody speaks on."""
+    """Return the position of each life line that has messages."""
     used = {name for row in rows for name in row.ends}
     return {name: float(place) for place, name in enumerate(n for n in names if n in used)}
 
 
 def _wrapped(row: Message, lines: Mapping[str, float], preset: Preset) -> str:
-    """Words that are longer than their arrow, or than the room beside them, in lines of about the
-    same length."""
+    """Return the text of a row, wrapped to its arrow or the room beside it in lines of similar
+    length.
+    """
     at = [lines[name] for name in row.ends]
     between = _characters_between(len(lines), preset)
     if row.own:
@@ -141,7 +152,7 @@ def _wrapped(row: Message, lines: Mapping[str, float], preset: Preset) -> str:
 
 
 def _characters_between(lines: int, preset: Preset) -> float:
-    """How many characters fit between two life lines."""
+    """Return how many characters fit between two life lines."""
     return preset.characters(0.88) / max(lines, 1)
 
 
@@ -167,7 +178,7 @@ def _draw_life_lines(
 
 
 def _broken(name: str, room: int) -> str:
-    """Where a name does not fit above its line, it is broken in two."""
+    """Return a name, broken in two if it does not fit above its line."""
     if len(name) <= room:
         return name
     short = name.replace("destination", "dest.")
@@ -239,7 +250,7 @@ def caption(rows: Sequence[Message], what: str, took: str) -> str:
 
 
 def table(rows: Iterable[Message]) -> pd.DataFrame:
-    """All rows, also those for which there is no room."""
+    """Return all rows, also those for which there is no room."""
     return pd.DataFrame(
         [
             (row.after_ms, ", ".join(row.senders), ", ".join(row.receivers), row.words)

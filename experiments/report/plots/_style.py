@@ -1,8 +1,9 @@
-"""How all figures look: the one style file.
+"""The style of all figures, defined in this one file.
 
-A figure is drawn for where it will be seen (`Preset`), at its final size: what is 7 pt here is 7 pt
-there.  Colours are Okabe and Ito's, which those who do not tell red from green can tell apart; what
-has a colour has a marker and a line style of its own, too, for a printer without colours.
+A figure is drawn for the medium in which it will be seen (`Preset`), at its final size: 7 pt here
+is 7 pt there.  Colours are Okabe and Ito's, which people who cannot tell red from green can tell
+apart; whatever has a colour has a marker and a line style of its own, too, for a printer without
+colours.
 """
 
 import textwrap
@@ -26,21 +27,21 @@ LINES: tuple[Any, ...] = (
     *("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2))),
 )
 MOST_TOLD_APART = len(PALETTE)
-"""So many things can be told apart in one picture; more are small multiples or a summary."""
+"""How many things can be told apart in one picture; more are small multiples or a summary."""
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
 PREPARING, PAUSED, SETTLING = "#dbe9f6", "#c9c9c9", "#fbe8c8"
 """The phases of a move."""
 LEAST_TEXT_PT = 7.0
 """Smaller text cannot be read in print."""
 _CHARACTER = 0.6
-"""Width of a character as a part of the size of the text, somewhat above the average."""
+"""The width of a character as a part of the text size, somewhat above the average."""
 _SVG_RASTER_DPI, _PDF_RASTER_DPI = 110, 300
-"""Of points that are too many to be drawn one by one; all else is drawn as lines and text."""
+"""The resolution of points that are too many to be vectors; all else is drawn as lines and text."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Where a figure will be seen: its width, how tall it may be, its text, and how much of it."""
+    """The medium of a figure: its width, its greatest height, its text, and how much it shows."""
 
     name: str
     says: str
@@ -49,23 +50,23 @@ class Preset:
     text_pt: float
     small_pt: float
     panels: int
-    """So many panels with many points stand under each other."""
+    """How many panels with many points are placed below each other."""
     dpi: int
     line_pt: float
     marker_pt: float
 
     @property
     def narrow(self) -> bool:
-        """Whether a list has to stand below a picture rather than beside it."""
+        """Whether a list has to be below a picture rather than beside it."""
         return self.width_in / self.text_pt < 0.6
 
     @property
     def em_in(self) -> float:
-        """The size of the text in inches: what heights of rows are counted in."""
+        """The size of the text in inches, the unit of heights of rows."""
         return self.text_pt / 72
 
     def characters(self, part: float = 1.0) -> int:
-        """How many characters of small text fit into a part of the width."""
+        """Return how many characters of small text fit into a part of the width."""
         return max(8, int(self.width_in * part * 72 / (self.small_pt * _CHARACTER)))
 
 
@@ -137,26 +138,26 @@ def _settings(preset: Preset) -> Any:
 
 @contextmanager
 def applied(preset: Preset) -> Iterator[None]:
-    """While a figure is made and while it is saved, its style is in force."""
+    """Apply the style in the block, in which a figure is made and saved."""
     with mpl.rc_context(_settings(preset)):
         yield
 
 
 def figure(preset: Preset, height_in: float) -> Figure:
-    """Without pyplot: no window system, and nothing to close."""
+    """Return an empty figure, made without pyplot: no window system, and nothing to close."""
     height_in = min(max(height_in, 1.2), preset.most_height_in)
     return Figure(figsize=(preset.width_in, height_in))
 
 
 def save(drawn: Figure, target: IO[bytes], suffix: str) -> None:
-    """Without a date in the file: the same figure is the same file.
+    """Save a figure without a date in the file: the same figure is the same file.
 
-    By the canvas itself: `savefig` draws all of a figure twice, first to lay it out.
+    The canvas saves it, as `savefig` would draw all of it twice, first to lay it out.
     """
     lay_out(drawn)
     usual_dpi = drawn.get_dpi()
     drawn.set_dpi({"svg": _SVG_RASTER_DPI, "pdf": _PDF_RASTER_DPI}.get(suffix, usual_dpi))
-    canvas: Any  # which has no types
+    canvas: Any  # matplotlib has no types
     if suffix == "svg":
         canvas = FigureCanvasSVG(drawn)
         canvas.print_svg(target, metadata={"Date": None})
@@ -173,14 +174,14 @@ def save(drawn: Figure, target: IO[bytes], suffix: str) -> None:
 
 
 def lay_out(drawn: Figure) -> None:
-    """Once, which takes long, for all formats."""
+    """Lay a figure out once for all formats, as this takes long."""
     if (engine := drawn.get_layout_engine()) is not None:
         engine.execute(drawn)
         drawn.set_layout_engine("none")
 
 
 def a_sentence(preset: Preset, words: str) -> Figure:
-    """A figure that says what there is, where there is nothing to be drawn."""
+    """Return a figure with a sentence, for results that have nothing to draw."""
     drawn = figure(preset, 8 * preset.em_in)
     axes = drawn.subplots()
     axes.set_axis_off()
@@ -201,13 +202,13 @@ def cut(text: str, characters: int) -> str:
 def title(
     axes: Axes, preset: Preset, text: str, part: float = 0.85, *, pad: float | None = None
 ) -> None:
-    """A title that stays within its part of the width; `pad` (pt) is kept free below it."""
+    """Write a title that stays within its part of the width; `pad` (pt) is kept free below it."""
     fitting = int(preset.characters(part) * preset.small_pt / preset.text_pt * 0.92)
     axes.set_title(wrapped(text, fitting, most_lines=2), pad=pad)
 
 
 def legend(drawn: Figure, preset: Preset, handles: Sequence[Any], most_lines: int = 6) -> None:
-    """Below everything, in as many columns as fit; rows are read from left to right."""
+    """Draw the legend below everything, in as many columns as fit."""
     if not handles:
         return
     longest = max(len(str(handle.get_label())) for handle in handles) + 4
@@ -218,7 +219,7 @@ def legend(drawn: Figure, preset: Preset, handles: Sequence[Any], most_lines: in
 
 
 def point_handle(number: int, label: str, preset: Preset, *, line: bool = True) -> Line2D:
-    """A legend's entry for what is drawn in the n-th look."""
+    """Return a legend's entry for what is drawn in the n-th look."""
     return Line2D(
         [],
         [],
@@ -246,14 +247,14 @@ Axis = Literal["x", "y"]
 
 
 def linear(axes: Axes, axis: Axis, most: int, *, integer: bool = False) -> None:
-    """A linear scale with at most so many labels."""
+    """Set a linear scale with at most `most` labels."""
     locator = MaxNLocator(nbins=max(most - 1, 1), integer=integer, steps=[1, 2, 2.5, 5, 10])
     _axis(axes, axis).set_major_locator(locator)
     _axis(axes, axis).set_major_formatter(FuncFormatter(lambda value, _: number(value)))
 
 
 def log(axes: Axes, axis: Axis, low: float, high: float, most: int) -> None:
-    """A logarithmic scale over what is there, with labels that are numbers and do not overlap."""
+    """Set a logarithmic scale over the values, with labels that are numbers and do not overlap."""
     low, high = max(low, 1e-6), max(high, low * 1.5, 1e-6)
     if axis == "x":
         axes.set_xscale("log")
@@ -268,7 +269,7 @@ def log(axes: Axes, axis: Axis, low: float, high: float, most: int) -> None:
 
 
 def log_ticks(low: float, high: float, most: int) -> list[float]:
-    """The densest of 1-2-5, 1-3, powers of ten, or every n-th of those that is not too dense."""
+    """Return the densest ticks of 1-2-5, 1-3, powers of ten, or every n-th of those that fit."""
     first, last = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     tens = range(first, last + 1)
 
@@ -293,7 +294,7 @@ def _rounded(value: float) -> float:
 
 
 def number(value: float) -> str:
-    """0.02, 1, 10, 2,000: never a power of ten, which is small print."""
+    """Return 0.02, 1, 10, 2,000: never a power of ten, which would be small print."""
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}".replace("e-0", "e-")

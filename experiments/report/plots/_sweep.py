@@ -1,4 +1,4 @@
-"""What a sweep's figures are drawn from: the three tables that `vmmlab sweep` writes."""
+"""The data of a sweep's figures: the three tables that `vmmlab sweep` writes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ SUMMARY, MOVES = "summary.csv", "moves.csv"
 
 @dataclass(frozen=True)
 class SweepTables:
-    """A sweep, finished or half finished."""
+    """The tables of a sweep, finished or half finished."""
 
     path: Path
     varied: Mapping[str, Sequence[Any]]
@@ -27,7 +27,7 @@ class SweepTables:
 
     @classmethod
     def read(cls, path: Path) -> "SweepTables":
-        """Raises ResultError if there is nothing to be read."""
+        """Read the tables.  Raises ResultError if there are none."""
         try:
             varied = json.loads((path / PLAN).read_text(encoding="utf-8"))["vary"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -48,13 +48,12 @@ class SweepTables:
 
     @property
     def factors(self) -> list[str]:
-        """Those that take several values, the one with most values first."""
+        """The factors that take several values, the one with most values first."""
         several = [key for key, values in self.varied.items() if len(values) > 1]
         return sorted(several or list(self.varied), key=lambda key: -len(self.varied[key]))
 
     def values(self, factor: str) -> list[str]:
-        """The values of a factor as the tables have them, in the order in which they were asked
-        for."""
+        """Return the values of a factor as the tables have them, in the order of the sweep."""
         return [_as_text(value) for value in self.varied[factor]]
 
     @property
@@ -71,7 +70,7 @@ def is_sweep(path: Path) -> bool:
 
 
 def short(key: str) -> str:
-    """`topology.link.delay_ms` as a heading."""
+    """Return the last part of a key such as `topology.link.delay_ms`, as a heading."""
     return key.rpartition(".")[2]
 
 

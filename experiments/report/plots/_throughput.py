@@ -1,4 +1,6 @@
-"""TCP as iperf3's receivers report it: what arrived in each interval, and what was sent again."""
+"""Draws TCP as iperf3's receivers report it: what arrived in each interval, and what was sent
+again.
+"""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,7 +15,7 @@ from experiments.report.plots._style import Preset
 
 NS_PER_S = 1e9
 _WHOLE = 0.7
-"""An interval that is shorter than this part of the usual one is not a whole one."""
+"""An interval shorter than this part of the usual one is not a whole one."""
 
 
 def of_run(run: TracedRun) -> pd.DataFrame | None:
@@ -58,7 +60,7 @@ def most_mbit_per_s(runs: Iterable[TracedRun]) -> float:
 
 
 def draw(axes: Axes, group: RunGroup, preset: Preset) -> None:
-    """A line for each flow; of repeats, and of many flows, the median and the range."""
+    """Draw a line for each flow; of repeats, and of many flows, the median and the range."""
     tables = [table for run in group.runs if (table := of_run(run)) is not None]
     flows = flows_of_runs(group.runs)
     summed = len(flows) > _style.MOST_TOLD_APART
@@ -81,7 +83,7 @@ def _draw_line(axes: Axes, table: pd.DataFrame, number: int, preset: Preset) -> 
     )
     again = table[table["retransmits"] > 0]
     if again.empty:
-        return  # matplotlib takes unclipped nothing for something at the figure's corner
+        return  # matplotlib takes an empty unclipped artist for one at the figure's corner
     axes.plot(
         again["at_s"],
         again["mbit_per_s"],
@@ -113,7 +115,7 @@ def _draw_range(axes: Axes, tables: Sequence[pd.DataFrame], number: int) -> None
 
 
 def handles(runs: Sequence[TracedRun], preset: Preset) -> list[Line2D]:
-    """The legend's entries: each flow, and what the crosses are, once."""
+    """Return the legend's entries: each flow, and the meaning of the crosses, once."""
     flows = flows_of_runs(runs)
     if len(flows) > _style.MOST_TOLD_APART:
         flows = ["all TCP flows"]
@@ -139,7 +141,7 @@ def handles(runs: Sequence[TracedRun], preset: Preset) -> list[Line2D]:
 
 
 def longest_stall_s(table: pd.DataFrame) -> float:
-    """The longest row of intervals of a flow in which nothing arrived."""
+    """Return the longest sequence of intervals of a flow in which nothing arrived, in seconds."""
     rows = table.sort_values("at_s")
     lengths_s = rows["at_s"].diff().fillna(0)
     stalled = rows["mbit_per_s"] == 0

@@ -1,4 +1,4 @@
-"""A move from close by: delay and loss around it, its events numbered and listed beside it."""
+"""A move in detail: delay and loss around it, its events numbered and listed beside it."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ PLACE = 30
 MOST_EVENTS_BELOW, MOST_EVENTS_BESIDE = 14, 18
 """So many are listed below a picture, or beside it."""
 _MARGIN = 0.12
-"""What is shown before and after a move, as a part of its length."""
+"""The time shown before and after a move, as a part of its length."""
 _LEAST_MARGIN_S = 0.05
 
 
@@ -40,8 +40,10 @@ def suits(result: Result) -> bool:
 
 
 def _chosen(result: Result, preset: Preset) -> list[tuple[TracedRun, MoveTrace]]:
-    """The moves that are drawn, as many as fit: of each thing that was run the one that harmed most
-    first, then more of them."""
+    """Return the moves that are drawn, as many as fit.
+
+    From each group of runs the move that did most damage comes first, then further ones.
+    """
     most = {"column": 2, "slide": 1}.get(preset.name, 4)
     first = [group.runs[0] for group in groups_of(result) if group.runs[0].moves]
     each = [_moves.shown(run, most) for run in first]
@@ -60,7 +62,9 @@ def _chosen(result: Result, preset: Preset) -> list[tuple[TracedRun, MoveTrace]]
 def _heights_in(
     chosen: Sequence[tuple[TracedRun, MoveTrace]], preset: Preset
 ) -> list[tuple[float, float, float]]:
-    """Of each move: its panel of delays, its strip of losses, and its list."""
+    """Return for each move the heights of its panel of delays, its strip of losses, and its
+    list.
+    """
     strip = max(
         _packets.strip_in(flow_looks([run]), RunGroup("", (run,)), preset) for run, _ in chosen
     )
@@ -111,8 +115,9 @@ def draw(result: Result, preset: Preset) -> Figure:
 
 
 def _origin(move: MoveTrace) -> tuple[int, str]:
-    """What time is counted from, and how that is called: a move that was rolled back was never
-    resumed at its destination."""
+    """Return the origin of time and its name: a rolled back move was never resumed at its
+    destination.
+    """
     for name, words in {
         "vm-resumed": "the VM was resumed",
         "move-rolled-back": "it was rolled back",
@@ -124,8 +129,10 @@ def _origin(move: MoveTrace) -> tuple[int, str]:
 
 
 def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
-    """What is shown: from the request until it has settled.  Where preparing it or settling takes
-    much longer than the pause, the time line shows the rest."""
+    """Return what is shown: from the request until the move has settled.
+
+    If that takes much longer than the move itself, the time line shows the rest.
+    """
     begin_s, origin_s = run.seconds(move.requested_ns), run.seconds(_origin(move)[0])
     if (paused_ns := move.time_of("vm-paused")) is not None:
         paused_s = run.seconds(paused_ns)
@@ -137,7 +144,7 @@ def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
 
 
 def _listed(move: MoveTrace, preset: Preset) -> tuple[list[tuple[int, str]], int]:
-    """The events that are numbered and listed, and how many more there are."""
+    """Return the events that are numbered and listed, and how many more there are."""
     most = MOST_EVENTS_BELOW if preset.narrow else MOST_EVENTS_BESIDE
     events = _moves.named(move)
     return events[:most], len(events[most:])
@@ -169,8 +176,10 @@ def _draw_move(
 
 
 def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) -> None:
-    """A line for each event within the window, and its number above it; numbers that would cover
-    each other are moved apart."""
+    """Draw a line for each event within the window, and its number above it.
+
+    Numbers that would overlap are moved apart.
+    """
     first_s, last_s = _window(run, move)
     events, _ = _listed(move, preset)
     inside = [
@@ -250,7 +259,7 @@ def _list_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) ->
 
 
 def caption(result: Result) -> str:
-    """What happened in the moves that are drawn, and what the phases took."""
+    """Return what happened in the moves that are drawn, and how long the phases took."""
     said = what_happened(result)
     runs = runs_of(result).values()
     moves = sum(len(run.moves) for run in runs)
@@ -261,7 +270,7 @@ def caption(result: Result) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """Every event of every move, counted from its request and from what the panel counts from."""
+    """Return every event of every move, with times from its request and from the panel's origin."""
     rows = [
         {
             "run": name,

@@ -1,8 +1,8 @@
-"""How long each flow was silent in each move, and what it lost, run beside run.
+"""How long each flow was silent in each move, and what it lost, with runs side by side.
 
-A row is a flow.  In it each thing that was run has a mark: the value of its one move, or the median
-of many with a line from the least to the most.  The grey bar behind a mark is the pause of the
-guest, which no network can undo; on a logarithmic axis, where a bar's length says nothing, a line.
+A row is a flow.  In it each group of runs has a mark: the value of its one move, or the median of
+many with a line from the least to the most.  The grey bar behind a mark is the pause of the guest,
+which no network can undo; on a logarithmic axis, where a bar's length is meaningless, it is a line.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ OF_MOVE = ("move", "vm", "outcome")
 OF_FLOW = ("flow", "role", "correspondent_nve", "pause_ms")
 COLUMNS = {"blackout_ms": "longest silence (ms)", "lost": "packets lost"}
 _LOG_FROM = 12.0
-"""The greatest value above so many times the least that is not zero is drawn on a log scale."""
+"""The scale is logarithmic if the greatest value exceeds the least above zero by this factor."""
 
 
 def suits(result: Result) -> bool:
@@ -35,7 +35,7 @@ def suits(result: Result) -> bool:
 
 
 def _metrics(group: RunGroup) -> pd.DataFrame:
-    """What every flow felt of every move of a group that was not refused."""
+    """Return the metrics of every flow in every move of a group that was not refused."""
     tables = [run.result.metrics for run in group.runs if len(run.result.metrics)]
     if not tables:
         return pd.DataFrame(columns=[*OF_FLOW, *COLUMNS])
@@ -44,8 +44,10 @@ def _metrics(group: RunGroup) -> pd.DataFrame:
 
 
 def _labels(tables: Sequence[pd.DataFrame], most: int) -> "list[pd.Series[str]]":
-    """How rows are formed: by flow; of too many flows, by where their other end is; or all
-    together.  For each table the label of the row that each of its lines belongs to."""
+    """Return, for each table, the label of the row that each of its lines belongs to.
+
+    Rows are flows; of too many flows, the NVEs of their other ends; or all flows together.
+    """
 
     def by_flow(table: pd.DataFrame) -> "pd.Series[str]":
         return table["flow"].astype(str)
@@ -126,9 +128,11 @@ def _scale(
     pauses: Sequence["pd.Series[float]"],
     preset: Preset,
 ) -> float:
-    """Linear; or logarithmic from the least that is not zero up, and zero has its own place left
-    of it.  `pauses` are drawn, too; where there are none, values are packets.  Returns where zero
-    is drawn."""
+    """Set the scale; return where zero is drawn.
+
+    It is linear; or logarithmic from the least value above zero, and zero has its own place left of
+    it.
+    """
     whole: Floats = np.concatenate([value.dropna().to_numpy(dtype=float) for value in values])
     most = 3 if preset.narrow else 5
     positive = whole[whole > 0]
@@ -233,7 +237,7 @@ def _in_short(groups: Sequence[RunGroup]) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """moves.csv of all runs, its columns that are drawn."""
+    """Return the columns of moves.csv that are drawn, for all runs."""
     columns = [*OF_MOVE, *OF_FLOW, *COLUMNS]
     tables = [run.result.metrics[columns].assign(run=name) for name, run in runs_of(result).items()]
     return pd.concat(tables, ignore_index=True)

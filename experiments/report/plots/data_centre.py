@@ -1,4 +1,4 @@
-"""The data centre: underlay, NVEs, VMs where they begin, and the ways of those that move."""
+"""The data centre: underlay, NVEs, VMs where they begin, and the paths of those that move."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ QUESTION = "What stands where?"
 PLACE = 10
 MOST_NVES = {"column": 5, "page": 10, "slide": 9, "screen": 10}
 MOST_VMS = 10
-"""So many VMs of an NVE are named."""
+"""How many VMs of an NVE are named."""
 MOST_ROUTES = 6
 
 
 @dataclass(frozen=True)
 class Site:
-    """What a picture of the data centre is made of."""
+    """The parts of a picture of the data centre."""
 
     nves: tuple[str, ...]
     upper: tuple[str, ...]
-    """Switches and routers of the underlay."""
+    """The switches and routers of the underlay."""
     links: tuple[tuple[str, str], ...]
     homes: Mapping[str, str]
 
@@ -41,8 +41,11 @@ def suits(result: Result) -> bool:
 
 
 def site_of(scenario: Mapping[str, Any], homes: Mapping[str, str]) -> Site:
-    """From a scenario as recorded.  A topology that this vmmlab does not know, or knows with other
-    parameters, is drawn as its NVEs on one underlay."""
+    """Return the site of a scenario as recorded.
+
+    A topology that this vmmlab does not know, or knows with other parameters, is drawn as its NVEs
+    on one underlay.
+    """
     given = dict(scenario.get("topology", {}))
     kind = str(given.pop("kind", "star"))
     try:
@@ -56,13 +59,13 @@ def site_of(scenario: Mapping[str, Any], homes: Mapping[str, str]) -> Site:
 
 
 def _chosen(result: Result) -> TracedRun:
-    """The run that is drawn: the one in which most was moved, of equals the first."""
+    """Return the run that is drawn: the one in which most was moved, of equals the first."""
     runs = [run for run in runs_of(result).values() if run.result.homes]
     return max(runs, key=lambda run: len({(vm, to) for vm, _, to, _ in _ways(run)}))
 
 
 def _ways(run: TracedRun) -> list[tuple[str, str, str, int]]:
-    """VM, from, to, and how many times, of the moves that ended at their destination."""
+    """Return VM, source, destination and count of the moves that ended at their destination."""
     counted = Counter(
         (move.vm, move.source_nve, move.destination_nve)
         for move in run.moves
@@ -72,7 +75,7 @@ def _ways(run: TracedRun) -> list[tuple[str, str, str, int]]:
 
 
 def _shown_nves(site: Site, run: TracedRun, most: int) -> list[str]:
-    """All; of more than fit, those that VMs are on or move to, first."""
+    """Return all NVEs; of more than fit, first those that VMs are on or move to."""
     if len(site.nves) <= most:
         return list(site.nves)
     touched = {each for _, source, to, _ in _ways(run) for each in (source, to)}
@@ -111,7 +114,7 @@ def _vms_of(site: Site, nve: str) -> list[str]:
 
 
 def _levels(site: Site, nves: Sequence[str]) -> dict[str, int]:
-    """How many links a node of the underlay is from the nearest NVE."""
+    """Return how many links a node of the underlay is from the nearest NVE."""
     level = dict.fromkeys(site.nves, 0)
     frontier = list(site.nves)
     while frontier:
@@ -133,7 +136,7 @@ def _draw_underlay(
     nves: Mapping[str, float],
     preset: Preset,
 ) -> None:
-    """Each node above the middle of what is linked to it from below."""
+    """Draw each node above the middle of the nodes linked to it from below."""
     at: dict[str, tuple[float, float]] = {nve: (x, 0.0) for nve, x in nves.items()}
     for level in sorted(set(levels.values())):
         here = [node for node in site.upper if levels[node] == level]
@@ -199,7 +202,7 @@ def _draw_ways(
     floor: float,
     preset: Preset,
 ) -> None:
-    """An arrow below the NVEs for each way, with the VM's name and how often it took it."""
+    """Draw an arrow below the NVEs for each path, with the VM's name and the count."""
     vms = list(dict.fromkeys(vm for vm, *_ in ways))
     by_route: dict[tuple[str, str], list[tuple[str, int]]] = {}
     for vm, source, to, times in ways:
@@ -299,7 +302,7 @@ def caption(result: Result) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """Each VM's NVE before the first move and after the last, in every run."""
+    """Return each VM's NVE before the first move and after the last, in every run."""
     rows = []
     for name, run in runs_of(result).items():
         place = dict(run.result.homes)

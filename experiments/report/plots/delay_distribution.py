@@ -1,8 +1,8 @@
 """How long packets took before, during and after moves, as distributions.
 
-Curves count packets that were *sent*.  Above, the share that arrived within a time: a curve that
-ends below 100 % lost some.  Below, the share that took longer or never arrived, on a log scale, for
-the few that are slow.
+Curves count packets that were *sent*.  The upper panel has the share that arrived within a time: a
+curve that ends below 100 % lost some.  The lower panel has the share that took longer or never
+arrived, on a log scale, for the few that are slow.
 """
 
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ QUESTION = "How is delay distributed?"
 PLACE = 50
 PHASES = ("before", "during", "after")
 MOST_POINTS = 400
-"""Per curve: more than can be seen only makes the file larger."""
+"""The points per curve: more than can be seen only make the file larger."""
 Curves = dict[str, dict[str, list[Floats]]]
-"""By label and phase: for each run the delays in ms of all that was sent, nan for what was lost."""
+"""By label and phase, for each run the delays in ms of all sent packets; nan for lost ones."""
 
 
 def suits(result: Result) -> bool:
@@ -43,7 +43,7 @@ def _delays_ms(run: TracedRun, flow: str) -> Floats:
 
 
 def _by_phase(run: TracedRun, flow: str) -> dict[str, Floats]:
-    """The packets of a flow in each phase of the moves that touch it, all moves together."""
+    """Return the packets of a flow in each phase of the moves that touch it, all moves together."""
     samples, delays = run.flows[flow], _delays_ms(run, flow)
     found: dict[str, list[Floats]] = {phase: [] for phase in PHASES}
     for _, window in windows(moves_for(flow, run.moves)):
@@ -58,8 +58,10 @@ def _by_phase(run: TracedRun, flow: str) -> dict[str, Floats]:
 
 
 def _curves(result: Result) -> Curves:
-    """A curve for each pair of VMs of a run alone, or for each of several runs; of repeats, one
-    for each run."""
+    """Return a curve for each pair of VMs of a single run, or for each of several runs.
+
+    Of repeats, there is one for each run.
+    """
     groups = [group for group in groups_of(result) if any(run.moves for run in group.runs)]
     if len(groups) == 1 and len(groups[0].runs) == 1:
         return _of_pairs(groups[0].runs[0])
@@ -76,7 +78,7 @@ def _of_group(group: RunGroup) -> dict[str, list[Floats]]:
 
 
 def _touched(run: TracedRun) -> list[str]:
-    """The flows that some move touches; a run in which there is none has its references."""
+    """Return the flows that some move touches, or the references of a run without such flows."""
     moving = {move.vm for move in run.moves}
     ends = {flow: FlowEndpoints.of(flow) for flow in run.flows}
     touched = [flow for flow, end in ends.items() if moving & {end.source, end.destination}]
@@ -142,7 +144,7 @@ def draw(result: Result, preset: Preset) -> Figure:
 
 
 def _handles(curves: Curves, *, summed: bool) -> list[Artist]:
-    """The curves by their names; what the line and the band of several runs are."""
+    """Return the legend's entries: the curves by name, and the line and band of several runs."""
     labels = [f"median of {len(curves)} runs"] if summed else list(curves)
     handles: list[Artist] = [
         Line2D([], [], color=_style.colour(number), linestyle=_style.line(number), label=label)
@@ -155,7 +157,7 @@ def _handles(curves: Curves, *, summed: bool) -> list[Artist]:
 
 
 def _shares(delays: Floats, at: Floats) -> Floats | None:
-    """The share of what was sent that had arrived within each of these times."""
+    """Return the share of sent packets that had arrived within each of these times."""
     if not len(delays):
         return None
     arrived = np.sort(delays[~np.isnan(delays)])
@@ -164,7 +166,7 @@ def _shares(delays: Floats, at: Floats) -> Floats | None:
 
 
 def _draw_curve(panels: Sequence[Axes], at: Floats, shares: Sequence[Floats], number: int) -> None:
-    """One curve; of several runs their median, and the range of all as a band."""
+    """Draw one curve; of several runs their median, and the range of all as a band."""
     if not shares:
         return
     together = np.vstack(shares) * 100
@@ -203,13 +205,13 @@ def _quantile(delays: Floats, percent: float) -> float | None:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """The curves' percentiles of what was sent; empty where that packet was lost."""
+    """Return the percentiles of the curves; empty where that packet was lost."""
     rows = []
     quantiles = [*range(0, 100, 1), 99.5, 99.9, 99.99, 100]
     for label, phases in _curves(result).items():
         for phase, runs in phases.items():
             for number, delays in enumerate(runs, start=1):
-                ordered = np.sort(delays)  # what was lost comes last
+                ordered = np.sort(delays)  # lost packets come last
                 for percent in quantiles if len(ordered) else ():
                     place = min(len(ordered) - 1, int(np.ceil(percent / 100 * len(ordered))))
                     rows.append((label, phase, number, percent, ordered[place]))

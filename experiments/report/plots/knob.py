@@ -1,5 +1,6 @@
-"""A sweep: what a factor that was varied changes, as lines; of two factors, a line for each value
-of the second, or a map where both have many values."""
+"""A sweep: the effect of a factor that was varied, as lines; of two factors, a line for each value
+of the second, or a map if both have many values.
+"""
 
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ MEASURES = {
     "convergence_ms": "convergence (ms)",
 }
 MOST_LINES = 5
-"""So many values of the second factor are lines; more are a map."""
+"""How many values of the second factor are drawn as lines; more are a map."""
 
 
 def suits(sweep: SweepTables) -> bool:
@@ -31,7 +32,7 @@ def suits(sweep: SweepTables) -> bool:
 
 
 def _measures(sweep: SweepTables) -> list[str]:
-    """Those that were measured."""
+    """Return the measures that were recorded."""
     return [column for column in MEASURES if len(_values(sweep, column))]
 
 
@@ -42,7 +43,7 @@ def _values(sweep: SweepTables, measure: str) -> "pd.Series[float]":
 
 
 def _always_zero(sweep: SweepTables, measure: str) -> bool:
-    """A panel of zeros says less than a sentence."""
+    """Return whether a measure is always zero: a sentence then says more than a panel."""
     return not _values(sweep, measure).any()
 
 
@@ -75,7 +76,7 @@ def draw(sweep: SweepTables, preset: Preset) -> Figure:
 
 
 def _groups(moves: pd.DataFrame, others: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each combination of the other factors and of the runs of a cell."""
+    """Return the rows of each combination of the other factors and of the runs of a cell."""
     keys = [*others, *(["run"] if moves["run"].nunique() > 1 else [])]
     if not keys:
         return [("", moves)]
@@ -192,7 +193,7 @@ def _name(measure: str) -> str:
 
 
 def data(sweep: SweepTables) -> pd.DataFrame:
-    """Median, least and most of each measure, by factors and run."""
+    """Return median, least and greatest value of each measure, by factors and run."""
     measures = _measures(sweep)
     if not measures:
         return sweep.summary

@@ -1,7 +1,7 @@
-"""How long VMs stood still and how long their moves took, by how fast they write.
+"""How long VMs were suspended and how long their moves took, by how fast they write.
 
-A point is a move of a VM with state.  Its place is how fast the guest writes, as a share of what
-its first round was sent at.  The lines are models of such a guest (`nve.transfer.model`): one that
+A point is a move of a VM with state.  Its position is how fast the guest writes, as a share of the
+rate of its first round.  The lines are models of such a guest (`nve.transfer.model`): one that
 never writes a page twice in a round, and one that writes random pages.
 """
 
@@ -37,7 +37,7 @@ def suits(result: Result) -> bool:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """A row for each move of a VM that writes, with what the models expect of it."""
+    """Return a row for each move of a VM that writes, with what the models expect of it."""
     return pd.DataFrame([_row(move) for move in _moves(result)])
 
 

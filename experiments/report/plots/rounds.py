@@ -1,8 +1,9 @@
-"""How moves of state went on: what was left to send after each round, until the VM had all of it.
+"""The progress of moves of state: what was left to send after each round, until the VM had all of
+it.
 
 Each move is drawn from its own beginning: a marker where a round has ended, as in the figures of
-QEMU's guestperf.  The VM stood still where a line is thick; where it is dotted, the VM ran at the
-destination without what was left.  Below, by how much the guest was throttled.
+QEMU's guestperf.  The VM was suspended where a line is thick; where it is dotted, the VM ran at the
+destination without what was left.  The lower panel shows how much the guest was throttled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +38,7 @@ class _Moved:
 
     @property
     def points(self) -> list[tuple[float, float, str]]:
-        """Seconds since it began, megabytes left, and how the VM was meanwhile; of each round's
-        end."""
+        """Seconds since it began, megabytes left, and the VM's status, at the end of each round."""
         rounds = self.rounds
         began_s = (rounds["began_ns"] - rounds["began_ns"].iloc[0]) / 1e9
         ended_s = began_s + rounds["took_ms"] / 1e3
@@ -67,7 +67,7 @@ def _moved(result: Result) -> list[_Moved]:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """A row for each end of a round."""
+    """Return a row for each end of a round."""
     return pd.DataFrame(
         [
             {"move": moved.label, "at_s": at_s, "left_mb": left_mb, "status": status}

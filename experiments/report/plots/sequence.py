@@ -1,7 +1,9 @@
-"""The messages of one move of a VM, drawn from the trace: who said what to whom.
+"""The messages of one move, drawn from the trace: sender, receiver and content, in the order of
+time.
 
-`MESSAGES` says of each event whose message it is.  An event that the table does not know stands on
-the life line of whoever reported it.
+`MESSAGES` gives the sender and receiver of each event.  Rows are events, not time: the time of each
+is written beside it, counted from the request.  An event that the table does not have stands on the
+life line of the part that reported it.
 """
 
 from collections.abc import Iterator
@@ -65,7 +67,7 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
     "failure-ended": (ORCHESTRATOR, ORCHESTRATOR, "ends: {kind}"),
 }
 NOT_DRAWN = frozenset({"parts-of-pause", "redirect-in-pause"})
-"""Measurements in the trace, which nobody says to anybody."""
+"""Measurements in the trace, which are no messages."""
 _REPORTERS = {"runner": ORCHESTRATOR, "hypervisor": ORCHESTRATOR, "nva": NVA}
 LESSER = (
     # least first
@@ -89,14 +91,16 @@ def suits(result: Result) -> bool:
 
 
 def chosen(result: Result) -> tuple[TracedRun, MoveTrace]:
-    """The first move that was completed; if none was, the first."""
+    """Return the first move that was completed, or else the first."""
     each = [(run, move) for run in runs_of(result).values() for move in run.moves]
     return next((pair for pair in each if pair[1].outcome == "completed"), each[0])
 
 
 def messages(move: MoveTrace) -> Iterator[Message]:
-    """The rows of a move, in the order of time.  Everything is said by somebody who is there: where
-    no NVA took part, nobody speaks to it."""
+    """Yield the rows of a move, in the order of time.
+
+    Senders and receivers take part in the move: if there was no NVA, no message goes to it.
+    """
     with_nva = any(event.source == "nva" for event in move.events)
     for event in move.events[: _end(move)]:
         if event.name in NOT_DRAWN:
@@ -117,7 +121,7 @@ def _dispensable(event: str) -> int:
 
 
 def _end(move: MoveTrace) -> int:
-    """How many of its events belong to the move proper: what entries do after its end does not."""
+    """Return how many of its events belong to the move proper, without later events of entries."""
     last = [
         place
         for place, event in enumerate(move.events, start=1)
@@ -145,7 +149,7 @@ def _said(event: TraceEvent, move: MoveTrace) -> tuple[tuple[str, ...], tuple[st
 
 
 def _places(event: TraceEvent, move: MoveTrace) -> tuple[str, ...]:
-    """The life lines of the NVEs that an event names."""
+    """Return the life lines of the NVEs that an event names."""
     named = event.details.get("nves") or [event.details.get("nve", move.destination_nve)]
     return tuple(dict.fromkeys(_life_line(str(nve), move) for nve in named)) or (DESTINATION,)
 
@@ -184,5 +188,5 @@ def caption(result: Result) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """The rows of the move that is drawn."""
+    """Return the rows of the move that is drawn."""
     return _sequence.table(messages(chosen(result)[1]))

@@ -27,7 +27,7 @@ def _shown(result: Result) -> list[TracedRun]:
 
 
 def _state(run: TracedRun) -> pd.DataFrame:
-    """Begin and end of each round in seconds, and what it was sent at."""
+    """Return begin and end of each round in seconds, and its rate."""
     rounds = run.result.iterations
     assert rounds is not None
     began_s = (rounds["began_ns"] - run.start_ns) / 1e9
@@ -37,7 +37,7 @@ def _state(run: TracedRun) -> pd.DataFrame:
 
 
 def _tenants(run: TracedRun) -> pd.DataFrame:
-    """All flows together, at the end of each interval."""
+    """Return the sum of all flows at the end of each interval."""
     table = _throughput.of_run(run)
     assert table is not None
     whole = table.assign(at_s=(table["at_s"] * 10).round() / 10)
@@ -53,7 +53,7 @@ def _networks(run: TracedRun) -> dict[int, str]:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """The mean of what tenants had, before, during and between the moves."""
+    """Return the mean throughput of tenants before, during and between the moves."""
     found = []
     for run in _shown(result):
         tenants, state = _tenants(run), _state(run)

@@ -1,7 +1,8 @@
 """What standbys have lost, and for how long their VMs were silent, by how often they are mirrored.
 
-A point is a take-over.  What it has lost is as old as the first request that had been answered
-since its mirror was taken: no more than the interval and what a mirror takes, the line.
+A point is a take-over.  The lost changes are as old as the first request that had been answered
+since the mirror was taken: at most the interval plus the time that a mirror takes, which is the
+line.
 """
 
 import pandas as pd

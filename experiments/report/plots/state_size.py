@@ -1,4 +1,4 @@
-"""How long VMs stood still and how long their moves took, by how much state they have."""
+"""How long VMs were suspended and how long their moves took, by how much state they have."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def suits(result: Result) -> bool:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """A row for each move of a VM with state that was completed."""
+    """Return a row for each completed move of a VM with state."""
     rows: list[dict[str, Any]] = []
     for name, run in runs_of(result).items():
         metrics = run.result.metrics

@@ -1,8 +1,8 @@
-"""The messages of one move of a task, drawn from the trace: who said what to whom.
+"""The messages of one move of a task, drawn from the trace.
 
-The task's process at the source and the one at the destination speak to each other over a TCP
-connection; the orchestrator gives both their orders; the network hears of the move when the
-destination announces the task's addresses (sections 4.2.1.1 and 4.2.3 of the draft).
+The task's processes at the source and at the destination talk to each other over a TCP connection;
+the orchestrator gives both their orders; the network learns of the move when the destination
+announces the task's addresses (sections 4.2.1.1 and 4.2.3 of the draft).
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def suits(result: Result) -> bool:
 
 
 def chosen(result: Result) -> tuple[TracedRun, TaskMoveTrace]:
-    """The first move that was completed; if none was, the first."""
+    """Return the first move that was completed, or else the first."""
     each = [
         (run, move) for run in runs_of(result).values() for move in task_moves_of(run.result.events)
     ]
@@ -59,7 +59,7 @@ def chosen(result: Result) -> tuple[TracedRun, TaskMoveTrace]:
 
 
 def messages(move: TaskMoveTrace) -> Iterator[Message]:
-    """The rows of a move, in the order of time."""
+    """Yield the rows of a move, in the order of time."""
     for event in move.events:
         after_ms = (event.t_ns - move.requested_ns) / 1e6
         if event.name in MESSAGES:
@@ -107,5 +107,5 @@ def caption(result: Result) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """The rows of the move that is drawn."""
+    """Return the rows of the move that is drawn."""
     return _sequence.table(messages(chosen(result)[1]))

@@ -1,4 +1,4 @@
-"""What the TCP workload carried over time."""
+"""The throughput of the TCP workload over time."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ def suits(result: Result) -> bool:
 
 
 def _shown(result: Result, preset: Preset) -> list[RunGroup]:
-    """Those with TCP, as many as can stand under each other."""
+    """Return the groups with TCP, as many as fit below each other."""
     with_tcp = [
         group
         for group in groups_of(result)
@@ -81,7 +81,7 @@ def _in_short(result: Result) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """Every whole interval."""
+    """Return every whole interval."""
     tables = {name: _throughput.of_run(run) for name, run in runs_of(result).items()}
     found = {name: table for name, table in tables.items() if table is not None}
     return pd.concat(found, names=["run"]).reset_index(level=0).reset_index(drop=True)

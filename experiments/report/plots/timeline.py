@@ -27,7 +27,7 @@ from experiments.report.plots._style import Preset
 QUESTION = "What happened to the traffic?"
 PLACE = 20
 _FITS = 1.25
-"""A figure that is lower than it would like to be by no more than this has lower panels."""
+"""Up to this factor, a lack of height is met by lower panels."""
 
 
 def suits(result: Result) -> bool:
@@ -35,7 +35,7 @@ def suits(result: Result) -> bool:
 
 
 def _shown(groups: Sequence[RunGroup], preset: Preset) -> list[RunGroup]:
-    """As many as fit; of more, those that lost most."""
+    """Return the groups, as many as fit; of more, those that lost most."""
     across = _across(len(groups), preset)
     by_loss = sorted(groups, key=_lost, reverse=True)
     rows = min(preset.panels, -(-len(groups) // across))
@@ -48,14 +48,14 @@ def _shown(groups: Sequence[RunGroup], preset: Preset) -> list[RunGroup]:
 
 
 def _across(groups: int, preset: Preset) -> int:
-    """How many stand side by side."""
+    """Return how many groups are drawn side by side."""
     if preset.name == "slide":
         return min(groups, 2)
     return 1 if preset.narrow or groups <= 2 else 2
 
 
 def _block_in(groups: Sequence[RunGroup], across: int, preset: Preset) -> list[float]:
-    """The heights of the panels of a group: delays, what was lost, and TCP if it is drawn."""
+    """Return the heights of a group's panels: delays, losses, and TCP if it is drawn."""
     strips = [
         _packets.strip_in(looks, group, preset)
         for looks, group in zip(_looks(groups), groups, strict=True)
@@ -65,7 +65,7 @@ def _block_in(groups: Sequence[RunGroup], across: int, preset: Preset) -> list[f
 
 
 def _with_tcp(groups: Sequence[RunGroup]) -> bool:
-    """There is a figure of its own for TCP in many runs."""
+    """Return whether TCP is drawn; for many runs it has a figure of its own."""
     runs = (run for group in groups for run in group.runs)
     return len(groups) <= 2 and any(_throughput.of_run(run) is not None for run in runs)
 
@@ -77,7 +77,7 @@ def _height_in(groups: Sequence[RunGroup], across: int, preset: Preset) -> float
 
 
 def _looks(groups: Sequence[RunGroup]) -> list[FlowLooks]:
-    """A flow looks the same in all runs, if all of theirs can be told apart."""
+    """Return the looks of flows, the same in all runs if all their flows can be told apart."""
     together = flow_looks(run for group in groups for run in group.runs)
     if len(together) <= _style.MOST_TOLD_APART:
         return [together] * len(groups)
@@ -160,7 +160,7 @@ def _draw_group(
 
 
 def _hide_inner_labels(panels: Sequence[Axes], *, last: bool) -> None:
-    """Times are written below the last panel of each column."""
+    """Write times only below the last panel of each column."""
     for axes in panels:
         axes.tick_params(labelbottom=last and axes is panels[-1])
     if last:
@@ -201,8 +201,10 @@ def _about_pooled(group: RunGroup) -> str:
 
 
 def data(result: Result) -> pd.DataFrame:
-    """Every packet, also where the figure draws every n-th of many: when it was sent, and its
-    delay; none, if it was lost."""
+    """Return when every packet was sent, and its delay, which is empty if it was lost.
+
+    This includes packets that the figure leaves out because there are many.
+    """
     rows = []
     for name, run in runs_of(result).items():
         for flow, samples in run.flows.items():

@@ -1,1 +1,1 @@
-"""Clients of a task that come back when they have lost it: the programs and their lines."""
+"""Clients that connect to a task again when they have lost it: the programs and their lines."""

@@ -1,10 +1,10 @@
-"""Asks a task over and over, run in a VM.
+"""Sends questions to a task over and over, run in a VM.
 
     python -m experiments.workloads.visiting.asking --address A --port P --rate-rps R --out FILE
 
-It says that it is ready, and reads the time to start from a line on its standard input.  It asks
-over one connection for as long as there is one, and opens another when there is none: then it asks
-the same again.  A question that would be due while one is not answered is left out.
+It prints that it is ready, and reads the time to start from a line on its standard input.  It uses
+one connection for as long as that lives, and opens another after that: then it repeats the last
+question.  A question that would be due while another is unanswered is left out.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from experiments.workloads.visiting.lines import Asked, line
 from nve.linux.wait import sleep_until
 
 _PATIENCE_S: Final = 2.0
-"""For an answer, until the connection is given up."""
+"""How long to wait for an answer before the connection is given up, in seconds."""
 
 
 class Asker:
-    """Of one task."""
+    """Sends questions to one task."""
 
     def __init__(self, finder: _finding.Finder, rate_rps: float, notes: TextIO) -> None:
         self._finder = finder

@@ -21,15 +21,15 @@ from nve.linux.wait import sleep_until
 from nve.task.programs import pattern
 
 _EVERY_NS: Final = 50_000_000
-"""Between two lines."""
+"""The time between two lines, in nanoseconds."""
 _LISTEN_S: Final = 0.01
 _PATIENCE_NS: Final = 10_000_000_000
-"""Without an octet, until the connection is given up."""
+"""The time without an octet after which the connection is given up, in nanoseconds."""
 _AT_ONCE: Final = 1 << 18
 
 
 class Fetcher:
-    """Of one document."""
+    """Downloads one document."""
 
     def __init__(self, finder: _finding.Finder, notes: TextIO) -> None:
         self._finder = finder
@@ -46,7 +46,7 @@ class Fetcher:
         self._silence_ns = 0
 
     def fetch(self) -> None:
-        """Returns when the document is whole.  Raises ValueError if it is another."""
+        """Return when the document is complete.  Raises ValueError if its content is wrong."""
         self._line_ns = self._heard_ns = time.time_ns()
         while True:
             connected: socket.socket | None = None

@@ -1,4 +1,4 @@
-"""What the clients write down, and what is made of it."""
+"""The lines that the clients write, and the rows made of them."""
 
 import json
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What has come of the document in a short time."""
+    """What has come of the document within a short time."""
 
     t_ns: int
     octets: int
@@ -38,5 +38,5 @@ def line(said: Asked | Fetched) -> str:
 
 
 def read(kind: type[Line], lines: Iterable[str]) -> list[Line]:
-    """The last line that was written down may be cut off."""
+    """Return what was written, without an incomplete last line."""
     return [kind(**json.loads(each)) for each in lines if each.endswith("\n")]
