@@ -25,11 +25,16 @@ from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
 
 EVERY_S = 6.0
+"""Longer than a move of the usual guest takes."""
 COLUMNS = ("pause_ms", "transfer_final_ms", "transfer_total_ms", "blackout_ms")
 
 
 def scenario(
-    moves: int, memory_mb: int, rate_mb_s: float, bandwidth_mbit: float | None = None
+    moves: int,
+    memory_mb: int,
+    rate_mb_s: float,
+    bandwidth_mbit: float | None = None,
+    every_s: float = EVERY_S,
 ) -> Scenario:
     """Return a scenario in which each move begins as soon as the state of the last was compared."""
     guest = {"memory_mb": memory_mb, "writes": {"rate_mb_s": rate_mb_s}, "service": True}
@@ -46,14 +51,14 @@ def scenario(
             {
                 "series": moves,
                 "at_s": 2,
-                "every_s": EVERY_S,
+                "every_s": every_s,
                 "vm": "vm1",
                 "to": ["nve2", "nve1"],
                 "announce": "both",
                 "transfer": {"bandwidth_mbit": bandwidth_mbit},
             }
         ],
-        "duration_s": round(moves * EVERY_S + 4),
+        "duration_s": round(moves * every_s + 4),
         "seed": 1,
     }
     return resolve(content, "benchmark", {})
@@ -101,13 +106,16 @@ def main() -> None:
     parser.add_argument("--moves", type=int, default=50)
     parser.add_argument("--memory-mb", type=int, default=64)
     parser.add_argument("--rate-mb-s", type=float, default=20)
+    parser.add_argument("--every-s", type=float, default=EVERY_S)
     parser.add_argument("--bandwidth-mbit", type=float, help="limit of each transfer")
     parser.add_argument("--out", type=Path, help="keep the result here")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         out = asked.out or Path(scratch) / "state-moves"
         with Recorder.create(out) as recorder:
-            wanted = scenario(asked.moves, asked.memory_mb, asked.rate_mb_s, asked.bandwidth_mbit)
+            wanted = scenario(
+                asked.moves, asked.memory_mb, asked.rate_mb_s, asked.bandwidth_mbit, asked.every_s
+            )
             outcome = run(wanted, recorder.run(), Options())
         for problem in outcome.problems:
             print(f"not valid: {problem}")
