@@ -270,7 +270,7 @@ def _of_transfer(final: Moment, before: str, after: str) -> dict[Moment, Failure
 
 
 _NOT_VERIFIED = "digests that were not compared yet cannot be, which the trace says"
-_GOES_ON = "the VM goes on at the source; it stands still for the transfer's `patience_s` at most"
+_GOES_ON = "the VM goes on at the source; it stands still for the transfer's `patience_s`"
 TRANSFER_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
     (FailureKind.NVE_DIES, SOURCE): _of_transfer(
         Moment.COPIED,
