@@ -24,7 +24,7 @@ Orchestrator, probes and clock do not know which overlay carries the traffic.  W
 overlays can do is in `Capabilities`, where others look it up by name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -188,8 +188,9 @@ class Capabilities:
     arrived."""
     processes: Callable[[], list[int]] = list
     """By their numbers, those that a move waits for; each would have a server of its own."""
-    differences: Callable[[], list[str]] | None = None
-    """Where an NVE holds something else than it should, a sentence each."""
+    differences: Callable[[], Iterator[Sequence[str]]] | None = None
+    """Of one NVE after the other, read when it is its turn: where it holds something else than it
+    should, a sentence each."""
     refused: Callable[[], list[dict[str, Any]]] | None = None
     """Returns what was dropped or refused as forged, unknown or too much, and whose it was: rows
     with the columns of refused.csv (results/README.md)."""

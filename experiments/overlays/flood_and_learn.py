@@ -20,7 +20,7 @@ The trace has what the kernels report: `entry-learned` and `entry-forgotten` of 
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -194,9 +194,8 @@ class FloodAndLearn:
         source = str(details.get("nve", "runner"))
         self._log.append(TraceEvent(t_ns or time.time_ns(), source, event, vm.name, details))
 
-    def _differences(self) -> list[str]:
-        living = [edge for edge in self._edges.values() if edge.alive]
-        return [sentence for edge in living for sentence in edge.differences()]
+    def _differences(self) -> Iterator[Sequence[str]]:
+        return (edge.differences() for edge in self._edges.values() if edge.alive)
 
     def _fdb(self, _rest: str) -> ShellTable:
         with self._lock:

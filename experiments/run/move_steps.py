@@ -35,6 +35,7 @@ from experiments.scenario.moves import MoveSpec
 from nve.edge import Edge
 from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.linux.turns import none_started
 from nve.model import MoveMode
 from nve.resources import NO_RESOURCES, Resources
 from nve.wire.announcement import NOTHING
@@ -188,6 +189,7 @@ def help_along(move: MoveUnderWay) -> None:
     closed.
     """
     services = move.overlay.can.processes()
+    move.helped.enter_context(none_started())
     move.helped.enter_context(first_in_line([os.getpid()], services))
 
 

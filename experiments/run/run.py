@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -382,7 +383,7 @@ class Run:
         found: list[str] = []
 
         def wrong() -> str | None:
-            found[:] = differences()
+            found[:] = chain.from_iterable(differences())
             return brief(found) or None
 
         try:

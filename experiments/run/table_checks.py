@@ -28,7 +28,7 @@ NICENESS = 10
 DETAILS_FILE = "table-differences.txt"
 """The file in the result that lists every rule which is not as it should be."""
 
-Differences = Callable[[], list[str]] | None
+Differences = Callable[[], Iterator[Sequence[str]]] | None
 """None: this overlay cannot tell."""
 
 
@@ -57,7 +57,7 @@ class TableChecks:
         self.problems: list[str] = []
         self.details: list[str] = []
         self.compared = self.completed = 0
-        self._differences: Callable[[], list[str]] = differences or list
+        self._differences = differences or (lambda: iter(()))
         self._settled_s = settled_s
         self._excused = excused
         self._log = log
@@ -138,11 +138,11 @@ class TableChecks:
         while time.monotonic() < until_s:
             began_s = time.monotonic()
             try:
-                found = self._differences()
+                found = self._read(requests)
             except (OverlayError, RuntimeError):  # something is dead at the moment
                 last = None
             else:
-                if self._requests != requests:
+                if found is None:
                     return False
                 if not found or (found == last and began_s - since_s >= self._settled_s):
                     self._say(moves, found)
@@ -153,6 +153,15 @@ class TableChecks:
             if self._stopped or self._requests != requests or self._is_soon():
                 return False
         return True
+
+    def _read(self, requests: int) -> list[str] | None:
+        """None as soon as another move has been requested."""
+        found: list[str] = []
+        for of_one_nve in self._differences():
+            if self._requests != requests:
+                return None
+            found += of_one_nve
+        return found
 
     def _say(self, moves: list[int], found: list[str]) -> None:
         if found and self._excused():

@@ -17,11 +17,14 @@ from typing import Self
 
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside
-from nve.wire.end_marker import ETHERTYPE
+from nve.linux.socket_filter import take_only
+from nve.wire.end_marker import ETHERTYPE, VERSION_AT
 
 TIMEOUT_S = 0.02
 """The longest time for which a VM is suspended because of a packet, in seconds."""
 _REST_OF_HEADER = bytes.fromhex("020202020202") + ETHERTYPE.to_bytes(2, "big")
+_NO_VERSION = 0
+"""No signal of ours begins with that (`nve.wire.end_marker`), so nobody takes a probe for one."""
 _LONGEST_FRAME = 2048
 _numbers = itertools.count(1)
 
@@ -35,6 +38,7 @@ class DrainProbe:
             self._above.bind((nve_interface, 0))
         with inside(vm_pid):
             self._below = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+            take_only(self._below, VERSION_AT, _NO_VERSION)
             self._below.bind((nic, ETHERTYPE))
             self._below.settimeout(TIMEOUT_S)
             # To the NIC alone: the bridge would forward a broadcast to the VM's other cables.
@@ -50,9 +54,8 @@ class DrainProbe:
 
     def send(self) -> bytes:
         """Sends a frame from the processor that this runs on; returns it."""
-        # No signal of ours begins with a zero (`nve.wire.end_marker`), so nobody takes it for one.
         number = next(_numbers).to_bytes(8, "big")
-        frame: bytes = (self._header + b"\0" + number).ljust(60, b"\0")
+        frame: bytes = (self._header + bytes([_NO_VERSION]) + number).ljust(60, b"\0")
         self._above.send(frame)
         return frame
 

@@ -26,9 +26,10 @@ from dataclasses import dataclass
 from nve.hypervisor.gate import Gate
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside
+from nve.linux.socket_filter import take_only
 from nve.linux.wait import all_readable
 from nve.model import Bounds
-from nve.wire.end_marker import ETHERTYPE, NEEDED, MarkerKind, NotASignal, read
+from nve.wire.end_marker import ETHERTYPE, KIND_AT, NEEDED, MarkerKind, NotASignal, read
 
 Released = Callable[[tuple[str, ...]], None]
 """released(missing) is called once, with the ingress NVEs whose marker has not come in time."""
@@ -73,6 +74,7 @@ class ReorderBuffer:
         if lane:
             with inside(vm_pid):
                 self._markers = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+                take_only(self._markers, KIND_AT, MarkerKind.MARKER)
                 self._markers.bind((NIC, ETHERTYPE))
             self._wake, self._woken = socket.socketpair()
             self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nve.linux import ipv6
+from nve.linux.turns import starting
 
 CLONE_NEWNET = 0x40000000
 
@@ -50,14 +51,20 @@ def run(argv: Sequence[str], text: str | None = None, env: Mapping[str, str] | N
 
     Raises RuntimeError with the command and its error message if it fails.
     """
-    done = subprocess.run(
-        argv, input=text or "", capture_output=True, text=True, check=False, env=env
-    )
-    if done.returncode != 0:
+    pipe = subprocess.PIPE
+    with starting():
+        started = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=env)
+    with started:
+        try:
+            said, complaint = started.communicate(text or "")
+        except BaseException:  # such as Ctrl-C: it is not waited for
+            started.kill()
+            raise
+    if started.returncode != 0:
         raise RuntimeError(
-            f"'{' '.join(argv)}' failed ({done.returncode}): {done.stderr.strip() or done.stdout}"
+            f"'{' '.join(argv)}' failed ({started.returncode}): {complaint.strip() or said}"
         )
-    return done.stdout
+    return said
 
 
 def ip(pid: int, commands: Sequence[str]) -> None:

@@ -51,6 +51,8 @@ NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 
 _FIXED = struct.Struct("!BBHII6sH")
+VERSION_AT, KIND_AT = frames.ETHERNET_OCTETS, frames.ETHERNET_OCTETS + 1
+"""Where a signal's frame has these octets."""
 _INGRESS_NVE = struct.Struct("!8s")
 
 

@@ -1,7 +1,7 @@
 """When what NVEs hold is compared, and what is said of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -22,13 +22,13 @@ class Tables:
         self.asked = 0
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def differences(self) -> list[str]:
+    def differences(self) -> Iterator[list[str]]:
         self.asked += 1
         self.meanwhile()
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        yield answer
 
 
 def checks(
@@ -127,6 +127,26 @@ def test_what_was_read_while_a_move_was_requested_is_read_again() -> None:
     made.finish()
 
     assert (tables.asked, made.compared, made.problems) == (2, 1, [])
+
+
+def test_of_what_no_nve_has_been_read_yet_nothing_is_when_a_move_is_requested() -> None:
+    read: list[str] = []
+
+    def nve_by_nve() -> Iterator[list[str]]:
+        for nve in ("nve1", "nve2", "nve3"):
+            read.append(nve)
+            if len(read) == 2:
+                with made.move_under_way():
+                    pass
+            yield []
+
+    made = TableChecks(nve_by_nve, SETTLED_S, lambda: False, EventLog())
+    made.start([])
+    made.move_completed(1, "vm1")
+    made.finish()
+
+    assert read == ["nve1", "nve2", "nve1", "nve2", "nve3"]
+    assert made.compared == 1
 
 
 def test_a_difference_has_to_stay_while_no_move_is_requested() -> None:

@@ -32,6 +32,7 @@ from nve.hypervisor.plug import nve_interface, vm_interface
 from nve.linux.capabilities import netem_available
 from nve.linux.namespace import inside, ip, set_sysctls, without_carrier
 from nve.linux.steering import take_in_by_one_processor
+from nve.linux.turns import starting
 from nve.linux.wait import wait_until
 from nve.model import VmSpec, Vtep
 from nve.resources import Resources
@@ -344,11 +345,13 @@ class DataCentre:
         procs = [str(each) for each in self.session.vm_procs(vm)]
         join = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit; shift; done; shift; exec "$@"'
         wrapped = ["sh", "-c", join, "sh", *procs, "--", *_attached(place.pid), *argv]
-        return subprocess.Popen(wrapped, **popen)
+        with starting():
+            return subprocess.Popen(wrapped, **popen)
 
     def in_node(self, node: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Start a process in the namespace of any node."""
-        return subprocess.Popen([*_attached(self._pid(node)), *argv], **popen)
+        with starting():
+            return subprocess.Popen([*_attached(self._pid(node)), *argv], **popen)
 
     def kill_nve(self, name: str) -> None:
         """Kill an NVE: its edge is gone at once, with all that it was told."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any, Self, TypeVar
 
 from controller.core.move_fsm import FINISHED, Phase
@@ -81,7 +83,7 @@ class Nvo3:
             hold=settings.bounds,
             last_packets=AwaitLastPackets(self._mark_last, self._await_last) if awaits else None,
             processes=self._processes,
-            differences=self.differences,
+            differences=partial(tables.differences, self._data_centre, self.nva),
             refused=self.refused,
             catch_up=self._feed.catch_up,
             facts=self._facts,
@@ -296,7 +298,8 @@ class Nvo3:
         return {vm: known.get(vm, "no NVE") for vm in self._data_centre.vms}
 
     def differences(self) -> list[str]:
-        return tables.differences(self._data_centre, self.nva)
+        """Of all NVEs."""
+        return list(chain.from_iterable(tables.differences(self._data_centre, self.nva)))
 
     def refused(self) -> list[dict[str, Any]]:
         """Return what NVEs dropped and the NVA refused, by NVE and by VM or tunnel source."""

@@ -1,5 +1,7 @@
 """Compares what NVEs hold with what the NVA says that they should hold (R3.4, R3.5)."""
 
+from collections.abc import Iterator
+
 from experiments.overlays.nvo3.nva import NvaProcess
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline import flow_dump
@@ -11,18 +13,17 @@ READINGS = 5
 """How often an NVE is read again because what it should hold has changed meanwhile."""
 
 
-def differences(data_centre: DataCentre, nva: NvaProcess) -> list[str]:
-    """Where a row has another place, time-out or action.  A dead NVE is not asked."""
+def differences(data_centre: DataCentre, nva: NvaProcess) -> Iterator[list[str]]:
+    """Of one NVE after the other, where a row has another place, time-out or action.  A dead NVE is
+    not asked."""
     connected = nva.get("health")["connected"]
-    found = []
     for name, nve in data_centre.nves.items():
         if not nve.edge.alive:
             continue
         if not connected[name]:
-            found.append(f"{name} is not connected to the NVA")
+            yield [f"{name} is not connected to the NVA"]
             continue
-        found += [f"{name} {each}" for each in _of_one(name, OvsInstance.of(nve.edge), nva)]
-    return found
+        yield [f"{name} {each}" for each in _of_one(name, OvsInstance.of(nve.edge), nva)]
 
 
 def _of_one(nve: str, switch: OvsInstance, nva: NvaProcess) -> list[str]:
