@@ -108,7 +108,7 @@ class RunningTask:
             self.at,
             self._process,
             self._launch_incoming,
-            lambda vm: str(self._data_centre.vms[vm].spec.ipv4),
+            self._host_address,
             self._clear,
             self._end_record,
             self._log,
@@ -263,8 +263,13 @@ class RunningTask:
         )
 
     def _launch_incoming(self, vm: str, token: str) -> LineProcess:
-        address = str(self._data_centre.vms[vm].spec.ipv4)
-        return self._launch(vm, "--incoming", address, token)
+        return self._launch(vm, "--incoming", self._host_address(vm), token)
+
+    def _host_address(self, vm: str) -> str:
+        """By which the processes of a move reach each other."""
+        spec = self._data_centre.vms[vm].spec
+        has_only_ipv6 = spec.routed is not None and spec.routed.sir_prefix is not None
+        return str(spec.ipv6 if has_only_ipv6 else spec.ipv4)
 
     def _clear(self, vm: str) -> None:
         for address in self._asked.addresses_in(vm):

@@ -204,7 +204,10 @@ class TaskProcess:
         self._late.forget()
         self._state, taken = self._program.checkpoint()
         self._sockets = list(taken)
-        closed = sockets.close_connections(self._sockets) if connections == "close" else []
+        closed = []
+        if connections == "close":
+            sockets.refuse_more(self._sockets)
+            closed = sockets.close_connections(self._sockets)
         for each in filter(None, self._sockets):
             repair.block(each)
         sockets.accept_rest(self._sockets)

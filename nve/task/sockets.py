@@ -41,6 +41,16 @@ def accept_rest(sockets: list[Socket | None]) -> None:
                 sockets.append(accepted)
 
 
+def refuse_more(sockets: list[Socket | None]) -> None:
+    """Nobody connects any more; connections that are made already join the others."""
+    for listening in [each for each in sockets if each and listens(each)]:
+        repair.block(listening)
+        listening.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                sockets.append(listening.accept()[0])
+
+
 def close_connections(sockets: list[Socket | None]) -> list[Row]:
     """Close each connection; a peer that does not acknowledge all of it in time is reset.
 

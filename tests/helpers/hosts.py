@@ -41,7 +41,9 @@ class Hosts:
         self.switch = switch
         """Its process."""
         self.vms = {
-            host.name: SimpleNamespace(pid=host.pid, spec=SimpleNamespace(ipv4=host.ipv4))
+            host.name: SimpleNamespace(
+                pid=host.pid, spec=SimpleNamespace(ipv4=host.ipv4, routed=None)
+            )
             for host in hosts
         }
 
