@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from experiments.measure import totals
+from experiments.measure import totals, visits
 from experiments.measure.results import Result
 from experiments.measure.totals import Spread
 from experiments.measure.trace import moves_of
@@ -125,7 +125,8 @@ def tables(result: Result) -> list[ReportTable]:
         shown = [*of_flows(result), of_moves(result)]
     else:
         shown = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    shown += [of_state(result), of_standbys(result), *of_unlike_runs(result)]
+    shown += [of_state(result), of_standbys(result), of_visits(result)]
+    shown += of_unlike_runs(result)
     shown += [*of_failures(result), *of_refused(result)]
     return [table for table in shown if table.rows]
 
@@ -349,6 +350,33 @@ def of_standbys(result: Result) -> ReportTable:
 def _or_missing(write: Callable[[Any], str], value: Any) -> str:
     """Write a cell that may be empty or left out: a number that is not one is not itself."""
     return MISSING if value is None or value != value else write(value)
+
+
+def of_visits(result: Result) -> ReportTable:
+    """What clients of a task noticed of its move, one row per run."""
+    rows: list[tuple[str, ...]] = []
+    for run_name, run in result.runs.items():
+        found = visits.visit(run.events, run.rows("fetch"), run.rows("ask"))
+        if found is None:
+            continue
+        did = found.asked_of_the_client(visits.protocol_of(run.scenario))
+        numbers = (found.silence_ms, found.wait_ms)
+        rows.append(
+            (
+                *(run_name or result.name, did, *map(milliseconds, numbers)),
+                *(_megabytes(found.again), milliseconds(found.full_rate_ms)),
+                *(count(found.connects), count(found.lookups)),
+            )
+        )
+    headings = (
+        *("run", "the client had to", "silence\nms", "answer\nms", "twice\nMB"),
+        *("full rate\nafter ms", "recon-\nnects", "look-\nups"),
+    )
+    title = (
+        "What clients of the task noticed of its move "
+        "(the longest silence of a download, the longest wait for an answer)"
+    )
+    return ReportTable(title, headings, rows, text_columns=2)
 
 
 def move_title(row: Mapping[Any, Any]) -> str:

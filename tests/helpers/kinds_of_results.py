@@ -16,6 +16,7 @@ from experiments.measure.rows import ITERATIONS, TAKEOVERS
 from experiments.measure.standby_costs import StandbyCost
 from experiments.measure.trace import TraceEvent
 from experiments.sweep import Sweep, cells
+from experiments.workloads import ask, fetch
 from tests.helpers import many_moves, synthetic
 from tests.helpers.packets import MS, START_NS, packets
 
@@ -242,6 +243,40 @@ def with_standbys(out: Path) -> None:
         run.standbys(standby_costs.rows(costs, asked))
 
 
+def with_visits(out: Path) -> None:
+    """A client notices nothing of one move of a task, and begins again after the other."""
+    with Recorder.create(out, variants=["migrate", "close"]) as recorder:
+        recorder.overall(synthetic.scenario("tunnel", 100), {"name": "visits"})
+        for name in ("migrate", "close"):
+            lost = name == "close"
+            places = [n if n < 60 or not lost else n - 60 for n in range(200)]
+            fetched = [
+                (
+                    "vm3>web/fetch",
+                    START_NS + n * 50_000_000,
+                    50_000,
+                    0,
+                    at * 50_000,
+                    2.0,
+                    1 + lost,
+                    0,
+                )
+                for n, at in enumerate(places)
+            ]
+            asked = [
+                ("vm3>web/ask", n, START_NS, START_NS + n * 50_000_000, 1, n == 1, 0)
+                for n in range(1, 9)
+            ]
+            run = recorder.run(name)
+            run.scenario(synthetic.scenario("tunnel", 100))
+            run.manifest({"name": "visits", "valid": True, "problems": [], "seed": 1})
+            run.events([TraceEvent(START_NS + 3_000_000_000, "runner", "task-stopped", "web")])
+            run.packets(packets([1.0] * 50))
+            run.moves(metrics.table(packets([1.0] * 50), [], HOMES))
+            run.rows("fetch", fetch.ROWS.frame(fetched))
+            run.rows("ask", ask.ROWS.frame(asked))
+
+
 def repeated(out: Path) -> None:
     names = [str(number) for number in range(1, 9)]
     with Recorder.create(out, variants=names) as recorder:
@@ -277,6 +312,7 @@ RESULTS: dict[str, Callable[[Path], None]] = {
             with_state,
             with_standbys,
             with_task_moves,
+            with_visits,
             repeated,
             of_many_runs,
         ),

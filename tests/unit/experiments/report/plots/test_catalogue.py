@@ -71,6 +71,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         "standbys",
         "standby_costs",
         "task_sequence",
+        "visits",
     }
     assert list(plots.suiting(result)) == [each for each in plots.names() if each not in without]
     assert drawing_faults(result, [preset], names) == {}
@@ -92,6 +93,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("with_state", ["pre_copy", "rounds", "state_size", "shared_path"]),
         ("with_standbys", ["standbys", "standby_costs"]),
         ("with_task_moves", ["task_sequence"]),
+        ("with_visits", ["visits"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),
     ],
