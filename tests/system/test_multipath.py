@@ -37,7 +37,7 @@ def network() -> Iterator[Hosts]:
 
 
 def test_a_connection_outlives_its_address(network: Hosts) -> None:
-    at = {"nve1": (ip_address(OLD),), "nve2": (ip_address(NEW),)}
+    at = {nve: tuple(map(ip_address, [own])) for nve, own in (("nve1", OLD), ("nve2", NEW))}
     arguments = {"octets": 100}
     asked = Task(on="a", program="http-server", multipath=True, addresses=at, arguments=arguments)
     log = EventLog()
