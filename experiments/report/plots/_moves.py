@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from experiments.measure import totals
@@ -104,10 +106,16 @@ _PHASES = {
 }
 
 
-def phase_handles(moves: Iterable[MoveTrace]) -> list[Patch]:
-    """Return the legend's entries: each colour that these moves have, named once."""
+def phase_handles(moves: Iterable[MoveTrace]) -> list[Artist]:
+    """Return the legend's entries: each colour that these moves have, and the line of a refusal."""
+    moves = list(moves)
     shaded = {colour for move in moves for _, _, colour in phases(move)}
-    return [Patch(color=each, label=name) for each, name in _PHASES.items() if each in shaded]
+    handles: list[Artist] = [
+        Patch(color=each, label=name) for each, name in _PHASES.items() if each in shaded
+    ]
+    if any(move.outcome == "refused" for move in moves):
+        handles.append(Line2D([], [], color=FAINT, linestyle=":", label="move refused"))
+    return handles
 
 
 def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float) -> None:

@@ -357,6 +357,12 @@ def test_a_legend_names_the_phases_that_there_are():
     assert _moves.phase_handles([]) == []
 
 
+def test_a_legend_says_what_the_line_of_a_refused_move_is(tmp_path):
+    kinds_of_results.only_refused(tmp_path / "r")
+    (run,) = runs_of(load(tmp_path / "r")).values()
+    assert [each.get_label() for each in _moves.phase_handles(run.moves)] == ["move refused"]
+
+
 def test_numbers_that_would_cover_each_other_are_the_first_and_the_last():
     asked = [(2.0, 3), (2.0, 1), (2.01, 2), (4.0, 4), (9.0, 5)]
     assert _moves.bunched(asked, 0.3) == [(2.0, "1–3"), (4.0, "4"), (9.0, "5")]
