@@ -137,7 +137,7 @@ class Shell(CommandLine):
         self._console.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
     def do_help(self, line: str) -> None:
-        """help [COMMAND]: what there is, or what a command is for."""
+        """help [COMMAND]: lists the commands, or explains one."""
         if line.strip():
             super().do_help(line)
             return
@@ -154,10 +154,10 @@ class Shell(CommandLine):
         )
 
     def do_move(self, line: str) -> None:
-        """move VM NVE [PAUSE_MS [ANNOUNCE]]: a hot move; returns when it is over.
-        The VM pauses for 50 ms unless PAUSE_MS says otherwise.
-        ANNOUNCE is garp, garp-reply, na, na-solicited, both (which is usual), rarp or none.
-        move TASK VM [migrate|close [hold|drop|unreachable]]: the same for a task."""
+        """move VM NVE [PAUSE_MS [ANNOUNCE]]: moves a VM (hot); returns when the move is over.
+        The VM is suspended for PAUSE_MS milliseconds, 50 by default.
+        ANNOUNCE is garp, garp-reply, na, na-solicited, both (the default), rarp or none.
+        move TASK VM [migrate|close [hold|drop|unreachable]]: moves a task."""
         words = line.split()
         if words and words[0] in self._tasks.of:
             self._move_task(words)
@@ -218,7 +218,7 @@ class Shell(CommandLine):
         self.say(f"{task.name} is in {task.at}; `trace` shows what happened")
 
     def do_connections(self, line: str) -> None:
-        """connections TASK: its sockets, and how each is."""
+        """connections TASK: shows the task's sockets and their states."""
         task = self._tasks.of.get(line.strip())
         if task is None:
             raise CommandFailed(f"usage: connections TASK; there are {', '.join(self._tasks.of)}")
@@ -231,13 +231,13 @@ class Shell(CommandLine):
         self._show(ShellTable(headings, rows, headings[:1]))
 
     def do_where(self, _line: str) -> None:
-        """where: the NVE of each VM, as the hypervisors know it; the VM of each task."""
+        """where: shows the NVE of each VM, as the hypervisors know it, and the VM of each task."""
         for name, place in (*self._orchestrator.where.items(), *self._tasks.where.items()):
             self.say(f"{name}  {place}")
 
     def do_trace(self, line: str) -> None:
-        """trace [all] [--json] [FILE]: what happened since the last `trace`, or ever.
-        Times count from the move: from its request; before the first move, they are negative."""
+        """trace [all] [--json] [FILE]: shows the events since the last `trace`, or all events.
+        Times count from the request of the move; before the first move, they are negative."""
         words = line.split()
         options = {"all", "--json"}
         files = [word for word in words if word not in options]
@@ -263,7 +263,8 @@ class Shell(CommandLine):
         self.say(f"{len(shown)} events are in {files[0]}")
 
     def do_refused(self, _line: str) -> None:
-        """refused: what was dropped or refused: forged, unknown, too much; and whose it was."""
+        """refused: shows what was dropped or refused (forged, unknown, too much), and whose it
+        was."""
         refused = self._overlay.can.refused
         if refused is None:
             raise CommandFailed("this overlay does not count what it refuses")
@@ -278,8 +279,8 @@ class Shell(CommandLine):
     # -- VMs that come and go ----------------------------------------------------------------------
 
     def do_onboard(self, line: str) -> None:
-        """onboard VM [NVE] [cpu=N] [memory_mb=N] [storage_mb=N] [processes=N]: a new VM.
-        Room is found for it, at NVE or wherever there is some, and it starts there."""
+        """onboard VM [NVE] [cpu=N] [memory_mb=N] [storage_mb=N] [processes=N]: adds a VM.
+        It starts at NVE, or at any NVE whose server has room."""
         words, amounts = self._amounts(line)
         if len(words) not in (1, 2):
             raise CommandFailed("usage: onboard VM [NVE] [cpu=N] [memory_mb=N] …")
@@ -292,8 +293,8 @@ class Shell(CommandLine):
         self.say(f"{made.name} is at {made.nve}, with {made.ipv4} and {made.ipv6}")
 
     def do_adjust(self, line: str) -> None:
-        """adjust VM [cpu=N] [memory_mb=N] [storage_mb=N] [processes=N]: it has so much from now on.
-        What is not named stays."""
+        """adjust VM [cpu=N] [memory_mb=N] [storage_mb=N] [processes=N]: changes its resources.
+        Resources that are not named stay as they are."""
         words, amounts = self._amounts(line)
         if len(words) != 1 or not amounts:
             raise CommandFailed("usage: adjust VM cpu=N [memory_mb=N] …")
@@ -302,7 +303,7 @@ class Shell(CommandLine):
         self.say(f"{words[0]} has {resources}")
 
     def do_offboard(self, line: str) -> None:
-        """offboard VM: it ends, and its room is free again."""
+        """offboard VM: ends the VM and frees its room."""
         name = line.strip()
         with _complaining():
             self._living().off_board(name)
@@ -310,7 +311,7 @@ class Shell(CommandLine):
         self.say(f"{name} is gone")
 
     def do_capacity(self, _line: str) -> None:
-        """capacity: what each server has, what is free of it, and who takes what."""
+        """capacity: shows what each server has, what is free, and which VMs take what."""
         self._living()
         admission = self._overlay.can.admission
         assert admission
@@ -357,11 +358,11 @@ class Shell(CommandLine):
     # -- iperf3 in the place of iperf ------------------------------------------------------------
 
     def do_iperf(self, line: str) -> None:
-        """iperf [VM VM]: how much TCP gets through from the first to the second, with iperf3."""
+        """iperf [VM VM]: measures TCP throughput from the first to the second, with iperf3."""
         self._iperf(line.split() or self._first_two(), [], "usage: iperf VM VM")
 
     def do_iperfudp(self, line: str) -> None:
-        """iperfudp [RATE VM VM]: how much of so much UDP gets through (10M), with iperf3."""
+        """iperfudp [RATE VM VM]: measures how much UDP of that rate (10M) arrives, with iperf3."""
         rate, *ends = line.split() or ["10M", *self._first_two()]
         self._iperf(ends, ["-u", "-b", rate], "usage: iperfudp RATE VM VM, for example 10M")
 

@@ -139,7 +139,7 @@ class CommandLine(CLI):  # type: ignore[misc]
             output(node.monitor())
 
     def do_noecho(self, line: str) -> None:
-        """noecho NODE COMMAND: a command that reads what is typed, without echo."""
+        """noecho NODE COMMAND: runs a command that reads what is typed, without echo."""
         self._gets_input = True
         try:
             super().do_noecho(line)
@@ -175,7 +175,7 @@ class CommandLine(CLI):  # type: ignore[misc]
                 raise CommandFailed(f"{words[0]}:{number}: this failed: {command}")
 
     def do_py(self, line: str) -> None:
-        """py EXPRESSION: its value in Python; nodes go by their names: py vm1.IP()"""
+        """py EXPRESSION: prints its value in Python; nodes have their names: py vm1.IP()"""
         try:
             value = eval(line, globals(), self.getLocals())
         except Exception as error:
@@ -184,14 +184,14 @@ class CommandLine(CLI):  # type: ignore[misc]
             output(f"{value}\n")
 
     def do_px(self, line: str) -> None:
-        """px STATEMENT: carried out in Python; nodes go by their names."""
+        """px STATEMENT: executes it in Python; nodes have their names."""
         try:
             exec(line, globals(), self.getLocals())
         except Exception as error:
             raise CommandFailed(f"{type(error).__name__}: {error}") from None
 
     def do_switch(self, line: str) -> None:
-        """switch NVE stop|start: its switch dies at once with all it was told; it starts anew."""
+        """switch NVE stop|start: kills its switch, which loses its rules, or starts it again."""
         match line.split():
             case [name, "stop" | "start" as action]:
                 node = self.mn.nameToNode.get(name)
@@ -209,14 +209,14 @@ class CommandLine(CLI):  # type: ignore[misc]
                 raise CommandFailed("usage: switch NVE stop|start")
 
     def do_wait(self, _line: str) -> None:
-        """wait: whether the switch of every NVE runs."""
+        """wait: checks that the switch of every NVE runs."""
         for nve in self._nves():
             if not nve.connected():
                 raise CommandFailed(f"{nve.name} is stopped; `switch {nve.name} start`")
         output("every NVE runs\n")
 
     def do_dpctl(self, line: str) -> None:
-        """dpctl COMMAND: a question to the switch of every NVE, such as dpctl dump-flows."""
+        """dpctl COMMAND: asks the switch of every NVE, as in dpctl dump-flows."""
         words = line.split()
         if not words:
             raise CommandFailed("usage: dpctl COMMAND, for example dpctl dump-flows")
@@ -227,17 +227,17 @@ class CommandLine(CLI):  # type: ignore[misc]
         return (node for node in self.mn.switches if isinstance(node, NveNode))
 
     def do_xterm(self, line: str, term: str = "xterm") -> None:
-        """xterm NODE...: a terminal at each."""
+        """xterm NODE...: opens a terminal at each."""
         nodes = self._of_names(line, f"usage: {term} NODE...")
         self._need_display(nodes[0], "gnome-terminal" if term == "gterm" else term)
         self.mn.terms += makeTerms(nodes, term=term)
 
     def do_gterm(self, line: str) -> None:
-        """gterm NODE...: a gnome-terminal at each."""
+        """gterm NODE...: opens a gnome-terminal at each."""
         self.do_xterm(line, term="gterm")
 
     def do_x(self, line: str) -> None:
-        """x NODE [COMMAND]: a graphical program at a node."""
+        """x NODE [COMMAND]: runs a graphical program at a node."""
         name, _, command = line.partition(" ")
         (node,) = self._of_names(name, "usage: x NODE [COMMAND]")
         self._need_display(node, "socat")
