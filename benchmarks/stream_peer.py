@@ -1,4 +1,4 @@
-"""The peer of a task that is `stream`, in threads of this process."""
+"""The peer of a task whose program is `stream`, in threads of this process."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ END_S: Final = 60.0
 
 
 class StreamPeer:
-    """Sends the pattern over a connection and reads it, both at once, as far as it is let."""
+    """Sends the pattern over a connection and reads it, both at once, up to a limit."""
 
     def __init__(self, connected: socket.socket, octets: int) -> None:
         self._digest, self.received = sha256(), 0
@@ -28,7 +28,7 @@ class StreamPeer:
             thread.start()
 
     def go_on(self, until: int) -> None:
-        """So far it may send and receive; returns when it has begun to."""
+        """Raise the limit of what it may send and receive; return when it has begun to."""
         before = self.received
         with self._more:
             self._may = until
@@ -36,7 +36,7 @@ class StreamPeer:
         wait_until(lambda: None if self.received > before else f"{before} received", BEGIN_S)
 
     def whole(self) -> None:
-        """All comes as it was sent."""
+        """Check that everything comes as it was sent."""
         self.go_on(self._octets + 1)
         for thread in self._threads:
             thread.join(END_S)

@@ -53,7 +53,9 @@ def moved(task: RunningTask, number: int) -> None:
 
 @contextmanager
 def resets(there: Switched, file: Path) -> Iterator[list[str]]:
-    """Those that the peer's interface has seen, when the block has ended."""
+    """Yield a list that holds, when the block has ended, the resets that the peer's interface has
+    seen.
+    """
     found: list[str] = []
     with file.open("w", encoding="utf-8") as written:
         argv = ["tcpdump", "-nl", "-i", "eth0", RESETS]
@@ -68,7 +70,7 @@ def resets(there: Switched, file: Path) -> Iterator[list[str]]:
 
 
 def stream(version: int, side: str, octets: int, moves: int, file: Path) -> None:
-    """Prints a line."""
+    """Print a line."""
     with switched("a", "b", "c") as there, ExitStack() as stack:
         with inside(there.vms["c"].pid):
             listening = socket.create_server((PEERS[version], 0), family=FAMILIES[version])
@@ -114,7 +116,7 @@ def shown(values_ms: Sequence[float]) -> str:
 
 
 class Reader:
-    """Reads a download, and remembers when what came."""
+    """Reads a download, and records when each part came."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.came: list[tuple[int, int]] = []
@@ -134,7 +136,7 @@ class Reader:
 
 
 def ramp(moves: int, delay_ms: float, directory: Path) -> None:
-    """Prints medians."""
+    """Print medians."""
     window_ns = ROUND_TRIPS * 2 * delay_ms * 1e6
     with switched("a", "b", "c") as there, ExitStack() as stack:
         stack.enter_context(delayed(there.switch.pid, "to3", "br0", delay_ms, directory))

@@ -121,7 +121,7 @@ class Lab:
         )
 
     def _names_of_tasks(self, stack: ExitStack) -> dict[str, LedName]:
-        """The name server stands then."""
+        """Start the name server, and return the tasks' names."""
         spec = self.scenario.name_server
         if spec is None:
             return {}

@@ -136,12 +136,12 @@ class RunningTask:
         return Endpoints(self._data_centre.vms[self.at].pid, NIC)
 
     def _addresses_in(self, vm: str) -> Sequence[IPAddress]:
-        """With `multipath`, only the one that it has now."""
+        """Return the addresses in a VM; with `multipath`, only the present one."""
         asked = self._asked
         return asked.addresses_at(self._nve) if asked.multipath else asked.addresses_in(vm)
 
     def hear(self, event: TraceEvent) -> None:
-        """With `multipath`, what follows when its VM has moved is done beside everything else."""
+        """With `multipath`, begin in the background to change the address when its VM has moved."""
         if event.name == "vm-resumed" and event.subject == self.at and self._asked.multipath:
             nve = str(event.details["nve"])
             if nve != self._nve:
@@ -150,7 +150,7 @@ class RunningTask:
                 thread.start()
 
     def _readdress(self, nve: str) -> None:
-        """Its connections go on over the address that it has at the NVE."""
+        """Move its connections to the address that it has at the NVE."""
         assert self._process
         (old,), (new,) = self._asked.addresses_at(self._nve), self._asked.addresses_at(nve)
         endpoints = self._endpoints
@@ -177,7 +177,7 @@ class RunningTask:
         return MovedName(self._led, before, after, partial(self._datagrams, to))
 
     def _datagrams(self, vm: str) -> socket.socket:
-        """A socket in a VM by which its name server is asked."""
+        """Return a datagram socket in a VM, for questions to the name server."""
         assert self._led
         with inside(self._data_centre.vms[vm].pid):
             return socket.socket(self._led.family, socket.SOCK_DGRAM)

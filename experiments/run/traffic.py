@@ -153,7 +153,7 @@ class RunTraffic:
 
 
 def _named(scenario: Scenario) -> dict[str, tuple[str, IPAddress]]:
-    """The tasks that are found by a name: it, and the address of its server."""
+    """Return the tasks that are found by a name: the name, and the address of its server."""
     if scenario.name_server is None:
         return {}
     spec = scenario.name_server

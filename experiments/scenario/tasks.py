@@ -44,10 +44,10 @@ class NameServerSpec(Part):
     """Knot DNS in a VM, which has the names of tasks."""
 
     on: Name
-    """The VM to which the task moves."""
+    """The VM in which it runs."""
     zone: str = Field("lab.test", pattern=r"^[a-z][a-z0-9-]{0,30}(\.[a-z][a-z0-9-]{0,30}){0,4}$")
     ttl_s: int = Field(2, ge=0, le=86_400)
-    """For so long may those who have looked a name up believe the answer."""
+    """How long an answer may be cached by those who have looked a name up, in seconds."""
 
 
 class Task(Part):
@@ -72,11 +72,11 @@ class Task(Part):
         return isinstance(self.addresses, dict) and not self.multipath
 
     def addresses_at(self, nve: str) -> tuple[IPv4Address | IPv6Address, ...]:
-        """With `multipath`: those that it has there."""
+        """Return the addresses that a task with `multipath` has at an NVE."""
         return self.addresses.get(nve, ()) if isinstance(self.addresses, dict) else ()
 
     def addresses_in(self, vm: str) -> tuple[IPv4Address | IPv6Address, ...]:
-        """Those that it may have in a VM; none where it has no place to be."""
+        """Return the addresses that the task may have in a VM; none if it cannot be there."""
         if self.multipath:
             return tuple(address for _, address in self.placed_addresses) if vm == self.on else ()
         if isinstance(self.addresses, dict):
@@ -85,7 +85,7 @@ class Task(Part):
 
     @property
     def placed_addresses(self) -> Iterator[tuple[str, IPv4Address | IPv6Address]]:
-        """All of them, each with the place of its key."""
+        """All addresses, each with the place of its key."""
         if isinstance(self.addresses, dict):
             for vm, listed in self.addresses.items():
                 yield from ((f"{vm}.{place}", each) for place, each in enumerate(listed))
@@ -187,7 +187,7 @@ def _without_a_name(
     network: Mapping[str, int],
     name_server: NameServerSpec | None,
 ) -> Iterator[tuple[str, str]]:
-    """What does not fit a task that has other addresses in each VM."""
+    """Yield what does not fit a task that has other addresses in each VM."""
     if not task.has_a_name:
         return
     assert isinstance(task.addresses, dict)
@@ -226,8 +226,10 @@ def without_multipath(
     nves: Sequence[str],
     visited: Mapping[str, Sequence[str]],
 ) -> Iterator[tuple[str, str]]:
-    """What does not fit tasks with `multipath`: (field, complaint).  `where` is the NVE of each VM,
-    and `visited` are those that it moves to."""
+    """Yield what does not fit tasks with `multipath`: (field, complaint).
+
+    `where` is the NVE of each VM at first, and `visited` are the NVEs that it moves to.
+    """
     for name, task in tasks.items():
         if not task.multipath:
             continue

@@ -54,7 +54,10 @@ class Stage:
         return str(spec.ipv4 if family == "ipv4" else spec.ipv6)
 
     def way_to(self, task: str, version: int) -> list[str]:
-        """How a client's program is told to find a task (`experiments.workloads._finding`)."""
+        """Return the options that tell a client's program how to find a task.
+
+        See `experiments.workloads._finding`.
+        """
         if named := self.named.get(task):
             name, server = named
             return ["--name", name, "--server", str(server), "--ip-version", str(version)]

@@ -351,7 +351,9 @@ class TaskProcess:
         self._program.restore(found.state, list(self._sockets))
 
     def _at_home(self, each: MovedSocket) -> MovedSocket:
-        """A socket that listens does so at the task's address here."""
+        """Return a socket's state with a listening socket's address replaced by the task's address
+        here.
+        """
         if isinstance(each, Listener) and each.local.address in self._spec.instead_of:
             own = self._spec.instead_of[each.local.address]
             return replace(each, local=replace(each.local, address=own))
@@ -382,7 +384,7 @@ class TaskProcess:
         return {"restarted_ns": restarted_ns}
 
     def do_take(self, address: str) -> Told:
-        """Of Multipath TCP, beside the one that the task has."""
+        """Add an address for Multipath TCP, besides the one that the task has."""
         self._host.add(ip_address(address))
         self._host.announce(ip_address(address))
         return {}

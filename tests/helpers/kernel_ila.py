@@ -28,7 +28,7 @@ _TUNSETIFF, _TUN_WITHOUT_HEADER = 0x400454CA, 0x1001  # linux/if_tun.h: IFF_TUN 
 
 @cache
 def lacking() -> str:
-    """Why this kernel cannot be asked; empty if it can."""
+    """Return why this kernel cannot be asked; empty if it can."""
     subprocess.run(["modprobe", "--quiet", "ila"], check=False)
     asked = subprocess.run(
         ["unshare", "--net", "ip", "ila", "list"], capture_output=True, text=True, check=False

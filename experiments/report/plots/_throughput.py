@@ -19,11 +19,11 @@ _WHOLE = 0.7
 
 
 def of_run(run: TracedRun) -> pd.DataFrame | None:
-    """The whole intervals of a run's TCP flows: `flow`, `at_s` (the interval's end), `mbit_per_s`,
-    `retransmits`.  None if the run had no TCP workload.
+    """Return the whole intervals of a run's TCP flows, or None if the run had no TCP workload.
 
-    The last interval ends when the workload is stopped.  Its rate is that of a few packets in a few
-    milliseconds, which says nothing: it is left out.
+    The columns are `flow`, `at_s` (the interval's end), `mbit_per_s`, `retransmits`.  The last
+    interval ends when the workload is stopped.  Its rate is that of a few packets in a few
+    milliseconds, which is meaningless: it is left out.
     """
     table = run.result.throughput
     if table is None or not len(table):
@@ -54,7 +54,7 @@ def flows_of_runs(runs: Iterable[TracedRun]) -> list[str]:
 
 
 def most_mbit_per_s(runs: Iterable[TracedRun]) -> float:
-    """The fastest interval of these runs, which are drawn to one scale; never zero."""
+    """Return the highest rate of these runs, which are drawn to one scale; never zero."""
     tables = [table for run in runs if (table := of_run(run)) is not None and len(table)]
     return max([0.1, *(float(table["mbit_per_s"].max()) for table in tables)])
 
