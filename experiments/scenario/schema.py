@@ -470,18 +470,23 @@ def _too_little_room(
             f"topology.{key}",
             f"{scenario.overlay.kind} has nobody who knows what servers have; leave it out",
         )
-    hot = {vm: each.at for vm, each in scenario.standbys.items() if each.kind == "hot"}
     for nve in limited:
         free = capacities[nve]
-        for vm in (vm for vm in scenario.vms() if nve in (vm.nve, hot.get(vm.name))):
-            if shortage := free.shortage(vm.resources):
+        here = {vm.name: vm.resources for vm in scenario.vms() if vm.nve == nve}
+        standbys = {
+            f"the standby of {vm.name}": standby.takes(vm.resources)
+            for vm in scenario.vms()
+            if (standby := scenario.standbys.get(vm.name)) and standby.at == nve
+        }
+        for what, resources in {**here, **standbys}.items():
+            if shortage := free.shortage(resources):
                 yield (
                     f"topology.servers.{nve}",
-                    f"there is no room for {vm.name}, which starts there: {shortage}; give the "
-                    "server more, or let the VM start elsewhere",
+                    f"there is no room for {what}, which starts there: {shortage}; give the "
+                    "server more, or let it start elsewhere",
                 )
                 break
-            free = free.without([vm.resources])
+            free = free.without([resources])
 
 
 def _contradicting_addresses(scenario: Scenario) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ from pydantic import Field, model_validator
 
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import Name, Part, no_such
+from nve.resources import Resources
 
 StandbyKind = Literal["warm", "cold", "hot"]
 
@@ -56,6 +57,15 @@ class StandbySpec(Part):
                     "it out"
                 )
         return self
+
+    def takes(self, of_vm: Resources) -> Resources:
+        """Return what it takes of its server: as much memory and storage as the VM, and with two
+        instances all that the VM takes; a cold one has the memory in a file."""
+        if self.kind == "hot":
+            return of_vm
+        if self.kind == "cold":
+            return Resources(storage_mb=of_vm.memory_mb + of_vm.storage_mb)
+        return Resources(memory_mb=of_vm.memory_mb, storage_mb=of_vm.storage_mb)
 
     @property
     def mirrored_every_s(self) -> float:

@@ -100,10 +100,23 @@ def test_what_does_not_go_with_a_hot_standby(
     assert_a_sentence(complaint(with_hot_standby(), **changes), field, remedy)
 
 
-def test_both_servers_of_a_hot_standby_have_room_for_it() -> None:
-    servers = {"nve2": {"memory_mb": 4}}
-    told = complaint(with_hot_standby(), **{"topology.servers": servers})
-    assert_a_sentence(told, "topology.servers.nve2", "no room for vm1")
+@pytest.mark.parametrize(
+    ("standby", "server"),
+    [
+        (HOT, {"memory_mb": 4}),
+        ({"kind": "warm"}, {"memory_mb": 4}),
+        ({"kind": "cold"}, {"storage_mb": 4}),
+    ],
+    ids=["hot", "warm", "cold"],
+)
+def test_the_server_of_a_standby_has_room_for_it(
+    standby: dict[str, Any], server: dict[str, int]
+) -> None:
+    """A cold one keeps the memory in a file."""
+    asked = {**with_standby(**standby), "traffic": [ASKED], "moves": []}
+    told = complaint(asked, **{"topology.servers": {"nve2": server}})
+    assert_a_sentence(told, "topology.servers.nve2", "no room for the standby of vm1")
+    assert resolved(**{**asked, "topology.servers": {"nve2": dict.fromkeys(server, 8)}})
 
 
 def test_a_cold_move_sends_all_while_the_vm_is_suspended() -> None:
