@@ -43,7 +43,7 @@ class Pair:
             self.machines.append(machine)
         for machine in self.machines:
             machine.await_ready()
-        self._client = bound()
+        self._client, self._nobody = bound(), bound()
 
     def ask(self, at: int, request: ServiceRequest, patience_s: float = 5.0) -> int | None:
         """The number that an instance answers with; None if it does not answer."""
@@ -71,10 +71,15 @@ class Pair:
             return None if follower.disk_writes == leader.disk_writes else "the disks differ"
         return f"the follower is at {follower}, the leader at {leader}"
 
+    def cut(self) -> None:
+        """The two do not reach each other: each talks to nobody."""
+        for end in self._channel:
+            end.connect(self._nobody.getsockname())
+
     def close(self) -> None:
         for machine in self.machines:
             machine.close()
-        for each in (*self.services, *self._channel, self._client):
+        for each in (*self.services, *self._channel, self._client, self._nobody):
             each.close()
 
 
@@ -100,6 +105,21 @@ def test_whichever_dies_the_other_goes_on_once_it_is_told(pair: Pair, dies: int)
     after = [pair.ask(left, ServiceRequest(7, n)) for n in range(1, 6)]
     assert after == list(range(21, 26))
     assert pair.ask(left, ServiceRequest(0, 20)) == 20, "asked again of the other one"
+
+
+@pytest.mark.shows("R7.4")
+def test_cut_off_from_each_other_neither_answers_until_one_is_told_to_go_on(pair: Pair) -> None:
+    """The other one, which runs on, still answers nothing new."""
+    assert [pair.ask(at, ServiceRequest(at, 1)) for at in (0, 1)] == [1, 2]
+    pair.cut()
+    for at in (0, 1):
+        assert pair.ask(at, ServiceRequest(5 + at, 1), patience_s=0.5) is None
+
+    pair.machines[1].go_on_alone()
+    assert pair.ask(1, ServiceRequest(6, 1)) == 3, "it was asked before"
+    assert pair.ask(1, ServiceRequest(7, 1)) == 4
+    assert pair.ask(0, ServiceRequest(8, 1), patience_s=0.5) is None
+    assert pair.ask(0, ServiceRequest(0, 1)) == 1, "what was answered stays"
 
 
 @pytest.mark.shows("R7.4")
