@@ -128,6 +128,9 @@ def draw(result: Result, preset: Preset) -> Figure:
                 _draw_curve(grid[:, column], grid_x, there_shares, number)
         sizes = [len(each) for phases in curves.values() for each in phases[phase]]
         least = min(least, 1 / max([1, *sizes]))
+        if not any(sizes):
+            for axes in grid[:, column]:
+                axes.text(0.5, 0.5, "no packets", transform=axes.transAxes, ha="center")
         grid[0, column].set_title(phase)
     for axes in grid.flat:
         _style.log(axes, "x", low, high, 3 if preset.narrow else 4)

@@ -328,6 +328,16 @@ def _text_of(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
+def test_a_phase_in_which_nothing_was_sent_says_so(tmp_path):
+    at, requested = kinds_of_results.at, kinds_of_results.requested
+    events = [requested(10), at(20, "vm-paused"), at(30, "vm-resumed"), at(900, "move-converged")]
+    kinds_of_results.single(tmp_path / "r", packets([1.0] * 60), events)
+    with _style.applied(COLUMN):
+        figure = plots.get("delay_distribution").draw(load(tmp_path / "r"), COLUMN)
+    empty = [bool(axes.texts) for axes in figure.axes]
+    assert empty == [False, False, True] * 2
+
+
 def test_a_pause_that_is_shorter_than_all_silences_is_on_the_axis():
     result = load(OLD_SCHEMAS[-1])
     for run in result.runs.values():
