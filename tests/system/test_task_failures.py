@@ -3,10 +3,13 @@
 The hosts are those of `test_task_moves.py`.
 """
 
+import os
 import secrets
+import signal
 import socket
-from collections.abc import Iterator
-from contextlib import closing
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,7 +18,13 @@ from typing import Any
 import pytest
 
 from benchmarks.stream_peer import StreamPeer
-from experiments.run.task_steps import TASK_MOVE, TaskError, TaskMoveTable, TaskMoveUnderWay
+from experiments.run.task_steps import (
+    TASK_MOVE,
+    TaskError,
+    TaskMoveTable,
+    TaskMoveUnderWay,
+    TaskStep,
+)
 from nve.linux.namespace import inside, ip, run_in
 from nve.task.checkpoint import Checkpoint, Endpoint, Listener
 from nve.task.link import Kind, LinkError, TaskLink
@@ -23,10 +32,12 @@ from tests.helpers.hosts import NIC, Hosts, hosts
 from tests.helpers.task_trials import (
     MEGABYTE,
     PORT,
+    REQUEST,
     answered,
     no_reset,
     trial,
 )
+from tests.helpers.wait import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +46,22 @@ def network() -> Iterator[Hosts]:
         yield made
 
 
-def dying_before(name: str) -> TaskMoveTable:
-    """The destination dies before a step."""
+def dying_before(name: str, *, source: bool = False) -> TaskMoveTable:
+    """The destination, or else the source, dies before a step."""
 
     def killing(do: Any) -> Any:
         def carried_out(move: TaskMoveUnderWay) -> None:
-            move.there().end()
+            dying = move.source if source else move.there()
+            os.kill(dying.pid, signal.SIGKILL)
+            wait_until(lambda: "it is alive" if dying.alive else None)
             do(move)
 
         return carried_out
 
-    return replace(
-        TASK_MOVE,
-        revocable=[
-            replace(step, do=killing(step.do)) if step.name == name else step
-            for step in TASK_MOVE.revocable
-        ],
-    )
+    def dying(steps: Sequence[TaskStep]) -> list[TaskStep]:
+        return [replace(step, do=killing(step.do)) if step.name == name else step for step in steps]
+
+    return replace(TASK_MOVE, revocable=dying(TASK_MOVE.revocable), final=dying(TASK_MOVE.final))
 
 
 @pytest.mark.shows("R4.2.3")
@@ -74,6 +84,61 @@ def test_the_task_goes_on_at_the_source_where_the_destination_dies(
         peer.whole()
         shown = run_in(network.of["b"].pid, ["ip", "address", "show"])
         assert it.address not in shown
+
+
+@pytest.mark.shows("R4.2.3")
+@pytest.mark.parametrize("step", ["stop", "package", "send and instantiate"])
+def test_the_task_ends_where_the_source_dies_before_it_has_sent_it(
+    network: Hosts, step: str
+) -> None:
+    """With its connections: nobody else answers for them, also for a new client."""
+    with (
+        trial(
+            network, "http-server", table=dying_before(step, source=True), octets=100, port=80
+        ) as it,
+        closing(it.connect(80)) as connected,
+    ):
+        assert answered(connected)
+        with pytest.raises(TaskError, match="the task task1 in a has ended"):
+            it.move("b")
+        assert it.noted("not-undone")
+        assert it.task.failure() == "the task task1 in a has ended: the task task1 in a has ended"
+        assert it.address not in run_in(network.of["b"].pid, ["ip", "address", "show"])
+        connected.settimeout(0.5)
+        # So that nothing is left of it when another test looks for resets.
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert said_of(connected) == b""
+        with inside(network.of["c"].pid), socket.socket() as another:
+            another.settimeout(0.5)
+            assert another.connect_ex((it.address, 80)) != 0
+
+
+def said_of(connected: socket.socket) -> bytes:
+    """What is answered to a request: nothing, where it has ended or nobody is there."""
+    with suppress(OSError):
+        connected.sendall(REQUEST)
+        return connected.recv(1)
+    return b""
+
+
+@pytest.mark.shows("R4.2.3", "R4.2.1.3")
+def test_the_destination_has_the_task_where_the_source_dies_after_it_has_sent_it(
+    network: Hosts, tmp_path: Path
+) -> None:
+    octets = 4 * MEGABYTE
+    table = dying_before("leave", source=True)
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "stream", table=table, port=PORT, octets=octets) as it,
+        closing(it.connect()) as connected,
+    ):
+        peer = StreamPeer(connected, octets)
+        peer.go_on(octets // 2)
+        it.move("b")
+        assert it.task.at == "b"
+        peer.whole()
+        assert it.noted("record-not-kept")
+        assert it.address not in run_in(network.of["a"].pid, ["ip", "address", "show"])
 
 
 @pytest.mark.parametrize("taken", ["port", "address"])

@@ -156,6 +156,89 @@ def test_a_process_moves_that_knows_nothing_of_it(network: Hosts, tmp_path: Path
     ]
 
 
+HTTPS = """
+import http.server, socketserver, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2])
+http.server.SimpleHTTPRequestHandler.protocol_version = "HTTP/1.1"
+server = socketserver.TCPServer((sys.argv[1], 443), http.server.SimpleHTTPRequestHandler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+"""Of Python's own library, with what is in the current directory; one client at a time, who closes
+the connection."""
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and its certificate in one file, and beside it a document."""
+    directory = tmp_path_factory.mktemp("secured")
+    names = ",".join(f"IP:{address}" for address in ADDRESSES.values())
+    argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    argv += ["-nodes", "-subj", "/CN=task1", "-addext", f"subjectAltName={names}"]
+    argv += ["-keyout", "-", "-out", "-"]
+    made = subprocess.run(argv, capture_output=True, check=True)
+    (directory / "own.pem").write_bytes(made.stdout)
+    parts = (pattern.part(number * MEGABYTE, MEGABYTE) for number in range(20))
+    (directory / "document").write_bytes(b"".join(parts))
+    return directory / "own.pem"
+
+
+def https(own: Path) -> list[str]:
+    started = f"import os; os.chdir({str(own.parent)!r})" + HTTPS
+    return [sys.executable, "-c", started, "{ipv4}", str(own)]
+
+
+def downloading(
+    network: Hosts, it: Trial, own: Path, out: Path, rate: str = "5M"
+) -> "subprocess.Popen[str]":
+    wait_until(lambda: None if listens(network, it.task.at, 443) else "no server")
+    argv = ["curl", "-sS", "--cacert", str(own), "--limit-rate", rate, "-o", str(out)]
+    argv += [f"https://{it.address}/document"]
+    return network.of["c"].start(argv, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.shows("R4.2.3", "R4.2.1.3")
+def test_curl_downloads_over_tls_from_a_process_that_moves(
+    network: Hosts, tmp_path: Path, secured: Path
+) -> None:
+    """The keys and the place in the stream are in the process, and stay with it."""
+    out = tmp_path / "downloaded"
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "process", command=https(secured)) as it,
+    ):
+        curl = downloading(network, it, secured, out)
+        for number in range(5):
+            await_size(out, number * 4 * MEGABYTE + 1)
+            curl.send_signal(signal.SIGSTOP)
+            it.move("ba"[number % 2])
+            curl.send_signal(signal.SIGCONT)
+        _, complaint = curl.communicate(timeout=60)
+        rows = it.rows()
+    assert (curl.returncode, complaint) == (0, "")
+    assert sha256(out.read_bytes()).hexdigest() == pattern.digest(20 * MEGABYTE)
+    assert {row["fate"] for row in rows} == {"migrated"}
+    assert all(row["gap_ms"] for row in rows)
+
+
+@pytest.mark.shows("R4.2.1.2")
+def test_a_client_over_tls_sees_that_its_connection_was_closed(
+    network: Hosts, tmp_path: Path, secured: Path
+) -> None:
+    """With `close` it is cut off, which TLS tells from an end; a new one works."""
+    out = tmp_path / "downloaded"
+    with trial(network, "process", command=https(secured)) as it:
+        curl = downloading(network, it, secured, out)
+        await_size(out, 1)
+        it.move("b", connections="close")
+        _, complaint = curl.communicate(timeout=60)
+        assert curl.returncode in (18, 56), complaint  # ended early, or without a close_notify
+        again = downloading(network, it, secured, out, "1G")
+        assert again.communicate(timeout=60)[1] == ""
+        assert sha256(out.read_bytes()).hexdigest() == pattern.digest(20 * MEGABYTE)
+
+
 @pytest.mark.shows("R4.2.3", "R4.2.1.3")
 @pytest.mark.parametrize("version", [4, 6])
 def test_what_is_typed_comes_back_through_moves_over_a_long_path(
@@ -312,6 +395,41 @@ def test_half_closed_connections_move(network: Hosts, tmp_path: Path, version: i
         assert it.task.failure() is None
 
 
+@pytest.mark.shows("R4.2.1.3")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_connection_moves_whose_end_is_not_acknowledged_yet(
+    network: Hosts, tmp_path: Path, version: int
+) -> None:
+    """FIN-WAIT-1: the task has closed its direction, and its peer has no room for what comes before
+    the FIN."""
+    octets = 20_000  # more than the peer has room for, and less than the task has
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "stream", version, port=PORT, octets=octets) as it,
+    ):
+        with inside(network.of["c"].pid):
+            writes = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
+        writes.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        writes.settimeout(10)
+        with closing(writes):
+            writes.connect((it.address, PORT))
+
+            def another_state() -> str | None:
+                states = [each["state"] for each in it.task.connections()]
+                return None if states == ["LISTEN", "FIN_WAIT_1"] else str(states)
+
+            wait_until(another_state)
+            it.move("b")
+            (row,) = it.rows()
+            assert (row["state"], row["fate"]) == ("FIN_WAIT_1", "migrated")
+            assert row["sent"] + row["unsent"] > 0
+            assert sha256(to_the_end(writes)).hexdigest() == pattern.digest(octets)
+            writes.sendall(pattern.part(0, octets))
+            writes.shutdown(socket.SHUT_WR)
+            wait_until(lambda: None if ended(writes) else "the task has not closed it")
+        assert it.task.failure() is None
+
+
 def to_the_end(each: socket.socket) -> bytes:
     """All that comes."""
     said = b""
@@ -349,6 +467,19 @@ def keep_sending_to_a(network: Hosts, version: int = 4) -> None:
     mac = json.loads(run_in(network.of["a"].pid, ["ip", "-j", "link", "show", NIC]))[0]["address"]
     command = f"neigh replace {ADDRESSES[version]} lladdr {mac} nud permanent dev {NIC}"
     ip(network.of["c"].pid, [command])
+
+
+def refused_with(network: Hosts, address: str) -> int:
+    """What `connect` says to a client."""
+    with inside(network.of["c"].pid):
+        another = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    with another:
+        another.settimeout(0.5)
+        return another.connect_ex((address, 80))
+
+
+def told_other(error: int) -> str | None:
+    return None if error == errno.EHOSTUNREACH else errno.errorcode.get(error, "nothing")
 
 
 ICMP_AT = {4: 14 + 20, 6: 14 + 40}
@@ -391,7 +522,9 @@ def test_the_old_host_forwards_while_it_remembers(network: Hosts, tmp_path: Path
 
 
 @pytest.mark.shows("R4.2.1.1", "R4.2.1.4")
-@pytest.mark.parametrize(("meanwhile", "version"), [("drop", 4), ("unreachable", 4)])
+@pytest.mark.parametrize(
+    ("meanwhile", "version"), [("drop", 4), ("unreachable", 4), ("unreachable", 6)]
+)
 def test_the_old_host_drops_or_says_that_it_is_unreachable(
     network: Hosts, tmp_path: Path, meanwhile: str, version: int
 ) -> None:
@@ -405,14 +538,11 @@ def test_the_old_host_drops_or_says_that_it_is_unreachable(
     ):
         keep_sending_to_a(network, version)
         it.move("b", meanwhile=meanwhile, late="drop", record_s=20)
-        # First the one that is to be told: the kernel says so only now and then.
-        with inside(network.of["c"].pid):
-            another = socket.socket(socket.AF_INET if version == 4 else socket.AF_INET6)
-        with another:
-            another.settimeout(0.5)
-            error = another.connect_ex((it.address, 80))
+        if meanwhile == "drop":
+            assert refused_with(network, it.address) == errno.EAGAIN
+        else:  # the kernel says so only now and then
+            wait_until(lambda: told_other(refused_with(network, it.address)))
         connected.sendall(REQUEST)
-        assert error == (errno.EHOSTUNREACH if meanwhile == "unreachable" else errno.EAGAIN)
         told = {frame[ICMP_AT[version] :][:2] for frame in frames_of(heard)}
         assert (ICMP_CODES[version] in told) == (meanwhile == "unreachable")
         it.move("a")
