@@ -101,6 +101,8 @@ class RunningTask:
         Raises TaskError if it does not: it continues at the source if `task-move-undone` is in the
         trace.
         """
+        if asked.to == self.at:
+            raise TaskError(f"{self.name} is in {self.at} already")
         assert self._process
         move = TaskMoveUnderWay(
             number,

@@ -157,6 +157,13 @@ def test_a_destination_where_it_is_in_use_refuses(network: Hosts, taken: str) ->
         assert answered(there)
 
 
+def test_a_move_to_where_the_task_is_changes_nothing(network: Hosts) -> None:
+    with trial(network, "http-server", octets=100, port=80) as it, closing(it.connect(80)) as there:
+        with pytest.raises(TaskError, match="task1 is in a already"):
+            it.move("a")
+        assert answered(there)
+
+
 SOUND = Checkpoint("task1", "http-server", (Listener(Endpoint(ip_address("127.0.0.1"), 80), 1),))
 
 

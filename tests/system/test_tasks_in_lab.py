@@ -1,16 +1,13 @@
 """A task moves between two VMs of a data centre: what its clients notice, and what is recorded."""
 
-from pathlib import Path
-
 import pytest
 
 from experiments.measure.results import Result
-from experiments.overlays.nvo3 import NVA_DIES
 from experiments.run.run import RunOutcome
 from experiments.scenario.load import find, resolve
 from experiments.scenario.yaml_source import read
 from tests.helpers.command import vmmlab
-from tests.helpers.runs import recorded, times_of
+from tests.helpers.runs import recorded
 
 SHORTER = {
     "task_moves": [
@@ -65,42 +62,6 @@ def test_the_new_place_is_made_known_last(result: tuple[RunOutcome, Result]) -> 
     assert at["address-configured"] < at["task-stopped"] < at["task-instantiated"]
     assert {event.details["address"] for event in claimed} == {"192.168.9.50", "fd77::9:50"}
     assert all(at["task-instantiated"] < event.t_ns for event in claimed)
-
-
-@pytest.mark.shows("R4.2.1.1", "R4.2.1.3")
-@pytest.mark.parametrize("layer", [2, 3])
-def test_a_task_moves_while_the_nva_is_away(tmp_path: Path, layer: int) -> None:
-    """Its clients go by the old host; the new place is known when the NVA is back."""
-    file = find("task-move")
-    content = read(file)
-    changes = {
-        "tenants": [{**content["tenants"][0], "layer": layer}],
-        "task_moves": [
-            # So that the two hosts know each other.
-            {"at_s": 0.5, "task": "web", "to": "vm2"},
-            {"at_s": 3, "task": "web", "to": "vm1", "record_s": 8},
-        ],
-        "traffic.*.rate_mbit": 4,
-        "failures": [{"kind": NVA_DIES, "at_s": 2.5, "for_s": 3}],
-        "duration_s": 13,
-    }
-    outcome, found = recorded(resolve(content, str(file), changes), tmp_path / "result")
-    assert outcome.problems == []
-    downloads = found.rows("download")
-    assert downloads is not None
-    assert set(downloads["outcome"]) == {"whole"}
-    moved = found.connections
-    assert moved is not None
-    assert set(moved["fate"]) == {"migrated"}
-    (back_ns,) = times_of(found, "nva-restarted")
-    (restarted_ns,) = times_of(found, "task-restarted")[1:]
-    assert restarted_ns < back_ns
-    known = [
-        event.subject
-        for event in found.events
-        if event.name in ("address-claimed", "host-route-moved") and event.t_ns > back_ns
-    ]
-    assert known == ["vm1", "vm1"]
 
 
 def test_a_task_moves_at_the_prompt() -> None:
