@@ -231,7 +231,9 @@ def test_a_client_over_tls_sees_that_its_connection_was_closed(
     with trial(network, "process", command=https(secured)) as it:
         curl = downloading(network, it, secured, out)
         await_size(out, 1)
+        curl.send_signal(signal.SIGSTOP)  # so that a slow move does not come after the end
         it.move("b", connections="close")
+        curl.send_signal(signal.SIGCONT)
         _, complaint = curl.communicate(timeout=60)
         assert curl.returncode in (18, 56), complaint  # ended early, or without a close_notify
         again = downloading(network, it, secured, out, "1G")
