@@ -15,7 +15,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address
-from pathlib import Path
 from typing import Final
 
 from nve.linux.netlink import ACK, REQUEST, Netlink, attribute
@@ -105,38 +104,10 @@ class HostAddresses:
         with suppress(OSError):  # no direct neighbour; it may be behind a router
             self._netlink.ask(_NEW_NEIGHBOUR, REQUEST | ACK | _CREATE | _REPLACE, body)
 
-    def refuse(self, address: IPAddress) -> None:
-        """Answer senders to an address that it is unreachable (`Suspended.UNREACHABLE`).
-
-        Only for IPv4: `nve.task.old_stack` does it for IPv6.
-        """
-        if isinstance(address, IPv6Address):
-            return
-        # A host that does not forward drops silently what is not its own.
-        forwarding = Path(f"/proc/sys/net/ipv4/conf/{self._interface}/forwarding")
-        forwarding.write_text("1", encoding="utf-8")
-        self._netlink.ask(
-            _NEW_ROUTE, REQUEST | ACK | _CREATE | _REPLACE, self._unreachable(address)
-        )
-
-    def refuse_no_more(self, address: IPAddress) -> None:
-        """Stop refusing an address; this is safe if it is not refused."""
-        with suppress(OSError):
-            self._netlink.ask(_DEL_ROUTE, REQUEST | ACK, self._unreachable(address))
-
     def _said(self, address: IPAddress) -> bytes:
         family, length = _family(address), address.max_prefixlen
         body = struct.pack("=BBBBI", family, length, 0, 0, self._index)
         return body + attribute(_LOCAL, address.packed) + attribute(_ADDRESS, address.packed)
-
-    @staticmethod
-    def _unreachable(address: IPAddress) -> bytes:
-        body = struct.pack(
-            "=8BI",
-            *(_family(address), address.max_prefixlen, 0, 0),
-            *(_MAIN_TABLE, _BY_BOOT, 0, _UNREACHABLE, 0),
-        )
-        return body + attribute(_ROUTE_DESTINATION, address.packed)
 
     def close(self) -> None:
         self._netlink.close()

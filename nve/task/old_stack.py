@@ -17,12 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nve.model import IPAddress
 from nve.task.checkpoint import Endpoint, MovedSocket, TcpConnection
-from nve.wire.frames import IPV4, IPV6
+from nve.wire.frames import ETHERNET_OCTETS, IPV4, IPV6, checksum
 from nve.wire.segments import ACK, FIN, RST, TcpSegment, read_segment, segment
 
 _SOL_PACKET: Final = 263
@@ -33,11 +33,13 @@ _ROOM: Final = 32 << 20
 _LONGEST: Final = 1 << 17
 _VNET_OCTETS: Final = 10
 """The size of struct virtio_net_hdr: what a frame lacks that has yet to be segmented or summed."""
+_HOST_UNREACHABLE: Final = bytes([3, 1, 0, 0, 0, 0, 0, 0])
 _ADDRESS_UNREACHABLE: Final = bytes([1, 3, 0, 0, 0, 0, 0, 0])
-"""The header of such an ICMPv6 message (RFC 4443 section 3.1); the kernel fills in the checksum."""
-_QUOTED_OCTETS: Final = 1280 - 40 - len(_ADDRESS_UNREACHABLE)
+"""Headers of such messages without a checksum: RFC 792, RFC 4443 section 3.1."""
+_QUOTED_OCTETS: Final = 576 - 20 - 8
+"""Of the packet: RFC 1812 section 4.3.2.3."""
 _TELL_EVERY_S: Final = 0.1
-"""RFC 4443 section 2.4 (f)."""
+"""A limit, as RFC 4443 section 2.4 (f) wants one."""
 _LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06
 
 
@@ -81,10 +83,9 @@ class LateSegments:
                 self.counts["dropped"] += 1
 
     def drop(self, *, tell: bool = False) -> None:
-        """Drop what has come, and `tell` who has sent it over IPv6 that the address is unreachable.
+        """Drop what has come, and `tell` who has sent it that the address is unreachable.
 
-        For IPv4 the kernel does that (`nve.task.addresses`).  Linux does not for an IPv6 address
-        unless it forwards packets on all interfaces, and has another code (no route).
+        Linux would only do so if it forwarded packets, and for IPv6 with another code (no route).
         """
         for frame in self._frames():
             if tell:
@@ -95,16 +96,27 @@ class LateSegments:
 
     def _tell(self, frame: bytes) -> None:
         now_s = time.monotonic()
-        if frame[12:14] != IPV6.to_bytes(2, "big") or now_s < self._told_s + _TELL_EVERY_S:
+        if now_s < self._told_s + _TELL_EVERY_S:
             return
         self._told_s = now_s
-        packet = frame[14:]
-        source = str(IPv6Address(packet[8:24]))
+        packet = frame[ETHERNET_OCTETS:]
+        source: IPAddress
+        if frame[12:ETHERNET_OCTETS] == IPV4.to_bytes(2, "big"):
+            family, protocol, source = (
+                socket.AF_INET,
+                socket.IPPROTO_ICMP,
+                IPv4Address(packet[12:16]),
+            )
+            said = _HOST_UNREACHABLE + packet[:_QUOTED_OCTETS]
+            said = said[:2] + checksum(said) + said[4:]
+        else:  # the kernel fills in the checksum
+            family, protocol = socket.AF_INET6, socket.IPPROTO_ICMPV6
+            source, said = IPv6Address(packet[8:24]), _ADDRESS_UNREACHABLE + packet[:_QUOTED_OCTETS]
         with (
             suppress(OSError),  # one may get lost
-            socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as raw,
+            socket.socket(family, socket.SOCK_RAW, protocol) as raw,
         ):
-            raw.sendto(_ADDRESS_UNREACHABLE + packet[:_QUOTED_OCTETS], (source, 0))
+            raw.sendto(said, (str(source), 0))
 
     def filenos(self) -> list[int]:
         """Return the descriptors to wait for."""

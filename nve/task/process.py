@@ -215,8 +215,6 @@ class TaskProcess:
         self._refuses = suspended == Suspended.UNREACHABLE
         for address in self._spec.place.addresses:
             self._host.remove(address)
-            if self._refuses:
-                self._host.refuse(address)
         return {"stopped_ns": stopped_ns, "closed": closed}
 
     def do_package(self) -> Told:
@@ -255,8 +253,6 @@ class TaskProcess:
         self._keep_record()
         self._ends = True
         self._late.close()
-        for address in self._spec.place.addresses:
-            self._host.refuse_no_more(address)
         self._close_link()
         counts = self._late.counts
         return {
@@ -268,7 +264,6 @@ class TaskProcess:
     def do_go_on(self) -> Told:
         """Give the move up: the task continues here, with its connections."""
         for address in self._spec.place.addresses:
-            self._host.refuse_no_more(address)
             with suppress(FileExistsError):
                 self._host.add(address)
             self._host.announce(address)
@@ -317,7 +312,6 @@ class TaskProcess:
     def do_configure(self) -> Told:
         """Give this host the task's addresses, before anything else (R4.2.1.1)."""
         for address in self._spec.place.addresses:
-            self._host.refuse_no_more(address)
             self._host.add(address)
         return {}
 
