@@ -22,14 +22,12 @@ from nve.model import IPAddress, Mac
 from nve.wire.frames import ALL_NODES, ARP_REQUEST, advertisement, broadcast_arp
 
 # linux/rtnetlink.h, linux/if_addr.h, linux/neighbour.h, linux/netlink.h
-_NEW_ADDRESS, _DEL_ADDRESS, _NEW_ROUTE, _DEL_ROUTE, _NEW_NEIGHBOUR = 20, 21, 24, 25, 28
+_NEW_ADDRESS, _DEL_ADDRESS, _NEW_NEIGHBOUR = 20, 21, 28
 _ADDRESS, _LOCAL, _CACHE_INFO, _FLAGS = 1, 2, 6, 8
 _NO_DAD, _NO_PREFIX_ROUTE = 0x02, 0x200
 _FOR_EVER: Final = 0xFFFFFFFF
 _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
 _USE, _NEIGHBOUR_ADDRESS = 1, 1
-_ROUTE_DESTINATION: Final = 1
-_MAIN_TABLE, _BY_BOOT, _UNREACHABLE = 254, 3, 7
 _GET_MAC: Final = 0x8927
 """linux/sockios.h, SIOCGIFHWADDR."""
 _NO_MAC: Final = "00:00:00:00:00:00"
