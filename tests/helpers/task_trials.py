@@ -113,7 +113,7 @@ def _provoked(line: str) -> bool:
 
 def answered(connected: socket.socket, request: bytes = REQUEST) -> bool:
     """Return whether the server answers, with its document of 100 octets."""
-    connected.settimeout(5)
+    connected.settimeout(20)  # a peer that was dropped may wait for its next time-out
     connected.sendall(request)
     said = b""
     while not said.endswith(bytes(pattern.part(0, 100))):
