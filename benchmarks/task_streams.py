@@ -107,6 +107,8 @@ def stream(version: int, side: str, octets: int, moves: int, file: Path) -> None
         f"{shown(freezes)}, gap {shown(gaps)}; "
         f"queued {statistics.median(row['sent'] + row['unsent'] for row in rows) / 1e6:.2f} MB; "
         f"retransmitted {sum(row['retransmissions'] or 0 for row in rows)} segments",
+        *seen,
+        sep="\n  ",
         flush=True,
     )
 
