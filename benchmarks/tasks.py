@@ -39,7 +39,8 @@ class Switched:
         self.switch = switch
         self.vms = {
             name: SimpleNamespace(
-                pid=host.pid, spec=SimpleNamespace(ipv4=IPv4Address(f"10.9.0.{number}"))
+                pid=host.pid,
+                spec=SimpleNamespace(ipv4=IPv4Address(f"10.9.0.{number}"), routed=None),
             )
             for number, (name, host) in enumerate(hosts.items(), start=1)
         }
