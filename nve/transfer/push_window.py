@@ -18,12 +18,12 @@ QUEUED_S, MOST_QUEUED_S = 0.001, 0.01
 """
 LEAST = 2 * PAGE_SIZE
 WINDOW_S = 0.02
-USUAL_WINDOWS = 8
+USUAL_WINDOWS = 4
 """The number of windows from one probe to the next."""
 CARRIES_MORE = 1.1
 """A window that carries so much more than is known of the path shows that there was room."""
 _LARGEST_MESSAGE = 32
-_NEW_SHARE = 0.25
+_NEW_SHARE = 0.1
 _IDLE = 1 / 8
 """The share of what may be on its way below which the path counts as idle."""
 _TOO_LATE, _IN_TIME = 1.1, 0.98
