@@ -126,3 +126,38 @@ def test_a_hot_standby_serves_beside_its_primary_and_goes_on_without_it(tmp_path
     for _, of_client in asked.groupby("flow"):
         assert (of_client["answered_ns"].dropna() > alone_ns).sum() > 5
     assert times_of(result, "vm-fenced")[0] > alone_ns
+
+
+@pytest.mark.shows("R7.4")
+def test_of_a_hot_standby_that_is_cut_off_one_instance_goes_on(tmp_path: Path) -> None:
+    """Both servers run, and the VM's own is cut off from all others: the one that clients still
+    reach goes on, after the other one is fenced; no number is given twice."""
+    hot = {"nve": "nve1", "guest": GUEST, "standby": {"at": "nve2", "kind": "hot", "detect_s": 1}}
+    clients = CLIENTS
+    wanted = scenario(
+        topology={"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
+        tenants=[{"vni": 5000, "vms": {"vm1": hot, **clients}}],
+        traffic=[{**asking(client, "vm1"), "rate_rps": 10} for client in clients],
+        moves=[],
+        failures=[{"kind": "underlay-partition", "nve": "nve1", "at_s": 3, "for_s": 3}],
+        duration_s=9,
+    )
+    outcome, result = recorded(wanted, tmp_path / "result")
+
+    assert outcome.problems == []
+    asked = result.rows("service")
+    assert asked is not None
+    assert not asked["went_back"].any()
+    assert asked["counter"].dropna().is_unique
+    (cut_ns,) = times_of(result, "instance-cut-off")
+    (fenced_ns,) = times_of(result, "instance-fenced")
+    (alone_ns,) = times_of(result, "instance-alone")
+    assert cut_ns < fenced_ns < alone_ns
+    (alone,) = [event for event in result.events if event.name == "instance-alone"]
+    assert alone.details["nve"] == "nve2"
+    # Between the cut and the fence nobody is answered, at either instance.
+    (began_ns,) = [e.t_ns for e in result.events if e.name == "failure-injected"]
+    answered = asked["answered_ns"].dropna()
+    assert not answered.between(began_ns + 500_000_000, fenced_ns).any()
+    for _, of_client in asked.groupby("flow"):
+        assert (of_client["answered_ns"].dropna() > alone_ns).any()
