@@ -122,7 +122,9 @@ test-report: root setup ## the sample's report in Chromium, which it installs, a
 
 conformance: root setup $(RYU_READY) ## run the tests that show requirements; write docs/conformance.md (root)
 	@echo "==> pytest tests -m shows --record-outcomes"
-	@failed=0; $(PYTEST) tests -m shows --record-outcomes || failed=$$?; \
+	@failed=0; $(PYTEST) tests -m "shows and not alone" --record-outcomes \
+	        --numprocesses $(LABS) --dist loadgroup || failed=$$?; \
+	    $(PYTEST) tests -m "shows and alone" --record-outcomes || failed=$$?; \
 	    $(VENV)/bin/python docs/generate.py; exit $$failed
 
 bench: root setup ## bring-up, probe, floods and the NVA's speed, beside something plain (root)

@@ -25,11 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # would be all that they start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption(RECORD):
-        if config.getoption("numprocesses", None):
-            raise pytest.UsageError(f"{RECORD} is for one process; leave --numprocesses out")
         from tests.helpers.outcomes import Recorder  # it asks the machine what it can do
 
-        config.pluginmanager.register(Recorder())
+        config.pluginmanager.register(Recorder(getattr(config, "workeroutput", None)))
 
 
 def pytest_collection_finish() -> None:

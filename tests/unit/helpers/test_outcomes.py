@@ -8,7 +8,7 @@ import pytest
 
 from docs import conformance
 from tests.helpers import outcomes
-from tests.helpers.outcomes import Recorder
+from tests.helpers.outcomes import Recorder, facts
 
 MOVE, OTHER = "tests/test_a.py::test_move", "tests/test_a.py::test_other"
 
@@ -65,6 +65,32 @@ def test_a_test_that_was_cut_short_counts_only_if_it_failed() -> None:
 def test_a_test_that_shows_nothing_is_not_recorded() -> None:
     assert recorded([MOVE], *whole(MOVE), marked=False) == {}
     assert not conformance.OUTCOMES.exists()
+
+
+def test_workers_count_and_one_process_records() -> None:
+    output: dict[str, Any] = {}
+    worker, recorder = Recorder(output), Recorder()
+    item: Any = SimpleNamespace(nodeid=MOVE, get_closest_marker=lambda _: "shows")
+    worker.pytest_collection_modifyitems([item])
+    worker.pytest_sessionfinish()
+    assert not conformance.OUTCOMES.exists()
+
+    report: Any = SimpleNamespace(
+        nodeid=f"{MOVE}@group", when="call", outcome="passed", keywords={"shows": 1}
+    )
+    recorder.pytest_runtest_logreport(report)
+    recorder.pytest_testnodedown(SimpleNamespace(workeroutput=output))
+    recorder.pytest_sessionfinish()
+
+    (went,) = conformance.read_outcomes().tests.values()
+    assert went["passed"] == 1
+
+
+def test_a_run_says_what_it_ran_on() -> None:
+    said = facts()
+
+    assert said.keys() >= {"revision", "kernel", "Open vSwitch", "datapath", "links", "framework"}
+    assert all(said.values())
 
 
 def test_a_second_session_adds_to_the_first() -> None:
