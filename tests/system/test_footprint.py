@@ -10,6 +10,7 @@ import pytest
 
 from experiments.machine import ROOT
 from tests.helpers.footprint import MARK, Presence
+from tests.helpers.wait import wait_until
 from topologies.emulation.session import RUN_DIRECTORY, Session
 
 pytestmark = pytest.mark.alone
@@ -82,7 +83,9 @@ def test_a_process_without_its_parent_is_seen_with_its_namespace() -> None:
     before = Presence.now()
     start = "unshare --net sleep 60 >/dev/null & echo $!"
     pid = int(subprocess.run(["sh", "-c", start], stdout=-1, check=True).stdout)
+    ours = os.readlink("/proc/self/ns/net")
     try:
+        wait_until(lambda: "no namespace" if os.readlink(f"/proc/{pid}/ns/net") == ours else None)
         said = Presence.now().added(since=before)
     finally:
         os.kill(pid, signal.SIGKILL)

