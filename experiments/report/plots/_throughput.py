@@ -15,26 +15,23 @@ from experiments.report.plots._style import Preset
 
 NS_PER_S = 1e9
 _WHOLE = 0.7
-"""An interval shorter than this part of the usual one is not a whole one."""
+"""A part of the usual interval; a shorter one is not a whole one."""
 
 
 def of_run(run: TracedRun) -> pd.DataFrame | None:
     """Return the whole intervals of a run's TCP flows, or None if the run had no TCP workload.
 
-    The columns are `flow`, `at_s` (the interval's end), `mbit_per_s`, `retransmits`.  The last
-    interval ends when the workload is stopped.  Its rate is that of a few packets in a few
-    milliseconds, which is meaningless: it is left out.
+    The columns are `flow`, `at_s` (the interval's end), `mbit_per_s`, `retransmits`.  iperf3 that
+    had to wait for a processor reports short intervals, and its last one ends when the workload is
+    stopped.  The rate of a few milliseconds is meaningless: such an interval is made one with those
+    behind it, and left out at the end.
     """
     table = run.result.throughput
     if table is None or not len(table):
         return None
     parts = []
     for flow, rows in table.sort_values("t_ns").groupby("flow", sort=True):
-        length_ns = rows["t_ns"].diff().to_numpy(dtype=float)
-        whole = np.ones(len(rows), dtype=bool)
-        if len(rows) > 2:
-            whole[-1] = length_ns[-1] >= _WHOLE * np.nanmedian(length_ns)
-        kept = rows[whole]
+        kept = _whole_intervals(rows)
         parts.append(
             pd.DataFrame(
                 {
@@ -46,6 +43,30 @@ def of_run(run: TracedRun) -> pd.DataFrame | None:
             )
         )
     return pd.concat(parts, ignore_index=True)
+
+
+def _whole_intervals(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the intervals of one flow with short ones joined, as `t_ns` and rates."""
+    length_ns = rows["t_ns"].diff()
+    usual_ns = length_ns.median() if len(rows) > 2 else 0.0
+    length_ns = length_ns.fillna(usual_ns or 1.0)
+    number = np.zeros(len(rows), dtype=int)
+    joined, so_far_ns = 0, 0.0
+    for place, each_ns in enumerate(length_ns):
+        number[place] = joined
+        so_far_ns += each_ns
+        if so_far_ns >= _WHOLE * usual_ns:
+            joined, so_far_ns = joined + 1, 0.0
+    weighed = rows.assign(bits=rows["bits_per_second"] * length_ns, length_ns=length_ns)
+    whole = weighed[number < joined].groupby(number[number < joined])
+    sums = whole[["bits", "length_ns", "retransmits"]].sum()
+    return pd.DataFrame(
+        {
+            "t_ns": whole["t_ns"].last(),
+            "bits_per_second": sums["bits"] / sums["length_ns"],
+            "retransmits": sums["retransmits"],
+        }
+    )
 
 
 def flows_of_runs(runs: Iterable[TracedRun]) -> list[str]:

@@ -209,6 +209,22 @@ def test_the_last_part_of_an_interval_is_no_spike(tmp_path):
     assert len(table) == len(told)
 
 
+def test_a_short_interval_between_others_is_no_spike(tmp_path):
+    """What came while iperf3 waited for a processor is counted in the few milliseconds after."""
+    result = load(OLD_SCHEMAS[-1]).runs["drop"]
+    told = result.throughput
+    assert told is not None
+    before = _throughput.of_run(runs_of(result)[result.name])
+    middle = told["t_ns"].iloc[len(told) // 2]
+    spike = told.head(1).assign(t_ns=middle + 1_000_000, bits_per_second=9e8, retransmits=2)
+    result.throughput = pd.concat([told, spike], ignore_index=True)
+    after = _throughput.of_run(runs_of(result)[result.name])
+    assert before is not None
+    assert after is not None
+    assert after["mbit_per_s"].max() < before["mbit_per_s"].max() + 20
+    assert after["retransmits"].sum() == before["retransmits"].sum() + 2
+
+
 def test_the_data_of_a_time_line_are_every_packet(monkeypatch):
     monkeypatch.setattr(_runs, "MOST_POINTS", 100)  # of which the figure draws a part
     result = load(OLD_SCHEMAS[-1])
