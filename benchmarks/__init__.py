@@ -6,7 +6,9 @@ import signal
 import sys
 from collections.abc import Callable
 
-EXIT_INTERRUPTED = 130
+from experiments.errors import RunError, UsageError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def run_as_command(main: Callable[[], None]) -> None:
@@ -18,6 +20,9 @@ def run_as_command(main: Callable[[], None]) -> None:
         signal.signal(number, signal.default_int_handler)
     try:
         main()
+    except (UsageError, RunError) as error:
+        print(error, file=sys.stderr)
+        sys.exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED)
     except KeyboardInterrupt:
         print("interrupted; everything that was started is ended", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,15 @@ def test_what_is_told_to_end_takes_down_what_it_has_built(told: signal.Signals) 
     assert out == "down\n"
     assert err == "interrupted; everything that was started is ended\n"
     assert benchmark.returncode == 130
+
+
+def test_a_directory_that_is_no_result_is_a_sentence(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pause", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == f"{tmp_path} is not a result directory: it has no manifest.json in it\n"
