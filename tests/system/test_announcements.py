@@ -29,7 +29,7 @@ from topologies.emulation.data_centre import DataCentre
 RATE_PPS = 200
 MOVING = ("vm1", "vm5")
 """In turns, so that neither waits for what is left of the other's move."""
-APART_S = 1.1
+APART_S = 1.5
 """Enough for nothing to be left of a VM's move when its next one begins."""
 FORMS = [*announcement.FORMS, "both"]
 CASES = [
