@@ -45,6 +45,7 @@ RECEIVE = """
 import json, select, socket, sys
 numbers = []
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiving:
+    receiving.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE: it may run late
     receiving.bind(("", 9))
     print("ready", flush=True)
     while sys.stdin not in (ready := select.select([receiving, sys.stdin], [], [])[0]):
@@ -132,6 +133,8 @@ def test_rules_that_change_cost_no_order(joined: Joined) -> None:
 
     missed = joined.bridge.counters()["upcall"]
     overtaken = sum(later < earlier for earlier, later in pairwise(numbers))
+    lost = max(numbers) + 1 - len(set(numbers))
     assert len(numbers) > 500
-    assert set(range(max(numbers) + 1)) == set(numbers)
-    assert (overtaken, missed < CHANGES) == (0, True), f"{overtaken}, {missed} without a flow"
+    assert (overtaken, lost, missed < CHANGES) == (0, 0, True), (
+        f"of {len(numbers)} packets {overtaken} overtaken, {lost} lost, {missed} without a flow"
+    )
