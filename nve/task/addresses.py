@@ -24,6 +24,12 @@ from nve.wire.frames import ALL_NODES, ARP_REQUEST, advertisement, broadcast_arp
 # linux/rtnetlink.h, linux/if_addr.h, linux/neighbour.h, linux/netlink.h
 _NEW_ADDRESS, _DEL_ADDRESS, _NEW_NEIGHBOUR = 20, 21, 28
 _ADDRESS, _LOCAL, _CACHE_INFO, _FLAGS = 1, 2, 6, 8
+# linux/fib_rules.h
+_NEW_RULE, _DEL_RULE = 32, 33
+_RULE_TO, _RULE_INTERFACE, _RULE_PREFERENCE = 1, 3, 6
+_TO_TABLE, _BLACKHOLE, _LOCAL_TABLE = 1, 6, 255
+_BEFORE_LOCAL, _LOCAL_LATER = 10, 100
+"""Preferences of rules; Linux has the local table at 0, ahead of anything else."""
 _NO_DAD, _NO_PREFIX_ROUTE = 0x02, 0x200
 _FOR_EVER: Final = 0xFFFFFFFF
 _EXCLUSIVE, _CREATE, _REPLACE = 0x200, 0x400, 0x100
@@ -57,6 +63,38 @@ class HostAddresses:
         asked = struct.pack("256s", interface.encode())
         answer = fcntl.ioctl(self._voice, _GET_MAC, asked)
         self._mac = Mac(answer[18:24].hex(":"))
+
+    def shut(self, address: IPAddress) -> None:
+        """Drop silently what the interface gets for an address, which the host may have.
+
+        A host that has an address and no connection yet would answer its segments with resets.
+        """
+        family = _family(address)
+        # The local table is consulted later than Linux has it, so that a rule can precede it.
+        with suppress(FileExistsError):
+            self._rule(_NEW_RULE, family, _TO_TABLE, _LOCAL_LATER)
+        with suppress(FileNotFoundError):  # since an earlier task
+            self._rule(_DEL_RULE, family, _TO_TABLE, 0)
+        with suppress(FileExistsError):
+            self._rule(_NEW_RULE, family, _BLACKHOLE, _BEFORE_LOCAL, address)
+
+    def open(self, address: IPAddress) -> None:
+        """Take in what comes for an address; it may be open already."""
+        with suppress(FileNotFoundError):
+            self._rule(_DEL_RULE, _family(address), _BLACKHOLE, _BEFORE_LOCAL, address)
+
+    def _rule(
+        self, kind: int, family: int, action: int, preference: int, to: IPAddress | None = None
+    ) -> None:
+        table = _LOCAL_TABLE if action == _TO_TABLE else 0
+        length = to.max_prefixlen if to else 0
+        body = struct.pack("=BBBBBBBBI", family, length, 0, 0, table, 0, 0, action, 0)
+        body += attribute(_RULE_PREFERENCE, struct.pack("=I", preference))
+        if to:
+            body += attribute(_RULE_TO, to.packed)
+            body += attribute(_RULE_INTERFACE, self._interface.encode() + b"\0")
+        create = _CREATE | _EXCLUSIVE if kind == _NEW_RULE else 0
+        self._netlink.ask(kind, REQUEST | ACK | create, body)
 
     def add(self, address: IPAddress) -> None:
         """Give the host an address without announcing it.  Raises OSError if it has it already."""

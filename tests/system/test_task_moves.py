@@ -471,11 +471,6 @@ def keep_sending_to_a(network: Hosts, version: int = 4) -> None:
     ip(network.of["c"].pid, [command])
 
 
-def follow_again(network: Hosts, version: int) -> None:
-    """The peer asks where the address is."""
-    ip(network.of["c"].pid, [f"neigh del {ADDRESSES[version]} dev {NIC}"])
-
-
 def refused_with(network: Hosts, address: str) -> int:
     """What `connect` says to a client."""
     with inside(network.of["c"].pid):
@@ -552,9 +547,8 @@ def test_the_old_host_drops_or_says_that_it_is_unreachable(
         connected.sendall(REQUEST)
         told = {frame[ICMP_AT[version] :][:2] for frame in frames_of(heard)}
         assert (ICMP_CODES[version] in told) == (meanwhile == "unreachable")
-        follow_again(network, version)
-        assert answered(connected, b"")
         it.move("a")
+        assert answered(connected, b"")
         (first, *_) = it.noted("record-ended")
         assert (first["resets"], first["forwarded"]) == (0, 0)
         assert first["dropped"] > 0
@@ -599,6 +593,38 @@ def challenged(network: Hosts) -> int:
     """Openings within connections that there are, as the destination's TCP has counted them."""
     told = run_in(network.of["b"].pid, ["cat", "/proc/net/netstat"]).splitlines()
     return int(told[1].split()[told[0].split().index("TCPSYNChallenge")])
+
+
+@pytest.mark.shows("R4.2.1.1", "R4.2.1.3")
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_target_answers_nothing_before_it_has_the_connections(
+    network: Hosts, tmp_path: Path, version: int
+) -> None:
+    """Its address is there first; who sends to it all the time is never answered with a reset."""
+    with (
+        no_reset(network, tmp_path),
+        trial(network, "http-server", version, octets=100, port=80) as it,
+        closing(it.connect(80)) as connected,
+    ):
+        assert answered(connected)
+        mac = json.loads(run_in(network.of["b"].pid, ["ip", "-j", "link", "show", NIC]))
+        to_b = f"neigh replace {it.address} lladdr {mac[0]['address']} nud permanent dev {NIC}"
+        ip(network.of["c"].pid, [to_b])
+        over = threading.Event()
+        own = connected.getsockname()[1]
+
+        def keep_sending() -> None:
+            while not over.wait(0.001):
+                forge(network, it, own, ACK)
+
+        sending = threading.Thread(target=keep_sending)
+        sending.start()
+        try:
+            it.move("b")
+        finally:
+            over.set()
+            sending.join()
+        assert answered(connected)
 
 
 def test_a_reset_would_be_seen(network: Hosts, tmp_path: Path) -> None:
