@@ -214,8 +214,8 @@ COUNTERS: tuple[KernelCounter, ...] = (
         "backlog-squeezed",
         Scope.MACHINE,
         "net/softnet_stat: column 3",
-        "a processor has put off packets {n} times because there were too many at once, so that "
-        "delays contain some of the machine's",
+        "a processor has put packets off because there were too many at once, so that delays "
+        "contain some of the machine's (count: {n})",
         SLOWER,
         Effect.NOTE,
         read=softnet(2),

@@ -302,8 +302,8 @@ def test_words_that_are_wider_than_their_arrow_are_broken():
     def wrapped(row):
         return _sequence._wrapped(row, lines, COLUMN)
 
-    assert wrapped(row_of("redirect to nve2", "a", "b")) == "redirect\nto nve2"
-    assert wrapped(row_of("redirect to nve2", "a", "e")) == "redirect to nve2"
+    assert wrapped(row_of("redirects to nve2", "a", "b")) == "redirects\nto nve2"
+    assert wrapped(row_of("redirects to nve2", "a", "e")) == "redirects to nve2"
     assert wrapped(row_of("converged", "a")) == "converged"
 
 
