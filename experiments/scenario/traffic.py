@@ -72,6 +72,25 @@ class FlowSpec(TrafficSpec):
             yield "", "its two VMs are in different virtual networks"
 
 
+class TaskTrafficSpec(TrafficSpec):
+    """Traffic from a VM to a task, wherever that is."""
+
+    source: Name = Field(alias="from")
+    task: Name
+    family: Family = "ipv4"
+    port: int = Field(80, ge=1, le=65535)
+
+    def contradictions(
+        self, network: Mapping[str, int], before: Sequence[TrafficSpec]
+    ) -> Iterator[tuple[str, str]]:
+        if self.source not in network:
+            yield "from", no_such("VM", self.source, network)
+
+    @property
+    def of_task(self) -> tuple[str, int]:
+        return self.task, 4 if self.family == "ipv4" else 6
+
+
 def _of_its_kind(given: Any) -> Any:
     """Return the entry, read by the Settings of its kind."""
     if isinstance(given, TrafficSpec):

@@ -1,12 +1,13 @@
-"""Runs a program in a VM that begins at a given time and writes lines until it is ended.
+"""Runs programs in VMs that begin at a given time and write lines until they are ended.
 
-It prints a line when it is ready, and reads the time to start from a line on its standard input.
+Each prints a line when it is ready, and reads the time to start from a line on its standard input.
 """
 
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from experiments.workloads import Stage, WorkloadError
 from nve.linux import child
@@ -58,3 +59,31 @@ class NotingProcess:
         """End the program; this is safe at any time and leaves no process."""
         if self._process is not None:
             child.end(self._process)
+
+
+P = TypeVar("P", bound=NotingProcess)
+
+
+class NotingProcesses(Generic[P]):
+    """All clients of one kind in a run, which are ended when the run is over."""
+
+    ends_by_itself = False
+
+    def __init__(self, clients: Sequence[P]) -> None:
+        self.clients = clients
+
+    def launch(self) -> None:
+        for client in self.clients:
+            client.launch()
+
+    def begin(self, start_ns: int) -> None:
+        for client in self.clients:
+            client.begin(start_ns)
+
+    @property
+    def problems(self) -> list[str]:
+        return [problem for each in self.clients for problem in each.problems]
+
+    def stop(self) -> None:
+        for client in self.clients:
+            client.stop()

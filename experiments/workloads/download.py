@@ -6,16 +6,14 @@ The task's program is `http-server`.  If a download breaks off, the client notes
 next one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 from pydantic import Field
 
 from experiments.measure.rows import RowSchema
-from experiments.scenario.parts import Name, no_such
-from experiments.scenario.traffic import TrafficSpec
+from experiments.scenario.traffic import TaskTrafficSpec
 from experiments.workloads import Collected, Stage
-from experiments.workloads._noting import NotingProcess
+from experiments.workloads._noting import NotingProcess, NotingProcesses
 from experiments.workloads.downloading import download
 
 SAYS = "Downloads from a task that is an HTTP server: what its clients notice of its moves."
@@ -38,65 +36,39 @@ ROWS = RowSchema(
 PROGRAMS = ()
 
 
-class Settings(TrafficSpec):
-    source: Name = Field(alias="from")
-    task: Name
-    family: Literal["ipv4", "ipv6"] = "ipv4"
-    port: int = Field(80, ge=1, le=65535)
+class Settings(TaskTrafficSpec):
     rate_mbit: float | None = Field(None, gt=0, le=100_000)
     """How fast the client reads; by default as fast as data comes."""
 
-    def contradictions(
-        self, network: Mapping[str, int], before: Sequence[TrafficSpec]
-    ) -> Iterator[tuple[str, str]]:
-        if self.source not in network:
-            yield "from", no_such("VM", self.source, network)
 
-    @property
-    def of_task(self) -> tuple[str, int]:
-        return self.task, 4 if self.family == "ipv4" else 6
-
-
-class DownloadClients:
+class DownloadClients(NotingProcesses[NotingProcess]):
     """All clients of a run."""
 
-    ends_by_itself = False
-
     def __init__(self, sent: Sequence[Settings], stage: Stage) -> None:
-        self._clients = [
-            NotingProcess(
-                stage.name_apart(f"{each.source}>{each.task}/http"),
-                "experiments.workloads.downloading.client",
-                [
-                    *(*stage.way_to(*each.of_task), "--port", str(each.port)),
-                    *("--rate-mbit", f"{each.rate_mbit or 0:g}"),
-                ],
-                stage,
-                each.source,
-                stage.directory / f"{each.source}-{number}.downloads",
-            )
-            for number, each in enumerate(sent, start=1)
-        ]
-
-    def launch(self) -> None:
-        for client in self._clients:
-            client.launch()
-
-    def begin(self, start_ns: int) -> None:
-        for client in self._clients:
-            client.begin(start_ns)
+        super().__init__(
+            [
+                NotingProcess(
+                    stage.name_apart(f"{each.source}>{each.task}/http"),
+                    "experiments.workloads.downloading.client",
+                    [
+                        *(*stage.way_to(*each.of_task), "--port", str(each.port)),
+                        *("--rate-mbit", f"{each.rate_mbit or 0:g}"),
+                    ],
+                    stage,
+                    each.source,
+                    stage.directory / f"{each.source}-{number}.downloads",
+                )
+                for number, each in enumerate(sent, start=1)
+            ]
+        )
 
     def collect(self) -> Collected:
-        rows = [row for each in self._clients for row in download.rows(each.flow, each.noted())]
+        rows = [row for each in self.clients for row in download.rows(each.flow, each.noted())]
         found = ROWS.frame(rows)
-        problems = [problem for each in self._clients for problem in each.problems]
+        problems = self.problems
         changed = sorted(set(found.loc[found["outcome"] == "changed", "flow"]))
         problems += [f"{flow} has got other octets than were sent" for flow in changed]
         return Collected(found, problems=problems)
-
-    def stop(self) -> None:
-        for client in self._clients:
-            client.stop()
 
 
 prepare = DownloadClients

@@ -13,6 +13,7 @@ from pydantic import Field
 from experiments.measure.rows import RowSchema
 from experiments.scenario.traffic import FlowSpec
 from experiments.workloads import Collected, Stage
+from experiments.workloads._noting import NotingProcesses
 from experiments.workloads.counting.driver import CountingClient
 
 SAYS = "Requests to a guest's service, whose answers show which state of the guest they come from."
@@ -41,41 +42,27 @@ class Settings(FlowSpec):
         return True
 
 
-class ServiceClients:
+class ServiceClients(NotingProcesses[CountingClient]):
     """All clients of a run."""
 
-    ends_by_itself = False
-
     def __init__(self, sent: Sequence[Settings], stage: Stage) -> None:
-        self._clients = [
-            CountingClient(
-                stage.name_apart(f"{each.source}>{each.destination}/service"),
-                number,
-                stage.address(each.destination, each.family),
-                each.rate_rps,
-                stage,
-                each.source,
-            )
-            for number, each in enumerate(sent, start=1)
-        ]
-
-    def launch(self) -> None:
-        for client in self._clients:
-            client.launch()
-
-    def begin(self, start_ns: int) -> None:
-        for client in self._clients:
-            client.begin(start_ns)
-
-    def collect(self) -> Collected:
-        rows = [row for client in self._clients for row in client.collect()]
-        return Collected(
-            ROWS.frame(rows), problems=[p for each in self._clients for p in each.problems]
+        super().__init__(
+            [
+                CountingClient(
+                    stage.name_apart(f"{each.source}>{each.destination}/service"),
+                    number,
+                    stage.address(each.destination, each.family),
+                    each.rate_rps,
+                    stage,
+                    each.source,
+                )
+                for number, each in enumerate(sent, start=1)
+            ]
         )
 
-    def stop(self) -> None:
-        for client in self._clients:
-            client.stop()
+    def collect(self) -> Collected:
+        rows = [row for client in self.clients for row in client.collect()]
+        return Collected(ROWS.frame(rows), problems=self.problems)
 
 
 prepare = ServiceClients

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from experiments.measure.attribution import FlowEndpoints
 from experiments.measure.packets import NS_PER_MS, Samples, flows_of, lost_mask
@@ -96,6 +97,16 @@ def runs_of(result: Result) -> dict[str, TracedRun]:
     if result not in _TRACED:
         _TRACED[result] = {name: TracedRun(name, run) for name, run in result.runs.items()}
     return _TRACED[result]
+
+
+def rows_of_runs(result: Result, table: str) -> pd.DataFrame:
+    """Return the rows of a table of all runs that have it, with a column `run`."""
+    found = [
+        rows.assign(run=name)
+        for name, run in runs_of(result).items()
+        if (rows := getattr(run.result, table)) is not None
+    ]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from experiments.measure.results import Result
 from experiments.report.format import duration
 from experiments.report.plots import _style
-from experiments.report.plots._runs import runs_of
+from experiments.report.plots._runs import rows_of_runs
 from experiments.report.plots._style import Preset
 
 QUESTION = "What does a standby cost while nothing fails?"
@@ -26,14 +26,8 @@ def suits(result: Result) -> bool:
 
 def data(result: Result) -> pd.DataFrame:
     """A row for each standby of a VM whose service was asked."""
-    tables = [
-        run.result.standbys.assign(run=name)
-        for name, run in runs_of(result).items()
-        if run.result.standbys is not None
-    ]
-    if not tables:
-        return pd.DataFrame()
-    return pd.concat(tables, ignore_index=True).dropna(subset=["latency_p50_ms"])
+    table = rows_of_runs(result, "standbys")
+    return table.dropna(subset=["latency_p50_ms"]) if len(table) else table
 
 
 def _labels(table: pd.DataFrame) -> list[str]:

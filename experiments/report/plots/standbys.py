@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from experiments.measure.results import Result
 from experiments.report.format import duration
 from experiments.report.plots import _style
-from experiments.report.plots._runs import runs_of
+from experiments.report.plots._runs import rows_of_runs
 from experiments.report.plots._style import Preset
 
 QUESTION = "How much of a VM's state is lost with its server, by how often it is mirrored?"
@@ -27,14 +27,10 @@ def suits(result: Result) -> bool:
 
 def data(result: Result) -> pd.DataFrame:
     """A row for each take-over of a VM that was mirrored, and whose service was asked."""
-    tables = [
-        run.result.takeovers.assign(run=name)
-        for name, run in runs_of(result).items()
-        if run.result.takeovers is not None
-    ]
-    if not tables:
-        return pd.DataFrame()
-    found = pd.concat(tables, ignore_index=True).dropna(subset=list(PANELS))
+    table = rows_of_runs(result, "takeovers")
+    if table.empty:
+        return table
+    found = table.dropna(subset=list(PANELS))
     return found[found["interval_s"] > 0]
 
 
