@@ -64,7 +64,7 @@ class HostAddresses:
         answer = fcntl.ioctl(self._voice, _GET_MAC, asked)
         self._mac = Mac(answer[18:24].hex(":"))
 
-    def shut(self, address: IPAddress) -> None:
+    def keep_out(self, address: IPAddress) -> None:
         """Drop silently what the interface gets for an address, which the host may have.
 
         A host that has an address and no connection yet would answer its segments with resets.
@@ -78,8 +78,8 @@ class HostAddresses:
         with suppress(FileExistsError):
             self._rule(_NEW_RULE, family, _BLACKHOLE, _BEFORE_LOCAL, address)
 
-    def open(self, address: IPAddress) -> None:
-        """Take in what comes for an address; it may be open already."""
+    def let_in(self, address: IPAddress) -> None:
+        """End `keep_out`, if it was begun."""
         with suppress(FileNotFoundError):
             self._rule(_DEL_RULE, _family(address), _BLACKHOLE, _BEFORE_LOCAL, address)
 

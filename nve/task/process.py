@@ -104,7 +104,7 @@ class TaskProcess:
     def start(self) -> None:
         """Start the task at its first host."""
         for address in self._spec.place.addresses:
-            self._host.open(address)
+            self._host.let_in(address)
             self._host.add(address)
             self._host.announce(address)
         self._gone = self._host.keep_announcing(self._spec.place.addresses)
@@ -316,7 +316,7 @@ class TaskProcess:
         Nothing gets through to them before the task's sockets are there.
         """
         for address in self._spec.place.addresses:
-            self._host.shut(address)
+            self._host.keep_out(address)
             self._host.add(address)
         return {}
 
@@ -360,7 +360,7 @@ class TaskProcess:
 
     def do_restart(self) -> Told:
         for address in self._spec.place.addresses:
-            self._host.open(address)
+            self._host.let_in(address)
             self._host.announce(address)
         pairs = list(zip(self._sockets, self._moved, strict=True))
         for each, moved in pairs:
