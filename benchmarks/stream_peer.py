@@ -3,13 +3,21 @@
 import socket
 import threading
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, Protocol
 
 from nve.linux.wait import wait_until
 from nve.task.programs import pattern
 
 BEGIN_S: Final = 30.0
 END_S: Final = 60.0
+
+
+class StreamTask(Protocol):
+    """A running task, with what its peer asks of it."""
+
+    def connections(self) -> list[dict[str, Any]]: ...
+
+    def failure(self) -> str | None: ...
 
 
 class StreamPeer:
@@ -35,14 +43,19 @@ class StreamPeer:
             self._more.notify_all()
         wait_until(lambda: None if self.received > before else f"{before} received", BEGIN_S)
 
-    def whole(self) -> None:
-        """Check that everything comes as it was sent."""
+    def whole(self, task: StreamTask) -> None:
+        """Check that everything comes as it was sent, both ways: the task checks what it reads.
+
+        The kernel of a task that ends before it has read everything resets the connection.
+        """
         self.go_on(self._octets + 1)
         for thread in self._threads:
             thread.join(END_S)
         assert self._failures == []
         found = (self.received, self._digest.hexdigest())
         assert found == (self._octets, pattern.digest(self._octets))
+        wait_until(lambda: _unread(task), END_S)
+        assert task.failure() is None
 
     def _await(self, place: int) -> None:
         with self._more:
@@ -69,3 +82,8 @@ class StreamPeer:
                 self._await(self.received)
         except OSError as error:
             self._failures.append(error)
+
+
+def _unread(task: StreamTask) -> str | None:
+    states = [each["state"] for each in task.connections()]
+    return None if set(states) <= {"LISTEN"} else f"the task still has connections: {states}"

@@ -17,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,6 +36,8 @@ ADDRESSES = {4: "10.9.0.50", 6: "fd09::50"}
 PEERS = {4: "10.9.0.3", 6: "fd09::3"}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 RESETS = "tcp[13] & 4 != 0 or (ip6[6] == 6 and ip6[53] & 4 != 0)"
+REFUSING = ("10.9.0.1", 9)
+"""The host `a`, and a port at which nobody listens."""
 PORT = 7000
 ROUND_TRIPS = 10
 
@@ -55,8 +57,11 @@ def moved(task: RunningTask, number: int) -> None:
 def resets(there: Switched, file: Path) -> Iterator[list[str]]:
     """Yield a list that holds, when the block has ended, the resets that the peer's interface has
     seen.
+
+    One is provoked at the end: when that is captured, the capture has all before it.
     """
     found: list[str] = []
+    refused = f"IP {REFUSING[0]}.{REFUSING[1]} > "
     with file.open("w", encoding="utf-8") as written:
         argv = ["tcpdump", "-nl", "-i", "eth0", RESETS]
         capture = there.in_vm("c", argv, stdout=written, stderr=subprocess.PIPE, text=True)
@@ -64,9 +69,18 @@ def resets(there: Switched, file: Path) -> Iterator[list[str]]:
         while "listening" not in capture.stderr.readline():
             pass
         yield found
+        with inside(there.vms["c"].pid), suppress(ConnectionRefusedError):
+            socket.create_connection(REFUSING, 5).close()
+        wait_until(
+            lambda: (
+                None if refused in file.read_text(encoding="utf-8") else "the last is not there"
+            ),
+            timeout_s=10,
+        )
         capture.terminate()
         capture.communicate()
-    found += file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
+    found += [line for line in lines if line and refused not in line]
 
 
 def stream(version: int, side: str, octets: int, moves: int, file: Path) -> None:
@@ -96,7 +110,7 @@ def stream(version: int, side: str, octets: int, moves: int, file: Path) -> None
         for number in range(1, moves + 1):
             peer.go_on(number * octets // (moves + 1))
             moved(task, number)
-        peer.whole()
+        peer.whole(task)
         took_s = time.monotonic() - began_s
         task.settle()
     rows = task.rows

@@ -86,6 +86,7 @@ def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
 
     One RST is provoked at the end: when that is captured, the capture works and has all before it.
     """
+    _forget_connections(network)
     file = directory / "resets.pcap"
     argv = ["tcpdump", "-q", "-U", "-Z", "root", "-i", NIC, "-w", str(file), RESETS]
     capture = network.of["c"].start(argv, stderr=subprocess.DEVNULL)
@@ -100,6 +101,13 @@ def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
         capture.wait()
     found = [line for line in _shown(file) if not _provoked(line)]
     assert found == [], "\n".join(found)
+
+
+def _forget_connections(network: Hosts) -> None:
+    """End those of trials before: they would be sent again once the next one has the address."""
+    for host in network.of.values():
+        for address in (ADDRESSES[4], f"[{ADDRESSES[6]}]"):
+            run_in(host.pid, ["ss", "-Kant", "src", address, "or", "dst", address])
 
 
 def _shown(file: Path) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from nve.linux.wait import wait_until
 from tests.helpers import footprint
 from tests.helpers.footprint import Presence
+from tests.helpers.hosts import Hosts, hosts
 
 GONE_TIMEOUT_S = 5
 """What was told to end may take a moment to be gone."""
@@ -33,6 +34,13 @@ def _shares(test: pytest.Function) -> bool:
         found[-1].scope == "module" and name != _a_module_leaves_nothing.__name__
         for name, found in definitions
     )
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Hosts]:
+    """Three hosts on a switch, for tests of tasks without a data centre."""
+    with hosts(["a", "b", "c"]) as made:
+        yield made
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from experiments.scenario.schema import Scenario
 from tests.helpers.runs import WHERE, probe, recorded, scenario, times_of
 
 GUEST = {
@@ -14,8 +15,6 @@ GUEST = {
     "disk_writes_mb_s": 0.2,
     "service": True,
 }
-
-
 CLIENTS = {f"c{number}": f"nve{3 + number % 2}" for number in range(12)}
 """So many that their flows do not all go to one of two instances (but once in 2,000 times)."""
 
@@ -90,20 +89,25 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
     assert lost["mirror_age_ms"] < (lost["failed_ns"] - resumed_ns) / 1e6
 
 
+def with_a_hot_standby(failure: dict[str, Any], detect_s: float) -> Scenario:
+    """A VM with a standby at `nve2`, which everybody in CLIENTS asks."""
+    standby = {"at": "nve2", "kind": "hot", "detect_s": detect_s}
+    hot = {"nve": "nve1", "guest": GUEST, "standby": standby}
+    return scenario(
+        topology={"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
+        tenants=[{"vni": 5000, "vms": {"vm1": hot, **CLIENTS}}],
+        traffic=[{**asking(client, "vm1"), "rate_rps": 10} for client in CLIENTS],
+        moves=[],
+        failures=[failure],
+        duration_s=9,
+    )
+
+
 @pytest.mark.shows("R7.4")
 def test_a_hot_standby_serves_beside_its_primary_and_goes_on_without_it(tmp_path: Path) -> None:
     """The VM's own server dies: what was answered stands, nothing is moved, clients go on."""
-    hot = {"nve": "nve1", "guest": GUEST, "standby": {"at": "nve2", "kind": "hot", "detect_s": 0.5}}
-    clients = CLIENTS
-    wanted = scenario(
-        topology={"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
-        tenants=[{"vni": 5000, "vms": {"vm1": hot, **clients}}],
-        traffic=[{**asking(client, "vm1"), "rate_rps": 10} for client in clients],
-        moves=[],
-        failures=[{"kind": "nve-dies", "nve": "nve1", "at_s": 4, "for_s": 3}],
-        duration_s=9,
-    )
-    outcome, result = recorded(wanted, tmp_path / "result")
+    failure = {"kind": "nve-dies", "nve": "nve1", "at_s": 4, "for_s": 3}
+    outcome, result = recorded(with_a_hot_standby(failure, detect_s=0.5), tmp_path / "result")
 
     assert outcome.problems == []
     assert len(result.moves) == 0
@@ -132,17 +136,8 @@ def test_a_hot_standby_serves_beside_its_primary_and_goes_on_without_it(tmp_path
 def test_of_a_hot_standby_that_is_cut_off_one_instance_goes_on(tmp_path: Path) -> None:
     """Both servers run, and the VM's own is cut off from all others: the one that clients still
     reach goes on, after the other one is fenced; no number is given twice."""
-    hot = {"nve": "nve1", "guest": GUEST, "standby": {"at": "nve2", "kind": "hot", "detect_s": 1}}
-    clients = CLIENTS
-    wanted = scenario(
-        topology={"kind": "star", "nves": 4, "link": {"delay_ms": 1}},
-        tenants=[{"vni": 5000, "vms": {"vm1": hot, **clients}}],
-        traffic=[{**asking(client, "vm1"), "rate_rps": 10} for client in clients],
-        moves=[],
-        failures=[{"kind": "underlay-partition", "nve": "nve1", "at_s": 3, "for_s": 3}],
-        duration_s=9,
-    )
-    outcome, result = recorded(wanted, tmp_path / "result")
+    failure = {"kind": "underlay-partition", "nve": "nve1", "at_s": 3, "for_s": 3}
+    outcome, result = recorded(with_a_hot_standby(failure, detect_s=1), tmp_path / "result")
 
     assert outcome.problems == []
     asked = result.rows("service")

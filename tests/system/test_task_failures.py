@@ -8,7 +8,7 @@ import secrets
 import signal
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import ip_address
@@ -28,7 +28,7 @@ from experiments.run.task_steps import (
 from nve.linux.namespace import inside, ip, run_in
 from nve.task.checkpoint import Checkpoint, Endpoint, Listener
 from nve.task.link import Kind, LinkError, TaskLink
-from tests.helpers.hosts import NIC, Hosts, hosts
+from tests.helpers.hosts import NIC, Hosts
 from tests.helpers.task_trials import (
     MEGABYTE,
     PORT,
@@ -38,12 +38,6 @@ from tests.helpers.task_trials import (
     trial,
 )
 from tests.helpers.wait import wait_until
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Hosts]:
-    with hosts(["a", "b", "c"]) as made:
-        yield made
 
 
 def dying_before(name: str, *, source: bool = False) -> TaskMoveTable:
@@ -81,7 +75,7 @@ def test_the_task_goes_on_at_the_source_where_the_destination_dies(
             it.move("b")
         assert it.noted("task-move-undone")
         assert it.task.at == "a"
-        peer.whole()
+        peer.whole(it.task)
         shown = run_in(network.of["b"].pid, ["ip", "address", "show"])
         assert it.address not in shown
 
@@ -136,7 +130,7 @@ def test_the_destination_has_the_task_where_the_source_dies_after_it_has_sent_it
         peer.go_on(octets // 2)
         it.move("b")
         assert it.task.at == "b"
-        peer.whole()
+        peer.whole(it.task)
         assert it.noted("record-not-kept")
         assert it.address not in run_in(network.of["a"].pid, ["ip", "address", "show"])
 

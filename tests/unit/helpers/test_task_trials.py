@@ -3,6 +3,7 @@
 import socket
 import threading
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,20 @@ def sends(there: socket.socket, stream: bytes) -> None:
         pass
 
 
-@pytest.mark.parametrize("fault", ["none", "changed", "missing"])
+class Task:
+    """A task that has read everything, and has found no fault in it or one."""
+
+    def __init__(self, failure: str | None) -> None:
+        self._failure = failure
+
+    def connections(self) -> list[dict[str, Any]]:
+        return [{"state": "LISTEN"}]
+
+    def failure(self) -> str | None:
+        return self._failure
+
+
+@pytest.mark.parametrize("fault", ["none", "changed", "missing", "the other way"])
 def test_a_stream_is_whole_or_not(fault: str) -> None:
     stream = bytearray(pattern.part(0, OCTETS))
     assert len(stream) == OCTETS
@@ -32,9 +46,10 @@ def test_a_stream_is_whole_or_not(fault: str) -> None:
         other = threading.Thread(target=sends, args=(there, bytes(stream)))
         other.start()
         peer = StreamPeer(here, OCTETS)
+        task = Task("what came is not what was sent" if fault == "the other way" else None)
         if fault == "none":
-            peer.whole()
+            peer.whole(task)
         else:
             with pytest.raises(AssertionError):
-                peer.whole()
+                peer.whole(task)
         other.join()
