@@ -188,12 +188,18 @@ def ramp(moves: int, delay_ms: float, directory: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--octets", type=int, default=200_000_000)
-    parser.add_argument("--moves", type=int, default=20)
-    parser.add_argument("--family", type=int, nargs="+", choices=(4, 6), default=[4, 6])
-    parser.add_argument("--side", nargs="+", default=["server", "client"])
-    parser.add_argument("--ramp", action="store_true")
-    parser.add_argument("--delay-ms", type=float, default=10)
+    parser.add_argument("--octets", type=int, default=200_000_000, help="how much each side sends")
+    parser.add_argument("--moves", type=int, default=20, help="of the task")
+    parser.add_argument(
+        "--family", type=int, nargs="+", choices=(4, 6), default=[4, 6], help="IP versions"
+    )
+    parser.add_argument("--side", nargs="+", default=["server", "client"], help="what the task is")
+    parser.add_argument(
+        "--ramp", action="store_true", help="measure how fast a connection is after a move instead"
+    )
+    parser.add_argument(
+        "--delay-ms", type=float, default=10, help="of the path to the peer, one way; with --ramp"
+    )
     given = parser.parse_args()
     with TemporaryDirectory() as directory:
         if given.ramp:
