@@ -44,6 +44,7 @@ log:
     any: error
 database:
     storage: "$directory"
+    journal-db-mode: asynchronous
 key:
   - id: $key
     algorithm: $algorithm
@@ -61,6 +62,7 @@ zone:
     journal-content: changes
 """
 )
+"""An update is answered without waiting for a disk: the zone is not needed after the run."""
 
 
 class NameServerDied(RuntimeError):

@@ -107,13 +107,10 @@ def _type_of(address: IPAddress) -> str:
 class LedName:
     """A name that a server of its zone points to a task's addresses."""
 
-    def __init__(
-        self, name: TaskName, server: IPAddress, key: UpdateKey, *, patience_s: float = PATIENCE_S
-    ) -> None:
+    def __init__(self, name: TaskName, server: IPAddress, key: UpdateKey) -> None:
         self._name = name
         self._server = server
         self._key = key
-        self._patience_s = patience_s
 
     def __str__(self) -> str:
         return str(self._name)
@@ -160,7 +157,7 @@ class LedName:
         """Return the answer to a message, which may be sent again: repeating it asks for the
         same.
         """
-        until_s = time.monotonic() + self._patience_s
+        until_s = time.monotonic() + PATIENCE_S
         with closing(opened):
             opened.setblocking(False)
             while True:

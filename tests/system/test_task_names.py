@@ -24,7 +24,6 @@ from tests.helpers.hosts import Hosts, hosts
 from tests.helpers.runs import recorded
 from tests.helpers.task_trials import answered
 
-PATIENCE_S = 0.6
 ADDRESSES = {"a": ("10.9.0.51", "fd09::51"), "b": ("10.9.0.52", "fd09::52")}
 
 
@@ -45,7 +44,7 @@ def server(network: Hosts, tmp_path: Path) -> Iterator[NameServer]:
 
 def led(server: NameServer, key: UpdateKey | None = None, **name: object) -> LedName:
     named = TaskName(**{"host": "web", "zone": "lab.test", "ttl_s": 0, **name})  # type: ignore[arg-type]
-    return LedName(named, server.addresses[0], key or server.key, patience_s=PATIENCE_S)
+    return LedName(named, server.addresses[0], key or server.key)
 
 
 def datagrams(network: Hosts) -> socket.socket:
