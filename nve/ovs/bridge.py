@@ -52,7 +52,7 @@ VXLAN, VXLAN_GPE = "vxlan0", "vxlan1"
 UNDERLAY, TO_INTEGRATION = "underlay", "integration"
 """The two ends of the patch between the bridges."""
 OPENFLOW = "OpenFlow13"
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
 ROUTE_TIMEOUT_S = 10.0
 

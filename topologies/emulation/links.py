@@ -34,7 +34,7 @@ from topologies.spec import LinkSpec
 
 Emulator: TypeAlias = Literal["netem", "delay-line"]
 
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 5
 
 
