@@ -57,7 +57,12 @@ KNOWN = {
     "instances-verified": "both instances of the VM have been found with the same state",
     "mirror-ready": "the last whole mirror of the VM is what its standby goes on from",
     "mirror-failed": "a mirror of the VM did not come over whole: the one before counts",
+    "mirror-used": "the VM is moved to its standby, which has the last whole mirror: only what was "
+    "written since is sent",
+    "mirror-not-used": "the VM is moved to its standby, and all of its state is sent; `why`",
     "standby-ended": "the VM has been moved to the NVE of its standby, which is none any more",
+    "standby-reversed": "the VM has been moved to the NVE of its standby, and its former NVE has "
+    "the standby now",
     "vm-fenced": "an NVE has come back whose VM runs elsewhere by now: it takes nothing from the "
     "VM's port",
     "state-differs": "the destination has another memory or disk than the source had",

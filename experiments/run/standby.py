@@ -29,12 +29,18 @@ from experiments.run.hot_standby import HotStandby
 from experiments.run.line_process import LineProcess
 from experiments.run.move_steps import MoveUnderWay, Transfer
 from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
-from experiments.run.state_transfer import TransferFailed, transfer_side
+from experiments.run.state_transfer import (
+    HeldMirror,
+    StateTransfer,
+    TransferFailed,
+    transfer_side,
+)
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.standbys import StandbySpec
 from nve.guest.machine import GuestError, GuestMachine
 from nve.linux.wait import wait_until
 from nve.resources import Resources
+from nve.transfer.mirror import MirrorStamp
 from topologies.emulation.data_centre import DataCentre
 
 START_TIMEOUT_S = 60.0
@@ -57,6 +63,8 @@ class Standby:
     ) -> None:
         """`where()` returns the NVE of the VM; `rows` takes the lines of mirrors.csv."""
         self.spec = spec
+        self.at = spec.at
+        """The NVE of the standby."""
         self.vm = guest.vm
         self.mirroring = False
         self.problems: list[str] = []
@@ -68,8 +76,12 @@ class Standby:
         self._machine: GuestMachine | None = None
         self._sides: list[LineProcess] = []
         """Sender and receiver."""
+        self._stamp: MirrorStamp | None = None
+        """The mirror since which the VM's log has all that was written; None if nobody knows."""
         self._turn = threading.Lock()
         """Held while a mirror is made, and while somebody else has a use for the state."""
+        self._interrupted = 0
+        """The number of moves for which mirrors are interrupted."""
         self._over = threading.Event()
         self._swap = threading.Lock()
         """Held while it is decided what the standby would go on from."""
@@ -93,7 +105,7 @@ class Standby:
 
     def _connected(self) -> tuple[GuestMachine, list[LineProcess]]:
         """Return memory and disk at the standby, and a connected sender and receiver."""
-        source, target = (self._data_centre.nves[nve] for nve in (self._where(), self.spec.at))
+        source, target = (self._data_centre.nves[nve] for nve in (self._where(), self.at))
         cold = self.spec.kind == "cold"
         here, there = self._guest.machine, self._guest.place(target.name, stored=cold)
         token, line = secrets.token_hex(16), self._guest.spec.line()
@@ -132,29 +144,50 @@ class Standby:
         self._mirror_by(self._sides[0])
 
     def _mirror_by(self, sender: LineProcess) -> None:
-        made = sender.ask("mirror", MIRROR_TIMEOUT_S)["mirror"]
-        self._rows.append({"vm": self.vm, "standby": self.spec.at, **made})
+        self._stamp = None
+        told = sender.ask("mirror", MIRROR_TIMEOUT_S)
+        self._stamp = MirrorStamp(**told["stamp"])
+        self._rows.append({"vm": self.vm, "standby": self.at, **told["mirror"]})
 
     # -- beside moves ----------------------------------------------------------------------------
 
     def interrupt(self) -> None:
-        """Stop making mirrors, because the VM is about to be moved.  The last one stays."""
-        with self._turn:
-            if self.mirroring:
-                self.mirroring = False
-                self._sides.pop(0).end()
+        """Stop making mirrors, because the VM is about to be moved.  The last one stays.
 
-    def go_on(self) -> None:
-        """Make a complete mirror anew, after a move or after one was given up.
+        `go_on` follows for each call.
+        """
+        with self._turn:
+            self._interrupted += 1
+            self.mirroring = False
+            for sender in self._sides[:-1]:
+                sender.end()
+            del self._sides[:-1]
+
+    def held(self) -> HeldMirror | str:
+        """Return the last mirror, from which a move to the standby may start, or why there is none.
+
+        To be asked while mirrors are interrupted: nothing else is written there then.
+        """
+        if self.spec.kind == "cold":
+            return "a cold standby keeps it in files"
+        if self._machine is None or self._stamp is None:
+            return "the last mirror has not come over whole"
+        return HeldMirror(self._machine, self._stamp)
+
+    def handed_over(self) -> None:
+        """Record that the VM goes on from the mirror, which is none any more."""
+        self._machine = None
+
+    def go_on(self, former: str) -> None:
+        """Make a complete mirror anew, after a move from `former` or after one was given up.
 
         Until that is complete, the last mirror from before counts.
         """
-        if self._where() == self.spec.at:
-            self._log.note("runner", "standby-ended", self.vm, nve=self.spec.at)
-            self.close()
-            return
         with self._turn:
-            if self._over.is_set() or self.mirroring:
+            self._interrupted -= 1
+            if self._interrupted or self._over.is_set() or self.mirroring:
+                return
+            if self._where() == self.at and not self._reversed(former):
                 return
             try:
                 machine: GuestMachine | None
@@ -173,6 +206,22 @@ class Standby:
         if machine:
             machine.close()
 
+    def _reversed(self, former: str) -> bool:
+        """The VM is where its standby was: have the standby where the VM was, if the scenario asks
+        for that; else it has none any more.  Return which.
+        """
+        self._end()
+        if self._machine:
+            self._machine.close()
+            self._machine = None
+        if not self.spec.reverse:
+            self._over.set()
+            self._log.note("runner", "standby-ended", self.vm, nve=self.at)
+            return False
+        self.at = former
+        self._log.note("runner", "standby-reversed", self.vm, nve=self.at)
+        return True
+
     def mirror_every(self) -> None:
         """Make mirrors until the end.  A mirror that is late is not made up for."""
         due_s = time.monotonic() + self.spec.mirrored_every_s
@@ -189,22 +238,34 @@ class Standby:
     def _failed(self, error: Exception) -> None:
         """Record a failure; the last mirror stays."""
         self.mirroring = False
+        for sender in self._sides[:-1]:
+            sender.end()  # else it may still take from the VM's log
+        del self._sides[:-1]
         if not self._over.is_set() and self.primary_alive:
             self._log.note("runner", "mirror-failed", self.vm, why=str(error))
             self.problems.append(f"the mirror of {self.vm} failed: {error}")
 
     # -- taking over -----------------------------------------------------------------------------
 
-    def watch(self, take_over: Callable[["Standby", int], None]) -> None:
-        """Watch the primary; if it is lost, call `take_over(standby, since_ns)`."""
+    def watch(
+        self, settled: Callable[[], None], take_over: Callable[["Standby", int], None]
+    ) -> None:
+        """Watch the primary; if it is lost, call `take_over(standby, since_ns)`.
+
+        `settled()` returns when the VM is not being moved: a move that has lost its source is
+        undone first, or its VM arrives.
+        """
         since_ns = 0
         while not self._over.wait(LOOK_S):
             now_ns = time.time_ns()
-            if self.primary_alive:
+            if not self._is_lost():
                 since_ns = 0
                 continue
             since_ns = since_ns or now_ns
             if now_ns - since_ns >= self.spec.detect_s * 1e9:
+                settled()
+                if not self._is_lost():
+                    continue
                 self._log.note(
                     "runner",
                     "server-lost",
@@ -216,6 +277,10 @@ class Standby:
                 )
                 take_over(self, since_ns)
                 return
+
+    def _is_lost(self) -> bool:
+        """Return whether the primary's server is dead, and the standby's is another one."""
+        return not self.primary_alive and self._where() != self.at
 
     def last_mirror(self) -> tuple[GuestMachine, dict[str, Any]]:
         """Give up and return the machine with the last mirror, and that mirror's stamp.
@@ -324,23 +389,41 @@ class TakeOver:
 class Beside:
     """The transfer of a planned move of a VM that has a standby: a `Transfer`."""
 
-    def __init__(self, standby: Standby, transfer: Transfer) -> None:
+    def __init__(self, standby: Standby, transfer: StateTransfer) -> None:
         self._standby = standby
         self._transfer = transfer
+        self._begun = False
+        self._held: HeldMirror | None = None
+        """The mirror that the move starts from, if it goes to the standby."""
 
     @property
     def state(self) -> Resources:
         """The same as without a standby."""
         return self._transfer.state
 
+    def _begin(self, move: MoveUnderWay) -> None:
+        """Stop making mirrors; if the VM moves to its standby, let it start from the last one."""
+        if self._begun:
+            return
+        self._begun = True
+        self._standby.interrupt()
+        if move.told.destination != self._standby.at:
+            return
+        held = self._standby.held()
+        if isinstance(held, HeldMirror):
+            self._held = held
+            self._transfer.start_from(held)
+        else:
+            move.note("mirror-not-used", why=held)
+
     def make_room(self, move: MoveUnderWay) -> None:
         """Stop making mirrors, and then do the same as without a standby."""
-        self._standby.interrupt()
+        self._begin(move)
         self._transfer.make_room(move)
 
     def rounds(self, move: MoveUnderWay) -> None:
         """Stop making mirrors, and then do the same as without a standby."""
-        self._standby.interrupt()
+        self._begin(move)
         self._transfer.rounds(move)
 
     def final(self, move: MoveUnderWay) -> None:
@@ -349,6 +432,8 @@ class Beside:
 
     def take_over(self, move: MoveUnderWay) -> None:
         """Do the same as without a standby."""
+        if self._held:
+            self._standby.handed_over()
         self._transfer.take_over(move)
 
     def push(self, move: MoveUnderWay) -> None:
@@ -357,13 +442,16 @@ class Beside:
 
     def verify(self, move: MoveUnderWay) -> None:
         """Verify the state, and then mirror the VM from its new place."""
-        self._transfer.verify(move)
-        self._standby.go_on()
+        try:
+            self._transfer.verify(move)
+        finally:
+            self._standby.go_on(move.told.source)
 
     def abandon(self, move: MoveUnderWay) -> None:
         """Abandon the transfer, and mirror the VM from its old place again in the background."""
         self._transfer.abandon(move)
-        threading.Thread(target=self._standby.go_on, daemon=True).start()
+        go_on = partial(self._standby.go_on, move.told.source)
+        threading.Thread(target=go_on, daemon=True).start()
 
 
 class Standbys:
@@ -423,7 +511,8 @@ class Standbys:
             standby.mirror()
         for number, standby in enumerate(self.of.values()):
             take_over = partial(self._take_over, self._first_number + number)
-            for act in (standby.mirror_every, partial(standby.watch, take_over)):
+            settled = partial(self._settled, standby.vm)
+            for act in (standby.mirror_every, partial(standby.watch, settled, take_over)):
                 self._in_thread(act)
         for hot in self.hot.values():
             hot.begin()
@@ -437,26 +526,31 @@ class Standbys:
     def beside(self, move: MoveSpec, transfer: Transfer) -> Transfer:
         """Return the transfer of a planned move, wrapped so that mirrors do not disturb it."""
         standby = self.of.get(move.vm)
-        return Beside(standby, transfer) if standby else transfer
+        if standby is None or not isinstance(transfer, StateTransfer):
+            return transfer
+        return Beside(standby, transfer)
 
     def _take_over(self, number: int, standby: Standby, since_ns: int) -> None:
-        asked = {"at_s": 0, "vm": standby.vm, "to": standby.spec.at}
+        asked = {"at_s": 0, "vm": standby.vm, "to": standby.at}
         move = MoveSpec.model_validate(asked).with_state()
         move = move.model_copy(update={"mode": "take-over"})  # a mode that no scenario may ask for
         try:
-            wait_until(partial(self._on_its_way, standby.vm), COMPLETION_TIMEOUT_S)
             self._completions.append(
                 self._orchestrator.move(number, move, TakeOver(standby, since_ns))
             )
         except Exception as error:
             self._problems.append(f"the standby of {standby.vm} did not take over: {error}")
 
-    def _on_its_way(self, vm: str) -> str | None:
-        """Return a sentence while the VM is being moved.
+    def _settled(self, vm: str) -> None:
+        """Return when the VM is not being moved, or has been for too long."""
 
-        A move that has lost its source is undone first, or its VM arrives.
-        """
-        return f"{vm} is being moved" if self._orchestrator.is_moving(vm) else None
+        def on_its_way() -> str | None:
+            return f"{vm} is being moved" if self._orchestrator.is_moving(vm) else None
+
+        try:
+            wait_until(on_its_way, COMPLETION_TIMEOUT_S)
+        except TimeoutError as error:
+            self._problems.append(f"the standby of {vm} waits to take over: {error}")
 
     def finish(self) -> list[str]:
         """Stop making mirrors; return sentences about problems.

@@ -6,6 +6,9 @@ over the migration network, where a move says so and the topology has one.  What
 guest at the destination, with the bytes that have come over.  Where anything fails before that, the
 guest at the source goes on as if nothing had been.
 
+Where the destination holds a mirror of the VM (`experiments.run.standby`), the guest goes on from
+that, and only what was written since crosses the underlay.
+
 In a post-copy the guest continues before its memory has come over.  If that fails, no server has
 all of the VM's memory any more: the VM is lost.
 """
@@ -15,7 +18,8 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -28,6 +32,7 @@ from nve.guest.machine import NO_FILE, GuestMachine
 from nve.hypervisor.realtime import first_in_line
 from nve.resources import Resources
 from nve.transfer.convergence import MAY_RESUME_FIRST, TransferLimits
+from nve.transfer.mirror import MirrorStamp
 from nve.transfer.presence import PageFault
 from nve.transfer.state import State
 from topologies.emulation.data_centre import DataCentre, Nve
@@ -45,6 +50,15 @@ class TransferFailed(RuntimeError):
 
 class StateNotVerified(TransferFailed):
     """The VM runs at the destination, but the state of both ends could not be compared."""
+
+
+@dataclass(frozen=True)
+class HeldMirror:
+    """A VM's last mirror at its destination, since which the VM's log has all that was written."""
+
+    machine: GuestMachine
+    """A guest waits there to go on."""
+    stamp: MirrorStamp
 
 
 class StateTransfer:
@@ -67,6 +81,7 @@ class StateTransfer:
         self.machines: list[GuestMachine] = []
         """At the source and at the destination."""
         self._sides: list[LineProcess] = []
+        self._mirror: HeldMirror | None = None
         self._sent_bytes = 0
         self._resumes_first = False
         self._waits_by: socket.socket | None = None
@@ -80,6 +95,13 @@ class StateTransfer:
         """The size of the guest's memory and disk."""
         spec = self._guest.spec
         return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
+
+    def start_from(self, mirror: HeldMirror) -> None:
+        """Send only what was written since this mirror, in place of which the state goes on.
+
+        If the transfer is abandoned, the mirror is what it was.
+        """
+        self._mirror = mirror
 
     def make_room(self, move: MoveUnderWay) -> None:
         """Start a guest that waits at the destination."""
@@ -189,11 +211,17 @@ class StateTransfer:
         return digests
 
     def abandon(self, _move: MoveUnderWay) -> None:
-        """Let the guest at the source continue without a throttle, and discard the other one."""
+        """Let the guest at the source continue without a throttle, and discard the other one, or
+        make it the mirror again that it was.
+        """
+        if self._mirror and self._sides:
+            with suppress(TransferFailed):  # then it is no mirror, which its digests show
+                self._sides[1].ask("undo", END_TIMEOUT_S)
         self._end()
         self._guest.machine.log.throttle_pct = 0
-        for machine in self.machines[1:]:
-            machine.close()
+        if not self._mirror:
+            for machine in self.machines[1:]:
+                machine.close()
         self.machines.clear()
 
     def close(self) -> None:
@@ -204,6 +232,9 @@ class StateTransfer:
             machine.close()
 
     def _launch(self, move: MoveUnderWay) -> None:
+        if self._mirror:
+            self.machines = [self._guest.machine, self._mirror.machine]
+            return
         there = self._guest.place(move.told.destination)
         self.machines = [self._guest.machine, there]
         without_pages = None
@@ -226,17 +257,21 @@ class StateTransfer:
         if self._missed_by:
             receives += ["--guest", str(self._missed_by.fileno())]
             given.append(self._missed_by.fileno())
+        if self._mirror:
+            receives.append("--mirrored")
         at_destination = partial(self._data_centre.in_node, destination.name)
         receiver = transfer_side("receiver", at_destination, receives, given)
         self._sides = [receiver]
         files = [here.memory, here.log_file, here.disk]
         sends = [spec, *map(str, files), json.dumps(asdict(self._limits))]
         sends += [self._address(source), self._address(destination), token]
+        if self._mirror:
+            sends += ["--mirror", json.dumps(self._mirror.stamp.row())]
         at_source = partial(self._data_centre.in_node, source.name)
         self._sides.insert(0, transfer_side("sender", at_source, sends, files))
         there.await_ready()
         self._sides[0].tell(f"connect {receiver.line(START_TIMEOUT_S)['port']}")
-        self._hear(START_TIMEOUT_S)
+        holds = self._hear(START_TIMEOUT_S)["holds"]
         move.note(
             "transfer-connected",
             transfer=self._limits.kind,
@@ -244,6 +279,11 @@ class StateTransfer:
             state_bytes=self._guest.spec.pages * 4096,
             **{"from": move.told.source, "to": move.told.destination},
         )
+        if self._mirror and holds:
+            stamp = self._mirror.stamp
+            move.note("mirror-used", mirror=stamp.number, taken_ns=stamp.taken_ns)
+        elif self._mirror:
+            move.note("mirror-not-used", why="what the standby has is not the last mirror")
 
     def _address(self, server: Nve) -> str:
         return str(server.migration if self._limits.network == "migration" else server.vtep)

@@ -13,6 +13,10 @@ the last mirror that is whole: what the VM has done since is lost.
     warm    a guest waits at the standby with the last mirror in its memory
     cold    the last mirror is in a file there; a guest is started only when it takes over
 
+A VM that is moved to a warm standby starts from the last mirror there: only what was written since
+crosses the underlay.  After that it has no standby, or with `reverse: true` the one at its former
+NVE.
+
         standby: {at: nve2, kind: hot, detect_s: 0.5}
 
     hot     a second instance serves there all the time: NVEs spread the VM's flows over both, and
@@ -43,6 +47,9 @@ class StandbySpec(Part):
     """How long the primary's server has to be dead before the standby takes over."""
     bandwidth_mbit: float | None = Field(None, gt=0, le=100_000)
     """The limit of the connection; by default what the path gives."""
+    reverse: bool = False
+    """Whether the VM's former NVE has the standby when the VM was moved to `at`; else it has no
+    standby any more."""
 
     @model_validator(mode="after")
     def _says_how_often(self) -> Self:
@@ -50,8 +57,8 @@ class StandbySpec(Part):
             raise ValueError(
                 f"a {self.kind} standby is mirrored; say how often: interval_s, a number"
             )
-        for key in ("interval_s", "bandwidth_mbit"):
-            if self.kind == "hot" and getattr(self, key) is not None:
+        for key in ("interval_s", "bandwidth_mbit", "reverse"):
+            if self.kind == "hot" and getattr(self, key):
                 raise ValueError(
                     f"{key}: a hot standby has no mirrors, each change is at both at once; leave "
                     "it out"

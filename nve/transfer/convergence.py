@@ -120,8 +120,12 @@ class Convergence:
 
     @property
     def ending_without_rounds(self) -> Ending:
-        """Why the VM is suspended at once, if its kind of transfer has no rounds."""
-        return "post-copy" if self._limits.kind == "post-copy" else "asked"
+        """Why the VM is suspended at once, if its kind of transfer has no rounds, or if there is
+        nothing to send in one.
+        """
+        if self._limits.kind == "pre-copy":
+            return "converged"
+        return "post-copy" if self._limits.kind in MAY_RESUME_FIRST else "asked"
 
     def expected_downtime_ms(self, done: Round) -> float | None:
         """Return how long the rest would take at the rate of a round; None if that has no rate."""

@@ -3,7 +3,9 @@
 A message is a header, then what the header says:
 
     HELLO    who one is: a token, how many pages there are, and which channel; answered with ACK, or
-             with ERROR
+             with ERROR.  On the first channel it may name a `mirror`, by the digests of its memory
+             and its disk; answered with MIRRORED, which says whether the receiver `holds` that.
+             If so, only pages that were written since follow
     PAGES    runs of pages (first, how many), then their content, in this order
     ZEROS    runs of pages that hold nothing but zeros
     PACKED   runs of pages, then their content as one frame of zstd (RFC 8878)
@@ -14,7 +16,7 @@ A message is a header, then what the header says:
     ASK      the other way, on the channel for that: the guest waits for this page
     FINISH   all is sent; answered with ACK, and nothing but DIGEST may follow
     DIGEST   answered with DIGEST: what the receiver has been given
-    MIRRORED of a mirror alone (`nve.transfer.mirror`)
+    MIRRORED also of a mirror alone (`nve.transfer.mirror`)
 
 One TCP connection is the first channel.  Others carry pages beside it, and say when a round is over
 on them; in a post-copy one more is for the pages that the guest waits for, so that none of these
@@ -30,7 +32,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
 
-VERSION = 2
+VERSION = 3
 MOST_RUNS = 256
 MOST_PAGES = 256
 """The largest number of pages in one message."""
@@ -193,6 +195,8 @@ class Incoming:
         """The VM stands still and waits for what comes."""
         self.resumed = False
         """The VM runs again although pages are missing."""
+        self.mirror: dict[str, str] | None = None
+        """The digests of the mirror that the sender has marked writes since, if it names one."""
 
     def pages(self, head: Head, octets: bytes) -> tuple[list[PageRun], bytes]:
         """Return the pages that a message is about, and the frame that it holds."""
@@ -220,8 +224,9 @@ class Incoming:
             channel = hello.get("channel")
             if not isinstance(channel, int) or channel < ASKED_CHANNEL:
                 raise ProtocolError(f"{channel!r} is no channel")
+            self.mirror = _mirror_in(hello, channel)
             self.channel = channel
-            return Say.ACK
+            return Say.MIRRORED if self.mirror else Say.ACK
         if self.channel is None:
             raise ProtocolError("it has to begin with HELLO")
         if head.say == Say.ROUND and not self.finished:
@@ -238,6 +243,20 @@ class Incoming:
             self.urgent = False
             return Say.ACK
         raise ProtocolError(f"{head.say.name} at the wrong time")
+
+
+def _mirror_in(hello: dict[str, Any], channel: int) -> dict[str, str] | None:
+    """Return the digests of the mirror that a HELLO names.  Raises ProtocolError."""
+    named = hello.get("mirror")
+    if named is None:
+        return None
+    if channel != FIRST_CHANNEL:
+        raise ProtocolError("a mirror is named on the first channel only")
+    if not isinstance(named, dict) or set(named) != {"memory", "disk"}:
+        raise ProtocolError("a mirror is named by the digests of memory and disk")
+    if not all(isinstance(digest, str) and digest for digest in named.values()):
+        raise ProtocolError("a mirror is named by the digests of memory and disk")
+    return named
 
 
 def runs_of_bits(bitmap: bytes, pages: int) -> list[PageRun]:

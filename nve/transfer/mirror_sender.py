@@ -5,7 +5,7 @@
 It opens the connection and prints a line when that is established.  It obeys lines on its standard
 input:
 
-    mirror     make one now; it prints a line when the standby has it
+    mirror     make one now; it prints a line when the standby has it, with the mirror's stamp
     end
 
 The VM, the processes of CGROUP, is suspended only while its pages are copied: they are sent while
@@ -52,7 +52,8 @@ class MirrorSender:
         self._log = log
         self._cgroup = cgroup
         self._digests = Digests(state)
-        self._number = 0
+        self.last = MirrorStamp()
+        """The mirror that the standby has confirmed last."""
 
     def introduce(self, token: str) -> None:
         self._connection.send(Say.HELLO, version=VERSION, token=token, pages=self._state.pages)
@@ -61,7 +62,7 @@ class MirrorSender:
     def mirror(self) -> Mirror:
         """Make a mirror; return when the standby has it."""
         pages = octets = 0
-        if self._number == 0:  # nearly all of the first one goes while the VM runs
+        if self.last.number == 0:  # nearly all of the first one goes while the VM runs
             self._log.harvest()
             everything = np.arange(self._state.pages)
             for runs in self._messages(everything):
@@ -72,12 +73,12 @@ class MirrorSender:
         for runs, contents in copied:
             octets += self._send(runs, contents)
             pages += size_of(runs)
-        self._number += 1
-        stamp = MirrorStamp(self._number, taken_ns, **self._digests.totals())
+        stamp = MirrorStamp(self.last.number + 1, taken_ns, **self._digests.totals())
         self._connection.send(Say.MIRRORED, **stamp.row())
         self._connection.await_answer(Say.ACK)
+        self.last = stamp
         took_s = time.monotonic() - began_s
-        return Mirror(self._number, taken_ns, pause_s * 1e3, took_s * 1e3, pages, octets)
+        return Mirror(stamp.number, taken_ns, pause_s * 1e3, took_s * 1e3, pages, octets)
 
     def _copied(self) -> Copied:
         """Copy what was written since the last time, as it is at one moment."""
@@ -134,7 +135,8 @@ def _mirror(given: argparse.Namespace) -> None:
     for line in sys.stdin:
         if line.strip() != "mirror":
             return
-        tell(mirror=sender.mirror().row())
+        made = sender.mirror()
+        tell(mirror=made.row(), stamp=sender.last.row())
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
 """The destination's side, a process on its server: puts pages where they belong.
 
-    python -m nve.transfer.receiver SPEC MEMORY DISK ADDRESS TOKEN [--guest SOCKET]
+    python -m nve.transfer.receiver SPEC MEMORY DISK ADDRESS TOKEN [--guest SOCKET] [--mirrored]
 
 It prints the port on which it listens, and accepts the connections of one transfer: a peer that
 does not know the token is refused.  It ends when the first connection does.  By SOCKET the guest
 passes the descriptor that a post-copy needs; after a post-copy, the receiver prints the pages that
 the guest has waited for.
+
+If memory and disk are `--mirrored`, they are a mirror of the VM, and a sender that knows this
+mirror sends only what was written since.  Then the receiver stays until a line on its standard
+input ends it: with `undo`, it makes the pages what they were before, and prints a line when they
+are.
 """
 
 import argparse
 import json
+import os
 import socket
+import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple
 from ipaddress import ip_address
@@ -34,6 +42,7 @@ from nve.transfer.framing import (
     size_of,
 )
 from nve.transfer.missing_pages import MissingPages, PageBuffer
+from nve.transfer.overwritten import Overwritten
 from nve.transfer.state import Digests, State
 
 PATIENCE_S = 5.0
@@ -43,11 +52,21 @@ _READY_TIMEOUT_S = 60.0
 class StateReceiver:
     """One transfer at its destination: a thread for each of its connections."""
 
-    def __init__(self, state: State, token: str, guest: socket.socket | None) -> None:
+    def __init__(
+        self, state: State, token: str, guest: socket.socket | None, *, mirrored: bool = False
+    ) -> None:
+        """`mirrored`: the state is a mirror of the VM, which is kept until the transfer is over."""
         self._state = state
         self._token = token
         self._guest = guest
         self._digests = Digests(state)
+        self._overwritten: Overwritten | None = None
+        """Of a mirror, what was there before."""
+        if mirrored:
+            self._digests.take_all()
+            self._overwritten = Overwritten(state.at)
+        self._turn = threading.Lock()
+        """Held while pages of a mirror are overwritten, and for ever when that was undone."""
         self._finished = False
         self._missing: MissingPages | None = None
         self._can_resume = threading.Event()
@@ -113,15 +132,54 @@ class StateReceiver:
         self._missing.take_away(runs)
         self._resumed = True
 
+    def holds(self, mirror: Mapping[str, str]) -> bool:
+        """Return whether memory and disk are the mirror with these digests, in which only what was
+        written since has to be replaced.
+        """
+        if self._overwritten is None or self._digests.totals() != mirror:
+            self._overwritten = None  # it is no mirror that could be gone back to
+            return False
+        return True
+
+    def undo(self) -> None:
+        """Make memory and disk the mirror again that they were; nothing is put in place after
+        that.
+        """
+        self._turn.acquire()
+        if self._overwritten:
+            self._overwritten.put_back()
+
     def place(self, runs: list[PageRun], channel: "_Channel", say: Say, frame: bytes) -> None:
         """Put the pages of a message in place; their content is in it or follows it."""
         if self._resumed:
             self._place_missing(runs, channel, say, frame)
             return
+        if self._overwritten is not None:
+            self._place_over(self._overwritten, runs, channel, say, frame)
+            return
         there = [self._state.at(run) for run in runs]
         channel.fill(there, say, frame)
         for run in runs:
             self._digests.take(run)
+
+    def _place_over(
+        self,
+        overwritten: Overwritten,
+        runs: list[PageRun],
+        channel: "_Channel",
+        say: Say,
+        frame: bytes,
+    ) -> None:
+        """Put pages in place of those of a mirror, whole messages at a time."""
+        content = channel.buffer.octets[: size_of(runs) * PAGE_SIZE]
+        channel.fill([content], say, frame)
+        with self._turn:
+            for run in runs:
+                overwritten.keep(run)
+                there = self._state.at(run)
+                there[:] = content[: len(there)]
+                content = content[len(there) :]
+                self._digests.take(run)
 
     def _place_missing(
         self, runs: list[PageRun], channel: "_Channel", say: Say, frame: bytes
@@ -191,6 +249,8 @@ class _Channel:
             self._receiver.finish()
         if answer == Say.DIGEST:
             connection.send(answer, **self._receiver.digests())
+        elif answer == Say.MIRRORED and incoming.mirror is not None:
+            connection.send(answer, holds=self._receiver.holds(incoming.mirror))
         elif answer is not None:
             connection.send(answer)
         if head.say == Say.FINISH:
@@ -226,14 +286,20 @@ def main() -> None:
     parser.add_argument("address")
     parser.add_argument("token")
     parser.add_argument("--guest", type=int)
+    parser.add_argument("--mirrored", action="store_true")
     given = parser.parse_args()
     spec: GuestSpec = given.spec
     state = State(given.memory, spec.memory_pages, given.disk, spec.disk_pages)
     guest = socket.socket(fileno=given.guest) if given.guest is not None else None
     listening = listen(given.address)
+    receiver = StateReceiver(state, given.token, guest, mirrored=given.mirrored)
     print(json.dumps({"port": listening.getsockname()[1]}), flush=True)
-    receiver = StateReceiver(state, given.token, guest)
     threading.Thread(target=receiver.accept, args=(listening,), daemon=True).start()
+    if given.mirrored:
+        if sys.stdin.readline().strip() == "undo":
+            receiver.undo()
+            print(json.dumps({"undone": True}), flush=True)
+        os._exit(0)  # other threads may wait for a peer that is gone
     if why := receiver.over.get():
         raise SystemExit(why)
 

@@ -1,9 +1,10 @@
 """The source's side, a process on its server: rounds while the VM runs, then the rest.
 
-    python -m nve.transfer.sender SPEC MEMORY LOG DISK LIMITS FROM TO TOKEN
+    python -m nve.transfer.sender SPEC MEMORY LOG DISK LIMITS FROM TO TOKEN [--mirror STAMP]
 
 It opens the connections (R6.2) and says a line when they stand, one for each round, and one when
-the VM is to be stopped.
+the VM is to be stopped.  STAMP is the mirror since which the log has all writes: if the destination
+holds that, only these are sent, and the first line says so (`holds`).
 On its standard input it is told the rest, a line each:
 
     connect PORT
@@ -56,6 +57,7 @@ from nve.transfer.framing import (
     of_pages,
     runs_in,
 )
+from nve.transfer.mirror import MirrorStamp
 from nve.transfer.page_runs import Remaining, bitmap_of, runs_of, together
 from nve.transfer.push_window import PushWindow
 from nve.transfer.stall import Stall
@@ -120,8 +122,10 @@ class StateSender:
         self._stall: Stall | None = None
         """Of what is being sent."""
         self._stalled = ""
-        self._left: Numbers = np.arange(state.pages)
+        self._left: Numbers = np.arange(0)
         """What has to be sent, beside what the log has."""
+        self._holds = False
+        """Whether the destination holds the state, but for what the log has."""
         self._resumes_first = False
         self._remaining: Remaining
         self._window: PushWindow | None = None
@@ -129,22 +133,28 @@ class StateSender:
         self._demanded = _Sent()
         threading.Thread(target=self._look, daemon=True).start()
 
-    def introduce(self, token: str) -> None:
+    def introduce(self, token: str, mirror: MirrorStamp | None = None) -> bool:
+        """Introduce all channels; return whether the destination holds this mirror."""
         numbered = [*enumerate(self._channels, start=FIRST_CHANNEL)]
         if self._asked:
             numbered.append((ASKED_CHANNEL, self._asked))
         for number, channel in numbered:
             told = {"version": VERSION, "token": token, "pages": self._state.pages}
+            if mirror and number == FIRST_CHANNEL:
+                channel.send(Say.HELLO, **told, channel=number, mirror=mirror.digests)
+                self._holds = channel.await_answer(Say.MIRRORED).get("holds") is True
+                continue
             channel.send(Say.HELLO, **told, channel=number)
             channel.await_answer(Say.ACK)
+        return self._holds
 
     def rounds(self) -> Stop:
         """Send everything that goes ahead; return why the VM is to be suspended now."""
-        memory = np.arange(self._state.memory_pages)
-        has_rounds = self._limits.kind in HAVE_ROUNDS
-        ahead = self._left if has_rounds else self._left[len(memory) :]
-        self._left = memory[:0] if has_rounds else memory
-        self._log.harvest()
+        written = self._log.harvest()
+        ahead = written if self._holds else np.arange(self._state.pages)
+        if self._limits.kind not in HAVE_ROUNDS:
+            of_disk = ahead >= self._state.memory_pages
+            self._left, ahead = ahead[~of_disk], ahead[of_disk]
         stop = None if len(ahead) else Stop(self._convergence.ending_without_rounds)
         while stop is None:
             iteration, done = self._round("active", self._in_order(ahead), message(Say.ROUND))
@@ -343,6 +353,7 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("target")
     parser.add_argument("token")
+    parser.add_argument("--mirror", type=lambda text: MirrorStamp.of(json.loads(text)))
     given = parser.parse_args()
     try:
         _transfer(given)
@@ -365,8 +376,8 @@ def _transfer(given: argparse.Namespace) -> None:
             channel.limit(limits.bandwidth_mbit / limits.channels)
     asked = _channel(given, int(port)) if limits.kind in MAY_RESUME_FIRST else None
     sender = StateSender(channels, asked, state, log, limits)
-    sender.introduce(given.token)
-    tell(connected=True)
+    holds = sender.introduce(given.token, given.mirror)
+    tell(connected=True, holds=holds)
     tell(stop=sender.rounds().why)
     for line in sys.stdin:
         match line.strip():

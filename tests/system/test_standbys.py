@@ -67,11 +67,17 @@ def test_standbys_take_over_when_the_server_of_their_primaries_dies(tmp_path: Pa
 
 @pytest.mark.shows("R7.3")
 def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> None:
-    """Then the server there dies: nothing of what it did there is lost but since the mirror."""
+    """One VM moves past its standby, the other to it: that takes only the rest of its state along,
+    and has its standby where it was.  Then the server of both dies: nothing of what they did there
+    is lost but since the mirror.
+    """
+    past, to = standby("warm"), standby("warm", "nve3")
+    to["standby"]["reverse"] = True
+    slow = {"to": "nve3", "transfer": {"bandwidth_mbit": 80}}
     wanted = scenario(
-        tenants=[{"vni": 5000, "vms": {**WHERE, "vm1": standby("warm")}}],
-        traffic=[asking("vm2", "vm1")],
-        moves=[{"at_s": 1, "vm": "vm1", "to": "nve3", "transfer": {"bandwidth_mbit": 80}}],
+        tenants=[{"vni": 5000, "vms": {**WHERE, "vm1": past, "vm2": to}}],
+        traffic=[asking("vm3", "vm1"), asking("vm3", "vm2")],
+        moves=[{"at_s": 1, "vm": "vm1", **slow}, {"at_s": 2, "vm": "vm2", **slow}],
         failures=[{"kind": "nve-dies", "nve": "nve3", "at_s": 11, "for_s": 1}],
         duration_s=16,
     )
@@ -79,14 +85,26 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
 
     assert outcome.problems == []
     table = result.moves.drop_duplicates("move")
-    assert list(table["mode"]) == ["hot", "take-over"]
-    assert list(table["outcome"]) == ["completed"] * 2
-    assert list(table["state_equal"]) == [True] * 2
+    assert list(table["mode"]) == ["hot"] * 2 + ["take-over"] * 2
+    assert list(table["outcome"]) == ["completed"] * 4
+    assert list(table["state_equal"]) == [True] * 4
+    whole, rest = table["transfer_bytes"][:2]
+    assert whole > table["state_bytes"].iloc[0]
+    assert rest < table["state_bytes"].iloc[1] / 2
+    assert [e.subject for e in result.events if e.name == "mirror-used"] == ["vm2"]
+    assert [e.details["nve"] for e in result.events if e.name == "standby-reversed"] == ["nve1"]
     assert result.takeovers is not None
-    (lost,) = result.takeovers.to_dict("records")
-    assert (lost["from_nve"], lost["to_nve"]) == ("nve3", "nve2")
-    resumed_ns, _ = times_of(result, "vm-resumed")
-    assert lost["mirror_age_ms"] < (lost["failed_ns"] - resumed_ns) / 1e6
+    lost = {row["vm"]: row for row in result.takeovers.to_dict("records")}
+    assert (lost["vm1"]["from_nve"], lost["vm1"]["to_nve"]) == ("nve3", "nve2")
+    assert (lost["vm2"]["from_nve"], lost["vm2"]["to_nve"]) == ("nve3", "nve1")
+    resumed = [e for e in result.events if e.name == "vm-resumed"][:2]
+    for event in resumed:
+        row = lost[event.subject]
+        assert row["mirror_age_ms"] < (row["failed_ns"] - event.t_ns) / 1e6
+    # Before the server has died, nobody has met state of before.
+    asked = result.rows("service")
+    assert asked is not None
+    assert not asked["went_back"][asked["t_ns"] < lost["vm1"]["failed_ns"]].any()
 
 
 def with_a_hot_standby(failure: dict[str, Any], detect_s: float) -> Scenario:

@@ -168,6 +168,43 @@ def test_a_post_copy_from_the_stop_to_the_end() -> None:
     assert say(heard, message(Say.FINISH)) == Say.ACK
 
 
+MIRROR = {"memory": "m", "disk": "d"}
+
+
+@pytest.mark.shows("R7.3")
+def test_a_sender_may_name_the_mirror_that_it_knows_the_writes_since() -> None:
+    heard = incoming()
+    assert say(heard, hello(mirror=MIRROR)) == Say.MIRRORED
+    assert heard.mirror == MIRROR
+    assert pages(heard, of_pages([(3, 2)])) == [(3, 2)]
+    unnamed = incoming()
+    assert say(unnamed, hello()) == Say.ACK
+    assert unnamed.mirror is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mirror": 1},
+        {"mirror": {}},
+        {"mirror": [*MIRROR.values()]},
+        {"mirror": {"memory": "m"}},
+        {"mirror": {**MIRROR, "memory": ""}},
+        {"mirror": {**MIRROR, "disk": 3}},
+        {"mirror": {**MIRROR, "number": 1}},
+        {"mirror": MIRROR, "channel": 1},
+        {"mirror": MIRROR, "channel": ASKED_CHANNEL},
+    ],
+)
+def test_a_mirror_that_is_named_wrongly_is_refused(changes: dict[str, object]) -> None:
+    heard = incoming()
+    with pytest.raises(ProtocolError, match="mirror"):
+        say(heard, hello(**changes))
+    assert heard.mirror is None
+    with pytest.raises(ProtocolError):
+        pages(heard, of_pages([(0, 1)]))
+
+
 @pytest.mark.parametrize("channel", [1, ASKED_CHANNEL])
 def test_another_channel_only_carries_pages(channel: int) -> None:
     heard = incoming()
