@@ -468,7 +468,7 @@ class Authority:
                 raise RequestRefused(
                     "say either idle_s or timer_s: when forwarding at the source NVE ends"
                 )
-            needed = [request.to] if request.mode == "take-over" else [binding.nve, request.to]
+            needed = [binding.nve, request.to] if request.needs_source else [request.to]
             for nve in needed:
                 self._require_connected(nve)
             self._require_no_way_round(request.to, binding.system)

@@ -45,7 +45,8 @@ class MoveRequest:
     In a `mode` other than hot nothing is in flight: when the caller says `redirect`, the source NVE
     accepts nothing more from the VM's port, delivers nothing to it, and drops what still comes for
     the VM, whatever `in_flight` says.  A take-over does not wait for a source NVE that is out of
-    reach; when it is back, it is told the same before anything else.
+    reach; when it is back, it is told the same before anything else.  But if the source's server is
+    known to run (`source_runs`), its NVE may still forward, and has to confirm that first.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
@@ -67,6 +68,12 @@ class MoveRequest:
         return Resources(memory_mb=self.memory_mb, storage_mb=self.disk_mb)
 
     mode: MoveMode = "hot"
+    source_runs: bool = False
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether the move cannot go on without its source NVE."""
+        return self.mode != "take-over" or self.source_runs
 
     @property
     def suspends(self) -> bool:

@@ -313,7 +313,8 @@ class Moves:
 
         When the source is back, it is told what it has to hold before anything else.
         """
-        taken_over = move.request.mode == "take-over" and nve == move.source
+        needed = move.request.needs_source and move.phase in BEFORE_ACTIVATION
+        taken_over = move.request.mode == "take-over" and nve == move.source and not needed
         return taken_over and not self._desired.is_connected(nve)
 
     def _step(self, move: Move) -> bool:

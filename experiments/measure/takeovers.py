@@ -69,7 +69,7 @@ def _take_overs(
         (*_, lost) = (
             event
             for event in events
-            if event.name == "server-lost"
+            if event.name in ("server-lost", "server-cut-off")
             and event.subject == move.vm
             and event.t_ns <= move.requested_ns
         )

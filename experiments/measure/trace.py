@@ -46,6 +46,8 @@ KNOWN = {
     "state-verified": "both servers have been left with the same memory and disk (R6.4)",
     "state-not-verified": "the two servers could not compare what they have; `why`",
     "server-lost": "a VM's server has been dead for as long as its standby waits: that takes over",
+    "server-cut-off": "a VM's server runs, and no other has heard of it for as long as its standby "
+    "waits: that takes over, if the server's NVE confirms that it takes nothing from the VM's port",
     "instance-added": "the VM has a second instance at another NVE, and flows are spread over both",
     "instance-cut-off": "the VM's two instances have not heard of each other for as long as its "
     "standby waits: one is to end",

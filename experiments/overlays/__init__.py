@@ -91,6 +91,9 @@ class OverlayMove:
     state: Resources = NO_RESOURCES
     """The memory and the disk that have to be brought over."""
     mode: MoveMode = "hot"
+    source_runs: bool = False
+    """In a take-over: the source's server is not dead, so that the overlay goes on only when the
+    VM's port there is known to be suspended."""
 
 
 class OverlayError(Exception):

@@ -131,13 +131,22 @@ class Orchestrator:
         """Return whether a move of the VM is under way, and it has not arrived."""
         return vm in self._under_way
 
-    def move(self, number: int, move: MoveSpec, transfer: Transfer | None = None) -> "Future[None]":
+    def move(
+        self,
+        number: int,
+        move: MoveSpec,
+        transfer: Transfer | None = None,
+        *,
+        source_runs: bool = False,
+    ) -> "Future[None]":
         """Carry out one move; return when the VM has arrived.
 
-        `transfer` is how its state is brought over; by default `transfer_of` decides.  The future
-        is done when nothing is left of the move.  Raises what `Interpreter.bring_over` raises.
+        `transfer` is how its state is brought over; by default `transfer_of` decides.
+        `source_runs`: it is a take-over from a server that is not dead.  The future is done when
+        nothing is left of the move.  Raises what `Interpreter.bring_over` raises.
         """
-        under_way = self._request(number, move, transfer or self.transfer_of(move))
+        asked = transfer or self.transfer_of(move)
+        under_way = self._request(number, move, asked, source_runs=source_runs)
         try:
             self._interpreter.bring_over(under_way)
         finally:
@@ -148,7 +157,9 @@ class Orchestrator:
         cleaner.start()
         return completion
 
-    def _request(self, number: int, move: MoveSpec, transfer: Transfer) -> MoveUnderWay:
+    def _request(
+        self, number: int, move: MoveSpec, transfer: Transfer, *, source_runs: bool
+    ) -> MoveUnderWay:
         """Begin a move; if the VM is being moved, only ask the overlay, which refuses."""
         hypervisor = self._hypervisors[move.vm]
         with self._turns[move.vm]:
@@ -164,6 +175,7 @@ class Orchestrator:
                 deadline_s,
                 transfer.state,
                 move.mode,
+                source_runs,
             )
             under_way = self._made(move, told, transfer)
             vtep = self._data_centre.fabric.vteps[move.to]

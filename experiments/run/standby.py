@@ -2,14 +2,16 @@
 
     begin       the first mirror: all of the state
     every interval_s    what was written since the mirror before
-    lost        the primary's server has been dead for detect_s
+    lost        the primary's server has been dead for detect_s, or cut off from all others
     take-over   the last whole mirror goes on at the standby: a move in the mode `take-over`, which
                 the orchestrator decides on and the overlay is told of
 
 Hot ones are `experiments.run.hot_standby`'s.
 
 The primary is ended before the standby goes on, and its NVE, when that is back, takes nothing from
-its port any more: two never accept writes at the same time.
+its port any more: two never accept writes at the same time.  Where the primary's server runs and is
+only cut off, its NVE has to confirm that first; where nobody can tell it, the standby does not take
+over.
 """
 
 import os
@@ -25,6 +27,7 @@ from experiments.measure.event_log import EventLog
 from experiments.measure.standby_costs import StandbyCost, mirrored
 from experiments.overlays import Overlay
 from experiments.run.guests import Guests, VmGuest
+from experiments.run.heartbeats import Heartbeats
 from experiments.run.hot_standby import HotStandby
 from experiments.run.line_process import LineProcess
 from experiments.run.move_steps import MoveUnderWay, Transfer
@@ -38,7 +41,6 @@ from experiments.run.state_transfer import (
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.standbys import StandbySpec
 from nve.guest.machine import GuestError, GuestMachine
-from nve.linux.wait import wait_until
 from nve.resources import Resources
 from nve.transfer.mirror import MirrorStamp
 from topologies.emulation.data_centre import DataCentre
@@ -82,6 +84,8 @@ class Standby:
         """Held while a mirror is made, and while somebody else has a use for the state."""
         self._interrupted = 0
         """The number of moves for which mirrors are interrupted."""
+        self._dead_since_ns = 0
+        """Since when the primary's server has been dead; 0 if it is not."""
         self._over = threading.Event()
         self._swap = threading.Lock()
         """Held while it is decided what the standby would go on from."""
@@ -248,39 +252,46 @@ class Standby:
     # -- taking over -----------------------------------------------------------------------------
 
     def watch(
-        self, settled: Callable[[], None], take_over: Callable[["Standby", int], None]
+        self, moving: Callable[[], bool], take_over: Callable[["Standby", int, bool], None]
     ) -> None:
-        """Watch the primary; if it is lost, call `take_over(standby, since_ns)`.
+        """Watch the primary; if it is lost, call `take_over(standby, since_ns, dead)`.
 
-        `settled()` returns when the VM is not being moved: a move that has lost its source is
-        undone first, or its VM arrives.
+        Not while the VM is `moving()`: a move that has lost its source is undone first, or its VM
+        arrives.
         """
-        since_ns = 0
-        while not self._over.wait(LOOK_S):
-            now_ns = time.time_ns()
-            if not self._is_lost():
-                since_ns = 0
-                continue
-            since_ns = since_ns or now_ns
-            if now_ns - since_ns >= self.spec.detect_s * 1e9:
-                settled()
-                if not self._is_lost():
-                    continue
-                self._log.note(
-                    "runner",
-                    "server-lost",
-                    self.vm,
-                    nve=self._where(),
-                    since_ns=since_ns,
-                    kind=self.spec.kind,
-                    interval_s=self.spec.mirrored_every_s,
-                )
-                take_over(self, since_ns)
-                return
+        heartbeats = Heartbeats(self._data_centre, self.spec.detect_s)
+        try:
+            while not self._over.wait(LOOK_S):
+                since_ns, dead = self._lost_since(heartbeats)
+                if since_ns and not moving():
+                    said = {
+                        **{"nve": self._where(), "since_ns": since_ns, "kind": self.spec.kind},
+                        "interval_s": self.spec.mirrored_every_s,
+                    }
+                    if dead:
+                        self._log.note("runner", "server-lost", self.vm, **said)
+                    else:
+                        self._log.note("runner", "server-cut-off", self.vm, **said)
+                    take_over(self, since_ns, dead)
+                    return
+        finally:
+            heartbeats.close()
 
-    def _is_lost(self) -> bool:
-        """Return whether the primary's server is dead, and the standby's is another one."""
-        return not self.primary_alive and self._where() != self.at
+    def _lost_since(self, heartbeats: Heartbeats) -> tuple[int, bool]:
+        """Return since when the primary is lost, for `detect_s` at least, and whether its server is
+        dead; 0 if it is not lost.
+        """
+        now_ns, where = time.time_ns(), self._where()
+        if where == self.at:
+            self._dead_since_ns = 0
+            return 0, False
+        if not self.primary_alive:
+            self._dead_since_ns = self._dead_since_ns or now_ns
+            lost = now_ns - self._dead_since_ns >= self.spec.detect_s * 1e9
+            return self._dead_since_ns if lost else 0, True
+        self._dead_since_ns = 0
+        silent_s = heartbeats.cut_off_s(where, self.at)
+        return now_ns - int(silent_s * 1e9) if silent_s else 0, False
 
     def last_mirror(self) -> tuple[GuestMachine, dict[str, Any]]:
         """Give up and return the machine with the last mirror, and that mirror's stamp.
@@ -511,8 +522,8 @@ class Standbys:
             standby.mirror()
         for number, standby in enumerate(self.of.values()):
             take_over = partial(self._take_over, self._first_number + number)
-            settled = partial(self._settled, standby.vm)
-            for act in (standby.mirror_every, partial(standby.watch, settled, take_over)):
+            moving = partial(self._orchestrator.is_moving, standby.vm)
+            for act in (standby.mirror_every, partial(standby.watch, moving, take_over)):
                 self._in_thread(act)
         for hot in self.hot.values():
             hot.begin()
@@ -530,27 +541,18 @@ class Standbys:
             return transfer
         return Beside(standby, transfer)
 
-    def _take_over(self, number: int, standby: Standby, since_ns: int) -> None:
+    def _take_over(self, number: int, standby: Standby, since_ns: int, dead: bool) -> None:
         asked = {"at_s": 0, "vm": standby.vm, "to": standby.at}
         move = MoveSpec.model_validate(asked).with_state()
         move = move.model_copy(update={"mode": "take-over"})  # a mode that no scenario may ask for
         try:
             self._completions.append(
-                self._orchestrator.move(number, move, TakeOver(standby, since_ns))
+                self._orchestrator.move(
+                    number, move, TakeOver(standby, since_ns), source_runs=not dead
+                )
             )
         except Exception as error:
             self._problems.append(f"the standby of {standby.vm} did not take over: {error}")
-
-    def _settled(self, vm: str) -> None:
-        """Return when the VM is not being moved, or has been for too long."""
-
-        def on_its_way() -> str | None:
-            return f"{vm} is being moved" if self._orchestrator.is_moving(vm) else None
-
-        try:
-            wait_until(on_its_way, COMPLETION_TIMEOUT_S)
-        except TimeoutError as error:
-            self._problems.append(f"the standby of {vm} waits to take over: {error}")
 
     def finish(self) -> list[str]:
         """Stop making mirrors; return sentences about problems.

@@ -37,7 +37,8 @@ class Moved:
         self.at = "nve1"
         self.noted: list[str] = []
         log: Any = SimpleNamespace(note=lambda _source, event, *_, **__: self.noted.append(event))
-        spec = StandbySpec(at="nve2", kind="warm", interval_s=1, reverse=reverse)
+        asked = {"at": "nve2", "kind": "warm", "interval_s": 1, "reverse": reverse}
+        spec = StandbySpec.model_validate(asked)
         self.rows: list[dict[str, Any]] = []
         self.standby = Standby(trial.centre, trial.guest, spec, lambda: self.at, log, self.rows)
         self.standby.start()

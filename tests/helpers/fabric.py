@@ -271,11 +271,14 @@ class Fabric:
         deadline_s: float = 60,
         timer_s: int = 0,
         mode: MoveMode = "hot",
+        *,
+        source_runs: bool = False,
     ) -> Move:
         """Request a move; the n-th move of all has the key `n`."""
-        idle_s = 0 if timer_s else 2
         request = MoveRequest(
-            vm, to, self.port(vm), in_flight, idle_s, timer_s, deadline_s, mode=mode
+            *(vm, to, self.port(vm), in_flight, 0 if timer_s else 2, timer_s, deadline_s),
+            mode=mode,
+            source_runs=source_runs,
         )
         return self.ask(self.authority.request_move, str(len(self.authority.moves) + 1), request)
 

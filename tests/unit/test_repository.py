@@ -149,6 +149,7 @@ PURE_AMONG_ADAPTERS: Mapping[str, frozenset[str]] = {
         {
             *("workloads.counting.exchange", "workloads.forging.forged"),
             *("workloads.iperf3.output", "workloads.rarp.talk"),
+            "run.cut_off",
         }
     ),
 }

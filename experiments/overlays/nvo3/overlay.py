@@ -178,6 +178,7 @@ class Nvo3:
             ending: getattr(settings, ending),
             "deadline_s": move.deadline_s,
             "mode": move.mode,
+            "source_runs": move.source_runs,
         }
 
         def ask(left_s: float, *, again: bool) -> None:
@@ -345,7 +346,7 @@ class Nvo3:
             raise
         except NvaError as refusal:
             connected = self.nva.get("health")["connected"]
-            left = connected[move.source] or move.mode == "take-over"
+            left = connected[move.source] or (move.mode == "take-over" and not move.source_runs)
             if not (left and connected[move.destination]):
                 raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
         try:

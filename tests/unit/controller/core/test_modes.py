@@ -216,3 +216,51 @@ def test_nobody_takes_over_behind_an_nve_that_is_gone() -> None:
     died(at, "nve3")
     with pytest.raises(RequestRefused, match="nve3 is not connected"):
         at.request_move("vm1", "nve3", mode="take-over")
+
+
+# -- a standby takes over from a server that runs, and that nobody reaches -------------------------
+
+
+@pytest.mark.shows("R7.3")
+def test_whose_server_runs_is_not_taken_over_from_while_its_nve_is_out_of_reach() -> None:
+    """It may still forward what the primary sends."""
+    at = push()
+    at.disconnect("nve1")
+    before = state_of(at)
+    with pytest.raises(RequestRefused, match="nve1 is not connected"):
+        at.request_move("vm1", "nve3", mode="take-over", source_runs=True)
+    assert state_of(at) == before
+
+
+@pytest.mark.shows("R7.3")
+@pytest.mark.parametrize("when", ["prepared", "told and unheard", "confirmed"])
+def test_a_take_over_from_a_server_that_runs_waits_until_the_port_is_suspended(when: str) -> None:
+    """The control network is cut as well, before its NVE has confirmed, or after that."""
+    at = push()
+    move = at.request_move("vm1", "nve3", mode="take-over", source_runs=True)
+    at.settle()
+    if when == "prepared":
+        at.disconnect("nve1")
+    at.redirect(move)
+    if when == "told and unheard":
+        at.disconnect("nve1")
+    at.settle()
+    if when == "confirmed":
+        at.disconnect("nve1")
+    at.settle()
+    fenced = at.send_from("nve1", at.port("vm1"), frames.ipv4(VM1, VM2.mac)).dropped
+    assert phase_of(move) is (Phase.REDIRECTED if fenced else Phase.REDIRECTING)
+    assert fenced == (when == "confirmed")
+
+    if not fenced:
+        at.connect("nve1")
+        at.settle()
+        assert phase_of(move) is Phase.REDIRECTED
+        assert at.send_from("nve1", at.port("vm1"), frames.ipv4(VM1, VM2.mac)).dropped
+    at.activate(move)
+    at.settle()
+    if fenced:
+        at.connect("nve1")
+        at.settle()
+    assert to_vm1(at) == (("nve3", at.port("vm1")),)
+    assert at.send_from("nve1", at.port("vm1"), frames.ipv4(VM1, VM2.mac)).dropped
