@@ -320,7 +320,10 @@ class Shell(CommandLine):
         rows = []
         for server in servers:
             amounts = [("has", server["capacity"]), ("free", server["free"])]
-            amounts += [(f"{vm['vm']} takes", vm) for vm in server["taken"]]
+            amounts += [
+                (f"{vm['vm']}'s standby takes" if vm["standby"] else f"{vm['vm']} takes", vm)
+                for vm in server["taken"]
+            ]
             for what, amount in amounts:
                 shown = ["any" if amount[key] is None else f"{amount[key]:g}" for key in MOST]
                 rows.append([server["nve"], what, *shown])

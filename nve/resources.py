@@ -57,6 +57,15 @@ class Resources:
     def __bool__(self) -> bool:
         return self != NO_RESOURCES
 
+    def plus(self, other: "Resources") -> "Resources":
+        """Return both together."""
+        return Resources(
+            _tidy(self.cpu + other.cpu),
+            self.memory_mb + other.memory_mb,
+            self.storage_mb + other.storage_mb,
+            self.processes + other.processes,
+        )
+
     def __str__(self) -> str:
         named = [f"{value:g} {_WORDS[key][0]}" for key, value in _amounts(self) if value]
         return ", ".join(named) or "nothing"

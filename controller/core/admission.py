@@ -7,6 +7,8 @@ The NVA asks when a VM is on-boarded or adjusted, and at each move.  Room on a s
     VMs on their way: a move takes room at its destination from the moment it is requested (R6.1),
     and gives it back when it is rolled back; until the move completes, the VM also keeps its room
     at the source
+    standbys of VMs that are mirrored (R7.2, R7.3), for which room is kept.  A VM that comes to the
+    server where its memory is mirrored goes on in that, and takes it only once
 
 All this is computed from on-boardings, directory and moves, and stored nowhere else, so that no
 room stays taken after a restart or after a move, however it ended.  A VM that was associated
@@ -52,6 +54,21 @@ class Admission:
         return self.capacity(nve).without(takes for vm, takes in self.takers(nve) if vm != but)
 
     def takers(self, nve: str) -> Iterator[tuple[str, Resources]]:
+        """Yield each VM that takes room on a server, itself or for its standby, with what it
+        takes.
+        """
+        yield from self.vms(nve)
+        yield from self.standbys(nve)
+
+    def standbys(self, nve: str) -> Iterator[tuple[str, Resources]]:
+        """Yield each VM whose standby takes room on a server, with what that takes."""
+        for vm, each in self._onboardings.of.items():
+            if each.phase is OnboardingPhase.IN_USE and each.standby == nve:
+                is_there = nve in self.places(each.request.interface.system)
+                if not (is_there and each.standby_room.memory_mb):
+                    yield vm, each.standby_room
+
+    def vms(self, nve: str) -> Iterator[tuple[str, Resources]]:
         """Yield each VM that takes room on a server, with what it takes."""
         for vm, each in self._onboardings.of.items():
             match each.phase:
@@ -108,4 +125,8 @@ class Admission:
                 f"{request.vm} has {known.resources}, and the move is of {request.state}; adjust "
                 "it first"
             )
-        self.require_room(request.vm, request.to, known.resources if known else request.state)
+        wanted = known.resources if known else request.state
+        stays = known and known.standby == request.to and request.mode != "take-over"
+        if known and stays and not known.standby_room.memory_mb:  # files, beside the VM
+            wanted = wanted.plus(known.standby_room)
+        self.require_room(request.vm, request.to, wanted)

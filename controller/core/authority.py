@@ -56,7 +56,7 @@ from nve.model import NVE_MAC, Binding, IPAddress, RoutedNetwork, TenantSystem, 
 from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
 from nve.pipeline.state import Association, AssociationRole, UnderlayPlace
-from nve.resources import Capacity, Resources
+from nve.resources import NO_RESOURCES, Capacity, Resources
 from nve.wire import end_marker
 
 
@@ -346,6 +346,48 @@ class Authority:
                 self.admission.require_room(vm, nve, resources)
             self._outbox.record("vm-adjusted", vm, **asdict(resources))
             return self._onboardings.adjust(known, resources)
+
+    def keep_room_for_standby(self, vm: str, nve: str, room: Resources, now_ns: int) -> Onboarding:
+        """Keep room on a server for the standby of a VM, which is mirrored there (R7.2, R7.3).
+
+        Asked for again, it is the same.  Raises RequestRefused.
+        """
+        with self._deciding(now_ns):
+            system = self._require_vm(vm)
+            self._require_nve(nve)
+            known = self._onboardings.in_use(vm)
+            if known is None:
+                raise RequestRefused(f"{vm} was not on-boarded: no room is kept for its standby")
+            if (known.standby, known.standby_room) == (nve, room):
+                return known
+            if known.standby:
+                raise RequestRefused(
+                    f"{vm} has a standby at {known.standby} already; give that up first"
+                )
+            if self._binding(system).nve == nve:
+                raise RequestRefused(f"{vm} is at {nve} itself; name another NVE")
+            if shortage := self.admission.free(nve, but=vm).shortage(room):
+                raise RequestRefused(
+                    f"{nve} has no room for the standby of {vm}: {shortage}; make room there, or "
+                    "name another NVE"
+                )
+            self._outbox.record("standby-placed", vm, nve=nve, **asdict(room))
+            return self._onboardings.keep_room(known, nve, room)
+
+    def give_up_standby(self, vm: str, now_ns: int) -> Onboarding:
+        """Give back the room that is kept for the standby of a VM, if any is.
+
+        Raises RequestRefused.
+        """
+        with self._deciding(now_ns):
+            self._require_vm(vm)
+            known = self._onboardings.in_use(vm)
+            if known is None:
+                raise RequestRefused(f"{vm} was not on-boarded: no room is kept for its standby")
+            if not known.standby:
+                return known
+            self._outbox.record("standby-given-up", vm, nve=known.standby)
+            return self._onboardings.keep_room(known, "", NO_RESOURCES)
 
     def off_board(self, vm: str, now_ns: int) -> None:
         """Off-board a VM that has ended: take back its ports, its entries and its room.

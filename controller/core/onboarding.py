@@ -18,7 +18,7 @@ from typing import Final
 
 from controller.core.refusals import RequestRefused
 from nve.model import IPAddress, RoutedNetwork, TenantSystem
-from nve.resources import Resources
+from nve.resources import NO_RESOURCES, Resources
 
 USUAL_LEASE_S: Final = 30.0
 
@@ -69,6 +69,9 @@ class Onboarding:
     phase: OnboardingPhase = OnboardingPhase.OFFERED
     port: int = 0
     """The port at which the VM was associated."""
+    standby: str = ""
+    """The NVE of the server that keeps room for the VM's standby; empty if none does."""
+    standby_room: Resources = NO_RESOURCES
 
 
 class Onboardings:
@@ -144,6 +147,10 @@ class Onboardings:
 
     def adjust(self, known: Onboarding, resources: Resources) -> Onboarding:
         return self._put(replace(known, resources=resources))
+
+    def keep_room(self, known: Onboarding, nve: str, room: Resources) -> Onboarding:
+        """Keep room for the standby of a VM at a server, or nowhere if `nve` is empty."""
+        return self._put(replace(known, standby=nve, standby_room=room))
 
     def lapse(self, now_ns: int) -> list[Onboarding]:
         """Let the offers lapse whose time is over, and return them."""

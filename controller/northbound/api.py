@@ -14,6 +14,8 @@
                                                answer is an offer, what is available and where
     POST   /v1/vms/VM/confirm                  puts the offer to use: the VM starts there
     POST   /v1/vms/VM/adjust                   it is to have other resources where it is
+    PUT    /v1/vms/VM/standby                  keeps room on the server of an NVE for its standby
+    DELETE /v1/vms/VM/standby                  none is needed any more
     DELETE /v1/vms/VM                          it has ended: nothing is left of it
     GET    /v1/vms, /v1/vms/VM                 all that were asked for like this; one
     GET    /v1/capacity                        what each server has, and who takes what of it

@@ -55,6 +55,13 @@ class AdjustmentBody(Body):
     resources: NamedResources
 
 
+class StandbyBody(Body):
+    """The body of PUT /v1/vms/VM/standby: where room is kept for it, and how much."""
+
+    nve: str
+    resources: NamedResources
+
+
 class OnboardingRoutes:
     """Handles the requests about on-boarding.
 
@@ -74,6 +81,8 @@ class OnboardingRoutes:
             Rule("/v1/vms/<vm>", endpoint=self._off_board, methods=["DELETE"]),
             Rule("/v1/vms/<vm>/confirm", endpoint=self._confirm, methods=["POST"]),
             Rule("/v1/vms/<vm>/adjust", endpoint=self._adjust, methods=["POST"]),
+            Rule("/v1/vms/<vm>/standby", endpoint=self._keep_room, methods=["PUT"]),
+            Rule("/v1/vms/<vm>/standby", endpoint=self._give_room_up, methods=["DELETE"]),
             Rule("/v1/capacity", endpoint=self._capacity, methods=["GET"]),
         ]
 
@@ -132,6 +141,21 @@ class OnboardingRoutes:
         with self._nva.changed:
             return as_answer(self._onboarding_as_json(known))
 
+    def _keep_room(self, request: Request, vm: str) -> Response:
+        body = StandbyBody.model_validate(body_of(request))
+        known = self._nva.decide(
+            lambda now_ns: self._authority.keep_room_for_standby(
+                vm, body.nve, body.resources, now_ns
+            )
+        )
+        with self._nva.changed:
+            return as_answer(self._onboarding_as_json(known))
+
+    def _give_room_up(self, request: Request, vm: str) -> Response:
+        known = self._nva.decide(lambda now_ns: self._authority.give_up_standby(vm, now_ns))
+        with self._nva.changed:
+            return as_answer(self._onboarding_as_json(known))
+
     def _off_board(self, request: Request, vm: str) -> Response:
         self._nva.decide(lambda now_ns: self._authority.off_board(vm, now_ns))
         return as_answer({"vm": vm})
@@ -146,6 +170,7 @@ class OnboardingRoutes:
             "nves": sorted(places) if in_use else [known.nve],
             "resources": asdict(known.resources),
             "lease_s": known.request.lease_s,
+            "standby": known.standby or None,
         }
 
     def _capacity(self, request: Request) -> Response:
@@ -158,7 +183,12 @@ class OnboardingRoutes:
                         "capacity": asdict(admission.capacity(nve)),
                         "free": asdict(admission.free(nve)),
                         "taken": [
-                            {"vm": vm, **asdict(takes)} for vm, takes in admission.takers(nve)
+                            {"vm": vm, "standby": is_standby, **asdict(takes)}
+                            for is_standby, takers in (
+                                (False, admission.vms(nve)),
+                                (True, admission.standbys(nve)),
+                            )
+                            for vm, takes in takers
                         ],
                     }
                     for nve in self._authority.desired

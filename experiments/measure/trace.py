@@ -26,6 +26,8 @@ KNOWN = {
     "offer-lapsed": "nobody has confirmed an offer in time: its room is free again",
     "vm-on-boarded": "an offer has been confirmed: the VM is in use",
     "vm-adjusted": "the VM has other resources where it is",
+    "standby-placed": "the NVA keeps room on a server for the VM's standby",
+    "standby-given-up": "the NVA keeps no room for the VM's standby any more",
     "vm-off-boarded": "the VM has ended, and its room is free again",
     "run-started": "the data centre is built and the run begins",
     "traffic-started": "probes and workloads begin to send",

@@ -164,6 +164,10 @@ class VmAdmission:
     """adjust(VM, resources) changes what the VM takes of its server."""
     off_board: Callable[[str], None]
     """off_board(VM) removes a VM that has ended."""
+    keep_room: Callable[[str, str, Resources], None]
+    """keep_room(VM, NVE, resources): its server has so much for the VM's standby."""
+    give_room_up: Callable[[str], None]
+    """give_room_up(VM): the VM has no standby any more."""
     capacity: Callable[[], list[dict[str, Any]]]
     """Returns for each NVE's server `nve`, `capacity`, `free`, and what is `taken` by VMs."""
 

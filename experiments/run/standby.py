@@ -25,7 +25,7 @@ from typing import Any
 
 from experiments.measure.event_log import EventLog
 from experiments.measure.standby_costs import StandbyCost, mirrored
-from experiments.overlays import Overlay
+from experiments.overlays import Overlay, OverlayError, VmAdmission
 from experiments.run.guests import Guests, VmGuest
 from experiments.run.heartbeats import Heartbeats
 from experiments.run.hot_standby import HotStandby
@@ -62,8 +62,11 @@ class Standby:
         where: Callable[[], str],
         log: EventLog,
         rows: list[dict[str, Any]],
+        admission: VmAdmission | None = None,
     ) -> None:
-        """`where()` returns the NVE of the VM; `rows` takes the lines of mirrors.csv."""
+        """`where()` returns the NVE of the VM; `rows` takes the lines of mirrors.csv; `admission`
+        has room kept for it.
+        """
         self.spec = spec
         self.at = spec.at
         """The NVE of the standby."""
@@ -75,6 +78,7 @@ class Standby:
         self._where = where
         self._log = log
         self._rows = rows
+        self._admission = admission
         self._machine: GuestMachine | None = None
         self._sides: list[LineProcess] = []
         """Sender and receiver."""
@@ -102,10 +106,21 @@ class Standby:
 
     def start(self) -> None:
         """Start sender and receiver; the first mirror follows.  Raises TransferFailed,
-        GuestError.
+        GuestError, OverlayError.
         """
+        self._keep_room()
         self._machine, self._sides = self._connected()
         self.mirroring = True
+
+    def _keep_room(self) -> None:
+        if self._admission:
+            takes = self.spec.takes(self._data_centre.vms[self.vm].spec.resources)
+            self._admission.keep_room(self.vm, self.at, takes)
+
+    def give_room_up(self) -> None:
+        """Have no room kept for it any more.  Raises OverlayError."""
+        if self._admission:
+            self._admission.give_room_up(self.vm)
 
     def _connected(self) -> tuple[GuestMachine, list[LineProcess]]:
         """Return memory and disk at the standby, and a connected sender and receiver."""
@@ -218,11 +233,21 @@ class Standby:
         if self._machine:
             self._machine.close()
             self._machine = None
+        ended = self.at
+        try:
+            self.give_room_up()
+            if self.spec.reverse:
+                self.at = former
+                self._keep_room()
+        except OverlayError as error:
+            self._over.set()
+            self._log.note("runner", "standby-ended", self.vm, nve=ended, why=str(error))
+            self.problems.append(f"{self.vm} has no standby any more: {error}")
+            return False
         if not self.spec.reverse:
             self._over.set()
-            self._log.note("runner", "standby-ended", self.vm, nve=self.at)
+            self._log.note("runner", "standby-ended", self.vm, nve=ended)
             return False
-        self.at = former
         self._log.note("runner", "standby-reversed", self.vm, nve=self.at)
         return True
 
@@ -390,6 +415,7 @@ class TakeOver:
         digests = {"memory": self._counts["memory"], "disk": self._counts["disk"]}
         move.note("state-verified", equal=True, **digests)
         here.close()
+        self._standby.give_room_up()
 
     def abandon(self, _move: MoveUnderWay) -> None:
         """Discard the standby; the VM is where its server was."""
@@ -487,7 +513,7 @@ class Standbys:
             vm: Standby(
                 *(data_centre, guests.of[vm], spec),
                 partial(_where, orchestrator, vm),
-                *(log, self.rows),
+                *(log, self.rows, overlay.can.admission),
             )
             for vm, spec in asked.items()
             if spec.kind != "hot"

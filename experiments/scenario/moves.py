@@ -11,6 +11,7 @@ written as one series: `series`.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -120,6 +121,16 @@ class MoveSpec(Part):
         return Announcement(self.announce, self.announce_times, self.announcement_lost)
 
 
+@dataclass(frozen=True)
+class StandbyRoom:
+    """What the standby of a VM takes of a server."""
+
+    at: str
+    takes: Resources
+    reverse: bool = False
+    """Whether the VM's former NVE has it when the VM was moved there."""
+
+
 def contradictions(
     moves: Sequence[MoveSpec],
     where: Mapping[str, str],
@@ -130,13 +141,15 @@ def contradictions(
     migration_network: bool = False,
     takes: Mapping[str, Resources] | None = None,
     capacities: Mapping[str, Capacity] | None = None,
+    standbys: Mapping[str, StandbyRoom] | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Yield where moves do not fit each other or the rest of their scenario: (field, complaint).
 
-    `where` is where the VMs are at first, `takes` what each VM takes of its server, and
-    `capacities` what the servers have.
+    `where` is where the VMs are at first, `takes` what each VM takes of its server, `standbys` what
+    the standbys of VMs take at first, and `capacities` what the servers have.
     """
     here, takes, capacities = dict(where), takes or {}, capacities or {}
+    kept = dict(standbys or {})
     latest: dict[str, MoveSpec] = {}
     ordered = sorted(enumerate(moves), key=lambda item: item[1].earliest_s)
     for number, move in ordered:
@@ -176,7 +189,11 @@ def contradictions(
         before = latest.get(move.vm)
         paused_s = 0.0 if before is None or before.transfer else before.pause_ms / 1000
         resumes_s = before.earliest_s + paused_s if before else 0.0
-        others = (takes.get(vm, NO_RESOURCES) for vm, nve in here.items() if nve == move.to)
+        others = [takes.get(vm, NO_RESOURCES) for vm, nve in here.items() if nve == move.to]
+        for vm, standby in kept.items():
+            in_place = vm == move.vm and standby.takes.memory_mb  # the VM goes on in that memory
+            if standby.at == move.to and not in_place:
+                others.append(standby.takes)
         free = capacities.get(move.to, UNLIMITED).without(others)
         shortage = free.shortage(takes.get(move.vm, NO_RESOURCES))
         if move.expect == "refused":
@@ -205,5 +222,9 @@ def contradictions(
                 f"{resumes_s + GAP_S:g} (pause of the move before, and {GAP_S:g} s to arrive), "
                 "or say expect: refused",
             )
+        if move.vm in kept and kept[move.vm].at == move.to:
+            ended = kept.pop(move.vm)
+            if ended.reverse:
+                kept[move.vm] = replace(ended, at=here.get(move.vm, move.to))
         here[move.vm] = move.to
         latest[move.vm] = move

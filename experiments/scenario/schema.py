@@ -398,6 +398,11 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
         migration_network=fabric.migration is not None,
         takes={vm.name: vm.resources for vm in scenario.vms()},
         capacities=fabric.capacities,
+        standbys={
+            vm.name: moves.StandbyRoom(standby.at, standby.takes(vm.resources), standby.reverse)
+            for vm in scenario.vms()
+            if (standby := scenario.standbys.get(vm.name))
+        },
     )
     for number, sent in enumerate(scenario.traffic):
         if sent.of_task:

@@ -80,7 +80,7 @@ def test_a_vm_is_on_boarded_adjusted_and_off_boarded(client: Client, nva: Nva) -
         "nve": "nve1",
         "capacity": {"cpu": None, "memory_mb": 100, "storage_mb": None, "processes": None},
         "free": {"cpu": None, "memory_mb": 10, "storage_mb": None, "processes": None},
-        "taken": [{"vm": "vm1", **adjusted["resources"]}],
+        "taken": [{"vm": "vm1", "standby": False, **adjusted["resources"]}],
     }
 
     assert ask(client, "DELETE", "vms/vm1").status_code == 200
@@ -102,6 +102,8 @@ def test_a_vm_is_on_boarded_adjusted_and_off_boarded(client: Client, nva: Nva) -
         ("POST", "vms/vm1/confirm", {"offer": 1, "port": 10}),
         ("POST", "vms/vm1/adjust", {"resources": {}}),
         ("DELETE", "vms/vm1", None),
+        ("PUT", "vms/vm1/standby", {"nve": "nve2", "resources": {}}),
+        ("DELETE", "vms/vm1/standby", None),
         ("PUT", "moves/1", {"vm": "vm1", "to": "nve2", "port": 10, "idle_s": 2}),
     ],
 )

@@ -87,7 +87,7 @@ def test_standbys_take_over_when_the_server_of_their_primaries_is_lost(
         assert near.between(began_ns, fenced_ns).sum() > 5, "the primary did not run any more"
         assert not near.between(fenced_ns + 5_000_000, resumed_ns).any()
         assert (near > resumed_ns).any()
-        assert any(row["reason"] == "fenced" for row in result.refused), result.refused
+        assert any(row["what"] == "fenced" for row in result.refused), result.refused
 
 
 @pytest.mark.shows("R7.3")

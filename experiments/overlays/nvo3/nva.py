@@ -236,6 +236,14 @@ class NvaProcess:
         """Change the resources of a VM that stays where it is.  Raises NvaError."""
         self.post(f"vms/{vm}/adjust", {"resources": asdict(resources)})
 
+    def keep_room(self, vm: str, nve: str, resources: Resources) -> None:
+        """Keep room for the standby of a VM.  Raises NvaError."""
+        self.put(f"vms/{vm}/standby", {"nve": nve, "resources": asdict(resources)})
+
+    def give_room_up(self, vm: str) -> None:
+        """Keep no room for the standby of a VM any more.  Raises NvaError."""
+        self.delete(f"vms/{vm}/standby")
+
     def confirm(self, vm: str, offer: int, port: int) -> None:
         """Put an offer to use; return when the NVE has the port's rules.  Raises NvaError."""
         confirmed = {"offer": offer, "port": port}

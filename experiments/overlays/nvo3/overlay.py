@@ -88,7 +88,9 @@ class Nvo3:
             catch_up=self._feed.catch_up,
             facts=self._facts,
             admission=VmAdmission(
-                self._offer, self.nva.adjust, self._off_board, lambda: self.nva.get("capacity")
+                *(self._offer, self.nva.adjust, self._off_board),
+                *(self.nva.keep_room, self.nva.give_room_up),
+                lambda: self.nva.get("capacity"),
             ),
             instances=Instances(self.nva.add_instance, self.nva.fence_instance),
             faults={NVA_DIES: Fault(self.nva.kill, self.nva.restart)},

@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from experiments.scenario.moves import MoveSpec, StandbyRoom, contradictions
+from nve.resources import Capacity, Resources
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
 
 GUEST = {"memory_mb": 8, "service": True}
@@ -134,3 +136,63 @@ def test_a_cold_move_sends_all_while_the_vm_is_suspended() -> None:
 def test_a_mode_is_hot_or_cold(mode: str) -> None:
     """A take-over follows from a failure; nobody asks for one."""
     assert_a_sentence(complaint(GOOD, **{"moves.0.mode": mode}), "moves.0.mode", "'hot' or 'cold'")
+
+
+WARM = Resources(memory_mb=64)
+COLD = Resources(storage_mb=64)
+MOVES: dict[str, tuple[StandbyRoom, list[tuple[str, str]], str | None]] = {
+    # what: (the standby of vm1, moves in a row, what is refused); each server has room for two VMs
+    "to its place": (StandbyRoom("nve2", WARM), [("vm1", "nve2")], None),
+    "beside a standby": (StandbyRoom("nve2", WARM), [("vm2", "nve2")], None),
+    "too many": (
+        StandbyRoom("nve2", WARM),
+        [("vm2", "nve2"), ("vm3", "nve2")],
+        "nve2 has no room for vm3: 64 MB of memory wanted, 0 free",
+    ),
+    "given up": (
+        StandbyRoom("nve2", WARM),
+        [("vm1", "nve2"), ("vm1", "nve3"), ("vm2", "nve2"), ("vm3", "nve2")],
+        None,
+    ),
+    "reversed": (
+        StandbyRoom("nve2", WARM, reverse=True),
+        [("vm2", "nve3"), ("vm3", "nve3"), ("vm1", "nve2"), ("vm2", "nve1"), ("vm3", "nve1")],
+        "nve1 has no room for vm3",
+    ),
+    "files beside": (
+        StandbyRoom("nve2", COLD),
+        [("vm1", "nve2")],
+        "nve2 has no room for vm1: 64 MB of storage wanted, 32 free",
+    ),
+}
+
+
+@pytest.mark.shows("R8.2")
+@pytest.mark.parametrize(("standby", "asked", "complaint"), MOVES.values(), ids=MOVES)
+def test_a_move_needs_room_beside_standbys(
+    standby: StandbyRoom, asked: list[tuple[str, str]], complaint: str | None
+) -> None:
+    nves = ["nve1", "nve2", "nve3"]
+    server = Capacity(memory_mb=128, storage_mb=96)
+    takes = dict.fromkeys(("vm2", "vm3"), Resources(memory_mb=64))
+    takes["vm1"] = Resources(memory_mb=64, storage_mb=64)
+    found = [
+        said
+        for _, said in contradictions(
+            [
+                MoveSpec.model_validate({"at_s": 1 + number, "vm": vm, "to": to})
+                for number, (vm, to) in enumerate(asked)
+            ],
+            {"vm1": "nve1", "vm2": "nve1", "vm3": "nve1"},
+            nves,
+            duration_s=60,
+            takes=takes,
+            capacities={"nve1": Capacity(memory_mb=128), "nve2": server, "nve3": server},
+            standbys={"vm1": standby},
+        )
+    ]
+    if complaint is None:
+        assert found == []
+    else:
+        (said,) = found
+        assert complaint in said
