@@ -101,9 +101,11 @@ def _failures() -> str:
         *_felt(outcomes_with(FAULTS)),
         "\n## While a VM's state is brought over\n",
         "A VM with a guest comes to two moments more: `copying`, when a round of its transfer is "
-        "over and\nanother one goes on, and `copied`, when all of its state is there.  "
-        "A server that is full has no row:\nthe move is refused at its registration, and from "
-        "then on its room is kept.\n",
+        "over and\nanother one goes on, and `copied`, when all of its state is there.\n\n"
+        "A destination that has no room by the NVA's count, of memory or of disk, is no failure: "
+        "the move is refused\nat its registration (R6.1, `tests/system/test_capacity.py`), and "
+        "from then on its room is kept.  `server-full` is a\ndisk with less room than the NVA "
+        "knows of.\n",
         *_outcomes(transfer_outcomes_with(FAULTS), list(Moment)),
         "\nBy post-copy, what is different:\n",
         *_outcomes(post_copy_outcomes_with(FAULTS), POST_COPY),

@@ -19,6 +19,7 @@ from experiments.scenario.failures import (
     FailureKind,
     Moment,
 )
+from nve.linux import full_disk
 from topologies.configuration import CONTROL_SWITCH
 from topologies.emulation.data_centre import DataCentre
 from topologies.emulation.links import Cable
@@ -153,6 +154,10 @@ class FaultInjector:
         cable = self._data_centre.cabling.between(nve, CONTROL_SWITCH)
         return self._lossy(cable, number, failure.loss_pct or 100.0)
 
+    def _server_fills(self, _failure: Failure, _number: int, nve: str) -> Acts:
+        folder = self._data_centre.session.directory / "servers" / nve
+        return partial(full_disk.fill, folder), partial(full_disk.make_room, folder)
+
     def _control_slows_down(self, failure: Failure, _number: int, control_node: str) -> Acts:
         cabling = self._data_centre.cabling
         cable = cabling.between(control_node, CONTROL_SWITCH)
@@ -173,4 +178,5 @@ _ACTS: dict[str, Callable[[FaultInjector, Failure, int, str], Acts]] = {
     FailureKind.CONTROL_SLOW: FaultInjector._control_slows_down,
     FailureKind.UNDERLAY_PARTITION: FaultInjector._underlay_loses,
     FailureKind.UNDERLAY_LOSSY: FaultInjector._underlay_loses,
+    FailureKind.SERVER_FULL: FaultInjector._server_fills,
 }

@@ -71,6 +71,7 @@ class FailureKind(enum.StrEnum):
     CONTROL_LOSSY = "control-lossy"
     UNDERLAY_PARTITION = "underlay-partition"
     UNDERLAY_LOSSY = "underlay-lossy"
+    SERVER_FULL = "server-full"
 
 
 SAYS: Final[Mapping[FailureKind, str]] = {
@@ -83,10 +84,17 @@ SAYS: Final[Mapping[FailureKind, str]] = {
     FailureKind.UNDERLAY_PARTITION: "no packet passes between an NVE and the underlay",
     FailureKind.UNDERLAY_LOSSY: "`loss_pct` percent of the packets between an NVE and the underlay "
     "are lost: with 90, next to nothing of its bandwidth is left",
+    FailureKind.SERVER_FULL: "the disk of an NVE's server is full, although the NVA knows of room "
+    "there",
 }
 OF_ONE_NVE = frozenset(
-    {FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION, FailureKind.UNDERLAY_LOSSY}
+    {
+        *(FailureKind.NVE_DIES, FailureKind.UNDERLAY_PARTITION, FailureKind.UNDERLAY_LOSSY),
+        FailureKind.SERVER_FULL,
+    }
 )
+ONLY_OF_TRANSFERS = frozenset({FailureKind.SERVER_FULL})
+"""Those that a VM without state does not notice."""
 LOSSY = frozenset({FailureKind.CONTROL_LOSSY, FailureKind.UNDERLAY_LOSSY})
 OF_ONE_NVE_OR_ALL = frozenset({FailureKind.CONTROL_CUT, FailureKind.CONTROL_LOSSY})
 OF_THE_CONTROL_NETWORK = frozenset(
@@ -291,6 +299,11 @@ TRANSFER_OUTCOMES: Final[Mapping[Case, Mapping[Moment, FailureOutcome]]] = {
         for kind in (FailureKind.UNDERLAY_PARTITION, FailureKind.UNDERLAY_LOSSY)
         for place in (SOURCE, DESTINATION)
     },
+    (FailureKind.SERVER_FULL, DESTINATION): _of_transfer(
+        Moment.COPYING,
+        "the VM goes on at the source, and nothing of it was sent",
+        "nothing: all of its disk was set aside before anything was sent",
+    ),
 }
 
 

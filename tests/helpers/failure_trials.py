@@ -43,6 +43,7 @@ FOR_S: dict[str, float] = {
     FailureKind.CONTROL_LOSSY: 3.0,
     FailureKind.UNDERLAY_PARTITION: 2.0,
     FailureKind.UNDERLAY_LOSSY: 2.0,
+    FailureKind.SERVER_FULL: 2.0,
 }
 EXTENT: dict[str, dict[str, float]] = {
     FailureKind.CONTROL_SLOW: {"delay_ms": 100},
@@ -99,6 +100,7 @@ EARLY_S = 15.0
 """The same, where it begins before the destination's server has made room, which takes a while on a
 busy machine."""
 GUEST = {"memory_mb": 2, "writes": {"rate_mb_s": 2}, "service": True}
+WITH_A_DISK = {**GUEST, "disk_mb": 1}
 SLOW = {
     **{"bandwidth_mbit": 20, "downtime_limit_ms": 20, "max_iterations": 4},
     "patience_s": PATIENCE_S,
@@ -115,7 +117,8 @@ def transfer_trial(case: Case, moment: Moment, transfer: Mapping[str, Any] = SLO
     """
     lasts_s = EARLY_S if moment in (Moment.REQUESTED, Moment.PREPARED) else LONG_S
     lasts_s = FOR_S[case[0]] if case[0] in FAULTS else lasts_s
-    tenants = [{"vni": 5000, "vms": {"vm1": {"nve": "nve1", "guest": GUEST}, "vm4": "nve3"}}]
+    guest = WITH_A_DISK if case[0] == FailureKind.SERVER_FULL else GUEST
+    tenants = [{"vni": 5000, "vms": {"vm1": {"nve": "nve1", "guest": guest}, "vm4": "nve3"}}]
     asking = {"kind": "service", "from": "vm4", "to": "vm1", "rate_rps": 50}
     move = {"at_s": MOVE_AT_S, "vm": "vm1", "to": "nve2", "transfer": dict(transfer)}
     copies_s = 5.0

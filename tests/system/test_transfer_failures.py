@@ -44,12 +44,14 @@ PAIRS: list[tuple[Case, Moment]] = [
     ((FailureKind.UNDERLAY_PARTITION, SOURCE), Moment.COPIED),
     ((FailureKind.UNDERLAY_LOSSY, DESTINATION), Moment.COPYING),
     ((NVA_DIES, ALL), Moment.PAUSED),
+    ((FailureKind.SERVER_FULL, DESTINATION), Moment.PREPARED),
 ]
 
 
 def test_each_failure_is_tried_and_each_moment_of_a_transfer() -> None:
     assert {case[0] for case, _ in PAIRS} == {case[0] for case in TRANSFER_OUTCOMES}
-    assert {moment for _, moment in PAIRS} == {Moment.COPYING, Moment.PAUSED, Moment.COPIED}
+    of_transfer = {Moment.PREPARED, Moment.COPYING, Moment.PAUSED, Moment.COPIED}
+    assert {moment for _, moment in PAIRS} == of_transfer
 
 
 @pytest.mark.shows("R6.2", "R6.4")

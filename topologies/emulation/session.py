@@ -27,6 +27,7 @@ from typing import Self
 
 from nve.hypervisor.cgroup_limits import CgroupLimits, remove_twins
 from nve.linux.capabilities import cgroup2_mount
+from nve.linux.full_disk import make_room
 from nve.linux.wait import wait_until
 from nve.resources import Resources
 
@@ -105,6 +106,7 @@ class Session:
             _move(os.getpid(), self._came_from)
             self._came_from = None
         _remove_cgroup(self.cgroup)
+        make_room(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -129,6 +131,7 @@ class Leftover:
         if processes is not None:
             said.append(f"{self.identifier}: ended {processes} processes and their namespaces")
         if self.directory.exists():
+            make_room(self.directory)
             shutil.rmtree(self.directory)
             said.append(f"{self.identifier}: removed {self.directory}")
         return said

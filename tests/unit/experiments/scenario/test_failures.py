@@ -10,6 +10,7 @@ from experiments import overlays
 from experiments.overlays.nvo3 import FAULTS, NVA_DIES
 from experiments.scenario.failures import (
     OF_ONE_NVE,
+    ONLY_OF_TRANSFERS,
     SAYS,
     WITHOUT_STATE,
     Failure,
@@ -23,7 +24,7 @@ from experiments.scenario.failures import (
 NVES = ("nve1", "nve2", "nve3")
 OVERLAY = overlays.get("nvo3")
 ALL_OUTCOMES = outcomes_with(FAULTS)
-REMAINING = "there are nve-dies, underlay-lossy, underlay-partition"
+REMAINING = "there are nve-dies, server-full, underlay-lossy, underlay-partition"
 GOOD: dict[str, dict[str, Any]] = {
     FailureKind.NVE_DIES: {"nve": "source"},
     NVA_DIES: {"for_s": 3},
@@ -32,6 +33,7 @@ GOOD: dict[str, dict[str, Any]] = {
     FailureKind.CONTROL_LOSSY: {"for_s": 3, "loss_pct": 10},
     FailureKind.UNDERLAY_PARTITION: {"nve": "destination", "for_s": 1},
     FailureKind.UNDERLAY_LOSSY: {"nve": "source", "for_s": 1, "loss_pct": 90},
+    FailureKind.SERVER_FULL: {"nve": "destination", "for_s": 1},
 }
 
 
@@ -126,7 +128,10 @@ def test_the_source_and_the_destination_are_those_of_the_move() -> None:
 
 
 def test_every_failure_has_an_outcome_at_every_moment() -> None:
-    assert {kind for kind, _ in ALL_OUTCOMES} == {*FailureKind, NVA_DIES} == {*SAYS, *FAULTS}
+    kinds = {*FailureKind, NVA_DIES}
+    assert kinds == {*SAYS, *FAULTS}
+    assert {kind for kind, _ in ALL_OUTCOMES} == kinds - ONLY_OF_TRANSFERS
+    assert {kind for kind, _ in transfer_outcomes_with(FAULTS)} >= ONLY_OF_TRANSFERS
     assert all(tuple(outcomes) == WITHOUT_STATE for outcomes in ALL_OUTCOMES.values())
     with_state = transfer_outcomes_with(FAULTS).values()
     assert all(list(outcomes) == list(Moment) for outcomes in with_state)
