@@ -84,7 +84,7 @@ SAYS: Final[Mapping[FailureKind, str]] = {
     FailureKind.UNDERLAY_PARTITION: "no packet passes between an NVE and the underlay",
     FailureKind.UNDERLAY_LOSSY: "`loss_pct` percent of the packets between an NVE and the underlay "
     "are lost: with 90, next to nothing of its bandwidth is left",
-    FailureKind.SERVER_FULL: "the disk of an NVE's server is full, although the NVA knows of room "
+    FailureKind.SERVER_FULL: "the disk of an NVE's server is full, although there should be room "
     "there",
 }
 OF_ONE_NVE = frozenset(

@@ -18,7 +18,7 @@ from experiments.scenario.standbys import StandbySpec
 from nve.guest.spec import GuestSpec
 from tests.adapters.test_state_transfer import Trial, octets, stop, trying, written_more
 
-pytestmark = [pytest.mark.thorough, pytest.mark.shows("R7.3")]  # a guest and processes each
+pytestmark = pytest.mark.thorough  # a guest and processes each
 
 SPEC = GuestSpec(memory_mb=4, writes_mb_s=0.2, disk_mb=1, disk_writes_mb_s=0.05)
 STATE = 5 << 20
@@ -73,6 +73,7 @@ def moved(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Moved]:
             found.standby.close()
 
 
+@pytest.mark.shows("R7.3")
 @pytest.mark.parametrize("moved", [False, True], ids=["then none", "reversed"], indirect=True)
 def test_only_what_was_written_since_the_last_mirror_is_sent(moved: Moved) -> None:
     written_more(moved.trial.guest.machine, 5)
@@ -96,6 +97,7 @@ def test_only_what_was_written_since_the_last_mirror_is_sent(moved: Moved) -> No
             moved.standby.last_mirror()
 
 
+@pytest.mark.shows("R7.3")
 def test_a_move_that_is_given_up_leaves_the_mirror_to_be_gone_on_from(
     moved: Moved, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_after_a_move_that_was_given_up_the_vm_is_mirrored_anew(moved: Moved) ->
     assert moved.noted == []
 
 
+@pytest.mark.shows("R7.3")
 def test_a_mirror_that_did_not_come_over_whole_is_not_started_from(moved: Moved) -> None:
     """What was written before it broke off is in no log any more: the whole goes."""
     *_, receiver = moved.standby._sides
@@ -136,6 +139,7 @@ def test_a_mirror_that_did_not_come_over_whole_is_not_started_from(moved: Moved)
     assert moved.trial.guest.machine is not moved.mirror
 
 
+@pytest.mark.shows("R7.3")
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_what_is_not_the_last_mirror_is_not_started_from(moved: Moved, where: str) -> None:
     os.pwrite(getattr(moved.mirror, where), b"x", 4096 * 3)
