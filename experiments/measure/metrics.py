@@ -55,7 +55,8 @@ class MoveMetrics:
     request_to_completion_ms: float | None
     """From the request until the overlay calls the move completed."""
     pause_ms: float | None
-    """Guest blackout: how long the VM did not run."""
+    """Guest blackout: how long the VM did not run.  None in a take-over, in which nothing was
+    paused: its server had died."""
     convergence_ms: float | None
     """From resume until no NVE holds an old entry; 0 if the announcement was quicker."""
     tunnelled_packets: int | None
@@ -181,7 +182,9 @@ def of_move(move: MoveTrace) -> MoveMetrics:
         announce=move.events[0].details.get("announce"),
         pause_asked_ms=move.events[0].details.get("pause_ms"),
         request_to_completion_ms=_between_ms(move.requested_ns, move.time_of("move-completed")),
-        pause_ms=_between_ms(move.time_of("vm-paused"), move.time_of("vm-resumed")),
+        pause_ms=None
+        if move.is_take_over
+        else _between_ms(move.time_of("vm-paused"), move.time_of("vm-resumed")),
         convergence_ms=_convergence_ms(move),
         tunnelled_packets=0 if dropped else packets,
         tunnelled_bytes=0 if dropped else octets,

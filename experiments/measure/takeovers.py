@@ -64,7 +64,7 @@ def _take_overs(
     events: Sequence[TraceEvent], answers: dict[str, list[AnsweredRequest]]
 ) -> Iterator[TakeOverMetrics]:
     for move in moves_of(events):
-        if move.events[0].details.get("mode") != "take-over":
+        if not move.is_take_over:
             continue
         (*_, lost) = (
             event

@@ -246,6 +246,11 @@ class MoveTrace(Story):
         return self._end("to")
 
     @property
+    def is_take_over(self) -> bool:
+        """Whether a standby takes over from a server that is dead (R7.2, R7.3)."""
+        return self.events[0].details.get("mode") == "take-over"
+
+    @property
     def outcome(self) -> str:
         if self.first("vm-lost"):  # although the overlay has brought its network over
             return "lost"

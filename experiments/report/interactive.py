@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.measure.results import Result
 from experiments.measure.trace import KNOWN
-from experiments.report.plots import _moves, _style
+from experiments.report.plots import _incidents, _moves, _style
 from experiments.report.plots._runs import (
     Floats,
     TracedRun,
@@ -39,10 +39,12 @@ def time_line(result: Result) -> list[dict[str, Any]]:
             "end_s": run.end_s,
             "flows": _flows(run, MOST_POINTS // len(runs)),
             "phases": [
-                [run.seconds(start_ns), run.seconds(end_ns), colour]
+                [run.seconds(start_ns), run.seconds(end_ns), colour, _style.DARK[colour]]
                 for move in run.moves
                 for start_ns, end_ns, colour in _moves.phases(move)
             ],
+            "named_phases": _named_phases(run),
+            "marks": _marks(run),
             "events": _events(run),
         }
         for run in runs
@@ -68,6 +70,25 @@ def _flows(run: TracedRun, most: int) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _named_phases(run: TracedRun) -> list[list[str]]:
+    """Return the two colours, light and dark, and the name of each kind of phase."""
+    shaded = {colour for move in run.moves for _, _, colour in _moves.phases(move)}
+    return [
+        [colour, _style.DARK[colour], words]
+        for colour, words in _moves.PHASES.items()
+        if colour in shaded
+    ]
+
+
+def _marks(run: TracedRun) -> list[list[Any]]:
+    """Return time, letter and words of each failure, of its end, and of each take-over."""
+    letters = _incidents.letters([run])
+    return [
+        [round(run.seconds(each.t_ns), 6), letters[each.words], each.words]
+        for each in _incidents.of_run(run)
+    ]
 
 
 def _events(run: TracedRun) -> list[list[Any]]:

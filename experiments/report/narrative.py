@@ -137,12 +137,17 @@ def _prefix(result: Result, run_name: str) -> str:
 
 def _about_move(rows: "pd.DataFrame", number: Any, of_moves: int) -> str:
     first = rows.iloc[0]
-    route = f"{first['vm']} moved from {first['from_nve']} to {first['to_nve']}"
-    if of_moves > FEW_MOVES:
-        route = f"in move {number}, {route}"
+    of_many = f" (move {number})" if of_moves > FEW_MOVES else ""
+    route = f"{first['vm']} moved from {first['from_nve']} to {first['to_nve']}{of_many}"
+    if first.get("mode") == "take-over":
+        route = (
+            f"{first['vm']}'s standby at {first['to_nve']} took over from "
+            f"{first['from_nve']}{of_many}"
+        )
     if first["outcome"] == "refused":
         return f"{first['vm']} was not moved to {first['to_nve']}: the move was refused."
-    paused = f" and was paused for {duration(first['pause_ms'])}"
+    known = rows["pause_ms"].notna().any()
+    paused = f" and was paused for {duration(first['pause_ms'])}" if known else ""
     concerned = rows[rows["role"].isin(("to", "from"))]
     parts = [
         _about_group(str(nve), str(role), group)
@@ -192,7 +197,7 @@ def _notes_of_run(run: Result) -> Iterator[str]:
     probes = run.manifest.get("probes", {})
     yield from _notes_of_senders(probes.get("senders", {}))
     overflow = sum(receiver["overflow"] for receiver in probes.get("receivers", {}).values())
-    yield f"receivers dropped {count(overflow)} packets themselves"
+    yield f"receivers dropped {things(overflow, 'packet')} themselves"
     if "waiting_time_s" in probes:
         yield f"a packet that took longer than {probes['waiting_time_s']:g} s counts as lost"
 
@@ -227,11 +232,11 @@ def _notes_of_senders(senders: dict[str, Any]) -> Iterator[str]:
         flows = sender["flows"].values()
         skipped = sum(flow["skipped"] for flow in flows)
         if skipped:
-            yield f"the sender in {vm} skipped {count(skipped)} packets while it could not run"
+            yield f"the sender in {vm} skipped {things(skipped, 'packet')} while it could not run"
         slow = sum(flow["slow_sends"] for flow in flows)
         if slow:
-            yield f"{count(slow)} send calls in {vm} took over 1 ms: those delays are too long"
+            yield f"{things(slow, 'send call')} in {vm} took over 1 ms: those delays are too long"
         errors = sorted({name for flow in flows for name in flow["send_errors"]})
         if errors:
             refused = sum(sum(flow["send_errors"].values()) for flow in flows)
-            yield f"the kernel in {vm} refused {count(refused)} packets ({listing(errors)})"
+            yield f"the kernel in {vm} refused {things(refused, 'packet')} ({listing(errors)})"

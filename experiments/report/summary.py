@@ -15,15 +15,26 @@ def _totals(result: Result) -> dict[str, RunTotals]:
     return {name: totals.of_run(run.totals, run.metrics) for name, run in result.runs.items()}
 
 
+def _take_overs(run: Result) -> int:
+    """Return how many of its moves were a standby's take-over; old results do not know any."""
+    if "mode" not in run.metrics:
+        return 0
+    return int(run.metrics.drop_duplicates("move")["mode"].eq("take-over").sum())
+
+
 def in_words(result: Result) -> str:
     """Return how many moves there were, what was lost, and the longest silence, over all runs."""
     runs = _totals(result).values()
     moves, sent = sum(run.moves for run in runs), [run.sent for run in runs]
     several = len(runs) > 1
-    made = f"{things(moves, 'move')}." if moves else "No VM moved."
+    take_overs = sum(_take_overs(run) for run in result.runs.values())
+    planned = moves - take_overs
+    made = f"{things(planned, 'move')}." if planned else "No VM moved." if not take_overs else ""
+    if take_overs:
+        made += f" {things(take_overs, 'take-over')} by standbys."
     if tasks := sum(len(task_moves_of(run.events)) for run in result.runs.values()):
         made += f" {things(tasks, 'move')} of tasks."
-    said = [f"{things(len(runs), 'run')}." if several else "", made]
+    said = [f"{things(len(runs), 'run')}." if several else "", made.strip()]
     if not sum(sent):
         return " ".join([*filter(None, said), "There were no probes, so traffic was not measured."])
     lost = [run.lost for run in runs]
@@ -60,6 +71,8 @@ def table(result: Result) -> ReportTable:
         )
         for name, run in _totals(result).items()
     ]
-    headings = ("run", "moves completed", "packets", "lost", "duplicated", "out of order")
+    taken = any(_take_overs(run) for run in result.runs.values())
+    made = "moves and take-overs completed" if taken else "moves completed"
+    headings = ("run", made, "packets", "lost", "duplicated", "out of order")
     worst = ("longest pause (ms)", "longest silence (ms)", "slowest recovery (ms)")
     return ReportTable("Every run in one line", (*headings, *worst), rows, text_columns=1)

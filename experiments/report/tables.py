@@ -169,10 +169,16 @@ def of_failures(result: Result) -> list[ReportTable]:
             if event.name == "failure-injected":
                 told, end_ns = event.details, ended_ns.get(event.details["failure"])
                 lasted = f"{(end_ns - event.t_ns) / 1e9:.1f}" if end_ns else "to the end"
-                words = (told["kind"], event.subject, str(told.get("during", MISSING)), run_name)
+                at = str(told.get("during") or _since_traffic(run, event.t_ns))
+                words = (told["kind"], event.subject, at, run_name)
                 rows.append((*words, lasted, outcomes.get(int(told.get("move", 0)), MISSING)))
     headings = ("what failed", "of", "at", "run", "for s", "the move")
     return [ReportTable("Failures", headings, rows, 4)] if rows else []
+
+
+def _since_traffic(run: Result, t_ns: int) -> str:
+    began = [event.t_ns for event in run.events if event.name == "traffic-started"]
+    return f"{(t_ns - began[0]) / 1e9:.1f} s" if began else MISSING
 
 
 NOBODYS_FAULT = {

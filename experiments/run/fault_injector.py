@@ -2,7 +2,7 @@
 
 `experiments.scenario.failures` says what failures there are, and what their outcome has to be.
 Each is in the trace: `failure-injected` when it has taken effect, `failure-ended` when the part
-works again.
+works again; `began_ns` is when this was begun.
 """
 
 import threading
@@ -125,13 +125,14 @@ class FaultInjector:
         details: Mapping[str, object],
         acts: Sequence[Callable[[], None]],
     ) -> None:
+        began_ns = time.time_ns()
         try:
             for act in acts:
                 act()
         except Exception as error:
             self.problems.append(f"{event} ({details['kind']}): {error}")
         self._happened = True
-        self._log.note("runner", event, subject, **details)
+        self._log.note("runner", event, subject, began_ns=began_ns, **details)
 
     def _acts(self, failure: Failure, number: int, part: str) -> Acts:
         if failure.kind in _ACTS:

@@ -54,8 +54,9 @@ def at(ms: float, name: str, source: str = "nva", move: int = 1, **details: Any)
     return TraceEvent(t_ns, source, name, "vm1", {"move": move, **details})
 
 
-def requested(ms: float, move: int = 1, to: str = "nve2") -> TraceEvent:
-    return at(ms, "move-requested", "runner", move, **{"from": "nve1", "to": to, "pause_ms": 10})
+def requested(ms: float, move: int = 1, to: str = "nve2", **more: Any) -> TraceEvent:
+    asked = {"from": "nve1", "to": to, "pause_ms": 10, **more}
+    return at(ms, "move-requested", "runner", move, **asked)
 
 
 def without_moves(out: Path) -> None:

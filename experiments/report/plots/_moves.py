@@ -6,7 +6,8 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from matplotlib.patches import ConnectionPatch, Patch
+from matplotlib.transforms import ScaledTranslation
 
 from experiments.measure import totals
 from experiments.measure.attribution import settled_ns
@@ -41,10 +42,11 @@ NAMES = {
     "move-failed": "failed",
     "move-undone": "undone",
     "move-completed": "completed",
-    "failure-injected": "{kind}",
-    "failure-ended": "failure over",
 }
 """The events that a close-up numbers, and their names in its list."""
+OF_TAKE_OVER = {"move-redirected": "dead server cut off", "vm-resumed": "standby takes over"}
+"""What some of them are in a take-over, in which `NOT_IN_TAKE_OVER` mean nothing."""
+NOT_IN_TAKE_OVER = frozenset({"vm-paused", "in-flight-ended"})
 
 
 class Details(dict[str, Any]):
@@ -56,15 +58,23 @@ class Details(dict[str, Any]):
 
 def named(move: MoveTrace, latest_ns: int | None = None) -> list[tuple[int, str]]:
     """Return the time and the name of each event of a move that a close-up shows."""
+    names = NAMES
+    if move.is_take_over:
+        names = {name: words for name, words in NAMES.items() if name not in NOT_IN_TAKE_OVER}
+        names |= OF_TAKE_OVER
     return [
-        (event.t_ns, NAMES[event.name].format_map(Details(event.details)))
+        (event.t_ns, names[event.name].format_map(Details(event.details)))
         for event in move.events
-        if event.name in NAMES and (latest_ns is None or event.t_ns <= latest_ns)
+        if event.name in names and (latest_ns is None or event.t_ns <= latest_ns)
     ]
 
 
 def route(move: MoveTrace) -> str:
-    ending = "" if move.outcome == "completed" else f" ({move.outcome})"
+    said = [
+        *(["take-over"] if move.is_take_over else []),
+        *([] if move.outcome == "completed" else [move.outcome]),
+    ]
+    ending = f" ({', '.join(said)})" if said else ""
     return f"{move.vm} {move.source_nve}→{move.destination_nve}{ending}"
 
 
@@ -83,12 +93,19 @@ def phases(move: MoveTrace) -> list[tuple[int, int, str]]:
     """Return begin, end and colour of each phase: preparing, paused, settling.
 
     A refused move has none; one that was rolled back before it suspended the VM has no pause.
+    Before a standby has taken over, nothing runs that could be paused.
     """
     if move.outcome == "refused":
         return []
-    paused_ns = move.time_of("vm-paused")
+    paused_ns = None if move.is_take_over else move.time_of("vm-paused")
     ended_ns = move.time_of("vm-resumed", "move-rolled-back", "move-failed", "move-undone")
     settled = settled_ns(move)
+    if move.is_take_over:
+        began_ns = max(ended_ns or settled, move.requested_ns)
+        return [
+            (move.requested_ns, began_ns, _style.TAKING_OVER),
+            (began_ns, max(settled, began_ns), _style.SETTLING),
+        ]
     if paused_ns is None:
         return [(move.requested_ns, max(ended_ns or settled, move.requested_ns), _style.PREPARING)]
     resumed_ns = max(ended_ns or settled, paused_ns)
@@ -99,11 +116,13 @@ def phases(move: MoveTrace) -> list[tuple[int, int, str]]:
     ]
 
 
-_PHASES = {
+PHASES = {
     _style.PREPARING: "being prepared",
     _style.PAUSED: "VM paused",
     _style.SETTLING: "until converged",
+    _style.TAKING_OVER: "standby being started",
 }
+"""The colours of phases, and what they are called."""
 
 
 def phase_handles(moves: Iterable[MoveTrace]) -> list[Artist]:
@@ -111,7 +130,7 @@ def phase_handles(moves: Iterable[MoveTrace]) -> list[Artist]:
     moves = list(moves)
     shaded = {colour for move in moves for _, _, colour in phases(move)}
     handles: list[Artist] = [
-        Patch(color=each, label=name) for each, name in _PHASES.items() if each in shaded
+        Patch(color=each, label=name) for each, name in PHASES.items() if each in shaded
     ]
     if any(move.outcome == "refused" for move in moves):
         handles.append(Line2D([], [], color=FAINT, linestyle=":", label="move refused"))
@@ -134,8 +153,10 @@ def shade(axes: Axes, moves: Iterable[MoveTrace], origin_ns: int, unit_ns: float
             axes.axvline(at, color=FAINT, linestyle=":", zorder=-1)
 
 
-def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
-    """Write the name of each move above its request.
+def name_moves(
+    axes: Axes, preset: Preset, run: TracedRun, part: float, raised_pt: float = 0.0
+) -> None:
+    """Write the name of each move above its request, `raised_pt` above the axes.
 
     If there is no room for that, write the numbers, and of moves that are close together only the
     first and the last.  `part` is the part of the figure's width that the axes have.
@@ -167,7 +188,7 @@ def name_moves(axes: Axes, preset: Preset, run: TracedRun, part: float) -> None:
             words,
             (at_s, 1.0),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(1, 1),
+            xytext=(1, 1 + raised_pt),
             textcoords="offset points",
             fontsize=preset.small_pt,
             color=INK,
@@ -186,6 +207,30 @@ def bunched(asked: Iterable[tuple[float, int]], per_character_s: float) -> list[
         else:
             found.append((at_s, str(number), [number]))
     return [(at_s, words) for at_s, words, _ in found]
+
+
+def label_above(
+    axes: Axes, labels: Sequence[tuple[float, str]], preset: Preset, part: float
+) -> None:
+    """Write labels above the axes, at places from 0 to 1, in order, each with a line to its place.
+
+    Labels that would overlap are moved apart.  `part` is the part of the figure's width that the
+    axes have.
+    """
+    raised = axes.transAxes + ScaledTranslation(
+        0, preset.small_pt * 0.8 / 72, axes.figure.dpi_scale_trans
+    )
+    longest = max((len(label) for _, label in labels), default=1)
+    apart = numbers_apart([place for place, _ in labels], (longest + 1.3) / preset.characters(part))
+    for (place, label), at in zip(labels, apart, strict=True):
+        leader = ConnectionPatch(
+            (place, 1.0), (at, 1.0), axes.transAxes, raised, color=FAINT, linewidth=0.5
+        )
+        leader.set_in_layout(False)
+        axes.add_artist(leader)
+        axes.text(
+            *(at, 1.0, label), transform=raised, fontsize=preset.small_pt, ha="center", va="bottom"
+        )
 
 
 def numbers_apart(places: Sequence[float], least: float) -> list[float]:

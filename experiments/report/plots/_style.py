@@ -29,8 +29,10 @@ LINES: tuple[Any, ...] = (
 MOST_TOLD_APART = len(PALETTE)
 """How many things can be told apart in one picture; more are small multiples or a summary."""
 INK, FAINT, GRID = "#222222", "#8a8a8a", "#e4e4e4"
-PREPARING, PAUSED, SETTLING = "#dbe9f6", "#c9c9c9", "#fbe8c8"
+PREPARING, PAUSED, SETTLING, TAKING_OVER = "#dbe9f6", "#c9c9c9", "#fbe8c8", "#f3d3e3"
 """The phases of a move."""
+DARK = {PREPARING: "#132c47", PAUSED: "#4d4d4d", SETTLING: "#45360f", TAKING_OVER: "#4a1c39"}
+"""The same on a dark page."""
 LEAST_TEXT_PT = 7.0
 """Smaller text cannot be read in print."""
 _CHARACTER = 0.6
@@ -207,15 +209,25 @@ def title(
     axes.set_title(wrapped(text, fitting, most_lines=2), pad=pad)
 
 
-def legend(drawn: Figure, preset: Preset, handles: Sequence[Any], most_lines: int = 6) -> None:
+def legend(drawn: Figure, preset: Preset, handles: Sequence[Any]) -> None:
     """Draw the legend below everything, in as many columns as fit."""
     if not handles:
         return
-    longest = max(len(str(handle.get_label())) for handle in handles) + 4
-    columns = max(1, min(len(handles), preset.characters(0.97) // longest))
-    shown = list(handles[: columns * most_lines])
-    by_column = [handle for first in range(columns) for handle in shown[first::columns]]
+    columns = _legend_columns(preset, handles)
+    by_column = [handle for first in range(columns) for handle in handles[first::columns]]
     drawn.legend(handles=by_column, loc="outside lower left", ncols=columns)
+
+
+def legend_in(preset: Preset, handles: Sequence[Any]) -> float:
+    """Return the height of the legend of these handles, in inches."""
+    if not handles:
+        return 0.0
+    return -(-len(handles) // _legend_columns(preset, handles)) * 1.5 * preset.small_pt / 72
+
+
+def _legend_columns(preset: Preset, handles: Sequence[Any]) -> int:
+    longest = max(len(str(handle.get_label())) for handle in handles) + 4
+    return max(1, min(len(handles), preset.characters(0.97) // longest))
 
 
 def point_handle(number: int, label: str, preset: Preset, *, line: bool = True) -> Line2D:

@@ -1,14 +1,17 @@
 """The data of a sweep's figures: the three tables that `vmmlab sweep` writes."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from experiments.measure.results import PLAN, ResultError
+from experiments.report.keys import KeyWords, words_of_all
 
 SUMMARY, MOVES = "summary.csv", "moves.csv"
 
@@ -52,9 +55,24 @@ class SweepTables:
         several = [key for key, values in self.varied.items() if len(values) > 1]
         return sorted(several or list(self.varied), key=lambda key: -len(self.varied[key]))
 
+    @cached_property
+    def words(self) -> Mapping[str, KeyWords]:
+        """What each factor is called in a figure."""
+        return words_of_all(self.varied)
+
     def values(self, factor: str) -> list[str]:
-        """Return the values of a factor as the tables have them, in the order of the sweep."""
-        return [_as_text(value) for value in self.varied[factor]]
+        """Return the values of a factor as the tables have them: numbers by size, others in the
+        order of the sweep.
+        """
+        values = [str(value) for value in self.varied[factor]]
+        return sorted(values, key=float) if self.is_numeric(factor) else values
+
+    def is_numeric(self, factor: str) -> bool:
+        """Return whether all values of a factor are finite numbers."""
+        return all(
+            isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            for value in self.varied[factor]
+        )
 
     @property
     def unfinished(self) -> int:
@@ -69,17 +87,8 @@ def is_sweep(path: Path) -> bool:
     return (path / PLAN).is_file()
 
 
-def short(key: str) -> str:
-    """Return the last part of a key such as `topology.link.delay_ms`, as a heading."""
-    return key.rpartition(".")[2]
-
-
 def _table(file: Path, words: Mapping[str, Any]) -> pd.DataFrame:
     try:
         return pd.read_csv(file, dtype=dict(words), keep_default_na=True)
     except (OSError, pd.errors.EmptyDataError):
         return pd.DataFrame(columns=list(words))
-
-
-def _as_text(value: Any) -> str:
-    return str(value)

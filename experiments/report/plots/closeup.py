@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import ConnectionPatch
 from matplotlib.transforms import ScaledTranslation
 
 from experiments.measure.attribution import settled_ns
 from experiments.measure.results import Result
-from experiments.measure.trace import MoveTrace
+from experiments.measure.trace import MoveTrace, TraceEvent
 from experiments.report.format import count
 from experiments.report.narrative import what_happened
-from experiments.report.plots import _moves, _packets, _style
+from experiments.report.plots import _incidents, _moves, _packets, _style
 from experiments.report.plots._runs import (
     NS_PER_S,
     FlowLooks,
@@ -82,7 +82,12 @@ def _block_in(heights: tuple[float, float, float], preset: Preset) -> float:
 
 def _height_in(chosen: Sequence[tuple[TracedRun, MoveTrace]], preset: Preset) -> float:
     blocks = [_block_in(heights, preset) for heights in _heights_in(chosen, preset)]
-    return sum(blocks) + 2.5 * preset.em_in
+    return sum(blocks) + _style.legend_in(preset, _handles(chosen, preset)) + preset.em_in
+
+
+def _handles(chosen: Sequence[tuple[TracedRun, MoveTrace]], preset: Preset) -> list[Artist]:
+    shaded = _moves.phase_handles(move for _, move in chosen)
+    return [_packets.lost_handle(preset), *shaded]
 
 
 def draw(result: Result, preset: Preset) -> Figure:
@@ -109,8 +114,7 @@ def draw(result: Result, preset: Preset) -> Figure:
         heading = f"{title_of(result, run)}: {move.number}. {_moves.route(move)}"
         _style.title(upper, preset, heading, 0.6, pad=preset.small_pt * 2.3)
         upper.tick_params(labelbottom=False)
-    shaded = _moves.phase_handles(move for _, move in chosen)
-    _style.legend(figure, preset, [_packets.lost_handle(preset), *shaded])
+    _style.legend(figure, preset, _handles(chosen, preset))
     return figure
 
 
@@ -124,17 +128,20 @@ def _origin(move: MoveTrace) -> tuple[int, str]:
         "move-failed": "it failed",
     }.items():
         if (at_ns := move.time_of(name)) is not None:
-            return at_ns, words
+            return at_ns, "the standby took over" if move.is_take_over else words
     return move.requested_ns, "it was requested"
 
 
 def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
     """Return what is shown: from the request until the move has settled.
 
-    If that takes much longer than the move itself, the time line shows the rest.
+    If that takes much longer than the move itself, the time line shows the rest.  A take-over
+    begins when nothing is heard of the server any more.
     """
     begin_s, origin_s = run.seconds(move.requested_ns), run.seconds(_origin(move)[0])
-    if (paused_ns := move.time_of("vm-paused")) is not None:
+    if lost := _server_lost(run, move):
+        begin_s = run.seconds(int(lost[0].details.get("since_ns", lost[0].t_ns)))
+    elif (paused_ns := move.time_of("vm-paused")) is not None:
         paused_s = run.seconds(paused_ns)
         begin_s = max(begin_s, paused_s - max(5 * (origin_s - paused_s), 0.25))
     settled_s = run.seconds(max(settled_ns(move), move.requested_ns))
@@ -143,11 +150,40 @@ def _window(run: TracedRun, move: MoveTrace) -> tuple[float, float]:
     return begin_s - margin_s, end_s + margin_s
 
 
-def _listed(move: MoveTrace, preset: Preset) -> tuple[list[tuple[int, str]], int]:
-    """Return the events that are numbered and listed, and how many more there are."""
+def _listed(run: TracedRun, move: MoveTrace, preset: Preset) -> tuple[list[tuple[int, str]], int]:
+    """Return the events that are numbered and listed, and how many more there are.
+
+    They are the move's own, and the failures that belong to it or fall into the window.
+    """
     most = MOST_EVENTS_BELOW if preset.narrow else MOST_EVENTS_BESIDE
-    events = _moves.named(move)
+    begin_s, end_s = _window(run, move)
+    failures = [
+        (incident.t_ns, incident.words)
+        for event in run.result.events
+        if event.name in ("failure-injected", "failure-ended")
+        for incident in [_incidents.of_failure(event)]
+        if event.details.get("move") == move.number
+        or begin_s <= run.seconds(incident.t_ns) <= end_s
+    ]
+    noticed = [
+        (event.t_ns, f"{event.details.get('nve', '?')} is taken for dead")
+        for event in _server_lost(run, move)
+    ]
+    events = sorted([*_moves.named(move), *failures, *noticed], key=lambda each: each[0])
     return events[:most], len(events[most:])
+
+
+def _server_lost(run: TracedRun, move: MoveTrace) -> list[TraceEvent]:
+    """Return the event that made a standby take over, if one did."""
+    if not move.is_take_over:
+        return []
+    return [
+        event
+        for event in run.result.events
+        if event.name == "server-lost"
+        and event.subject == move.vm
+        and event.t_ns <= move.requested_ns
+    ][-1:]
 
 
 def _draw_move(
@@ -181,19 +217,13 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
     Numbers that would overlap are moved apart.
     """
     first_s, last_s = _window(run, move)
-    events, _ = _listed(move, preset)
+    events, _ = _listed(run, move, preset)
     inside = [
         (number, (run.seconds(t_ns) - first_s) / (last_s - first_s))
         for number, (t_ns, _) in enumerate(events, start=1)
         if first_s <= run.seconds(t_ns) <= last_s
     ]
-    raised = axes.transAxes + ScaledTranslation(
-        0, preset.small_pt * 0.8 / 72, axes.figure.dpi_scale_trans
-    )
-    digits = len(str(len(events)))
-    width = (digits + 1.3) / preset.characters(0.8 if preset.narrow else 0.5)
-    apart = _moves.numbers_apart([place for _, place in inside], width)
-    for (number, place), at in zip(inside, apart, strict=True):
+    for _, place in inside:
         axes.plot(
             [place, place],
             [0, 1],
@@ -202,20 +232,8 @@ def _number_events(axes: Axes, run: TracedRun, move: MoveTrace, preset: Preset) 
             linewidth=0.5,
             zorder=0,
         )
-        leader = ConnectionPatch(
-            (place, 1.0), (at, 1.0), axes.transAxes, raised, color=_style.FAINT, linewidth=0.5
-        )
-        leader.set_in_layout(False)
-        axes.add_artist(leader)
-        axes.text(
-            at,
-            1.0,
-            str(number),
-            transform=raised,
-            fontsize=preset.small_pt,
-            ha="center",
-            va="bottom",
-        )
+    labels = [(place, str(number)) for number, place in inside]
+    _moves.label_above(axes, labels, preset, 0.8 if preset.narrow else 0.5)
 
 
 def _rows(run: TracedRun, move: MoveTrace, preset: Preset) -> list[tuple[str, str, str]]:
@@ -223,7 +241,7 @@ def _rows(run: TracedRun, move: MoveTrace, preset: Preset) -> list[tuple[str, st
     Lines say which come before what the panel shows, and which after it."""
     origin_ns, _ = _origin(move)
     begin_s, end_s = _window(run, move)
-    events, more = _listed(move, preset)
+    events, more = _listed(run, move, preset)
     room = preset.characters(0.75 if preset.narrow else 0.26)
     rows = [
         (str(number), f"{(t_ns - origin_ns) / 1e6:+,.1f}", _style.cut(words, room))

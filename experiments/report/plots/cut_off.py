@@ -109,7 +109,8 @@ def draw(result: Result, preset: Preset) -> Figure:
         axes.grid(visible=False, axis="y")
     panels[0].set_yticks(range(len(names)), written)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
-    pause = Patch(color=_style.PAUSED, label="pause of the VM")
+    paused = any(pd.to_numeric(table["pause_ms"]).notna().any() for table in tables)
+    pause = [Patch(color=_style.PAUSED, label="pause of the VM")] if paused else []
     handles = (
         []
         if by_run or len(groups) == 1
@@ -118,7 +119,7 @@ def draw(result: Result, preset: Preset) -> Figure:
             for number, group in enumerate(groups)
         ]
     )
-    _style.legend(figure, preset, [*handles, pause])
+    _style.legend(figure, preset, [*handles, *pause])
     return figure
 
 
@@ -212,7 +213,8 @@ def caption(result: Result) -> str:
         if not len(silence):
             continue
         lost = table["lost"]
-        of_pause = f" (the pause of the VM was {duration(pause.median())})" if len(pause) else ""
+        paused = span(pause.min(), pause.max()) if len(pause) else ""
+        of_pause = f" (the VM was paused for {paused})" if len(pause) else ""
         parts.append(
             f"{group.label}: in a move, a flow was silent for {span(silence.min(), silence.max())}"
             f"{of_pause} and lost {counts(lost.min(), lost.max())} packets."
@@ -221,7 +223,18 @@ def caption(result: Result) -> str:
         return "No flow was touched by a move that was made."
     if len(parts) > _style.MOST_TOLD_APART:
         parts = [_in_short(groups)]
-    return " ".join([*parts, "The network added what exceeds the grey bar."])
+    if _taken_over(groups):
+        parts.append(
+            "In a take-over nothing was paused: its silence begins when the server dies, and is "
+            "that of noticing it and of starting the standby, too."
+        )
+    if any(pd.to_numeric(_metrics(group)["pause_ms"]).notna().any() for group in groups):
+        parts.append("The network added what exceeds the grey mark.")
+    return " ".join(parts)
+
+
+def _taken_over(groups: Sequence[RunGroup]) -> bool:
+    return any(move.is_take_over for group in groups for run in group.runs for move in run.moves)
 
 
 def _in_short(groups: Sequence[RunGroup]) -> str:

@@ -190,16 +190,24 @@ def caption(result: Result) -> str:
     for label, phases in _curves(result).items():
         said = {phase: np.concatenate(each) for phase, each in phases.items()}
         middle = _quantile(said["before"], 50)
-        slow = _quantile(said["during"], 99)
-        lost = [int(np.isnan(each).sum()) for each in said.values()]
-        parts.append(
-            f"{label}: the median delay before a move was {duration(middle)}. During a move, 99 % "
-            f"of the packets that arrived took at most {duration(slow)}, and {count(lost[1])} of "
-            f"{things(len(said['during']), 'packet')} were lost."
-        )
+        before = f"{label}: the median delay before a move was {duration(middle)}."
+        parts.append(f"{before} {_about_during(said['during'])}")
     if len(parts) > _style.MOST_TOLD_APART:
         return f"The line is the median of {len(parts)} runs, the band their range."
     return " ".join(parts)
+
+
+def _about_during(delays: Floats) -> str:
+    slow, lost = _quantile(delays, 99), int(np.isnan(delays).sum())
+    if not len(delays):
+        return "During a move, no packet was sent."
+    if slow is None:
+        return f"During a move, none of {things(len(delays), 'packet')} arrived."
+    verb = "was" if lost == 1 else "were"
+    return (
+        f"During a move, 99 % of the packets that arrived took at most {duration(slow)}, and "
+        f"{count(lost)} of {things(len(delays), 'packet')} {verb} lost."
+    )
 
 
 def _quantile(delays: Floats, percent: float) -> float | None:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.measure.results import Result
-from experiments.report.format import duration, listing, things
+from experiments.report.format import duration, things
 from experiments.report.plots import _style
 from experiments.report.plots._runs import runs_of
 from experiments.report.plots._style import Preset
@@ -26,6 +26,9 @@ QUESTION = "How did each move of state come to its end?"
 PLACE = 36
 MOST_MOVES = 6
 _STANDS_STILL, _RESUMED_FIRST = "device", "postcopy-active"
+_PAGES_PER_MB = 256
+_ENDS = {"converged": ", converged", "forced": ", forced", "post-copy": "", "asked": ""}
+"""What is said of the end of a transfer; that of post-copy and stop-and-copy is in their names."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,24 @@ class _Moved:
         rounds = self.rounds
         began_s = (rounds["began_ns"] - rounds["began_ns"].iloc[0]) / 1e9
         ended_s = began_s + rounds["took_ms"] / 1e3
-        left_mb = rounds["remaining_bytes"] / MB
+        left_mb = rounds["remaining_bytes"] / MB + self._kept_mb
         return list(zip(ended_s, left_mb, rounds["status"], strict=True))
+
+    @property
+    def before_mb(self) -> float:
+        """Megabytes to send before the first round."""
+        return float(self.rounds["normal_pages"].iloc[0]) / _PAGES_PER_MB + self._kept_mb.iloc[0]
+
+    @property
+    def _kept_mb(self) -> "pd.Series[float]":
+        """After each round, what is not counted as left because it is sent only when the VM stands
+        still: with `stop-and-copy`, the memory while the disk goes ahead.
+        """
+        rounds = self.rounds
+        still = rounds["status"] == _STANDS_STILL
+        ahead_is_over = rounds["remaining_bytes"].shift(1) == 0
+        kept = (rounds["normal_pages"] / _PAGES_PER_MB).where(still & ahead_is_over, 0.0)
+        return kept[::-1].cumsum()[::-1].shift(-1, fill_value=0.0)
 
 
 def suits(result: Result) -> bool:
@@ -60,7 +79,8 @@ def _moved(result: Result) -> list[_Moved]:
             mine = rounds[rounds["move"] == move["move"]]
             if not len(mine) or pd.isna(move["pause_ms"]):
                 continue
-            label = f"{move['move']}: {move['vm']}, {move['transfer']}, {move['transfer_end']}"
+            end = _ENDS.get(str(move["transfer_end"]), f", {move['transfer_end']}")
+            label = f"{move['move']}: {move['vm']}, {move['transfer']}{end}"
             label = f"{name}, {label}" if len(result.runs) > 1 else label
             found.append(_Moved(label, mine, float(move["pause_ms"])))
     return found
@@ -103,7 +123,7 @@ def draw(result: Result, preset: Preset) -> Figure:
 
 
 def _draw_left(axes: Axes, moved: _Moved, number: int, preset: Preset) -> None:
-    colour, before = _style.colour(number), (0.0, float(moved.rounds["normal_pages"].iloc[0]) / 256)
+    colour, before = _style.colour(number), (0.0, moved.before_mb)
     for at_s, left_mb, status in moved.points:
         axes.plot(
             *((before[0], at_s), (before[1], left_mb)),
@@ -151,14 +171,8 @@ def _handles(moved: Sequence[_Moved], preset: Preset) -> list[Line2D]:
 
 
 def caption(result: Result) -> str:
-    moved = _moved(result)
-    return (
-        listing(
-            [
-                f"{each.label}: {things((each.rounds['status'] == 'active').sum(), 'round')}, then "
-                f"a pause of {duration(each.pause_ms)}"
-                for each in moved
-            ]
-        )
-        + "."
+    return " ".join(
+        f"{each.label}: {things((each.rounds['status'] == 'active').sum(), 'round')} while the VM "
+        f"ran, and a pause of {duration(each.pause_ms)}."
+        for each in _moved(result)
     )

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.measure.results import Result
-from experiments.report.format import duration
+from experiments.report.format import counts, span
 from experiments.report.plots import _style
 from experiments.report.plots._runs import rows_of_runs
 from experiments.report.plots._style import Preset
@@ -12,9 +12,9 @@ from experiments.report.plots._style import Preset
 QUESTION = "What does a standby cost while nothing fails?"
 PLACE = 40
 PANELS = {
-    "latency_p50_ms": "latency (ms): median, 99th percentile",
+    "latency_p50_ms": "latency of requests (ms)",
     "mirror_mbit_s": "sent to the standby (Mbit/s)",
-    "standby_memory_mb": "memory at the standby (MB)",
+    "standby_memory_mb": "memory at the standby (MiB)",
 }
 MOST = 12
 """So many standbys have a line of their own."""
@@ -57,15 +57,33 @@ def draw(result: Result, preset: Preset) -> Figure:
         axes.set_xlim(0, highest * 1.1 or 1)
         _style.linear(axes, "x", 5)
         axes.set_xlabel(label)
+    names = ("median", "99th percentile of latency")
+    handles = [_style.point_handle(n, name, preset, line=False) for n, name in enumerate(names)]
+    _style.legend(figure, preset, handles)
     return figure
 
 
 def caption(result: Result) -> str:
-    said = [
-        f"{label.capitalize() if number == 0 else label}: {duration(row['latency_p50_ms'])}, "
-        f"{row['mirror_mbit_s']:.2g} Mbit/s, {row['standby_memory_mb']} MB."
-        for number, (label, row) in enumerate(
-            zip(_labels(data(result)), data(result).to_dict("records"), strict=True)
-        )
-    ]
-    return f"Median latency, bandwidth, memory. {' '.join(said)}"
+    table = data(result)
+    hot, mirrored = table[table["kind"] == "hot"], table[table["kind"] != "hot"]
+    said = []
+    if len(mirrored):
+        said.append(f"With {_kinds(mirrored)}, {_costs(mirrored)}")
+    if len(hot):
+        said.append(f"With {_kinds(hot)}, {_costs(hot)}")
+    return " ".join(said)
+
+
+def _kinds(table: pd.DataFrame) -> str:
+    kinds = [kind for kind in ("hot", "warm", "cold") if (table["kind"] == kind).any()]
+    return f"{' and '.join(kinds)} standbys" if len(table) > 1 else f"a {kinds[0]} standby"
+
+
+def _costs(table: pd.DataFrame) -> str:
+    latency, sent, memory = (table[column] for column in PANELS)
+    mbit = [f"{each:.2g}" for each in (sent.min(), sent.max())]
+    return (
+        f"the median latency of a request was {span(latency.min(), latency.max())}, "
+        f"{mbit[0] if mbit[0] == mbit[1] else ' to '.join(mbit)} Mbit/s went to the standby, and "
+        f"it took {counts(memory.min(), memory.max())} MiB of memory."
+    )

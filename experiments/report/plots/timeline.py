@@ -13,7 +13,7 @@ from experiments.measure.attribution import FlowEndpoints
 from experiments.measure.packets import NS_PER_MS
 from experiments.measure.results import Result
 from experiments.report.format import count, listing, things
-from experiments.report.plots import _moves, _packets, _style, _throughput
+from experiments.report.plots import _incidents, _moves, _packets, _style, _throughput
 from experiments.report.plots._runs import (
     NS_PER_S,
     FlowLooks,
@@ -73,7 +73,9 @@ def _with_tcp(groups: Sequence[RunGroup]) -> bool:
 def _height_in(groups: Sequence[RunGroup], across: int, preset: Preset) -> float:
     down = -(-len(groups) // across)
     block = sum(_block_in(groups, across, preset))
-    return down * (block + 3 * preset.em_in) + (7 if _with_tcp(groups) else 5) * preset.em_in
+    above = 3 + 3.4 * any(_incidents.of_run(group.runs[0]) for group in groups)
+    legend = _style.legend_in(preset, _handles(groups, len(groups) + 1, preset))
+    return down * (block + above * preset.em_in) + legend + 3 * preset.em_in
 
 
 def _looks(groups: Sequence[RunGroup]) -> list[FlowLooks]:
@@ -104,14 +106,16 @@ def draw(result: Result, preset: Preset) -> Figure:
     end_s = max(run.end_s for run in runs)
     low, high = _packets.delay_range_ms(runs)
     most_mbit = _throughput.most_mbit_per_s(runs)
+    letters = _incidents.letters(runs)
     for number, group in enumerate(groups):
         row, column = divmod(number, across)
         panels = list(grid[row * len(block) : (row + 1) * len(block), column])
-        _draw_group(panels, group, looks[number], preset, end_s, 0.7 / across)
+        _draw_group(panels, group, looks[number], preset, end_s, 0.7 / across, letters)
         _style.log(panels[0], "y", low / 1.3, high * 1.3, 5)
         if with_tcp:
             panels[2].set_ylim(0, most_mbit * 1.15)
-        pad = preset.small_pt * 1.6 if group.runs[0].moves else None
+        rows_above = bool(group.runs[0].moves) + bool(_incidents.of_run(group.runs[0])) * 1.3
+        pad = preset.small_pt * 1.6 * rows_above or None
         _style.title(panels[0], preset, group.title, 0.75 / across, pad=pad)
         if column == 0:
             panels[0].set_ylabel("delay (ms)")
@@ -125,17 +129,25 @@ def draw(result: Result, preset: Preset) -> Figure:
             unused.set_axis_off()
     for axes in grid.flat:
         _style.linear(axes, "x", 6 if preset.narrow or across > 1 else 12)
+    _style.legend(figure, preset, _handles(groups, len(all_groups), preset))
+    return figure
+
+
+def _handles(groups: Sequence[RunGroup], of_groups: int, preset: Preset) -> list[Artist]:
+    """Return the entries of the legend of these groups out of `of_groups`."""
+    runs = [run for group in groups for run in group.runs]
     handles: list[Artist] = [_packets.lost_handle(preset)]
     handles += _moves.phase_handles(move for run in runs for move in run.moves)
+    handles += _incidents.handles(runs)
+    looks = _looks(groups)
     if any(_packets.many(mine, group) for mine, group in zip(looks, groups, strict=True)):
         handles += _packets.summary_handles()
-    if with_tcp:
+    if _with_tcp(groups):
         handles += _throughput.handles(runs, preset)
-    if len(groups) < len(all_groups):
-        words = f"{len(groups)} of {len(all_groups)} runs"
+    if len(groups) < of_groups:
+        words = f"{len(groups)} of {of_groups} runs"
         handles.append(Line2D([], [], linestyle="none", label=words))
-    _style.legend(figure, preset, handles)
-    return figure
+    return handles
 
 
 def _draw_group(
@@ -145,6 +157,7 @@ def _draw_group(
     preset: Preset,
     end_s: float,
     part: float,
+    letters: dict[str, str],
 ) -> None:
     first = group.runs[0]
     panels[0].set_xlim(0, end_s)
@@ -154,9 +167,12 @@ def _draw_group(
         _throughput.draw(panels[2], group, preset)
     for axes in panels:
         _moves.shade(axes, first.moves, first.start_ns, 1e9)
+        _incidents.draw_lines(axes, first, preset)
     panels[0].set_xlim(0, end_s)
+    _incidents.name_lines(panels[0], first, letters, preset, part)
     if first.moves:
-        _moves.name_moves(panels[0], preset, first, part)
+        raised_pt = preset.small_pt * 2.1 if _incidents.of_run(first) else 0.0
+        _moves.name_moves(panels[0], preset, first, part, raised_pt)
 
 
 def _hide_inner_labels(panels: Sequence[Axes], *, last: bool) -> None:

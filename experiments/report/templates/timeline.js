@@ -1,10 +1,12 @@
 // The interactive time line: delays of packets on a log scale, what was lost below them, phases of
-// moves behind them, and what is under the pointer in words.
+// moves behind them, failures and take-overs as lines with letters, and what is under the pointer in
+// words.
 (() => {
   const runs = JSON.parse(document.getElementById("timeline-data").textContent);
   const place = document.getElementById("timeline-chart");
   const said = document.getElementById("timeline-said");
   const chooser = document.getElementById("timeline-run");
+  const key = document.getElementById("timeline-key");
   if (!runs.length) return;
 
   const floats = (text) => {
@@ -39,6 +41,7 @@
     return { all, data: [x, ...series], floor, low: floor / 1.35 ** (run.flows.length + 1), most };
   };
 
+  const dark = matchMedia("(prefers-color-scheme: dark)");
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   let chart = null, shown = null;
 
@@ -76,13 +79,11 @@
     const { ctx } = u, { top, height, left, width } = u.bbox;
     ctx.save();
     ctx.beginPath(); ctx.rect(left, top, width, height); ctx.clip();
-    ctx.globalAlpha = style("--phase-alpha");
-    for (const [start, end, colour] of shown.run.phases) {
+    for (const [start, end, ...colours] of shown.run.phases) {
       const from = u.valToPos(start, "x", true), to = u.valToPos(end, "x", true);
-      ctx.fillStyle = colour;
+      ctx.fillStyle = colours[dark.matches ? 1 : 0];
       ctx.fillRect(from, top, Math.max(to - from, 1), height);
     }
-    ctx.globalAlpha = 1;
     const visible = shown.run.events.filter(([at]) => at >= u.scales.x.min && at <= u.scales.x.max);
     if (visible.length <= 60) {
       ctx.strokeStyle = style("--faint"); ctx.lineWidth = 0.6;
@@ -97,6 +98,51 @@
     ctx.fillStyle = style("--ink"); ctx.font = `${11 * devicePixelRatio}px sans-serif`;
     ctx.fillText("lost", left + 4, line + 12 * devicePixelRatio);
     ctx.restore();
+  };
+
+  // Above the packets; a letter that would cover the one before it is moved a little, or left out.
+  const before = (u) => {
+    const { ctx } = u, { top, height, left, width } = u.bbox, size = 12 * devicePixelRatio;
+    ctx.save();
+    ctx.beginPath(); ctx.rect(left, top, width, height); ctx.clip();
+    ctx.strokeStyle = ctx.fillStyle = style("--ink");
+    ctx.lineWidth = devicePixelRatio; ctx.setLineDash([4 * devicePixelRatio, 3 * devicePixelRatio]);
+    ctx.font = `bold ${size}px sans-serif`;
+    let taken = -Infinity, last = "";
+    for (const [at, letter] of shown.run.marks) {
+      const x = u.valToPos(at, "x", true);
+      if (x < left || x > left + width) continue;
+      ctx.beginPath(); ctx.moveTo(x, top); ctx.lineTo(x, top + height); ctx.stroke();
+      const start = Math.max(x + 2 * devicePixelRatio, taken);
+      if (start > x + 3 * size || (letter === last && start > x + size / 2)) continue;
+      ctx.fillText(letter, start, top + size);
+      taken = start + size; last = letter;
+    }
+    ctx.restore();
+  };
+
+  // What colours and letters mean, below the chart.
+  const explain = (run) => {
+    key.replaceChildren();
+    const line = (mark, words) => {
+      const item = document.createElement("li");
+      item.append(mark, ` ${words}`);
+      key.append(item);
+    };
+    for (const [light, darker, words] of run.named_phases) {
+      const swatch = document.createElement("span");
+      swatch.className = "swatch"; swatch.style.background = dark.matches ? darker : light;
+      line(swatch, words);
+    }
+    const times = new Map();
+    for (const [at, letter, words] of run.marks) {
+      const called = `${letter}: ${words}`;
+      times.set(called, [...(times.get(called) ?? []), at.toFixed(2)]);
+    }
+    for (const [called, each] of times) {
+      const more = each.length > 3 ? ` and ${each.length - 3} more` : "";
+      line("", `${called}, at ${each.slice(0, 3).join(", ")}${more} s`);
+    }
   };
 
   const clamp = (min, max) => {
@@ -115,8 +161,10 @@
 
   const draw = () => {
     const run = runs[Number(chooser.value) || 0];
+    explain(run);
     shown = { run, ...aligned(run) };
     const ink = style("--ink"), grid = { stroke: style("--line"), width: 1 };
+    const delays = (u, ticks) => ticks.map((tick) => tick < shown.floor * 1.2 ? null : tick);
     const width = place.clientWidth, height = Math.max(260, Math.min(440, width * 0.6));
     // Flows of one pair of VMs share a colour: the first is filled, the others are hollow.
     const series = run.flows.map((flow, number) => {
@@ -135,11 +183,12 @@
                 y: { distr: 3, range: () => [shown.low, shown.most * 1.3] } },
       axes: [
         { stroke: ink, grid, label: "time since the traffic began (s)", labelSize: 24 },
-        { stroke: ink, grid, label: "one-way delay (ms)", labelSize: 20, size: 48,
+        { stroke: ink, grid: { ...grid, filter: delays }, ticks: { ...grid, filter: delays },
+          label: "one-way delay (ms)", labelSize: 20, size: 48,
           values: (u, ticks) => ticks.map((tick) => tick === null || tick < shown.floor ? "" : Number(tick.toPrecision(2))) },
       ],
       series: [{ label: "flows:" }, ...series],
-      hooks: { drawClear: [behind], setCursor: [describe] },
+      hooks: { drawClear: [behind], draw: [before], setCursor: [describe] },
     }, shown.data, place);
     chart.setScale("x", { min: -0.01 * run.end_s, max: run.end_s * 1.01 });
     chart.over.addEventListener("wheel", (event) => {
@@ -164,5 +213,5 @@
   new ResizeObserver(() => {
     if (place.clientWidth !== width) { width = place.clientWidth; draw(); }
   }).observe(place);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  dark.addEventListener("change", draw);
 })();

@@ -7,14 +7,18 @@ from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from experiments import overlays
 from experiments.measure.results import ResultError, load
-from experiments.report import plots
+from experiments.report import interactive, plots
 from experiments.report.plots import (
+    _incidents,
     _moves,
     _runs,
     _sequence,
@@ -29,7 +33,9 @@ from experiments.report.plots import (
 from experiments.report.plots._runs import groups_of, runs_of, title_of
 from experiments.report.plots._sequence import Message
 from experiments.report.plots._style import PRESETS
-from tests.helpers import kinds_of_results
+from experiments.scenario.failures import FailureKind
+from experiments.sweep import Sweep, cells
+from tests.helpers import kinds_of_results, many_moves
 from tests.helpers.data import DATA
 from tests.helpers.figure_faults import faults, of_drawing
 from tests.helpers.packets import packets
@@ -126,6 +132,117 @@ def test_every_kind_of_sweep_is_drawn(kind, tmp_path):
     for plot in plots.suiting(sweep, "sweep").values():
         assert plot.caption(sweep).endswith(".")
         plot.data(sweep)
+
+
+def axes_of_sweep(out: Path, varied: dict, preset: str = "column") -> list[Axes]:
+    """The panels of the figure of a sweep, each cell of which is the same result."""
+    sweep = Sweep.begin(out, cells(varied), {"vary": varied})
+    for cell in sweep.cells:
+        many_moves.write_result(sweep.place_of(cell), moves=2, lost=[210])
+    sweep.aggregate()
+    with _style.applied(PRESETS[preset]):
+        return knob.draw(_sweep.SweepTables.read(out), PRESETS[preset]).axes
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("values", "scale", "places"),
+    [
+        ([200, 0, 50], "linear", [0, 50, 200]),
+        ([1, 10, 1000], "log", [1, 10, 1000]),
+        ([1, 10, 100], "linear", [1, 10, 100]),
+        (["push", "pull"], "linear", [0, 1]),
+        ([True, False], "linear", [0, 1]),
+    ],
+)
+def test_numbers_have_a_numeric_axis(values, scale, places, tmp_path):
+    axes = axes_of_sweep(tmp_path / "s", {"moves.0.pause_ms": values})[0]
+    assert axes.get_xscale() == scale
+    assert np.asarray(axes.lines[0].get_xdata()).tolist() == places
+    assert axes.get_xlabel() == "pause asked for (ms)"
+
+
+@pytest.mark.thorough
+def test_a_map_has_its_values_in_order_and_named(tmp_path):
+    values = [30, 4, 200, 1, 10, 2]
+    varied = {"moves.0.pause_ms": [5, 100, 20, 0, 1, 2, 3], "topology.link.delay_ms": values}
+    axes = axes_of_sweep(tmp_path / "s", varied, "screen")[0]
+    written = [label.get_text() for label in axes.get_yticklabels()]
+    assert written == ["1", "2", "4", "10", "30", "200"]
+    assert axes.get_ylabel() == "one-way delay of each link (ms)"
+    assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "begin", "end"),
+    [
+        *((kind, *_incidents.WORDS[kind]) for kind in _incidents.WORDS),
+        ("something-else", "something-else begins ({part})", "something-else over ({part})"),
+    ],
+)
+def test_each_kind_of_failure_is_named_once(kind, begin, end, tmp_path):
+    at, requested = kinds_of_results.at, kinds_of_results.requested
+    began_ns = at(24, "x").t_ns
+    failed = replace(
+        at(25, "failure-injected", kind=kind, failure=1, began_ns=began_ns), subject="nve1"
+    )
+    ended = replace(at(35, "failure-ended", kind=kind, failure=1), subject="nve1")
+    events = [requested(10), at(20, "vm-paused"), failed, at(30, "vm-resumed"), ended]
+    kinds_of_results.single(tmp_path / "r", packets([1.0] * 60), events)
+    result = load(tmp_path / "r")
+    (run,) = runs_of(result).values()
+    told = [each.words for each in _incidents.of_run(run)]
+    assert told == [begin.format(part="nve1"), end.format(part="nve1")]
+    assert _incidents.of_run(run)[0].t_ns == began_ns
+    for name in ("timeline", "closeup"):
+        with _style.applied(COLUMN):
+            drawn = _text_of(plots.get(name).draw(result, COLUMN))
+        assert [drawn.count(words) for words in told] == [1, 1], name
+    (data,) = interactive.time_line(result)
+    assert [mark[1:] for mark in data["marks"]] == [["A", told[0]], ["B", told[1]]]
+
+
+def test_all_kinds_of_failure_have_words():
+    of_overlays = {name for kind in overlays.names() for name in overlays.get(kind).faults}
+    assert set(_incidents.WORDS) == set(FailureKind) | of_overlays
+
+
+def test_a_take_over_is_marked_and_is_no_pause(tmp_path):
+    at = kinds_of_results.at
+    lost = replace(
+        at(20, "server-lost", kind="warm", interval_s=1.0, nve="nve1", since_ns=at(5, "x").t_ns),
+        subject="vm1",
+    )
+    events = [
+        replace(at(5, "failure-injected", kind="nve-dies", failure=1), subject="nve1"),
+        lost,
+        kinds_of_results.requested(21, mode="take-over"),
+        at(30, "vm-paused"),
+        at(40, "vm-resumed"),
+        at(50, "move-completed"),
+    ]
+    kinds_of_results.single(tmp_path / "r", packets([1.0] * 90), events)
+    result = load(tmp_path / "r")
+    (run,) = runs_of(result).values()
+    assert [each.words for each in _incidents.of_run(run)] == ["nve1 dies", "a standby takes over"]
+    assert _style.PAUSED not in {colour for _, _, colour in _moves.phases(run.moves[0])}
+    assert run.result.metrics["pause_ms"].isna().all()
+    with _style.applied(COLUMN):
+        drawn = _text_of(closeup.draw(result, COLUMN))
+    assert "nve1 dies\nnve1 is taken for dead\nrequested\nstandby takes over" in drawn
+
+
+def test_failures_beyond_what_can_be_told_apart_share_a_letter(tmp_path):
+    at = kinds_of_results.at
+    failures = [
+        replace(at(n, "failure-injected", kind="nve-dies", failure=n), subject=f"nve{n}")
+        for n in range(1, 13)
+    ]
+    kinds_of_results.single(tmp_path / "r", packets([1.0] * 60), failures)
+    (run,) = runs_of(load(tmp_path / "r")).values()
+    named = _incidents.handles([run])
+    assert len(named) == _incidents.MOST
+    assert str(named[-1].get_label()).endswith(_incidents.REST)
 
 
 def test_a_sweep_of_which_nothing_is_there_is_a_sentence(tmp_path):
