@@ -20,8 +20,6 @@ from experiments.report.plots._style import INK, Preset
 
 WORDS = {
     # kind of failure: what is said when it begins, and when it ends; {part} is what it concerns
-    "nve-dies": ("{part} dies", "{part} is back"),
-    "nva-dies": ("the NVA dies", "the NVA is back"),
     "control-cut": ("{part}: control network cut", "{part}: control network back"),
     "control-slow": ("control network slower", "control network as before"),
     "control-lossy": ("{part}: control network loses packets", "{part}: control network as before"),
@@ -29,6 +27,9 @@ WORDS = {
     "underlay-lossy": ("{part}: underlay loses packets", "{part}: underlay as before"),
 }
 Line: TypeAlias = Literal["--", ":", "-."]
+DIES = ("{part} dies", "{part} is back")
+"""Of every kind whose name ends so, those of overlays among them."""
+OTHERS = ("{kind} begins ({part})", "{kind} over ({part})")
 BEGIN: Line = "--"
 END: Line = ":"
 TAKE_OVER: Line = "-."
@@ -52,7 +53,8 @@ def of_failure(event: TraceEvent) -> Incident:
     kind, begins = str(event.details.get("kind", "?")), event.name == "failure-injected"
     parts = event.subject.split(", ")
     part = event.subject if len(parts) < 3 else f"{len(parts)} NVEs"
-    begin, end = WORDS.get(kind, (f"{kind} begins ({{part}})", f"{kind} over ({{part}})"))
+    others = DIES if kind.endswith("-dies") else OTHERS
+    begin, end = (words.replace("{kind}", kind) for words in WORDS.get(kind, others))
     words = (begin if begins else end).format(part=part)
     t_ns = int(event.details.get("began_ns", event.t_ns))
     return Incident(t_ns, words, BEGIN if begins else END)

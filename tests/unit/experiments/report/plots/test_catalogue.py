@@ -42,6 +42,10 @@ from tests.helpers.packets import packets
 
 OLD_SCHEMAS = sorted(DATA.glob("result-v*"))
 COLUMN = PRESETS["column"]
+ALL_FAILURES = {
+    *FailureKind,
+    *(name for kind in overlays.names() for name in overlays.get(kind).faults),
+}
 
 
 def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple[str, str], list]:
@@ -176,7 +180,8 @@ def test_a_map_has_its_values_in_order_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "begin", "end"),
     [
-        *((kind, *_incidents.WORDS[kind]) for kind in _incidents.WORDS),
+        *((kind, *words) for kind, words in _incidents.WORDS.items()),
+        *((kind, *_incidents.DIES) for kind in sorted(ALL_FAILURES) if kind.endswith("-dies")),
         ("something-else", "something-else begins ({part})", "something-else over ({part})"),
     ],
 )
@@ -203,8 +208,7 @@ def test_each_kind_of_failure_is_named_once(kind, begin, end, tmp_path):
 
 
 def test_all_kinds_of_failure_have_words():
-    of_overlays = {name for kind in overlays.names() for name in overlays.get(kind).faults}
-    assert set(_incidents.WORDS) == set(FailureKind) | of_overlays
+    assert {kind for kind in ALL_FAILURES if not kind.endswith("-dies")} == set(_incidents.WORDS)
 
 
 def test_a_take_over_is_marked_and_is_no_pause(tmp_path):
