@@ -24,6 +24,7 @@ WORDS = {
     "control-slow": ("control network slower", "control network as before"),
     "control-lossy": ("{part}: control network loses packets", "{part}: control network as before"),
     "underlay-partition": ("{part} cut off from the underlay", "{part} back in the underlay"),
+    "server-full": ("{part}: disk of its server full", "{part}: room on its server again"),
     "underlay-lossy": ("{part}: underlay loses packets", "{part}: underlay as before"),
 }
 Line: TypeAlias = Literal["--", ":", "-."]

@@ -44,7 +44,7 @@ NAMES = {
     "move-completed": "completed",
 }
 """The events that a close-up numbers, and their names in its list."""
-OF_TAKE_OVER = {"move-redirected": "dead server cut off", "vm-resumed": "standby takes over"}
+OF_TAKE_OVER = {"move-redirected": "its former server fenced", "vm-resumed": "standby takes over"}
 """What some of them are in a take-over, in which `NOT_IN_TAKE_OVER` mean nothing."""
 NOT_IN_TAKE_OVER = frozenset({"vm-paused", "in-flight-ended"})
 

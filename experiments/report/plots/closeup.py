@@ -33,6 +33,8 @@ MOST_EVENTS_BELOW, MOST_EVENTS_BESIDE = 14, 18
 _MARGIN = 0.12
 """The time shown before and after a move, as a part of its length."""
 _LEAST_MARGIN_S = 0.05
+_NOTICED = {"server-lost": "is taken for dead", "server-cut-off": "is out of reach"}
+"""Why a standby takes over."""
 
 
 def suits(result: Result) -> bool:
@@ -166,7 +168,7 @@ def _listed(run: TracedRun, move: MoveTrace, preset: Preset) -> tuple[list[tuple
         or begin_s <= run.seconds(incident.t_ns) <= end_s
     ]
     noticed = [
-        (event.t_ns, f"{event.details.get('nve', '?')} is taken for dead")
+        (event.t_ns, f"{event.details.get('nve', '?')} {_NOTICED[event.name]}")
         for event in _server_lost(run, move)
     ]
     events = sorted([*_moves.named(move), *failures, *noticed], key=lambda each: each[0])
@@ -180,9 +182,7 @@ def _server_lost(run: TracedRun, move: MoveTrace) -> list[TraceEvent]:
     return [
         event
         for event in run.result.events
-        if event.name == "server-lost"
-        and event.subject == move.vm
-        and event.t_ns <= move.requested_ns
+        if event.name in _NOTICED and event.subject == move.vm and event.t_ns <= move.requested_ns
     ][-1:]
 
 

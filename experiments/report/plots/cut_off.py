@@ -225,7 +225,7 @@ def caption(result: Result) -> str:
         parts = [_in_short(groups)]
     if _taken_over(groups):
         parts.append(
-            "In a take-over nothing was paused: its silence begins when the server dies, and is "
+            "In a take-over nothing was paused: its silence begins when the server is lost, and is "
             "that of noticing it and of starting the standby, too."
         )
     if any(pd.to_numeric(_metrics(group)["pause_ms"]).notna().any() for group in groups):
