@@ -86,6 +86,54 @@ def visit(
     return Visit(silence_ms, wait_ms, again, full_rate_ms, connects, lookups)
 
 
+@dataclass(frozen=True)
+class NameWait:
+    """How long a client was cut off when the task's name was led to other addresses."""
+
+    move: int
+    flow: str
+    ttl_s: float
+    """The time for which the client believes what it has looked up."""
+    wait_ms: float
+    """The longest time that an answer took."""
+    lookups: int
+    """Questions to the name server until then."""
+
+
+def name_waits(events: Iterable[TraceEvent], asked: "pd.DataFrame | None") -> list[NameWait]:
+    """Of each client in each move that the name server was told of."""
+    if asked is None:
+        return []
+    told = list(events)
+    stopped = [event for event in told if event.name == "task-stopped"]
+    ttl_s = {
+        event.details["task_move"]: float(event.details["ttl_s"])
+        for event in told
+        if event.name == "name-updated"
+    }
+    ends = [*(event.t_ns for event in stopped[1:]), None]
+    found = []
+    for event, end_ns in zip(stopped, ends, strict=True):
+        number = event.details["task_move"]
+        if number not in ttl_s:
+            continue
+        for flow, asks in asked.groupby("flow", sort=False):
+            # A question that the next move has cut off is that one's.
+            mine = asks[asks["answered_ns"] >= event.t_ns]
+            mine = mine if end_ns is None else mine[mine["answered_ns"] < end_ns]
+            if not len(mine):
+                continue
+            took_ns = mine["answered_ns"] - mine["asked_ns"]
+            longest = mine.loc[took_ns.idxmax()]
+            found.append(
+                NameWait(
+                    *(int(number), str(flow), ttl_s[number], float(took_ns.max()) / NS_PER_MS),
+                    int(longest["lookups"]),
+                )
+            )
+    return found
+
+
 def _full_rate_ms(download: "pd.DataFrame", start_ns: int) -> float | None:
     """None where it has not been so fast again, or the move came too early."""
     times = (download["t_ns"].to_numpy(dtype="int64") - start_ns) / 1e9

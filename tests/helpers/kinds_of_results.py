@@ -278,6 +278,35 @@ def with_visits(out: Path) -> None:
             run.rows("ask", ask.ROWS.frame(asked))
 
 
+def with_names(out: Path) -> None:
+    """Two clients ask a task that moves twice and is found by its name, for three TTLs."""
+    ttls_s = (0, 1, 30)
+    with Recorder.create(out, variants=[f"ttl-{each}" for each in ttls_s]) as recorder:
+        recorder.overall(synthetic.scenario("tunnel", 100), {"name": "names"})
+        for ttl_s in ttls_s:
+            events = [
+                event
+                for move, begun_ms in ((1, 3_000), (2, 50_000))
+                for event in (
+                    task_event(begun_ms, "task-stopped", move, host="vm1"),
+                    task_event(begun_ms + 40, "name-updated", move, ttl_s=ttl_s),
+                )
+            ]
+            asked = [
+                (f"vm3>web/ask{more}", n, sent_ns, sent_ns + waits_ms * 1_000_000, 1, n > 1, n > 1)
+                for more, waits_ms in (("", 60 + 900 * ttl_s), ("#2", 80 + 1_000 * ttl_s))
+                for n, sent_ms in enumerate((2_999, 49_999), start=1)
+                for sent_ns in [START_NS + sent_ms * 1_000_000]
+            ]
+            run = recorder.run(f"ttl-{ttl_s}")
+            run.scenario(synthetic.scenario("tunnel", 100))
+            run.manifest({"name": "names", "valid": True, "problems": [], "seed": 1})
+            run.events(events)
+            run.packets(packets([]))
+            run.moves(metrics.table(packets([]), [], HOMES))
+            run.rows("ask", ask.ROWS.frame(asked))
+
+
 def repeated(out: Path) -> None:
     names = [str(number) for number in range(1, 9)]
     with Recorder.create(out, variants=names) as recorder:
@@ -314,6 +343,7 @@ RESULTS: dict[str, Callable[[Path], None]] = {
             with_standbys,
             with_task_moves,
             with_visits,
+            with_names,
             repeated,
             of_many_runs,
         ),

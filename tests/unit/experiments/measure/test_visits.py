@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from experiments.measure.trace import TraceEvent
-from experiments.measure.visits import began_ns, visit
+from experiments.measure.visits import began_ns, name_waits, visit
 
 MS = 1_000_000
 STOPPED = 3_000 * MS
@@ -64,3 +64,29 @@ def test_without_a_move_or_a_client_there_is_nothing_to_say() -> None:
     assert visit([], fetched(), asked()) is None
     assert visit(MOVED, None, None) is None
     assert began_ns([TraceEvent(5, "hypervisor", "vm-paused", "vm1"), *MOVED]) == 5
+
+
+def test_how_long_a_client_waits_for_a_name_to_lead_elsewhere() -> None:
+    """In each move by itself, and only in moves that the name server was told of."""
+
+    def event(s: float, name: str, move: int, **more: object) -> TraceEvent:
+        return TraceEvent(round(s * 1e9), "runner", name, "web", {"task_move": move, **more})
+
+    events = [
+        *(event(2, "task-stopped", 1), event(2.1, "name-updated", 1, ttl_s=5)),
+        *(event(9, "task-stopped", 2), event(9.1, "name-not-updated", 2)),
+        *(event(20, "task-stopped", 3), event(20.1, "name-updated", 3, ttl_s=5)),
+    ]
+    of_ends = {"a": [(0, 1), (1.9, 7), (8.9, 14.5), (19.9, 21)], "b": [(0, 1), (1.9, 2.3)]}
+    rows = [
+        (flow, round(begun * 1e9), round(ended * 1e9), lookups)
+        for flow, ends in of_ends.items()
+        for lookups, (begun, ended) in enumerate(ends)
+    ]
+    asked = pd.DataFrame(rows, columns=["flow", "asked_ns", "answered_ns", "lookups"])
+    found = name_waits(events, asked)
+    assert [(each.move, each.flow, round(each.wait_ms), each.lookups) for each in found] == [
+        *((1, "a", 5_100, 1), (1, "b", 400, 1), (3, "a", 1_100, 3))
+    ]
+    assert {each.ttl_s for each in found} == {5}
+    assert name_waits(events, None) == []

@@ -82,6 +82,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         "standby_costs",
         "task_sequence",
         "visits",
+        "name_ttl",
     }
     assert list(plots.suiting(result)) == [each for each in plots.names() if each not in without]
     assert drawing_faults(result, [preset], names) == {}
@@ -104,6 +105,7 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("with_standbys", ["standbys", "standby_costs"]),
         ("with_task_moves", ["task_sequence"]),
         ("with_visits", ["visits"]),
+        ("with_names", ["name_ttl"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),
     ],
