@@ -1,7 +1,7 @@
 """Long streams through many moves of a task, and how fast a connection is after a move.
 
     python -m benchmarks.task_streams [--octets 200000000] [--moves 20] [--family 4 6]
-    python -m benchmarks.task_streams --ramp [--moves 10] [--delay-ms 10]
+    python -m benchmarks.task_streams --ramp [--moves 10] [--delay-ms 10] [--control cubic]
 
 On the switch of `benchmarks.tasks`.  Streams: a task that is a server and one that is a client,
 over IPv4 and IPv6, sends and receives so many octets while it moves; what the peer got is compared
@@ -29,7 +29,7 @@ from benchmarks.tasks import Switched, switched
 from experiments.measure.event_log import EventLog
 from experiments.run.tasks import RunningTask
 from experiments.scenario.tasks import Task, TaskMove
-from nve.linux.namespace import inside
+from nve.linux.namespace import inside, run_in
 from nve.linux.wait import wait_until
 
 ADDRESSES = {4: "10.9.0.50", 6: "fd09::50"}
@@ -140,8 +140,9 @@ class Reader:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
-        while said := self._socket.recv(1 << 18):
-            self.came.append((time.time_ns(), len(said)))
+        with suppress(OSError):  # the measurement is over
+            while said := self._socket.recv(1 << 18):
+                self.came.append((time.time_ns(), len(said)))
 
     def mbit(self, from_ns: float, until_ns: float) -> float:
         octets = sum(count for when, count in self.came if from_ns <= when < until_ns)
@@ -151,10 +152,13 @@ class Reader:
         return next((when for when, _ in self.came if when > t_ns), None)
 
 
-def ramp(moves: int, delay_ms: float, directory: Path) -> None:
+def ramp(moves: int, delay_ms: float, control: str, directory: Path) -> None:
     """Print medians."""
     window_ns = ROUND_TRIPS * 2 * delay_ms * 1e6
     with switched("a", "b", "c") as there, ExitStack() as stack:
+        for host in ("a", "b"):
+            route = ["route", "replace", "10.9.0.0/24", "dev", "eth0", "congctl", control]
+            run_in(there.vms[host].pid, ["ip", *route])
         stack.enter_context(delayed(there.switch.pid, "to3", "br0", delay_ms, directory))
         task = task_of(there, 4, "http-server", octets=1 << 40, send_buffer=4_000_000)
         stack.callback(task.close)
@@ -178,9 +182,11 @@ def ramp(moves: int, delay_ms: float, directory: Path) -> None:
             after.append(reader.mbit(first_ns, first_ns + window_ns))
         task.settle()
         ramps = [row["ramp_up_ms"] for row in task.rows if row["ramp_up_ms"] is not None]
+        again = sum(row["retransmissions"] or 0 for row in task.rows)
     print(
-        f"{2 * delay_ms:g} ms there and back, {moves} moves; a client gets, in {ROUND_TRIPS} round "
-        f"trips: before {statistics.median(before):.0f} Mbit/s, after "
+        f"{control}, {2 * delay_ms:g} ms there and back, {moves} moves, {again} segments "
+        f"retransmitted; a client gets, in {ROUND_TRIPS} round trips: "
+        f"before {statistics.median(before):.0f} Mbit/s, after "
         f"{statistics.median(after):.0f}; as fast as before after "
         f"{shown(ramps) if ramps else 'more than 5 s'} ({len(ramps)} of {len(task.rows)})"
     )
@@ -200,10 +206,13 @@ def main() -> None:
     parser.add_argument(
         "--delay-ms", type=float, default=10, help="of the path to the peer, one way; with --ramp"
     )
+    parser.add_argument(
+        "--control", default="cubic", help="the congestion control of the task's hosts; with --ramp"
+    )
     given = parser.parse_args()
     with TemporaryDirectory() as directory:
         if given.ramp:
-            ramp(given.moves, given.delay_ms, Path(directory))
+            ramp(given.moves, given.delay_ms, given.control, Path(directory))
             return
         for version in given.family:
             for side in given.side:

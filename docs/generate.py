@@ -5,6 +5,7 @@
 `tests/unit/test_documents.py` fails if a page differs from what this would write.
 """
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -243,7 +244,7 @@ def _as_page(docstring: str) -> str:
     """Return a module's docstring as Markdown: its first sentence is the heading, tables are
     kept.
     """
-    heading, rest = docstring.split(".", 1)
+    heading, rest = re.split(r"\.(?!\S)", docstring, maxsplit=1)
     parts = []
     for paragraph in rest.strip().split("\n\n"):
         indented = paragraph.startswith("    ")

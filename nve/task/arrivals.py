@@ -6,8 +6,8 @@ such empty segments of one connection at most every 500 ms (`tcp_invalid_ratelim
 within that time would leave it silent.  It is asked once more, by an octet that it has had already:
 to data it always answers (the keepalive of RFC 9293 section 3.8.4).
 
-Congestion window and round-trip time are not carried, so a connection begins slowly.  It is as fast
-as before when the kernel's estimate of its delivery rate is 90 % of what it was at the source.
+The kernel measures the round-trip time and the path's rate anew.  A connection is as fast as before
+when the kernel's estimate of its delivery rate is 90 % of what it was at the source.
 """
 
 import socket

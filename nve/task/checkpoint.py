@@ -24,9 +24,12 @@ from xxhash import xxh3_128
 from nve.model import IPAddress
 from nve.task.tcp_states import FATES, Fate, TcpState
 
-VERSION: Final = 2
+VERSION: Final = 3
 LONGEST: Final = 1 << 31
 """The largest size of a checkpoint, in octets."""
+
+WIDEST: Final = 1 << 20
+"""The widest congestion window of a checkpoint, in segments."""
 
 _MARK: Final = b"vmmlabCP"
 PREFIX: Final = struct.Struct("!8sHQ16s")
@@ -94,6 +97,8 @@ class TcpConnection:
     keep_alive: bool
     send_buffer: Annotated[int, Field(ge=0, le=1 << 30)]
     receive_buffer: Annotated[int, Field(ge=0, le=1 << 30)]
+    congestion_window: Annotated[int, Field(ge=1, le=WIDEST)] = 10
+    """In segments."""
     delivered_bps: Annotated[int, Field(ge=0)] = 0
     """How fast the peer has got data lately; nothing is set by it."""
     received: bytes = b""

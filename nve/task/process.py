@@ -56,6 +56,7 @@ from nve.task.checkpoint import (
     MovedSocket,
     TcpConnection,
 )
+from nve.task.initial_window import InitialWindows, carried
 from nve.task.link import Kind, LinkError, TaskLink
 from nve.task.old_stack import Delivery, LateSegments
 from nve.task.orders import Orders, TaskSpec, Told, say
@@ -78,6 +79,7 @@ class TaskProcess:
         self._program = programs.load(spec.program)
         self._host = HostAddresses(spec.interface)
         self._delivery = Delivery()
+        self._windows = InitialWindows()
         self._sockets: list[Socket | None] = []
         self._moved: tuple[MovedSocket, ...] = ()
         """While it moves: its sockets, and what they hold."""
@@ -339,9 +341,16 @@ class TaskProcess:
             raise CheckpointError(
                 f"this is {found.task}, a task of {found.program}, and not {self._spec.task}"
             )
-        for each in found.sockets:
+        windows = carried(
+            [
+                each.congestion_window if isinstance(each, TcpConnection) else 0
+                for each in found.sockets
+            ]
+        )
+        for each, segments in zip(found.sockets, windows, strict=True):
             try:
-                self._sockets.append(sockets.restored(self._at_home(each)))
+                made_again = sockets.restored(self._at_home(each), self._windows, segments)
+                self._sockets.append(made_again)
             except OSError as error:
                 raise NotMovable(f"{each} cannot be restored here: {error.strerror}") from error
         for made in filter(None, self._sockets):

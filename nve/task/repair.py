@@ -17,8 +17,8 @@ pacing timer, unless the send queue is the one selected: so that is selected bef
 stays so until the socket is closed.  What left after that would be acknowledged by the peer and be
 unknown to the new stack, which ignores such acknowledgements for good.
 
-Not carried: congestion window and round-trip time (slow start begins anew), segments that came out
-of order (the peer sends them again), urgent data.
+The congestion window is carried by other means (`nve.task.initial_window`).  Not carried: the
+round-trip time, segments that came out of order (the peer sends them again), urgent data.
 """
 
 import array
@@ -31,7 +31,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Final
 
-from nve.task.checkpoint import Endpoint, Listener, SendWindow, TcpConnection, TcpOptions
+from nve.task.checkpoint import WIDEST, Endpoint, Listener, SendWindow, TcpConnection, TcpOptions
 from nve.task.tcp_states import FATES, FIN_RECEIVED, FIN_SENT, Fate, TcpState
 
 _TCP: Final = socket.IPPROTO_TCP
@@ -155,6 +155,7 @@ def dump(connected: socket.socket) -> TcpConnection:
         congestion_control=congestion_control.decode(),
         no_delay=bool(connected.getsockopt(_TCP, socket.TCP_NODELAY)),
         keep_alive=bool(connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
+        congestion_window=min(info.cwnd, WIDEST),
         delivered_bps=info.delivered_bps,
         # The kernel says twice what it was asked for.
         send_buffer=connected.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2,

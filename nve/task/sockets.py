@@ -13,6 +13,7 @@ from typing import Any, Final
 from nve.linux.wait import wait_until
 from nve.task import repair
 from nve.task.checkpoint import Listener, MovedSocket, TcpConnection
+from nve.task.initial_window import InitialWindows
 from nve.task.program import Socket, listens
 from nve.task.repair import TcpInfo
 from nve.task.tcp_states import FATES, Fate, TcpState
@@ -122,11 +123,16 @@ def _unacknowledged(closed: Iterable[Socket]) -> str:
     return ", ".join(name_of(each) for each in closed if TcpInfo.of(each).state in waiting)
 
 
-def restored(each: MovedSocket) -> Socket | None:
-    """Return one socket made again; it does not run yet."""
+def restored(each: MovedSocket, windows: InitialWindows, segments: int | None) -> Socket | None:
+    """Return one socket made again; it does not run yet.
+
+    `segments` are its congestion window, if that is carried.
+    """
     match each:
         case TcpConnection():
-            return repair.restore(each)
+            ends = each.local.address, each.remote.address
+            with windows.of(*ends, segments):
+                return repair.restore(each)
         case Listener():
             return repair.restore_listener(each)
         case None:

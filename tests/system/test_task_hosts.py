@@ -15,6 +15,10 @@ from pathlib import Path
 import pytest
 
 from nve.linux.namespace import inside, ip, run_in
+from nve.task import repair
+from nve.task.initial_window import USUAL, InitialWindows
+from nve.task.repair import TcpInfo
+from nve.task.sockets import restored
 from nve.wire.segments import ACK, RST, SYN, segment
 from tests.helpers.hosts import NIC, Hosts
 from tests.helpers.task_trials import (
@@ -189,3 +193,49 @@ def test_the_target_answers_nothing_before_it_has_the_connections(
             over.set()
             sending.join()
         assert answered(connected)
+
+
+# -- how a connection begins at the target ---------------------------------------------------------
+
+
+@pytest.mark.shows("R4.2.1.3")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_connection_begins_with_the_window_that_it_had(network: Hosts, version: int) -> None:
+    """By a host route to its peer, which is gone at once; one that is somebody's own stays."""
+    pid, peer = network.of["b"].pid, network.of["c"]
+    address = str(peer.ipv4 if version == 4 else peer.ipv6)
+    own_route = f"route add {address} dev {NIC} metric 1 mtu 1400"
+    with inside(peer.pid):
+        family = socket.AF_INET if version == 4 else socket.AF_INET6
+        listening = socket.create_server((address, 0), family=family)
+    with closing(listening), inside(pid), closing(InitialWindows()) as windows:
+        each = socket.create_connection((address, listening.getsockname()[1]), 5)
+        before = routes(pid, version)
+        for segments, begins in ((500, 500), (20, 20), (None, USUAL)):
+            each = restored_in_place(each, windows, segments)
+            assert TcpInfo.of(each).cwnd == begins
+            assert routes(pid, version) == before
+        ip(pid, [own_route])
+        try:
+            each = restored_in_place(each, windows, 500)
+            assert TcpInfo.of(each).cwnd == USUAL
+            assert "mtu 1400" in routes(pid, version)
+        finally:
+            ip(pid, [own_route.replace("add", "del")])
+            each.close()
+
+
+def restored_in_place(
+    each: socket.socket, windows: InitialWindows, segments: int | None
+) -> socket.socket:
+    repair.block(each)
+    found = repair.dump(each)
+    repair.leave(each)
+    made = restored(found, windows, segments)
+    assert made
+    repair.go_on(made)
+    return made
+
+
+def routes(pid: int, version: int) -> str:
+    return run_in(pid, ["ip", f"-{version}", "route", "show"])

@@ -89,4 +89,4 @@ def test_how_long_a_client_waits_for_a_name_to_lead_elsewhere() -> None:
         *((1, "a", 5_100, 1), (1, "b", 400, 1), (3, "a", 1_100, 3))
     ]
     assert {each.ttl_s for each in found} == {5}
-    assert name_waits(events, None) == []
+    assert name_waits(events, None) == name_waits([], asked) == []

@@ -11,6 +11,7 @@ from xxhash import xxh3_128_digest
 from nve.task.checkpoint import (
     PREFIX,
     VERSION,
+    WIDEST,
     Checkpoint,
     CheckpointError,
     Endpoint,
@@ -44,7 +45,8 @@ CONNECTIONS = st.builds(
     *(U32, U32),
     st.sampled_from(["bbr", "reno", "cubic"]),
     *(st.booleans(), st.booleans()),
-    *(st.integers(0, 1 << 30), st.integers(0, 1 << 30), st.integers(0, 1 << 40)),
+    *(st.integers(0, 1 << 30), st.integers(0, 1 << 30)),
+    *(st.integers(1, WIDEST), st.integers(0, 1 << 40)),
     *(QUEUES, QUEUES, QUEUES),
 )
 LISTENERS = st.builds(Listener, ENDS, st.integers(0, 4096))
@@ -109,7 +111,7 @@ def test_foreign_octets_are_refused(octets: bytes) -> None:
         Checkpoint.of(octets)
 
 
-def sealed(body: bytes, version: int = 2) -> bytes:
+def sealed(body: bytes, version: int = VERSION) -> bytes:
     """As somebody would who knows how."""
     return PREFIX.pack(b"vmmlabCP", version, len(body), xxh3_128_digest(body)) + body
 
@@ -119,7 +121,7 @@ def sealed(body: bytes, version: int = 2) -> bytes:
     [
         (b"", "the checkpoint is cut off: 0 octets"),
         (b"\x7fELF" + bytes(60), "this is no checkpoint of a task"),
-        (sealed(bytes(8), 1), "the checkpoint has version 1 of the format, and here is version 2"),
+        (sealed(bytes(8), 1), f"version 1 of the format, and here is version {VERSION}"),
         (SMALL.octets()[:-1], "octets, and it has"),
         (SMALL.octets()[:-1] + b"!", "the checkpoint has been changed"),
         (sealed(b"\0\0\0\2{}"), "the checkpoint is wrong at checkpoint: Field required"),
