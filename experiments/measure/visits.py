@@ -124,11 +124,11 @@ def name_waits(events: Iterable[TraceEvent], asked: "pd.DataFrame | None") -> li
             if not len(mine):
                 continue
             took_ns = mine["answered_ns"] - mine["asked_ns"]
-            longest = mine.loc[took_ns.idxmax()]
+            longest = int(took_ns.to_numpy().argmax())
             found.append(
                 NameWait(
-                    *(int(number), str(flow), ttl_s[number], float(took_ns.max()) / NS_PER_MS),
-                    int(longest["lookups"]),
+                    *(int(number), str(flow), ttl_s[number]),
+                    *(float(took_ns.iloc[longest]) / NS_PER_MS, int(mine["lookups"].iloc[longest])),
                 )
             )
     return found
