@@ -109,7 +109,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
             *("task.addresses", "task.arrivals", "task.link", "task.old_stack", "task.orders"),
             *("task.multipath", "task.names", "task.process", "task.program", "task.sockets"),
             *("task.programs.http_server", "task.programs.process", "task.programs.stream"),
-            "task.repair",
+            *("task.initial_window", "task.repair"),
             *("transfer.mirror_receiver", "transfer.mirror_sender"),
         }
     ),
