@@ -93,6 +93,7 @@ def _megabytes(octets: float | None) -> str:
 
 _STATE_COLUMNS = {
     "rounds": ("transfer_iterations", count),
+    "state\nMB": ("state_bytes", _megabytes),
     "sent\nMB": ("transfer_bytes", _megabytes),
     "pause\nms": ("pause_ms", milliseconds),
     "total\nms": ("transfer_total_ms", milliseconds),

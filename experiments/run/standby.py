@@ -170,10 +170,11 @@ class Standby:
 
     # -- beside moves ----------------------------------------------------------------------------
 
-    def interrupt(self) -> None:
+    def interrupt(self) -> HeldMirror | str:
         """Stop making mirrors, because the VM is about to be moved.  The last one stays.
 
-        `go_on` follows for each call.
+        Returns that, from which a move to the standby may start, or why none can.  It is given to
+        one move only: from now on that takes from the VM's log.  `go_on` follows for each call.
         """
         with self._turn:
             self._interrupted += 1
@@ -181,17 +182,12 @@ class Standby:
             for sender in self._sides[:-1]:
                 sender.end()
             del self._sides[:-1]
-
-    def held(self) -> HeldMirror | str:
-        """Return the last mirror, from which a move to the standby may start, or why there is none.
-
-        To be asked while mirrors are interrupted: nothing else is written there then.
-        """
-        if self.spec.kind == "cold":
-            return "a cold standby keeps it in files"
-        if self._machine is None or self._stamp is None:
-            return "the last mirror has not come over whole"
-        return HeldMirror(self._machine, self._stamp)
+            stamp, self._stamp = self._stamp, None
+            if self.spec.kind == "cold":
+                return "a cold standby keeps it in files"
+            if self._machine is None or stamp is None:
+                return "the last mirror is not whole, or the VM was to be moved since"
+            return HeldMirror(self._machine, stamp)
 
     def handed_over(self) -> None:
         """Record that the VM goes on from the mirror, which is none any more."""
@@ -443,10 +439,9 @@ class Beside:
         if self._begun:
             return
         self._begun = True
-        self._standby.interrupt()
+        held = self._standby.interrupt()
         if move.told.destination != self._standby.at:
             return
-        held = self._standby.held()
         if isinstance(held, HeldMirror):
             self._held = held
             self._transfer.start_from(held)

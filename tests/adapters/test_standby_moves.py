@@ -47,11 +47,15 @@ class Moved:
         self.mirror = self.standby._machine
         self.transfer = Beside(self.standby, trial.transfer(bandwidth_mbit=80))
 
-    def moves(self) -> int:
+    def moves(self, *, cold: bool = False) -> int:
         """The whole of a move that works out; returns what was sent."""
         here = self.trial.guest.machine
+        if cold:
+            self.transfer.make_room(self.trial.move)
+            stop(here)
         self.transfer.rounds(self.trial.move)
-        stop(here)
+        if not cold:
+            stop(here)
         self.transfer.final(self.trial.move)
         self.at = "nve2"
         self.transfer.take_over(self.trial.move)
@@ -128,6 +132,27 @@ def test_after_a_move_that_was_given_up_the_vm_is_mirrored_anew(moved: Moved) ->
 
 
 @pytest.mark.shows("R7.3")
+def test_a_cold_move_to_the_standby_takes_only_the_rest_too(moved: Moved) -> None:
+    written_more(moved.trial.guest.machine, 5)
+    assert 0 < moved.moves(cold=True) < STATE / 4
+    assert moved.trial.guest.machine is moved.mirror
+
+
+@pytest.mark.shows("R7.3")
+def test_the_mirror_is_started_from_once(moved: Moved) -> None:
+    """A move that was given up has taken from the log what was written since: the whole goes."""
+    written_more(moved.trial.guest.machine, 5)
+    moved.transfer.rounds(moved.trial.move)
+    moved.transfer._transfer.abandon(moved.trial.move)
+    moved.trial.rows.clear()
+    del moved.trial.noted["mirror-used"]
+    moved.transfer = Beside(moved.standby, moved.trial.transfer())
+    assert moved.moves() >= STATE
+    assert "was to be moved since" in moved.trial.noted["mirror-not-used"]["why"]
+    assert "mirror-used" not in moved.trial.noted
+
+
+@pytest.mark.shows("R7.3")
 def test_a_mirror_that_did_not_come_over_whole_is_not_started_from(moved: Moved) -> None:
     """What was written before it broke off is in no log any more: the whole goes."""
     *_, receiver = moved.standby._sides
@@ -135,7 +160,7 @@ def test_a_mirror_that_did_not_come_over_whole_is_not_started_from(moved: Moved)
     with pytest.raises(TransferFailed):
         moved.standby.mirror()
     assert moved.moves() >= STATE
-    assert "not come over whole" in moved.trial.noted["mirror-not-used"]["why"]
+    assert "is not whole" in moved.trial.noted["mirror-not-used"]["why"]
     assert moved.trial.guest.machine is not moved.mirror
 
 
