@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from experiments import needs, overlays
+from experiments.scenario import layers
 from experiments.scenario.schema import Scenario
 from nve.hypervisor import cgroup_limits
 from nve.linux import capabilities, ipv6, userfaultfd
@@ -157,7 +158,8 @@ def _library(name: str, version: str | None) -> Finding:
 def _datapath(machine: Machine) -> Finding:
     what = needs.KERNEL_DATAPATH.what
     if machine.kernel_datapath and machine.vxlan:
-        return Finding(what, "kernel", "ok")
+        others = " and ".join(sorted(layers.IN_USERSPACE))
+        return Finding(what, f"kernel; userspace for encapsulation {others}", "ok")
     if machine.userspace_datapath:
         lacking = needs.KERNEL_DATAPATH.lacking
         return Finding(

@@ -39,12 +39,14 @@ from experiments.run.schedule import Schedule
 from experiments.run.table_checks import DETAILS_FILE, TableChecks, brief
 from experiments.run.tasks import TaskSchedule
 from experiments.run.traffic import Measured, RunTraffic
+from experiments.scenario import layers
 from experiments.scenario.failures import FailureKind
 from experiments.scenario.load import as_mapping
 from experiments.scenario.schema import Scenario
 from experiments.workloads import WorkloadError
 from nve.guest.machine import GuestError
 from nve.hypervisor import freezer
+from nve.linux.capabilities import kernel_datapath_available
 from nve.linux.wait import wait_until
 
 if TYPE_CHECKING:
@@ -158,6 +160,9 @@ class Run:
 
     def carry_out(self) -> RunOutcome:
         self._recorder.scenario(as_mapping(self._scenario))
+        self._outcome.notes += layers.on_the_datapath(
+            self._scenario, kernels_available=kernel_datapath_available()
+        )
         load_before, clock = machine.load(), Clock()
         with Lab(self._scenario, self._progress) as lab:
             with self._events_kept(lab):

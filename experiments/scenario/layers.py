@@ -22,6 +22,16 @@ IN_USERSPACE = frozenset({"vxlan-l3", "ila"})
 """Encapsulations that run on the userspace datapath, unless the scenario asks for another one."""
 
 
+def on_the_datapath(scenario: "Scenario", *, kernels_available: bool) -> Iterator[str]:
+    """Yield a sentence if the run is in userspace for the sake of an encapsulation."""
+    used = {tenant.encapsulation for tenant in scenario.tenants if tenant.routed} & IN_USERSPACE
+    if used and kernels_available and scenario.datapath == "netdev":
+        yield (
+            f"the switches ran in userspace, for encapsulation {' and '.join(sorted(used))}; "
+            "this machine has the kernel's datapath, too, which is faster"
+        )
+
+
 def contradictions(scenario: "Scenario") -> Iterator[tuple[str, str]]:
     """Yield the settings that do not fit: (field, complaint)."""
     for number, tenant in enumerate(scenario.tenants):

@@ -72,6 +72,8 @@ def not_ok(machine: Machine) -> list[Finding]:
 
 def test_nothing_is_wrong_with_an_able_machine() -> None:
     assert not_ok(ABLE) == []
+    (datapath,) = (each for each in doctor.judge(ABLE) if each.what == "Open vSwitch datapath")
+    assert datapath.found == "kernel; userspace for encapsulation ila and vxlan-l3"
 
 
 @pytest.mark.parametrize(("difference", "what", "state", "remedy"), SHORTCOMINGS)

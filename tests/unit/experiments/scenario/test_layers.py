@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from experiments.scenario import load
+from experiments.scenario import layers, load
 from nve.model import RoutedNetwork
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint
 
@@ -148,6 +148,16 @@ def test_a_subnet_of_its_own_for_each_nve() -> None:
         (ip_address("192.168.2.1"), ip_address("fd77:0:0:2::1")),
         (ip_address("192.168.2.2"), ip_address("fd77:0:0:2::2")),
     ]
+
+
+@pytest.mark.parametrize("encapsulation", ["vxlan", "vxlan-l3"])
+def test_who_has_the_kernels_datapath_is_told_why_it_is_not_used(encapsulation: str) -> None:
+    resolved = load.resolve(ROUTED, "my.yaml", {"tenants.0.encapsulation": encapsulation})
+    told = [*layers.on_the_datapath(resolved, kernels_available=True)]
+
+    assert len(told) == (encapsulation == "vxlan-l3")
+    assert all("ran in userspace, for encapsulation vxlan-l3;" in each for each in told)
+    assert [*layers.on_the_datapath(resolved, kernels_available=False)] == []
 
 
 def test_with_locators_the_switch_is_the_userspace_one() -> None:
