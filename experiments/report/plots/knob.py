@@ -265,7 +265,7 @@ def _about_marks(sweep: SweepTables) -> str:
         return "Marks are medians over moves, flows and repeats; bars reach from least to most."
     pooled = [f"values of {sweep.words[factor].name}" for factor in sweep.factors[2:]]
     runs = ["runs"] if sweep.moves["run"].nunique() > 1 else ["repeats"]
-    over = listing(["moves", "flows", *runs, *pooled])
+    over = listing([*("moves", "flows"), *runs, *pooled])
     return f"Each cell is the median over {over}; a white cell has no value."
 
 
