@@ -24,14 +24,24 @@ PACKAGES_ONLY := sed --unbuffered --quiet 's/^Collecting \([^ ]*\).*/    \1/p'
 PYTEST := $(VENV)/bin/python -m pytest
 VMMLAB := $(VENV)/bin/vmmlab
 
+# Pure tests that import what reports are made with, which takes a process seconds, or read sources.
+REPORTS := tests/unit/experiments tests/unit/helpers $(wildcard tests/unit/test_*.py) \
+           tests/adapters/test_benchmarks.py tests/adapters/test_cli.py
+# Two processes are enough for two cores; on more, each is given half of them.
+HALF  := $(shell cores=$$(nproc); echo $$((cores > 3 ? cores / 2 : 0)))
+QUICK := -m "not thorough" --hypothesis-profile quick --quiet --numprocesses $(HALF) --dist loadgroup
+
 # Where nothing keeps compiled modules, every process of the tests spends seconds on compiling.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.NOTPARALLEL:  # the targets share one machine, and its network
-.PHONY: help setup demo shell doctor clean check format test test-system test-ryu \
-        test-failures test-report test-thorough conformance bench debian-packages root
+ifeq ($(MAKELEVEL),0)
+.NOTPARALLEL:  # the targets share one machine, and its network; the parts of `check` do not
+endif
+.PHONY: help setup demo shell doctor clean check check-style check-types check-reports \
+        check-others format test test-system test-ryu test-failures test-report test-thorough \
+        conformance bench debian-packages root
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,15 +94,23 @@ clean: root $(READY) ## remove what a crashed run left on this machine, and noth
 test: root setup check test-thorough test-system test-ryu ## all tests: check, test-thorough, test-system, test-ryu (root)
 
 check: $(READY) ## format, lint, types and the pure tests; no figures, few examples; no root
+	@echo "==> side by side, each shown when it has ended: ruff, mypy, two halves of the pure tests"
+	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target \
+	    check-style check-types check-reports check-others
+
+check-style: $(READY)
 	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
 	@echo "==> ruff check"; $(VENV)/bin/python -m ruff check .
-	@# mypy works on one core: beside the tests, and says after them what it has found.
-	@said=$$(mktemp); $(VENV)/bin/python -m mypy >$$said 2>&1 & mypy=$$!; \
-	    trap 'kill $$mypy 2>/dev/null || true; rm -f $$said' EXIT; failed=0; \
-	    echo "==> pytest tests/unit tests/adapters, quick"; \
-	    $(PYTEST) tests/unit tests/adapters -m "not thorough" --hypothesis-profile quick \
-	        --numprocesses auto --dist loadgroup || failed=$$?; \
-	    echo "==> mypy"; wait $$mypy || failed=$$?; cat $$said; exit $$failed
+
+check-types: $(READY)
+	@echo "==> mypy"; $(VENV)/bin/python -m mypy
+
+check-reports: $(READY)
+	@echo "==> pytest of reports and sources, quick"; $(PYTEST) $(QUICK) $(REPORTS)
+
+check-others: $(READY)
+	@echo "==> pytest of all others, quick"
+	@$(PYTEST) $(QUICK) tests/unit tests/adapters $(addprefix --ignore=,$(REPORTS))
 
 test-thorough: $(READY) ## what check leaves out of the pure tests: figures, guests, all combinations, more examples
 	@echo "==> pytest tests/unit tests/adapters, thorough"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import pause, run_as_command
+
 BENCHMARK = """
 import signal
 from contextlib import contextmanager
@@ -45,13 +47,14 @@ def test_what_is_told_to_end_takes_down_what_it_has_built(told: signal.Signals) 
     assert benchmark.returncode == 130
 
 
-def test_a_directory_that_is_no_result_is_a_sentence(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.pause", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_a_directory_that_is_no_result_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # those of the tests stay
+    monkeypatch.setattr(sys, "argv", ["pause", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        run_as_command(pause.main)
 
-    assert done.returncode == 2
-    assert done.stderr == f"{tmp_path} is not a result directory: it has no manifest.json in it\n"
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path} is not a result directory: it has no manifest.json in it\n"

@@ -15,6 +15,7 @@ from nve.guest.replica import ReplicaRole
 from nve.guest.service import LONGEST, ServiceReply, ServiceRequest
 from nve.guest.spec import PAGE_SIZE, GuestSpec
 from nve.linux.wait import readable, wait_until
+from tests.helpers.examples import some_of
 
 SPEC = GuestSpec(2, writes_mb_s=2, disk_mb=1, disk_writes_mb_s=0.5, service=True)
 TOKEN = b"together"
@@ -91,7 +92,7 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 
 @pytest.mark.shows("R7.4")
-@pytest.mark.parametrize("dies", [0, 1], ids=["leader", "follower"])
+@pytest.mark.parametrize("dies", some_of([0, 1], every=2))
 def test_whichever_dies_the_other_goes_on_once_it_is_told(pair: Pair, dies: int) -> None:
     left = 1 - dies
     numbers = [pair.ask(n % 2, ServiceRequest(n % 2, n)) for n in range(1, 21)]
@@ -107,6 +108,7 @@ def test_whichever_dies_the_other_goes_on_once_it_is_told(pair: Pair, dies: int)
     assert pair.ask(left, ServiceRequest(0, 20)) == 20, "asked again of the other one"
 
 
+@pytest.mark.thorough
 @pytest.mark.shows("R7.4")
 def test_cut_off_from_each_other_neither_answers_until_one_is_told_to_go_on(pair: Pair) -> None:
     """The other one, which runs on, still answers nothing new."""
@@ -122,6 +124,7 @@ def test_cut_off_from_each_other_neither_answers_until_one_is_told_to_go_on(pair
     assert pair.ask(0, ServiceRequest(0, 1)) == 1, "what was answered stays"
 
 
+@pytest.mark.thorough
 @pytest.mark.shows("R7.4")
 def test_both_hold_the_same_memory_and_disk(pair: Pair) -> None:
     """The leader writes of its own, and the follower the same."""

@@ -1,10 +1,14 @@
-"""How many examples hypothesis tries: all in a thorough run, a share of them in a quick one."""
+"""How many examples hypothesis tries, and which of a test's cases: all in a thorough run, some in a
+quick one.
+"""
 
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import settings
 
-THOROUGH, QUICK = 30, 6
+THOROUGH, QUICK = 32, 4
 """The number of examples of a test that names none, by profile."""
 
 
@@ -28,3 +32,18 @@ def examples(number: int, **more: Any) -> settings:
     share = min(1, settings.default.max_examples / THOROUGH)
     few = max(1, round(number * share))
     return settings(max_examples=few, deadline=None, derandomize=True, **more)
+
+
+def some_of(cases: Iterable[Any], *, every: int) -> list[Any]:
+    """Return the cases as parameters of a test: the first and every `every`-th after it also in a
+    quick run, the others in a thorough one only.
+
+    A case that is a tuple stands for several parameters.
+    """
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=pytest.mark.thorough if number % every else (),
+        )
+        for number, case in enumerate(cases)
+    ]

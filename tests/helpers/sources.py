@@ -1,9 +1,11 @@
 """The project's own modules as texts and as trees, for tests that read them."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,18 @@ def parsed(source: str) -> ast.Module:
 
 
 @lru_cache(None)
+def nodes(source: str) -> Mapping[type[ast.AST], Sequence[Any]]:
+    """Return the nodes of a source's tree by their class, each class in the order of `ast.walk`.
+
+    Many tests look through all sources for a few kinds of nodes: the trees are walked once.
+    """
+    found: dict[type[ast.AST], list[Any]] = defaultdict(list)
+    for node in ast.walk(parsed(source)):
+        found[type(node)].append(node)
+    return found
+
+
+@lru_cache(None)
 def read_packages() -> Mapping[str, str]:
     """Return dotted name and source text of every module of the project."""
     return {
@@ -34,15 +48,14 @@ def read_packages() -> Mapping[str, str]:
 
 def imports(module: str, source: str, known: frozenset[str]) -> Iterator[str]:
     """Yield the modules that a module imports, anywhere in its text, types only or not."""
-    for node in ast.walk(parsed(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            origin = absolute(module, node.level, node.module)
-            for alias in node.names:
-                # `from nve import model` names a module, `from nve.model import Mac` a value
-                part = f"{origin}.{alias.name}"
-                yield part if part in known else origin
+    for node in nodes(source)[ast.Import]:
+        yield from (alias.name for alias in node.names)
+    for node in nodes(source)[ast.ImportFrom]:
+        origin = absolute(module, node.level, node.module)
+        for alias in node.names:
+            # `from nve import model` names a module, `from nve.model import Mac` a value
+            part = f"{origin}.{alias.name}"
+            yield part if part in known else origin
 
 
 def absolute(module: str, level: int, name: str | None) -> str:

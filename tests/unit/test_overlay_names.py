@@ -3,10 +3,11 @@
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 
 import pytest
 
-from tests.helpers.sources import READS_SOURCES, ROOT, is_within, parsed, read_packages
+from tests.helpers.sources import READS_SOURCES, ROOT, is_within, nodes, read_packages
 
 pytestmark = READS_SOURCES
 
@@ -40,7 +41,7 @@ def overlays_named(sources: Mapping[str, str]) -> list[str]:
 
 def words_of(source: str) -> Iterator[tuple[int, str]]:
     """The names and the texts in a module, docstrings among them, with their lines."""
-    for node in ast.walk(parsed(source)):
+    for node in chain.from_iterable(nodes(source).values()):
         line = getattr(node, "lineno", 0)
         match node:
             case ast.Constant(value=str(text)):

@@ -23,6 +23,7 @@ from tests.helpers.sources import (
     ROOT,
     imports,
     is_within,
+    nodes,
     parsed,
     read_packages,
 )
@@ -202,15 +203,15 @@ def violations(sources: Mapping[str, str]) -> list[str]:
 def opens_a_file(source: str) -> bool:
     """Whether a module calls the built-in `open`."""
     return any(
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
-        for node in ast.walk(parsed(source))
+        isinstance(call.func, ast.Name) and call.func.id == "open"
+        for call in nodes(source)[ast.Call]
     )
 
 
 def texts_in_the_locale(source: str) -> Iterator[int]:
     """The lines in which a text file is opened in whatever encoding the user's locale has."""
-    for call in ast.walk(parsed(source)):
-        if not isinstance(call, ast.Call) or "encoding" in {each.arg for each in call.keywords}:
+    for call in nodes(source)[ast.Call]:
+        if "encoding" in {each.arg for each in call.keywords}:
             continue
         match call.func:
             case ast.Attribute(attr="read_text" | "write_text"):

@@ -20,7 +20,7 @@ from experiments.measure.results import EVENT_COLUMNS, REFUSED_COLUMNS, SCHEMA_V
 from experiments.measure.rows import CONNECTIONS, ITERATIONS, MIRRORS, TAKEOVERS
 from experiments.scenario import load
 from tests.helpers.data import DATA
-from tests.helpers.sources import PACKAGES, READS_SOURCES, ROOT, imports, parsed
+from tests.helpers.sources import PACKAGES, READS_SOURCES, ROOT, imports, nodes, parsed
 from topologies import catalogue
 
 pytestmark = READS_SOURCES
@@ -71,9 +71,8 @@ def sources() -> Iterator[tuple[str, str]]:
 def sleeps(source: str) -> bool:
     """Whether a module calls `sleep` of anything."""
     return any(
-        isinstance(node, ast.Call)
-        and getattr(node.func, "attr", getattr(node.func, "id", None)) == "sleep"
-        for node in ast.walk(parsed(source))
+        getattr(call.func, "attr", getattr(call.func, "id", None)) == "sleep"
+        for call in nodes(source)[ast.Call]
     )
 
 

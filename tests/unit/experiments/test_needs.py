@@ -9,7 +9,7 @@ import pytest
 from experiments import needs, overlays
 from experiments.catalogue import WORKLOADS
 from tests.helpers.scenarios import resolved
-from tests.helpers.sources import READS_SOURCES, ROOT, parsed
+from tests.helpers.sources import READS_SOURCES, ROOT, nodes
 
 STARTS = {"run", "run_in", "Popen", "_ask", "_succeeds"}
 """Functions that start a program: the first of a list, or the first words."""
@@ -68,15 +68,15 @@ def test_a_program_that_is_started_is_seen() -> None:
 
 def programs_started(source: str) -> Iterator[str]:
     """Literal first words of what is started, or is put into a list that looks like a command."""
-    for node in ast.walk(parsed(source)):
-        if isinstance(node, ast.List) and len(node.elts) > 1:
-            yield from _command(node.elts)
-        elif isinstance(node, ast.Call):
-            function = node.func
-            name = function.attr if isinstance(function, ast.Attribute) else ""
-            name = function.id if isinstance(function, ast.Name) else name
-            if name in STARTS:
-                yield from _command(node.args)
+    for listed in nodes(source)[ast.List]:
+        if len(listed.elts) > 1:
+            yield from _command(listed.elts)
+    for call in nodes(source)[ast.Call]:
+        function = call.func
+        name = function.attr if isinstance(function, ast.Attribute) else ""
+        name = function.id if isinstance(function, ast.Name) else name
+        if name in STARTS:
+            yield from _command(call.args)
 
 
 def _command(words: list[ast.expr]) -> Iterator[str]:

@@ -135,10 +135,13 @@ def test_a_link_to_nowhere_and_a_doubled_name_are_refused() -> None:
         fabric([Node("n1", "nve"), Node("n1", "nve")], [], "ipv4")
 
 
-def test_an_underlay_larger_than_the_address_plan_is_refused() -> None:
+@pytest.mark.thorough
+def test_a_large_underlay_fits_the_address_plan() -> None:
     parameters = leaf_spine.Parameters(leaves=16, spines=8, nves_per_leaf=4)
     assert len(leaf_spine.build(parameters).links) == 192
 
+
+def test_an_underlay_larger_than_the_address_plan_is_refused() -> None:
     routers = [Node(f"r{number}", "router") for number in range(258)]
     row = [Link(a.name, b.name) for a, b in pairwise(routers)]
     with pytest.raises(ValueError, match="257 subnets is too large"):

@@ -9,6 +9,7 @@ from controller.core.move import Move
 from nve.model import BROADCAST, FIRST_COPY_VNI
 from nve.pipeline.rules import PipelineTable, Rule, lane_port
 from tests.helpers import frames
+from tests.helpers.examples import some_of
 from tests.helpers.fabric import Fabric
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
@@ -29,7 +30,10 @@ def fabric(update: str, *, keep: bool = False, end_markers: bool = False) -> Fab
     return made
 
 
-@pytest.fixture(params=["push", "pull", "pull-keep", "push-markers", "pull-markers"])
+WAYS_TO_TELL = ["push", "pull", "pull-keep", "push-markers", "pull-markers"]
+
+
+@pytest.fixture(params=some_of(WAYS_TO_TELL, every=2))
 def watched(request: pytest.FixtureRequest) -> Fabric:
     """Looked at after each rule that changes anywhere."""
     update, _, how = request.param.partition("-")

@@ -13,6 +13,7 @@ from controller.core.move_fsm import Phase
 from controller.core.snapshot import decode, encode
 from nve import messages
 from nve.wire.end_marker import MarkerKind
+from tests.helpers.examples import some_of
 from tests.helpers.fabric import Fabric
 from tests.helpers.handovers import (
     SYSTEM,
@@ -36,10 +37,7 @@ from tests.helpers.referee import (
 BOTH = pytest.mark.parametrize("begin", [arriving, expiring])
 MOMENTS = range(31)
 """How many messages are delivered before the NVA is killed; with the last, all is over."""
-AT_ANY_MOMENT = pytest.mark.parametrize(
-    "moment",
-    [pytest.param(each, marks=pytest.mark.thorough if each % 5 else ()) for each in MOMENTS],
-)
+AT_ANY_MOMENT = pytest.mark.parametrize("moment", some_of(MOMENTS, every=10))
 
 
 def test_the_moments_are_all() -> None:
@@ -84,14 +82,14 @@ def test_what_is_rebuilt_is_what_was_there(begin: Callable[[], Begun], moment: i
 
 
 @BOTH
-def test_killed_after_the_state_was_written_anew(begin: Callable[[], Begun]) -> None:
-    for moment in MOMENTS[::3]:
-        made, watched = until(begin, moment)
-        made.journal = [encode(made.authority.durable.whole())]
-        restarted(made, watched)
+@AT_ANY_MOMENT
+def test_killed_after_the_state_was_written_anew(begin: Callable[[], Begun], moment: int) -> None:
+    made, watched = until(begin, moment)
+    made.journal = [encode(made.authority.durable.whole())]
+    restarted(made, watched)
 
-        assert_it_is_over(made)
-        assert ended(made)[-1]["without_marker"] == []
+    assert_it_is_over(made)
+    assert ended(made)[-1]["without_marker"] == []
 
 
 @pytest.mark.thorough
@@ -226,7 +224,7 @@ def forgetful(made: Fabric) -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("moment", MOMENTS[::3])
+@AT_ANY_MOMENT
 def test_a_destination_that_nobody_remembers_is_told_not_to_wait(
     begin: Callable[[], Begun], moment: int
 ) -> None:

@@ -36,12 +36,17 @@ WAYS = {
     "to-and-fro": ["nve2", "nve1", "nve2", "nve1"],
     "eight": ["nve2", "nve3", "nve1", "nve3", "nve2", "nve1"],
 }
-SHORT = ("back", "on", "round")
-WAY = pytest.mark.parametrize(
-    "way",
+ALSO_QUICKLY = {("back", "pull"), ("on", "push"), ("round", "pull")}
+WAY_TOLD = pytest.mark.parametrize(
+    ("way", "dissemination"),
     [
-        pytest.param(way, id=name, marks=() if name in SHORT else pytest.mark.thorough)
+        pytest.param(
+            *(way, told),
+            id=f"{name}-{told[0]}",
+            marks=() if (name, told[0]) in ALSO_QUICKLY else pytest.mark.thorough,
+        )
         for name, way in WAYS.items()
+        for told in (PULL, PUSH)
     ],
 )
 picks = st.integers(min_value=0, max_value=10**6)
@@ -136,8 +141,7 @@ def _left(at: Fabric, of: VmSpec) -> Iterator[str]:
 
 
 @pytest.mark.shows("R4.1.4")
-@BOTH
-@WAY
+@WAY_TOLD
 @examples(3)
 @given(order=st.lists(picks, max_size=200))
 def test_no_instant_of_a_way_drops_or_misplaces_a_frame(
@@ -152,8 +156,7 @@ def test_no_instant_of_a_way_drops_or_misplaces_a_frame(
     assert moving.where["vm1"] == way[-1]
 
 
-@BOTH
-@WAY
+@WAY_TOLD
 def test_where_packets_in_flight_are_dropped_none_goes_astray(
     dissemination: tuple[str, int | None], way: list[str]
 ) -> None:
@@ -164,8 +167,7 @@ def test_where_packets_in_flight_are_dropped_none_goes_astray(
     assert_nothing_is_left(moving, moves)
 
 
-@BOTH
-@WAY
+@WAY_TOLD
 def test_time_outs_may_come_between_two_moves(
     dissemination: tuple[str, int | None], way: list[str]
 ) -> None:

@@ -18,7 +18,10 @@ from tests.unit.controller.core.test_interference import (
 )
 
 WAYS = {"vm1": ["nve2", "nve3", "nve2"], "vm2": ["nve3", "nve1"], "vm3": ["nve4", "nve1", "nve4"]}
-BOTH = pytest.mark.parametrize("dissemination", [PULL, PUSH], ids=["pull", "push"])
+BOTH = pytest.mark.parametrize(
+    "dissemination",
+    [pytest.param(PULL, id="pull"), pytest.param(PUSH, id="push", marks=pytest.mark.thorough)],
+)
 
 
 def travelled(dissemination: tuple[str, int | None], look: Callable[[Fabric], None]) -> Fabric:

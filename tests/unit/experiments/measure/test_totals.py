@@ -22,16 +22,16 @@ from tests.helpers.packets import MS, START_NS, packets
 TO = "vm2>vm1/ipv4"
 
 
-@pytest.fixture
-def harmless(tmp_path):
-    return load(many_moves.write_result(tmp_path / "many"))
+@pytest.fixture(scope="module")
+def harmless(tmp_path_factory):
+    return load(many_moves.write_result(tmp_path_factory.mktemp("harmless") / "many"))
 
 
-@pytest.fixture
-def harmful(tmp_path):
+@pytest.fixture(scope="module")
+def harmful(tmp_path_factory):
     """Of 20 moves the 7th loses 4 packets (sent from 700 to 800 ms), the 12th 1."""
     lost = sorted({*range(710, 714), 1250})
-    return load(many_moves.write_result(tmp_path / "many", lost=lost))
+    return load(many_moves.write_result(tmp_path_factory.mktemp("harmful") / "many", lost=lost))
 
 
 def total(result, flow):
@@ -184,9 +184,10 @@ def test_the_headline_says_that_nothing_was_harmed(harmless):
     assert narrative.what_happened(harmless) == []
 
 
-def test_the_headline_says_after_how_many_moves_tables_were_compared(harmless):
+def test_the_headline_says_after_how_many_moves_tables_were_compared(harmless, monkeypatch):
     assert "rules were compared" not in narrative.headlines(harmless)[0]
-    harmless.manifest["tables_compared"] = {"moves": 18, "of": 20}
+    compared = {"moves": 18, "of": 20}
+    monkeypatch.setitem(harmless.manifest, "tables_compared", compared)
     [headline] = narrative.headlines(harmless)
     assert headline.endswith(
         " After 18 of 20 completed moves, every NVE's rules were compared with the expected ones."

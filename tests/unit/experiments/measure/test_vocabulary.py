@@ -35,6 +35,7 @@ def emitted(sources: dict[str, str]) -> set[str]:
     return {
         name
         for place, source in sources.items()
+        if any(name in source for name in TAKES_EVENTS | REFUSES)  # most need not be walked
         for function, call in calls(parsed(source), "")
         for name in names_in(place, function, call)
     }

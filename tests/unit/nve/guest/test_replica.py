@@ -25,6 +25,7 @@ from nve.guest.replica import (
     Stored,
 )
 from nve.guest.service import ServiceReply, ServiceRequest
+from tests.helpers.examples import some_of
 
 TOKEN = b"of a run"
 A, B = ServiceRequest(1, 1), ServiceRequest(2, 1)
@@ -171,13 +172,16 @@ def explore(requests: tuple[ServiceRequest, ...], limit: int) -> tuple[int, set[
 
 
 @pytest.mark.shows("R7.4")
-def test_whatever_happens_no_answered_request_is_lost_and_no_number_is_given_twice() -> None:
-    """All orders of all messages of two clients' requests, with losses, doubles, and a death; or a
+@pytest.mark.parametrize(("requests", "at_least"), some_of([((A,), 50), ((A, B), 1_000)], every=2))
+def test_whatever_happens_no_answered_request_is_lost_and_no_number_is_given_twice(
+    requests: tuple[ServiceRequest, ...], at_least: int
+) -> None:
+    """All orders of all messages of clients' requests, with losses, doubles, and a death; or a
     partition, in which the other one goes on alone while this one runs."""
-    states, answered = explore((A, B), 100_000)
+    states, answered = explore(requests, 100_000)
 
-    assert states > 1_000
-    assert answered == {0, 1, 2}
+    assert states > at_least
+    assert answered == set(range(len(requests) + 1))
 
 
 def test_two_that_both_go_on_alone_give_a_number_twice() -> None:

@@ -40,6 +40,7 @@ def data(result):
 '''
 
 
+@pytest.mark.thorough
 def test_a_new_plot_is_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     added = tmp_path / "plots"
     added.mkdir()

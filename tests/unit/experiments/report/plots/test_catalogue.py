@@ -446,6 +446,7 @@ def test_moves_of_vms_of_several_sizes_say_nothing_about_the_rate_of_writing(tmp
     assert "pre_copy" not in plots.suiting(result)
 
 
+@pytest.mark.thorough
 def test_a_close_up_of_a_move_that_was_long_prepared_is_about_its_pause(tmp_path):
     at, requested = kinds_of_results.at, kinds_of_results.requested
     events = [
@@ -467,6 +468,7 @@ def _text_of(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
+@pytest.mark.thorough
 def test_a_phase_in_which_nothing_was_sent_says_so(tmp_path):
     at, requested = kinds_of_results.at, kinds_of_results.requested
     events = [requested(10), at(20, "vm-paused"), at(30, "vm-resumed"), at(900, "move-converged")]
@@ -477,6 +479,7 @@ def test_a_phase_in_which_nothing_was_sent_says_so(tmp_path):
     assert empty == [False, False, True] * 2
 
 
+@pytest.mark.thorough
 def test_a_pause_that_is_shorter_than_all_silences_is_on_the_axis():
     result = load(OLD_SCHEMAS[-1])
     for run in result.runs.values():
@@ -487,6 +490,7 @@ def test_a_pause_that_is_shorter_than_all_silences_is_on_the_axis():
     assert 0 < axes.get_xlim()[0] < 2.0
 
 
+@pytest.mark.thorough
 def test_runs_beside_each_other_have_one_scale_for_tcp():
     result = load(OLD_SCHEMAS[-1])
     slower = result.runs["tunnel"]
