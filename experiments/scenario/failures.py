@@ -342,10 +342,12 @@ def transfer_outcomes_with(
 ) -> Mapping[Case, Mapping[Moment, FailureOutcome]]:
     """Return `TRANSFER_OUTCOMES`, and those of an overlay's own failures.
 
-    No state goes through what fails then.
+    No state goes through what fails then.  But where the move waits for it between the rounds and
+    the pause, what the VM writes meanwhile is sent in the pause.
     """
+    longer = "the VM's pause is longer by what it has written while the move waited"
     whole = {
-        (name, ALL): dict.fromkeys(Moment, FailureOutcome("completed", fault.felt))
+        (name, ALL): dict.fromkeys(Moment, FailureOutcome("completed", f"{fault.felt}; {longer}"))
         for name, fault in faults.items()
     }
     return {**TRANSFER_OUTCOMES, **whole}
