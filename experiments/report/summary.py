@@ -3,12 +3,12 @@
 The rest of the report has the explanations.
 """
 
-from experiments.measure import totals
+from experiments.measure import totals, visits
 from experiments.measure.results import Result
 from experiments.measure.task_moves import task_moves_of
 from experiments.measure.totals import RunTotals
 from experiments.report.format import MISSING, count, counts, milliseconds, span, things
-from experiments.report.tables import ReportTable
+from experiments.report.tables import ReportTable, of_connections, of_visits
 
 
 def _totals(result: Result) -> dict[str, RunTotals]:
@@ -22,6 +22,42 @@ def _take_overs(run: Result) -> int:
     return int(run.metrics.drop_duplicates("move")["mode"].eq("take-over").sum())
 
 
+def _task_moves(result: Result) -> int:
+    return sum(len(task_moves_of(run.events)) for run in result.runs.values())
+
+
+def _of_tasks(moves: int) -> str:
+    return (
+        f"{things(moves, 'move')} of a task." if moves == 1 else f"{count(moves)} moves of tasks."
+    )
+
+
+def _about_tasks(result: Result) -> str:
+    """Return what clients of tasks noticed, and what became of their connections; may be empty."""
+    found = [
+        visit
+        for run in result.runs.values()
+        if (visit := visits.visit(run.events, run.rows("fetch"), run.rows("ask"))) is not None
+    ]
+    said = []
+    silence = [visit.silence_ms for visit in found if visit.silence_ms is not None]
+    waits = [visit.wait_ms for visit in found if visit.wait_ms is not None]
+    if silence:
+        said.append(f"A download was silent for {span(min(silence), max(silence))}.")
+    if waits:
+        said.append(f"The longest wait for an answer was {span(min(waits), max(waits))}.")
+    tables_of_runs = (run.connections for run in result.runs.values())
+    connections = [table for table in tables_of_runs if table is not None]
+    if connections and not found:
+        kept = [table[table["fate"] == "migrated"] for table in connections]
+        moved = sum(map(len, kept))
+        freezes = [float(ms) for table in kept for ms in table["freeze_ms"].dropna()]
+        said.append(f"{count(moved)} of {things(sum(map(len, connections)), 'connection')} moved.")
+        if freezes:
+            said.append(f"A task stood still for {span(min(freezes), max(freezes))}.")
+    return " ".join(said)
+
+
 def in_words(result: Result) -> str:
     """Return how many moves there were, what was lost, and the longest silence, over all runs."""
     runs = _totals(result).values()
@@ -32,11 +68,12 @@ def in_words(result: Result) -> str:
     made = f"{things(planned, 'move')}." if planned else "No VM moved." if not take_overs else ""
     if take_overs:
         made += f" {things(take_overs, 'take-over')} by standbys."
-    if tasks := sum(len(task_moves_of(run.events)) for run in result.runs.values()):
-        made += f" {things(tasks, 'move')} of tasks."
+    if tasks := _task_moves(result):
+        made = f"{made} {things(tasks, 'move')} of tasks." if moves else _of_tasks(tasks)
     said = [f"{things(len(runs), 'run')}." if several else "", made.strip()]
     if not sum(sent):
-        return " ".join([*filter(None, said), "There were no probes, so traffic was not measured."])
+        told = _about_tasks(result) or "There were no probes, so traffic was not measured."
+        return " ".join([*filter(None, said), told])
     lost = [run.lost for run in runs]
     per_run = " per run" if several else ""
     said.append(
@@ -56,7 +93,13 @@ def in_words(result: Result) -> str:
 
 
 def table(result: Result) -> ReportTable:
-    """Return a table with one row per run."""
+    """Return a table with one row per run; without probes, of what clients of tasks noticed, or of
+    the tasks' connections.
+    """
+    if not any(run.sent for run in _totals(result).values()):
+        of_tasks = (of_visits(result), of_connections(result))
+        if found := next((told for told in of_tasks if told.rows), None):
+            return found
     rows: list[tuple[str, ...]] = [
         (
             name,

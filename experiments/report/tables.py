@@ -126,7 +126,7 @@ def tables(result: Result) -> list[ReportTable]:
         shown = [*of_flows(result), of_moves(result)]
     else:
         shown = [of_totals(result), of_the_worst(result), of_many_moves(result)]
-    shown += [of_state(result), of_standbys(result), of_visits(result)]
+    shown += [of_state(result), of_standbys(result), of_visits(result), of_connections(result)]
     shown += of_unlike_runs(result)
     shown += [*of_failures(result), *of_refused(result)]
     return [table for table in shown if table.rows]
@@ -384,6 +384,31 @@ def of_visits(result: Result) -> ReportTable:
         "(the longest silence of a download, the longest wait for an answer)"
     )
     return ReportTable(title, headings, rows, text_columns=2)
+
+
+def of_connections(result: Result) -> ReportTable:
+    """What became of a task's connections, one row per run and move of a task."""
+    rows: list[tuple[str, ...]] = []
+    for run_name, run in result.runs.items():
+        if (table := run.connections) is None:
+            continue
+        for number, mine in table.groupby("move", sort=True):
+            first = mine.iloc[0]
+            move = f"{number}: {first['task']} {first['from_vm']}→{first['to_vm']}"
+            kept = int((mine["fate"] == "migrated").sum())
+            numbers = (first["freeze_ms"], mine["gap_ms"].max(), mine["ramp_up_ms"].max())
+            rows.append(
+                (
+                    *(move, run_name or result.name, f"{kept} of {len(mine)}"),
+                    *map(milliseconds, numbers),
+                    count(mine["resets"].max()),
+                )
+            )
+    headings = (
+        *("move of a task", "run", "connections moved", "stood still\nms", "longest gap\nms"),
+        *("full rate\nafter ms", "resets"),
+    )
+    return ReportTable("What became of a task's connections", headings, rows, text_columns=2)
 
 
 def move_title(row: Mapping[Any, Any]) -> str:

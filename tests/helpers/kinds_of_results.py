@@ -32,8 +32,9 @@ def write(
     run_name: str | None = None,
     homes: dict[str, str] | None = None,
     seed: int = 1,
+    connections: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write one run with these packets and events."""
+    """Write one run with these packets, events, and connections of tasks."""
     homes = homes or HOMES
     run = recorder.run(run_name)
     scenario = {**synthetic.scenario("tunnel", 100), "tenants": [{"vms": homes}], "seed": seed}
@@ -42,6 +43,8 @@ def write(
     run.events(list(events))
     run.packets(sent)
     run.moves(metrics.table(sent, list(events), homes))
+    if connections:
+        run.connections(connections)
 
 
 def single(out: Path, sent: pd.DataFrame, events: Sequence[TraceEvent], **more: Any) -> None:
@@ -204,7 +207,10 @@ def with_task_moves(out: Path) -> None:
         task_event(2030, "task-move-failed", 2, step="connect", why="nobody answers"),
         task_event(2031, "task-move-undone", 2),
     ]
-    single(out, packets([]), events)
+    went = {"move": 1, "task": "web", "from_vm": "vm1", "to_vm": "vm2", "fate": "migrated"}
+    took = {"freeze_ms": 8.0, "package_ms": 2.0, "transfer_ms": 5.0, "restore_ms": 0.5}
+    rows = [{**went, **took, "gap_ms": gap_ms, "resets": 0} for gap_ms in (9.0, None)]
+    single(out, packets([]), events, connections=rows)
 
 
 def with_standbys(out: Path) -> None:

@@ -1,6 +1,6 @@
 """Draws moves in figures: their phases, their names, and which of many are shown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -49,8 +49,24 @@ OF_TAKE_OVER = {"move-redirected": "its former server fenced", "vm-resumed": "st
 NOT_IN_TAKE_OVER = frozenset({"vm-paused", "in-flight-ended"})
 
 
+_FORMS = {
+    "garp": "gratuitous ARP",
+    "garp-reply": "gratuitous ARP reply",
+    "na": "unsolicited NA",
+    "na-solicited": "solicited NA",
+    "rarp": "RARP",
+    "both": "ARP and NA",
+}
+"""The forms of announcements, as protocols call them."""
+
+
 class Details(dict[str, Any]):
     """Of an event, for its words: what is not known is a question mark."""
+
+    def __init__(self, details: Mapping[str, Any]) -> None:
+        super().__init__(details)
+        if self.get("form") in _FORMS:
+            self["form"] = _FORMS[self["form"]]
 
     def __missing__(self, key: str) -> str:
         return "?"

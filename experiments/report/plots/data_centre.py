@@ -1,7 +1,7 @@
 """The data centre: underlay, NVEs, VMs where they begin, and the paths of those that move."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from experiments.measure.results import Result
+from experiments.measure.task_moves import task_moves_of
 from experiments.report.format import listing, things
 from experiments.report.plots import _style
 from experiments.report.plots._runs import TracedRun, runs_of
@@ -65,13 +66,36 @@ def _chosen(result: Result) -> TracedRun:
 
 
 def _ways(run: TracedRun) -> list[tuple[str, str, str, int]]:
-    """Return VM, source, destination and count of the moves that ended at their destination."""
+    """Return VM or task, source, destination and count of the moves that ended at their
+    destination.
+    """
     counted = Counter(
         (move.vm, move.source_nve, move.destination_nve)
         for move in run.moves
         if move.outcome in ("completed", "lost", "unfinished")
     )
+    homes = run.result.homes
+    counted.update(
+        (f"task {move.task}", homes.get(move.source_vm, "?"), homes.get(move.destination_vm, "?"))
+        for move in task_moves_of(run.result.events)
+        if move.outcome == "completed"
+    )
     return [(*way, times) for way, times in counted.items()]
+
+
+def _taken_over(run: TracedRun) -> set[tuple[str, str, str]]:
+    """Return VM, source and destination of the take-overs by standbys."""
+    return {
+        (move.vm, move.source_nve, move.destination_nve) for move in run.moves if move.is_take_over
+    }
+
+
+def _tasks_of(run: TracedRun) -> dict[str, list[str]]:
+    """Return the tasks by the VMs that they start in."""
+    found: dict[str, list[str]] = {}
+    for task, given in (run.result.scenario.get("tasks") or {}).items():
+        found.setdefault(str(given.get("on")), []).append(task)
+    return found
 
 
 def _shown_nves(site: Site, run: TracedRun, most: int) -> list[str]:
@@ -90,7 +114,12 @@ def draw(result: Result, preset: Preset) -> Figure:
     vms = {nve: _vms_of(site, nve) for nve in nves}
     tallest = max([1, *(len(each) for each in vms.values())])
     ways = _ways(run)
-    routes = {(source, to) for _, source, to, _ in ways if source in nves and to in nves}
+    taken = _taken_over(run)
+    routes = {
+        (source, to, (vm, source, to) in taken)
+        for vm, source, to, _ in ways
+        if source in nves and to in nves
+    }
     arcs = 0.8 + 1.6 * min(len(routes), MOST_ROUTES) if routes else 0.5
     levels = _levels(site, nves)
     rows = len(set(levels.values()))
@@ -102,7 +131,7 @@ def draw(result: Result, preset: Preset) -> Figure:
     _draw_underlay(axes, site, levels, places, preset)
     _draw_nves(axes, vms, places, run, preset)
     floor = -(1.6 + 1.5 * tallest)
-    _draw_ways(axes, ways, places, floor, preset)
+    _draw_ways(axes, ways, taken, places, floor, preset)
     axes.set_xlim(-0.55, len(nves) - 0.45)
     axes.set_ylim(floor - arcs, 3.4 * rows + 1.4)
     return figure
@@ -175,6 +204,7 @@ def _draw_nves(
     preset: Preset,
 ) -> None:
     moving = list(dict.fromkeys(move.vm for move in run.moves))
+    tasks = _tasks_of(run)
     for nve, x in places.items():
         _box(axes, x, 0.0, nve, preset, fill="#dbe9f6", edge=_style.colour(0), bold=True)
         for row, vm in enumerate(vms[nve], start=1):
@@ -182,7 +212,7 @@ def _draw_nves(
             axes.text(
                 x,
                 -0.5 - 1.5 * row,
-                vm,
+                f"{vm}: {', '.join(tasks[vm])}" if vm in tasks else vm,
                 ha="center",
                 va="center",
                 fontsize=preset.small_pt,
@@ -198,17 +228,21 @@ def _way_colour(number: int) -> int:
 def _draw_ways(
     axes: Axes,
     ways: Sequence[tuple[str, str, str, int]],
+    taken: Collection[tuple[str, str, str]],
     places: Mapping[str, float],
     floor: float,
     preset: Preset,
 ) -> None:
-    """Draw an arrow below the NVEs for each path, with the VM's name and the count."""
+    """Draw an arrow below the NVEs for each path, with the VM's name and the count; dashed, if a
+    standby takes over.
+    """
     vms = list(dict.fromkeys(vm for vm, *_ in ways))
-    by_route: dict[tuple[str, str], list[tuple[str, int]]] = {}
+    by_route: dict[tuple[str, str, bool], list[tuple[str, int]]] = {}
     for vm, source, to, times in ways:
         if source in places and to in places:
-            by_route.setdefault((source, to), []).append((vm, times))
-    for number, ((source, to), those) in enumerate(list(by_route.items())[:MOST_ROUTES]):
+            route = source, to, (vm, source, to) in taken
+            by_route.setdefault(route, []).append((vm, times))
+    for number, ((source, to, take_over), those) in enumerate(list(by_route.items())[:MOST_ROUTES]):
         y = floor - 1.2 - 1.6 * number
         start, end = places[source], places[to]
         alone = len({vm for vm, _ in those}) == 1
@@ -219,6 +253,7 @@ def _draw_ways(
                 (end, y),
                 arrowstyle="-|>",
                 mutation_scale=preset.text_pt,
+                linestyle="--" if take_over else "-",
                 linewidth=preset.line_pt * 1.3,
                 color=colour,
                 shrinkA=0,
@@ -226,9 +261,12 @@ def _draw_ways(
             )
         )
         axes.plot([start], [y], marker="o", markersize=preset.small_pt * 0.4, color=colour)
-        words = listing([vm if times == 1 else f"{vm} ×{times}" for vm, times in those[:3]])
-        if len(those) > 3:
+        words = listing([vm if times == 1 else f"{vm} ×{times}" for vm, times in those])
+        room = preset.characters(abs(end - start) / len(places)) - (11 if take_over else 0)
+        if len(words) > room:
             words = f"{len(those)} VMs"
+        if take_over:
+            words = f"take-over: {words}"
         axes.text(
             (start + end) / 2,
             y + 0.1,
@@ -280,25 +318,55 @@ def _box(
 def caption(result: Result) -> str:
     run = _chosen(result)
     site = site_of(run.result.scenario, run.result.homes)
-    ways: dict[str, list[str]] = {}
-    for move in run.moves:
-        if move.outcome in ("completed", "lost", "unfinished"):
-            path = ways.setdefault(move.vm, [move.source_nve])
-            path.append(move.destination_nve)
     standing = f"{things(len(site.nves), 'NVE')} and {things(len(site.homes), 'VM')}."
     of_run = f" The figure shows the run {run.name}." if len(runs_of(result)) > 1 else ""
     shown = len(_shown_nves(site, run, MOST_NVES["screen"]))
     cut = f" {shown} of the NVEs are drawn." if shown < len(site.nves) else ""
-    if not ways:
-        return f"{standing}{of_run}{cut} No VM was moved."
+    said = _moved(run) or ["No VM was moved."]
+    return f"{standing}{of_run}{cut} {' '.join(said)}"
+
+
+def _moved(run: TracedRun) -> list[str]:
+    """Return sentences: which VMs and tasks move where, and which standbys take over."""
+    paths: dict[str, list[str]] = {}
+    taken: dict[str, dict[str, list[str]]] = {}
+    for move in run.moves:
+        if move.is_take_over:
+            at = taken.setdefault(move.source_nve, {})
+            at.setdefault(move.destination_nve, []).append(move.vm)
+        elif move.outcome in ("completed", "lost", "unfinished"):
+            paths.setdefault(move.vm, [move.source_nve]).append(move.destination_nve)
+    for task_move in task_moves_of(run.result.events):
+        if task_move.outcome == "completed":
+            path = paths.setdefault(f"task {task_move.task}", [task_move.source_vm])
+            path.append(task_move.destination_vm)
+    alike: dict[str, list[str]] = {}
+    for name, path in paths.items():
+        way = "→".join(path)
+        if len(path) > 5:
+            way = f"{len(path) - 1} times, from {path[0]}, and end at {path[-1]}"
+        alike.setdefault(way, []).append(name)
     said = [
-        f"{vm} moves {'→'.join(path)}"
-        if len(path) <= 5
-        else f"{vm} moves {len(path) - 1} times, from {path[0]}, and ends behind {path[-1]}"
-        for vm, path in list(ways.items())[:6]
+        f"{_few(names)} {'moves' if len(names) == 1 else 'move'} {_singular(way, names)}."
+        for way, names in list(alike.items())[:6]
     ]
-    more = f", and {len(ways) - 6} more VMs move" if len(ways) > 6 else ""
-    return f"{standing}{of_run}{cut} {'; '.join(said)}{more}."
+    if len(alike) > 6:
+        said.append(f"{things(sum(map(len, list(alike.values())[6:])), 'other')} move, too.")
+    for source, places in taken.items():
+        there = "; ".join(f"of {_few(vms)} at {to}" for to, vms in places.items())
+        said.append(f"When {source} is lost, standbys take over: {there}.")
+    return [
+        sentence[0].upper() + sentence[1:] if sentence.startswith("task") else sentence
+        for sentence in said
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    return listing(names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"])
+
+
+def _singular(way: str, names: Sequence[str]) -> str:
+    return way.replace("and end at", "and ends at") if len(names) == 1 else way
 
 
 def data(result: Result) -> pd.DataFrame:

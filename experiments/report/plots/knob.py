@@ -23,7 +23,7 @@ QUESTION = "What depends on what was varied?"
 PLACE = 10
 MEASURES = {
     "blackout_ms": "longest silence (ms)",
-    "lost": "lost per move and flow",
+    "lost": "packets lost per move and flow",
     "pause_ms": "pause (ms)",
     "transfer_total_ms": "transfer of the state (ms)",
     "recovery_excess_ms": "recovery (ms)",
@@ -183,6 +183,11 @@ def _scale_of_factor(
     margin = (high - low) * 0.06
     axes.set_xlim(low - margin, high + margin)
     _style.linear(axes, "x", most)
+    widest = max(len(_style.number(place)) for place in places) + 2
+    room = preset.characters(0.75 if preset.narrow else 0.38)
+    apart = min(np.diff(sorted(set(places)))) / (high - low + 2 * margin)
+    if apart * room >= widest:  # the values themselves, where they have room
+        axes.set_xticks(sorted(set(places)))
 
 
 def _draw_map(axes: Axes, sweep: SweepTables, measure: str, preset: Preset) -> None:
@@ -243,10 +248,10 @@ def caption(sweep: SweepTables) -> str:
             name = _name(measure)
             unit = "" if measure == "lost" else " ms"
             said.append(
-                f"The median of {name} is {low}{unit} at every value of: {words.name}."
+                f"Median {name}: {low}{unit} at every value of {words.name}."
                 if low == high
-                else f"The median of {name} is lowest, {low}{unit}, with {words.with_value(lowest)}"
-                f", and highest, {high}{unit}, with {words.with_value(highest)}."
+                else f"Median {name}: from {low}{unit} ({words.with_value(lowest)}) to "
+                f"{high}{unit} ({words.with_value(highest)})."
             )
     if zero:
         said.append(f"In every combination, {listing(zero)} {'is' if len(zero) == 1 else 'are'} 0.")

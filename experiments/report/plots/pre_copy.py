@@ -158,4 +158,7 @@ def caption(result: Result) -> str:
     forced = int((table["end"] == "forced").sum())
     if forced:
         said += f" {forced} of {len(table)} moves had to be stopped by force."
-    return said
+    return (
+        f"{said} The models' pause falls wherever they need one more round, which leaves less for "
+        "the end."
+    )

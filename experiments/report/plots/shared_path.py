@@ -1,8 +1,11 @@
 """What tenants' TCP had of their path while state moved, over it or over another path."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.measure.results import Result
 from experiments.report.format import listing
@@ -86,14 +89,22 @@ def draw(result: Result, preset: Preset) -> Figure:
     for axes, run in zip(grid, runs, strict=True):
         tenants = _tenants(run)
         axes.plot(tenants["at_s"], tenants["mbit_per_s"], color=_style.colour(0))
-        state = _state(run)
-        axes.bar(
-            *(state["began_s"], state["mbps"], state["ended_s"] - state["began_s"]),
-            align="edge",
-            color=_style.colour(1),
-            alpha=0.35,
-            linewidth=0,
-        )
+        state, networks = _state(run), _networks(run)
+        for number, rounds in ((int(str(each)), rows) for each, rows in state.groupby("move")):
+            look = _look(networks.get(number, "underlay"))
+            axes.bar(
+                *(rounds["began_s"], rounds["mbps"], rounds["ended_s"] - rounds["began_s"]),
+                align="edge",
+                **look,
+            )
+            axes.annotate(
+                f"move {number}",
+                (float(rounds["began_s"].min()), float(rounds["mbps"].max())),
+                xytext=(1, 1),
+                textcoords="offset points",
+                fontsize=preset.small_pt,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.8},
+            )
         axes.set_ylabel("Mbit/s")
         axes.set_ylim(bottom=0)
         _style.linear(axes, "y", 5)
@@ -102,10 +113,28 @@ def draw(result: Result, preset: Preset) -> Figure:
     grid[-1].set_xlabel("time since the traffic began (s)")
     grid[-1].set_xlim(0, max(run.end_s for run in runs))
     _style.linear(grid[-1], "x", 6 if preset.narrow else 10)
-    moving = Line2D([], [], color=_style.colour(1), linewidth=preset.line_pt * 5, alpha=0.35)
-    moving.set_label("state that moves, mean of a round")
-    _style.legend(figure, preset, [Line2D([], [], color=_style.colour(0), label="tenants"), moving])
+    used = {each for run in runs for each in _networks(run).values()} or {"underlay"}
+    moving = [
+        Patch(label=label, **_look(network))
+        for network, label in _NETWORKS.items()
+        if network in used
+    ]
+    tenants_too = Line2D([], [], color=_style.colour(0), label="tenants")
+    _style.legend(figure, preset, [tenants_too, *moving])
     return figure
+
+
+_NETWORKS = {
+    "underlay": "state over the tenants' path, mean of a round",
+    "migration": "state over the migration network, mean of a round",
+}
+
+
+def _look(network: str) -> dict[str, Any]:
+    if network == "underlay":
+        return {"color": _style.colour(1), "alpha": 0.35, "linewidth": 0}
+    colour = _style.colour(2)
+    return {"facecolor": "none", "edgecolor": colour, "hatch": "//", "linewidth": 0.5}
 
 
 def caption(result: Result) -> str:
@@ -114,11 +143,10 @@ def caption(result: Result) -> str:
         moves, alone = rows[rows["move"].notna()], rows[rows["move"].isna()]
         parts = [
             f"{row.tenants_mbit_per_s:.0f} Mbit/s while move {row.move:g} sent state at "
-            f"{row.state_mbit_per_s:.0f}"
-            f"{' over the migration network' if row.network == 'migration' else ''}, for "
-            f"{row.seconds:.1f} s"
+            f"{row.state_mbit_per_s:.0f} Mbit/s for {row.seconds:.1f} s"
+            f"{' over the migration network' if row.network == 'migration' else ''}"
             for row in moves.itertuples()
         ]
         alone_mbit = float(alone["tenants_mbit_per_s"].iloc[0])
-        said.append(f"{run}: tenants had {alone_mbit:.0f} Mbit/s otherwise, and {listing(parts)}.")
+        said.append(f"{run}: tenants had {listing(parts)}; otherwise {alone_mbit:.0f} Mbit/s.")
     return " ".join(said)

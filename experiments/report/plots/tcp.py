@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from experiments.measure.results import Result
-from experiments.report.format import count, listing
+from experiments.report.format import listing, things
 from experiments.report.plots import _moves, _style, _throughput
 from experiments.report.plots._runs import RunGroup, groups_of, runs_of
 from experiments.report.plots._style import Preset
@@ -55,10 +55,11 @@ def caption(result: Result) -> str:
         if table is None:
             continue
         for flow, rows in table.groupby("flow"):
+            stall_s = _throughput.longest_stall_s(rows)
+            stalled = f"stalled for at most {stall_s:.1f} s" if stall_s >= 0.05 else "never stalled"
             parts.append(
                 f"{name}: {flow} carried {rows['mbit_per_s'].mean():.1f} Mbit/s on average, "
-                f"stalled for at most {_throughput.longest_stall_s(rows):.1f} s and "
-                f"retransmitted {count(rows['retransmits'].sum())} segments."
+                f"{stalled} and retransmitted {things(int(rows['retransmits'].sum()), 'segment')}."
             )
     parts = parts if len(parts) <= _style.MOST_TOLD_APART else [_in_short(result)]
     shown = _shown(result, _style.PRESETS["screen"])

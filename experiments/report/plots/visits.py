@@ -1,7 +1,7 @@
 """What a client of a task has got of its document over time, run beside run.
 
-Time is counted from when the move began.  A line that falls to zero is a client that had to begin
-again.
+Time is counted from when the move began.  A line that ends, and begins anew at zero, is a client
+that had to begin again.
 """
 
 import pandas as pd
@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 
 from experiments.measure import visits
 from experiments.measure.results import Result
-from experiments.measure.visits import Visit
-from experiments.report.format import duration
+from experiments.report.format import listing
 from experiments.report.plots import _style
 from experiments.report.plots._runs import runs_of
 from experiments.report.plots._style import Preset
 
-QUESTION = "What does a client of a task notice of its move?"
+QUESTION = "How does a client of a task get its document while the task moves?"
 PLACE = 42
 COLUMNS = ("since_move_s", "whole_mb")
 
@@ -46,8 +45,10 @@ def draw(result: Result, preset: Preset) -> Figure:
     names = list(dict.fromkeys(table["run"]))
     for number, name in enumerate(names[: _style.MOST_TOLD_APART]):
         mine = table[table["run"] == name]
+        # No line leads down to where a client begins again: nothing was received backwards.
+        whole_mb = mine["whole_mb"].mask(mine["whole_mb"].diff() < 0)
         axes.plot(
-            *(mine["since_move_s"], mine["whole_mb"]),
+            *(mine["since_move_s"], whole_mb),
             color=_style.colour(number),
             linestyle=_style.line(number),
             marker=_style.marker(number),
@@ -57,7 +58,7 @@ def draw(result: Result, preset: Preset) -> Figure:
     axes.axvline(0, color=_style.FAINT, linewidth=preset.line_pt)
     axes.set_ylim(0, float(table["whole_mb"].max()) * 1.08)
     axes.set_xlabel("time since the task stopped (s)")
-    axes.set_ylabel("of the document (MB)")
+    axes.set_ylabel("received of the document (MB)")
     _style.linear(axes, "x", 6 if preset.narrow else 10)
     _style.linear(axes, "y", 6)
     handles = [
@@ -69,20 +70,15 @@ def draw(result: Result, preset: Preset) -> Figure:
 
 
 def caption(result: Result) -> str:
+    """Return whose document came whole at the first attempt, and who had to begin again."""
+    again: list[str] = []
+    at_once: list[str] = []
+    for name, mine in data(result).groupby("run", sort=False):
+        (again if (mine["whole_mb"].diff() < 0).any() else at_once).append(str(name))
     said = []
-    for name, run in runs_of(result).items():
-        found = visits.visit(run.result.events, run.result.rows("fetch"), run.result.rows("ask"))
-        if found is not None:
-            said.append(f"{name}: {_sentence(found)}")
+    if at_once:
+        said.append(f"In {listing(at_once)}, the download went on where it was.")
+    if again:
+        said.append(f"In {listing(again)}, it began again, where the line starts anew.")
+    said.append("The vertical line is when the task stopped.")
     return " ".join(said)
-
-
-def _sentence(found: Visit) -> str:
-    parts = []
-    if found.silence_ms is not None:
-        parts.append(f"the download was silent for {duration(found.silence_ms)}")
-    if found.wait_ms is not None:
-        parts.append(f"an answer took up to {duration(found.wait_ms)}")
-    if found.again:
-        parts.append(f"{found.again / 1e6:.1f} MB came twice")
-    return ", ".join(parts) + "."

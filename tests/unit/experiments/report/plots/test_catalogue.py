@@ -16,7 +16,7 @@ from matplotlib.text import Text
 
 from experiments import overlays
 from experiments.measure.results import ResultError, load
-from experiments.report import interactive, plots
+from experiments.report import interactive, plots, summary
 from experiments.report.plots import (
     _incidents,
     _moves,
@@ -80,7 +80,9 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         "shared_path",
         "standbys",
         "standby_costs",
+        "task_pauses",
         "task_sequence",
+        "client_costs",
         "visits",
         "name_ttl",
     }
@@ -103,8 +105,8 @@ def test_a_result_of_each_schema_is_drawn_for_every_medium(path, preset, names):
         ("without_an_nva", ["sequence"]),
         ("with_state", ["pre_copy", "rounds", "state_size", "shared_path"]),
         ("with_standbys", ["standbys", "standby_costs"]),
-        ("with_task_moves", ["task_sequence"]),
-        ("with_visits", ["visits"]),
+        ("with_task_moves", ["task_sequence", "task_pauses"]),
+        ("with_visits", ["visits", "client_costs"]),
         ("with_names", ["name_ttl"]),
         ("repeated", ["timeline", "cut_off", "delay_distribution"]),
         ("of_many_runs", ["timeline", "cut_off"]),
@@ -361,11 +363,13 @@ def test_the_data_of_a_time_line_are_every_packet(monkeypatch):
 def test_what_is_always_zero_in_a_sweep_is_a_sentence(tmp_path):
     kinds_of_results.sweep_as_a_map(tmp_path / "s")
     sweep = _sweep.SweepTables.read(tmp_path / "s")
-    assert re.search(r"In every combination, .*lost per move and flow.* 0\.", knob.caption(sweep))
+    assert re.search(
+        r"In every combination, .*packets lost per move and flow.* 0\.", knob.caption(sweep)
+    )
     with _style.applied(COLUMN):
         titles = [axes.get_title(loc="left") for axes in knob.draw(sweep, COLUMN).axes]
     assert "convergence (ms)" in titles
-    assert "lost per move and flow" not in titles
+    assert "packets lost per move and flow" not in titles
 
 
 @pytest.mark.thorough
@@ -400,6 +404,13 @@ def test_a_task_move_is_told_by_its_two_processes(tmp_path):
     claims = [row.words for row in rows if row.receivers == ("network",)]
     assert claims == ["192.168.9.50 is here", "fd77::9:50 is here"]
     assert "the task stood still for 8.0 ms" in task_sequence.caption(result)
+    told = plots.get("task_pauses").caption(result)
+    assert "stood still for 8.00 ms. It took 2 connections along; none was reset." in told
+    assert "1 of them not within 5 s" in told
+    assert "2 of 2 connections moved." in summary.in_words(result)
+    assert summary.table(result).rows == [
+        ("1: web vm1→vm2", result.name, "2 of 2", "8.00", "9.00", "–", "0")
+    ]
     assert not sequence.suits(result)
 
 
@@ -568,3 +579,14 @@ def test_the_checker_sees_a_warning():
         return figure
 
     assert any(each.startswith("warns: ") for each in of_drawing(draw, COLUMN))
+
+
+def test_what_clients_of_a_task_had_to_do_is_said(tmp_path):
+    kinds_of_results.with_visits(tmp_path / "r")
+    result = load(tmp_path / "r")
+    told = plots.get("client_costs").caption(result)
+    assert "nothing came twice; the client had to do nothing" in told
+    assert "connected again" in told
+    assert "In migrate, the download went on" in plots.get("visits").caption(result)
+    table = plots.get("client_costs").data(result)
+    assert list(table["client_had_to"]) == ["nothing", "reconnect"]
