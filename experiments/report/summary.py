@@ -3,6 +3,8 @@
 The rest of the report has the explanations.
 """
 
+from dataclasses import replace
+
 from experiments.measure import totals, visits
 from experiments.measure.results import Result
 from experiments.measure.task_moves import task_moves_of
@@ -92,6 +94,17 @@ def in_words(result: Result) -> str:
     return " ".join(filter(None, said))
 
 
+def _without_empty_columns(told: ReportTable) -> ReportTable:
+    """Leave out what was measured in no run."""
+    kept = [
+        place
+        for place in range(len(told.headings))
+        if any(row[place] != MISSING for row in told.rows)
+    ]
+    rows = [tuple(row[place] for place in kept) for row in told.rows]
+    return replace(told, headings=tuple(told.headings[place] for place in kept), rows=rows)
+
+
 def table(result: Result) -> ReportTable:
     """Return a table with one row per run; without probes, of what clients of tasks noticed, or of
     the tasks' connections.
@@ -99,7 +112,7 @@ def table(result: Result) -> ReportTable:
     if not any(run.sent for run in _totals(result).values()):
         of_tasks = (of_visits(result), of_connections(result))
         if found := next((told for told in of_tasks if told.rows), None):
-            return found
+            return _without_empty_columns(found)
     rows: list[tuple[str, ...]] = [
         (
             name,

@@ -377,7 +377,7 @@ def of_visits(result: Result) -> ReportTable:
         )
     headings = (
         *("run", "the client had to", "silence\nms", "answer\nms", "twice\nMB"),
-        *("full rate\nafter ms", "recon-\nnects", "look-\nups"),
+        *("full rate\nafter ms", "recon-\nnects", "look-ups"),
     )
     title = (
         "What clients of the task noticed of its move "

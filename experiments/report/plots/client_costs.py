@@ -16,7 +16,7 @@ from experiments.report.plots._runs import runs_of
 from experiments.report.plots._style import Preset
 
 QUESTION = "What did the move of a task cost its clients?"
-PLACE = 41
+PLACE = 32
 PANELS = {
     "silence_ms": "download silent (ms)",
     "wait_ms": "longest wait for an answer (ms)",

@@ -14,7 +14,7 @@ from experiments.report.plots._runs import rows_of_runs
 from experiments.report.plots._style import Preset
 
 QUESTION = "For how long does a task stand still, and its connections with it?"
-PLACE = 37
+PLACE = 34
 PARTS = {
     "package_ms": "connections packaged",
     "transfer_ms": "package sent",

@@ -15,7 +15,7 @@ from experiments.report.plots._runs import runs_of
 from experiments.report.plots._style import Preset
 
 QUESTION = "How does a client of a task get its document while the task moves?"
-PLACE = 42
+PLACE = 33
 COLUMNS = ("since_move_s", "whole_mb")
 
 

@@ -409,7 +409,7 @@ def test_a_task_move_is_told_by_its_two_processes(tmp_path):
     assert "1 of them not within 5 s" in told
     assert "2 of 2 connections moved." in summary.in_words(result)
     assert summary.table(result).rows == [
-        ("1: web vm1→vm2", result.name, "2 of 2", "8.00", "9.00", "–", "0")
+        ("1: web vm1→vm2", result.name, "2 of 2", "8.00", "9.00", "0")
     ]
     assert not sequence.suits(result)
 
