@@ -139,4 +139,5 @@ def test_a_page_without_packets_has_no_time_line(tmp_path, monkeypatch):
 
 def test_a_page_about_a_task_says_how_often_it_moved(tmp_path):
     kinds_of_results.with_task_moves(tmp_path / "r")
-    assert summary.in_words(load(tmp_path / "r")).startswith("2 moves of tasks. 2 of 2 connections moved.")
+    told = summary.in_words(load(tmp_path / "r"))
+    assert told.startswith("2 moves of tasks. 2 of 2 connections moved.")
