@@ -11,7 +11,7 @@ it was measured, what to beware of, and all numbers are folded.
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ import jinja2
 
 from experiments.measure import totals
 from experiments.measure.results import Result, load, written_into
-from experiments.measure.trace import KNOWN, MoveTrace, moves_of
+from experiments.measure.task_moves import task_moves_of
+from experiments.measure.trace import KNOWN, TraceEvent, moves_of
 from experiments.report import interactive, narrative, plots, summary, tables
 
 REPORT = "report.html"
@@ -65,9 +66,11 @@ class Line:
 
 @dataclass(frozen=True)
 class TimeLine:
-    """The events of one move of one run."""
+    """The events of one move of one run, or its failures and take-overs."""
 
     title: str
+    since: str
+    """What its times are counted from."""
     lines: list[Line]
 
 
@@ -144,14 +147,46 @@ def _time_lines(result: Result) -> Iterator[TimeLine]:
             moves = [move for move in moves if move.number in told]
         for move in moves:
             route = f"{move.vm} {move.source_nve}→{move.destination_nve}"
-            yield TimeLine(f"{run_name}, move {move.number}: {route}", list(_lines(move)))
+            lines = list(_lines(move.events, move.requested_ns))
+            yield TimeLine(f"{run_name}, move {move.number}: {route}", "the request", lines)
+        for task_move in task_moves_of(run.events)[: tables.WORST_MOVES]:
+            route = f"{task_move.task} {task_move.source_vm}→{task_move.destination_vm}"
+            lines = list(_lines(task_move.events, task_move.requested_ns))
+            title = f"{run_name}, move {task_move.number} of a task: {route}"
+            yield TimeLine(title, "the request", lines)
+        if failures := _failures(run.events):
+            began = [event.t_ns for event in run.events if event.name == "traffic-started"]
+            lines = list(_lines(failures, min(began, default=failures[0].t_ns)))
+            title = f"{run_name}: failures and what came of them"
+            yield TimeLine(title, "the traffic began", lines)
 
 
-def _lines(move: MoveTrace) -> Iterator[Line]:
-    for event in move.events:
-        details = {key: value for key, value in event.details.items() if key != "move"}
+_FAILED = frozenset(
+    {"failure-injected", "server-lost", "server-cut-off", "instance-cut-off", "vm-lost"}
+)
+_OF_FAILURES = _FAILED | {
+    *("failure-ended", "vm-fenced", "instance-fenced", "instance-not-fenced", "instance-alone"),
+    *("mirror-ready", "mirror-failed", "nve-disconnected", "nve-connected", "nva-restarted"),
+}
+"""The events that tell what failed, who noticed, and who took over."""
+
+
+def _failures(events: Iterable[TraceEvent]) -> list[TraceEvent]:
+    """Return what failed and what came of it, from the first failure on; may be empty."""
+    told = [event for event in events if event.name in _OF_FAILURES]
+    first = next((place for place, event in enumerate(told) if event.name in _FAILED), len(told))
+    return told[first:]
+
+
+def _lines(events: Iterable[TraceEvent], origin_ns: int) -> Iterator[Line]:
+    for event in events:
+        details = {
+            key: value for key, value in event.details.items() if key not in ("move", "task_move")
+        }
+        if event.name in _OF_FAILURES and event.subject:
+            details = {"of": event.subject, **details}
         yield Line(
-            after_ms=f"{(event.t_ns - move.requested_ns) / 1e6:,.1f}",
+            after_ms=f"{(event.t_ns - origin_ns) / 1e6:,.1f}",
             source=event.source,
             event=event.name,
             meaning=KNOWN.get(event.name, ""),

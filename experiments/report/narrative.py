@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.measure import totals
 from experiments.measure.results import Result
+from experiments.measure.task_moves import task_moves_of
 from experiments.measure.totals import DAMAGE, RunTotals, of_run
 from experiments.measure.trace import TraceEvent
 from experiments.report.format import count, counts, duration, listing, span, things
@@ -106,8 +107,26 @@ def what_happened(result: Result) -> list[str]:
             _prefix(result, run_name) + _about_move(by_move[number], number, len(by_move))
             for number in told
         ]
+        sentences += [_prefix(result, run_name) + each for each in _about_tasks(run)]
         sentences += [_prefix(result, run_name) + each for each in _about_mtus(run.events)]
     return sentences
+
+
+def _about_tasks(run: Result) -> Iterator[str]:
+    """Yield what became of the first moves of tasks."""
+    for move in task_moves_of(run.events)[:FEW_MOVES]:
+        route = f"from {move.source_vm} to {move.destination_vm}"
+        if move.outcome != "completed":
+            yield f"The move of task {move.task} {route} is {move.outcome}."
+            continue
+        freeze_ms = move.detail("freeze_ms")
+        stood = f" and stood still for {duration(freeze_ms)}" if freeze_ms is not None else ""
+        kept = ""
+        if run.connections is not None:
+            mine = run.connections[run.connections["move"] == move.number]
+            carried = int((mine["fate"] == "migrated").sum())
+            kept = f" {count(carried)} of {things(len(mine), 'connection')} moved with it."
+        yield f"Task {move.task} moved {route}{stood}.{kept}"
 
 
 def _about_mtus(events: Iterable[TraceEvent]) -> Iterator[str]:
@@ -196,8 +215,10 @@ def _notes_of_run(run: Result) -> Iterator[str]:
     yield from _notes_of_order(run)
     probes = run.manifest.get("probes", {})
     yield from _notes_of_senders(probes.get("senders", {}))
-    overflow = sum(receiver["overflow"] for receiver in probes.get("receivers", {}).values())
-    yield f"receivers dropped {things(overflow, 'packet')} themselves"
+    receivers = probes.get("receivers", {}).values()
+    if receivers:
+        overflow = sum(receiver["overflow"] for receiver in receivers)
+        yield f"receivers dropped {things(overflow, 'packet')} themselves"
     if "waiting_time_s" in probes:
         yield f"a packet that took longer than {probes['waiting_time_s']:g} s counts as lost"
 

@@ -24,8 +24,10 @@ def _take_overs(run: Result) -> int:
     return int(run.metrics.drop_duplicates("move")["mode"].eq("take-over").sum())
 
 
-def _task_moves(result: Result) -> int:
-    return sum(len(task_moves_of(run.events)) for run in result.runs.values())
+def _task_moves(result: Result, *, completed: bool = True) -> int:
+    """Return how many moves of tasks there were, or how many of them were not completed."""
+    moves = [move for run in result.runs.values() for move in task_moves_of(run.events)]
+    return sum(completed or move.outcome != "completed" for move in moves)
 
 
 def _of_tasks(moves: int) -> str:
@@ -75,6 +77,8 @@ def in_words(result: Result) -> str:
     said = [f"{things(len(runs), 'run')}." if several else "", made.strip()]
     if not sum(sent):
         told = _about_tasks(result) or "There were no probes, so traffic was not measured."
+        if undone := _task_moves(result, completed=False):
+            told += f" {things(undone, 'move')} did not complete."
         return " ".join([*filter(None, said), told])
     lost = [run.lost for run in runs]
     per_run = " per run" if several else ""

@@ -141,3 +141,26 @@ def test_a_page_about_a_task_says_how_often_it_moved(tmp_path):
     kinds_of_results.with_task_moves(tmp_path / "r")
     told = summary.in_words(load(tmp_path / "r"))
     assert told.startswith("2 moves of tasks. 2 of 2 connections moved.")
+    assert told.endswith("1 move did not complete.")
+
+
+def test_failures_and_moves_of_tasks_are_listed_with_their_events(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(plots, "as_svg", lambda *_: b"<svg/>")
+    monkeypatch.setattr(plots, "draw", lambda _result, _plot, _preset, files: _empty(files))
+    kinds_of_results.not_completed(tmp_path / "failed")
+    failed = write_report(tmp_path / "failed").read_text()
+    listed = failed[failed.index("failures and what came of them") :]
+    assert "ms after the traffic began" in listed
+    assert "failure-injected" in listed
+    assert "failures and what came of them" not in text
+    kinds_of_results.with_task_moves(tmp_path / "tasks")
+    tasks = write_report(tmp_path / "tasks").read_text()
+    assert "move 1 of a task: web vm1→vm2" in tasks
+    assert "Task web moved from vm1 to vm2 and stood still for 8.00 ms. 2 of 2 connec" in tasks
+    assert "The move of task web from vm2 to vm1 is undone." in tasks
+
+
+def _empty(files):
+    for file in files:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"<svg/>")
