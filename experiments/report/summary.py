@@ -24,6 +24,17 @@ def _take_overs(run: Result) -> int:
     return int(run.metrics.drop_duplicates("move")["mode"].eq("take-over").sum())
 
 
+def _lost_state(result: Result) -> str:
+    """Return how many answered requests the standbys of a result do not know of; may be empty."""
+    taken_over = [run.takeovers for run in result.runs.values() if run.takeovers is not None]
+    lost = [int(each) for table in taken_over for each in table["lost_requests"].dropna()]
+    if not lost:
+        return ""
+    unit = "answered request" if max(lost) == 1 else "answered requests"
+    each = "" if len(lost) == 1 else " each"
+    return f"By take-overs, {counts(min(lost), max(lost))} {unit}{each} were lost."
+
+
 def _task_moves(result: Result, *, completed: bool = True) -> int:
     """Return how many moves of tasks there were, or how many of them were not completed."""
     moves = [move for run in result.runs.values() for move in task_moves_of(run.events)]
@@ -92,6 +103,8 @@ def in_words(result: Result) -> str:
     pauses = [run.pause_max_ms for run in runs if run.pause_max_ms is not None]
     if moves and pauses:
         said.append(f"The longest pause of a VM was {span(min(pauses), max(pauses))}.")
+    if lost_state := _lost_state(result):
+        said.append(lost_state)
     undone = moves - sum(run.completed for run in runs)
     if undone:
         said.append(f"{things(undone, 'move')} did not complete.")
