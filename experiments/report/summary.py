@@ -31,8 +31,8 @@ def _lost_state(result: Result) -> str:
     if not lost:
         return ""
     unit = "answered request" if max(lost) == 1 else "answered requests"
-    each = "" if len(lost) == 1 else " each"
-    return f"By take-overs, {counts(min(lost), max(lost))} {unit}{each} were lost."
+    which = "The take-over" if len(lost) == 1 else "A take-over"
+    return f"{which} lost {counts(min(lost), max(lost))} {unit}."
 
 
 def _task_moves(result: Result, *, completed: bool = True) -> int:

@@ -169,8 +169,9 @@ def of_failures(result: Result) -> list[ReportTable]:
         for event in run.events:
             if event.name == "failure-injected":
                 told, end_ns = event.details, ended_ns.get(event.details["failure"])
-                lasted = f"{(end_ns - event.t_ns) / 1e9:.1f}" if end_ns else "to the end"
-                at = str(told.get("during") or _since_traffic(run, event.t_ns))
+                began_ns = int(told.get("began_ns", event.t_ns))
+                lasted = f"{(end_ns - began_ns) / 1e9:.1f}" if end_ns else "to the end"
+                at = str(told.get("during") or _since_traffic(run, began_ns))
                 words = (told["kind"], event.subject, at, run_name)
                 rows.append((*words, lasted, outcomes.get(int(told.get("move", 0)), MISSING)))
     headings = ("what failed", "of", "at", "run", "for s", "the move")
