@@ -114,7 +114,7 @@ def name_waits(events: Iterable[TraceEvent], asked: "pd.DataFrame | None") -> li
     ends = [*(event.t_ns for event in stopped[1:]), None]
     found = []
     for event, end_ns in zip(stopped, ends, strict=False):
-        number = event.details.get("task_move")
+        number = event.details.get("task_move", 0)
         if number not in ttl_s:
             continue
         for flow, asks in asked.groupby("flow", sort=False):
