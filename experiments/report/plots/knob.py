@@ -196,7 +196,9 @@ def _draw_map(axes: Axes, sweep: SweepTables, measure: str, preset: Preset) -> N
     values = sweep.moves.assign(value=pd.to_numeric(sweep.moves[measure], errors="coerce"))
     medians = values.groupby([down, across])["value"].median()
     cells = np.array([[medians.get((row, column), np.nan) for column in columns] for row in rows])
-    drawn = axes.imshow(cells, aspect="auto", cmap="cividis", origin="lower")
+    there = cells[~np.isnan(cells)]
+    low, high = float(there.min(initial=0.0)), float(there.max(initial=0.0)) or 1.0
+    drawn = axes.imshow(cells, aspect="auto", cmap="cividis", origin="lower", vmin=low, vmax=high)
     part = 0.62 if preset.narrow else 0.27
     room = max(1, preset.characters(part) // (max(map(len, map(_cut, columns))) + 1))
     every_x, every_y = -(-len(columns) // room), -(-len(rows) // 10)
@@ -205,14 +207,13 @@ def _draw_map(axes: Axes, sweep: SweepTables, measure: str, preset: Preset) -> N
     axes.set_ylabel(_style.wrapped(sweep.words[down].axis, preset.characters(0.3)))
     write = count if measure == "lost" else milliseconds
     written = {
-        (row, column): write(float(cells[row, column]))
+        (row, column): write(float(cells[row, column])) if cells[row, column] else "0"
         for row, column in zip(*np.nonzero(~np.isnan(cells)), strict=True)
     }
     widest = max(map(len, written.values()), default=0) + 1
     if len(columns) * widest <= preset.characters(part) and len(rows) <= 8:
-        darkest = np.nanmean([np.nanmin(cells), np.nanmax(cells)])
         for (row, column), words in written.items():
-            dark = cells[row, column] <= darkest
+            dark = cells[row, column] <= (low + high) / 2
             axes.text(
                 *(column, row, words),
                 ha="center",
