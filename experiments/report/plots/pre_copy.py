@@ -99,9 +99,11 @@ def draw(result: Result, preset: Preset) -> Figure:
     usual = moves[0]
     bytes_s = float(np.median([move["mbps"] for move in moves])) * 1e6 / 8
     for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
+        lows = []
         for number, uniform in enumerate(_MODELS.values(), start=1):
             models = [_model(usual, ratio * bytes_s, bytes_s, uniform=uniform) for ratio in ratios]
             values = [m.pause_ms if column == "pause_ms" else m.total_ms for m in models]
+            lows.append(min(values))
             axes.plot(
                 *(ratios, np.maximum(values, _ALMOST_NOTHING_MS)),
                 color=_style.colour(number),
@@ -122,7 +124,7 @@ def draw(result: Result, preset: Preset) -> Figure:
                 zorder=3,
             )
         highest = max(float(table[column].max()), float(axes.get_ylim()[1]))
-        lowest = max(_ALMOST_NOTHING_MS, float(table[column].min()) / 3)
+        lowest = max(_ALMOST_NOTHING_MS, min(*lows, float(table[column].min()) / 1.3) / 1.3)
         _style.log(axes, "y", lowest, highest * 1.5, 6)
         axes.set_ylabel(label)
     _style.linear(panels[1], "x", 5 if preset.narrow else 8)
