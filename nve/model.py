@@ -9,6 +9,7 @@ The same MAC or IP address in two virtual networks means two different things (R
 every key below starts with the VNI.
 """
 
+import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -177,6 +178,23 @@ class Binding:
 def vtep(text: str) -> Vtep:
     """Return the text as the underlay address of an NVE.  Raises ValueError."""
     return ip_address(text)
+
+
+class Rank(enum.IntEnum):
+    """Who goes first for a processor while a VM is switched over, as real-time priorities.
+
+    In a data centre each of them has processors of its own.  Here, those that only take a few steps
+    go before those that work for longer.
+    """
+
+    CONTROL = 1
+    """The NVA."""
+    PATH = 2
+    """Switches, emulated links, and senders of probes."""
+    SERVER = 3
+    """Hypervisors, the agents of NVEs, and the VM that is to be suspended."""
+    SWITCH_OVER = 4
+    """The switch-over itself."""
 
 
 MoveMode: TypeAlias = Literal["hot", "cold", "take-over"]

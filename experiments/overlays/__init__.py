@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict
 from experiments.catalogue import Catalogue
 from experiments.measure.trace import TraceEvent
 from nve.edge import EdgeFactory
-from nve.model import Bounds, MoveMode, TenantSystem, VmSpec
+from nve.model import Bounds, MoveMode, Rank, TenantSystem, VmSpec
 from nve.resources import NO_RESOURCES, Resources
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Capabilities:
     last_packets: AwaitLastPackets | None = None
     """Set if what the VM sends at its destination is held until what it has sent at the source has
     arrived."""
-    processes: Callable[[], list[int]] = list
+    processes: Callable[[], Mapping[int, Rank]] = dict
     """By their numbers, those that a move waits for; each would have a server of its own."""
     differences: Callable[[], Iterator[Sequence[str]]] | None = None
     """Of one NVE after the other, read when it is its turn: where it holds something else than it

@@ -23,6 +23,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+from nve.model import Rank
+
 _PR_SET_TIMERSLACK = 29
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
 
@@ -56,7 +58,7 @@ def be_first_in_line() -> str:
     got.
     """
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(Rank.PATH))
     except PermissionError:
         return "other"
     return "fifo"

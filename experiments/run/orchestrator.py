@@ -28,6 +28,7 @@ from experiments.run.move_steps import (
 from experiments.scenario.failures import DESTINATION, SOURCE
 from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.hypervisor import Hypervisor
+from nve.hypervisor.realtime import threads_in_line
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.model import TenantSystem
 from nve.pipeline.rules import FIRST_VM_PORT
@@ -154,7 +155,8 @@ class Orchestrator:
         completion: Future[None] = Future()
         cleaner = threading.Thread(target=self._clear_away, args=(under_way, completion))
         cleaner.daemon = True
-        cleaner.start()
+        with threads_in_line():
+            cleaner.start()
         return completion
 
     def _request(

@@ -30,6 +30,7 @@ from experiments.scenario.failures import Moment
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine
 from nve.hypervisor.realtime import first_in_line
+from nve.model import Rank
 from nve.resources import Resources
 from nve.transfer.convergence import MAY_RESUME_FIRST, TransferLimits
 from nve.transfer.mirror import MirrorStamp
@@ -123,7 +124,7 @@ class StateTransfer:
         self._resumes_first = told["stop"] == "post-copy"
         move.hypervisor.hold_anew(move.told.destination)
         # The VM is going to stand still for what they still have to do.
-        move.helped.enter_context(first_in_line(side.pid for side in self._sides))
+        move.helped.enter_context(first_in_line({side.pid: Rank.SERVER for side in self._sides}))
 
     def final(self, move: MoveUnderWay) -> None:
         """Send the rest while the VM is suspended."""

@@ -23,7 +23,7 @@ from experiments.overlays import TraceWriter
 from experiments.run.line_process import LineProcess
 from experiments.scenario.tasks import TaskMove
 from nve.hypervisor.realtime import first_in_line, realtime_priority
-from nve.model import IPAddress
+from nve.model import IPAddress, Rank
 from nve.task.names import LedName, NameServerError
 
 PATIENCE_S = 10.0
@@ -164,8 +164,8 @@ def _configure(move: TaskMoveUnderWay) -> None:
 
 def _hurry(move: TaskMoveUnderWay) -> None:
     """From here on the move and the two processes have priority for a CPU."""
-    processes = [os.getpid(), move.source.pid, move.there().pid]
-    move.helped.enter_context(first_in_line(processes))
+    processes = (os.getpid(), move.source.pid, move.there().pid)
+    move.helped.enter_context(first_in_line(dict.fromkeys(processes, Rank.SERVER)))
     move.helped.enter_context(realtime_priority())
 
 

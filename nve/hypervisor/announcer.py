@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from nve.hypervisor.plug import NIC
+from nve.hypervisor.realtime import threads_in_line
 from nve.linux.namespace import inside, tc
 from nve.model import VmSpec
 from nve.wire import announcement
@@ -93,7 +94,8 @@ class Announcer:
         if self._frames and self._said.times > 1:
             self._stopped.clear()
             self._repeating = threading.Thread(target=self._go_on, daemon=True)
-            self._repeating.start()
+            with threads_in_line():
+                self._repeating.start()
 
     def stop(self) -> None:
         """Return when no more announcements are sent."""

@@ -12,13 +12,14 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from nve.model import Rank
 
 _SWITCH_INTERVAL_S = 100e-6
-_IN_LINE, _BEFORE_ALL = 1, 2
-"""Real-time priorities: that of first_in_line and of probes' senders, and that of a switch-over."""
 _lock = threading.Lock()
 _urgent = 0
 _usual_s = sys.getswitchinterval()
@@ -26,36 +27,46 @@ _usual_s = sys.getswitchinterval()
 
 @dataclass
 class _Raised:
-    """A process that has priority, for how many users, and its threads that would have it
-    anyway.
-    """
+    """A process that has priority."""
 
-    holders: int
-    anyway: set[int]
+    policy: int
+    rank: int = 0
+    """The highest of those that its users want."""
+    wanted: list[Rank] = field(default_factory=list)
+    anyway: set[int] = field(default_factory=set)
+    """Its threads that would have it anyway."""
 
 
 _raised: dict[int, _Raised] = {}
 
 
 @contextmanager
-def first_in_line(processes: Iterable[int], services: Iterable[int] = ()) -> Iterator[None]:
-    """Give all threads of these processes priority over others in the block.
+def first_in_line(
+    processes: Mapping[int, Rank], services: Mapping[int, Rank] = MappingProxyType({})
+) -> Iterator[None]:
+    """Give all threads of these processes their rank, and so priority over others, in the block.
 
     The threads that `services` start meanwhile get it as well; those that the other processes start
     do not, nor do their children, which may live long.  Threads that have a real-time priority
     already stay as they are.
     """
-    wanted = [(each, os.SCHED_RESET_ON_FORK) for each in processes]
-    wanted += [(each, 0) for each in services]
+    wanted = [(each, rank, os.SCHED_RESET_ON_FORK) for each, rank in processes.items()]
+    wanted += [(each, rank, 0) for each, rank in services.items()]
     with _lock:
-        for process, flag in wanted:
-            _raise(process, os.SCHED_FIFO | flag)
+        for process, rank, flag in wanted:
+            raised = _raised.setdefault(process, _Raised(os.SCHED_FIFO | flag))
+            raised.wanted.append(rank)
+            _put_in_line(process, raised)
     try:
         yield
     finally:
         with _lock:
-            for process, _ in wanted:
-                _lower(process)
+            for process, rank, _ in wanted:
+                raised = _raised[process]
+                raised.wanted.remove(rank)
+                _put_in_line(process, raised)
+                if not raised.wanted:
+                    del _raised[process]
 
 
 def _threads(process: int) -> list[int]:
@@ -65,36 +76,26 @@ def _threads(process: int) -> list[int]:
         return []
 
 
-def _raise(process: int, policy: int) -> None:
-    raised = _raised.setdefault(process, _Raised(0, set()))
-    raised.holders += 1
-    if raised.holders > 1:
+def _put_in_line(process: int, raised: _Raised) -> None:
+    """Give every thread of a process the rank that is wanted now."""
+    before, raised.rank = raised.rank, max(raised.wanted, default=0)
+    if before == raised.rank:
         return
-    for thread in _threads(process):
-        with suppress(OSError):  # ended, or real-time processes are not allowed here
-            if os.sched_getscheduler(thread) == os.SCHED_OTHER:
-                os.sched_setscheduler(thread, policy, os.sched_param(_IN_LINE))
-            elif os.sched_getparam(thread).sched_priority == _IN_LINE:
-                raised.anyway.add(thread)
-
-
-def _lower(process: int) -> None:
-    raised = _raised[process]
-    raised.holders -= 1
-    if raised.holders:
-        return
-    del _raised[process]
+    policy = raised.policy if raised.rank else os.SCHED_OTHER
     for thread in set(_threads(process)) - raised.anyway:
-        with suppress(OSError):
-            if os.sched_getparam(thread).sched_priority == _IN_LINE:
-                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        with suppress(OSError):  # ended, or real-time processes are not allowed here
+            now = os.sched_getparam(thread).sched_priority
+            if now == before:
+                os.sched_setscheduler(thread, policy, os.sched_param(raised.rank))
+            elif now == raised.rank:
+                raised.anyway.add(thread)
 
 
 @contextmanager
 def realtime_priority() -> Iterator[None]:
     """Give what the current thread does in the block priority over what others do.
 
-    To the kernel it has a real-time priority above those of `first_in_line`, if root may give one;
+    To the kernel it has a real-time priority above those of others, if root may give one;
     processes that it starts do not inherit that.  Within this process, other threads give the
     interpreter back sooner, and there is no garbage collection.
     """
@@ -102,7 +103,7 @@ def realtime_priority() -> Iterator[None]:
     usual, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
     with suppress(PermissionError):  # not everywhere is root allowed real-time processes
         os.sched_setscheduler(
-            0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(_BEFORE_ALL)
+            0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(Rank.SWITCH_OVER)
         )
     try:
         yield
@@ -117,3 +118,22 @@ def _share_sooner(more: int) -> None:
         _urgent += more
         (gc.disable if _urgent else gc.enable)()
         sys.setswitchinterval(_SWITCH_INTERVAL_S if _urgent else _usual_s)
+
+
+@contextmanager
+def threads_in_line() -> Iterator[None]:
+    """Give threads that this one starts in the block its priority, until `first_in_line` ends.
+
+    A thread without it may not run as long as others have work, and may hold the interpreter.
+    """
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    if policy & ~os.SCHED_RESET_ON_FORK == os.SCHED_OTHER:
+        yield
+        return
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(Rank.SERVER))
+    try:
+        yield
+    finally:
+        with suppress(PermissionError):
+            os.sched_setscheduler(0, policy, parameters)

@@ -7,13 +7,16 @@ the processor on which it was taken in or released: order would be lost at each 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from nve.linux.namespace import run_in
+from nve.linux.wait import wait_until
 
-_FIRST = 2
-"""The real-time priority of a process that packets wait for; probes' senders have 1."""
+_AGAIN_S = 20e-6
+_BACKLOG = 11
+"""The column of /proc/net/softnet_stat that says how many packets wait (Linux 5.10)."""
 _MASKED = 32
 """The number of processors that a mask of one word names."""
 
@@ -44,10 +47,32 @@ def stay_on_one_processor(pid: int, place: int) -> None:
     os.sched_setaffinity(pid, {processors[place % len(processors)]})
 
 
-def go_first(pid: int) -> None:
+def go_first(pid: int, priority: int) -> None:
     """Give a process, with all threads that it is going to start, a real-time priority.
 
-    A packet that waits for it is overtaken by those that do not have to.
+    A packet that waits for it is overtaken by those that do not have to, so that it goes before the
+    senders of probes.
     """
     with suppress(PermissionError):  # not everywhere is root allowed real-time processes
-        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(_FIRST))
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(priority))
+
+
+def await_backlogs(timeout_s: float) -> None:
+    """Return when what waited in the queues of all processors has been taken in.
+
+    Raises TimeoutError.
+    """
+    waiting = set(_backlogs())
+
+    def left() -> str | None:
+        waiting.intersection_update(_backlogs())
+        return f"packets wait on the processors {sorted(waiting)}" if waiting else None
+
+    wait_until(left, timeout_s, _AGAIN_S)
+
+
+def _backlogs() -> Iterator[int]:
+    """Yield the processors whose queue is not empty."""
+    lines = Path("/proc/net/softnet_stat").read_text(encoding="ascii").splitlines()
+    columns = (line.split() for line in lines)
+    return (number for number, each in enumerate(columns) if int(each[_BACKLOG], 16))

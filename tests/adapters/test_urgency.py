@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.hypervisor.realtime import first_in_line, realtime_priority, threads_in_line
 from nve.linux.steering import go_first
+from nve.model import Rank
 
 USUAL_S = sys.getswitchinterval()
 
@@ -81,10 +82,15 @@ ENDED = 2**22 + 1
 
 
 @pytest.fixture
-def classes(monkeypatch: pytest.MonkeyPatch) -> dict[int, int]:
+def priorities() -> dict[int, int]:
+    """The real-time priority that each thread of this process was given last."""
+    return {}
+
+
+@pytest.fixture
+def classes(monkeypatch: pytest.MonkeyPatch, priorities: dict[int, int]) -> dict[int, int]:
     """The scheduling class of each thread of this process."""
     found = {int(name): os.SCHED_OTHER for name in os.listdir("/proc/self/task")}
-    priorities: dict[int, int] = {}
 
     def ask(thread: int, kind: int, parameters: os.sched_param) -> None:
         this = thread or threading.get_native_id()
@@ -107,17 +113,17 @@ def test_a_switch_over_goes_on_before_all_where_nobody_is_in_line_for_a_while(
     classes: dict[int, int],
 ) -> None:
     with ExitStack() as helped, ExitStack() as switching:
-        helped.enter_context(first_in_line([os.getpid()]))
+        helped.enter_context(first_in_line({os.getpid(): Rank.SERVER}))
         switching.enter_context(realtime_priority())
         helped.close()
         assert classes[threading.get_native_id()] != os.SCHED_OTHER
-        helped.enter_context(first_in_line([os.getpid()]))
+        helped.enter_context(first_in_line({os.getpid(): Rank.SERVER}))
         switching.close()
     assert set(classes.values()) == {os.SCHED_OTHER}
 
 
 def test_all_threads_of_a_process_go_first_in_the_block(classes: dict[int, int]) -> None:
-    with first_in_line([os.getpid()]):
+    with first_in_line({os.getpid(): Rank.SERVER}):
         assert set(classes.values()) == {FIRST | os.SCHED_RESET_ON_FORK}
     assert set(classes.values()) == {os.SCHED_OTHER}
 
@@ -125,7 +131,7 @@ def test_all_threads_of_a_process_go_first_in_the_block(classes: dict[int, int])
 def test_threads_that_a_service_has_started_meanwhile_do_it_no_longer(
     classes: dict[int, int],
 ) -> None:
-    with first_in_line([], [os.getpid()]):
+    with first_in_line({}, {os.getpid(): Rank.CONTROL}):
         assert set(classes.values()) == {FIRST}
         classes[1] = FIRST
     assert set(classes.values()) == {os.SCHED_OTHER}
@@ -133,27 +139,58 @@ def test_threads_that_a_service_has_started_meanwhile_do_it_no_longer(
 
 def test_a_thread_that_goes_first_anyway_goes_on_to(classes: dict[int, int]) -> None:
     classes[1] = FIRST
-    with first_in_line([os.getpid()]):
+    with first_in_line({os.getpid(): Rank.SERVER}):
         assert classes[1] == FIRST
     assert classes.pop(1) == FIRST
     assert set(classes.values()) == {os.SCHED_OTHER}
 
 
 def test_of_two_moves_the_last_gives_it_back(classes: dict[int, int]) -> None:
-    with first_in_line([os.getpid()]):
-        with first_in_line([os.getpid()]):
+    with first_in_line({os.getpid(): Rank.SERVER}):
+        with first_in_line({os.getpid(): Rank.SERVER}):
             pass
         assert set(classes.values()) == {FIRST | os.SCHED_RESET_ON_FORK}
     assert set(classes.values()) == {os.SCHED_OTHER}
 
 
+def test_of_two_moves_the_higher_rank_counts(
+    classes: dict[int, int], priorities: dict[int, int]
+) -> None:
+    here = os.getpid()
+    with first_in_line({}, {here: Rank.CONTROL}):
+        with first_in_line({}, {here: Rank.PATH}):
+            assert set(priorities.values()) == {Rank.PATH}
+        assert set(priorities.values()) == {Rank.CONTROL}
+    assert set(classes.values()) == {os.SCHED_OTHER}
+
+
+def test_a_thread_that_is_started_in_line_is_in_line_and_goes_back_with_the_others(
+    classes: dict[int, int], priorities: dict[int, int]
+) -> None:
+    this, started = threading.get_native_id(), 1
+    with first_in_line({os.getpid(): Rank.SERVER}), realtime_priority():
+        with threads_in_line():
+            assert (classes[this], priorities[this]) == (FIRST, Rank.SERVER)
+            classes[started], priorities[started] = classes[this], priorities[this]
+        assert classes[this] == FIRST | os.SCHED_RESET_ON_FORK
+        assert priorities[this] == Rank.SWITCH_OVER
+    assert set(classes.values()) == {os.SCHED_OTHER}
+
+
+def test_threads_that_are_started_by_one_without_priority_have_none(
+    classes: dict[int, int],
+) -> None:
+    with threads_in_line():
+        assert set(classes.values()) == {os.SCHED_OTHER}
+
+
 def test_a_process_that_has_ended_is_left_out() -> None:
-    with first_in_line([ENDED]):
+    with first_in_line({ENDED: Rank.PATH}):
         pass
 
 
 def test_a_switch_of_the_kernels_datapath_goes_first_with_all_that_it_starts(
     asked: list[int],
 ) -> None:
-    go_first(os.getpid())
+    go_first(os.getpid(), Rank.SERVER)
     assert asked == [os.SCHED_FIFO]

@@ -35,6 +35,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
+from nve.model import Rank
+
 READY = "ready"
 """Printed when frames are being carried."""
 
@@ -255,7 +257,7 @@ def run_first() -> None:
     network.
     """
     try:
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(Rank.PATH))
     except PermissionError:  # not everywhere is root allowed real-time processes
         os.nice(-20)
 
