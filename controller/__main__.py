@@ -49,6 +49,7 @@ def main() -> None:
     configuration.set_override("echo_request_interval", ECHO_INTERVAL_S)
     configuration.set_override("maximum_unreplied_echo_requests", UNREPLIED_ECHOES)
     framework.guard_connections(nva.admission)
+    framework.send_at_once()
     framework.hub.spawn(serve(nva).serve_forever)
     print("ready", flush=True)
     framework.app_manager.AppManager.run_apps([framework.OPENFLOW_HANDLER, "controller.app"])

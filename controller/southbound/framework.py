@@ -9,12 +9,23 @@ entry point imports it first.
 import importlib
 import importlib.metadata
 import os
+import select
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 NAME = os.environ.get("VMMLAB_FRAMEWORK", "os-ken")
 _ROOTS = {"os-ken": "os_ken", "ryu": "ryu"}
 if NAME not in _ROOTS:
     raise SystemExit(f"VMMLAB_FRAMEWORK is {NAME!r}; it can be {' or '.join(_ROOTS)}")
+
+
+_sending = threading.Lock()
+_collected = threading.local()
+_full: WeakSet[Any] = WeakSet()
+"""The connections that had no room for a message once."""
 
 
 def _part(path: str) -> Any:
@@ -57,6 +68,64 @@ def settings() -> Any:
 def version() -> str:
     """Return the framework's name and version, for the manifest."""
     return f"{NAME} {importlib.metadata.version(NAME)}"
+
+
+def send_at_once() -> None:
+    """Make the thread that sends a message to an NVE write it into the connection itself.
+
+    os-ken has a thread for each connection that does this, so that each message would wait until
+    that thread gets the interpreter.  A connection without room for a message is left to that
+    thread from then on, so that nothing overtakes.  Ryu's threads are not the kernel's, and it is
+    left as it is.
+    """
+    if NAME != "os-ken":
+        return
+    controller = _part("controller.controller")
+    usual = controller.Datapath.send
+
+    def send(datapath: Any, octets: bytes, close_socket: bool = False) -> Any:
+        collected: dict[Any, bytearray] | None = getattr(_collected, "octets", None)
+        if collected is not None and not close_socket:
+            collected.setdefault(datapath, bytearray()).extend(octets)
+            return True
+        with _sending:
+            if not close_socket and datapath not in _full:
+                sent = _write(datapath.socket, octets)
+                if sent == len(octets):
+                    return True
+                _full.add(datapath)
+                return usual(datapath, octets[sent:])
+        return usual(datapath, octets, close_socket)
+
+    controller.Datapath.send = send
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Send what this thread tells NVEs in the block at its end, to each in one piece.
+
+    So the last NVE is not told later than the first by the time that it takes to encode everything.
+    """
+    octets: dict[Any, bytearray] = {}
+    _collected.octets = octets
+    try:
+        yield
+    finally:
+        _collected.octets = None
+        for datapath, each in octets.items():
+            datapath.send(bytes(each))
+
+
+def _write(connection: Any, octets: bytes) -> int:
+    """Return how many octets found room; none if the connection has ended, which its own thread
+    finds out.
+    """
+    try:
+        room = select.poll()
+        room.register(connection, select.POLLOUT)
+        return int(connection.send(octets)) if room.poll(0) else 0
+    except (OSError, ValueError):
+        return 0
 
 
 def guard_connections(admission: Any) -> None:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Any
 
 from controller.core.authority import Authority
-from controller.southbound import openflow, packets
+from controller.southbound import framework, openflow, packets
 from controller.southbound.framework import ofproto, parser
 from controller.southbound.meters import Meters, numbers
 from controller.southbound.stats_requests import Statistics
@@ -100,12 +100,13 @@ class Sender:
 
     def carry_out(self, effects: Iterable[Instruction]) -> None:
         """Carry effects out in their order.  A failure of one does not stop the others."""
-        for effect in effects:
-            with _guarded(effect):
-                self._carry_out(effect)
-        for nve, unsent in list(self._unsent.items()):
-            with _guarded(unsent):
-                self._send(nve)
+        with framework.together():
+            for effect in effects:
+                with _guarded(effect):
+                    self._carry_out(effect)
+            for nve, unsent in list(self._unsent.items()):
+                with _guarded(unsent):
+                    self._send(nve)
 
     def _tell(self, tell: Tell) -> None:
         nve, change = tell.nve, tell.change
