@@ -523,13 +523,8 @@ class Authority:
         return self._event_of_caller(key, MoveEvent.REDIRECT_ASKED, now_ns)
 
     def network_nves(self, move: Move) -> list[str]:
-        """Return the connected NVEs to which the VM's packets from its source may go, in order.
-
-        These are all NVEs with VMs of its network except the source.  If the destination has no
-        other VM of the network, it is not among them: nothing that the VM sends goes there.
-        """
-        others = self.directory.members(move.system.vni) - {move.source}
-        return sorted(nve for nve in others if self.desired.is_connected(nve))
+        """Return the connected NVEs to which the VM's packets from its source may go, in order."""
+        return self._handovers.network_nves(move.system, move.source)
 
     def activate(self, key: str, now_ns: int) -> Move:
         """Record that the VM runs at the destination (RFC 8394 activate)."""

@@ -100,11 +100,21 @@ class Handovers:
         """Have the agent of a source NVE that is told to redirect make the switch apply that at
         once.
 
-        The confirmation of the redirect is on its way meanwhile.
+        The VM may leave when it has done so, while the confirmation of the redirect is on its way.
         """
         if self.enabled and self._desired.is_connected(source):
-            signal = Signal(MarkerKind.FOLLOW, self.number(), system)
+            nves = tuple(self.network_nves(system, source))
+            signal = Signal(MarkerKind.FOLLOW, self.number(), system, nves)
             self._outbox.put_behind(Order(source, signal))
+
+    def network_nves(self, system: TenantSystem, source: str) -> list[str]:
+        """Return the connected NVEs to which a VM's packets from its source may go, in order.
+
+        These are all NVEs with VMs of its network except the source.  If the destination has no
+        other VM of the network, it is not among them: nothing that the VM sends goes there.
+        """
+        others = self._directory.members(system.vni) - {source}
+        return sorted(nve for nve in others if self._desired.is_connected(nve))
 
     def paths(self, system: TenantSystem) -> dict[str, Vtep]:
         """Return the VTEP to which each NVE tunnels a VM's packets, those to groups included."""

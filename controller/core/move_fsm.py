@@ -9,7 +9,9 @@ given.
     PREPARING    the destination NVE is getting its port and its side of the tunnel (R5.1, R5.2)
     PREPARED     it has confirmed; the VM still runs at the source, nothing is different for anybody
     REDIRECTING  the source NVE is being told to treat packets for the VM as in flight
-    REDIRECTED   it has confirmed: the VM may stop now, be moved, and start at the destination
+    REDIRECTED   it has confirmed: the VM may stop now, be moved, and start at the destination.  Its
+                 agent says so to the hypervisor as well (`nve.ovs.agent`), which does not wait for
+                 the NVA: the VM may have arrived before the NVA hears the confirmation
     ACTIVATED    the destination announced or activated the VM: the mapping names the destination,
                  the source tunnels what still comes on old entries (R4.1.4), others learn (R4.1.3)
     CONVERGED    no NVE holds an old entry any more; the in-flight tunnel waits to fall silent
@@ -59,7 +61,10 @@ class MoveEvent(enum.StrEnum):
 
     CONFIRMED = "confirmed"
     REDIRECT_ASKED = "redirect-asked"
+    ANNOUNCED = "announced"
+    """By the VM, at the destination NVE."""
     ACTIVATED = "activated"
+    """So says the caller."""
     LAST_ENTRY_GONE = "last-entry-gone"
     TUNNEL_ENDED = "tunnel-ended"
     ROLL_BACK_ASKED = "roll-back-asked"
@@ -93,6 +98,9 @@ TRANSITIONS: Final[dict[tuple[Phase, MoveEvent], tuple[Phase, MoveAction]]] = {
     (P.PREPARED, E.REDIRECT_ASKED): (P.REDIRECTING, S.REDIRECT),
     (P.REDIRECTING, E.CONFIRMED): (P.REDIRECTED, S.NOTHING),
     (P.REDIRECTED, E.ACTIVATED): (P.ACTIVATED, S.ACTIVATE),
+    (P.REDIRECTED, E.ANNOUNCED): (P.ACTIVATED, S.ACTIVATE),
+    # The VM has left, so the source NVE redirects; the NVA has yet to hear it.
+    (P.REDIRECTING, E.ANNOUNCED): (P.ACTIVATED, S.ACTIVATE),
     (P.ACTIVATED, E.LAST_ENTRY_GONE): (P.CONVERGED, S.NOTHING),
     (P.ACTIVATED, E.TUNNEL_ENDED): (P.DRAINED, S.NOTHING),
     (P.CONVERGED, E.TUNNEL_ENDED): (P.COMPLETED, S.NOTHING),
@@ -106,7 +114,11 @@ TRANSITIONS: Final[dict[tuple[Phase, MoveEvent], tuple[Phase, MoveAction]]] = {
 }
 
 REPEATS: Final[frozenset[tuple[Phase, MoveEvent]]] = frozenset(
-    {(phase, E.ACTIVATED) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED, P.COMPLETED)}
+    {
+        (phase, event)
+        for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED, P.COMPLETED)
+        for event in (E.ANNOUNCED, E.ACTIVATED)
+    }
     | {(phase, E.TIMED_OUT) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED)}
     | {(phase, E.CONFIRMED) for phase in (P.ACTIVATED, P.CONVERGED, P.DRAINED)}
 )

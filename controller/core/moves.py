@@ -152,6 +152,8 @@ class Moves:
         move.phase, action = advance(before, event)
         if move.phase is before:
             return
+        if before is Phase.REDIRECTING and move.phase is Phase.ACTIVATED:
+            self._note(move, f"move-{Phase.REDIRECTED}")  # the arrival implies it
         match action:
             case MoveAction.REDIRECT:
                 self._pending.add(move, self._actions.redirect(move))

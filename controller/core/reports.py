@@ -262,7 +262,7 @@ class Reports:
             self._outbox.record("announcement-received", name, nve=nve, form=form)
         if move and move.destination == nve:
             try:
-                self._moves.take(move, MoveEvent.ACTIVATED)
+                self._moves.take(move, MoveEvent.ANNOUNCED)
             except OutOfTurn:
                 self._violations.refuse(nve, association.port, "early-announcement")
 

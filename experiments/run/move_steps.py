@@ -36,7 +36,7 @@ from nve.edge import Edge
 from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.realtime import first_in_line, realtime_priority
 from nve.linux.turns import none_started
-from nve.model import MoveMode
+from nve.model import MoveMode, Rank
 from nve.resources import NO_RESOURCES, Resources
 from nve.wire.announcement import NOTHING
 
@@ -190,7 +190,7 @@ def help_along(move: MoveUnderWay) -> None:
     """
     services = move.overlay.can.processes()
     move.helped.enter_context(none_started())
-    move.helped.enter_context(first_in_line([os.getpid()], services))
+    move.helped.enter_context(first_in_line({os.getpid(): Rank.SERVER}, services))
 
 
 # -- what each step does ---------------------------------------------------------------------------
@@ -276,11 +276,12 @@ def _stop_and_copy(move: MoveUnderWay, _patience_s: float) -> None:
     # Where that takes a while, what the VM has sent may arrive meanwhile.  Else to have it marked
     # would make the pause longer.
     if move.asked.pause_ms or not isinstance(move.transfer, PauseOnly):
-        _mark_last_packets(move)
+        _mark(move, 0.0)
     move.transfer.final(move)
 
 
-def _mark_last_packets(move: MoveUnderWay) -> None:
+def _mark(move: MoveUnderWay, _patience_s: float) -> None:
+    """A marker follows what the VM has sent last at the source, unless one does already."""
     last_packets = move.overlay.can.last_packets
     if last_packets and not move.marked:
         last_packets.mark(move.told)
@@ -338,6 +339,11 @@ def _open(move: MoveUnderWay, _patience_s: float) -> None:
     move.hypervisor.open()
 
 
+def _settle(move: MoveUnderWay, _patience_s: float) -> None:
+    """What was there for the pause alone ends."""
+    move.hypervisor.settle()
+
+
 def _release(move: MoveUnderWay, _patience_s: float) -> None:
     """The VM's packets go out as soon as those that it has sent at the source have arrived."""
     # What it sends at the destination may have a shorter way, and is held there meanwhile.  That
@@ -345,7 +351,6 @@ def _release(move: MoveUnderWay, _patience_s: float) -> None:
     last_packets, missing = move.overlay.can.last_packets, []
     try:
         if last_packets:
-            _mark_last_packets(move)
             missing = last_packets.wait(move.told)
     finally:
         move.hypervisor.release()
@@ -414,11 +419,15 @@ _FINAL = (
     Step("take over", _take_over),
     Step("thaw", _thaw),
     Step("open", _open),
+    Step("mark", _mark),
     Step("release", _release, moment=Moment.RESUMED),
+    Step("settle", _settle),
     Step("activate", _activate, moment=Moment.ACTIVATED, patience=Patience.AFTERWARDS),
 )
 _RELEASE_COLD = Step("release", _let_out, moment=Moment.RESUMED)
-_FINAL_COLD = tuple(_RELEASE_COLD if step.name == "release" else step for step in _FINAL)
+_FINAL_COLD = tuple(
+    _RELEASE_COLD if step.name == "release" else step for step in _FINAL if step.name != "mark"
+)
 _BACKGROUND = (
     Step("deliver", _deliver),
     Step("push", _push),

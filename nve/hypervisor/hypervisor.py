@@ -9,6 +9,7 @@
     thaw            it goes on there                           processes thawed
     open            what waited there reaches it               gate opened
     release         what it has sent there since, goes out     outbound gate opened
+    settle          what was there for the pause alone ends    announcement repeated
     resume          it goes on where it was                    (a move that was given up)
     de_associate    its old place is taken away                gates removed, plug shut
 
@@ -39,7 +40,7 @@ from nve.hypervisor.realtime import first_in_line
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import run_in
 from nve.linux.steering import take_in_by_one_processor
-from nve.model import Bounds, VmSpec
+from nve.model import Bounds, Rank, VmSpec
 from nve.wire.announcement import Announcement
 
 Note = Callable[[int, str, str, dict[str, object]], None]
@@ -202,7 +203,8 @@ class Hypervisor:
         self._announcer.stop()
         # A process stops only once it is its turn.  One that computes must not go first for longer.
         listed = (self._cgroup / "cgroup.procs").read_text(encoding="utf-8")
-        self._stopping.enter_context(first_in_line(map(int, listed.split())))
+        stopping = dict.fromkeys(map(int, listed.split()), Rank.SERVER)
+        self._stopping.enter_context(first_in_line(stopping))
         self._parts = PartsOfPause()
         freezer.freeze(self._cgroup)
         self._parts.ends("freeze")
@@ -256,7 +258,15 @@ class Hypervisor:
         if place.reorder_buffer and place.patience:
             place.reorder_buffer.open()
             self._parts.ends("open")
+
+    def settle(self) -> None:
+        """End what was there for the pause alone."""
+        place = self._places[self.at]
+        if place.patience:
             place.patience.cancel()
+        for nve, other in self._places.items():
+            if nve != self.at and other.reorder_buffer:
+                other.reorder_buffer.ignore_markers()
         self._stopping.close()
         place.follow_carrier(True)
         self._announcer.repeat()

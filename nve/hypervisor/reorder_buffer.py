@@ -27,13 +27,14 @@ from nve.hypervisor.gate import Gate
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside
 from nve.linux.socket_filter import take_only
-from nve.linux.wait import all_readable
+from nve.linux.wait import all_readable, waiting_in
 from nve.model import Bounds
 from nve.wire.end_marker import ETHERTYPE, KIND_AT, NEEDED, MarkerKind, NotASignal, read
 
 Released = Callable[[tuple[str, ...]], None]
 """released(missing) is called once, with the ingress NVEs whose marker has not come in time."""
-_LONGEST_FRAME = 2048
+_NO_KIND = 0
+"""No signal is of this kind (`nve.wire.end_marker.MarkerKind`)."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ class ReorderBuffer:
             return False
         return True
 
+    def ignore_markers(self) -> None:
+        """Do not wake up for markers any more: the VM has left, and they are for its new place."""
+        if self._thread:
+            take_only(self._markers, KIND_AT, _NO_KIND)
+
     def give_up(self) -> None:
         """Drop what is held, and what still arrives until the VM runs."""
         self._first_gate.give_up()
@@ -152,7 +158,8 @@ class ReorderBuffer:
             if self._woken in ready and not self._woken.recv(1):
                 return
             if self._markers in ready:
-                self._note(self._markers.recv(_LONGEST_FRAME))
+                for frame in waiting_in(self._markers):
+                    self._count(frame)
             self._release()
 
     def _deadline_s(self) -> float:
@@ -164,7 +171,7 @@ class ReorderBuffer:
             waiting = self._expectation
         return max(0.0, waiting.deadline_s - time.monotonic()) if waiting else None
 
-    def _note(self, frame: bytes) -> None:
+    def _count(self, frame: bytes) -> None:
         try:
             signal = read(frame)
         except NotASignal:

@@ -6,11 +6,14 @@ listed in tests/unit/test_rules.py.
 """
 
 import select
+import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol, TypeVar
 
 POLL_S = 0.002
+_LONGEST_PACKET = 2048
 
 
 class HasDescriptor(Protocol):
@@ -36,6 +39,13 @@ def readable(file: HasDescriptor, timeout_s: float | None) -> bool:
     limit.
     """
     return bool(all_readable([file], timeout_s))
+
+
+def waiting_in(receiving: socket.socket) -> Iterator[bytes]:
+    """Yield each packet that waits in a socket, until none does."""
+    with suppress(BlockingIOError):
+        while True:
+            yield receiving.recv(_LONGEST_PACKET, socket.MSG_DONTWAIT)
 
 
 def all_readable(files: Sequence[File], timeout_s: float | None = None) -> list[File]:

@@ -12,43 +12,68 @@ the agent's messages go in there (`nve.wire.end_marker`):
 The NVA may repeat an order; carrying it out again does no harm.
 
 The last packets from a VM are marked when its hypervisor asks for it, which knows when the VM is
-suspended (`mark_last`), and awaited at the destination (`await_last`).  In between, agents talk to
-each other without the NVA: an agent that receives a marker tells the destination's agent, by UDP on
-the underlay (`nve.ovs.last_packets`).
+suspended (`mark_last`), and awaited at the destination (`await_last`).  In between there are only
+switches, which send the marker on to the destination (`nve.ovs.last_packets`).
 """
 
 import logging
+import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from ipaddress import ip_address
-from queue import SimpleQueue
 
 from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import inside, ip, set_sysctls
-from nve.linux.wait import all_readable, readable
-from nve.model import TenantSystem
+from nve.linux.wait import all_readable, readable, waiting_in
+from nve.model import Mac, TenantSystem
 from nve.ovs.bridge import OvsInstance
+from nve.ovs.buffers import Inlet
 from nve.ovs.last_packets import LastPackets
 from nve.pipeline.rules import AGENT_PORT
 from nve.wire import end_marker
-from nve.wire.end_marker import COPIES, ETHERTYPE, MarkerKind, NotASignal, Signal
+from nve.wire.end_marker import (
+    COPIES,
+    ETHERTYPE,
+    MarkerKind,
+    NotASignal,
+    Signal,
+    last_address,
+    passed_address,
+)
+from nve.wire.frames import destination_mac
 
 INTERFACE = "agent0"
-UDP_PORT = 1021
-"""The UDP port on which agents listen: one of those for experiments (RFC 4727 section 6)."""
-TELLINGS = 3
-"""How often an agent reports a marker, so that datagrams may be lost."""
-_LONGEST_FRAME = 2048
+TAKEN_IN_S = 0.02
+"""How long a switch may take to take in what a VM has sent, in seconds; one that takes longer has
+died, or is about to."""
 _RETRY_S = 0.5
 log = logging.getLogger("vmmlab.agent")
 
 ReorderBufferOf = Callable[[TenantSystem, str], ReorderBuffer | None]
 """reorder_buffer_of(VM, NVE) returns the VM's reorder buffer at an NVE, or None if it has none."""
+
+
+class Following:
+    """Readable once the switch of a VM's source NVE redirects every packet for it."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.network_nves: tuple[str, ...] = ()
+        """The other NVEs that the VM may have sent packets to, once it is readable."""
+
+    def begins(self, network_nves: tuple[str, ...]) -> None:
+        """Make it readable."""
+        self.network_nves = network_nves
+        os.eventfd_write(self._event, 1)
+
+    def fileno(self) -> int:
+        return self._event
+
+    def close(self) -> None:
+        os.close(self._event)
 
 
 class Agent:
@@ -58,10 +83,14 @@ class Agent:
         self._nve = nve
         self._reorder_buffer_of = reorder_buffer_of
         self._thread: threading.Thread | None = None
-        self._to_mark: SimpleQueue[tuple[Signal, Future[None]]] = SimpleQueue()
-        self._following: dict[TenantSystem, threading.Event] = {}
-        """By VM that is about to leave: set when its switch follows the redirect."""
+        self._following: dict[TenantSystem, Following] = {}
+        """By VM that is about to leave."""
         self._last_packets = LastPackets()
+        self._passed = {
+            last_address(nve.vtep): nve.name,
+            **{passed_address(vtep): peer for peer, vtep in nve.peers.items()},
+        }
+        """By the address of a marker that has come here: the NVE that it has passed."""
         self._heard = threading.Condition()
         """Locks what is known of last packets; notified of news."""
 
@@ -69,7 +98,6 @@ class Agent:
         """Make the port and begin to listen."""
         self._nve.add_internal_port(INTERFACE, AGENT_PORT)
         self._open()
-        self._peers = self._open_to_peers()
         self._wake, self._woken = socket.socketpair()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
@@ -82,16 +110,6 @@ class Agent:
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._socket.bind((INTERFACE, ETHERTYPE))
 
-    def _open_to_peers(self) -> socket.socket:
-        vtep = self._nve.vtep
-        with inside(self._nve.pid):
-            peers = socket.socket(
-                socket.AF_INET if vtep.version == 4 else socket.AF_INET6, socket.SOCK_DGRAM
-            )
-            peers.bind((str(vtep), UDP_PORT))
-            peers.setblocking(False)
-        return peers
-
     def stop(self) -> None:
         """Stop listening; the port goes with the switch."""
         if self._thread:
@@ -99,30 +117,35 @@ class Agent:
             self._thread.join()
             self._woken.close()
             self._socket.close()
-            self._peers.close()
             self._thread = None
 
-    def following(self, system: TenantSystem) -> threading.Event:
-        """Return an event that is set when the switch redirects every packet for the VM.
+    @contextmanager
+    def following(self, system: TenantSystem) -> "Iterator[Following]":
+        """Yield what becomes readable when the switch redirects every packet for the VM.
 
-        Call this before the NVA is told to redirect.
+        Enter this before the NVA is told to redirect.
         """
-        event = self._following[system] = threading.Event()
-        return event
+        following = self._following[system] = Following()
+        try:
+            yield following
+        finally:
+            del self._following[system]
+            following.close()
 
     # -- what a VM has sent last -----------------------------------------------------------------
 
-    def mark_last(self, system: TenantSystem, number: int, destination: str) -> "Future[None]":
+    def mark_last(
+        self, system: TenantSystem, number: int, destination: str, inlet: Inlet | None
+    ) -> None:
         """Send marker `number` behind the last packets of a VM that is suspended here.
 
-        Returns at once.  The future is done when the marker is sent; it fails with OSError or
-        RuntimeError if the switch does not run.
+        They have come in by that inlet.  The caller's thread does this: to wake another takes
+        longer.  Raises OSError if the switch does not run.
         """
-        sent: Future[None] = Future()
+        if inlet:
+            inlet.await_taken_in(TAKEN_IN_S)
         marker = Signal(MarkerKind.LAST, number, system, (self._nve.name, destination))
-        self._to_mark.put((marker, sent))
-        self._wake.send(b"!")
-        return sent
+        self._send_marker(marker, last_address(self._nve.peers[destination]))
 
     def expect_last(self, system: TenantSystem, number: int) -> None:
         """Expect marker `number` behind what a VM, which is about to come here, has sent before."""
@@ -130,68 +153,27 @@ class Agent:
             self._last_packets.expect(system, number)
 
     def await_last(
-        self,
-        system: TenantSystem,
-        nves: Collection[str],
-        sent: "Future[None]",
-        timeout_s: float,
+        self, system: TenantSystem, nves: Collection[str], timeout_s: float
     ) -> list[str]:
-        """Wait until the expected marker has come to these NVEs.
+        """Wait until the expected marker has come to these NVEs, or the time is over.
 
-        Waiting also ends if the marker could not be `sent` or the time is over.  Returns the NVEs
-        that the marker has not come to.
+        Returns the NVEs that the marker has not come to.
         """
-        sent.add_done_callback(self._news)
         deadline_s = time.monotonic() + timeout_s
         with self._heard:
             while missing := self._last_packets.missing(system, nves):
                 left_s = deadline_s - time.monotonic()
-                if left_s <= 0 or (sent.done() and sent.exception()):
+                if left_s <= 0:
                     break
                 self._heard.wait(left_s)
             self._last_packets.forget(system)
         return missing
 
-    def _news(self, _sent: "Future[None]") -> None:
+    def _last_came(self, marker: Signal, address: Mac) -> None:
+        nve = self._passed.get(address)
         with self._heard:
-            self._heard.notify_all()
-
-    def _mark(self) -> None:
-        marker, sent = self._to_mark.get()
-        try:
-            self._nve.take_in_what_has_come()
-            self._send_marker(marker)
-        except (OSError, RuntimeError) as error:
-            sent.set_exception(error)
-        else:
-            sent.set_result(None)
-
-    def _last_came(self, marker: Signal) -> None:
-        """Tell the destination, once enough copies of a LAST marker have come here."""
-        if len(marker.ingress_nves) != 2 or not self._last_packets.have_come(marker):
-            return
-        _, destination = marker.ingress_nves
-        arrived = replace(marker, kind=MarkerKind.ARRIVED, ingress_nves=(self._nve.name,), copy=0)
-        if destination == self._nve.name:
-            self._arrived(arrived)
-        elif vtep := self._nve.peers.get(destination):
-            with suppress(OSError):  # not reachable; the destination has a time-out
-                for _ in range(TELLINGS):
-                    self._peers.sendto(end_marker.frame(arrived), (str(vtep), UDP_PORT))
-
-    def _arrived(self, signal: Signal) -> None:
-        with self._heard:
-            self._last_packets.arrived(signal)
-            self._heard.notify_all()
-
-    def _hear_peer(self) -> None:
-        with suppress(BlockingIOError, NotASignal):
-            octets, (address, *_) = self._peers.recvfrom(_LONGEST_FRAME)
-            said = end_marker.read(octets)
-            # An agent speaks for its own NVE alone.
-            speaker = {self._nve.peers.get(nve) for nve in said.ingress_nves}
-            if said.kind is MarkerKind.ARRIVED and speaker == {ip_address(address)}:
-                self._arrived(said)
+            if nve and self._last_packets.came(marker, nve):
+                self._heard.notify_all()
 
     # -- at its port -----------------------------------------------------------------------------
 
@@ -210,19 +192,16 @@ class Agent:
     def _listen(self) -> None:
         """Listen until stopped.  Raises OSError when the port is gone."""
         while True:
-            ready = all_readable([self._socket, self._peers, self._woken])
+            ready = all_readable([self._socket, self._woken])
             if self._woken in ready:
-                if not self._woken.recv(1):
-                    return
-                self._mark()
-            if self._peers in ready:
-                self._hear_peer()
+                return
             if self._socket in ready:
-                self._take(self._socket.recv(_LONGEST_FRAME))
+                for frame in waiting_in(self._socket):
+                    self._take(frame)
 
     def _take(self, frame: bytes) -> None:
         try:
-            self._carry_out(end_marker.read(frame))
+            self._carry_out(end_marker.read(frame), destination_mac(frame))
         except (RuntimeError, NotASignal) as error:
             # Whoever waits for something that was not done has a time-out.
             log.warning("%s: an order was not carried out: %s", self._nve.name, error)
@@ -231,15 +210,12 @@ class Agent:
         """Wait for the port to come back; return False if stopped meanwhile."""
         while True:
             if readable(self._woken, _RETRY_S):
-                if not self._woken.recv(1):
-                    return False
-                _, sent = self._to_mark.get()
-                sent.set_exception(RuntimeError(f"{self._nve.name}: its switch does not run"))
+                return False
             with suppress(OSError, RuntimeError):
                 self._open()
                 return True
 
-    def _carry_out(self, order: Signal) -> None:
+    def _carry_out(self, order: Signal, address: Mac) -> None:
         match order.kind:
             case MarkerKind.SEND_MARKER:
                 self._nve.follow_rules_now()
@@ -248,15 +224,15 @@ class Agent:
             case MarkerKind.EXPECT_MARKERS:
                 self._expect(order)
             case MarkerKind.LAST:
-                self._last_came(order)
+                self._last_came(order, address)
             case MarkerKind.FOLLOW:
                 self._nve.follow_rules_now(thoroughly=True)
-                if event := self._following.get(order.system):
-                    event.set()
+                if following := self._following.get(order.system):
+                    following.begins(order.ingress_nves)
 
-    def _send_marker(self, marker: Signal) -> None:
+    def _send_marker(self, marker: Signal, to: Mac | None = None) -> None:
         for copy in range(COPIES):
-            self._say(replace(marker, copy=copy))
+            self._say(replace(marker, copy=copy), to)
 
     def _expect(self, order: Signal) -> None:
         def released(missing: tuple[str, ...]) -> None:
@@ -271,5 +247,5 @@ class Agent:
         else:  # the VM has left, or is just leaving
             released(order.ingress_nves)
 
-    def _say(self, signal: Signal) -> None:
-        self._socket.send(end_marker.frame(signal))
+    def _say(self, signal: Signal, to: Mac | None = None) -> None:
+        self._socket.send(end_marker.frame(signal, to))

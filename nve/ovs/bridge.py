@@ -20,7 +20,6 @@ import socket
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import IPv6Network
@@ -33,16 +32,13 @@ from nve.linux.namespace import inside, ip, run, run_in
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.steering import go_first, stay_on_one_processor
 from nve.linux.wait import wait_until
-from nve.model import IPAddress, Mac, VmSpec, Vtep
-from nve.ovs.buffers import dropped_by_packet_sockets, enlarge_packet_sockets
+from nve.model import IPAddress, Mac, Rank, VmSpec, Vtep
+from nve.ovs.buffers import Inlet, dropped_by_packet_sockets, enlarge_packet_sockets
+from nve.ovs.control_socket import ControlSocket
 from nve.ovs.counters import counted
 from nve.pipeline.flow_dump import Row, read
 from nve.pipeline.rules import PACKET_PORT, UNDERLAY_PORT, VXLAN_PORT, lane_port
 from nve.wire.frames import VXLAN_GPE_UDP_PORT, VXLAN_UDP_PORT
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # the import also tries eventlet, which warns about itself
-    from ovs.unixctl.client import UnixctlClient
 
 Datapath: TypeAlias = Literal["system", "netdev"]
 
@@ -86,7 +82,7 @@ class OvsInstance:
         self._place = place
         self._server: IPv6Network | None = None
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._control: tuple[int, UnixctlClient] | None = None
+        self._control: tuple[int, ControlSocket] | None = None
         """The switch's process, and the connection to it by which it is told what to do."""
         self._control_lock = threading.Lock()
 
@@ -291,7 +287,7 @@ class OvsInstance:
         """
         rounds = 2 if thoroughly else 1
         if self.datapath == "netdev":
-            self._tell_switch(*["revalidator/purge"] * rounds)
+            self._tell_switch(*["revalidator/purge"] * rounds, together=True)
             return
         # The switch must have seen, before the first round, that rules have changed.
         a_round = ("revalidator/pause", "revalidator/resume")
@@ -309,42 +305,35 @@ class OvsInstance:
         else:
             self._tell_switch(*["revalidator/wait"] * 2)
 
-    def take_in_what_has_come(self) -> None:
-        """Return when the switch has polled each of its ports and taken in the packets there.
+    def inlet(self, interface: str) -> Inlet | None:
+        """Return the inlet of a port; the kernel's datapath has none, and takes in what comes at
+        once.
 
-        A userspace datapath does so between two commands, by the same thread.
+        Raises RuntimeError if the switch does not run.
         """
-        self._tell_switch(*["version"] * 2)
+        return Inlet(self._switch.pid, interface) if self.datapath == "netdev" else None
 
-    def _tell_switch(self, *commands: str) -> None:
+    def _tell_switch(self, *commands: str, together: bool = False) -> None:
         """Send commands without starting a process, on a kept connection.
 
-        Packets may be waiting for the answer.
+        Packets may be waiting for the answer.  `together` sends all of them at once, and none is
+        forwarded in between; otherwise each waits for the answer to the one before.
         """
         with self._control_lock:
             try:
-                for command in commands:
-                    failed, complaint, _ = self._connection().transact(command, [])
-                    if failed or complaint:
-                        reason = complaint or os.strerror(failed)
-                        raise RuntimeError(f"{self.name}: {command}: {reason}")
-            except RuntimeError:
+                for piece in [commands] if together else [(each,) for each in commands]:
+                    self._connection().tell(piece)
+            except (OSError, RuntimeError) as error:
                 self._hang_up()
-                raise
+                raise RuntimeError(f"{self.name}: {error}") from None
 
-    def _connection(self) -> UnixctlClient:
+    def _connection(self) -> ControlSocket:
         """Return a connection to the switch that runs now."""
         pid = self._switch.pid
         if self._control and self._control[0] != pid:
             self._hang_up()
         if self._control is None:
-            path = self.directory / f"ovs-vswitchd.{pid}.ctl"
-            error, client = UnixctlClient.create(str(path))
-            if error:
-                raise RuntimeError(
-                    f"{self.name}: ovs-vswitchd does not answer: {os.strerror(error)}"
-                )
-            self._control = pid, client
+            self._control = pid, ControlSocket(self.directory / f"ovs-vswitchd.{pid}.ctl")
         return self._control[1]
 
     def _hang_up(self) -> None:
@@ -473,7 +462,7 @@ class OvsInstance:
         if self.datapath == "netdev":
             stay_on_one_processor(self._switch.pid, self.dpid)
         else:
-            go_first(self._switch.pid)
+            go_first(self._switch.pid, Rank.SERVER)
 
     def _spawn(self, daemon: str, program: str, *arguments: str) -> None:
         argv = [program, *arguments, "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]

@@ -1,4 +1,4 @@
-"""Enlarges the packet sockets of a userspace switch.
+"""The packet sockets of a userspace switch: enlarges them, and says when one is empty.
 
 Open vSwitch's userspace datapath reads each port from a packet socket and writes all ports through
 one.  The kernel gives a socket room for some two hundred small packets.  That is too little here,
@@ -18,9 +18,13 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from nve.linux.steering import await_backlogs
+from nve.linux.wait import wait_until
+
 SOCKET_BYTES = 64 << 20
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE, _SO_MEMINFO = 32, 33, 55
-_MEMINFO, _DROPS = struct.Struct("=9I"), 8  # linux/sock_diag.h, SK_MEMINFO_*
+_MEMINFO, _WAITING, _DROPS = struct.Struct("=9I"), 0, 8  # linux/sock_diag.h, SK_MEMINFO_*
+_AGAIN_S = 20e-6
 _PIDFD_GETFD = 438
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -37,10 +41,47 @@ def enlarge_packet_sockets(pid: int) -> int:
 
 def dropped_by_packet_sockets(pid: int) -> int:
     """Return how many packets the packet sockets of a process have dropped for lack of room."""
-    return sum(
-        _MEMINFO.unpack(each.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))[_DROPS]
-        for each in _borrowed(pid)
-    )
+    return sum(_meminfo(each)[_DROPS] for each in _borrowed(pid))
+
+
+class Inlet:
+    """What has come to a userspace switch by one of its ports, and waits there.
+
+    Make it beforehand: to find the port's socket takes longer than all the rest.
+    """
+
+    def __init__(self, pid: int, interface: str) -> None:
+        """Raises RuntimeError if that is no port of the switch."""
+        # Not by `socket.dup`: that would make the switch's own socket a blocking one.
+        found = (
+            socket.socket(fileno=os.dup(each.fileno()))
+            for each in _borrowed(pid)
+            if each.getsockname()[0] == interface
+        )
+        inlet = next(found, None)
+        if inlet is None:
+            raise RuntimeError(f"{interface} is no port of process {pid}")
+        self._socket, self._interface = inlet, interface
+
+    def await_taken_in(self, timeout_s: float) -> None:
+        """Return when the switch has taken in what had come when this was called.
+
+        It deals with that before it looks at another port.  Raises TimeoutError.
+        """
+        await_backlogs(timeout_s)
+        wait_until(self._left, timeout_s, _AGAIN_S)
+
+    def _left(self) -> str | None:
+        octets = _meminfo(self._socket)[_WAITING]
+        return f"{octets} octets wait in {self._interface}" if octets else None
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _meminfo(packet_socket: socket.socket) -> tuple[int, ...]:
+    read = packet_socket.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+    return _MEMINFO.unpack(read)
 
 
 def _borrowed(pid: int) -> Iterator[socket.socket]:

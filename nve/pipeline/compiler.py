@@ -17,10 +17,11 @@
                            [FIT], where a VM may send more than a tunnel carries
                            (nve.pipeline.mtu_check); [LOCATE], where nothing is put around it
 
-A frame that came out of a tunnel goes back into one for a single reason: its VM has left (R3.4,
-R3.5).  Everything else that comes out of a tunnel is delivered here or dropped, so that no loop of
-NVEs can form.  Drops are explicit rules, one for each reason, because a drop that nobody can count
-is a drop that nobody sees.
+A frame that came out of a tunnel goes back into one for two reasons: its VM has left (R3.4, R3.5),
+or it is the marker behind a VM's last packets, which every NVE sends on to the VM's destination
+once (`nve.ovs.last_packets`).  Everything else that comes out of a tunnel is delivered here or
+dropped, so that no loop of NVEs can form.  Drops are explicit rules, one for each reason, because a
+drop that nobody can count is a drop that nobody sees.
 
 A frame to a group goes once to an NVE, for all its VMs, or once to each VM, in a VNI of its own
 (`controller.core.groups`).  Those copies are treated as frames to the VM are, also while it moves.
@@ -55,6 +56,7 @@ from nve.pipeline.rules import (
     Purpose,
     ReportAction,
     Rule,
+    SetMac,
     SetVirtualNetwork,
     Tunnel,
     lane_port,
@@ -106,7 +108,7 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """Yield the rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
     if vni in state.routed:
-        yield _last_marker(vni, state.members.get(vni, frozenset()))
+        yield from _last_markers(vni, state)
         yield from routed.of_network(state, vni)
         return
     active = [
@@ -120,7 +122,7 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     tunnels = (*_tunnels(vni, state.flooded.get(vni, frozenset())), *_copies(state, vni))
     exceeded = [mtu for tunnel in tunnels if (mtu := state.exceeded(vni, tunnel.to))]
     counted = mtu_check.counted(min(exceeded, default=None))
-    yield _last_marker(vni, state.members.get(vni, frozenset()))
+    yield from _last_markers(vni, state)
     here = match(metadata=vni)
     yield Rule(PipelineTable.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
     flooded = _ports(association.port for association in active if association.flooded)
@@ -238,11 +240,7 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     group = match(eth_dst=GROUP)
     yield Rule(PipelineTable.FROM_VM, 10, group, (GoTo(PipelineTable.FLOOD),), Purpose.FLOOD)
     yield Rule(PipelineTable.FROM_VM, 0, any_frame, (GoTo(PipelineTable.FORWARD),), Purpose.FORWARD)
-    last = match(
-        eth_type=end_marker.ETHERTYPE, eth_src=end_marker.AGENTS, eth_dst=end_marker.EVERYBODY
-    )
-    to_agent = Output(AGENT_PORT, state.limits.misses(VXLAN_PORT))
-    yield Rule(PipelineTable.FROM_TUNNEL, 50, last, (to_agent,), Purpose.END_MARKER)
+    yield from _last_markers_heard(state)
     yield Rule(
         PipelineTable.FROM_TUNNEL, 10, group, (GoTo(PipelineTable.FLOOD_LOCAL),), Purpose.FLOOD
     )
@@ -486,12 +484,56 @@ def _marker(system: TenantSystem, to: Vtep) -> Rule:
     return Rule(PipelineTable.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
 
 
+def _last_markers(vni: Vni, state: NveState) -> Iterator[Rule]:
+    """Yield the rules for the markers behind the last packets of a network's VMs.
+
+    The agent's go to all members; those of others go on to the VM's destination.
+    """
+    yield _last_marker(vni, state.members.get(vni, frozenset()))
+    yield from _last_markers_of_others(vni, state.vtep, state.peers)
+
+
 @lru_cache(REMEMBERED)
 def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
-    """Return the rule that sends the agent's markers behind a VM's last packets to all members."""
     agent = end_marker.agent_mac(vni)
-    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=end_marker.EVERYBODY)
+    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=end_marker.LAST_ADDRESSES)
     return Rule(PipelineTable.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
+
+
+@lru_cache(REMEMBERED)
+def _last_markers_of_others(vni: Vni, vtep: Vtep, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
+    passed = SetMac("eth_dst", end_marker.passed_address(vtep))
+    return tuple(
+        Rule(
+            PipelineTable.FROM_TUNNEL,
+            50,
+            match(
+                metadata=vni,
+                eth_type=end_marker.ETHERTYPE,
+                eth_src=end_marker.agent_mac(vni),
+                eth_dst=end_marker.last_address(destination),
+            ),
+            (passed, Tunnel(vni, destination, hairpin=True)),
+            Purpose.END_MARKER,
+        )
+        for destination in peers
+    )
+
+
+def _last_markers_heard(state: NveState) -> Iterator[Rule]:
+    """Yield the rules that give the agent the markers of VMs that come to this NVE.
+
+    An NVE that a marker has passed is known by its VTEP address, so that none can speak for
+    another.
+    """
+    of_agents = match(eth_type=end_marker.ETHERTYPE, eth_src=end_marker.AGENTS)
+    own = match(**dict(of_agents), eth_dst=end_marker.last_address(state.vtep))
+    to_agent = (Output(AGENT_PORT, state.limits.markers(VXLAN_PORT)),)
+    yield Rule(PipelineTable.FROM_TUNNEL, 50, own, to_agent, Purpose.END_MARKER)
+    for peer in state.peers:
+        address = end_marker.passed_address(peer)
+        passed = match(**dict(of_agents), eth_dst=address, **tunnel_source(peer))
+        yield Rule(PipelineTable.FROM_TUNNEL, 50, passed, to_agent, Purpose.END_MARKER)
 
 
 @lru_cache(REMEMBERED)

@@ -33,7 +33,16 @@ class Limits:
     def misses(self, port: int) -> Meter:
         return Meter(2 * port + 1, self.miss_rate_pps, self.miss_burst)
 
+    def markers(self, port: int) -> Meter:
+        """Return the meter of end markers out of tunnels, in place of the one for misses.
 
+        Somebody on the underlay could send any number of them.  A move brings some from each NVE.
+        """
+        return Meter(2 * port + 1, _MARKERS * self.miss_rate_pps, _MARKERS * self.miss_burst)
+
+
+_MARKERS = 20
+"""How many times more end markers than misses come."""
 USUAL = Limits()
 
 

@@ -26,9 +26,10 @@ destination's, at most four copies of a marker overtake; when `NEEDED` have come
 its place.  An ingress NVE sends `COPIES`, so that several may be lost.
 
 The last packets from the VM itself need a marker as well (`nve.ovs.last_packets`).  When the VM is
-suspended, its hypervisor has the agent of the source NVE send this marker to `EVERYBODY`.  It names
-the source and the destination.  Each agent that receives it tells the destination's agent with a
-datagram on the underlay, whose content is a frame of the same layout.
+suspended, its hypervisor has the agent of the source NVE send this marker to all NVEs of the
+network.  Its address says where the VM goes to (`last_address`).  Each switch sends it on to the
+destination, with an address that says which NVE it has passed (`passed_address`).  No agent but the
+destination's hears of it.
 
 A tenant may use the EtherType as well but cannot forge a signal: a signal is recognised by its
 source, an agent's MAC address, from which no VM's port may send (R9.4).
@@ -37,16 +38,20 @@ source, an agent's MAC address, from which no VM's port may send (R9.4).
 import enum
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 
-from nve.model import NAME, Mac, TenantSystem, Vni, mac, vni
+from nve.model import NAME, Mac, TenantSystem, Vni, Vtep, mac, vni
 from nve.wire import frames
 
 ETHERTYPE = frames.EXPERIMENTAL
 VERSION = 1
+REMEMBERED = 4096
+"""The number of NVEs whose addresses are cached."""
 COPIES, NEEDED = 8, 5
 """How many copies of a marker are sent, numbered from 0, and how many of them have to come."""
-EVERYBODY = Mac("07:00:00:00:00:00")
-"""The destination of markers for all NVEs of a virtual network."""
+LAST_ADDRESSES = "07:00:00:00:00:00/ff:00:00:00:00:00"
+"""The destinations of markers behind a VM's last packets, which are for all NVEs of its network."""
 NOBODY = Mac("06:00:00:00:00:00")
 """The destination of frames between an agent and the NVA: no VM has this address."""
 
@@ -76,12 +81,11 @@ class MarkerKind(enum.IntEnum):
     """Destination to NVA: holding has ended; the ingress NVEs are those whose marker did not
     come."""
     LAST = 6
-    """Source to all NVEs, on the paths of the VM's packets: its last packet from there has
-    passed."""
-    ARRIVED = 7
-    """An NVE to the destination, on the underlay: the LAST marker has come to this NVE."""
+    """Source to all NVEs, on the paths of the VM's packets, and from each of them to the
+    destination: the VM's last packet from the source has passed."""
     FOLLOW = 8
-    """NVA to the source: make the switch follow the rules that redirect the VM's packets."""
+    """NVA to the source: make the switch follow the rules that redirect the VM's packets.  Names
+    the NVEs that the VM may have sent packets to."""
 
 
 TO_NVA = frozenset({MarkerKind.EXPECTING, MarkerKind.RELEASED})
@@ -108,11 +112,28 @@ def agent_mac(of: Vni) -> Mac:
     return Mac("06:00:00:" + of.to_bytes(3, "big").hex(":"))
 
 
-def frame(signal: Signal) -> bytes:
-    """Return a signal as an Ethernet frame."""
-    destination = {MarkerKind.MARKER: signal.system.mac, MarkerKind.LAST: EVERYBODY}.get(
-        signal.kind, NOBODY
-    )
+@lru_cache(REMEMBERED)
+def last_address(destination: Vtep) -> Mac:
+    """Return the address of the marker behind the last packets of a VM that goes to an NVE.
+
+    Two NVEs of a data centre have different ones: a digest of the VTEP address is in it.
+    """
+    return Mac(f"07:{_digest(destination)}")
+
+
+@lru_cache(REMEMBERED)
+def passed_address(nve: Vtep) -> Mac:
+    """Return the address of such a marker that has passed an NVE."""
+    return Mac(f"0f:{_digest(nve)}")
+
+
+def _digest(vtep: Vtep) -> str:
+    return blake2b(vtep.packed, digest_size=5).digest().hex(":")
+
+
+def frame(signal: Signal, to: Mac | None = None) -> bytes:
+    """Return a signal as an Ethernet frame, to an address if it is none of the usual ones."""
+    destination = to or (signal.system.mac if signal.kind is MarkerKind.MARKER else NOBODY)
     fixed = _FIXED.pack(
         VERSION,
         signal.kind,

@@ -193,6 +193,11 @@ def ethertype(frame: bytes) -> int:
     return int.from_bytes(frame[12:ETHERNET_OCTETS], "big")
 
 
+def destination_mac(frame: bytes) -> Mac:
+    """Return the destination MAC address of a frame, which may be that of a group."""
+    return Mac(frame[:6].hex(":"))
+
+
 def source_mac(frame: bytes) -> Mac:
     """Return the source MAC address of a frame.  Raises ValueError if it is a group's."""
     return mac(frame[6:12].hex(":"))

@@ -1,10 +1,13 @@
 """The draft's overlay towards an NVA that dies before, or after, it has heard a request."""
 
 import itertools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +22,7 @@ from experiments.overlays.nvo3.settings import Settings
 from experiments.overlays.nvo3.trace_feed import TraceFeed
 from nve.messages import TraceRecord
 from nve.model import vni
+from nve.ovs.agent import Following
 from nve.ovs.bridge import OvsInstance
 from nve.pipeline.flow_dump import Row, words
 from nve.pipeline.rules import PipelineTable, Purpose, Rule, Tunnel
@@ -107,6 +111,9 @@ class FakeSwitch(OvsInstance):
     def follow_rules_now(self, *, thoroughly: bool = False) -> None:
         """It has no cache."""
 
+    def inlet(self, interface: str) -> None:
+        """What comes is taken in at once."""
+
 
 def overlay(nva: FakeNva, *held: list[Row]) -> Nvo3:
     nve = SimpleNamespace(edge=FakeSwitch(*held))
@@ -187,6 +194,92 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
     nva.moves["7"]["phase"] = Phase.ROLLED_BACK
     with pytest.raises(NvaError, match="has rolled back the move of vm1"):
         made._await(MOVE, Phase.REDIRECTED, 1)
+
+
+# -- who knows first that the source redirects ---------------------------------------------------
+
+
+class FakeAgent:
+    """The agents of the source and of the destination; `follows`: the source's has its order."""
+
+    def __init__(self, *, follows: bool) -> None:
+        self._follows = follows
+
+    def expect_last(self, _system: object, _number: int) -> None:
+        """Nothing comes."""
+
+    @contextmanager
+    def following(self, _system: object) -> Iterator[Following]:
+        following = Following()
+        if self._follows:
+            following.begins(("nve2", "nve3"))
+        yield following
+        following.close()
+
+
+class FakeRequest:
+    """A request whose answer is there, or comes only when it is asked for; None: never."""
+
+    def __init__(self, answer: Any, *, there: bool) -> None:
+        self._answer = answer
+        self._event = os.eventfd(int(there))
+
+    def fileno(self) -> int:
+        return self._event
+
+    def answer(self) -> Any:
+        os.close(self._event)
+        if self._answer is None:
+            raise NvaAway("gone")
+        return self._answer
+
+
+def following(nva: FakeNva, request: FakeRequest, *, follows: bool) -> Nvo3:
+    """An overlay whose NVA is asked to redirect by this request."""
+    made = overlay(nva)
+    made._agents = cast(Any, dict.fromkeys(("nve1", "nve2"), FakeAgent(follows=follows)))
+    nva.begin_post = lambda *_, **__: request  # type: ignore[attr-defined]
+    made.prepare(MOVE, patience_s=5)
+    return made
+
+
+LINE = {"phase": Phase.REDIRECTED, "vm": "vm1", "network_nves": ["nve2"]}
+
+
+def test_a_move_goes_on_when_the_source_redirects_before_the_nva_knows() -> None:
+    nva = FakeNva()
+    made = following(nva, FakeRequest(LINE, there=False), follows=True)
+    made.redirect(MOVE, patience_s=5)
+    assert made._leaving[MOVE.number].network_nves == ("nve2", "nve3")
+    made.activate(MOVE, patience_s=5, announced=False)
+
+    assert nva.heard == ["moves/7/activate"]
+    assert made._leaving == {}
+
+
+def test_a_move_goes_on_when_the_nva_says_so_and_the_source_does_not() -> None:
+    made = following(FakeNva(), FakeRequest(LINE, there=True), follows=False)
+    made.redirect(MOVE, patience_s=5)
+
+    assert made._leaving[MOVE.number].network_nves == ["nve2"]
+
+
+def test_a_move_that_the_nva_rolls_back_instead_does_not_go_on() -> None:
+    rolled_back = LINE | {"phase": Phase.ROLLED_BACK}
+    made = following(FakeNva(), FakeRequest(rolled_back, there=True), follows=False)
+    with pytest.raises(NvaError, match="has rolled back the move of vm1"):
+        made.redirect(MOVE, patience_s=5)
+
+
+def test_an_nva_that_dies_after_the_source_has_its_order_is_awaited_before_the_activation() -> None:
+    nva = FakeNva()
+    made = following(nva, FakeRequest(None, there=False), follows=True)
+    made.redirect(MOVE, patience_s=5)
+    nva.moves["7"]["phase"] = Phase.ROLLED_BACK
+    with pytest.raises(NvaError, match="has rolled back the move of vm1"):
+        made.activate(MOVE, patience_s=5, announced=False)
+
+    assert nva.heard == []
 
 
 # -- what the NVA tells --------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from nve.pipeline.rules import (
     ReportAction,
     Rule,
     RuleChange,
+    SetMac,
     SetVirtualNetwork,
     Translate,
     Tunnel,
@@ -359,6 +360,8 @@ def _expected(rule: Rule) -> list[object]:
                 found.append(int(vni))
             case PopVlan():
                 found.append("pop")
+            case SetMac(_, to):
+                found.append(to)
             case Output(port):
                 found.append(port)
             case ReportAction():

@@ -1,5 +1,6 @@
-"""The gates in a VM's inbound and outbound path, with real frames through real queues."""
+"""The gates in a VM's paths and the inlet of a switch, with real frames through real queues."""
 
+import fcntl
 import itertools
 import os
 import socket
@@ -16,13 +17,16 @@ from nve.hypervisor.gate import Gate
 from nve.hypervisor.outbound_gate import OutboundGate
 from nve.linux.namespace import inside, ip
 from nve.linux.steering import take_in_by_one_processor
+from nve.linux.wait import waiting_in
 from nve.model import Bounds
+from nve.ovs.buffers import Inlet
 from tests.helpers.wait import wait_until
 
 ETHERTYPE = 0x88B6
 EVERYBODY, SENDER = b"\xff" * 6, b"\x02\x00\x00\x00\x00\x01"
 ROOM = 50
 MTU = 1450
+TIMEOUT_S = 5
 BUFFER = 16 << 20
 _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 
@@ -250,3 +254,24 @@ def test_outbound_what_is_sent_from_another_processor_does_not_overtake(way_out:
                 opening.join()
     finally:
         os.sched_setaffinity(0, processors)
+
+
+# -- into a switch ---------------------------------------------------------------------------------
+
+
+def test_an_inlet_is_empty_once_the_switch_has_read_and_changes_nothing_for_it() -> None:
+    """A switch whose sockets are made blocking ones stands still for ever."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as port:
+        port.bind(("lo", ETHERTYPE))
+        port.setblocking(False)
+        inlet = Inlet(os.getpid(), "lo")
+        assert fcntl.fcntl(port, fcntl.F_GETFL) & os.O_NONBLOCK
+        inlet.await_taken_in(TIMEOUT_S)
+        port.send(EVERYBODY + SENDER + ETHERTYPE.to_bytes(2, "big") + bytes(46))
+        with pytest.raises(TimeoutError, match="wait in lo"):
+            inlet.await_taken_in(0.05)
+        assert list(waiting_in(port))
+        inlet.await_taken_in(TIMEOUT_S)
+        inlet.close()
+        with pytest.raises(RuntimeError, match="no port"):
+            Inlet(os.getpid(), "nowhere")

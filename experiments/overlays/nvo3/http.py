@@ -28,6 +28,28 @@ class Answer:
     content: Any
 
 
+class SentRequest:
+    """A request that was sent; readable when there is an answer, or never will be."""
+
+    def __init__(self, connection: "_Connection", idle: "list[_Connection]") -> None:
+        self._connection = connection
+        self._idle = idle
+
+    def fileno(self) -> int:
+        return self._connection.sock.fileno()
+
+    def answer(self) -> Answer:
+        """Wait for the answer.  Raises NoAnswer.  Call this once."""
+        try:
+            response = self._connection.getresponse()
+            answer = Answer(response.status, _read(response.read()))
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise NoAnswer(str(error) or type(error).__name__) from None
+        self._idle.append(self._connection)
+        return answer
+
+
 class HttpClient:
     """A client of the server at a unix socket, which may appear later, or anew."""
 
@@ -45,19 +67,27 @@ class HttpClient:
         timeout_s: float,
     ) -> Answer:
         """Send a request and return the answer.  Raises NoAnswer."""
+        return self.begin(method, target, parameters, body, timeout_s).answer()
+
+    def begin(
+        self,
+        method: str,
+        target: str,
+        parameters: Mapping[str, object],
+        body: Mapping[str, object] | None,
+        timeout_s: float,
+    ) -> SentRequest:
+        """Send a request; the caller asks for the answer later.  Raises NoAnswer."""
         query = f"?{urlencode(parameters)}" if parameters else ""
         content = None if body is None else json.dumps(body)
         connection = self._connection()
         try:
             connection.wait_for(timeout_s)
             connection.request(method, f"{target}{query}", content, self._headers)
-            response = connection.getresponse()
-            answer = Answer(response.status, _read(response.read()))
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise NoAnswer(str(error) or type(error).__name__) from None
-        self._idle.append(connection)
-        return answer
+        return SentRequest(connection, self._idle)
 
     def close(self) -> None:
         while self._idle:

@@ -17,6 +17,7 @@ from typing import Any
 
 from experiments.machine import ROOT
 from experiments.overlays import OverlayError
+from experiments.overlays.nvo3 import http
 from experiments.overlays.nvo3.http import HttpClient, NoAnswer
 from experiments.overlays.nvo3.settings import Settings
 from nve.linux.wait import readable, wait_until
@@ -201,6 +202,16 @@ class NvaProcess:
         """Send a POST request and return the answer.  Raises NvaError."""
         return self._ask("POST", path, parameters, body or {}, answered_within_s)
 
+    def begin_post(
+        self, path: str, *, answered_within_s: float, **parameters: object
+    ) -> "NvaRequest":
+        """Send a POST request, whose answer is asked for later.  Raises NvaAway."""
+        try:
+            asked = self._client.begin("POST", f"/v1/{path}", parameters, {}, answered_within_s)
+        except NoAnswer as error:
+            raise self.away(error) from None
+        return NvaRequest(self, asked, f"POST {path}")
+
     def put(self, path: str, body: Mapping[str, object], **parameters: object) -> Any:
         """Send a PUT request and return the answer.  Raises NvaError."""
         return self._ask("PUT", path, parameters, body)
@@ -286,11 +297,38 @@ class NvaProcess:
         try:
             answer = self._client.ask(method, f"/v1/{path}", parameters, body, timeout_s)
         except NoAnswer as error:
-            raise NvaAway(f"the NVA does not answer ({error}); it said: {self.log()}") from None
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            said = answer.content or {"error": f"{method} {path}: {answer.status}"}
-            raise NvaError(said["error"])
-        return answer.content
+            raise self.away(error) from None
+        return content_of(answer, f"{method} {path}")
+
+    def away(self, error: NoAnswer) -> NvaAway:
+        return NvaAway(f"the NVA does not answer ({error}); it said: {self.log()}")
+
+
+class NvaRequest:
+    """A request to the NVA that was sent; readable when there is an answer, or never will be."""
+
+    def __init__(self, nva: NvaProcess, asked: http.SentRequest, what: str) -> None:
+        self._nva = nva
+        self._asked = asked
+        self._what = what
+
+    def fileno(self) -> int:
+        return self._asked.fileno()
+
+    def answer(self) -> Any:
+        """Wait for the answer and return it.  Raises NvaError.  Call this once."""
+        try:
+            return content_of(self._asked.answer(), self._what)
+        except NoAnswer as error:
+            raise self._nva.away(error) from None
+
+
+def content_of(answer: http.Answer, what: str) -> Any:
+    """Return what the NVA has answered to a request.  Raises NvaError with its refusal."""
+    if answer.status >= HTTPStatus.BAD_REQUEST:
+        said = answer.content or {"error": f"{what}: {answer.status}"}
+        raise NvaError(said["error"])
+    return answer.content
 
 
 def _named(network: RoutedNetwork) -> dict[str, str | None]:

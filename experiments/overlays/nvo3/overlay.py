@@ -5,11 +5,9 @@ whether or not the NVA had received it: a move's key is its number in the run, a
 same key is the same move, and its phase says how far it is.
 """
 
-import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -29,14 +27,22 @@ from experiments.overlays import (
 )
 from experiments.overlays.nvo3 import NVA_DIES, tables
 from experiments.overlays.nvo3.commands import Commands
-from experiments.overlays.nvo3.nva import NvaAway, NvaError, NvaProcess
+from experiments.overlays.nvo3.nva import (
+    ANSWER_TIMEOUT_S,
+    NvaAway,
+    NvaError,
+    NvaProcess,
+    NvaRequest,
+)
 from experiments.overlays.nvo3.settings import Settings
 from experiments.overlays.nvo3.trace_feed import TraceFeed
 from nve.hypervisor.plug import nve_interface
-from nve.model import VmSpec
+from nve.linux.wait import HasDescriptor, all_readable, readable
+from nve.model import Rank, VmSpec
 from nve.ovs import bridge
-from nve.ovs.agent import Agent
+from nve.ovs.agent import Agent, Following
 from nve.ovs.bridge import OvsInstance
+from nve.ovs.buffers import Inlet
 from topologies import locators
 
 Answer = TypeVar("Answer")
@@ -57,10 +63,14 @@ RETURN_S = 5.0
 class _Leaving:
     """A VM that is leaving its place."""
 
-    network_nves: list[str]
+    network_nves: Sequence[str]
     """The other NVEs with VMs of its network, to which it sends."""
-    marked: "Future[None] | None" = None
-    """Done when the marker was sent behind its last packets."""
+    inlet: Inlet | None
+    """By which the source NVE's switch takes in what it sends."""
+    redirected: NvaRequest | None = None
+    """Where the NVA answers that the source NVE redirects, unless it has done so."""
+    marked: bool = False
+    """Whether a marker was sent behind its last packets."""
 
 
 class Nvo3:
@@ -196,31 +206,66 @@ class Nvo3:
         switch = self._switch(move.source)
         # The switch would count as in flight what it has forwarded and not yet counted.
         switch.follow_rules_now()
-        following: threading.Event | None = None
-        if self._agents:
-            self._agents[move.destination].expect_last(move.vm.tenant_system, move.number)
-            following = self._agents[move.source].following(move.vm.tenant_system)
-        line = self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
-        if self.can.last_packets:
-            self._leaving[move.number] = _Leaving(line["network_nves"])
-        # What a flow that was left brings to a VM that has gone is lost.  The agent sees to it
-        # while the NVA hears of the rules; but its order may not have come.
-        if not following or not following.wait(FOLLOWING_S):
+        if not self._agents:
+            self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
             switch.follow_rules_now(thoroughly=True)
+            return
+        system = move.vm.tenant_system
+        inlet = switch.inlet(nve_interface(move.vm.name)) if self.can.last_packets else None
+        self._agents[move.destination].expect_last(system, move.number)
+        with ExitStack() as failed, self._agents[move.source].following(system) as following:
+            if inlet:
+                failed.callback(inlet.close)
+            leaving = self._insist(patience_s, partial(self._follow, move, following, inlet))
+            # What a flow that was left brings to a VM that has gone is lost.  The agent sees to it,
+            # but its order may not have come.
+            if not leaving.redirected and not readable(following, FOLLOWING_S):
+                switch.follow_rules_now(thoroughly=True)
+            self._leaving[move.number] = leaving
+            failed.pop_all()
+
+    def _follow(
+        self,
+        move: OverlayMove,
+        following: Following,
+        inlet: Inlet | None,
+        left_s: float,
+        *,
+        again: bool,
+    ) -> _Leaving:
+        """Have the NVA redirect; return when the source NVE does, or else when the NVA says so.
+
+        The source's agent is on the same server as the VM, and knows first.
+        """
+        if again and _is_there(self._phase(move), Phase.REDIRECTING):
+            line = self._line(move, Phase.REDIRECTED, left_s)
+            return _Leaving(line["network_nves"], inlet)
+        asked = self.nva.begin_post(
+            f"{_path(move)}/redirect",
+            answered_within_s=ANSWER_TIMEOUT_S,
+            until=Phase.REDIRECTED,
+            timeout_s=left_s,
+        )
+        either: list[HasDescriptor] = [following, asked]
+        if following in all_readable(either, ANSWER_TIMEOUT_S):
+            return _Leaving(following.network_nves, inlet, asked)
+        line = asked.answer()
+        _raise_if_rolled_back(move, line)
+        return _Leaving(line["network_nves"], inlet)
 
     def _mark_last(self, move: OverlayMove) -> None:
-        agent = self._agents[move.source]
+        agent, leaving = self._agents[move.source], self._leaving[move.number]
         system, number = move.vm.tenant_system, move.number
-        self._leaving[number].marked = agent.mark_last(system, number, move.destination)
+        with suppress(OSError):  # its switch has died
+            agent.mark_last(system, number, move.destination, leaving.inlet)
+            leaving.marked = True
 
     def _await_last(self, move: OverlayMove) -> list[str]:
-        leaving, agent = self._leaving.pop(move.number), self._agents[move.destination]
-        assert leaving.marked is not None, f"{move.vm.name} does not stand still"
+        leaving, agent = self._leaving[move.number], self._agents[move.destination]
+        if not leaving.marked:
+            return list(leaving.network_nves)
         missing = agent.await_last(
-            move.vm.tenant_system,
-            leaving.network_nves,
-            leaving.marked,
-            self._settings.end_marker_s,
+            move.vm.tenant_system, leaving.network_nves, self._settings.end_marker_s
         )
         if not missing:
             self._note("last-packets-passed", move, nves=leaving.network_nves)
@@ -231,6 +276,7 @@ class Nvo3:
 
         If the announcement is not made, or is lost, the activation by the destination is enough.
         """
+        self._hear_redirected(move, patience_s)
         if announced:
             with suppress(NvaError):  # not heard in time
                 self._await(move, Phase.ACTIVATED, ANNOUNCEMENT_TIMEOUT_S)
@@ -281,19 +327,31 @@ class Nvo3:
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
         def ask(_left_s: float, *, again: bool) -> None:
             known = {line["key"]: line["phase"] for line in self.nva.get("moves")}
-            self._leaving.pop(move.number, None)
             if known.get(str(move.number), Phase.ROLLED_BACK) not in FINISHED:
                 self.nva.post(f"{_path(move)}/roll-back")
 
         self._insist(patience_s, ask)
-
-    def _processes(self) -> list[int]:
-        found = []
         with suppress(NvaError):
-            found.append(self.nva.pid)
+            self._hear_redirected(move, 0)
+
+    def _hear_redirected(self, move: OverlayMove, patience_s: float) -> None:
+        """Take the NVA's answer to the redirect, which nobody has waited for."""
+        leaving = self._leaving.pop(move.number, None)
+        if leaving and leaving.inlet:
+            leaving.inlet.close()
+        if leaving and leaving.redirected:
+            try:
+                leaving.redirected.answer()
+            except NvaError:  # it has died, or it takes long
+                self._await_patiently(move, Phase.REDIRECTED, patience_s)
+
+    def _processes(self) -> dict[int, Rank]:
+        found = {}
+        with suppress(NvaError):
+            found[self.nva.pid] = Rank.CONTROL
         for nve in self._data_centre.nves:
             with suppress(RuntimeError):  # one that is dead
-                found.append(self._switch(nve).switch_pid)
+                found[self._switch(nve).switch_pid] = Rank.PATH
         return found
 
     def where(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from nve.model import TenantSystem
 from nve.pipeline.compiler import NO_MAC, compile_network, compile_nve, compile_system
 from nve.pipeline.evaluator import Frame, evaluate
 from nve.pipeline.rules import (
+    AGENT_PORT,
     FIRST_VM_PORT,
     VXLAN_PORT,
     GoTo,
@@ -18,9 +19,11 @@ from nve.pipeline.rules import (
     Purpose,
     ReportAction,
     Rule,
+    SetMac,
     Tunnel,
 )
 from nve.pipeline.state import Association, AssociationRole, NveState, Redirect, RemoteEntry
+from nve.wire import end_marker
 from nve.wire.frames import (
     ARP,
     ICMPV6,
@@ -204,15 +207,29 @@ def _leads_on(rule: Rule) -> bool:
 @pytest.mark.shows("R3.4", "R3.5")
 @exhaustive
 @given(states())
-def test_a_tunnel_leads_into_a_tunnel_for_packets_in_flight_only(state: NveState) -> None:
-    """Everything else that comes out of a tunnel ends here, so no loop can form."""
+def test_a_tunnel_leads_into_a_tunnel_for_packets_in_flight_and_markers_only(
+    state: NveState,
+) -> None:
+    """Everything else that comes out of a tunnel ends here, so no loop can form.
+
+    A marker that is sent on has another address then, which leads to an agent only.
+    """
+    passed_addresses = {end_marker.passed_address(vtep) for vtep in (state.vtep, *state.peers)}
     for rule in compile_nve(state):
         for action in rule.actions:
             if isinstance(action, Tunnel) and action.hairpin:
                 assert rule.table is PipelineTable.FROM_TUNNEL
-                assert rule.about in state.redirects
+                if rule.purpose is Purpose.END_MARKER:
+                    passed = SetMac("eth_dst", end_marker.passed_address(state.vtep))
+                    assert rule.actions == (passed, action)
+                    assert dict(rule.match)["eth_dst"] == end_marker.last_address(action.to)
+                    assert action.to != state.vtep
+                else:
+                    assert rule.about in state.redirects
+            if dict(rule.match).get("eth_dst") in passed_addresses:
+                assert [action.port for action in rule.actions] == [AGENT_PORT]  # type: ignore[union-attr]
             if rule.table in (PipelineTable.FROM_TUNNEL, PipelineTable.FLOOD_LOCAL):
-                assert isinstance(action, GoTo | Output | Tunnel | ReportAction)
+                assert isinstance(action, GoTo | Output | Tunnel | ReportAction | SetMac)
 
 
 @exhaustive

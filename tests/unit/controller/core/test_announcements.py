@@ -115,6 +115,33 @@ def test_an_announcement_before_its_time_is_counted(pulling: Fabric) -> None:
     assert pulling.refused() == {"early-announcement": 1}
 
 
+def test_a_vm_may_announce_itself_before_the_nva_has_heard_that_the_source_redirects(
+    pulling: Fabric,
+) -> None:
+    """The source's agent says so to the hypervisor, which does not wait for the NVA."""
+    move = pulling.request_move("vm1", "nve3")
+    pulling.settle()
+    pulling.redirect(move)
+    while pulling.nves["nve1"].down:
+        pulling.deliver("nve1", "down")
+    assert phase_of(move) is Phase.REDIRECTING
+    pulling.where["vm1"] = "nve3"
+    pulling.send_from("nve3", pulling.port("vm1"), frames.arp(VM1, VM1.ipv4))
+    pulling.deliver("nve3", "up")
+    assert phase_of(move) is Phase.ACTIVATED
+    pulling.settle()
+
+    assert pulling.refused() == {}
+    of_the_move = [event for event in pulling.events("vm1") if event.startswith(("move-", "map"))]
+    redirected, updated = (
+        of_the_move.index(each) for each in ("move-redirected", "mapping-updated")
+    )
+    assert redirected < updated < of_the_move.index("move-activated")
+    pulling.expire_all()
+    pulling.settle()
+    assert phase_of(move) is Phase.COMPLETED
+
+
 def test_an_announcement_where_the_vm_is_anyway_is_only_recorded(pulling: Fabric) -> None:
     before = state_of(pulling)
     pulling.send("vm1", frames.arp(VM1, VM1.ipv4))

@@ -28,7 +28,7 @@ from tests.helpers.tenants import vm, vteps
 def test_at_the_arrival_every_nve_whose_path_changes_is_an_edge() -> None:
     made = fabric()
     move = departed(made)
-    assert orders(made) == [("nve1", MarkerKind.FOLLOW, ())]
+    assert orders(made) == [("nve1", MarkerKind.FOLLOW, ("nve2", "nve3"))]
     made.activate(move)
     made.settle()
     assert orders(made)[1:] == [

@@ -89,16 +89,29 @@ def test_a_group_frame_goes_to_the_network_and_no_further(group: Mac) -> None:
 LAST_MARKER: Frame = {
     "eth_type": end_marker.ETHERTYPE,
     "eth_src": end_marker.agent_mac(RED),
-    "eth_dst": end_marker.EVERYBODY,
+    "eth_dst": end_marker.last_address(STATE.vtep),
 }
+"""Behind what a VM has sent that comes to this NVE."""
+LAST_FOR_PEER: Frame = {**LAST_MARKER, "eth_dst": end_marker.last_address(PEER)}
 
 
 def test_a_marker_behind_what_a_vm_has_sent_goes_to_nves_and_to_no_vm() -> None:
-    sent = evaluate(compile_nve(STATE), entering(LAST_MARKER, AGENT_PORT))
+    sent = evaluate(compile_nve(STATE), entering(LAST_FOR_PEER, AGENT_PORT))
     heard = from_tunnel(LAST_MARKER)
 
     assert (sent.ports, sent.tunnels, sent.reported) == ((), ((RED, PEER),), False)
     assert (heard.ports, heard.tunnels, heard.reported) == ((AGENT_PORT,), (), False)
+
+
+def test_such_a_marker_goes_on_to_where_the_vm_goes_to_and_says_what_it_has_passed() -> None:
+    onward = from_tunnel(LAST_FOR_PEER)
+    passed_here: Frame = {**LAST_MARKER, "eth_dst": end_marker.passed_address(STATE.vtep)}
+    passed_there: Frame = {**LAST_MARKER, "eth_dst": end_marker.passed_address(PEER)}
+
+    assert (onward.ports, onward.tunnels, onward.reported) == ((), ((RED, PEER),), False)
+    assert from_tunnel(passed_there).ports == (AGENT_PORT,)
+    assert AGENT_PORT not in from_tunnel(passed_here).ports
+    assert from_tunnel(passed_here).tunnels == ()
 
 
 @pytest.mark.shows("R9.2", "R9.3")
@@ -183,7 +196,7 @@ LLC, PTP = 0x05FF, 0x88F7
 def test_a_frame_of_any_protocol_is_carried(protocol: int) -> None:
     """An agent's EtherType is a tenant's as well; it is a signal by its source only."""
     frame: Frame = {"eth_src": VM1.mac, "eth_dst": VM2.mac, "eth_type": protocol}
-    to_all: Frame = {**frame, "eth_dst": end_marker.EVERYBODY}
+    to_all: Frame = {**frame, "eth_dst": end_marker.last_address(STATE.vtep)}
     flooded, heard = from_vm(to_all), from_tunnel({**to_all, "eth_src": FAR.mac})
 
     assert from_vm(frame).ports == (11,)

@@ -1,5 +1,7 @@
 """End markers, and what the NVA and the agents tell each other about them, as frames."""
 
+from ipaddress import ip_address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,13 +9,14 @@ from hypothesis import strategies as st
 from nve.model import MAX_VNI, TenantSystem, mac, vni
 from nve.wire.end_marker import (
     ETHERTYPE,
-    EVERYBODY,
     NOBODY,
     MarkerKind,
     NotASignal,
     Signal,
     agent_mac,
     frame,
+    last_address,
+    passed_address,
     read,
 )
 from tests.helpers.tenants import RED, vm
@@ -46,12 +49,18 @@ def test_a_marker_goes_the_way_of_the_packets_it_follows() -> None:
 
 
 def test_a_marker_behind_what_a_vm_has_sent_goes_to_a_group() -> None:
-    everybody = frame(Signal(MarkerKind.LAST, 7, VM1, ("nve1",)))[:6]
-    assert everybody.hex(":") == EVERYBODY
-    assert everybody[0] & 1
+    address = last_address(ip_address("192.0.2.1"))
+    assert frame(Signal(MarkerKind.LAST, 7, VM1, ("nve1",)), address)[:6].hex(":") == address
+    assert int(address[:2], 16) & 1
 
 
-@pytest.mark.parametrize("kind", sorted(set(MarkerKind) - {MarkerKind.MARKER, MarkerKind.LAST}))
+def test_its_address_says_where_the_vm_goes_to_or_what_it_has_passed() -> None:
+    vteps = [ip_address(f"{net}{number}") for net in ("10.0.0.", "fd00::") for number in range(100)]
+    addresses = [of(vtep) for of in (last_address, passed_address) for vtep in vteps]
+    assert len(set(addresses)) == len(addresses)
+
+
+@pytest.mark.parametrize("kind", sorted(set(MarkerKind) - {MarkerKind.MARKER}))
 def test_orders_and_answers_go_to_no_vm(kind: MarkerKind) -> None:
     assert frame(Signal(kind, 7, VM1))[:6].hex(":") == NOBODY
 
