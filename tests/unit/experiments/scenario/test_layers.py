@@ -93,6 +93,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "tenants.1.sir_prefix",
         "its locators would be those of tenants.0; choose another prefix",
     ),
+    "an identifier of a task that is not behind the prefix": (
+        LOCATED
+        | {
+            "tasks": {"web": {"on": "vm1", "program": "http-server", "addresses": ["fd77::9"]}},
+        },
+        "tasks.web.addresses.0",
+        "fd77::9 is not the address of a host in fd51:0:1388::/64",
+    ),
     "an announcement": (
         {"moves.0.announce": "garp"},
         "moves.0.announce",
