@@ -6,19 +6,21 @@ The hosts are those of `test_task_moves.py`.
 import errno
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from nve.linux.namespace import inside, ip, run_in
+from nve.linux.namespace import inside, ip, run_in, set_sysctls
 from nve.task import repair
 from nve.task.initial_window import USUAL, InitialWindows
 from nve.task.repair import TcpInfo
-from nve.task.sockets import restored
+from nve.task.sockets import package, restored
+from nve.task.tcp_states import FATES, Fate, TcpState
 from nve.wire.segments import ACK, RST, SYN, segment
 from tests.helpers.hosts import NIC, Hosts
 from tests.helpers.task_trials import (
@@ -198,31 +200,65 @@ def test_the_target_answers_nothing_before_it_has_the_connections(
 # -- how a connection begins at the target ---------------------------------------------------------
 
 
+FAR = {4: "10.77.0.7", 6: "fd77::7"}
+FAR_SUBNETS = {4: "10.77.0.0/24", 6: "fd77::/64"}
+"""The peer's addresses behind itself, as behind a router."""
+
+
+@pytest.fixture
+def far_peer(network: Hosts) -> Iterator[None]:
+    own, peer = network.of["b"], network.of["c"]
+    ip(peer.pid, ["link set lo up", *(f"addr add {each} dev lo" for each in FAR.values())])
+    near = {4: peer.ipv4, 6: peer.ipv6}
+    ip(own.pid, [f"route add {FAR_SUBNETS[each]} via {near[each]} mtu 1400" for each in FAR])
+    yield
+    ip(own.pid, [f"route del {each}" for each in FAR_SUBNETS.values()])
+    ip(peer.pid, [f"addr del {each} dev lo" for each in FAR.values()])
+
+
 @pytest.mark.shows("R4.2.1.3")
+@pytest.mark.usefixtures("far_peer")
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_connection_begins_with_the_window_that_it_had(network: Hosts, version: int) -> None:
-    """By a host route to its peer, which is gone at once; one that is somebody's own stays."""
+@pytest.mark.parametrize("far", [False, True])
+def test_a_connection_begins_with_the_window_that_it_had(
+    network: Hosts, version: int, far: bool
+) -> None:
+    """By a host route to its peer, which is gone at once."""
     pid, peer = network.of["b"].pid, network.of["c"]
-    address = str(peer.ipv4 if version == 4 else peer.ipv6)
-    own_route = f"route add {address} dev {NIC} metric 1 mtu 1400"
+    near = str(peer.ipv4 if version == 4 else peer.ipv6)
+    address = FAR[version] if far else near
     with inside(peer.pid):
         family = socket.AF_INET if version == 4 else socket.AF_INET6
         listening = socket.create_server((address, 0), family=family)
     with closing(listening), inside(pid), closing(InitialWindows()) as windows:
         each = socket.create_connection((address, listening.getsockname()[1]), 5)
+        other, _ = listening.accept()
         before = routes(pid, version)
         for segments, begins in ((500, 500), (20, 20), (None, USUAL)):
             each = restored_in_place(each, windows, segments)
             assert TcpInfo.of(each).cwnd == begins
             assert routes(pid, version) == before
-        ip(pid, [own_route])
-        try:
+        with closing(each), closing(other):
+            other.settimeout(5)
+            each.sendall(b"here")
+            assert other.recv(4) == b"here"
+
+
+def test_a_host_route_of_somebody_elses_stays(network: Hosts) -> None:
+    pid, peer = network.of["b"].pid, network.of["c"]
+    with inside(peer.pid):
+        listening = socket.create_server((str(peer.ipv4), 0))
+    ip(pid, [f"route add {peer.ipv4} dev {NIC} metric 1 mtu 1400"])
+    try:
+        before = routes(pid, 4)
+        with closing(listening), inside(pid), closing(InitialWindows()) as windows:
+            each = socket.create_connection(listening.getsockname(), 5)
             each = restored_in_place(each, windows, 500)
-            assert TcpInfo.of(each).cwnd == USUAL
-            assert "mtu 1400" in routes(pid, version)
-        finally:
-            ip(pid, [own_route.replace("add", "del")])
-            each.close()
+            with closing(each):
+                assert TcpInfo.of(each).cwnd == USUAL
+        assert routes(pid, 4) == before
+    finally:
+        ip(pid, [f"route del {peer.ipv4} dev {NIC} metric 1"])
 
 
 def restored_in_place(
@@ -239,3 +275,86 @@ def restored_in_place(
 
 def routes(pid: int, version: int) -> str:
     return run_in(pid, ["ip", f"-{version}", "route", "show"])
+
+
+NOT_OFFERED: tuple[dict[str, int], ...] = (
+    {},
+    {"tcp_timestamps": 0},
+    {"tcp_sack": 0},
+    {"tcp_window_scaling": 0},
+)
+
+
+@pytest.mark.shows("R4.2.1.3")
+@pytest.mark.parametrize("lacking", NOT_OFFERED, ids=lambda each: "".join(each) or "all")
+def test_a_connection_keeps_what_was_negotiated(network: Hosts, lacking: dict[str, int]) -> None:
+    """Timestamps, selective acknowledgement and window scaling, as far as the peer has them."""
+    pid, peer = network.of["b"].pid, network.of["c"]
+    with inside(peer.pid):
+        listening = socket.create_server((str(peer.ipv4), 0))
+    set_sysctls(peer.pid, {f"ipv4/{name}": value for name, value in lacking.items()})
+    try:
+        with closing(listening), inside(pid), closing(InitialWindows()) as windows:
+            each = socket.create_connection(listening.getsockname(), 5)
+            other, _ = listening.accept()
+            before = TcpInfo.of(each)
+            each = restored_in_place(each, windows, None)
+            with closing(each), closing(other):
+                after = TcpInfo.of(each)
+                assert (after.options, after.scales) == (before.options, before.scales)
+                other.settimeout(5)
+                each.sendall(b"here")
+                assert other.recv(4) == b"here"
+    finally:
+        set_sysctls(peer.pid, {f"ipv4/{name}": 1 for name in lacking})
+
+
+# -- connections that are neither open nor half closed ---------------------------------------------
+
+
+def in_state(network: Hosts, state: TcpState, kept: ExitStack) -> socket.socket:
+    """A socket of the host `b` in this state; what it takes is kept until the stack ends."""
+    with inside(network.of["c"].pid):
+        listening = kept.enter_context(
+            closing(socket.create_server((str(network.of["c"].ipv4), 0)))
+        )
+    with inside(network.of["b"].pid):
+        if state is TcpState.LISTEN:
+            return socket.create_server(("10.9.0.2", 0))
+        each = socket.socket()
+    if state is TcpState.CLOSED:
+        return each
+    each.setblocking(False)
+    if state is TcpState.SYN_SENT:
+        each.connect_ex(("10.9.0.99", 80))  # nobody's
+        return each
+    each.connect_ex(listening.getsockname())
+    peer = kept.enter_context(closing(listening.accept()[0]))
+    # So that nothing is left of it when another test looks for resets.
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    if state in (TcpState.CLOSE_WAIT, TcpState.LAST_ACK):
+        peer.shutdown(socket.SHUT_WR)
+        wait_until(lambda: None if TcpInfo.of(each).state is TcpState.CLOSE_WAIT else "not yet")
+    if state in (TcpState.LAST_ACK, TcpState.FIN_WAIT_1, TcpState.CLOSING):
+        repair.block(peer)  # which acknowledges nothing any more
+    if state not in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT):
+        each.shutdown(socket.SHUT_WR)
+    if state is TcpState.CLOSING:
+        peer.shutdown(socket.SHUT_WR)
+    return each
+
+
+@pytest.mark.shows("R4.2.1.3")
+@pytest.mark.parametrize("state", set(TcpState) - {TcpState.SYN_RECEIVED, TcpState.TIME_WAIT})
+def test_each_state_has_its_fate(network: Hosts, state: TcpState) -> None:
+    """A program has no socket in the other two states."""
+    with ExitStack() as kept:
+        each = kept.enter_context(closing(in_state(network, state, kept)))
+        wait_until(lambda: None if TcpInfo.of(each).state is state else str(TcpInfo.of(each).state))
+        repair.block(each)
+        held: list[socket.socket | None] = [each]
+        rows, (moved,) = package(held)
+        assert [(row["state"], row["fate"]) for row in rows] == (
+            [] if state is TcpState.LISTEN else [(state.name, FATES[state].value)]
+        )
+        assert (moved is None, held[0] is None) == (FATES[state] is Fate.CLOSED,) * 2
