@@ -131,7 +131,7 @@ def draw(result: Result, preset: Preset) -> Figure:
         if not any(sizes):
             for axes in grid[:, column]:
                 axes.text(0.5, 0.5, "no packets", transform=axes.transAxes, ha="center")
-        grid[0, column].set_title(phase)
+        grid[0, column].set_title(f"{phase} a move")
     for axes in grid.flat:
         _style.log(axes, "x", low, high, 3 if preset.narrow else 4)
     for axes in grid[0]:
@@ -194,6 +194,8 @@ def caption(result: Result) -> str:
         parts.append(f"{before} {_about_during(said['during'])}")
     if len(parts) > _style.MOST_TOLD_APART:
         return f"The line is the median of {len(parts)} runs, the band their range."
+    if any(move.is_take_over for run in runs_of(result).values() for move in run.moves):
+        parts.append("What was lost before a take-over is what went to the server that was lost.")
     return " ".join(parts)
 
 
