@@ -26,10 +26,11 @@ VMMLAB := $(VENV)/bin/vmmlab
 
 # Pure tests that import what reports are made with, which takes a process seconds, or read sources.
 REPORTS := tests/unit/experiments tests/unit/helpers $(wildcard tests/unit/test_*.py) \
-           tests/adapters/test_benchmarks.py tests/adapters/test_cli.py
-# Two processes are enough for two cores; on more, each is given half of them.
+           $(addprefix tests/adapters/test_,benchmarks.py cli.py shell.py)
+# A process for each part of the tests is enough for two cores; on more, each is given half of them.
 HALF  := $(shell cores=$$(nproc); echo $$((cores > 3 ? cores / 2 : 0)))
 QUICK := -m "not thorough" --hypothesis-profile quick --quiet --numprocesses $(HALF) --dist loadgroup
+WITHOUT_REPORTS := $(addprefix --ignore=,$(REPORTS))
 
 # Where nothing keeps compiled modules, every process of the tests spends seconds on compiling.
 unexport PYTHONDONTWRITEBYTECODE
@@ -40,7 +41,7 @@ ifeq ($(MAKELEVEL),0)
 .NOTPARALLEL:  # the targets share one machine, and its network; the parts of `check` do not
 endif
 .PHONY: help setup demo shell doctor clean check check-style check-types check-reports \
-        check-others format test test-system test-ryu test-failures test-report test-thorough \
+        check-adapters check-others format test test-system test-ryu test-failures test-report test-thorough \
         conformance bench debian-packages root
 
 help: ## list the targets
@@ -94,9 +95,9 @@ clean: root $(READY) ## remove what a crashed run left on this machine, and noth
 test: root setup check test-thorough test-system test-ryu ## all tests: check, test-thorough, test-system, test-ryu (root)
 
 check: $(READY) ## format, lint, types and the pure tests; no figures, few examples; no root
-	@echo "==> side by side, each shown when it has ended: ruff, mypy, two halves of the pure tests"
-	@$(MAKE) --no-print-directory --jobs=4 --keep-going --output-sync=target \
-	    check-style check-types check-reports check-others
+	@echo "==> side by side, each shown when it has ended: ruff, mypy, three parts of the pure tests"
+	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target \
+	    check-style check-types check-reports check-adapters check-others
 
 check-style: $(READY)
 	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
@@ -108,9 +109,11 @@ check-types: $(READY)
 check-reports: $(READY)
 	@echo "==> pytest of reports and sources, quick"; $(PYTEST) $(QUICK) $(REPORTS)
 
+check-adapters: $(READY)  # they wait for time-outs, too, and leave the cores to the others
+	@echo "==> pytest of adapters, quick"; $(PYTEST) $(QUICK) tests/adapters $(WITHOUT_REPORTS)
+
 check-others: $(READY)
-	@echo "==> pytest of all others, quick"
-	@$(PYTEST) $(QUICK) tests/unit tests/adapters $(addprefix --ignore=,$(REPORTS))
+	@echo "==> pytest of all others, quick"; $(PYTEST) $(QUICK) tests/unit $(WITHOUT_REPORTS)
 
 test-thorough: $(READY) ## what check leaves out of the pure tests: figures, guests, all combinations, more examples
 	@echo "==> pytest tests/unit tests/adapters, thorough"
