@@ -23,6 +23,7 @@ PANELS = {
     "again_mb": "came twice (MB)",
     "full_rate_ms": "full rate again after (ms)",
 }
+COLUMNS = ("run", "client_had_to", *PANELS, "reconnects", "lookups")
 MOST = 12
 """So many runs have a line of their own."""
 
@@ -41,8 +42,7 @@ def data(result: Result) -> pd.DataFrame:
             again_mb = None if found.again is None else found.again / 1e6
             values = (found.silence_ms, found.wait_ms, again_mb, found.full_rate_ms)
             rows.append((name, did, *values, found.connects, found.lookups))
-    columns = ["run", "client_had_to", *PANELS, "reconnects", "lookups"]
-    table = pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
     return table.astype(dict.fromkeys(PANELS, "float64"))
 
 
