@@ -3,13 +3,14 @@
 import fcntl
 import os
 import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from nve.linux.wait import all_readable, readable
+from nve.linux.wait import all_readable, readable, waiting_in
 
 FIRST_BEYOND = 1024
 
@@ -54,3 +55,12 @@ def test_the_limit_of_open_files_is_raised_as_far_as_is_needed_and_allowed() -> 
         limited = f"ulimit -Sn 256 && ulimit -Hn {hard} && exec {sys.executable} -c '{ask}'"
         said = subprocess.run(["sh", "-c", limited], check=True, capture_output=True, text=True)
         assert int(said.stdout) == expected
+
+
+def test_all_packets_that_wait_are_read_and_none_is_waited_for() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        theirs.send(b"one")
+        theirs.send(b"two")
+        assert list(waiting_in(ours)) == [b"one", b"two"]
+        assert list(waiting_in(ours)) == []
