@@ -91,7 +91,7 @@ class PauseOnly:
         until_s = move.paused_at_s + move.asked.pause_ms / 1000
         if until_s - time.monotonic() > LONG_S:  # nothing urgent happens meanwhile
             move.helped.close()
-            time.sleep(until_s - time.monotonic() - LONG_S / 2)
+            time.sleep(max(0.0, until_s - time.monotonic() - LONG_S / 2))
             help_along(move)
         time.sleep(max(0.0, until_s - time.monotonic()))
 
