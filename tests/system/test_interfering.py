@@ -27,10 +27,10 @@ def harm(result: Result) -> dict[str, int]:
     return {what: int(result.totals[what].sum()) for what in DAMAGE}
 
 
-def moved(name: str, out: Path) -> Result:
+def moved(name: str, out: Path, **changes: Any) -> Result:
     """A variant's result.  It is valid, nothing is harmed, and no triangle is left (R3.4): of the
     last move that is counted at least, for nothing follows it."""
-    outcome, result = recorded(variant(name), out)
+    outcome, result = recorded(variant(name, **changes), out)
     assert outcome.problems == []
     assert harm(result) == dict.fromkeys(DAMAGE, 0)
     run = of_run(result.totals, result.metrics)
@@ -70,7 +70,7 @@ def test_ten_vms_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.shows("R4.1.1", "R4.1.4")
 def test_two_vms_that_talk_to_each_other_both_move(tmp_path: Path) -> None:
-    result = moved("each-other", tmp_path / "result")
+    result = moved("each-other", tmp_path / "result", duration_s=10)
 
     assert outcomes(result) == ["completed"] * 6
     assert result.throughput is not None
