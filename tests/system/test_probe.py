@@ -43,7 +43,11 @@ class Probing:
         return process
 
     def __enter__(self):
-        self.fleet.launch()
+        try:
+            self.fleet.launch()
+        except BaseException:
+            self.fleet.stop()
+            raise
         return self
 
     def __exit__(self, *_):
