@@ -193,6 +193,13 @@ def help_along(move: MoveUnderWay) -> None:
     move.helped.enter_context(first_in_line({os.getpid(): Rank.SERVER}, services))
 
 
+def _control_plane_at(move: MoveUnderWay, rank: Rank) -> AbstractContextManager[None]:
+    """Give the overlay's control plane a higher rank in the block."""
+    ranks = move.overlay.can.processes()
+    control_plane = {pid: rank for pid, usual in ranks.items() if usual is Rank.CONTROL}
+    return first_in_line({}, control_plane)
+
+
 # -- what each step does ---------------------------------------------------------------------------
 
 
@@ -250,7 +257,8 @@ def _redirect(move: MoveUnderWay, patience_s: float) -> None:
 def _redirect_in_pause(move: MoveUnderWay, patience_s: float) -> None:
     """The overlay redirects what still comes for the VM at the source (R4.1.4)."""
     began_s = time.monotonic()
-    _redirect(move, patience_s)
+    with _control_plane_at(move, Rank.SERVER):  # the VM stands still until it has answered
+        _redirect(move, patience_s)
     move.note("redirect-in-pause", took_ms=(time.monotonic() - began_s) * 1e3)
 
 
@@ -340,8 +348,9 @@ def _open(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _settle(move: MoveUnderWay, _patience_s: float) -> None:
-    """What was there for the pause alone ends."""
+    """What was there for the pause alone ends, and the control plane has its turn."""
     move.hypervisor.settle()
+    move.helped.enter_context(_control_plane_at(move, Rank.PATH))
 
 
 def _release(move: MoveUnderWay, _patience_s: float) -> None:

@@ -8,10 +8,10 @@ Without end markers there is the plug alone.  Its gate is opened when the VM run
 
 With them (`nve.wire.end_marker`), what comes from the source NVE comes by a lane of its own.  The
 lane's gate is opened when the VM runs, the plug's when the markers of all ingress NVEs have come
-out of the lane: they pass the same queue as the packets they follow, and so say for certain that
-nothing more comes.  A time-out ends the waiting in any case, so that markers that do not come cost
-order, not packets.  It begins when the VM runs, as the control plane, which says whose markers to
-expect, may be out of reach then.
+out of the lane, and the NVE has dealt with what came with them: a switch that takes in several
+packets at once may forward a marker before the packets it follows.  A time-out ends the waiting in
+any case, so that markers that do not come cost order, not packets.  It begins when the VM runs, as
+the control plane, which says whose markers to expect, may be out of reach then.
 
 A thread waits for the markers.  A marker may come before it is known whose are expected.
 """
@@ -44,6 +44,7 @@ class _Expectation:
     ingress_nves: frozenset[str] | None = None
     """The ingress NVEs whose markers are expected; None before that is known."""
     released: Released | None = None
+    dealt_with: Callable[[], None] | None = None
 
 
 class ReorderBuffer:
@@ -95,18 +96,25 @@ class ReorderBuffer:
         """Return when nothing is held any more, which takes no longer than markers may."""
         self._delivered.wait()
 
-    def expect(self, handover: int, ingress_nves: tuple[str, ...], released: Released) -> bool:
+    def expect(
+        self,
+        handover: int,
+        ingress_nves: tuple[str, ...],
+        released: Released,
+        dealt_with: Callable[[], None],
+    ) -> bool:
         """Hold what comes on new paths until the markers of all these ingress NVEs have come.
 
-        An expectation replaces the one before it, whose markers are expected no longer.  Returns
-        False if nothing can be held any more.
+        `dealt_with` then returns when the NVE has dealt with everything that had come to it when
+        it was called; it must not take long.  An expectation replaces the one before it, whose
+        markers are expected no longer.  Returns False if nothing can be held any more.
         """
         try:
             with self._lock:
                 self._plug_gate.close()
                 self._delivered.clear()
                 self._expectation = _Expectation(
-                    self._deadline_s(), handover, frozenset(ingress_nves), released
+                    self._deadline_s(), handover, frozenset(ingress_nves), released, dealt_with
                 )
             self._wake.send(b"!")
         except OSError:
@@ -193,6 +201,11 @@ class ReorderBuffer:
             settled = waiting.ingress_nves is not None and not missing
             if not settled and time.monotonic() < waiting.deadline_s:
                 return
+        if settled and waiting.dealt_with:
+            waiting.dealt_with()
+        with self._lock:
+            if self._expectation is not waiting:
+                return  # another has replaced it, and has woken this thread
             self._plug_gate.open()
             self._expectation = None
             self._delivered.set()

@@ -47,7 +47,7 @@ from nve.wire.frames import destination_mac
 
 INTERFACE = "agent0"
 TAKEN_IN_S = 0.02
-"""How long a switch may take to take in what a VM has sent, in seconds; one that takes longer has
+"""How long a switch may take to take in what has come to it, in seconds; one that takes longer has
 died, or is about to."""
 _RETRY_S = 0.5
 log = logging.getLogger("vmmlab.agent")
@@ -241,8 +241,15 @@ class Agent:
             except OSError as error:  # the switch has died: when it is back, the NVA asks again
                 log.warning("%s: nobody hears that %s are over: %s", self._nve.name, order, error)
 
+        def dealt_with() -> None:
+            # If that cannot be found out, the markers have come all the same.
+            with suppress(OSError, RuntimeError):
+                self._nve.await_underlay(TAKEN_IN_S)
+
         reorder_buffer = self._reorder_buffer_of(order.system, self._nve.name)
-        if reorder_buffer and reorder_buffer.expect(order.handover, order.ingress_nves, released):
+        if reorder_buffer and reorder_buffer.expect(
+            order.handover, order.ingress_nves, released, dealt_with
+        ):
             self._say(replace(order, kind=MarkerKind.EXPECTING, ingress_nves=()))
         else:  # the VM has left, or is just leaving
             released(order.ingress_nves)

@@ -30,7 +30,7 @@ from nve.edge import Edge, EdgeFactory, EdgePlace
 from nve.linux.capabilities import kernel_datapath_available
 from nve.linux.namespace import inside, ip, run, run_in
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
-from nve.linux.steering import go_first, stay_on_one_processor
+from nve.linux.steering import await_backlogs, go_first, stay_on_one_processor
 from nve.linux.wait import wait_until
 from nve.model import IPAddress, Mac, Rank, VmSpec, Vtep
 from nve.ovs.buffers import Inlet, dropped_by_packet_sockets, enlarge_packet_sockets
@@ -84,6 +84,8 @@ class OvsInstance:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._control: tuple[int, ControlSocket] | None = None
         """The switch's process, and the connection to it by which it is told what to do."""
+        self._underlay: tuple[int, Inlet] | None = None
+        """The switch's process, and its inlet from the underlay."""
         self._control_lock = threading.Lock()
 
     @classmethod
@@ -313,6 +315,27 @@ class OvsInstance:
         """
         return Inlet(self._switch.pid, interface) if self.datapath == "netdev" else None
 
+    def await_underlay(self, timeout_s: float) -> None:
+        """Return when the switch has dealt with what had come from the underlay when this was
+        called.
+
+        A userspace switch takes in up to 32 packets at once and deals with them flow by flow: one
+        that has come out of it may have overtaken others that came before it.  Raises RuntimeError
+        if the switch does not run, and TimeoutError.
+        """
+        if self.datapath == "system":
+            return
+        with self._control_lock:
+            pid = self._switch.pid
+            if self._underlay and self._underlay[0] != pid:
+                self._hang_up()
+            if self._underlay is None:
+                self._underlay = pid, Inlet(pid, self._place.uplink.interface)
+            _, inlet = self._underlay
+        inlet.await_taken_in(timeout_s)
+        self._tell_switch("version")  # carried out when the packets that it has taken in are out
+        await_backlogs(timeout_s)
+
     def _tell_switch(self, *commands: str, together: bool = False) -> None:
         """Send commands without starting a process, on a kept connection.
 
@@ -337,9 +360,10 @@ class OvsInstance:
         return self._control[1]
 
     def _hang_up(self) -> None:
-        if self._control:
-            self._control[1].close()
-            self._control = None
+        for kept in (self._control, self._underlay):
+            if kept:
+                kept[1].close()
+        self._control = self._underlay = None
 
     def enlarge_buffers(self) -> None:
         """Give a userspace datapath room for waiting packets (see `nve.ovs.buffers`)."""

@@ -18,12 +18,12 @@ are frames of the EtherType for local experiments (IEEE 802, clause 9) with one 
     version | kind | copy | handover | VNI | MAC | number of NVEs | ingress NVEs, eight octets each
 
 A marker is addressed to the VM like the packets it follows, so that it shares their fate on the
-way.  There is one exception: a userspace switch handles a packet that is not in its cache before
-the cached ones that came with it, so that a marker not in the cache may overtake what it follows.
-After that it is in the cache, until the switch empties this, which happens at most once meanwhile
-(the switch may be an ingress NVE itself).  On a path through two switches, the source's and the
-destination's, at most four copies of a marker overtake; when `NEEDED` have come, one of them was in
-its place.  An ingress NVE sends `COPIES`, so that several may be lost.
+way.  There is one exception: a userspace switch takes in up to 32 packets at once, deals first with
+those that are not in its cache, and with the others flow by flow.  So a marker may leave a switch
+before packets that it follows, but only before those that were taken in with it, and they leave
+right behind it.  Therefore the destination, when the markers are there, lets its own switch deal
+with what has come by then (`nve.ovs.bridge`), before it delivers what it holds.  An ingress NVE
+sends `COPIES`, so that some may be lost, and `NEEDED` of them have to come.
 
 The last packets from the VM itself need a marker as well (`nve.ovs.last_packets`).  When the VM is
 suspended, its hypervisor has the agent of the source NVE send this marker to all NVEs of the

@@ -1,7 +1,7 @@
 """An NVE's agent at a port that is a pair of sockets: what it is told, and what it says."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_address
@@ -42,12 +42,19 @@ class FakeReorderBuffer:
     """They hold until the test says that the markers are there."""
 
     released: Released
+    dealt_with: Callable[[], None]
 
     def __init__(self, *, there: bool = True) -> None:
         self._there = there
 
-    def expect(self, handover: int, ingress_nves: tuple[str, ...], released: Released) -> bool:
-        self.released = released
+    def expect(
+        self,
+        handover: int,
+        ingress_nves: tuple[str, ...],
+        released: Released,
+        dealt_with: Callable[[], None],
+    ) -> bool:
+        self.released, self.dealt_with = released, dealt_with
         return self._there
 
 

@@ -5,6 +5,7 @@ import itertools
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,11 +16,15 @@ from benchmarks.namespaces import Namespace
 from nve.hypervisor.drain_probe import DrainProbe
 from nve.hypervisor.gate import Gate
 from nve.hypervisor.outbound_gate import OutboundGate
+from nve.hypervisor.plug import NIC, Plug, set_forwarding
+from nve.hypervisor.reorder_buffer import ReorderBuffer
 from nve.linux.namespace import inside, ip
 from nve.linux.steering import take_in_by_one_processor
 from nve.linux.wait import waiting_in
-from nve.model import Bounds
+from nve.model import Bounds, Mac
 from nve.ovs.buffers import Inlet
+from nve.wire.end_marker import COPIES, MarkerKind, Signal, frame
+from tests.helpers.tenants import vm
 from tests.helpers.wait import wait_until
 
 ETHERTYPE = 0x88B6
@@ -173,6 +178,65 @@ def test_a_sounding_says_so_when_something_is_held(way: Way) -> None:
 
 
 # -- outbound --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def guest() -> Iterator[tuple[Plug, Plug]]:
+    """A VM's plug and lane, which forward, and nothing else."""
+    server, guest = Namespace(), Namespace()
+    try:
+        ip(guest.pid, [f"link add {NIC} type bridge", f"link set {NIC} addrgenmode none up"])
+        plug, lane = (
+            Plug.create("vm1", "nve1", guest.pid, server.pid, offloads=False, lane=lane)
+            for lane in (False, True)
+        )
+        set_forwarding([plug, lane], True)
+        yield plug, lane
+        for cable in (plug, lane):
+            cable.remove()
+    finally:
+        server.close()
+        guest.close()
+
+
+def test_what_is_held_comes_out_behind_what_the_switch_has_yet_to_deal_with(
+    guest: tuple[Plug, Plug],
+) -> None:
+    """A switch may forward markers before packets that came with them."""
+    plug, lane = guest
+    never: list[str] = []
+    buffer = ReorderBuffer(
+        plug.vm_pid, plug, lane, Bounds(ROOM, 1 << 30, 60, markers_s=30), lambda: never.append("!")
+    )
+    nic = bound(plug.vm_pid, NIC)
+    new_path = Sending(bound(plug.nve_pid, plug.nve_interface), nic)
+    old_path = Sending(bound(plug.nve_pid, lane.nve_interface), nic, sent=100)
+    buffer.open()
+    wait_until(lambda: None if old_path.send(1) and old_path.received() else "not ready")
+    released: list[tuple[str, ...]] = []
+    overtaken: list[int] = []
+
+    def dealt_with() -> None:
+        overtaken.extend(old_path.send(3))
+        time.sleep(0.1)
+
+    markers = bound(plug.nve_pid, lane.nve_interface)
+    system = vm("vm1", 1, "nve1").tenant_system
+    try:
+        assert buffer.expect(1, ("nve3",), released.append, dealt_with)
+        held = new_path.send(3)
+        assert new_path.received() == []
+        for copy in range(COPIES):
+            marker = Signal(MarkerKind.MARKER, 1, system, ("nve3",), copy)
+            markers.send(frame(marker, Mac("ff:ff:ff:ff:ff:ff")))
+        buffer.await_delivery()
+        assert (received := new_path.received()) == [*overtaken, *held]
+        assert len(received) == 6
+        assert (released, never) == ([()], [])
+    finally:
+        buffer.remove()
+        for each in (nic, new_path.sender, old_path.sender, markers):
+            each.close()
 
 
 @dataclass

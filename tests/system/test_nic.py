@@ -1,8 +1,11 @@
 """A VM's NIC: plugged, re-plugged and paused, with real packets through two real NVEs."""
 
 import json
+import os
 import re
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from subprocess import PIPE
@@ -15,6 +18,7 @@ from nve.hypervisor.freezer import freeze, thaw
 from nve.hypervisor.hypervisor import Hypervisor
 from nve.hypervisor.plug import NIC, Plug
 from nve.linux.namespace import inside, run_in
+from nve.linux.wait import waiting_in
 from nve.model import Mac
 from nve.wire import frames
 from tests.helpers.lab import data_centre, round_trips_ms, vm_spec
@@ -71,6 +75,11 @@ def tunnel(running: DataCentre, nve: str, to: str) -> None:
     bridge.ofctl("add-flow", "br-int", f"in_port=1,tun_id=5000,actions=output:{PORT}")
 
 
+def udp_in(running: DataCentre, vm: str) -> socket.socket:
+    with inside(running.vms[vm].pid):
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+
+
 def pings(running: DataCentre, family: str = "ipv4", count: int = 3) -> int:
     """How many pings from vm1 to vm2 come back."""
     target = getattr(running.vms["vm2"].spec, family)
@@ -112,6 +121,34 @@ def test_a_frame_of_the_tenants_mtu_crosses_whole(
     ping = ["ping", "-M", "do", "-c1", f"-s{payload}", str(running.vms["vm2"].spec.ipv4)]
 
     assert running.in_vm("vm1", ping, stdout=PIPE).wait() == 0
+
+
+def test_what_had_come_from_the_underlay_is_dealt_with_once_a_switch_says_so(
+    running: DataCentre, plugs: dict[tuple[str, str], Plug]
+) -> None:
+    """More than it takes in at once, while it stands still."""
+    switch = ovs(running.nves["nve2"])
+    if switch.datapath == "system":
+        pytest.skip("the kernel's datapath deals with a packet when that comes")
+    plugs["vm1", "nve1"].set_forwarding(True)
+    assert pings(running) == 3
+    sender, receiver = (udp_in(running, vm) for vm in ("vm1", "vm2"))
+    receiver.bind(("", DISCARD))
+    waiting = threading.Thread(target=switch.await_underlay, args=(5,))
+    os.kill(switch.switch_pid, signal.SIGSTOP)
+    try:
+        for _ in range(100):
+            sender.sendto(b"here", (str(running.vms["vm2"].spec.ipv4), DISCARD))
+        time.sleep(0.1)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    finally:
+        os.kill(switch.switch_pid, signal.SIGCONT)
+    waiting.join(5)
+    assert len(list(waiting_in(receiver))) == 100
+    sender.close()
+    receiver.close()
 
 
 def test_counting_leaves_the_flows_of_a_kernel_datapath_alone(

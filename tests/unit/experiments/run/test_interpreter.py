@@ -3,7 +3,8 @@
 A step that fails is undone with all before it, last to first, until the destination has the VM.
 """
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,7 +26,7 @@ from experiments.run.move_steps import (
 )
 from experiments.scenario.failures import DESTINATION, SOURCE, Moment
 from experiments.scenario.moves import MoveSpec
-from nve.model import Bounds
+from nve.model import Bounds, Rank
 from tests.helpers.lab import vm_spec
 
 PATIENCE_S = {Patience.RUNNING: 3.0, Patience.PAUSED: 2.0, Patience.AFTERWARDS: 9.0}
@@ -246,3 +247,35 @@ def test_the_simplest_transfer_is_a_pause(
 
     assert sleeps == pytest.approx(slept)
     assert helped == ([pytest.approx(max(100.04, 100.01 + takes_s))] if len(slept) > 1 else [])
+
+
+def test_the_control_plane_goes_first_where_a_move_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Switches that are woken for each packet leave it next to nothing."""
+    now: list[dict[int, Rank]] = []
+
+    @contextmanager
+    def first_in_line(_own: dict[int, Rank], services: dict[int, Rank]) -> Iterator[None]:
+        now.append(services)
+        yield
+        now.remove(services)
+
+    monkeypatch.setattr("experiments.run.move_steps.first_in_line", first_in_line)
+    seen: list[dict[int, Rank]] = []
+    processes = {7: Rank.CONTROL, 8: Rank.PATH}
+    overlay = SimpleNamespace(
+        can=Capabilities(processes=lambda: processes),
+        redirect=lambda *_: seen.extend(now),
+    )
+    move = Story().move()
+    move.overlay = overlay  # type: ignore[assignment]
+    move.hypervisor = SimpleNamespace(settle=lambda: None)  # type: ignore[assignment]
+    done = {step.name: step.do for step in PLAIN}
+
+    done["redirect"](move, 1.0)
+    assert (seen, now) == ([{7: Rank.SERVER}], [])
+    done["settle"](move, 1.0)
+    assert now == [{7: Rank.PATH}]
+    move.helped.close()
+    assert now == []
