@@ -348,7 +348,7 @@ def _open(move: MoveUnderWay, _patience_s: float) -> None:
 
 
 def _settle(move: MoveUnderWay, _patience_s: float) -> None:
-    """What was there for the pause alone ends, and the control plane has its turn."""
+    """What served the pause alone ends, and the control plane has priority as well."""
     move.hypervisor.settle()
     move.helped.enter_context(_control_plane_at(move, Rank.PATH))
 
