@@ -20,7 +20,7 @@ from experiments.overlays import Ground, Overlay
 from experiments.run.guests import Guests
 from experiments.run.name_server import NameServer
 from experiments.run.orchestrator import Orchestrator
-from experiments.run.standby import Standbys
+from experiments.run.standbys import Standbys
 from experiments.run.state_transfer import StateTransfers
 from experiments.run.tasks import Tasks
 from experiments.scenario.schema import Scenario

@@ -1,4 +1,4 @@
-"""Standbys: the state of VMs mirrored to other servers, and what happens when a VM's server dies.
+"""A standby: the state of a VM mirrored to another server, and what happens when its own dies.
 
     begin       the first mirror: all of the state
     every interval_s    what was written since the mirror before
@@ -18,30 +18,22 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from experiments.measure.event_log import EventLog
-from experiments.measure.standby_costs import StandbyCost, mirrored
-from experiments.overlays import Overlay, OverlayError, VmAdmission
-from experiments.run.guests import Guests, VmGuest
+from experiments.overlays import OverlayError, VmAdmission
+from experiments.run.guests import VmGuest
 from experiments.run.heartbeats import Heartbeats
-from experiments.run.hot_standby import HotStandby
 from experiments.run.line_process import LineProcess
-from experiments.run.move_steps import MoveUnderWay, Transfer
-from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
 from experiments.run.state_transfer import (
     HeldMirror,
-    StateTransfer,
     TransferFailed,
     transfer_side,
 )
-from experiments.scenario.moves import MoveSpec
 from experiments.scenario.standbys import StandbySpec
 from nve.guest.machine import GuestError, GuestMachine
-from nve.resources import Resources
 from nve.transfer.mirror import MirrorStamp
 from topologies.emulation.data_centre import DataCentre
 
@@ -359,262 +351,3 @@ class Standby:
         self._end()
         if self._machine:
             self._machine.close()
-
-
-class TakeOver:
-    """The state of a VM whose standby takes over: a `Transfer`."""
-
-    def __init__(self, standby: Standby, since_ns: int) -> None:
-        self._standby = standby
-        self._since_ns = since_ns
-        self._machines: list[GuestMachine] = []
-        self._counts: dict[str, Any] = {}
-
-    @property
-    def state(self) -> Resources:
-        """The size of the guest's memory and disk."""
-        spec = self._standby.guest.spec
-        return Resources(memory_mb=spec.memory_mb, storage_mb=spec.disk_mb)
-
-    def make_room(self, move: MoveUnderWay) -> None:
-        """Get the last complete mirror ready to continue from."""
-        there, self._counts = self._standby.last_mirror()
-        self._machines = [self._standby.guest.machine, there]
-        move.note(
-            "mirror-ready",
-            mirror=self._counts["number"],
-            taken_ns=self._counts["taken_ns"],
-            mirror_age_ms=(self._since_ns - self._counts["taken_ns"]) / 1e6,
-        )
-
-    def rounds(self, move: MoveUnderWay) -> None:
-        """Do nothing: everything is there."""
-
-    def final(self, move: MoveUnderWay) -> None:
-        """Do nothing: everything is there."""
-
-    def take_over(self, _move: MoveUnderWay) -> None:
-        """Kill the primary, so that it never runs again, and let the standby continue."""
-        here, there = self._machines
-        here.kill()
-        there.go_on()
-        self._standby.guest.moved_to(there, None)
-
-    def push(self, move: MoveUnderWay) -> None:
-        """Do nothing: nothing is missing."""
-
-    def verify(self, move: MoveUnderWay) -> None:
-        """Record that the state equals the primary's when the mirror was taken; it was compared
-        before.
-        """
-        here, _ = self._machines
-        digests = {"memory": self._counts["memory"], "disk": self._counts["disk"]}
-        move.note("state-verified", equal=True, **digests)
-        here.close()
-        self._standby.give_room_up()
-
-    def abandon(self, _move: MoveUnderWay) -> None:
-        """Discard the standby; the VM is where its server was."""
-        for machine in self._machines[1:]:
-            machine.close()
-
-
-class Beside:
-    """The transfer of a planned move of a VM that has a standby: a `Transfer`."""
-
-    def __init__(self, standby: Standby, transfer: StateTransfer) -> None:
-        self._standby = standby
-        self._transfer = transfer
-        self._begun = False
-        self._held: HeldMirror | None = None
-        """The mirror that the move starts from, if it goes to the standby."""
-
-    @property
-    def state(self) -> Resources:
-        """The same as without a standby."""
-        return self._transfer.state
-
-    def _begin(self, move: MoveUnderWay) -> None:
-        """Stop making mirrors; if the VM moves to its standby, let it start from the last one."""
-        if self._begun:
-            return
-        self._begun = True
-        held = self._standby.interrupt()
-        if move.told.destination != self._standby.at:
-            return
-        if isinstance(held, HeldMirror):
-            self._held = held
-            self._transfer.start_from(held)
-        else:
-            move.note("mirror-not-used", why=held)
-
-    def make_room(self, move: MoveUnderWay) -> None:
-        """Stop making mirrors, and then do the same as without a standby."""
-        self._begin(move)
-        self._transfer.make_room(move)
-
-    def rounds(self, move: MoveUnderWay) -> None:
-        """Stop making mirrors, and then do the same as without a standby."""
-        self._begin(move)
-        self._transfer.rounds(move)
-
-    def final(self, move: MoveUnderWay) -> None:
-        """Do the same as without a standby."""
-        self._transfer.final(move)
-
-    def take_over(self, move: MoveUnderWay) -> None:
-        """Do the same as without a standby."""
-        if self._held:
-            self._standby.handed_over()
-        self._transfer.take_over(move)
-
-    def push(self, move: MoveUnderWay) -> None:
-        """Do the same as without a standby."""
-        self._transfer.push(move)
-
-    def verify(self, move: MoveUnderWay) -> None:
-        """Verify the state, and then mirror the VM from its new place."""
-        try:
-            self._transfer.verify(move)
-        finally:
-            self._standby.go_on(move.told.source)
-
-    def abandon(self, move: MoveUnderWay) -> None:
-        """Abandon the transfer, and mirror the VM from its old place again in the background."""
-        self._transfer.abandon(move)
-        go_on = partial(self._standby.go_on, move.told.source)
-        threading.Thread(target=go_on, daemon=True).start()
-
-
-class Standbys:
-    """The standbys of a run, used as `start`, `begin`, `finish`, `close`; the last is safe at any
-    time.
-    """
-
-    def __init__(
-        self,
-        data_centre: DataCentre,
-        guests: Guests,
-        orchestrator: Orchestrator,
-        overlay: Overlay,
-        log: EventLog,
-        asked: Mapping[str, StandbySpec],
-        first_number: int,
-    ) -> None:
-        """Take-overs are moves, numbered from `first_number`."""
-        self.rows: list[dict[str, Any]] = []
-        """Of mirrors.csv."""
-        self.of = {
-            vm: Standby(
-                *(data_centre, guests.of[vm], spec),
-                partial(_where, orchestrator, vm),
-                *(log, self.rows, overlay.can.admission),
-            )
-            for vm, spec in asked.items()
-            if spec.kind != "hot"
-        }
-        self.hot: dict[str, HotStandby] = {}
-        for vm, spec in asked.items():
-            if spec.kind == "hot":
-                assert overlay.can.instances, "a scenario with this overlay has no hot standby"
-                self.hot[vm] = HotStandby(
-                    *(data_centre, guests.of[vm], spec, orchestrator, overlay.can.instances, log)
-                )
-        self._guests = guests
-        self._asked = asked
-        self._orchestrator = orchestrator
-        self._first_number = first_number
-        self._threads: list[threading.Thread] = []
-        self._problems: list[str] = []
-        self._completions: list[Future[None]] = []
-
-    @property
-    def _every(self) -> list["Standby | HotStandby"]:
-        return [*self.of.values(), *self.hot.values()]
-
-    def start(self) -> None:
-        """Start senders, receivers and waiting guests."""
-        for standby in self._every:
-            standby.start()
-
-    def begin(self) -> None:
-        """Begin the experiment: return when each standby has a first mirror."""
-        for standby in self.of.values():
-            standby.mirror()
-        for number, standby in enumerate(self.of.values()):
-            take_over = partial(self._take_over, self._first_number + number)
-            moving = partial(self._orchestrator.is_moving, standby.vm)
-            for act in (standby.mirror_every, partial(standby.watch, moving, take_over)):
-                self._in_thread(act)
-        for hot in self.hot.values():
-            hot.begin()
-            self._in_thread(hot.watch)
-
-    def _in_thread(self, act: Callable[[], None]) -> None:
-        thread = threading.Thread(target=act, daemon=True)
-        thread.start()
-        self._threads.append(thread)
-
-    def beside(self, move: MoveSpec, transfer: Transfer) -> Transfer:
-        """Return the transfer of a planned move, wrapped so that mirrors do not disturb it."""
-        standby = self.of.get(move.vm)
-        if standby is None or not isinstance(transfer, StateTransfer):
-            return transfer
-        return Beside(standby, transfer)
-
-    def _take_over(self, number: int, standby: Standby, since_ns: int, dead: bool) -> None:
-        asked = {"at_s": 0, "vm": standby.vm, "to": standby.at}
-        move = MoveSpec.model_validate(asked).with_state()
-        move = move.model_copy(update={"mode": "take-over"})  # a mode that no scenario may ask for
-        try:
-            self._completions.append(
-                self._orchestrator.move(
-                    number, move, TakeOver(standby, since_ns), source_runs=not dead
-                )
-            )
-        except Exception as error:
-            self._problems.append(f"the standby of {standby.vm} did not take over: {error}")
-
-    def finish(self) -> list[str]:
-        """Stop making mirrors; return sentences about problems.
-
-        Returns when take-overs that have begun are over.
-        """
-        for standby in self._every:
-            standby.stop()
-        for thread in self._threads:
-            thread.join(COMPLETION_TIMEOUT_S)
-        for completion in self._completions:
-            try:
-                completion.result(COMPLETION_TIMEOUT_S)
-            except Exception as error:
-                reason = str(error) or f"not in {COMPLETION_TIMEOUT_S:g} s"
-                self._problems.append(f"a take-over was not completed: {reason}")
-        for hot in self.hot.values():
-            hot.verify()
-        return self._problems + [said for each in self._every for said in each.problems]
-
-    def costs(self) -> list[StandbyCost]:
-        """What each standby has cost; to be asked when the experiment is over."""
-        return [
-            self.hot[vm].cost()
-            if vm in self.hot
-            else mirrored(
-                vm,
-                spec.kind,
-                spec.mirrored_every_s,
-                0 if spec.kind == "cold" else self._guests.of[vm].spec.memory_mb,
-                [row for row in self.rows if row["vm"] == vm],
-            )
-            for vm, spec in self._asked.items()
-        ]
-
-    def close(self) -> None:
-        for standby in self._every:
-            standby.close()
-        for thread in self._threads:
-            thread.join(COMPLETION_TIMEOUT_S)
-
-
-def _where(orchestrator: Orchestrator, vm: str) -> str:
-    return orchestrator.hypervisors[vm].at

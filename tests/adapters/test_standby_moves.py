@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from experiments.run.standby import Beside, Standby
+from experiments.run.standby import Standby
+from experiments.run.standby_moves import Beside
 from experiments.run.state_transfer import TransferFailed
 from experiments.scenario.standbys import StandbySpec
 from nve.guest.spec import GuestSpec
