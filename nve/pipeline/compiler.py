@@ -37,7 +37,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
 from nve.model import BROADCAST, FIRST_COPY_VNI, IPAddress, Mac, TenantSystem, Vni, Vtep
-from nve.pipeline import mtu_check, routed
+from nve.pipeline import marker_rules, mtu_check, routed
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
     AGENT_PORT,
@@ -56,7 +56,6 @@ from nve.pipeline.rules import (
     Purpose,
     ReportAction,
     Rule,
-    SetMac,
     SetVirtualNetwork,
     Tunnel,
     lane_port,
@@ -107,8 +106,9 @@ def compile_nve(state: NveState) -> frozenset[Rule]:
 def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     """Yield the rules of one virtual network at an NVE: who may tunnel in, and where groups go."""
     yield from _of_peers(vni, state.peers)
+    to_members = _tunnels(vni, state.members.get(vni, frozenset()))
+    yield from marker_rules.last_markers(vni, state, to_members)
     if vni in state.routed:
-        yield from _last_markers(vni, state)
         yield from routed.of_network(state, vni)
         return
     active = [
@@ -122,7 +122,6 @@ def compile_network(state: NveState, vni: Vni) -> Iterator[Rule]:
     tunnels = (*_tunnels(vni, state.flooded.get(vni, frozenset())), *_copies(state, vni))
     exceeded = [mtu for tunnel in tunnels if (mtu := state.exceeded(vni, tunnel.to))]
     counted = mtu_check.counted(min(exceeded, default=None))
-    yield from _last_markers(vni, state)
     here = match(metadata=vni)
     yield Rule(PipelineTable.FLOOD, 10, here, (*ports, *tunnels, *counted), Purpose.FLOOD)
     flooded = _ports(association.port for association in active if association.flooded)
@@ -180,7 +179,7 @@ def _of_peers(vni: Vni, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
 def compile_system(state: NveState, system: TenantSystem) -> Iterator[Rule]:
     """Yield the rules about one VM at an NVE."""
     if system in state.markers:
-        yield _marker(system, state.markers[system])
+        yield marker_rules.marker(system, state.markers[system])
     association = state.associations.get(system)
     redirect = state.redirects.get(system)
     if redirect and redirect.over:
@@ -240,7 +239,7 @@ def _fixed(state: NveState) -> Iterator[Rule]:
     group = match(eth_dst=GROUP)
     yield Rule(PipelineTable.FROM_VM, 10, group, (GoTo(PipelineTable.FLOOD),), Purpose.FLOOD)
     yield Rule(PipelineTable.FROM_VM, 0, any_frame, (GoTo(PipelineTable.FORWARD),), Purpose.FORWARD)
-    yield from _last_markers_heard(state)
+    yield from marker_rules.last_markers_heard(state)
     yield Rule(
         PipelineTable.FROM_TUNNEL, 10, group, (GoTo(PipelineTable.FLOOD_LOCAL),), Purpose.FLOOD
     )
@@ -474,66 +473,6 @@ def _from_source(association: Association, source: Vtep) -> Iterator[Rule]:
     for frames in (_frames_for(system), *([_copies_for(copy_vni)] if copy_vni else [])):
         from_source = match(**dict(frames), **tunnel_source(source))
         yield Rule(PipelineTable.FROM_TUNNEL, 40, from_source, deliver, Purpose.DELIVER, system)
-
-
-def _marker(system: TenantSystem, to: Vtep) -> Rule:
-    """Return the rule that sends the agent's end markers for a VM on the VM's former path."""
-    agent = end_marker.agent_mac(system.vni)
-    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=system.mac)
-    onward = (Tunnel(system.vni, to),)
-    return Rule(PipelineTable.CLASSIFY, 40, from_agent, onward, Purpose.END_MARKER, system)
-
-
-def _last_markers(vni: Vni, state: NveState) -> Iterator[Rule]:
-    """Yield the rules for the markers behind the last packets of a network's VMs.
-
-    The agent's go to all members; those of others go on to the VM's destination.
-    """
-    yield _last_marker(vni, state.members.get(vni, frozenset()))
-    yield from _last_markers_of_others(vni, state.vtep, state.peers)
-
-
-@lru_cache(REMEMBERED)
-def _last_marker(vni: Vni, members: frozenset[Vtep]) -> Rule:
-    agent = end_marker.agent_mac(vni)
-    from_agent = match(in_port=AGENT_PORT, eth_src=agent, eth_dst=end_marker.LAST_ADDRESSES)
-    return Rule(PipelineTable.CLASSIFY, 40, from_agent, _tunnels(vni, members), Purpose.END_MARKER)
-
-
-@lru_cache(REMEMBERED)
-def _last_markers_of_others(vni: Vni, vtep: Vtep, peers: frozenset[Vtep]) -> tuple[Rule, ...]:
-    passed = SetMac("eth_dst", end_marker.passed_address(vtep))
-    return tuple(
-        Rule(
-            PipelineTable.FROM_TUNNEL,
-            50,
-            match(
-                metadata=vni,
-                eth_type=end_marker.ETHERTYPE,
-                eth_src=end_marker.agent_mac(vni),
-                eth_dst=end_marker.last_address(destination),
-            ),
-            (passed, Tunnel(vni, destination, hairpin=True)),
-            Purpose.END_MARKER,
-        )
-        for destination in peers
-    )
-
-
-def _last_markers_heard(state: NveState) -> Iterator[Rule]:
-    """Yield the rules that give the agent the markers of VMs that come to this NVE.
-
-    An NVE that a marker has passed is known by its VTEP address, so that none can speak for
-    another.
-    """
-    of_agents = match(eth_type=end_marker.ETHERTYPE, eth_src=end_marker.AGENTS)
-    own = match(**dict(of_agents), eth_dst=end_marker.last_address(state.vtep))
-    to_agent = (Output(AGENT_PORT, state.limits.markers(VXLAN_PORT)),)
-    yield Rule(PipelineTable.FROM_TUNNEL, 50, own, to_agent, Purpose.END_MARKER)
-    for peer in state.peers:
-        address = end_marker.passed_address(peer)
-        passed = match(**dict(of_agents), eth_dst=address, **tunnel_source(peer))
-        yield Rule(PipelineTable.FROM_TUNNEL, 50, passed, to_agent, Purpose.END_MARKER)
 
 
 @lru_cache(REMEMBERED)
