@@ -7,7 +7,7 @@ colours.
 """
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -253,6 +253,27 @@ def marker(number: int) -> str:
 
 def line(number: int) -> Any:
     return LINES[number % len(LINES)]
+
+
+def dots(
+    axes: Axes,
+    xs: Iterable[float],
+    ys: Iterable[float],
+    preset: Preset,
+    *,
+    marker: int,
+    colour: int,
+) -> None:
+    """Draw single measurements, with the look of these numbers, whole also at the axes' edges."""
+    axes.plot(
+        *(list(xs), list(ys)),
+        linestyle="none",
+        marker=MARKERS[marker % len(MARKERS)],
+        markersize=preset.marker_pt * 2.6,
+        color=PALETTE[colour % len(PALETTE)],
+        clip_on=False,
+        zorder=3,
+    )
 
 
 Axis = Literal["x", "y"]

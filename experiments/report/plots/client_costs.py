@@ -64,15 +64,7 @@ def draw(result: Result, preset: Preset) -> Figure:
         values = table[shown[place]]
         for row, value in enumerate(values):
             if value == value:
-                axes.plot(
-                    *(value, row),
-                    linestyle="none",
-                    color=_style.colour(row),
-                    marker=_style.marker(row),
-                    markersize=preset.marker_pt * 2.6,
-                    clip_on=False,
-                    zorder=3,
-                )
+                _style.dots(axes, [value], [row], preset, marker=row, colour=row)
         axes.set_xlim(0, float(values.max()) * 1.1 or 1)
         _style.linear(axes, "x", 4 if preset.narrow else 6)
         axes.set_xlabel(PANELS[shown[place]])

@@ -53,15 +53,7 @@ def draw(result: Result, preset: Preset) -> Figure:
     for place, ttl_s in enumerate(ttls_s):
         ends = (place - _WIDTH / 2, place + _WIDTH / 2)
         axes.hlines(ttl_s, *ends, color=_style.FAINT, linewidth=preset.line_pt * 2, clip_on=False)
-    axes.plot(
-        places,
-        table["wait_ms"] / 1e3,
-        linestyle="none",
-        marker=_style.marker(0),
-        markersize=preset.marker_pt * 2.4,
-        color=_style.colour(0),
-        clip_on=False,
-    )
+    _style.dots(axes, places, table["wait_ms"] / 1e3, preset, marker=0, colour=0)
     axes.set_xticks(range(len(ttls_s)), [_style.number(each) for each in ttls_s])
     axes.set_xlim(-0.5, len(ttls_s) - 0.5)
     axes.set_ylim(0, longest_s * 1.08)

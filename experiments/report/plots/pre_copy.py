@@ -114,14 +114,10 @@ def draw(result: Result, preset: Preset) -> Figure:
             chosen = table[(table["end"] == "forced") == forced]
             if chosen.empty:
                 continue  # matplotlib takes unclipped nothing for something at the figure's corner
-            axes.plot(
-                *(chosen["ratio"], chosen[column].clip(lower=_ALMOST_NOTHING_MS)),
-                linestyle="none",
-                marker=_style.marker(number),
-                markersize=preset.marker_pt * 2.6,
-                color=_style.colour(0),
-                clip_on=False,
-                zorder=3,
+            _style.dots(
+                *(axes, chosen["ratio"], chosen[column].clip(lower=_ALMOST_NOTHING_MS), preset),
+                marker=number,
+                colour=0,
             )
         highest = max(float(table[column].max()), float(axes.get_ylim()[1]))
         lowest = max(_ALMOST_NOTHING_MS, min(*lows, float(table[column].min()) / 1.3) / 1.3)

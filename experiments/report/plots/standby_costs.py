@@ -46,11 +46,10 @@ def draw(result: Result, preset: Preset) -> Figure:
     for axes, (column, label) in zip(panels, PANELS.items(), strict=True):
         values = [float(each) for each in table[column]]
         highest = max(values)
-        look = {"linestyle": "none", "clip_on": False, "markersize": preset.marker_pt * 2.4}
-        axes.plot(values, places, color=_style.colour(0), marker=_style.marker(0), **look)
+        _style.dots(axes, values, places, preset, marker=0, colour=0)
         if column == "latency_p50_ms":
             worst = [float(each) for each in table["latency_p99_ms"]]
-            axes.plot(worst, places, color=_style.colour(1), marker=_style.marker(1), **look)
+            _style.dots(axes, worst, places, preset, marker=1, colour=1)
             highest = max(highest, *worst)
         axes.set_yticks(places, _labels(table))
         axes.set_ylim(len(table) - 0.5, -0.5)

@@ -50,14 +50,10 @@ def draw(result: Result, preset: Preset) -> Figure:
         for kind in kinds:
             mine = table[table["kind"] == kind]
             number = KINDS.index(kind)
-            axes.plot(
-                *(mine["interval_s"], mine[column] / 1e3),
-                linestyle="none",
-                color=_style.colour(number),
-                marker=_style.marker(number),
-                markersize=preset.marker_pt * 2.6,
-                clip_on=False,
-                zorder=3,
+            _style.dots(
+                *(axes, mine["interval_s"], mine[column] / 1e3, preset),
+                marker=number,
+                colour=number,
             )
         axes.set_ylabel(_style.wrapped(label, preset.characters(0.3)))
         bound = longest if column == "lost_age_ms" else 0.0
