@@ -161,7 +161,7 @@ def test_a_vm_goes_on_before_its_memory_has_come(tmp_path: Path) -> None:
 @pytest.mark.shows("R6.2")
 def test_a_vm_is_lost_whose_source_is_cut_off_in_a_post_copy(tmp_path: Path) -> None:
     slow = {"kind": "post-copy", "bandwidth_mbit": 10}
-    cut = {"kind": "underlay-partition", "nve": "nve1", "at_s": 5, "for_s": 9}
+    cut = {"kind": "underlay-partition", "nve": "source", "during": "resumed", "for_s": 9}
     wanted = with_state(slow, failures=[cut], longer_s=8)
     outcome, result = recorded(wanted, tmp_path / "result")
 
@@ -177,7 +177,7 @@ def test_a_vm_is_lost_whose_source_is_cut_off_in_a_post_copy(tmp_path: Path) -> 
 @pytest.mark.shows("R6.2")
 def test_a_guest_goes_on_at_the_source_when_the_way_is_cut_during_a_round(tmp_path: Path) -> None:
     slow = {"bandwidth_mbit": 10, "downtime_limit_ms": 50}
-    cut = {"kind": "underlay-partition", "nve": "nve2", "at_s": 3, "for_s": 6}
+    cut = {"kind": "underlay-partition", "nve": "destination", "during": "copying", "for_s": 6}
     wanted = with_state(slow, failures=[cut], longer_s=4)
     outcome, result = recorded(wanted, tmp_path / "result")
 
