@@ -157,7 +157,7 @@ class Shell(CommandLine):
         """move VM NVE [PAUSE_MS [ANNOUNCE]]: moves a VM (hot); returns when the move is over.
         The VM is suspended for PAUSE_MS milliseconds, 50 by default.
         ANNOUNCE is garp, garp-reply, na, na-solicited, both (the default), rarp or none.
-        move TASK VM [migrate|close [hold|drop|unreachable]]: moves a task."""
+        move TASK VM [migrate|close [hold|drop|unreachable|port-unreachable]]: moves a task."""
         words = line.split()
         if words and words[0] in self._tasks.of:
             self._move_task(words)
@@ -200,7 +200,8 @@ class Shell(CommandLine):
     def _move_task(self, words: Sequence[str]) -> None:
         task = self._tasks.of[words[0]]
         if len(words) not in (2, 3, 4):
-            raise CommandFailed("usage: move TASK VM [migrate|close [hold|drop|unreachable]]")
+            how = "migrate|close [hold|drop|unreachable|port-unreachable]"
+            raise CommandFailed(f"usage: move TASK VM [{how}]")
         fields = dict(zip(("task", "to", "connections", "meanwhile"), words, strict=False))
         try:
             move = TaskMove.model_validate({"at_s": 0, **fields})

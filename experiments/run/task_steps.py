@@ -176,7 +176,7 @@ def _take_time(move: TaskMoveUnderWay) -> None:
 
 def _stop(move: TaskMoveUnderWay) -> None:
     """The task is stopped, and the use of its addresses suspended at the source."""
-    suspended = "unreachable" if move.asked.meanwhile == "unreachable" else "drop"
+    suspended = "drop" if move.asked.meanwhile == "hold" else move.asked.meanwhile
     said = order(move.source, "stop", connections=move.asked.connections, suspended=suspended)
     move.stopped_ns = said["stopped_ns"]
     move.parts_ms["stop"] = said["ms"]

@@ -103,7 +103,7 @@ class TaskMove(Part):
     connections: Literal["migrate", "close"] = "migrate"
     """Whether connections are carried over (R4.2.1.3), or closed, so that the peers connect again
     (R4.2.1.2)."""
-    meanwhile: Literal["hold", "drop", "unreachable"] = "hold"
+    meanwhile: Literal["hold", "drop", "unreachable", "port-unreachable"] = "hold"
     """How packets are treated that come while the task is suspended: they wait for it, are dropped
     silently, or are dropped and their senders told by ICMP (R4.2.1.1)."""
     late: Literal["forward", "drop"] = "forward"

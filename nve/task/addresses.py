@@ -49,6 +49,8 @@ class Suspended(enum.StrEnum):
     DROP = "drop"
     UNREACHABLE = "unreachable"
     """ICMP host unreachable, or ICMPv6 address unreachable, to whoever has sent it."""
+    PORT_UNREACHABLE = "port-unreachable"
+    """ICMP or ICMPv6 port unreachable to whoever has sent it, as if only the program were gone."""
 
 
 class HostAddresses:

@@ -21,6 +21,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from nve.model import IPAddress
+from nve.task.addresses import Suspended
 from nve.task.checkpoint import Endpoint, MovedSocket, TcpConnection
 from nve.wire.frames import ETHERNET_OCTETS, IPV4, IPV6, checksum
 from nve.wire.segments import ACK, FIN, RST, TcpSegment, read_segment, segment
@@ -33,9 +34,13 @@ _ROOM: Final = 32 << 20
 _LONGEST: Final = 1 << 17
 _VNET_OCTETS: Final = 10
 """The size of struct virtio_net_hdr: what a frame lacks that has yet to be segmented or summed."""
-_HOST_UNREACHABLE: Final = bytes([3, 1, 0, 0, 0, 0, 0, 0])
-_ADDRESS_UNREACHABLE: Final = bytes([1, 3, 0, 0, 0, 0, 0, 0])
-"""Headers of such messages without a checksum: RFC 792, RFC 4443 section 3.1."""
+_TOLD: Final = {
+    (Suspended.UNREACHABLE, 4): (3, 1),
+    (Suspended.UNREACHABLE, 6): (1, 3),
+    (Suspended.PORT_UNREACHABLE, 4): (3, 3),
+    (Suspended.PORT_UNREACHABLE, 6): (1, 4),
+}
+"""The types and codes of ICMP and ICMPv6 messages: RFC 792, RFC 4443 section 3.1."""
 _QUOTED_OCTETS: Final = 576 - 20 - 8
 """Of the packet: RFC 1812 section 4.3.2.3."""
 _TELL_EVERY_S: Final = 0.1
@@ -82,19 +87,19 @@ class LateSegments:
             else:
                 self.counts["dropped"] += 1
 
-    def drop(self, *, tell: bool = False) -> None:
-        """Drop what has come, and `tell` who has sent it that the address is unreachable.
+    def drop(self, suspended: Suspended = Suspended.DROP) -> None:
+        """Drop what has come, and tell who has sent it what `suspended` says.
 
         Linux would only do so if it forwarded packets, and for IPv6 with another code (no route).
         """
         for frame in self._frames():
-            if tell:
-                self._tell(frame[_VNET_OCTETS:])
+            if suspended is not Suspended.DROP:
+                self._tell(frame[_VNET_OCTETS:], suspended)
             found = read_segment(frame[_VNET_OCTETS:])
             self.counts["resets"] += bool(found and found.flags & RST)
             self.counts["dropped"] += 1
 
-    def _tell(self, frame: bytes) -> None:
+    def _tell(self, frame: bytes, suspended: Suspended) -> None:
         now_s = time.monotonic()
         if now_s < self._told_s + _TELL_EVERY_S:
             return
@@ -107,11 +112,11 @@ class LateSegments:
                 socket.IPPROTO_ICMP,
                 IPv4Address(packet[12:16]),
             )
-            said = _HOST_UNREACHABLE + packet[:_QUOTED_OCTETS]
+            said = _error(suspended, packet)
             said = said[:2] + checksum(said) + said[4:]
         else:  # the kernel fills in the checksum
             family, protocol = socket.AF_INET6, socket.IPPROTO_ICMPV6
-            source, said = IPv6Address(packet[8:24]), _ADDRESS_UNREACHABLE + packet[:_QUOTED_OCTETS]
+            source, said = IPv6Address(packet[8:24]), _error(suspended, packet)
         with (
             suppress(OSError),  # one may get lost
             socket.socket(family, socket.SOCK_RAW, protocol) as raw,
@@ -172,6 +177,12 @@ class Delivery:
 
     def close(self) -> None:
         self._loopback.close()
+
+
+def _error(suspended: Suspended, packet: bytes) -> bytes:
+    """Return the message about a packet, without its checksum."""
+    kind, code = _TOLD[suspended, packet[0] >> 4]
+    return bytes([kind, code, 0, 0, 0, 0, 0, 0]) + packet[:_QUOTED_OCTETS]
 
 
 def _tap(interface: str, address: IPAddress) -> socket.socket:

@@ -94,8 +94,8 @@ class TaskProcess:
         """Whether frames that come late are forwarded now."""
         self._afterwards = False
         self._resets_before = sockets.resets_sent()
-        self._refuses = False
-        """Whether who sends meanwhile is told that the address is unreachable."""
+        self._suspended = Suspended.DROP
+        """What who sends meanwhile is told, if what it sends is dropped."""
         self._late_policy = ""
         self._arrived = ArrivedConnections()
         self._gone = threading.Event()
@@ -215,7 +215,7 @@ class TaskProcess:
             repair.block(each)
         sockets.accept_rest(self._sockets)
         self._gone.set()
-        self._refuses = suspended == Suspended.UNREACHABLE
+        self._suspended = Suspended(suspended)
         for address in self._spec.place.addresses:
             self._host.remove(address)
         return {"stopped_ns": stopped_ns, "closed": closed}
@@ -300,7 +300,7 @@ class TaskProcess:
     def _keep_record(self) -> None:
         assert self._late
         if not self._onward:
-            self._late.drop(tell=self._refuses)
+            self._late.drop(self._suspended)
             return
         for frame in self._late.to_forward():
             self._forward(frame)
