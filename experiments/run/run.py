@@ -24,6 +24,7 @@ from experiments.measure import kernel_counters, standby_costs, takeovers, total
 from experiments.measure.attribution import FlowEndpoints
 from experiments.measure.metrics import table
 from experiments.measure.recording import RunRecorder, is_disk_full
+from experiments.measure.stalls import stalls
 from experiments.measure.standby_costs import StandbyCost
 from experiments.measure.takeovers import AnsweredRequest
 from experiments.measure.trace import TraceEvent
@@ -305,6 +306,7 @@ class Run:
             self._risen = kernel_counters.without_switches(watch.rises(), died)
             self._unwatched = watch.unwatched
             self._check_announcements(lab)
+            self._outcome.problems += stalls(lab.log.after())
             self._check_places(lab)
             self._recorder.text(DETAILS_FILE, [*tables.details, *self._check_tables(lab.overlay)])
             lab.log.note("runner", "run-ended")

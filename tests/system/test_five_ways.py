@@ -12,9 +12,9 @@ from tests.helpers.runs import recorded
 
 CONTENT = read(find("five-ways"))
 SHORTER: dict[str, Any] = {
-    "tasks.web.arguments": {"octets": 12_000_000, "send_buffer": 200_000},
+    "tasks.web.arguments": {"octets": 15_000_000, "send_buffer": 200_000},
     "topology.link": {"delay_ms": 1, "rate_mbit": 16},
-    "duration_s": 16,
+    "duration_s": 18,
     "variants": {},
 }
 TO_DO = {
@@ -35,7 +35,7 @@ def test_the_document_comes_whole(way: str, tmp_path: Path) -> None:
     fetched, asked = found.rows("fetch"), found.rows("ask")
     assert fetched is not None
     assert asked is not None
-    assert fetched["whole"].iloc[-1] == 12_000_000
+    assert fetched["whole"].iloc[-1] == 15_000_000
     figures = visit(found.events, fetched, asked)
     assert figures is not None
     protocol = "mptcp" if way == "multipath" else "tcp"
