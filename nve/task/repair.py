@@ -32,7 +32,14 @@ from ipaddress import ip_address
 from typing import Final
 
 from nve.task.checkpoint import WIDEST, Endpoint, Listener, SendWindow, TcpConnection, TcpOptions
-from nve.task.tcp_states import FATES, FIN_RECEIVED, FIN_SENT, Fate, TcpState
+from nve.task.tcp_states import (
+    FATES,
+    FIN_RECEIVED,
+    FIN_SENT,
+    FIN_UNACKNOWLEDGED,
+    Fate,
+    TcpState,
+)
 
 _TCP: Final = socket.IPPROTO_TCP
 # linux/tcp.h
@@ -141,7 +148,7 @@ def dump(connected: socket.socket) -> TcpConnection:
     not_sent = _ioctl(connected, _OUTQ_NOT_SENT)
     outstanding = _ioctl(connected, _OUTQ)
     send_end = _get(connected, _QUEUE_SEQ) - (info.state in FIN_SENT)
-    octets = outstanding - (info.state is TcpState.FIN_WAIT_1)
+    octets = outstanding - (info.state in FIN_UNACKNOWLEDGED)
     queue = _peek(connected, octets)
     on_the_wire = min(outstanding - not_sent, octets)
     return TcpConnection(

@@ -16,7 +16,7 @@ from nve.task.checkpoint import Listener, MovedSocket, TcpConnection
 from nve.task.initial_window import InitialWindows
 from nve.task.program import Socket, listens
 from nve.task.repair import TcpInfo
-from nve.task.tcp_states import FATES, Fate, TcpState
+from nve.task.tcp_states import FATES, FIN_UNACKNOWLEDGED, Fate, TcpState
 
 CLOSING_S: Final = 0.2
 """How long the peer of a connection that is closed, not moved, has to acknowledge all of it."""
@@ -119,8 +119,9 @@ def _unacknowledged(closed: Iterable[Socket]) -> str:
     """Return the connections whose peer has not acknowledged everything; empty if there are
     none.
     """
-    waiting = (TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK)
-    return ", ".join(name_of(each) for each in closed if TcpInfo.of(each).state in waiting)
+    return ", ".join(
+        name_of(each) for each in closed if TcpInfo.of(each).state in FIN_UNACKNOWLEDGED
+    )
 
 
 def restored(each: MovedSocket, windows: InitialWindows, segments: int | None) -> Socket | None:

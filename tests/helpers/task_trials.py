@@ -86,7 +86,7 @@ def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
 
     One RST is provoked at the end: when that is captured, the capture works and has all before it.
     """
-    _forget_connections(network)
+    forget_connections(network)
     file = directory / "resets.pcap"
     argv = ["tcpdump", "-q", "-U", "-Z", "root", "-i", NIC, "-w", str(file), RESETS]
     capture = network.of["c"].start(argv, stderr=subprocess.DEVNULL)
@@ -103,7 +103,7 @@ def no_reset(network: Hosts, directory: Path) -> Iterator[None]:
     assert found == [], "\n".join(found)
 
 
-def _forget_connections(network: Hosts) -> None:
+def forget_connections(network: Hosts) -> None:
     """End those of trials before: they would be sent again once the next one has the address."""
     for host in network.of.values():
         for address in (ADDRESSES[4], f"[{ADDRESSES[6]}]"):

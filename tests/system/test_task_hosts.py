@@ -6,10 +6,9 @@ The hosts are those of `test_task_moves.py`.
 import errno
 import json
 import socket
-import struct
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from nve.linux.namespace import inside, ip, run_in, set_sysctls
 from nve.task import repair
 from nve.task.initial_window import USUAL, InitialWindows
 from nve.task.repair import TcpInfo
-from nve.task.sockets import package, restored
-from nve.task.tcp_states import FATES, Fate, TcpState
+from nve.task.sockets import restored
 from nve.wire.segments import ACK, RST, SYN, segment
 from tests.helpers.hosts import NIC, Hosts
 from tests.helpers.task_trials import (
@@ -313,54 +311,3 @@ def test_a_connection_keeps_what_was_negotiated(network: Hosts, lacking: dict[st
                 assert other.recv(4) == b"here"
     finally:
         set_sysctls(peer.pid, {f"ipv4/{name}": 1 for name in lacking})
-
-
-# -- connections that are neither open nor half closed ---------------------------------------------
-
-
-def in_state(network: Hosts, state: TcpState, kept: ExitStack) -> socket.socket:
-    """A socket of the host `b` in this state; what it takes is kept until the stack ends."""
-    with inside(network.of["c"].pid):
-        listening = kept.enter_context(
-            closing(socket.create_server((str(network.of["c"].ipv4), 0)))
-        )
-    with inside(network.of["b"].pid):
-        if state is TcpState.LISTEN:
-            return socket.create_server(("10.9.0.2", 0))
-        each = socket.socket()
-    if state is TcpState.CLOSED:
-        return each
-    each.setblocking(False)
-    if state is TcpState.SYN_SENT:
-        each.connect_ex(("10.9.0.99", 80))  # nobody's
-        return each
-    each.connect_ex(listening.getsockname())
-    peer = kept.enter_context(closing(listening.accept()[0]))
-    # So that nothing is left of it when another test looks for resets.
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    if state in (TcpState.CLOSE_WAIT, TcpState.LAST_ACK):
-        peer.shutdown(socket.SHUT_WR)
-        wait_until(lambda: None if TcpInfo.of(each).state is TcpState.CLOSE_WAIT else "not yet")
-    if state in (TcpState.LAST_ACK, TcpState.FIN_WAIT_1, TcpState.CLOSING):
-        repair.block(peer)  # which acknowledges nothing any more
-    if state not in (TcpState.ESTABLISHED, TcpState.CLOSE_WAIT):
-        each.shutdown(socket.SHUT_WR)
-    if state is TcpState.CLOSING:
-        peer.shutdown(socket.SHUT_WR)
-    return each
-
-
-@pytest.mark.shows("R4.2.1.3")
-@pytest.mark.parametrize("state", set(TcpState) - {TcpState.SYN_RECEIVED, TcpState.TIME_WAIT})
-def test_each_state_has_its_fate(network: Hosts, state: TcpState) -> None:
-    """A program has no socket in the other two states."""
-    with ExitStack() as kept:
-        each = kept.enter_context(closing(in_state(network, state, kept)))
-        wait_until(lambda: None if TcpInfo.of(each).state is state else str(TcpInfo.of(each).state))
-        repair.block(each)
-        held: list[socket.socket | None] = [each]
-        rows, (moved,) = package(held)
-        assert [(row["state"], row["fate"]) for row in rows] == (
-            [] if state is TcpState.LISTEN else [(state.name, FATES[state].value)]
-        )
-        assert (moved is None, held[0] is None) == (FATES[state] is Fate.CLOSED,) * 2
