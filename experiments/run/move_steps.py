@@ -1,24 +1,22 @@
 """A move as a table of steps.  It follows sections 4, 5 and 7 of the draft.
 
-The table has three parts.  What fails in the first is undone: the failing step itself, which may be
-half done, and those before it, last to first; the VM goes on at the source.  With the second the
-destination has the VM: nothing is undone any more.  The third is done in the background, and the
-VM's next move may begin meanwhile.
+The table has three parts.  If a step of the first part fails, that step, which may be half done,
+and those before it are undone, last to first; the VM goes on at the source.  From the second part
+on, the destination has the VM, and nothing is undone.  The third part is done in the background,
+and the VM's next move may begin meanwhile.
 
-With `hold`, the overlay redirects while the VM runs at the source.  What is on its way to the VM by
-then is delivered to it, and what comes later waits at the destination, so nothing meets a VM that
-stands still.  Without `hold`, the overlay redirects when the VM has stopped: what came between the
-two would be lost for nothing.
+With `hold`, the overlay redirects while the VM runs at the source.  Packets that are on their way
+to the VM by then are delivered to it, and later ones wait at the destination, so no packet reaches
+a suspended VM.  Without `hold`, the overlay redirects after the VM has been suspended, because
+packets that are redirected before the VM is at the destination would be lost.
 
-In a cold move (R7.1) the VM is suspended first.  Then its NVE is told that it is not there, so
-nothing is in flight, and its state is brought over as if it were a file; it is started at the
-destination.
+In a cold move (R7.1) the VM is suspended first.  Then its NVE is told that the VM is not there, so
+nothing is in flight.  Its state is sent like a file, and the VM is started at the destination.
 
-A take-over is a cold move without its source, whose server has died: the last mirror goes on at the
-standby (R7.2, R7.3).  The old place stays as it is, and nothing of it is taken any more, until the
-VM comes back to it.
+A take-over is a cold move without its source, whose server has died: the standby goes on from the
+last mirror (R7.2, R7.3).  The VM's old place remains, fenced, until the VM returns to it.
 
-`experiments.run.interpreter` carries a table out.
+`experiments.run.interpreter` carries out a table.
 """
 
 import enum

@@ -1,12 +1,12 @@
 """The move of a task as a table of steps, in the order of the draft's sections 4.2 and 4.2.1.
 
-Like the table of a VM's move (`experiments.run.move_steps`) it has three parts: what fails in the
-first is undone, last to first, and the task goes on at the source with its connections; with the
-second the destination has it; the third is done in the background.
+Like the table of a VM's move (`experiments.run.move_steps`) it has three parts.  If a step of the
+first part fails, the steps are undone, last to first, and the task goes on at the source with its
+connections.  From the second part on, the destination has the task.  The third part is done in the
+background.
 
-The address is configured at the destination before anything else and announced last of all.  What
-comes meanwhile comes to the source, whose sockets do not take it any more; so at no time do two
-stacks answer for a connection.
+The address is configured at the destination first and announced last.  Until then packets go to the
+source, whose sockets no longer accept them.  So two stacks never answer for one connection.
 """
 
 import json
@@ -133,14 +133,14 @@ def order(process: LineProcess, name: str, **more: object) -> dict[str, Any]:
 
 
 def _ask_name_server(move: TaskMoveUnderWay) -> None:
-    """Where a name leads to the task: its server has to be there, and to take an update of it."""
+    """If the task is found by a name: check that the name server accepts an update of it."""
     if move.name:
         move.name.confirm()
         move.note("name-confirmed", name=str(move.name.led))
 
 
 def _connect(move: TaskMoveUnderWay) -> None:
-    """A process waits for the task at the destination, and the task's own connects to it."""
+    """A process at the destination waits for the task, and the task's process connects to it."""
     move.end_record(move.asked.to)
     move.destination = move.launch(move.asked.to, move.token)
     port = move.destination.line(START_TIMEOUT_S)["port"]
@@ -150,7 +150,7 @@ def _connect(move: TaskMoveUnderWay) -> None:
 
 
 def _send_away(move: TaskMoveUnderWay) -> None:
-    """The process at the destination is ended, and the address taken away from there."""
+    """The process at the destination is ended, and the address is removed there."""
     if move.destination:
         move.destination.end()
     move.clear(move.asked.to)
@@ -175,7 +175,7 @@ def _take_time(move: TaskMoveUnderWay) -> None:
 
 
 def _stop(move: TaskMoveUnderWay) -> None:
-    """The task is stopped, and the use of its addresses suspended at the source."""
+    """The task is stopped, and its addresses are suspended at the source."""
     suspended = "drop" if move.asked.meanwhile == "hold" else move.asked.meanwhile
     said = order(move.source, "stop", connections=move.asked.connections, suspended=suspended)
     move.stopped_ns = said["stopped_ns"]
@@ -219,7 +219,7 @@ def _leave(move: TaskMoveUnderWay) -> None:
 
 
 def _restart(move: TaskMoveUnderWay) -> None:
-    """The task is started where it stopped, and its address announced."""
+    """The task continues where it stopped, and its address is announced."""
     said = order(move.there(), "restart")
     move.restarted_ns = said["restarted_ns"]
     move.parts_ms["freeze"] = (move.restarted_ns - move.stopped_ns) / 1e6
@@ -227,7 +227,7 @@ def _restart(move: TaskMoveUnderWay) -> None:
 
 
 def _lead_name(move: TaskMoveUnderWay) -> None:
-    """Where a name leads to the task, it leads to the new addresses from now on (R4.2.1.1)."""
+    """If the task is found by a name, the name points to the new addresses (R4.2.1.1)."""
     if move.name is None:
         return
     told = {"name": str(move.name.led), "addresses": ", ".join(map(str, move.name.after))}

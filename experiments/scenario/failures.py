@@ -1,28 +1,29 @@
-"""What can fail while a VM moves, when, and what has to come of it.
+"""What can fail while a VM moves, when, and the outcome that each failure must have.
 
-The draft leaves failures out.  What holds here for each of them, at every step of a move: the VM
-is active at exactly one NVE; the move is completed, or rolled back with the VM running at the
-source; NVEs forward what they were told while nobody tells them anything new; and what comes back
-is brought up to date without disturbing others.
+The draft does not cover failures.  Here the following holds for every failure at every step of a
+move: the VM is active at exactly one NVE; the move is completed, or rolled back with the VM running
+at the source; an NVE that hears nothing new goes on forwarding by its last rules; and a part that
+comes back is brought up to date without disturbing others.
 
 Two steps of a move are final (`experiments.run.move_steps`):
 
-    switch-over    the source NVE has been told where packets in flight go: it is not needed any
-                   more.  If it dies earlier, the VM stays with it.
-    activation     the VM runs at the destination.  If that dies earlier, the VM goes on at the
-                   source; if it dies later, the VM is lost with it until it is back.
+    switch-over    the source NVE has been told where packets in flight go and is no longer needed.
+                   If it dies before, the VM stays at the source.
+    activation     the VM runs at the destination.  If the destination dies before, the VM goes on
+                   at the source; if it dies later, the VM is lost until the destination is back.
 
-A failure that leaves both servers alive rolls nothing back: requests are repeated until they are
-answered, as long as the failure lasts no longer than the orchestrator's patience.
+A failure that leaves both servers alive does not roll the move back: requests are repeated until
+they are answered, unless the failure lasts longer than the orchestrator's patience.
 
-`OUTCOMES` says it for each pair of failure and moment, for `hold: true`.  Without `hold` the VM
-pauses before the switch-over: if the source dies in between, the move is rolled back.
+`OUTCOMES` has the outcome of each pair of failure and moment, for `hold: true`.  Without `hold` the
+VM pauses before the switch-over: if the source dies in between, the move is rolled back.
 
-Where a VM has state (`guest`), that has to come over the underlay before it can go on there.  So
-until all of it has come, the source is needed, and the way between the two servers: a transfer that
-makes no progress is given up, and the VM goes on at the source with its own memory.
-`TRANSFER_OUTCOMES` says it for a pre-copy, and failures that last longer than a transfer waits.  In
-a post-copy the VM goes on before its memory has come: `POST_COPY_OUTCOMES`.
+The state of a VM with a `guest` has to come over the underlay before the VM can run at the
+destination.  Until all of it has come, the move needs the source and the path between the two
+servers: a transfer that makes no progress is given up, and the VM goes on at the source with its
+own memory.  `TRANSFER_OUTCOMES` has the outcomes for a pre-copy and failures that last longer than
+the transfer's patience.  In a post-copy the VM runs at the destination before its memory has come:
+`POST_COPY_OUTCOMES`.
 """
 
 import enum
