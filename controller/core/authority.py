@@ -8,6 +8,7 @@ those.
 Every input is handled the same way (`_deciding`): first it changes the parts below, which send
 nothing themselves; then one loop works out the consequences until nothing changes any more.
 
+    known       which VMs and NVEs there are              controller.core.known
     directory   which NVE each VM is behind               controller.core.directory
     desired     what each NVE has to hold                 controller.core.desired_state
     entries     which NVE knows of which VM, how long     controller.core.entries, .dissemination
@@ -28,11 +29,12 @@ from dataclasses import asdict
 from controller.core import groups
 from controller.core.admission import Admission
 from controller.core.desired_state import DesiredState, TunnelMtus
-from controller.core.directory import AddressInUse, Directory
+from controller.core.directory import Directory
 from controller.core.dissemination import Dissemination
 from controller.core.drops import Reason
 from controller.core.entries import Entries
 from controller.core.handover import Handovers
+from controller.core.known import Known
 from controller.core.move import Move, MoveRequest
 from controller.core.move_fsm import (
     BEFORE_ACTIVATION,
@@ -52,12 +54,10 @@ from nve.messages import (
     Effect,
     Report,
 )
-from nve.model import NVE_MAC, Binding, IPAddress, RoutedNetwork, TenantSystem, Vtep
+from nve.model import IPAddress, RoutedNetwork, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
-from nve.pipeline.rules import FIRST_VM_PORT, LAST_VM_PORT
 from nve.pipeline.state import Association, AssociationRole, UnderlayPlace
 from nve.resources import NO_RESOURCES, Capacity, Resources
-from nve.wire import end_marker
 
 
 class Authority:
@@ -77,6 +77,7 @@ class Authority:
         """`capacities` says what the NVEs' servers have; a server not named is never full."""
         self.directory = Directory()
         self.desired = DesiredState(vteps, limits, tunnel_mtus, underlay)
+        self.known = Known(self.desired, self.directory)
         self._outbox = Outbox()
         self.violations = ViolationCounters(self._outbox)
         self._entries = Entries(self.desired, self.directory, dissemination)
@@ -86,7 +87,7 @@ class Authority:
             self._entries,
             self._outbox,
             enabled=end_markers,
-            name=self.name,
+            name=self.known.name,
         )
         self._moves = Moves(
             self.desired,
@@ -103,21 +104,19 @@ class Authority:
             self._moves,
             self._outbox,
             self.violations,
-            self.name,
+            self.known.name,
         )
         self._pairs = Pairs(self.desired, self.directory, self._entries)
-        self._systems: dict[str, TenantSystem] = {}
         self._onboardings = Onboardings()
         self.admission = Admission(capacities or {}, self.directory, self._moves, self._onboardings)
         self.durable = Durable(
-            self._systems,
+            self.known,
             self.directory,
             self.desired,
             self._moves,
             self._handovers,
             self._onboardings,
         )
-        self._names: dict[TenantSystem, str] = {}
         self._away_since_ns: dict[str, int] = {}
 
     def take_effects(self) -> list[Effect]:
@@ -146,7 +145,6 @@ class Authority:
         """
         with self._deciding(now_ns):
             self.durable.restore(whole, now_ns)
-            self._names |= {system: vm for vm, system in self._systems.items()}
             under_way = [move.key for move in self._moves.unfinished()]
             self._outbox.record("nva-restarted", "nva", moves=under_way)
 
@@ -169,7 +167,7 @@ class Authority:
             self._outbox.record("nve-connected", nve)
             for system, association in self.desired.state(nve).associations.items():
                 if association.role is AssociationRole.SUSPENDED:
-                    self._outbox.record("vm-fenced", self.name(system), nve=nve)
+                    self._outbox.record("vm-fenced", self.known.name(system), nve=nve)
 
     def nve_disconnected(self, nve: str, now_ns: int) -> None:
         with self._deciding(now_ns):
@@ -250,13 +248,13 @@ class Authority:
             self._associate(vm, interface, nve, port)
 
     def _associate(self, vm: str, interface: Interface, nve: str, port: int) -> None:
-        self._require_nve(nve)
-        self._require_free_port(nve, port)
-        self._require_new(vm, interface)
+        self.known.require_nve(nve)
+        self.known.require_free_port(nve, port)
+        self.known.require_new(vm, interface)
         system, addresses = interface.system, interface.addresses
         binding = self.directory.register(system, addresses, nve)
         newcomer = nve not in self.desired.present(system.vni)
-        self._systems[vm], self._names[system] = system, vm
+        self.known.add({vm: system})
         association = Association(
             system,
             addresses | interface.claimable,
@@ -282,8 +280,8 @@ class Authority:
         Raises RequestRefused if the VM runs there.
         """
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
-            self._require_nve(nve)
+            system = self.known.vm(vm)
+            self.known.require_nve(nve)
             association = self.desired.state(nve).associations.get(system)
             if association is None:
                 raise RequestRefused(f"{vm} has no port at {nve}")
@@ -294,7 +292,7 @@ class Authority:
                 )
             if association.role is AssociationRole.ACTIVE:
                 raise RequestRefused(f"{vm} is active at {nve}; move it away first")
-            if self._binding(system).nve == nve:
+            if self.known.binding(system).nve == nve:
                 raise RequestRefused(f"{vm} may still come back to {nve}; wait")
             self._entries.de_associate(nve, system)
             self._outbox.record("vm-de-associated", vm, nve=nve)
@@ -309,10 +307,10 @@ class Authority:
             self._onboardings.lapse(now_ns)
             if standing := self._onboardings.standing(vm, request):
                 return standing
-            self._require_new(vm, request.interface)
+            self.known.require_new(vm, request.interface)
             if request.nve is not None:
-                self._require_nve(request.nve)
-                self._require_connected(request.nve)
+                self.known.require_nve(request.nve)
+                self.known.require_connected(request.nve)
             reachable = [nve for nve in self.desired if self.desired.is_connected(nve)]
             nve = self.admission.place_for(vm, request, reachable)
             made = self._onboardings.offer(vm, request, nve, now_ns)
@@ -336,13 +334,13 @@ class Authority:
     def adjust(self, vm: str, resources: Resources, now_ns: int) -> Onboarding:
         """Change the resources of a VM that stays where it is.  Raises RequestRefused."""
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
+            system = self.known.vm(vm)
             known = self._onboardings.in_use(vm)
             if known is None:
                 raise RequestRefused(f"{vm} was not on-boarded: it has no resources to adjust")
             if self._moves.ends(system):
                 raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            for nve in self._binding(system).nves:
+            for nve in self.known.binding(system).nves:
                 self.admission.require_room(vm, nve, resources)
             self._outbox.record("vm-adjusted", vm, **asdict(resources))
             return self._onboardings.adjust(known, resources)
@@ -353,8 +351,8 @@ class Authority:
         Asked for again, it is the same.  Raises RequestRefused.
         """
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
-            self._require_nve(nve)
+            system = self.known.vm(vm)
+            self.known.require_nve(nve)
             known = self._onboardings.in_use(vm)
             if known is None:
                 raise RequestRefused(f"{vm} was not on-boarded: no room is kept for its standby")
@@ -364,7 +362,7 @@ class Authority:
                 raise RequestRefused(
                     f"{vm} has a standby at {known.standby} already; give that up first"
                 )
-            if self._binding(system).nve == nve:
+            if self.known.binding(system).nve == nve:
                 raise RequestRefused(f"{vm} is at {nve} itself; name another NVE")
             if shortage := self.admission.free(nve, but=vm).shortage(room):
                 raise RequestRefused(
@@ -380,7 +378,7 @@ class Authority:
         Raises RequestRefused.
         """
         with self._deciding(now_ns):
-            self._require_vm(vm)
+            self.known.vm(vm)
             known = self._onboardings.in_use(vm)
             if known is None:
                 raise RequestRefused(f"{vm} was not on-boarded: no room is kept for its standby")
@@ -395,10 +393,10 @@ class Authority:
         Raises RequestRefused while it is being moved.
         """
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
+            system = self.known.vm(vm)
             if self._moves.ends(system) or self._handovers.under_way(system):
                 raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            nve = self._binding(system).nve
+            nve = self.known.binding(system).nve
             for each in self.desired:
                 if system in self.desired.systems(each):
                     self.desired.set_redirect(each, system, None)
@@ -408,7 +406,7 @@ class Authority:
             self.directory.remove(system)
             self.desired.set_hosts(system, frozenset())
             groups.spread(self.desired, self.directory, system.vni)
-            del self._systems[vm], self._names[system]
+            self.known.remove(vm)
             self._onboardings.off_board(vm)
             self._outbox.record("vm-off-boarded", vm, nve=nve)
 
@@ -418,8 +416,8 @@ class Authority:
         Returns the name of the VM that the route led to before.  Raises RequestRefused.
         """
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
-            binding = self._binding(system)
+            system = self.known.vm(vm)
+            binding = self.known.binding(system)
             if not self.desired.is_routed(system.vni):
                 raise RequestRefused(
                     f"{vm} is in a network of layer 2, which has no host routes; there a VM takes "
@@ -428,7 +426,7 @@ class Authority:
             if address not in self.desired.state(binding.nve).associations[system].addresses:
                 raise RequestRefused(f"{vm} may not have {address}; associate it with that")
             before = self._reports.route(system, address)
-            return self.name(before) if before else None
+            return self.known.name(before) if before else None
 
     def add_instance(self, vm: str, nve: str, port: int, now_ns: int) -> None:
         """A second instance of a VM starts behind another NVE (hot standby, R7.4).  Raises
@@ -437,9 +435,9 @@ class Authority:
         Asked for again, it is the same.
         """
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
-            self._require_nve(nve)
-            binding = self._binding(system)
+            system = self.known.vm(vm)
+            self.known.require_nve(nve)
+            binding = self.known.binding(system)
             there = self.desired.state(nve).associations.get(system)
             if binding.second == nve and there and there.port == port:
                 return
@@ -456,8 +454,8 @@ class Authority:
                 raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
             if there:
                 raise RequestRefused(f"{vm} still has a port at {nve}; de-associate that first")
-            self._require_connected(nve)
-            self._require_free_port(nve, port)
+            self.known.require_connected(nve)
+            self.known.require_free_port(nve, port)
             if known := self._onboardings.in_use(vm):
                 self.admission.require_room(vm, nve, known.resources)
             self._pairs.add(binding, nve, port)
@@ -471,11 +469,11 @@ class Authority:
         while it might still forward: see `controller.core.pairs`.
         """
         with self._deciding(now_ns):
-            system = self._require_vm(vm)
-            self._require_nve(nve)
-            if left := self._pairs.fence(vm, self._binding(system), nve):
+            system = self.known.vm(vm)
+            self.known.require_nve(nve)
+            if left := self._pairs.fence(vm, self.known.binding(system), nve):
                 self._outbox.record("instance-fenced", vm, nve=nve, left=left)
-            return self._binding(system).nve
+            return self.known.binding(system).nve
 
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move: the destination NVE gets ready (R5.1).  Raises RequestRefused.
@@ -486,8 +484,8 @@ class Authority:
         with self._deciding(now_ns):
             if key in self._moves.all:
                 return self._repeated(self._moves.all[key], request)
-            binding = self._binding(self._require_vm(request.vm))
-            self._require_nve(request.to)
+            binding = self.known.binding(self.known.vm(request.vm))
+            self.known.require_nve(request.to)
             if request.source not in (None, binding.nve):
                 raise RequestRefused(
                     f"{request.vm} is at {binding.nve}, not at {request.source}; ask for a move "
@@ -512,9 +510,9 @@ class Authority:
                 )
             needed = [binding.nve, request.to] if request.needs_source else [request.to]
             for nve in needed:
-                self._require_connected(nve)
-            self._require_no_way_round(request.to, binding.system)
-            self._require_free_port(request.to, request.port, for_=binding.system)
+                self.known.require_connected(nve)
+            self.known.require_no_way_round(request.to, binding.system)
+            self.known.require_free_port(request.to, request.port, for_=binding.system)
             self.admission.require_room_for_move(request)
             return self._moves.begin(key, request, binding)
 
@@ -556,15 +554,11 @@ class Authority:
         """
         return self._moves.owed_by(nve, system)
 
-    def name(self, system: TenantSystem) -> str:
-        """Return the VM's name as the trace uses it."""
-        return self._names.get(system, str(system))
-
     def name_at(self, reason: Reason) -> str | None:
         """Return the VM whose port is, or was, the one that something was dropped or refused at."""
         here = None if reason.port is None else self.desired.attachment_at(reason.nve, reason.port)
         system = here.system if here else self.violations.drops.system(reason)
-        return self.name(system) if system else None
+        return self.known.name(system) if system else None
 
     def _event_of_caller(self, key: str, event: MoveEvent, now_ns: int) -> Move:
         with self._deciding(now_ns):
@@ -583,73 +577,7 @@ class Authority:
             )
         return move
 
-    # -- small things ----------------------------------------------------------------------------
-
-    def _require_new(self, vm: str, interface: Interface) -> None:
-        """Raise RequestRefused if the VM may not be associated."""
-        system = interface.system
-        if system.mac == NVE_MAC or system.mac.startswith(end_marker.AGENTS[:8]):
-            raise RequestRefused(f"{system.mac} is an NVE's own address; give {vm} another")
-        if self._systems.get(vm, system) != system or self._names.get(system, vm) != vm:
-            raise RequestRefused(
-                f"{vm} and {system} do not belong together; names and MACs are unique"
-            )
-        if vm in self._systems:
-            raise RequestRefused(
-                f"{vm} is associated already; to bring it elsewhere, ask for a move"
-            )
-        known = self.directory.members(system.vni)
-        if known and self.desired.routed_as(system.vni) != interface.routed:
-            raise RequestRefused(
-                f"{vm} is of VNI {system.vni}, which is another kind of network; all its VMs have "
-                "to say the same of it"
-            )
-        try:
-            self.directory.require_free(system, interface.addresses)
-        except AddressInUse as error:
-            raise RequestRefused(f"{vm} cannot be associated: {error}") from None
-
-    def _require_no_way_round(self, to: str, system: TenantSystem) -> None:
-        """Refuse a move back to an NVE that `ila` packets would still reach by the VM's last one.
-
-        An NVE tells such packets from others by the tunnel's sender, which an `ila` packet does not
-        name.
-        """
-        network = self.desired.routed_as(system.vni)
-        back = system in self.desired.state(to).redirects
-        if back and network and network.encapsulation == "ila":
-            raise RequestRefused(
-                f"{to} still sends packets in flight for {self.name(system)} on, and with ila none "
-                "could be told from those that come back; wait for in-flight-ended"
-            )
-
-    def _require_connected(self, nve: str) -> None:
-        if not self.desired.is_connected(nve):
-            raise RequestRefused(f"{nve} is not connected to the NVA")
-
-    def _binding(self, system: TenantSystem) -> Binding:
-        binding = self.directory.find(system)
-        assert binding is not None, f"{system} is associated but not in the directory"
-        return binding
-
-    def _require_vm(self, vm: str) -> TenantSystem:
-        if vm not in self._systems:
-            raise Unknown(f"no VM {vm!r} here; there are {', '.join(self._systems) or 'none'}")
-        return self._systems[vm]
-
-    def _require_nve(self, nve: str) -> None:
-        if nve not in self.desired.vteps:
-            raise Unknown(f"no NVE {nve!r} here; there are {', '.join(self.desired)}")
-
-    def _require_free_port(self, nve: str, port: int, for_: TenantSystem | None = None) -> None:
-        """Refuse a port that another VM has; a VM that comes back may have the port it has left."""
-        if not FIRST_VM_PORT <= port <= LAST_VM_PORT:
-            raise RequestRefused(
-                f"port {port} cannot be a VM's; VM ports are {FIRST_VM_PORT} to {LAST_VM_PORT}"
-            )
-        holder = self.desired.attachment_at(nve, port)
-        if holder and holder.system != for_:
-            raise RequestRefused(f"port {port} of {nve} belongs to {self.name(holder.system)}")
+    # -- deciding --------------------------------------------------------------------------------
 
     @contextmanager
     def _deciding(self, now_ns: int) -> Iterator[None]:

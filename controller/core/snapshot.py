@@ -31,6 +31,7 @@ from controller.core import groups
 from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
 from controller.core.handover import Handovers, PathChange
+from controller.core.known import Known
 from controller.core.move import Move
 from controller.core.moves import Moves
 from controller.core.onboarding import Onboarding, Onboardings
@@ -124,14 +125,14 @@ class Durable:
 
     def __init__(
         self,
-        vms: dict[str, TenantSystem],
+        known: Known,
         directory: Directory,
         desired: DesiredState,
         moves: Moves,
         handovers: Handovers,
         onboardings: Onboardings,
     ) -> None:
-        self._vms = vms
+        self._known = known
         self._directory = directory
         self._desired = desired
         self._moves = moves
@@ -141,17 +142,17 @@ class Durable:
 
     def take(self) -> SnapshotChange:
         """Return what has changed since the last call."""
-        desired, vms, known = self._desired, self._vms, self._taken
+        desired, vms, taken = self._desired, self._known.vms, self._taken
         change = SnapshotChange(
-            vms={} if vms == known.vms else dict(vms),
+            vms={} if vms == taken.vms else dict(vms),
             bindings=self._directory.take_changed(),
             places=tuple(self._place(nve, system) for nve, system in desired.take_changed()),
             moves=self._moves.take_changed(),
-            vm_mtus={} if desired.vm_mtus == known.vm_mtus else dict(desired.vm_mtus),
+            vm_mtus={} if desired.vm_mtus == taken.vm_mtus else dict(desired.vm_mtus),
             paths=self._handovers.take_changed(),
-            handovers=self._handovers.last if self._handovers.last > known.handovers else 0,
+            handovers=self._handovers.last if self._handovers.last > taken.handovers else 0,
             onboarded=self._onboardings.take_changed(),
-            gone=tuple(vm for vm, system in known.vms.items() if vms.get(vm) != system),
+            gone=tuple(vm for vm, system in taken.vms.items() if vms.get(vm) != system),
         )
         if change.vms or change.gone or change.vm_mtus or change.handovers:
             self._taken = SnapshotChange(
@@ -163,7 +164,7 @@ class Durable:
         """Return the complete state."""
         known = [(nve, system) for nve in self._desired for system in self._desired.systems(nve)]
         return SnapshotChange(
-            vms=dict(self._vms),
+            vms=dict(self._known.vms),
             bindings=tuple(self._directory),
             places=tuple(self._place(nve, system) for nve, system in known),
             moves=tuple(self._moves.all.values()),
@@ -184,7 +185,7 @@ class Durable:
         strangers = set(named) - set(self._desired)
         if strangers:
             raise ValueError(f"it speaks of {', '.join(sorted(strangers))}, which is no NVE here")
-        self._vms |= whole.vms
+        self._known.add(whole.vms)
         self._onboardings.restore(whole.onboarded, now_ns)
         for binding in whole.bindings:
             self._directory.restore(binding)

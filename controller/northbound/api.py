@@ -159,7 +159,7 @@ class Northbound:
             return as_answer(
                 [
                     {
-                        "vm": self._authority.name(item.system),
+                        "vm": self._authority.known.name(item.system),
                         "vni": item.system.vni,
                         "mac": item.system.mac,
                         "addresses": sorted(map(str, item.addresses)),
@@ -201,7 +201,7 @@ class Northbound:
                 {
                     "table": rule.table.name.lower(),
                     "purpose": rule.purpose,
-                    "about": self._authority.name(rule.about) if rule.about else None,
+                    "about": self._authority.known.name(rule.about) if rule.about else None,
                     "match": dict(rule.match),
                     "packets": packets,
                     "bytes": octets,
