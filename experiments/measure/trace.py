@@ -60,7 +60,10 @@ KNOWN = {
     "instance-alone": "one of the VM's two instances goes on without the other",
     "instances-verified": "both instances of the VM have been found with the same state",
     "mirror-ready": "the last whole mirror of the VM is what its standby goes on from",
-    "mirror-failed": "a mirror of the VM did not come over whole: the one before counts",
+    "mirror-failed": "a mirror of the VM did not come over whole: the one before counts, until "
+    "another one has come",
+    "mirror-whole-again": "after a mirror that failed, all of the VM's state has come to its "
+    "standby once more",
     "mirror-used": "the VM is moved to its standby, which has the last whole mirror: only what was "
     "written since is sent",
     "mirror-not-used": "the VM is moved to its standby, and all of its state is sent; `why`",

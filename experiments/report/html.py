@@ -166,7 +166,7 @@ _FAILED = frozenset(
 )
 _OF_FAILURES = _FAILED | {
     *("failure-ended", "vm-fenced", "instance-fenced", "instance-not-fenced", "instance-alone"),
-    *("mirror-ready", "mirror-failed", "nve-disconnected", "nve-connected"),
+    *("mirror-ready", "mirror-failed", "mirror-whole-again", "nve-disconnected", "nve-connected"),
 }
 """The events that tell what failed, who noticed, and who took over."""
 

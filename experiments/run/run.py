@@ -289,7 +289,7 @@ class Run:
             task_schedule.join()
             fault_injector.finish()
             self._costs = lab.standbys.costs()
-            self._outcome.problems += lab.standbys.finish()
+            self._outcome.problems += lab.standbys.finish(excused=fault_injector.happened())
             self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.problems

@@ -1,7 +1,8 @@
 """A standby: the state of a VM mirrored to another server, and what happens when its own dies.
 
     begin       the first mirror: all of the state
-    every interval_s    what was written since the mirror before
+    every interval_s    what was written since the mirror before; after a mirror that failed, all
+                        of it once more
     lost        the primary's server has been dead for detect_s, or cut off from all others
     take-over   the last whole mirror goes on at the standby: a move in the mode `take-over`, which
                 the orchestrator decides on and the overlay is told of
@@ -19,6 +20,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -65,6 +67,8 @@ class Standby:
         self.vm = guest.vm
         self.mirroring = False
         self.problems: list[str] = []
+        self.failed_mirrors: list[str] = []
+        """Sentences about mirrors that did not come over."""
         self._data_centre = data_centre
         self._guest = guest
         self._where = where
@@ -78,6 +82,8 @@ class Standby:
         """The mirror since which the VM's log has all that was written; None if nobody knows."""
         self._turn = threading.Lock()
         """Held while a mirror is made, and while somebody else has a use for the state."""
+        self._broken = False
+        """Whether the last attempt at a mirror failed."""
         self._interrupted = 0
         """The number of moves for which mirrors are interrupted."""
         self._dead_since_ns = 0
@@ -120,34 +126,39 @@ class Standby:
         cold = self.spec.kind == "cold"
         here, there = self._guest.machine, self._guest.place(target.name, stored=cold)
         token, line = secrets.token_hex(16), self._guest.spec.line()
-        receiver = transfer_side(
-            "mirror_receiver",
-            partial(self._data_centre.in_node, target.name),
-            [line, str(there.memory), str(there.disk), str(target.vtep), token],
-            [there.memory, there.disk],
-        )
-        if not cold:
-            self._guest.launch(there, incoming=True)
-        port = receiver.line(START_TIMEOUT_S)["port"]
-        files = [here.memory, here.log_file, here.disk]
-        # A server's namespace has a /sys of its own, in which there are no cgroups.
-        cgroup = os.open(self._data_centre.vms[self.vm].cgroup, os.O_PATH | os.O_DIRECTORY)
-        try:
-            sender = transfer_side(
-                "mirror_sender",
-                partial(self._data_centre.in_node, source.name),
-                [
-                    *(line, *map(str, files), f"/proc/self/fd/{cgroup}"),
-                    *(str(source.vtep), str(target.vtep), str(port), token),
-                    f"{self.spec.bandwidth_mbit or 0:g}",
-                ],
-                [*files, cgroup],
+        with ExitStack() as unless_connected:
+            unless_connected.callback(there.close)
+            receiver = transfer_side(
+                "mirror_receiver",
+                partial(self._data_centre.in_node, target.name),
+                [line, str(there.memory), str(there.disk), str(target.vtep), token],
+                [there.memory, there.disk],
             )
-        finally:
-            os.close(cgroup)
-        sender.line(START_TIMEOUT_S)
-        if not cold:
-            there.await_ready()
+            unless_connected.callback(receiver.end)
+            if not cold:
+                self._guest.launch(there, incoming=True)
+            port = receiver.line(START_TIMEOUT_S)["port"]
+            files = [here.memory, here.log_file, here.disk]
+            # A server's namespace has a /sys of its own, in which there are no cgroups.
+            cgroup = os.open(self._data_centre.vms[self.vm].cgroup, os.O_PATH | os.O_DIRECTORY)
+            try:
+                sender = transfer_side(
+                    "mirror_sender",
+                    partial(self._data_centre.in_node, source.name),
+                    [
+                        *(line, *map(str, files), f"/proc/self/fd/{cgroup}"),
+                        *(str(source.vtep), str(target.vtep), str(port), token),
+                        f"{self.spec.bandwidth_mbit or 0:g}",
+                    ],
+                    [*files, cgroup],
+                )
+            finally:
+                os.close(cgroup)
+            unless_connected.callback(sender.end)
+            sender.line(START_TIMEOUT_S)
+            if not cold:
+                there.await_ready()
+            unless_connected.pop_all()
         return there, [sender, receiver]
 
     def mirror(self) -> None:
@@ -197,21 +208,26 @@ class Standby:
             if self._where() == self.at and not self._reversed(former):
                 return
             try:
-                machine: GuestMachine | None
-                machine, sides = self._connected()
-                self._mirror_by(sides[0])
+                self._begin_anew()
             except (TransferFailed, GuestError) as error:
                 self._failed(error)
-                return
+
+    def _begin_anew(self) -> None:
+        """Make a complete mirror by a new connection.  Raises TransferFailed, GuestError."""
+        machine: GuestMachine | None
+        machine, sides = self._connected()
+        try:
+            self._mirror_by(sides[0])
             with self._swap:
                 if not self._over.is_set():
                     self._machine, machine = machine, self._machine
                     self._sides, sides = sides, self._sides
-                    self.mirroring = True
-        for side in sides:
-            side.end()
-        if machine:
-            machine.close()
+                    self.mirroring, self._broken = True, False
+        finally:
+            for side in sides:
+                side.end()
+            if machine:
+                machine.close()
 
     def _reversed(self, former: str) -> bool:
         """The VM is where its standby was: have the standby where the VM was, if the scenario asks
@@ -244,23 +260,36 @@ class Standby:
         due_s = time.monotonic() + self.spec.mirrored_every_s
         while not self._over.wait(max(0.0, due_s - time.monotonic())):
             due_s = max(due_s + self.spec.mirrored_every_s, time.monotonic())
-            with self._turn:
-                if not self.mirroring or not self.primary_alive:
-                    continue
-                try:
+            self.keep_up()
+
+    def keep_up(self) -> None:
+        """Make the next mirror, unless the VM is being moved or one of the servers is dead.
+
+        After a mirror that failed, all of the state is sent once more.
+        """
+        with self._turn:
+            alive = self.primary_alive and self._data_centre.nves[self.at].edge.alive
+            if self._interrupted or self._over.is_set() or not alive:
+                return
+            try:
+                if self.mirroring:
                     self.mirror()
-                except TransferFailed as error:
-                    self._failed(error)
+                else:
+                    self._begin_anew()
+                    self._log.note("runner", "mirror-whole-again", self.vm, nve=self.at)
+            except (TransferFailed, GuestError) as error:
+                self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """Record a failure; the last mirror stays."""
+        """Record a failure, unless it is that of before; the last mirror stays."""
         self.mirroring = False
         for sender in self._sides[:-1]:
             sender.end()  # else it may still take from the VM's log
         del self._sides[:-1]
-        if not self._over.is_set() and self.primary_alive:
+        if not self._broken and not self._over.is_set() and self.primary_alive:
+            self._broken = True
             self._log.note("runner", "mirror-failed", self.vm, why=str(error))
-            self.problems.append(f"the mirror of {self.vm} failed: {error}")
+            self.failed_mirrors.append(f"the mirror of {self.vm} failed: {error}")
 
     # -- taking over -----------------------------------------------------------------------------
 

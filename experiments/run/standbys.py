@@ -110,10 +110,11 @@ class Standbys:
         except Exception as error:
             self._problems.append(f"the standby of {standby.vm} did not take over: {error}")
 
-    def finish(self) -> list[str]:
+    def finish(self, *, excused: bool) -> list[str]:
         """Stop making mirrors; return sentences about problems.
 
-        Returns when take-overs that have begun are over.
+        Returns when take-overs that have begun are over.  A mirror that failed may be `excused`,
+        because a failure was injected.
         """
         for standby in self._every:
             standby.stop()
@@ -127,6 +128,8 @@ class Standbys:
                 self._problems.append(f"a take-over was not completed: {reason}")
         for hot in self.hot.values():
             hot.verify()
+        if not excused:
+            self._problems += [said for each in self.of.values() for said in each.failed_mirrors]
         return self._problems + [said for each in self._every for said in each.problems]
 
     def costs(self) -> list[StandbyCost]:

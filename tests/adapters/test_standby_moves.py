@@ -181,3 +181,31 @@ def test_while_two_moves_overlap_nothing_is_mirrored(moved: Moved) -> None:
     assert moved.noted == []
     moved.standby.go_on("nve1")
     assert moved.noted == ["standby-ended"]
+
+
+@pytest.mark.shows("R7.3")
+@pytest.mark.parametrize("whole_again", [True, False])
+def test_after_a_mirror_that_failed_all_of_the_state_is_sent_once_more(
+    moved: Moved, whole_again: bool
+) -> None:
+    """It is tried at each turn, and told once.  Until it is there, the last whole mirror counts."""
+    first, standby = moved.mirror, moved.standby
+    target = moved.trial.centre.nves["nve2"]
+    standby._sides[0].end()
+    standby.keep_up()
+    target.vtep, there = "192.0.2.1", target.vtep  # nobody's: the standby's server is cut off
+    standby.keep_up()
+    target.vtep, target.edge.alive = there, False
+    standby.keep_up()
+    assert moved.noted == ["mirror-failed"]
+    assert len(standby.failed_mirrors) == 1
+    target.edge.alive = True
+    if whole_again:
+        standby.keep_up()
+        standby.keep_up()
+        assert moved.noted == ["mirror-failed", "mirror-whole-again"]
+        assert [row["mirror"] for row in moved.rows] == [1, 1, 2]
+        assert moved.rows[1]["transferred_bytes"] >= STATE > 2 * moved.rows[2]["transferred_bytes"]
+    machine, stamp = standby.last_mirror()
+    assert (machine is first, stamp["number"]) == (not whole_again, 1 + whole_again)
+    machine.close()

@@ -93,8 +93,9 @@ def test_standbys_take_over_when_the_server_of_their_primaries_is_lost(
 @pytest.mark.shows("R7.3")
 def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> None:
     """One VM moves past its standby, the other to it: that takes only the rest of its state along,
-    and has its standby where it was.  Then the server of both dies: nothing of what they did there
-    is lost but since the mirror.
+    and has its standby where it was.  A standby's server is cut off for longer than a mirror waits,
+    and comes back.  Then the server of both VMs dies: nothing of what they did there is lost but
+    since the mirror.
     """
     past, to = standby("warm"), standby("warm", "nve3")
     to["standby"]["reverse"] = True
@@ -103,8 +104,11 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
         tenants=[{"vni": 5000, "vms": {**WHERE, "vm1": past, "vm2": to}}],
         traffic=[asking("vm3", "vm1"), asking("vm3", "vm2")],
         moves=[{"at_s": 1, "vm": "vm1", **slow}, {"at_s": 2, "vm": "vm2", **slow}],
-        failures=[{"kind": "nve-dies", "nve": "nve3", "at_s": 11, "for_s": 1}],
-        duration_s=16,
+        failures=[
+            {"kind": "underlay-partition", "nve": "nve2", "at_s": 6, "for_s": 4.5},
+            {"kind": "nve-dies", "nve": "nve3", "at_s": 15, "for_s": 1},
+        ],
+        duration_s=20,
     )
     outcome, result = recorded(wanted, tmp_path / "result")
 
@@ -122,6 +126,11 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
     lost = {row["vm"]: row for row in result.takeovers.to_dict("records")}
     assert (lost["vm1"]["from_nve"], lost["vm1"]["to_nve"]) == ("nve3", "nve2")
     assert (lost["vm2"]["from_nve"], lost["vm2"]["to_nve"]) == ("nve3", "nve1")
+    broken = ("mirror-failed", "mirror-whole-again")
+    told = [(event.name, event.subject) for event in result.events if event.name in broken]
+    assert told == [(name, "vm1") for name in broken]
+    back_ns = times_of(result, "failure-ended")[0]
+    assert lost["vm1"]["mirror_age_ms"] < (lost["vm1"]["failed_ns"] - back_ns) / 1e6
     resumed = [e for e in result.events if e.name == "vm-resumed"][:2]
     for event in resumed:
         row = lost[event.subject]
