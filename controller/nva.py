@@ -28,7 +28,7 @@ from controller.southbound.sender import Sender
 from controller.storage.journal import Journal
 from controller.storage.trace import Trace
 from nve.messages import Report, RuleEnded, TraceRecord
-from nve.pipeline.rules import AGENT_PORT, PipelineTable
+from nve.pipeline.rules import AGENT_PORT, UNDERLAY_PORT, PipelineTable
 
 Answer = TypeVar("Answer")
 log = logging.getLogger("vmmlab.nva")
@@ -211,6 +211,8 @@ class Nva:
         report: Report
         if port == AGENT_PORT:
             report = packets.signalled(port, frame)
+        elif port == UNDERLAY_PORT:
+            report = packets.router_error(port, frame)
         elif message.table_id == PipelineTable.FORWARD:
             report = packets.missed(port, frame)
         elif message.table_id == PipelineTable.ROUTE:

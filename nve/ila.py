@@ -15,9 +15,9 @@ complement sum of the address, or the checksums have to be corrected:
                of RFC 6296 section 3.1): no checksum changes, whoever translates
     adjusted   they do not, and each NVE corrects the packet's checksum (RFC 1624)
 
-Known gap: the packet in an ICMPv6 error is not translated.  An error of the destination quotes the
-packet as it was received there, which is right; routers of the underlay would send theirs to a SIR
-address, to which they have no route.
+An ICMPv6 error of the destination quotes the packet as it was received there, with the SIR address.
+One of an underlay's router quotes it with the locator, which the NVA translates back
+(`controller.core.router_errors`).
 """
 
 from ipaddress import IPv6Address, IPv6Network

@@ -14,6 +14,7 @@ from typing import TypeAlias
 from nve.model import IPAddress, Mac, Vni
 from nve.pipeline.rules import Rule, RuleChange, Way
 from nve.wire.end_marker import Signal
+from nve.wire.icmpv6_error import Icmpv6Error
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,14 @@ class TooBig:
 
 
 @dataclass(frozen=True)
+class RouterError:
+    """A router of the underlay sent an error about a packet that went by a locator."""
+
+    port: int
+    error: Icmpv6Error
+
+
+@dataclass(frozen=True)
 class Malformed:
     """A frame of a protocol that the NVA answers was not well-formed."""
 
@@ -145,6 +154,7 @@ Report: TypeAlias = (
     | Unrouted
     | Expired
     | TooBig
+    | RouterError
     | Malformed
     | Signalled
     | RuleEnded

@@ -8,7 +8,7 @@ same network as the last.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Literal, TypeAlias
 
 from nve.model import GATEWAY_IPV4, GATEWAY_IPV6, NAME, VmSpec
@@ -237,14 +237,19 @@ class Configuration:
             commands.append(f"route add {route.destination} {hops}")
         return commands
 
-    @property
-    def locates(self) -> bool:
-        """Whether packets go over the underlay by locators."""
-        return any(vm.routed and vm.routed.encapsulation == "ila" for vm in self.vms)
+    @cached_property
+    def sir_prefixes(self) -> tuple[IPv6Network, ...]:
+        """The SIR prefixes of the networks whose packets go over the underlay by locators."""
+        found = {vm.routed.sir_prefix for vm in self.vms if vm.routed and vm.routed.sir_prefix}
+        return tuple(sorted(found))
 
     def _locator_routes(self, name: str) -> tuple[Route, ...]:
-        is_router = self.roles[name] == "router"
-        return locators.routes(self.fabric, name) if is_router and self.locates else ()
+        if self.roles[name] != "router" or not self.sir_prefixes:
+            return ()
+        return (
+            *locators.routes(self.fabric, name),
+            *locators.sir_routes(self.fabric, name, self.sir_prefixes),
+        )
 
     def _device(self, port: Port) -> str:
         """Return the interface that holds the addresses of an underlay port."""

@@ -4,9 +4,12 @@ there.
 Server number n has fd10:0:n::/48.  Routers have a static route to each, along the shortest paths to
 the server's VTEP; an NVE sends packets for another NVE to that NVE's MAC address, or to that of the
 gateway towards it.
+
+Routers also have a route to each SIR prefix, for their errors (`controller.core.router_errors`): to
+an NVE on a link of theirs, or else towards the first NVE.  Any NVE can take an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv6Address, IPv6Network
 
 from nve import ila
@@ -28,6 +31,15 @@ def routes(fabric: Fabric, router: str) -> tuple[Route, ...]:
         Route(prefix, _next_hops(fabric, router, fabric.vteps[nve]))
         for nve, prefix in servers(fabric).items()
     )
+
+
+def sir_routes(fabric: Fabric, router: str, prefixes: Iterable[IPv6Network]) -> tuple[Route, ...]:
+    """Return a router's routes to SIR prefixes.  Raises ValueError as `routes` does."""
+    to_nves = [(vtep, _next_hops(fabric, router, vtep)) for vtep in fabric.vteps.values()]
+    beside = (hops for vtep, hops in to_nves if hops == (vtep,))
+    _, towards_the_first = to_nves[0]
+    hops = next(beside, towards_the_first)
+    return tuple(Route(prefix, hops) for prefix in prefixes)
 
 
 def next_hops(fabric: Fabric, here: str) -> dict[str, Mac]:

@@ -11,6 +11,7 @@ An NVE that is not connected is told nothing; when it connects, `connected` retu
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv6Address
 from typing import TypeAlias, TypeVar
 
 from nve.messages import Reconcile, Tell
@@ -20,6 +21,7 @@ from nve.pipeline.limits import USUAL, Limits
 from nve.pipeline.rules import Match, PipelineTable, Purpose, Rule, difference
 from nve.pipeline.state import (
     Association,
+    AssociationRole,
     GroupCopy,
     NveState,
     Redirect,
@@ -128,6 +130,22 @@ class DesiredState:
         associations = self._pages[nve].associations.values()
         return next((item for item in associations if item.port == port), None)
 
+    def receiving(self, system: TenantSystem) -> dict[str, int]:
+        """Return the NVEs and ports where a VM gets what is sent to it.
+
+        This is where it runs or, between redirect and activation, where it is going to run.
+        """
+        associations = {
+            name: page.associations[system]
+            for name, page in self._pages.items()
+            if system in page.associations
+        }
+        for role in (AssociationRole.ACTIVE, AssociationRole.PRE_ASSOCIATED):
+            ports = {name: each.port for name, each in associations.items() if each.role is role}
+            if ports:
+                return ports
+        return {}
+
     def present(self, vni: Vni) -> frozenset[str]:
         """Return the NVEs with a VM of a virtual network, or with one on its way to them."""
         return frozenset(
@@ -158,6 +176,15 @@ class DesiredState:
     def is_routed(self, vni: Vni) -> bool:
         """Return whether a virtual network is one of layer 3."""
         return vni in self._routed
+
+    def sir_network(self, address: IPv6Address) -> tuple[Vni, RoutedNetwork] | None:
+        """Return the network that has an address in its SIR prefix, or None (`nve.ila`)."""
+        found = (
+            (vni, network)
+            for vni, network in self._routed.items()
+            if network.sir_prefix and address in network.sir_prefix
+        )
+        return next(found, None)
 
     def routed_as(self, vni: Vni) -> RoutedNetwork | None:
         """Return the parameters of a layer 3 network, or None for a layer 2 network."""

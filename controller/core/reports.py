@@ -5,6 +5,7 @@
     no route           the same at layer 3, where the NVE asks by address
     TTL over           the sender is told                   controller.core.gateway
     too big            a packet exceeds a tunnel's MTU      controller.core.path_mtu
+    a router's error   it is passed on to the sender        controller.core.router_errors
     the end of a rule  an entry has expired, nothing is in flight any more, or somebody else has
                        removed it
     a signal           of an NVE's agent                    controller.core.handover
@@ -15,7 +16,7 @@ A report is a peer's message: one that is forged, malformed or about something u
 
 from collections.abc import Callable
 
-from controller.core import gateway, path_mtu
+from controller.core import gateway, path_mtu, router_errors
 from controller.core.address_validation import AddressAsked, Announced, Improper, Said, judge
 from controller.core.desired_state import DesiredState
 from controller.core.directory import Directory
@@ -38,6 +39,7 @@ from nve.messages import (
     NeighbourSolicited,
     RarpSent,
     Report,
+    RouterError,
     RuleEnded,
     Signalled,
     TooBig,
@@ -90,6 +92,8 @@ class Reports:
                 self._violations.refuse(nve, report.port, "malformed", why=report.why)
             case TooBig():
                 self._too_big(nve, report)
+            case RouterError():
+                self._router_error(nve, report)
             case Signalled():
                 self._signalled(nve, report)
             case _:
@@ -251,6 +255,24 @@ class Reports:
             mtu=mtu,
             answered=answer is not None,
         )
+
+    def _router_error(self, nve: str, report: RouterError) -> None:
+        """Pass an error of a router of the underlay on to the VM that it is for."""
+        said = report.error
+        match router_errors.judge(said, self._desired, self._directory):
+            case str(why):
+                self._violations.refuse(nve, report.port, "forged-error", why=why)
+            case translated:
+                self._outbox.put_behind(*router_errors.emits(translated, self._desired))
+                self._outbox.record(
+                    "router-error",
+                    self._name(translated.vm),
+                    nve=nve,
+                    router=str(said.source),
+                    kind=said.name,
+                    to=self._name(translated.destination),
+                    mtu=said.mtu,
+                )
 
     def _announced(self, nve: str, association: Association, form: str) -> None:
         """Handle a VM's announcement of its place (R4.1.2, R4.1.6): only a move can have brought it

@@ -15,11 +15,12 @@ from nve.messages import (
     NeighbourSolicited,
     RarpSent,
     Report,
+    RouterError,
     Signalled,
     Unrouted,
 )
 from nve.model import NVE_MAC, Mac, mac
-from nve.wire import end_marker, frames
+from nve.wire import end_marker, frames, icmpv6_error
 
 
 def missed(port: int, frame: bytes) -> Report:
@@ -39,6 +40,14 @@ def unrouted(port: int, frame: bytes) -> Report:
         if frames.ttl(frame) <= 1:
             return Expired(port, frame)
         return Unrouted(port, frames.destination(frame), frame)
+    except ValueError as error:
+        return Malformed(port, str(error))
+
+
+def router_error(port: int, frame: bytes) -> Report:
+    """Return the report of an ICMPv6 error that a router of the underlay sent."""
+    try:
+        return RouterError(port, icmpv6_error.read(frame))
     except ValueError as error:
         return Malformed(port, str(error))
 

@@ -123,6 +123,8 @@ KNOWN = {
     "in-flight-ended": "the source NVE has stopped forwarding packets in flight (R5.5)",
     "de-associated": "the VM's interface is removed from the source NVE (RFC 8394)",
     "packet-too-big": "a packet exceeded its tunnel's MTU; its sender was told, if it may be",
+    "router-error": "a router of the underlay could not forward a packet that went by a locator; "
+    "its sender was told",
     "move-converged": "no NVE holds an old entry any more",
     "move-drained": "nothing is in flight any more",
     "move-completed": "the move has ended successfully",
@@ -169,6 +171,8 @@ KNOWN = {
     "task-move-failed": "a step of the task's move has failed",
     "task-move-undone": "the task goes on at the source, with its connections",
     "refused-forged": "a VM claimed an address that is another's: no effect (R9.2)",
+    "refused-forged-error": "an ICMPv6 error on the underlay quoted no packet that a VM can have "
+    "sent: no effect (R9.4)",
     "refused-nobody-has": "a VM asked for an address that nobody has: no answer",
     "refused-not-for-the-gateway": "a VM of a layer 3 network asked for more than its gateway",
     "refused-unknown-destination": "a VM sent to a MAC or, at layer 3, an IP address that nobody "

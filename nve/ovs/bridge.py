@@ -80,7 +80,7 @@ class OvsInstance:
         self.datapath = datapath
         self.vtep, self.peers = place.vtep, place.peers
         self._place = place
-        self._server: IPv6Network | None = None
+        self._led_in: tuple[IPv6Network, ...] = ()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._control: tuple[int, ControlSocket] | None = None
         """The switch's process, and the connection to it by which it is told what to do."""
@@ -143,7 +143,7 @@ class OvsInstance:
         """
         if self.datapath == "netdev":
             self._pin_underlay(self._place.uplink.interface, self._place.neighbours)
-            if self._server:
+            if self._led_in:
                 self._lead_locators()
             for vtep in self._place.peers.values():
                 wait_until(partial(self._unrouted, vtep), ROUTE_TIMEOUT_S)
@@ -201,15 +201,15 @@ class OvsInstance:
         )  # fmt: skip
         self._raise_unless_numbered(VXLAN_GPE, PACKET_PORT)
 
-    def add_underlay_port(self, server: IPv6Network) -> None:
-        """Join br-int to the underlay for the addresses of `server` (`nve.ila`).
+    def add_underlay_port(self, *prefixes: IPv6Network) -> None:
+        """Join br-int to the underlay for locators and SIR addresses (`nve.ila`).
 
-        Packets for that prefix come in by br-int's underlay port, and what leaves by that port
+        Packets for these prefixes come in by br-int's underlay port, and what leaves by that port
         leaves as it is.  Only a userspace switch can do that.
         """
         if self.datapath != "netdev":
             raise RuntimeError(f"{self.name}: locators need datapath netdev, not {self.datapath}")
-        self._server = server
+        self._led_in = prefixes
         self.vsctl(
             "add-port", INTEGRATION, UNDERLAY,
             "--", "set", "Interface", UNDERLAY, "type=patch", f"options:peer={TO_INTEGRATION}",
@@ -223,7 +223,10 @@ class OvsInstance:
     def _lead_locators(self) -> None:
         uplink = f'"{self._place.uplink.interface}"'
         flows = [
-            f"priority=3,in_port={uplink},ipv6,ipv6_dst={self._server},actions={TO_INTEGRATION}\n",
+            *(
+                f"priority=3,in_port={uplink},ipv6,ipv6_dst={prefix},actions={TO_INTEGRATION}\n"
+                for prefix in self._led_in
+            ),
             f"priority=3,in_port={TO_INTEGRATION},actions=output:{uplink}\n",
         ]
         command = ["ovs-ofctl", "-O", OPENFLOW, "add-flows", PHYSICAL, "-"]

@@ -10,6 +10,9 @@ two meters (OpenFlow 1.3 section 5.7) at its NVE, which drop and count the exces
     misses    frames without an entry.  With `pull` these are tenants' packets, for as long as a
               question takes, and none of them may be lost: so the burst is large.
 
+What comes from the underlay has the same limits at the port that it comes by: end markers, too big
+packets in flight, and ICMPv6 errors of routers, which anybody there could forge.
+
 The draft has no such limit; the values are this project's (docs/decisions/0012-limits.md).
 """
 

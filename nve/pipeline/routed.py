@@ -52,6 +52,7 @@ from nve.pipeline.rules import (
 )
 from nve.pipeline.state import NveState
 from nve.wire.frames import ARP, ARP_REQUEST, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLICITATION
+from nve.wire.icmpv6_error import ICMPV6_ERRORS, LONGEST_ERROR
 
 REMEMBERED = 4096
 LAST_TTLS = (0, 1)
@@ -85,9 +86,26 @@ def of_strangers(state: NveState) -> Iterator[Rule]:
         located = match(in_port=UNDERLAY_PORT)
         yield Rule(table, 10, located, (), Purpose.UNKNOWN_LOCATOR)
         yield Rule(PipelineTable.FROM_TUNNEL, 1, located, (), Purpose.UNKNOWN_DESTINATION)
+        yield from _of_routers(state.underlay.server, state.limits)
     for peer in state.peers:
         from_peer = match(in_port=PACKET_PORT, **tunnel_source(peer))
         yield Rule(table, 20, from_peer, (), Purpose.UNKNOWN_VNI)
+
+
+def _of_routers(server: IPv6Network, limits: Limits) -> Iterator[Rule]:
+    """Yield the rules that report ICMPv6 errors to SIR addresses, wherever the VM is.
+
+    The underlay's routers send them (`controller.core.router_errors`); nobody sends anything else
+    to a SIR address on the underlay.
+    """
+    table, to_sir = PipelineTable.CLASSIFY, match(in_port=UNDERLAY_PORT, eth_type=IPV6)
+    to_server = match(**dict(to_sir), ipv6_dst=_masked(server))
+    yield Rule(table, 16, to_server, (), Purpose.UNKNOWN_LOCATOR)
+    reported = (ReportAction(LONGEST_ERROR, limits.reports(UNDERLAY_PORT)),)
+    for kind in ICMPV6_ERRORS:
+        error = match(**dict(to_sir), ip_proto=ICMPV6, icmpv6_type=kind)
+        yield Rule(table, 15, error, reported, Purpose.REPORT)
+    yield Rule(table, 11, to_sir, (), Purpose.SPOOFED)
 
 
 def _from_underlay(state: NveState, vni: Vni, network: RoutedNetwork) -> Iterator[Rule]:
@@ -99,8 +117,8 @@ def _from_underlay(state: NveState, vni: Vni, network: RoutedNetwork) -> Iterato
     sir, underlay = network.sir_prefix, state.underlay
     if sir is None or underlay is None:
         return
-    located = match(in_port=UNDERLAY_PORT, eth_type=IPV6, ipv6_dst=_half(_here(state, network)))
-    of_network = match(**dict(located), ipv6_src=_half(sir))
+    located = match(in_port=UNDERLAY_PORT, eth_type=IPV6, ipv6_dst=_masked(_here(state, network)))
+    of_network = match(**dict(located), ipv6_src=_masked(sir))
     table, to_identifier = PipelineTable.CLASSIFY, (SetPrefix(sir), GoTo(PipelineTable.ROUTE))
     delivered = (SetVirtualNetwork(vni), *to_identifier)
     yield Rule(table, 30, of_network, delivered, Purpose.ADMIT)
@@ -121,7 +139,7 @@ def _here(state: NveState, network: RoutedNetwork) -> IPv6Network:
     return ila.locator(network, state.underlay.server)
 
 
-def _half(prefix: IPv6Network) -> str:
+def _masked(prefix: IPv6Network) -> str:
     return f"{prefix.network_address}/{prefix.netmask}"
 
 

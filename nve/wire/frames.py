@@ -106,9 +106,9 @@ def vxlan(vni: int, frame: bytes) -> bytes:
     return bytes([0x08, 0, 0, 0]) + vni.to_bytes(3, "big") + bytes(1) + frame
 
 
-def icmpv6(source: IPv6Address, to: IPv6Address, kind: int, body: bytes) -> bytes:
-    """Return an ICMPv6 message of code 0, with its checksum."""
-    message = bytes([kind, 0, 0, 0]) + body
+def icmpv6(source: IPv6Address, to: IPv6Address, kind: int, body: bytes, code: int = 0) -> bytes:
+    """Return an ICMPv6 message with its checksum."""
+    message = bytes([kind, code, 0, 0]) + body
     pseudo_header = (
         source.packed + to.packed + len(message).to_bytes(4, "big") + bytes([0, 0, 0, ICMPV6])
     )

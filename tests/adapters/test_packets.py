@@ -16,6 +16,7 @@ from nve.messages import (
     NeighbourAdvertised,
     NeighbourSolicited,
     RarpSent,
+    RouterError,
 )
 from nve.model import NVE_MAC, link_local
 from nve.wire import announcement, frames
@@ -238,6 +239,22 @@ cuts_and_changes = st.tuples(
 )
 
 
+def test_an_error_of_a_router_is_read_as_what_it_is() -> None:
+    router, sender, to = "fd00:0:0:2::1", "fd51:0:1388::1", "fd10:0:2:13c6::2"
+    quoted = _frame(ipv6.ipv6(src=sender, dst=to, nxt=17, hop_limit=1))
+    exceeded = icmpv6.icmpv6(type_=icmpv6.ICMPV6_TIME_EXCEEDED, data=bytes(4) + quoted)
+    frame = _frame(
+        ethernet.ethernet(ethertype=0x86DD), ipv6.ipv6(src=router, dst=sender, nxt=58), exceeded
+    )
+    report = packets.router_error(4, frame)
+
+    assert isinstance(report, RouterError)
+    said = report.error
+    assert [*map(str, (said.source, said.to))] == [router, sender]
+    assert [*map(str, (said.quoted_source, said.quoted_destination))] == [sender, to]
+    assert isinstance(packets.router_error(4, frame[:-1] + b"x"), Malformed)
+
+
 @pytest.mark.shows("R9.2")
 @never_raises
 @given(st.binary(max_size=120))
@@ -245,7 +262,10 @@ cuts_and_changes = st.tuples(
 @example(bytes(12) + b"\x86\xdd" + b"\xff" * 60)
 def test_any_bytes_at_all_are_a_report(octets: bytes) -> None:
     """What a tenant sends has no way to raise in the NVA."""
-    for report in (packets.reported(10, octets), packets.missed(10, octets)):
+    for report in (
+        *(packets.reported(10, octets), packets.missed(10, octets)),
+        packets.router_error(10, octets),
+    ):
         assert report.port == 10  # type: ignore[union-attr]
 
 

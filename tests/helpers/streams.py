@@ -7,9 +7,12 @@ network is away, as to any host's kernel.
 
 import hashlib
 import random
+import select
 import socket
+import struct
 import threading
 from collections.abc import Callable
+from ipaddress import IPv6Address
 from types import TracebackType
 from typing import Self
 
@@ -24,6 +27,10 @@ TIMEOUT_S = 60.0
 # linux/in.h, linux/in6.h; Python names none of them
 _MTU = {socket.AF_INET: (socket.IPPROTO_IP, 14), socket.AF_INET6: (socket.IPPROTO_IPV6, 24)}
 _DISCOVER = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+_IPV6_RECVERR = 25
+_EXTENDED_ERROR = struct.Struct("=IBBBxII")
+"""errno, origin, type, code, info, data (linux/errqueue.h); the offender's `sockaddr_in6` follows,
+whose address stands behind 8 octets."""
 NEVER_DISCOVER, ALWAYS_DISCOVER = 0, 2
 """IP_PMTUDISC_DONT: packets may be fragmented on the way; _DO: what is too big is refused."""
 
@@ -45,6 +52,28 @@ def path_mtu(connected: socket.socket) -> int:
 def discover(opened: socket.socket, how: int) -> None:
     """Set whether the socket's packets may be fragmented."""
     opened.setsockopt(*_DISCOVER[socket.AddressFamily(opened.family)], how)
+
+
+def set_hop_limit(opened: socket.socket, hops: int) -> None:
+    """Set the hop limit of what the socket sends from now on."""
+    opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, hops)
+
+
+def tell_errors(opened: socket.socket) -> None:
+    """Have the kernel keep the ICMPv6 errors that it takes for the socket's (`error_of`)."""
+    opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+
+
+def error_of(opened: socket.socket) -> tuple[int, str]:
+    """Wait for the socket's next ICMPv6 error, and return its type and who has sent it."""
+    poller = select.poll()
+    poller.register(opened, select.POLLERR)
+    assert poller.poll(TIMEOUT_S * 1000), "the socket has no error"
+    _, said, _, _ = opened.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
+    (told,) = (data for _, kind, data in said if kind == _IPV6_RECVERR)
+    _, _, icmp_type, _, _, _ = _EXTENDED_ERROR.unpack_from(told)
+    offender = told[_EXTENDED_ERROR.size + 8 :][:16]
+    return icmp_type, str(IPv6Address(offender))
 
 
 class Stream:

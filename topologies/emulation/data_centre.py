@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -336,6 +337,11 @@ class DataCentre:
     def mtu(self, vm: VmSpec) -> int:
         """Return the MTU of a VM's NIC."""
         return self._configuration.mtu(vm)
+
+    @property
+    def sir_prefixes(self) -> tuple[IPv6Network, ...]:
+        """The SIR prefixes of the networks whose packets go by locators (`nve.ila`)."""
+        return self._configuration.sir_prefixes
 
     def in_vm(self, vm: str, argv: Sequence[str], **popen: Any) -> subprocess.Popen[Any]:
         """Start a process in a VM: in its namespace, and in its cgroup, to be frozen with it."""

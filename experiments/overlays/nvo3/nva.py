@@ -151,8 +151,7 @@ class NvaProcess:
         """Return what the NVA has to know of an NVE's place on the underlay, if packets go by
         locators.
         """
-        networks = [vm.spec.routed for vm in self._data_centre.vms.values() if vm.spec.routed]
-        if not any(network.sir_prefix for network in networks):
+        if not self._data_centre.sir_prefixes:
             return None
         fabric = self._data_centre.fabric
         return {

@@ -134,9 +134,9 @@ class Nvo3:
         if "vxlan-l3" in encapsulations:
             for nve in self._data_centre.nves:
                 self._switch(nve).add_packet_port()
-        if "ila" in encapsulations:
+        if prefixes := self._data_centre.sir_prefixes:
             for nve, server in locators.servers(self._data_centre.fabric).items():
-                self._switch(nve).add_underlay_port(server)
+                self._switch(nve).add_underlay_port(server, *prefixes)
         self.nva.start()
         for agent in self._agents.values():
             agent.start()

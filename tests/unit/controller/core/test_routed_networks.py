@@ -16,13 +16,12 @@ from nve.messages import AnswerSolicitation, Emit, TooBig, TraceRecord
 from nve.model import GATEWAY_IPV6, NVE_MAC, IPAddress, Mac, RoutedNetwork
 from nve.pipeline.evaluator import Frame
 from nve.pipeline.rules import Output, Purpose
-from nve.pipeline.state import UnderlayPlace
 from nve.wire.frames import ICMPV6, IPV4, NEIGHBOUR_SOLICITATION, UDP, destination, ethernet, ip
 from tests.helpers import authority, frames
 from tests.helpers.examples import examples, some_of
 from tests.helpers.fabric import Fabric
 from tests.helpers.frames import entering
-from tests.helpers.tenants import RED, vteps
+from tests.helpers.tenants import RED, underlay, vteps
 
 VM1, VM2, VM3 = (
     replace(each, routed=RoutedNetwork()) for each in (authority.VM1, authority.VM2, authority.VM3)
@@ -58,21 +57,6 @@ def network(request: pytest.FixtureRequest) -> Fabric:
         made.associate(vm, claimable=SHARED if each is not VM3 else frozenset())
     made.settle()
     return made
-
-
-def underlay() -> dict[str, UnderlayPlace]:
-    """Every NVE beside all others."""
-    servers = {nve: ila.server(number) for number, nve in enumerate(vteps(), start=1)}
-    macs = {nve: Mac(f"06:00:00:00:00:0{number}") for number, nve in enumerate(vteps(), start=1)}
-    return {
-        nve: UnderlayPlace(
-            servers[nve],
-            macs[nve],
-            {vtep: macs[there] for there, vtep in vteps().items() if there != nve},
-            {vtep: servers[there] for there, vtep in vteps().items() if there != nve},
-        )
-        for nve in vteps()
-    }
 
 
 def own(at: Fabric, vm: str) -> tuple[IPAddress, ...]:

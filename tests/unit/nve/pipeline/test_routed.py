@@ -1,10 +1,11 @@
 """A layer 3 network at one NVE: what is routed, what is answered, and that nothing else goes."""
 
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 
+from nve import ila
 from nve.model import (
     BROADCAST,
     GATEWAY_IPV4,
@@ -18,12 +19,13 @@ from nve.model import (
 )
 from nve.pipeline.compiler import compile_nve
 from nve.pipeline.evaluator import NO_MAC, Frame, PacketVerdict, evaluate
-from nve.pipeline.rules import PACKET_PORT, PipelineTable, Purpose
+from nve.pipeline.limits import metered
+from nve.pipeline.rules import PACKET_PORT, UNDERLAY_PORT, PipelineTable, Purpose
 from nve.pipeline.state import Association, AssociationRole, NveState, RemoteEntry
-from nve.wire.frames import EXPERIMENTAL, ICMPV6, IPV4, NEIGHBOUR_SOLICITATION
+from nve.wire.frames import EXPERIMENTAL, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLICITATION, UDP
 from tests.helpers import frames
 from tests.helpers.frames import entering
-from tests.helpers.tenants import BLUE, RED, vm, vteps
+from tests.helpers.tenants import BLUE, RED, underlay, vm, vteps
 
 NETWORK = RoutedNetwork()
 HERE, BESIDE, AWAY = (
@@ -217,6 +219,66 @@ def test_what_has_no_business_in_a_tunnel_is_dropped_and_counted(
     verdict: PacketVerdict, purpose: Purpose
 ) -> None:
     """Also what is for a VM behind another NVE: it would go round in a circle."""
+    assert verdict.dropped
+    assert verdict.last
+    assert verdict.last.purpose is purpose
+
+
+SIR = IPv6Network("fd51:0:1388::/64")
+LOCATED = RoutedNetwork("ila", SIR)
+LOCATED_STATE = replace(STATE, routed={RED: LOCATED}, underlay=underlay()["nve1"])
+
+
+def on_underlay(source: str, to: IPv6Address, icmpv6_type: int | None = None) -> Frame:
+    """A packet that comes in from the underlay: an ICMPv6 message, or a UDP datagram."""
+    kind = {"ip_proto": UDP}
+    if icmpv6_type is not None:
+        kind = {"ip_proto": ICMPV6, "icmpv6_type": icmpv6_type}
+    ends = {"ipv6_src": source, "ipv6_dst": str(to)}
+    return {"in_port": UNDERLAY_PORT, "eth_type": IPV6, "nw_ttl": 60, **ends, **kind}
+
+
+ROUTER = "fd00:0:0:2::1"
+
+
+@pytest.mark.shows("R4.2.2", "R9.4")
+@pytest.mark.parametrize("icmpv6_type", [1, 2, 3, 4])
+def test_an_error_of_a_router_goes_to_the_nva_up_to_a_limit(icmpv6_type: int) -> None:
+    """Also at an NVE that has no VM of the network."""
+    error = on_underlay(ROUTER, SIR[1], icmpv6_type)
+    for state in (LOCATED_STATE, NveState(VTEPS["nve1"], underlay=LOCATED_STATE.underlay)):
+        verdict = evaluate(compile_nve(state), error)
+
+        assert verdict.reported
+        assert (verdict.ports, verdict.tunnels) == ((), ())
+        assert verdict.last
+        (meter,) = verdict.last.meters
+        assert metered(meter.number) == (UNDERLAY_PORT, "rate-limited-report")
+
+
+HERE_LOCATED = ila.translated(SIR[1], ila.locator(LOCATED, ila.server(1)))
+
+
+@pytest.mark.shows("R9.3", "R9.4")
+@pytest.mark.parametrize(
+    ("packet", "purpose"),
+    [
+        (on_underlay(ROUTER, SIR[1]), Purpose.SPOOFED),
+        (on_underlay(ROUTER, SIR[1], 128), Purpose.SPOOFED),
+        (on_underlay(ROUTER, SIR[1], 127), Purpose.SPOOFED),
+        (on_underlay(str(SIR[2]), SIR[1]), Purpose.SPOOFED),
+        (on_underlay(ROUTER, HERE_LOCATED), Purpose.SPOOFED),
+        (on_underlay(ROUTER, HERE_LOCATED, 3), Purpose.SPOOFED),
+        (on_underlay(ROUTER, ila.server(1)[7], 3), Purpose.UNKNOWN_LOCATOR),
+        (on_underlay(ROUTER, ila.server(1)[7]), Purpose.UNKNOWN_LOCATOR),
+    ],
+    ids=lambda each: each.value if isinstance(each, Purpose) else "",
+)
+def test_whatever_else_a_stranger_sends_is_dropped_and_counted(
+    packet: Frame, purpose: Purpose
+) -> None:
+    verdict = evaluate(compile_nve(LOCATED_STATE), packet)
+
     assert verdict.dropped
     assert verdict.last
     assert verdict.last.purpose is purpose
