@@ -26,6 +26,8 @@ class Catalogue(Generic[Plugin]):
         self._package = package
         self._what = what
         self._of_folders = of_folders
+        self._found: dict[str, Plugin] = {}
+        """The plug-ins that were asked for: a long scenario asks for one a thousand times."""
 
     def names(self) -> tuple[str, ...]:
         """Return the available kinds, in alphabetical order."""
@@ -40,10 +42,13 @@ class Catalogue(Generic[Plugin]):
 
     def get(self, kind: str) -> Plugin:
         """Return the plug-in of that kind.  Raises ValueError, which names the available ones."""
-        if kind not in self.names():
-            raise ValueError(f"there is no {self._what} {kind!r}; there are {self.choice(', ')}")
-        module = importlib.import_module(f"{self._package}.{kind.replace('-', '_')}")
-        return cast(Plugin, module)
+        if kind not in self._found:
+            if kind not in self.names():
+                choice = self.choice(", ")
+                raise ValueError(f"there is no {self._what} {kind!r}; there are {choice}")
+            module = importlib.import_module(f"{self._package}.{kind.replace('-', '_')}")
+            self._found[kind] = cast(Plugin, module)
+        return self._found[kind]
 
     def all(self) -> Mapping[str, Plugin]:
         return {kind: self.get(kind) for kind in self.names()}

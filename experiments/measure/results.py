@@ -75,9 +75,8 @@ class Result:
 
     @cached_property
     def scenario(self) -> dict[str, Any]:
-        scenario: dict[str, Any] = yaml.safe_load(
-            (self.path / SCENARIO).read_text(encoding="utf-8")
-        )
+        text = (self.path / SCENARIO).read_text(encoding="utf-8")
+        scenario: dict[str, Any] = yaml.load(text, yaml.CSafeLoader)
         return scenario
 
     @property

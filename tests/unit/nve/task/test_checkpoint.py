@@ -22,6 +22,7 @@ from nve.task.checkpoint import (
     length_of,
 )
 from nve.task.tcp_states import FATES, Fate, TcpState
+from tests.helpers.examples import CHARACTERS
 
 FEW = settings(max_examples=25, deadline=None)
 U32 = st.integers(0, 2**32 - 1)
@@ -52,8 +53,8 @@ CONNECTIONS = st.builds(
 LISTENERS = st.builds(Listener, ENDS, st.integers(0, 4096))
 CHECKPOINTS = st.builds(
     Checkpoint,
-    st.text(max_size=9),
-    st.text(max_size=20),
+    st.text(CHARACTERS, max_size=9),
+    st.text(CHARACTERS, max_size=20),
     st.lists(CONNECTIONS | LISTENERS | st.none(), max_size=5).map(tuple),
     st.binary(max_size=60),
 )

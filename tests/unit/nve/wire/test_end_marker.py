@@ -19,6 +19,7 @@ from nve.wire.end_marker import (
     passed_address,
     read,
 )
+from tests.helpers.examples import CHARACTERS
 from tests.helpers.tenants import RED, vm
 
 VM1 = vm("vm1", 1, "nve1").tenant_system
@@ -31,7 +32,9 @@ SIGNALS = st.builds(
         st.integers(1, MAX_VNI).map(vni),
         st.binary(min_size=5, max_size=5).map(lambda octets: mac("02:" + octets.hex(":"))),
     ),
-    st.lists(st.from_regex(r"[a-z][a-z0-9]{0,6}", fullmatch=True), max_size=64).map(tuple),
+    st.lists(
+        st.from_regex(r"[a-z][a-z0-9]{0,6}", fullmatch=True, alphabet=CHARACTERS), max_size=64
+    ).map(tuple),
     st.integers(0, 2**16 - 1),
 )
 

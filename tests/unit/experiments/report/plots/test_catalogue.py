@@ -37,6 +37,7 @@ from experiments.scenario.failures import FailureKind
 from experiments.sweep import Sweep, cells
 from tests.helpers import kinds_of_results, many_moves
 from tests.helpers.data import DATA
+from tests.helpers.examples import some_of
 from tests.helpers.figure_faults import faults, of_drawing
 from tests.helpers.packets import packets
 
@@ -181,15 +182,14 @@ def test_a_map_has_its_values_in_order_and_named(tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["0", "1"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "begin", "end"),
-    [
-        *((kind, *words) for kind, words in _incidents.WORDS.items()),
-        *((kind, *_incidents.DIES) for kind in sorted(ALL_FAILURES) if kind.endswith("-dies")),
-        ("something-else", "something-else begins ({part})", "something-else over ({part})"),
-    ],
-)
-def test_each_kind_of_failure_is_named_once(kind, begin, end, tmp_path):
+FAILURES = [
+    *((kind, *words) for kind, words in _incidents.WORDS.items()),
+    *((kind, *_incidents.DIES) for kind in sorted(ALL_FAILURES) if kind.endswith("-dies")),
+    ("something-else", "something-else begins ({part})", "something-else over ({part})"),
+]
+
+
+def failure(kind, directory):
     at, requested = kinds_of_results.at, kinds_of_results.requested
     began_ns = at(24, "x").t_ns
     failed = replace(
@@ -197,18 +197,29 @@ def test_each_kind_of_failure_is_named_once(kind, begin, end, tmp_path):
     )
     ended = replace(at(35, "failure-ended", kind=kind, failure=1), subject="nve1")
     events = [requested(10), at(20, "vm-paused"), failed, at(30, "vm-resumed"), ended]
-    kinds_of_results.single(tmp_path / "r", packets([1.0] * 60), events)
-    result = load(tmp_path / "r")
+    kinds_of_results.single(directory, packets([1.0] * 60), events)
+    return load(directory), began_ns
+
+
+@pytest.mark.parametrize(("kind", "begin", "end"), FAILURES)
+def test_each_kind_of_failure_has_its_words(kind, begin, end, tmp_path):
+    result, began_ns = failure(kind, tmp_path / "r")
     (run,) = runs_of(result).values()
     told = [each.words for each in _incidents.of_run(run)]
     assert told == [begin.format(part="nve1"), end.format(part="nve1")]
     assert _incidents.of_run(run)[0].t_ns == began_ns
+    (data,) = interactive.time_line(result)
+    assert [mark[1:] for mark in data["marks"]] == [["A", told[0]], ["B", told[1]]]
+
+
+@pytest.mark.parametrize(("kind", "begin", "end"), some_of(FAILURES, every=len(FAILURES)))
+def test_each_kind_of_failure_is_named_once_in_a_figure(kind, begin, end, tmp_path):
+    result, _ = failure(kind, tmp_path / "r")
+    told = [words.format(part="nve1") for words in (begin, end)]
     for name in ("timeline", "closeup"):
         with _style.applied(COLUMN):
             drawn = _text_of(plots.get(name).draw(result, COLUMN))
         assert [drawn.count(words) for words in told] == [1, 1], name
-    (data,) = interactive.time_line(result)
-    assert [mark[1:] for mark in data["marks"]] == [["A", told[0]], ["B", told[1]]]
 
 
 def test_all_kinds_of_failure_have_words():
