@@ -33,6 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """What is loaded by now stays, and most that tests make goes without the collector: a tenth of
     all tests' time went into looking through it."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+
+
+def pytest_sessionfinish() -> None:
+    """Pytest collects twice in the end, to hear of what fails in that: once is enough."""
+    gc.collect()
+    gc.freeze()
