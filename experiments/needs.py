@@ -47,10 +47,10 @@ CAPTURES = ("tcpdump",)
 """The programs of `vmmlab run --pcap`."""
 
 NAME_SERVER = ("knotd",)
-"""Of a scenario with `name_server`."""
+"""The programs of a scenario with `name_server`."""
 
 MULTIPATH = ("ss",)
-"""Of a task with `multipath`."""
+"""The programs of a task with `multipath`."""
 
 OTHERWISE: Mapping[str, tuple[str, ...]] = {
     # what is no kind of traffic and no overlay: the programs that it needs

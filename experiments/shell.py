@@ -58,7 +58,9 @@ def scenario_of(name: str, settings: dict[str, Any]) -> Scenario:
         file = load.find(name)
     except UsageError as error:
         kinds = ", ".join(catalogue.names())
-        raise UsageError(f"{error}; and no topology, of which there are {kinds}") from None
+        raise UsageError(
+            f"{error}; there is no such topology either; the topologies are {kinds}"
+        ) from None
     return load.resolve(contents.read(file), str(file), settings)
 
 

@@ -166,7 +166,7 @@ class Binding:
 
     @property
     def nves(self) -> tuple[str, ...]:
-        """Of its instances."""
+        """The NVEs of the VM's instances: one, or two with a hot standby."""
         return (self.nve, self.second) if self.second else (self.nve,)
 
     @property

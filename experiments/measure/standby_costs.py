@@ -14,8 +14,8 @@ _NS_PER_S = 1e9
 
 @dataclass(frozen=True)
 class StandbyCost:
-    """Of one standby.  `mirror_mbit_s` is what was sent for it between the two servers, headers
-    below the messages' own not counted."""
+    """What one standby costs.  `mirror_mbit_s` is what was sent for it between the two servers,
+    without the headers below the messages."""
 
     vm: str
     kind: str
@@ -31,8 +31,10 @@ class StandbyCost:
 def mirrored(
     vm: str, kind: str, interval_s: float, memory_mb: int, mirrors: Sequence[Mapping[str, Any]]
 ) -> StandbyCost:
-    """Of a standby with these mirrors.  The first, which is all of the state, is not counted: it
-    was made before the experiment."""
+    """Return the cost of a standby with these mirrors.
+
+    The first mirror, which is all of the state, was made before the experiment and does not count.
+    """
     took_s = (mirrors[-1]["taken_ns"] - mirrors[0]["taken_ns"]) / _NS_PER_S if mirrors else 0.0
     sent = sum(row["transferred_bytes"] for row in mirrors[1:])
     return StandbyCost(vm, kind, interval_s, sent * 8 / took_s / 1e6 if took_s else 0.0, memory_mb)
@@ -41,8 +43,8 @@ def mirrored(
 def rows(
     costs: Sequence[StandbyCost], latencies_ms: Mapping[str, Sequence[float]]
 ) -> list[dict[str, Any]]:
-    """Lines of standbys.csv.  `latencies_ms` are those of each VM's service that were answered
-    before anything was lost; a VM that nobody has asked has none."""
+    """Return the lines of standbys.csv.  `latencies_ms` has those of each VM's service before
+    anything was lost; a VM without clients has none."""
     found = []
     for cost in costs:
         measured = sorted(latencies_ms.get(cost.vm, ()))

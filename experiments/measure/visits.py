@@ -61,7 +61,7 @@ def began_ns(events: Iterable[TraceEvent]) -> int | None:
 def visit(
     events: Iterable[TraceEvent], fetched: "pd.DataFrame | None", asked: "pd.DataFrame | None"
 ) -> Visit | None:
-    """Of the first client of each kind; None without a move or without clients."""
+    """Return the figures of the first client of each kind; None without moves or clients."""
     start_ns = began_ns(events)
     if start_ns is None or (fetched is None and asked is None):
         return None
@@ -101,7 +101,7 @@ class NameWait:
 
 
 def name_waits(events: Iterable[TraceEvent], asked: "pd.DataFrame | None") -> list[NameWait]:
-    """Of each client in each move that the name server was told of."""
+    """Return the wait of each client in each move that changed the name's addresses."""
     if asked is None:
         return []
     told = list(events)
@@ -135,7 +135,7 @@ def name_waits(events: Iterable[TraceEvent], asked: "pd.DataFrame | None") -> li
 
 
 def _full_rate_ms(download: "pd.DataFrame", start_ns: int) -> float | None:
-    """None where it has not been so fast again, or the move came too early."""
+    """Return the time until the full rate; None if not reached, or if the move came too early."""
     times = (download["t_ns"].to_numpy(dtype="int64") - start_ns) / 1e9
     octets = download["octets"].to_numpy(dtype="float64").cumsum()
 
@@ -157,6 +157,6 @@ def _full_rate_ms(download: "pd.DataFrame", start_ns: int) -> float | None:
 
 
 def protocol_of(scenario: Mapping[str, Any]) -> str:
-    """That of the clients of a run."""
+    """Return the protocol of a run's clients."""
     spoken = {str(sent.get("protocol", "tcp")) for sent in scenario.get("traffic", ())}
     return "mptcp" if "mptcp" in spoken else "tcp"

@@ -196,8 +196,8 @@ class Capabilities:
     processes: Callable[[], Mapping[int, Rank]] = dict
     """By their numbers, those that a move waits for; each would have a server of its own."""
     differences: Callable[[], Iterator[Sequence[str]]] | None = None
-    """Of one NVE after the other, read when it is its turn: where it holds something else than it
-    should, a sentence each."""
+    """Yields, for one NVE after the other, a sentence for each difference between what it holds and
+    what it should hold; an NVE is read when it is its turn."""
     refused: Callable[[], list[dict[str, Any]]] | None = None
     """Returns what was dropped or refused as forged, unknown or too much, and whose it was: rows
     with the columns of refused.csv (results/README.md)."""

@@ -30,7 +30,7 @@ class SoFar:
 
     packets_per_s: float
     missing: int | None
-    """None if senders have had no time to report, as at high rates."""
+    """None if the senders have had no time to report, as at high rates."""
 
 
 @dataclass(frozen=True)

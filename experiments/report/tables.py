@@ -187,7 +187,7 @@ NOBODYS_FAULT = {
     "no-longer-forwarded": "Sent on old entries after forwarding had ended by its timer",
     "not-routed": "Broadcast, multicast and other protocols than IP, not carried at layer 3",
 }
-"""Of what was refused, what nobody did wrong, and what a table of it is called."""
+"""The refusals that are nobody's mistake, with the headings of their tables."""
 
 
 def of_refused(result: Result) -> list[ReportTable]:

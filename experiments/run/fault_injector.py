@@ -50,7 +50,7 @@ class FaultInjector:
         self._log = log
         self._happened = False
         self._awaited = dict(enumerate(failures, start=1))
-        """Those that have not happened yet, by number."""
+        """The failures that have not happened yet, by number."""
         self._timers: list[threading.Timer] = []
         self._lock = threading.Lock()
 

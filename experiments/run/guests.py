@@ -127,7 +127,7 @@ class Guests:
         seed: int,
         paired: Collection[str] = (),
     ) -> None:
-        """Those of `paired` VMs are started by somebody else, with their second instances."""
+        """The guests of `paired` VMs are started elsewhere, with their second instances."""
         self._paired = paired
         self._data_centre = data_centre
         self._specs = {vm: guest.spec(seed) for vm, guest in asked.items()}

@@ -18,7 +18,7 @@ _LONGEST_NAME = 64
 
 
 class Heartbeats:
-    """Those for one standby; all calls come from one thread."""
+    """The heartbeats for one standby; all calls come from one thread."""
 
     def __init__(self, data_centre: DataCentre, detect_s: float) -> None:
         self._data_centre = data_centre

@@ -67,7 +67,7 @@ class Orchestrator:
         self._underlay_paths = UnderlayPaths(data_centre.fabric)
         self._under_way: dict[str, OverlayMove] = {}
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        """Of each VM: held while a move of it begins, and while one is cleared away after."""
+        """A lock for each VM, held while a move of it begins and while one is cleaned up."""
         self._hypervisors: dict[str, Hypervisor] = {}
         self._next_port = FIRST_VM_PORT
         for name in data_centre.vms:

@@ -406,7 +406,7 @@ def _first_failure_ns(events: Iterable[TraceEvent]) -> int:
 
 
 def _latencies_ms(measured: Measured, until_ns: int) -> dict[str, list[float]]:
-    """Of the requests that services of guests have answered until then, by VM."""
+    """Return the latencies of the guests' services until then, by VM."""
     found: dict[str, list[float]] = {}
     for table_of_kind in measured.tables.values():
         if "counter" not in table_of_kind:

@@ -85,7 +85,7 @@ class Beside:
 
     @property
     def state(self) -> Resources:
-        """The same as without a standby."""
+        """The memory and disk to transfer, as without a standby."""
         return self._transfer.state
 
     def _begin(self, move: MoveUnderWay) -> None:

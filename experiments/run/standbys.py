@@ -38,7 +38,7 @@ class Standbys:
     ) -> None:
         """Take-overs are moves, numbered from `first_number`."""
         self.rows: list[dict[str, Any]] = []
-        """Of mirrors.csv."""
+        """The rows of mirrors.csv."""
         self.of = {
             vm: Standby(
                 *(data_centre, guests.of[vm], spec),

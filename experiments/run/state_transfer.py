@@ -310,9 +310,9 @@ class StateTransfers:
 
     def __init__(self, data_centre: DataCentre, guests: Guests) -> None:
         self.rows: list[dict[str, Any]] = []
-        """Of iterations.csv."""
+        """The rows of iterations.csv."""
         self.faults: list[dict[str, Any]] = []
-        """Of faults.csv."""
+        """The rows of faults.csv."""
         self._data_centre = data_centre
         self._guests = guests
         self._made: list[StateTransfer] = []

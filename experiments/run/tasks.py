@@ -61,7 +61,7 @@ class RunningTask:
         self.at = asked.on
         """The VM."""
         self.rows: list[dict[str, Any]] = []
-        """Of connections.csv."""
+        """The rows of connections.csv."""
         self.make_known: Callable[[str, IPAddress], object] = lambda _vm, _address: None
         """make_known(VM, address), where nobody hears the VM announce that the address is there."""
         self._data_centre = data_centre

@@ -95,7 +95,7 @@ OF_ONE_NVE = frozenset(
     }
 )
 ONLY_OF_TRANSFERS = frozenset({FailureKind.SERVER_FULL})
-"""Those that a VM without state does not notice."""
+"""The failures that a VM without state does not notice."""
 LOSSY = frozenset({FailureKind.CONTROL_LOSSY, FailureKind.UNDERLAY_LOSSY})
 OF_ONE_NVE_OR_ALL = frozenset({FailureKind.CONTROL_CUT, FailureKind.CONTROL_LOSSY})
 OF_THE_CONTROL_NETWORK = frozenset(

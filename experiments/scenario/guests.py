@@ -62,7 +62,7 @@ class Guest(Part):
                 f"memory ({self.filled_mb} MB); raise filled_mb or leave it out"
             )
         if self.disk_writes_mb_s and not self.disk_mb:
-            raise ValueError("disk_writes_mb_s: there is no disk to write; say disk_mb, too")
+            raise ValueError("disk_writes_mb_s: there is no disk to write; give disk_mb as well")
         return self
 
     @property

@@ -68,14 +68,14 @@ def _of_routed(scenario: "Scenario", key: str, tenant: "Tenant") -> Iterator[tup
     if tenant.encapsulation != "vxlan" and tenant.mtu is not None:
         yield (
             f"{key}.mtu",
-            f"with {tenant.encapsulation} it is what the underlay carries; leave it out",
+            f"with {tenant.encapsulation} the underlay decides the MTU; leave mtu out",
         )
     for name in ("sir_prefix", "checksum"):
         given = getattr(tenant, name) != type(tenant).model_fields[name].default
         if given and tenant.encapsulation != "ila":
             yield (
                 f"{key}.{name}",
-                "only locators have that; say encapsulation: ila, or leave it out",
+                "only locators need this; say encapsulation: ila, or leave it out",
             )
     starting = [place.nve for place in tenant.vms.values()]
     crowded = next((nve for nve in starting if starting.count(nve) > HOSTS_OF_A_SUBNET), None)
@@ -106,8 +106,8 @@ def _of_locators(scenario: "Scenario") -> Iterator[tuple[str, str]]:
     if getattr(scenario.overlay.settings, "end_marker", False):
         yield (
             "overlay.end_marker",
-            "an ila packet does not say which NVE has sent it, so none can be told from those on "
-            "new paths; say end_marker: false",
+            "an ila packet does not say which NVE has sent it, so packets on old and new paths "
+            "cannot be told apart; say end_marker: false",
         )
     for number, flow in enumerate(scenario.traffic):
         ends = {getattr(flow, "source", None), getattr(flow, "destination", None)}

@@ -10,7 +10,9 @@ from nve.model import NAME
 
 def _a_name(text: str) -> str:
     if not NAME.fullmatch(text):
-        raise ValueError(f"{text!r} is no name here: a letter, then up to 6 letters or digits")
+        raise ValueError(
+            f"{text!r} is not a valid name here; give a letter, then up to 6 letters or digits"
+        )
     return text
 
 

@@ -388,7 +388,7 @@ def _contradictions(scenario: Scenario) -> Iterator[tuple[str, str]]:
             yield f"traffic.{number}.{key}".rstrip("."), complaint
         asked = sent.destination if isinstance(sent, FlowSpec) and sent.asks_service else None
         if asked in where and asked not in scenario.serving:
-            yield f"traffic.{number}.to", f"{asked} has no service; say guest.service of it: true"
+            yield f"traffic.{number}.to", f"{asked} has no service; say service: true in its guest"
     yield from moves.contradictions(
         scenario.moves,
         where,
@@ -473,7 +473,7 @@ def _too_little_room(
         key = "servers" if parameters.servers else "server"
         yield (
             f"topology.{key}",
-            f"{scenario.overlay.kind} has nobody who knows what servers have; leave it out",
+            f"{scenario.overlay.kind} does not know the resources of servers; leave it out",
         )
     for nve in limited:
         free = capacities[nve]

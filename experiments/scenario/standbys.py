@@ -55,7 +55,7 @@ class StandbySpec(Part):
     def _says_how_often(self) -> Self:
         if self.kind != "hot" and self.interval_s is None:
             raise ValueError(
-                f"a {self.kind} standby is mirrored; say how often: interval_s, a number"
+                f"a {self.kind} standby is mirrored; give the interval in seconds: interval_s"
             )
         for key in ("interval_s", "bandwidth_mbit", "reverse"):
             if self.kind == "hot" and getattr(self, key):
@@ -117,8 +117,8 @@ def contradictions(
             if vm in guests and vm not in serving:
                 yield (
                     place,
-                    f"{vm} has no service that two instances could share; say guest.service of it: "
-                    "true, or take a warm standby",
+                    f"{vm} has no service that two instances could share; say service: "
+                    "true in its guest, or take a warm standby",
                 )
             if vm in routed:
                 yield (
@@ -138,7 +138,7 @@ def contradictions(
         if move.vm in hot:
             yield (
                 f"moves.{number}.vm",
-                f"{move.vm} has a hot standby, and is not moved: nothing would be gained; leave "
+                f"{move.vm} has a hot standby, and cannot be moved; leave "
                 "the move out, or give it a warm standby",
             )
             continue

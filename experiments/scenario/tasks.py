@@ -58,7 +58,8 @@ class Task(Part):
     program: str
     """A program of `nve/task/programs/`, or `package.module:Class`."""
     addresses: Addresses | dict[Name, Addresses]
-    """Those that go with it; or by VM, those that it has there; with `multipath` by NVE."""
+    """The addresses that move with the task; or those that it has in each VM (with `multipath`, at
+    each NVE)."""
     arguments: dict[str, Any] = Field(default_factory=dict)
     """The program's arguments."""
     hosts: tuple[Name, ...] = ()
@@ -142,7 +143,10 @@ def contradictions(
         if name_server.on not in network:
             yield "name_server.on", no_such("VM", name_server.on, network)
         if not any(task.has_a_name for task in tasks.values()):
-            yield "name_server", "no task has addresses by VM, so none needs a name; leave it out"
+            yield (
+                "name_server",
+                "no task has other addresses in each VM, so none needs a name; leave this out",
+            )
     for name, task in tasks.items():
         if name in network or name in others:
             yield f"tasks.{name}", "a VM or another node has this name; choose another"
@@ -193,7 +197,10 @@ def _without_a_name(
     assert isinstance(task.addresses, dict)
     key = f"tasks.{name}.addresses"
     if name_server is None:
-        yield key, "only a name leads to addresses by VM; add name_server: {on: a VM}"
+        yield (
+            key,
+            "clients find addresses given for each VM only by a name; add name_server: {on: a VM}",
+        )
     elif network.get(name_server.on) != network.get(task.on):
         yield "name_server.on", f"{name_server.on} is in another virtual network than {task.on}"
     for vm in task.addresses:
@@ -212,11 +219,11 @@ def _without_a_name(
             continue
         place, why = f"task_moves.{number}", f"the addresses of {name} do not go with it"
         if move.connections != "close":
-            yield f"{place}.connections", f"{why}, so that connections cannot; say close"
+            yield f"{place}.connections", f"{why}, so connections cannot move; say close"
         if move.meanwhile == "hold":
-            yield f"{place}.meanwhile", f"{why}, so that nothing is held; say drop or unreachable"
+            yield f"{place}.meanwhile", f"{why}, so nothing can be held; say drop or unreachable"
         if move.late == "forward":
-            yield f"{place}.late", f"{why}, so that nothing can be forwarded; say drop"
+            yield f"{place}.late", f"{why}, so nothing can be forwarded; say drop"
 
 
 def without_multipath(
@@ -235,7 +242,7 @@ def without_multipath(
             continue
         key = f"tasks.{name}.addresses"
         if not isinstance(task.addresses, dict):
-            yield key, "with multipath they are others at each NVE; say {nve1: [an address], …}"
+            yield key, "with multipath the address differs at each NVE; say {nve1: [an address], …}"
             continue
         for nve in task.addresses:
             if nve not in nves:

@@ -96,7 +96,7 @@ def _of_its_kind(given: Any) -> Any:
     if isinstance(given, TrafficSpec):
         return given
     if not isinstance(given, Mapping) or "kind" not in given:
-        raise ValueError(f"say what is sent: kind: {WORKLOADS.choice()}")
+        raise ValueError(f"give the kind of traffic: kind: {WORKLOADS.choice()}")
     return WORKLOADS.get(str(given["kind"])).Settings.model_validate(given)
 
 

@@ -41,7 +41,7 @@ class TransferSpec(Part):
         usual = type(self).model_fields["post_copy_after"].default
         if self.post_copy_after != usual and self.kind != "hybrid":
             raise ValueError(
-                f"post_copy_after: {self.kind} does not go over to post-copy; say kind: hybrid"
+                f"post_copy_after: {self.kind} does not change to post-copy; say kind: hybrid"
             )
         return self
 

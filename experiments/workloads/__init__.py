@@ -47,7 +47,7 @@ class Stage:
     tasks: Mapping[str, Sequence[IPAddress]] = field(default_factory=dict)
     """The addresses of each task that takes them with it."""
     named: Mapping[str, tuple[str, IPAddress]] = field(default_factory=dict)
-    """Of each of the others, its name and the address of the server that has that."""
+    """For each other task: its name, and the address of the name server."""
 
     def address(self, vm: str, family: str) -> str:
         spec = self.vms[vm]

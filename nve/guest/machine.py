@@ -54,7 +54,7 @@ class GuestMachine:
         self.name = name
         self.spec = spec
         self.address = 0
-        """Of the memory in the guest's process."""
+        """The address of the memory in the guest's process."""
         self._serving = serving
         self._process: subprocess.Popen[str] | None = None
         directory.mkdir(parents=True, exist_ok=True)

@@ -38,8 +38,8 @@ from nve.linux.written_pages import protect
 TICK_S = 0.002
 _FILLED_AT_ONCE = 4096
 _STEP = 16
-"""Of two instances, both write so many pages at once: so they hold the same after the same steps.
-(A page that is written twice at once has one version more, not two.)"""
+"""How many pages each of two instances writes at once, so that both hold the same after the same
+steps.  (A page that is written twice at once has one version more, not two.)"""
 _REGISTERS = np.zeros(1, dtype=np.int64)
 
 
@@ -92,7 +92,7 @@ class GuestProcess:
         socket.send_fds(other, [octets], [self._pages_missed])
 
     def pair(self, other: socket.socket, token: bytes, role: ReplicaRole) -> None:
-        """It is one of two instances."""
+        """Make the guest one of two instances."""
         assert self._socket, "an instance has a service"
         self._pair = PairedService(self._socket, other, token, role, self._log)
 

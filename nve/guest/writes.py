@@ -59,7 +59,7 @@ class Pace:
     LATEST_S = 0.1
 
     def __init__(self, rate_per_s: float, now_s: float, step: int = 1) -> None:
-        """So many writes are due at once: `step` or a multiple of it."""
+        """The number of writes that are due at once is a multiple of `step`."""
         self._step = step
         self._rate_per_s = rate_per_s
         self._until_s = now_s

@@ -51,7 +51,7 @@ class Inlet:
     """
 
     def __init__(self, pid: int, interface: str) -> None:
-        """Raises RuntimeError if that is no port of the switch."""
+        """Find the switch's socket for a port.  Raises RuntimeError if there is no such port."""
         # Not by `socket.dup`: that would make the switch's own socket a blocking one.
         found = (
             socket.socket(fileno=os.dup(each.fileno()))

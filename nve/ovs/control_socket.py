@@ -22,7 +22,7 @@ class ControlSocket:
     """A connection to one ovs-vswitchd; one thread at a time may use it."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError if nobody listens there."""
+        """Connect.  Raises OSError if nobody listens there."""
         self._socket = socket.socket(socket.AF_UNIX)
         self._unread = ""
         try:

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 
 
 class ArrivedConnections:
-    """Those of one move, each known by its name."""
+    """The connections that have come with one move, by their names."""
 
     def __init__(self) -> None:
         self._of: dict[str, tuple[socket.socket, TcpConnection]] = {}
@@ -52,7 +52,7 @@ class ArrivedConnections:
         threading.Thread(target=self._look, args=(time.time_ns(),), daemon=True).start()
 
     def report(self) -> Mapping[str, Row]:
-        """Of each: `heard_ns`, `ramp_up_ms`, `retransmissions`, `cwnd`; None: not known."""
+        """Return `heard_ns`, `ramp_up_ms`, `retransmissions`, `cwnd` of each; None if unknown."""
         for name, (each, _) in list(self._of.items()):
             with suppress(OSError):  # it is closed by now
                 self._keep(name, TcpInfo.of(each))

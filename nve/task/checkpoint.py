@@ -146,11 +146,11 @@ class Checkpoint:
         return [each for each in self.sockets if isinstance(each, TcpConnection)]
 
     def octets(self) -> bytes:
-        """As it is sent or kept, in one piece."""
+        """Return the package as one piece, as it is sent or stored."""
         return b"".join(self.parts())
 
     def parts(self) -> list[bytes]:
-        """The same, its queues as they are: a copy of them costs part of the freeze."""
+        """Return the package in parts; copying the queues would prolong the freeze."""
         queues = [
             queue for each in self.connections for queue in (each.received, each.sent, each.unsent)
         ]

@@ -51,7 +51,7 @@ def carried(windows: Sequence[int]) -> list[int | None]:
 
 
 class InitialWindows:
-    """Of the connections made in a network namespace: that of the thread that makes this."""
+    """Sets the initial windows of connections, in the network namespace of its creator."""
 
     def __init__(self) -> None:
         self._netlink = Netlink(os.getpid())

@@ -42,7 +42,7 @@ _TOLD: Final = {
 }
 """The types and codes of ICMP and ICMPv6 messages: RFC 792, RFC 4443 section 3.1."""
 _QUOTED_OCTETS: Final = 576 - 20 - 8
-"""Of the packet: RFC 1812 section 4.3.2.3."""
+"""How much of the packet an error quotes (RFC 1812 section 4.3.2.3)."""
 _TELL_EVERY_S: Final = 0.1
 """A limit, as RFC 4443 section 2.4 (f) wants one."""
 _LOAD, _JUMP_IF, _RETURN = 0x20, 0x15, 0x06

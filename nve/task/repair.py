@@ -332,5 +332,5 @@ def endpoint(name: tuple[str, int]) -> Endpoint:
 
 
 def family(end: Endpoint) -> socket.AddressFamily:
-    """Of the sockets that have this end."""
+    """Return the address family of sockets with this endpoint."""
     return socket.AF_INET if end.address.version == 4 else socket.AF_INET6

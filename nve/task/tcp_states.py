@@ -79,6 +79,6 @@ SAYS: Final[Mapping[TcpState, str]] = {
 FIN_UNACKNOWLEDGED: Final = frozenset({TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK})
 """States in which the task has closed its direction, and the peer has not acknowledged that."""
 FIN_SENT: Final = FIN_UNACKNOWLEDGED | {TcpState.FIN_WAIT_2}
-"""Those in which the task has closed its direction."""
+"""States in which the task has closed its direction."""
 FIN_RECEIVED: Final = frozenset({TcpState.CLOSE_WAIT, TcpState.CLOSING, TcpState.LAST_ACK})
-"""Those in which the peer has closed its direction."""
+"""States in which the peer has closed its direction."""

@@ -163,8 +163,9 @@ def size_of(runs: Iterable[PageRun]) -> int:
 
 
 def in_messages(runs: Iterable[PageRun], most_pages: int = MOST_PAGES) -> Iterator[list[PageRun]]:
-    """Runs as what fits into messages of so many pages at most, in their order.  A VM that stands
-    still does not wait until all of them are made."""
+    """Yield the runs in groups that fit into messages of `most_pages`, in their order.
+
+    They are made one by one, so that a suspended VM does not wait for all of them."""
     made: list[PageRun] = []
     room = most_pages
     for first, count in runs:

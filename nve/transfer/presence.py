@@ -30,7 +30,7 @@ class Presence:
         self._asked_ns: dict[int, int] = {}
         self.missing = 0
         self.faults: list[PageFault] = []
-        """Those that are over."""
+        """The page faults that are over."""
 
     def take_away(self, run: PageRun) -> None:
         """Mark these pages as absent: they come later."""

@@ -61,7 +61,7 @@ class StateReceiver:
         self._guest = guest
         self._digests = Digests(state)
         self._overwritten: Overwritten | None = None
-        """Of a mirror, what was there before."""
+        """The pages of a mirror that this transfer has overwritten."""
         if mirrored:
             self._digests.take_all()
             self._overwritten = Overwritten(state.at)

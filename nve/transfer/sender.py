@@ -111,16 +111,16 @@ class StateSender:
         }
         self._pool = ThreadPoolExecutor(len(channels))
         self._turn = threading.Lock()
-        """Of what several threads take from."""
+        """Guards what several threads take from."""
         self._state = state
         self._log = log
         self._limits = limits
         self._convergence = Convergence(limits)
         self._iterations = 0
         self._octets_per_s = 0.0
-        """Of the last round."""
+        """The rate of the last round."""
         self._stall: Stall | None = None
-        """Of what is being sent."""
+        """The progress of what is being sent."""
         self._stalled = ""
         self._left: Numbers = np.arange(0)
         """What has to be sent, beside what the log has."""
@@ -247,7 +247,7 @@ class StateSender:
 
     @contextmanager
     def _given_up_if_stalled(self, *, standing_still: bool) -> Iterator[None]:
-        """Raises OSError where what is sent in the block does not get on."""
+        """Watch the transfer in the block; raise OSError if it makes no progress."""
         usual = self._octets_per_s if standing_still else 0.0
         patience_s = self._limits.patience_s
         self._stall = Stall(patience_s, time.monotonic(), self._arrived(), usual)
@@ -259,8 +259,9 @@ class StateSender:
             self._stall = None
 
     def _look(self) -> None:
-        """For ever, in a thread of its own: one that would have to be started first would make the
-        pause longer."""
+        """Watch for a stall, without end, in a thread that runs from the beginning.
+
+        Starting a thread in the pause would make that longer."""
         while True:
             time.sleep(_LOOKS_EVERY_S)
             stall = self._stall
@@ -275,7 +276,7 @@ class StateSender:
         return [*self._channels, *([self._asked] if self._asked else [])]
 
     def _arrived(self) -> int:
-        """Octets, over all of them."""
+        """Return how many octets have arrived over all connections."""
         return sum(each.arrived for each in self._connections())
 
     def _carry(

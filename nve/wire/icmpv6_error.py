@@ -31,7 +31,7 @@ ICMPV6_ERRORS: Final = {
 }
 """Their types (RFC 4443 section 3)."""
 LEAST_MTU: Final = 1280
-"""Of IPv6 (RFC 8200 section 5); no error is longer (RFC 4443 section 2.4 (c))."""
+"""The least MTU of IPv6 (RFC 8200 section 5); no error is longer (RFC 4443 section 2.4 (c))."""
 LONGEST_ERROR: Final = ETHERNET_OCTETS + LEAST_MTU
 """In octets, with its Ethernet header."""
 _HEADER_OCTETS: Final = 8
@@ -49,7 +49,7 @@ class Icmpv6Error:
     source: IPv6Address
     to: IPv6Address
     mtu: int | None
-    """Of the next link, in a packet too big."""
+    """The MTU of the next link in a packet too big message; None in others."""
     quoted_source: IPv6Address
     quoted_destination: IPv6Address
     packet: bytes

@@ -55,5 +55,7 @@ def test_what_iperf3_has_measured_is_a_sentence() -> None:
 def test_a_shell_is_opened_on_a_topology_or_on_a_scenario() -> None:
     assert scenario_of("leaf-spine", {}).topology.kind == "leaf-spine"
     assert [vm.name for vm in scenario_of("demo", {}).vms()] == ["vm1", "vm2", "vm3", "vm4"]
-    with pytest.raises(UsageError, match="no topology, of which there are leaf-spine, star"):
+    with pytest.raises(
+        UsageError, match="no such topology either; the topologies are leaf-spine, star"
+    ):
         scenario_of("nowhere", {})

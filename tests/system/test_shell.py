@@ -137,7 +137,7 @@ DIALOGUE = (
         "move vm1 nve1 10 [bold]",
         r"^announce: .*'garp', 'garp-reply', .* 'rarp' or 'none', not '\[bold\]'\n$",
     ),
-    ('move vm1 "nve1', r"^to: '\"nve1' is no name here.*\n$"),
+    ('move vm1 "nve1', r"^to: '\"nve1' is not a valid name here.*\n$"),
     ("route", r"^say which and whose: route ADDRESS VM\n$"),
     ("route 192.168.0.1 vm3", r"^vm3 is in a network of layer 2, which has no host routes; .*\n$"),
     ("flows nve9", rf"^no NVE 'nve9'; {NVES}\n$"),

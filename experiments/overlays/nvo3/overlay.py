@@ -359,7 +359,7 @@ class Nvo3:
         return {vm: known.get(vm, "no NVE") for vm in self._data_centre.vms}
 
     def differences(self) -> list[str]:
-        """Of all NVEs."""
+        """Return the differences of all NVEs."""
         return list(chain.from_iterable(tables.differences(self._data_centre, self.nva)))
 
     def refused(self) -> list[dict[str, Any]]:
@@ -395,7 +395,7 @@ class Nvo3:
             time.sleep(AGAIN_S)
 
     def _host_route(self, vm: str, address: str) -> None:
-        """Raises NvaError, where the NVA is away only after a while."""
+        """Ask for a host route, repeatedly while the NVA is away.  Raises NvaError."""
         self._insist(AWAY_S, lambda left_s, again: self.nva.route(vm, address))
 
     def _request(self, move: OverlayMove, body: dict[str, object]) -> None:

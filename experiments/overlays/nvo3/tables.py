@@ -14,8 +14,9 @@ READINGS = 5
 
 
 def differences(data_centre: DataCentre, nva: NvaProcess) -> Iterator[list[str]]:
-    """Of one NVE after the other, where a row has another place, time-out or action.  A dead NVE is
-    not asked."""
+    """Yield the differences of each NVE in turn: rows with another place, time-out or action.
+
+    A dead NVE is not asked."""
     connected = nva.get("health")["connected"]
     for name, nve in data_centre.nves.items():
         if not nve.edge.alive:

@@ -29,14 +29,14 @@ WORDS = {
 }
 Line: TypeAlias = Literal["--", ":", "-."]
 DIES = ("{part} dies", "{part} is back")
-"""Of every kind whose name ends so, those of overlays among them."""
+"""The words of every kind of failure whose name ends with `-dies`, also of overlays' own kinds."""
 OTHERS = ("{kind} begins ({part})", "{kind} over ({part})")
 BEGIN: Line = "--"
 END: Line = ":"
 TAKE_OVER: Line = "-."
 """The lines of the three kinds of mark."""
 MOST = 8
-"""So many are told apart; the rest share the last letter."""
+"""How many are told apart; the rest share the last letter."""
 REST = "further failures and take-overs"
 
 

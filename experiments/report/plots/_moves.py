@@ -61,7 +61,7 @@ _FORMS = {
 
 
 class Details(dict[str, Any]):
-    """Of an event, for its words: what is not known is a question mark."""
+    """The details of an event for its text; an unknown one is a question mark."""
 
     def __init__(self, details: Mapping[str, Any]) -> None:
         super().__init__(details)

@@ -25,7 +25,7 @@ PANELS = {
 }
 COLUMNS = ("run", "client_had_to", *PANELS, "reconnects", "lookups")
 MOST = 12
-"""So many runs have a line of their own."""
+"""How many runs get a line of their own."""
 
 
 def suits(result: Result) -> bool:

@@ -29,7 +29,7 @@ from experiments.report.plots._style import Preset
 QUESTION = "What did the move look like?"
 PLACE = 30
 MOST_EVENTS_BELOW, MOST_EVENTS_BESIDE = 14, 18
-"""So many are listed below a picture, or beside it."""
+"""How many events are listed below a picture, or beside it."""
 _MARGIN = 0.12
 """The time shown before and after a move, as a part of its length."""
 _LEAST_MARGIN_S = 0.05

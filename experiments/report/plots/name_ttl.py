@@ -20,12 +20,12 @@ from experiments.report.plots._style import Preset
 QUESTION = "What does the TTL of a task's name cost its clients?"
 PLACE = 43
 _WIDTH = 0.6
-"""Of a TTL's marks together, where 1 is the distance to those of the next TTL."""
+"""The width of a TTL's marks together; 1 is the distance to those of the next TTL."""
 COLUMNS = ("run", "move", "flow", "ttl_s", "wait_ms", "lookups")
 
 
 def suits(result: Result) -> bool:
-    """Of a single TTL, nothing is seen to depend on it."""
+    """Return whether there are several TTLs to compare."""
     return data(result)["ttl_s"].nunique() > 1
 
 

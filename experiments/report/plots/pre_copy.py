@@ -31,7 +31,7 @@ _ALMOST_NOTHING_MS = 1.0
 
 
 def suits(result: Result) -> bool:
-    """Of VMs that have the same size: it decides how long a move takes, too."""
+    """Return whether all VMs have the same size, which also decides how long a move takes."""
     moves = _moves(result)
     return len(moves) >= LEAST_MOVES and len({_state_bytes(move["guest"]) for move in moves}) == 1
 

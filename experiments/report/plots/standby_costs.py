@@ -17,7 +17,7 @@ PANELS = {
     "standby_memory_mb": "memory at the standby (MiB)",
 }
 MOST = 12
-"""So many standbys have a line of their own."""
+"""How many standbys get a line of their own."""
 
 
 def suits(result: Result) -> bool:

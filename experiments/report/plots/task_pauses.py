@@ -22,7 +22,7 @@ PARTS = {
     "rest_ms": "the rest",
 }
 MOST = 16
-"""So many moves have a line of their own."""
+"""How many moves get a line of their own."""
 
 
 def suits(result: Result) -> bool:

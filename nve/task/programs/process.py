@@ -51,7 +51,7 @@ class Program:
     def __init__(self) -> None:
         self._pid = 0
         self._numbers: list[int] = []
-        """Of the descriptors in the process."""
+        """The numbers of the sockets' descriptors in the process."""
         self._blocking: list[bool] = []
         self._sockets: list[Socket | None] = []
         """Copies of what they stand for, or what is to take their place."""

@@ -54,7 +54,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "nobody knows": (
         {"topology": limited(nve2={"cpu": 1}), "overlay": {"kind": "flood-and-learn"}},
-        *("topology.servers", "has nobody who knows what servers have; leave it out"),
+        *("topology.servers", "does not know the resources of servers; leave it out"),
     ),
 }
 

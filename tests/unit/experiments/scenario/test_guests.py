@@ -98,7 +98,7 @@ def test_a_vm_with_a_guest_has_a_transfer_and_reads_back_as_it_was_resolved() ->
 def test_only_a_guest_with_a_service_can_be_asked() -> None:
     asking = [{"kind": "service", "from": "vm2", "to": "vm1"}]
     told = complaint(GOOD, tenants=tenants({"memory_mb": 1}), traffic=asking)
-    assert_a_sentence(told, "traffic.0.to", "service of it: true")
+    assert_a_sentence(told, "traffic.0.to", "service: true")
     wanted = resolved(tenants=tenants({"memory_mb": 1, "service": True}), traffic=asking)
     assert wanted.serving == {"vm1"}
 

@@ -36,7 +36,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "an MTU that does not follow": (
         {"tenants.0.encapsulation": "vxlan-l3", "tenants.0.mtu": 1400},
         "tenants.0.mtu",
-        "with vxlan-l3 it is what the underlay carries",
+        "with vxlan-l3 the underlay decides the MTU",
     ),
     "a prefix without locators": (
         {"tenants.0.sir_prefix": "fd51::/64"},

@@ -16,7 +16,7 @@ AT = f"{PLACE}.standby"
 MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     # what: (changes of the standby and of others, the field that is named, what is wrong)
     "never": ({"interval_s": 0}, f"{AT}.interval_s", "greater than 0"),
-    "no interval": ({"interval_s": None}, AT, "say how often: interval_s, a number"),
+    "no interval": ({"interval_s": None}, AT, "give the interval in seconds: interval_s"),
     "at once": ({"detect_s": 0}, f"{AT}.detect_s", "greater than 0"),
     "kind": ({"kind": "tepid"}, f"{AT}.kind", "'tepid'"),
     "nowhere": ({"at": "nve9"}, f"{AT}.at", "there are nve1, nve2, nve3"),
@@ -69,7 +69,7 @@ NOT_HOT: dict[str, tuple[dict[str, Any], str, str]] = {
     "a move": (
         {"moves": [{"at_s": 1, "vm": "vm1", "to": "nve3"}]},
         "moves.0.vm",
-        "vm1 has a hot standby, and is not moved",
+        "vm1 has a hot standby, and cannot be moved",
     ),
     "other traffic to it": (
         {"traffic": [{"kind": "udp-probe", "from": "vm2", "to": "vm1"}]},

@@ -94,12 +94,20 @@ def test_a_vm_may_have_the_addresses_that_a_named_task_has_there() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "complaint"),
     [
-        ("name_server", None, "only a name leads to addresses by VM; add name_server: {on: a VM}"),
+        (
+            "name_server",
+            None,
+            "clients find addresses given for each VM only by a name; add name_server: {on: a VM}",
+        ),
         ("name_server.on", "vm9", "name_server.on: there is no VM 'vm9'"),
         ("name_server.on", "other", "other is in another virtual network than vm1"),
         ("name_server.ttl_s", -1, "name_server.ttl_s"),
         ("name_server.zone", "lab..test", "name_server.zone"),
-        ("tasks.web.addresses", ["192.168.9.50"], "name_server: no task has addresses by VM"),
+        (
+            "tasks.web.addresses",
+            ["192.168.9.50"],
+            "name_server: no task has other addresses in each VM",
+        ),
         ("tasks.web.addresses.vm9", ["192.168.9.9"], "addresses.vm9: there is no VM 'vm9'"),
         ("tasks.web.addresses.vm2", ["192.168.9.51"], "vm2.0: web has 192.168.9.51 already"),
         ("tasks.web.addresses.vm2", ["fd77::9"], "vm2: give it as many as in vm1"),

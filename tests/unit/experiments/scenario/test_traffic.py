@@ -14,7 +14,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
         "traffic.0",
         {"from": "vm1"},
         "traffic.0",
-        "say what is sent: kind: ask | diskless-c",
+        "give the kind of traffic: kind: ask | diskless-c",
     ),
     "unknown key": ("traffic.0.rate", 5, "traffic.0.rate", "there is no such key here"),
     "family": ("traffic.0.family", "ipv5", "traffic.0.family", "'ipv4' or 'ipv6'"),
