@@ -16,7 +16,7 @@ from experiments.workloads.visiting import lines
 from experiments.workloads.visiting.settings import Visitors, VisitSettings
 
 SAYS = (
-    "Questions to a task that is an HTTP server, over a connection that is opened anew when lost."
+    "Requests to a task that is an HTTP server, over a connection that is reopened when it is lost."
 )
 ROWS = RowSchema(
     "asks.csv",

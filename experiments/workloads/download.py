@@ -16,7 +16,7 @@ from experiments.workloads import Collected, Stage
 from experiments.workloads._noting import NotingProcess, NotingProcesses
 from experiments.workloads.downloading import download
 
-SAYS = "Downloads from a task that is an HTTP server: what its clients notice of its moves."
+SAYS = "Repeated downloads from a task that is an HTTP server: what clients notice of its moves."
 ROWS = RowSchema(
     "downloads.csv",
     {

@@ -12,7 +12,7 @@ from experiments.workloads import Collected, Stage
 from experiments.workloads.visiting import lines
 from experiments.workloads.visiting.settings import Visitors, VisitSettings
 
-SAYS = "One download from a task that is an HTTP server: how it goes on over time."
+SAYS = "One download from a task that is an HTTP server: its progress over time."
 ROWS = RowSchema(
     "fetches.csv",
     {

@@ -16,7 +16,7 @@ from experiments.workloads import Collected, Stage
 from experiments.workloads._noting import NotingProcesses
 from experiments.workloads.counting.driver import CountingClient
 
-SAYS = "Requests to a guest's service, whose answers show which state of the guest they come from."
+SAYS = "Requests to a guest's service, whose answers show whether the guest has lost state."
 ROWS = RowSchema(
     "service.csv",
     {
