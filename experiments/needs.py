@@ -97,14 +97,14 @@ KERNEL_DATAPATH = Feature(
 )
 
 POST_COPY = Feature(
-    "VMs that run before their memory has come",
-    "the kernel lets nobody wait for pages of shared memory (userfaultfd): there is no `post-copy` "
-    "and no `hybrid`",
+    "post-copy: VMs that run before their memory has come",
+    "the kernel cannot make a process wait for missing pages of shared memory (userfaultfd): "
+    "`post-copy` and `hybrid` cannot run",
     "use Debian's kernel: apt-get install linux-image-amd64 and reboot",
 )
 MULTIPATH_TCP = Feature(
     "Multipath TCP",
-    "the kernel has no Multipath TCP: there are no tasks with `multipath`",
+    "the kernel has no Multipath TCP: tasks with `multipath` cannot run",
     "use Debian's kernel: apt-get install linux-image-amd64 and reboot",
 )
 IPV6 = Feature(

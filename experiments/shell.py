@@ -150,9 +150,9 @@ class Shell(CommandLine):
         words = ", ".join(sorted(inherited - {*self._own, "EOF"}))
         self.say(
             f"Mininet's: {words}.\n"
-            "NODE COMMAND runs a command at a node, a VM's name standing for its address: "
-            "vm1 ping -c 3 vm2; `noecho NODE COMMAND` if it reads what is typed.\n"
-            "`help COMMAND` explains one; `exit` ends the data centre."
+            "NODE COMMAND runs a command at a node; VMs' names in it become addresses: "
+            "vm1 ping -c 3 vm2; `noecho NODE COMMAND` if the command reads what is typed.\n"
+            "`help COMMAND` explains a command; `exit` ends the data centre."
         )
 
     def do_move(self, line: str) -> None:
@@ -314,7 +314,7 @@ class Shell(CommandLine):
         self.say(f"{name} is gone")
 
     def do_capacity(self, _line: str) -> None:
-        """capacity: shows what each server has, what is free, and which VMs take what."""
+        """capacity: shows what each server has, what is free, and which VMs use the rest."""
         self._living()
         admission = self._overlay.can.admission
         assert admission
@@ -334,7 +334,7 @@ class Shell(CommandLine):
 
     def _living(self) -> Lifecycle:
         if self._lifecycle is None:
-            raise CommandFailed("this overlay has nobody who knows what servers have")
+            raise CommandFailed("this overlay does not know the resources of servers")
         return self._lifecycle
 
     def _amounts(self, line: str) -> tuple[list[str], dict[str, Any]]:

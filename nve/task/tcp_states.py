@@ -73,7 +73,7 @@ SAYS: Final[Mapping[TcpState, str]] = {
         "it expires in the old kernel; a peer that repeats its FIN is reset by the destination, "
         "which ends its side; a new connection from the same port is accepted"
     ),
-    TcpState.CLOSED: "there is no connection any more; what the task has not read of it is lost",
+    TcpState.CLOSED: "there is no connection any more; what a program has not read of it is lost",
 }
 
 FIN_UNACKNOWLEDGED: Final = frozenset({TcpState.FIN_WAIT_1, TcpState.CLOSING, TcpState.LAST_ACK})

@@ -54,7 +54,12 @@ SHORTCOMINGS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ifb": False}, "hold packets for a moving VM", "optional", "modprobe ifb"),
     ({"ipv6": False}, "IPv6", "optional", "ipv6.disable=1"),
     ({"multipath_tcp": False}, "Multipath TCP", "optional", "reboot"),
-    ({"userfaultfd": False}, "VMs that run before their memory has come", "optional", "reboot"),
+    (
+        {"userfaultfd": False},
+        "post-copy: VMs that run before their memory has come",
+        "optional",
+        "reboot",
+    ),
     ({"cgroup2": None}, "pause of VMs (cgroup v2 freezer)", "missing", "mount -t cgroup2"),
     (
         {"limits": {"pids": "cgroup v1"}},
