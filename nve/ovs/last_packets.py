@@ -8,44 +8,45 @@ what the VM sent before.  So what it sends at its destination is held there unti
     passed     it has come to the destination from all of them: nothing that the VM sends from now
                on can overtake
 
+One copy of the marker is enough.  What it may have overtaken in a switch leaves that right behind
+it (`nve.wire.end_marker`), and the switch deals with that before it takes in anything new, so also
+before what the VM sends from now on.
+
 The hypervisors number the markers; a later move of a VM has a higher number.  Markers that nobody
 expects are not remembered.  No I/O: `nve.ovs.agent` has one of these.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 from nve.model import TenantSystem
-from nve.wire.end_marker import NEEDED, Signal
+from nve.wire.end_marker import Signal
 
 
 class LastPackets:
     """What the agent of a destination NVE knows of LAST markers."""
 
     def __init__(self) -> None:
-        self._expected: dict[TenantSystem, tuple[int, defaultdict[str, set[int]]]] = {}
-        """By VM that is to come here: the number of the marker, and the copies that have come, by
-        the NVE that they have passed."""
+        self._expected: dict[TenantSystem, tuple[int, set[str]]] = {}
+        """By VM that is to come here: the number of the marker, and the NVEs that it has passed."""
 
     def expect(self, system: TenantSystem, number: int) -> None:
         """Expect marker `number` of a VM that is about to come here."""
-        self._expected[system] = number, defaultdict(set)
+        self._expected[system] = number, set()
 
     def came(self, marker: Signal, nve: str) -> bool:
-        """Record a copy of a marker that has passed an NVE; return whether it is the one with which
-        enough have.
+        """Record a copy of a marker that has passed an NVE; return whether it is the first of an
+        expected one.
         """
-        number, copies = self._expected.get(marker.system, (None, None))
-        if copies is None or number != marker.handover:
+        number, passed = self._expected.get(marker.system, (None, set[str]()))
+        if number != marker.handover or nve in passed:
             return False
-        before = len(copies[nve])
-        copies[nve].add(marker.copy)
-        return before < NEEDED <= len(copies[nve])
+        passed.add(nve)
+        return True
 
     def missing(self, system: TenantSystem, nves: Iterable[str]) -> list[str]:
         """Return those of these NVEs that the VM's marker has not passed yet."""
-        _, copies = self._expected.get(system, (None, defaultdict[str, set[int]](set)))
-        return sorted(nve for nve in set(nves) if len(copies.get(nve, ())) < NEEDED)
+        _, passed = self._expected.get(system, (None, set[str]()))
+        return sorted(set(nves) - passed)
 
     def forget(self, system: TenantSystem) -> None:
         """Stop expecting a marker of this VM."""

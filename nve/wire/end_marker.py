@@ -49,7 +49,9 @@ VERSION = 1
 REMEMBERED = 4096
 """The number of NVEs whose addresses are cached."""
 COPIES, NEEDED = 8, 5
-"""How many copies of a marker are sent, numbered from 0, and how many of them have to come."""
+"""How many copies of a marker are sent, numbered from 0, and how many of them have to come; of LAST
+markers, one.
+"""
 LAST_ADDRESSES = "07:00:00:00:00:00/ff:00:00:00:00:00"
 """The destinations of markers behind a VM's last packets, which are for all NVEs of its network."""
 NOBODY = Mac("06:00:00:00:00:00")
