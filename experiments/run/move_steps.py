@@ -21,9 +21,10 @@ last mirror (R7.2, R7.3).  The VM's old place remains, fenced, until the VM retu
 
 import enum
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -32,7 +33,7 @@ from experiments.scenario.failures import DESTINATION, SOURCE, Moment
 from experiments.scenario.moves import MoveSpec
 from nve.edge import Edge
 from nve.hypervisor.hypervisor import Hypervisor
-from nve.hypervisor.realtime import first_in_line, realtime_priority
+from nve.hypervisor.realtime import first_in_line, realtime_priority, threads_in_line
 from nve.linux.turns import none_started
 from nve.model import MoveMode, Rank
 from nve.resources import NO_RESOURCES, Resources
@@ -40,6 +41,8 @@ from nve.wire.announcement import NOTHING
 
 LONG_S = 0.02
 """The shortest pause during which giving up the priority is worth the effort, in seconds."""
+STARVED_S = 0.05
+"""The time after which a control plane that still has to act goes before switches, in seconds."""
 
 
 class Transfer(Protocol):
@@ -345,10 +348,35 @@ def _open(move: MoveUnderWay, _patience_s: float) -> None:
     move.hypervisor.open()
 
 
+@contextmanager
+def _not_starved(move: MoveUnderWay) -> Iterator[None]:
+    """Let the overlay's control plane go before all but hypervisors in the block after `STARVED_S`.
+
+    Switches that are woken for thousands of packets a second leave it next to nothing.  But where
+    it goes on in spite of them, senders of probes and switches should not wait for it, which takes
+    milliseconds.
+    """
+    over = threading.Event()
+
+    def help_it() -> None:
+        if not over.wait(STARVED_S):
+            with _control_plane_at(move, Rank.PATH):
+                over.wait()
+
+    with threads_in_line():
+        helping = threading.Thread(target=help_it, daemon=True)
+        helping.start()
+    try:
+        yield
+    finally:
+        over.set()
+        helping.join()
+
+
 def _settle(move: MoveUnderWay, _patience_s: float) -> None:
-    """What served the pause alone ends, and the control plane has priority as well."""
+    """What served the pause alone ends; the control plane gets its turn."""
     move.hypervisor.settle()
-    move.helped.enter_context(_control_plane_at(move, Rank.PATH))
+    move.helped.enter_context(_not_starved(move))
 
 
 def _release(move: MoveUnderWay, _patience_s: float) -> None:
