@@ -16,19 +16,16 @@ interface as its other port.
 """
 
 import os
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from ipaddress import IPv6Network
-from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
 from nve.edge import Edge, EdgeFactory, EdgePlace
 from nve.linux.capabilities import kernel_datapath_available
-from nve.linux.namespace import inside, ip, run, run_in
+from nve.linux.namespace import ip, run, run_in
 from nve.linux.offloads import keep_from_kernel, turn_offloads_off
 from nve.linux.steering import await_backlogs, go_first, stay_on_one_processor
 from nve.linux.wait import wait_until
@@ -36,6 +33,7 @@ from nve.model import IPAddress, Mac, Rank, VmSpec, Vtep
 from nve.ovs.buffers import Inlet, dropped_by_packet_sockets, enlarge_packet_sockets
 from nve.ovs.control_socket import ControlSocket
 from nve.ovs.counters import counted
+from nve.ovs.daemons import START_TIMEOUT_S, Daemons
 from nve.pipeline.flow_dump import Row, read
 from nve.pipeline.rules import PACKET_PORT, UNDERLAY_PORT, VXLAN_PORT, lane_port
 from nve.wire.frames import VXLAN_GPE_UDP_PORT, VXLAN_UDP_PORT
@@ -48,12 +46,7 @@ VXLAN, VXLAN_GPE = "vxlan0", "vxlan1"
 UNDERLAY, TO_INTEGRATION = "underlay", "integration"
 """The two ends of the patch between the bridges."""
 OPENFLOW = "OpenFlow13"
-START_TIMEOUT_S = 30
-STOP_TIMEOUT_S = 5
 ROUTE_TIMEOUT_S = 10.0
-
-_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
-_VSWITCHD = "/usr/sbin/ovs-vswitchd"
 
 # An NVE here serves a handful of ports: one thread of each kind is enough and saves memory.
 # A flow that times out is noticed by the revalidator, which by default comes by twice a second; ten
@@ -81,7 +74,7 @@ class OvsInstance:
         self.vtep, self.peers = place.vtep, place.peers
         self._place = place
         self._led_in: tuple[IPv6Network, ...] = ()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._daemons = Daemons(place.name, place.pid, place.directory)
         self._control: tuple[int, ControlSocket] | None = None
         """The switch's process, and the connection to it by which it is told what to do."""
         self._underlay: tuple[int, Inlet] | None = None
@@ -103,7 +96,7 @@ class OvsInstance:
         """The variables that make ovs-vsctl and similar tools talk to this instance, not the
         machine's.
         """
-        return {f"OVS_{kind}DIR": str(self.directory) for kind in ("RUN", "DB", "LOG")}
+        return self._daemons.environment
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -118,9 +111,8 @@ class OvsInstance:
 
     def launch(self) -> None:
         """Start the two daemons; return when the database answers."""
-        self.directory.mkdir(parents=True)
-        run(["ovsdb-tool", "create", self._database, _SCHEMA])
-        self._spawn_database()
+        self._daemons.create_database()
+        self._daemons.start_database()
         self.vsctl("--no-wait", "init", "--", "set", "Open_vSwitch", ".", *_OTHER_CONFIG)
         self._spawn_switch()
 
@@ -241,13 +233,13 @@ class OvsInstance:
             )
 
     def vsctl(self, *arguments: str) -> str:
-        return self._ask("ovs-vsctl", f"--timeout={START_TIMEOUT_S}", *arguments)
+        return self._daemons.ask("ovs-vsctl", f"--timeout={START_TIMEOUT_S}", *arguments)
 
     def ofctl(self, *arguments: str) -> str:
-        return self._ask("ovs-ofctl", "-O", OPENFLOW, *arguments)
+        return self._daemons.ask("ovs-ofctl", "-O", OPENFLOW, *arguments)
 
     def appctl(self, *arguments: str) -> str:
-        return self._ask("ovs-appctl", *arguments)
+        return self._daemons.ask("ovs-appctl", *arguments)
 
     def _pin_underlay(self, interface: str, neighbours: Mapping[IPAddress, Mac]) -> None:
         """Fix what a userspace switch would otherwise learn from the underlay, and so from forgers.
@@ -316,7 +308,7 @@ class OvsInstance:
 
         Raises RuntimeError if the switch does not run.
         """
-        return Inlet(self._switch.pid, interface) if self.datapath == "netdev" else None
+        return Inlet(self.switch_pid, interface) if self.datapath == "netdev" else None
 
     def await_underlay(self, timeout_s: float) -> None:
         """Return when the switch has dealt with what had come from the underlay when this was
@@ -329,7 +321,7 @@ class OvsInstance:
         if self.datapath == "system":
             return
         with self._control_lock:
-            pid = self._switch.pid
+            pid = self.switch_pid
             if self._underlay and self._underlay[0] != pid:
                 self._hang_up()
             if self._underlay is None:
@@ -355,7 +347,7 @@ class OvsInstance:
 
     def _connection(self) -> ControlSocket:
         """Return a connection to the switch that runs now."""
-        pid = self._switch.pid
+        pid = self.switch_pid
         if self._control and self._control[0] != pid:
             self._hang_up()
         if self._control is None:
@@ -371,7 +363,7 @@ class OvsInstance:
     def enlarge_buffers(self) -> None:
         """Give a userspace datapath room for waiting packets (see `nve.ovs.buffers`)."""
         if self.datapath == "netdev":
-            enlarge_packet_sockets(self._switch.pid)
+            enlarge_packet_sockets(self.switch_pid)
 
     def counters(self) -> Mapping[str, int]:
         """Return the switch's counters (see `nve.edge.Edge`); empty if ovs-vswitchd does not
@@ -383,7 +375,7 @@ class OvsInstance:
         return counted(
             self.appctl("dpctl/show"),
             self.appctl("coverage/show"),
-            0 if kernel else dropped_by_packet_sockets(self._switch.pid),
+            0 if kernel else dropped_by_packet_sockets(self.switch_pid),
             kernel=kernel,
         )
 
@@ -394,18 +386,13 @@ class OvsInstance:
     @property
     def alive(self) -> bool:
         """Whether both daemons run."""
-        processes = list(self._processes)
-        return len(processes) == 2 and all(process.poll() is None for process in processes)
+        return self._daemons.alive
 
     def die(self) -> None:
         """Kill both daemons as the loss of the server would: at once, nothing is forwarded any
         more.
         """
-        for process in self._processes:
-            process.kill()
-        for process in self._processes:
-            process.wait()
-        self._processes.clear()
+        self._daemons.kill()
         if self.datapath == "system":  # the kernel's datapath would go on with its cached flows
             run_in(self.pid, ["ovs-dpctl", "del-dp", "ovs-system"])
 
@@ -414,7 +401,7 @@ class OvsInstance:
 
         What the kernel holds has outlived the daemons, `br-phy` and its addresses included.
         """
-        self._spawn_database()
+        self._daemons.start_database()
         self._spawn_switch()
         # A change, so that ovs-vsctl waits until everything is configured again.
         self.vsctl("set", "Open_vSwitch", ".", f"external_ids:started={time.time_ns()}")
@@ -424,39 +411,17 @@ class OvsInstance:
     @property
     def switch_pid(self) -> int:
         """The process id of ovs-vswitchd.  Raises RuntimeError if it does not run."""
-        return self._switch.pid
+        return self._daemons.switch_pid
 
     def rss_kib(self) -> int:
         """Return the resident memory of both daemons, in KiB."""
-        return sum(_rss_kib(process.pid) for process in self._processes)
+        return self._daemons.rss_kib()
 
     def stop(self) -> None:
         """End the daemons, in whatever state they are."""
         with self._control_lock:
             self._hang_up()
-        for process in reversed(self._processes):
-            process.terminate()
-        for process in self._processes:
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._processes.clear()
-
-    @property
-    def _socket(self) -> Path:
-        return self.directory / "db.sock"
-
-    @property
-    def _database(self) -> str:
-        return str(self.directory / "conf.db")
-
-    @property
-    def _switch(self) -> subprocess.Popen[bytes]:
-        if len(self._processes) != 2:
-            raise RuntimeError(f"{self.name}: its switch does not run")
-        return self._processes[1]
+        self._daemons.stop()
 
     def _integration_bridge(self) -> Sequence[str]:
         return (
@@ -479,51 +444,12 @@ class OvsInstance:
             "--", "add-port", PHYSICAL, underlay.interface,
         )  # fmt: skip
 
-    def _spawn_database(self) -> None:
-        remote = f"--remote=punix:{self._socket}"
-        self._spawn("ovsdb-server", "ovsdb-server", self._database, remote)
-        wait_until(self._database_missing, START_TIMEOUT_S)
-
     def _spawn_switch(self) -> None:
-        self._spawn("ovs-vswitchd", _VSWITCHD, f"unix:{self._socket}")
+        pid = self._daemons.start_switch()
         if self.datapath == "netdev":
-            stay_on_one_processor(self._switch.pid, self.dpid)
+            stay_on_one_processor(pid, self.dpid)
         else:
-            go_first(self._switch.pid, Rank.SERVER)
-
-    def _spawn(self, daemon: str, program: str, *arguments: str) -> None:
-        argv = [program, *arguments, "--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]
-        with (
-            open(self.directory / f"{daemon}.out", "wb") as output,
-            inside(self.pid),
-        ):
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | self.environment,
-                # Ctrl-C is for the run, which then stops the daemons in order.
-                start_new_session=True,
-            )
-        self._processes.append(process)
-
-    def _ask(self, *argv: str) -> str:
-        try:
-            return run(argv, env=os.environ | self.environment)
-        except RuntimeError as error:
-            raise RuntimeError(f"{self.name}: {error}; logs are in {self.directory}") from None
-
-    def _database_missing(self) -> str | None:
-        if self._processes[0].poll() is not None:
-            said = (self.directory / "ovsdb-server.out").read_text(encoding="utf-8").strip()
-            raise RuntimeError(f"{self.name}: ovsdb-server ended at once: {said}")
-        with socket.socket(socket.AF_UNIX) as client:
-            try:
-                client.connect(str(self._socket))
-            except OSError as error:  # the socket is not there, or nobody listens on it yet
-                return f"{self.name}: ovsdb-server does not answer at {self._socket}: {error}"
-        return None
+            go_first(pid, Rank.SERVER)
 
     def _raise_unless_ready(self) -> None:
         """Raise an error unless all of the configuration works: ovs-vswitchd carries out what it
@@ -559,10 +485,3 @@ def edges(datapath: str) -> EdgeFactory:
 def version() -> str:
     """Return the version that ovs-vswitchd prints."""
     return run(["ovs-vswitchd", "--version"]).splitlines()[0]
-
-
-def _rss_kib(pid: int) -> int:
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0
