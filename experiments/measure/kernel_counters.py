@@ -12,8 +12,9 @@ What a scenario asks for is not among them: the loss of a link, the queue of a l
 limits of an NVE, and what a gate of a moving VM had no room for are counted where they happen.  A
 packet that waits for a neighbour which does not answer is the network's, too.
 
-One more thing is the machine's doing and makes a run not valid: that its kernel took more than half
-a second to plug a VM into an NVE, or to unplug it (`experiments.measure.stalls`).
+One more thing is the machine's doing and makes a run not valid if packets were lost: that it took
+more than a second to plug a VM into an NVE, to unplug it, or to begin a failure for which a move
+waits (`experiments.measure.stalls`).
 
 Pure: texts of files in, numbers and sentences out.  `experiments.run.kernel_watch` reads the files.
 """

@@ -158,6 +158,7 @@ class Run:
         self._machine_before = of_the_machine()
         self._risen: kernel_counters.Rises = {}
         self._unwatched: list[str] = []
+        self._stalls: list[str] = []
 
     def carry_out(self) -> RunOutcome:
         self._recorder.scenario(as_mapping(self._scenario))
@@ -306,7 +307,7 @@ class Run:
             self._risen = kernel_counters.without_switches(watch.rises(), died)
             self._unwatched = watch.unwatched
             self._check_announcements(lab)
-            self._outcome.problems += stalls(lab.log.after())
+            self._stalls = list(stalls(lab.log.after()))
             self._check_places(lab)
             self._recorder.text(DETAILS_FILE, [*tables.details, *self._check_tables(lab.overlay)])
             lab.log.note("runner", "run-ended")
@@ -347,11 +348,13 @@ class Run:
     def _judge_machine(self, measured: Measured, flows: "pd.DataFrame") -> None:
         """Judge whether the machine has dropped packets, which is no loss of the network."""
         of_others = kernel_counters.accounted(measured.facts.get("probes", {}))
+        lost = None if measured.tables else int(flows["lost"].sum())
         verdict = kernel_counters.verdict(
             kernel_counters.beyond(self._risen, of_others),
-            lost=None if measured.tables else int(flows["lost"].sum()),
+            lost=lost,
             reordered=int(flows["reordered"].sum()),
         )
+        (self._outcome.notes if lost == 0 else self._outcome.problems).extend(self._stalls)
         self._outcome.problems += verdict.problems
         self._outcome.notes += verdict.notes + self._unwatched
 

@@ -176,7 +176,7 @@ def test_a_vm_is_lost_whose_source_is_cut_off_in_a_post_copy(tmp_path: Path) -> 
 
 @pytest.mark.shows("R6.2")
 def test_a_guest_goes_on_at_the_source_when_the_way_is_cut_during_a_round(tmp_path: Path) -> None:
-    slow = {"bandwidth_mbit": 10, "downtime_limit_ms": 50}
+    slow = {"bandwidth_mbit": 40, "downtime_limit_ms": 2}
     cut = {"kind": "underlay-partition", "nve": "destination", "during": "copying", "for_s": 6}
     wanted = with_state(slow, failures=[cut], longer_s=4)
     outcome, result = recorded(wanted, tmp_path / "result")

@@ -1,4 +1,4 @@
-"""Pauses that the machine itself has made longer."""
+"""Pauses, and moves in which something fails, that the machine itself has made longer."""
 
 import pytest
 
@@ -24,3 +24,20 @@ def test_what_the_kernel_does_may_not(part: str) -> None:
     assert not list(stalls([pause(**{part: STALL_MS - 1})]))
     (said,) = stalls([pause(**{part: 2_090.0})])
     assert said.startswith("in a pause of vm1, this machine took 2.09 s to ")
+
+
+@pytest.mark.parametrize(("details", "stalled"), [({"move": 1}, True), ({}, False)])
+def test_a_move_waits_for_the_failure_that_begins_in_it(
+    details: dict[str, int], stalled: bool
+) -> None:
+    """One at a time of its own disturbs nobody before it is there."""
+
+    def injected(took_ms: float) -> TraceEvent:
+        more = {"kind": "control-cut", "began_ns": 5, **details}
+        return TraceEvent(5 + int(took_ms * 1e6), "runner", "failure-injected", "nve1", more)
+
+    assert not list(stalls([injected(90)]))
+    said = list(stalls([injected(2_860)]))
+    assert [each.partition(" in a move")[0] for each in said] == [
+        "this machine took 2.86 s to begin a failure (control-cut)"
+    ] * stalled
