@@ -42,7 +42,7 @@ from nve.wire.announcement import NOTHING
 LONG_S = 0.02
 """The shortest pause during which giving up the priority is worth the effort, in seconds."""
 STARVED_S = 0.05
-"""The time after which a control plane that still has to act goes before switches, in seconds."""
+"""The time after which a control plane that still has to act ranks with switches, in seconds."""
 
 
 class Transfer(Protocol):
@@ -350,11 +350,11 @@ def _open(move: MoveUnderWay, _patience_s: float) -> None:
 
 @contextmanager
 def _not_starved(move: MoveUnderWay) -> Iterator[None]:
-    """Let the overlay's control plane go before all but hypervisors in the block after `STARVED_S`.
+    """Give the overlay's control plane the rank of switches in the block, but only from `STARVED_S`
+    on.
 
-    Switches that are woken for thousands of packets a second leave it next to nothing.  But where
-    it goes on in spite of them, senders of probes and switches should not wait for it, which takes
-    milliseconds.
+    Switches that are woken for thousands of packets a second leave it no time.  At their rank,
+    though, switches and senders of probes wait while it computes, which takes milliseconds.
     """
     over = threading.Event()
 

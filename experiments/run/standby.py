@@ -212,8 +212,12 @@ class Standby:
             except (TransferFailed, GuestError) as error:
                 self._failed(error)
 
-    def _begin_anew(self) -> None:
-        """Make a complete mirror by a new connection.  Raises TransferFailed, GuestError."""
+    def _begin_anew(self) -> bool:
+        """Make a complete mirror by a new connection; return False if the standby has taken over
+        meanwhile.
+
+        Raises TransferFailed, GuestError.
+        """
         machine: GuestMachine | None
         machine, sides = self._connected()
         try:
@@ -223,6 +227,7 @@ class Standby:
                     self._machine, machine = machine, self._machine
                     self._sides, sides = sides, self._sides
                     self.mirroring, self._broken = True, False
+                return self.mirroring
         finally:
             for side in sides:
                 side.end()
@@ -275,8 +280,8 @@ class Standby:
                 if self.mirroring:
                     self.mirror()
                 else:
-                    self._begin_anew()
-                    self._log.note("runner", "mirror-whole-again", self.vm, nve=self.at)
+                    if self._begin_anew():
+                        self._log.note("runner", "mirror-whole-again", self.vm, nve=self.at)
             except (TransferFailed, GuestError) as error:
                 self._failed(error)
 
