@@ -13,9 +13,9 @@ import pytest
 from experiments.measure.results import Result
 from experiments.measure.totals import DAMAGE, of_run
 from experiments.scenario.schema import Scenario
-from tests.helpers.runs import packaged, recorded, times_of
+from tests.helpers.runs import END_MARKER_S, packaged, recorded, times_of
 
-SLOWLY = {"traffic.*.rate_pps": 200}
+SLOWLY = {"traffic.*.rate_pps": 200, "overlay.end_marker_s": END_MARKER_S}
 
 
 def variant(name: str, **changes: Any) -> Scenario:

@@ -12,10 +12,10 @@ import pytest
 
 from experiments.measure.results import Result
 from experiments.measure.totals import DAMAGE
-from tests.helpers.runs import packaged, recorded
+from tests.helpers.runs import END_MARKER_S, packaged, recorded
 
 MOVES = 6
-SHORT = {"moves.0.series": MOVES, "duration_s": 11}
+SHORT = {"moves.0.series": MOVES, "duration_s": 11, "overlay.end_marker_s": END_MARKER_S}
 TO_VM_PPS = 400
 """Its ways differ by 4 ms."""
 FROM_VM_PPS = 1000

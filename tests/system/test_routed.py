@@ -25,7 +25,7 @@ from nve.wire import frames
 from tests.helpers import kernel_ila
 from tests.helpers.kernel_ila import ADJUSTED, UNCHANGED
 from tests.helpers.nvo3 import nvo3
-from tests.helpers.runs import probe, recorded, scenario, times_of
+from tests.helpers.runs import END_MARKER_S, probe, recorded, scenario, times_of
 from tests.helpers.streams import Stream, error_of, open_in, path_mtu, set_hop_limit, tell_errors
 from tests.helpers.wait import wait_until
 from topologies import locators
@@ -207,6 +207,7 @@ def test_a_move_takes_the_host_route_along(
 ) -> None:
     """Nothing is lost, and in the end nothing crosses the NVE that the VM has left."""
     overlay = {"mapping_update": mapping, "hold": True, "end_marker": True, "idle_s": 1}
+    overlay["end_marker_s"] = END_MARKER_S
     if mapping == "pull":
         overlay |= {"lifetime_s": 2, "on_expiry": "keep"}
     tenant = {**TENANT, "encapsulation": encapsulation}
