@@ -12,7 +12,10 @@ nothing themselves; then one loop works out the consequences until nothing chang
     directory   which NVE each VM is behind               controller.core.directory
     desired     what each NVE has to hold                 controller.core.desired_state
     entries     which NVE knows of which VM, how long     controller.core.entries, .dissemination
-    moves       the moves under way                       controller.core.moves, .move_fsm
+    moves       the moves under way                       controller.core.moves, .move_fsm,
+                                                          .move_admission
+    lifecycle   VMs that come, stay and go                controller.core.vm_lifecycle,
+                                                          .onboarding, .admission
     reports     what NVEs see, and VMs say                controller.core.reports,
                                                           .address_validation
 
@@ -24,9 +27,7 @@ effect.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 
-from controller.core import groups
 from controller.core.admission import Admission
 from controller.core.desired_state import DesiredState, TunnelMtus
 from controller.core.directory import Directory
@@ -36,28 +37,21 @@ from controller.core.entries import Entries
 from controller.core.handover import Handovers
 from controller.core.known import Known
 from controller.core.move import Move, MoveRequest
-from controller.core.move_fsm import (
-    BEFORE_ACTIVATION,
-    GIVE_UP_S,
-    MoveEvent,
-    OutOfTurn,
-)
+from controller.core.move_admission import MoveAdmission
+from controller.core.move_fsm import GIVE_UP_S, MoveEvent, OutOfTurn
 from controller.core.moves import Moves
 from controller.core.onboarding import Interface, Onboarding, OnboardingRequest, Onboardings
 from controller.core.outbox import Outbox
-from controller.core.pairs import Pairs
 from controller.core.refusals import RequestRefused, Unknown
 from controller.core.reports import Reports
 from controller.core.snapshot import Durable, SnapshotChange
 from controller.core.violation_counters import ViolationCounters
-from nve.messages import (
-    Effect,
-    Report,
-)
+from controller.core.vm_lifecycle import VmLifecycle
+from nve.messages import Effect, Report
 from nve.model import IPAddress, RoutedNetwork, TenantSystem, Vtep
 from nve.pipeline.limits import USUAL, Limits
-from nve.pipeline.state import Association, AssociationRole, UnderlayPlace
-from nve.resources import NO_RESOURCES, Capacity, Resources
+from nve.pipeline.state import AssociationRole, UnderlayPlace
+from nve.resources import Capacity, Resources
 
 
 class Authority:
@@ -106,9 +100,20 @@ class Authority:
             self.violations,
             self.known.name,
         )
-        self._pairs = Pairs(self.desired, self.directory, self._entries)
         self._onboardings = Onboardings()
         self.admission = Admission(capacities or {}, self.directory, self._moves, self._onboardings)
+        self._move_admission = MoveAdmission(self.known, self._moves, self.admission)
+        self._lifecycle = VmLifecycle(
+            self.known,
+            self.directory,
+            self.desired,
+            self._entries,
+            self._moves,
+            self._handovers,
+            self._onboardings,
+            self.admission,
+            self._outbox,
+        )
         self.durable = Durable(
             self.known,
             self.directory,
@@ -220,7 +225,7 @@ class Authority:
                         self._handovers.give_up(nve)
                         self._moves.give_up(nve)
 
-    # -- requests of the orchestrator ------------------------------------------------------------
+    # -- requests of the orchestrator: VMs -------------------------------------------------------
 
     def associate(
         self,
@@ -245,34 +250,7 @@ class Authority:
         """
         interface = Interface(system, addresses, mtu, vlan_tags, claimable, routed)
         with self._deciding(now_ns):
-            self._associate(vm, interface, nve, port)
-
-    def _associate(self, vm: str, interface: Interface, nve: str, port: int) -> None:
-        self.known.require_nve(nve)
-        self.known.require_free_port(nve, port)
-        self.known.require_new(vm, interface)
-        system, addresses = interface.system, interface.addresses
-        binding = self.directory.register(system, addresses, nve)
-        newcomer = nve not in self.desired.present(system.vni)
-        self.known.add({vm: system})
-        association = Association(
-            system,
-            addresses | interface.claimable,
-            port,
-            AssociationRole.ACTIVE,
-            flooded=interface.routed is None,
-            copy_vni=None if interface.routed else binding.copy_vni,
-            vlan_tags=interface.vlan_tags,
-            claimable=interface.claimable,
-            routed=interface.routed,
-        )
-        self.desired.associate(nve, association)
-        self.desired.set_hosts(system, binding.addresses)
-        self.desired.raise_vm_mtu(system.vni, interface.mtu)
-        self._entries.disseminate(binding, frozenset({nve}))
-        if newcomer:
-            self._entries.introduce(nve, system)
-        self._outbox.record("vm-associated", vm, nve=nve, port=port, vni=system.vni)
+            self._lifecycle.associate(vm, interface, nve, port)
 
     def de_associate(self, vm: str, nve: str, now_ns: int) -> None:
         """Take away a VM's port at an NVE (RFC 8394 de-associate).
@@ -280,22 +258,7 @@ class Authority:
         Raises RequestRefused if the VM runs there.
         """
         with self._deciding(now_ns):
-            system = self.known.vm(vm)
-            self.known.require_nve(nve)
-            association = self.desired.state(nve).associations.get(system)
-            if association is None:
-                raise RequestRefused(f"{vm} has no port at {nve}")
-            if association.role is AssociationRole.PRE_ASSOCIATED:
-                raise RequestRefused(
-                    f"{vm} has a place at {nve} for a move; roll that move back if it is not to "
-                    "be carried out"
-                )
-            if association.role is AssociationRole.ACTIVE:
-                raise RequestRefused(f"{vm} is active at {nve}; move it away first")
-            if self.known.binding(system).nve == nve:
-                raise RequestRefused(f"{vm} may still come back to {nve}; wait")
-            self._entries.de_associate(nve, system)
-            self._outbox.record("vm-de-associated", vm, nve=nve)
+            self._lifecycle.de_associate(vm, nve)
 
     def offer(self, vm: str, request: OnboardingRequest, now_ns: int) -> Onboarding:
         """Offer a place and resources to a VM that is to be on-boarded (R8.2).  Raises
@@ -304,19 +267,7 @@ class Authority:
         A repeated request returns the same offer, with the time that it has left.
         """
         with self._deciding(now_ns):
-            self._onboardings.lapse(now_ns)
-            if standing := self._onboardings.standing(vm, request):
-                return standing
-            self.known.require_new(vm, request.interface)
-            if request.nve is not None:
-                self.known.require_nve(request.nve)
-                self.known.require_connected(request.nve)
-            reachable = [nve for nve in self.desired if self.desired.is_connected(nve)]
-            nve = self.admission.place_for(vm, request, reachable)
-            made = self._onboardings.offer(vm, request, nve, now_ns)
-            wanted = asdict(request.resources)
-            self._outbox.record("vm-offered", vm, nve=nve, offer=made.offer, **wanted)
-            return made
+            return self._lifecycle.offer(vm, request, now_ns)
 
     def confirm_offer(self, vm: str, offer: int, port: int, now_ns: int) -> Onboarding:
         """Put an offer to use: the VM starts at the offered server (RFC 8394 associate).
@@ -324,26 +275,12 @@ class Authority:
         Repeating a confirmation does no harm.  Raises RequestRefused.
         """
         with self._deciding(now_ns):
-            known = self._onboardings.confirmable(vm, offer, port, now_ns)
-            if self._onboardings.in_use(vm):
-                return known
-            self._associate(vm, known.request.interface, known.nve, port)
-            self._outbox.record("vm-on-boarded", vm, nve=known.nve, offer=offer)
-            return self._onboardings.put_to_use(known, port)
+            return self._lifecycle.confirm_offer(vm, offer, port, now_ns)
 
     def adjust(self, vm: str, resources: Resources, now_ns: int) -> Onboarding:
         """Change the resources of a VM that stays where it is.  Raises RequestRefused."""
         with self._deciding(now_ns):
-            system = self.known.vm(vm)
-            known = self._onboardings.in_use(vm)
-            if known is None:
-                raise RequestRefused(f"{vm} was not on-boarded: it has no resources to adjust")
-            if self._moves.ends(system):
-                raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            for nve in self.known.binding(system).nves:
-                self.admission.require_room(vm, nve, resources)
-            self._outbox.record("vm-adjusted", vm, **asdict(resources))
-            return self._onboardings.adjust(known, resources)
+            return self._lifecycle.adjust(vm, resources)
 
     def keep_room_for_standby(self, vm: str, nve: str, room: Resources, now_ns: int) -> Onboarding:
         """Keep room on a server for the standby of a VM, which is mirrored there (R7.2, R7.3).
@@ -351,26 +288,7 @@ class Authority:
         Asked for again, it is the same.  Raises RequestRefused.
         """
         with self._deciding(now_ns):
-            system = self.known.vm(vm)
-            self.known.require_nve(nve)
-            known = self._onboardings.in_use(vm)
-            if known is None:
-                raise RequestRefused(f"{vm} was not on-boarded: no room is kept for its standby")
-            if (known.standby, known.standby_room) == (nve, room):
-                return known
-            if known.standby:
-                raise RequestRefused(
-                    f"{vm} has a standby at {known.standby} already; give that up first"
-                )
-            if self.known.binding(system).nve == nve:
-                raise RequestRefused(f"{vm} is at {nve} itself; name another NVE")
-            if shortage := self.admission.free(nve, but=vm).shortage(room):
-                raise RequestRefused(
-                    f"{nve} has no room for the standby of {vm}: {shortage}; make room there, or "
-                    "name another NVE"
-                )
-            self._outbox.record("standby-placed", vm, nve=nve, **asdict(room))
-            return self._onboardings.keep_room(known, nve, room)
+            return self._lifecycle.keep_room_for_standby(vm, nve, room)
 
     def give_up_standby(self, vm: str, now_ns: int) -> Onboarding:
         """Give back the room that is kept for the standby of a VM, if any is.
@@ -378,14 +296,7 @@ class Authority:
         Raises RequestRefused.
         """
         with self._deciding(now_ns):
-            self.known.vm(vm)
-            known = self._onboardings.in_use(vm)
-            if known is None:
-                raise RequestRefused(f"{vm} was not on-boarded: no room is kept for its standby")
-            if not known.standby:
-                return known
-            self._outbox.record("standby-given-up", vm, nve=known.standby)
-            return self._onboardings.keep_room(known, "", NO_RESOURCES)
+            return self._lifecycle.give_up_standby(vm)
 
     def off_board(self, vm: str, now_ns: int) -> None:
         """Off-board a VM that has ended: take back its ports, its entries and its room.
@@ -393,22 +304,7 @@ class Authority:
         Raises RequestRefused while it is being moved.
         """
         with self._deciding(now_ns):
-            system = self.known.vm(vm)
-            if self._moves.ends(system) or self._handovers.under_way(system):
-                raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            nve = self.known.binding(system).nve
-            for each in self.desired:
-                if system in self.desired.systems(each):
-                    self.desired.set_redirect(each, system, None)
-                    self.desired.set_remote(each, system, None)
-                    self.desired.set_marker(each, system, None)
-                    self._entries.de_associate(each, system)
-            self.directory.remove(system)
-            self.desired.set_hosts(system, frozenset())
-            groups.spread(self.desired, self.directory, system.vni)
-            self.known.remove(vm)
-            self._onboardings.off_board(vm)
-            self._outbox.record("vm-off-boarded", vm, nve=nve)
+            self._lifecycle.off_board(vm)
 
     def route(self, vm: str, address: IPAddress, now_ns: int) -> str | None:
         """Route a host address to another VM of the network, for which it is `claimable`.
@@ -435,31 +331,7 @@ class Authority:
         Asked for again, it is the same.
         """
         with self._deciding(now_ns):
-            system = self.known.vm(vm)
-            self.known.require_nve(nve)
-            binding = self.known.binding(system)
-            there = self.desired.state(nve).associations.get(system)
-            if binding.second == nve and there and there.port == port:
-                return
-            if len(binding.nves) > 1:
-                raise RequestRefused(f"{vm} has instances at {' and '.join(binding.nves)} already")
-            if binding.nve == nve:
-                raise RequestRefused(f"{vm} is at {nve} itself; name another NVE")
-            if self.desired.is_routed(system.vni):
-                raise RequestRefused(
-                    f"{vm} is in a network of layer 3; flows are spread over two instances at "
-                    "layer 2 only"
-                )
-            if self._moves.ends(system) or self._handovers.under_way(system):
-                raise RequestRefused(f"{vm} is being moved; wait until its move is complete")
-            if there:
-                raise RequestRefused(f"{vm} still has a port at {nve}; de-associate that first")
-            self.known.require_connected(nve)
-            self.known.require_free_port(nve, port)
-            if known := self._onboardings.in_use(vm):
-                self.admission.require_room(vm, nve, known.resources)
-            self._pairs.add(binding, nve, port)
-            self._outbox.record("instance-added", vm, nve=nve, port=port)
+            self._lifecycle.add_instance(vm, nve, port)
 
     def fence_instance(self, vm: str, nve: str, now_ns: int) -> str:
         """One of a VM's two instances answers nobody any more; the other one is left.  Returns the
@@ -469,11 +341,9 @@ class Authority:
         while it might still forward: see `controller.core.pairs`.
         """
         with self._deciding(now_ns):
-            system = self.known.vm(vm)
-            self.known.require_nve(nve)
-            if left := self._pairs.fence(vm, self.known.binding(system), nve):
-                self._outbox.record("instance-fenced", vm, nve=nve, left=left)
-            return self.known.binding(system).nve
+            return self._lifecycle.fence_instance(vm, nve)
+
+    # -- requests of the orchestrator: moves -----------------------------------------------------
 
     def request_move(self, key: str, request: MoveRequest, now_ns: int) -> Move:
         """Prepare a move: the destination NVE gets ready (R5.1).  Raises RequestRefused.
@@ -484,36 +354,7 @@ class Authority:
         with self._deciding(now_ns):
             if key in self._moves.all:
                 return self._repeated(self._moves.all[key], request)
-            binding = self.known.binding(self.known.vm(request.vm))
-            self.known.require_nve(request.to)
-            if request.source not in (None, binding.nve):
-                raise RequestRefused(
-                    f"{request.vm} is at {binding.nve}, not at {request.source}; ask for a move "
-                    "from there"
-                )
-            if binding.nve == request.to:
-                raise RequestRefused(f"{request.vm} is at {request.to} already; name another NVE")
-            if binding.second:
-                raise RequestRefused(
-                    f"{request.vm} has instances at {' and '.join(binding.nves)}, which answer as "
-                    "one; a VM with a hot standby is not moved"
-                )
-            busy = self._moves.of(binding.system)
-            if busy and busy.phase in BEFORE_ACTIVATION:
-                raise RequestRefused(
-                    f"{request.vm} is still being moved to {busy.destination} ({busy.phase}); "
-                    "wait until it has arrived, or roll that move back"
-                )
-            if bool(request.idle_s) == bool(request.timer_s):
-                raise RequestRefused(
-                    "say either idle_s or timer_s: when forwarding at the source NVE ends"
-                )
-            needed = [binding.nve, request.to] if request.needs_source else [request.to]
-            for nve in needed:
-                self.known.require_connected(nve)
-            self.known.require_no_way_round(request.to, binding.system)
-            self.known.require_free_port(request.to, request.port, for_=binding.system)
-            self.admission.require_room_for_move(request)
+            binding = self._move_admission.admitted(request)
             return self._moves.begin(key, request, binding)
 
     def redirect(self, key: str, now_ns: int) -> Move:
