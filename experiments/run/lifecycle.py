@@ -9,7 +9,7 @@ from dataclasses import replace
 from experiments.errors import UsageError
 from experiments.overlays import VmAdmission
 from experiments.run.lab import Lab
-from experiments.scenario.schema import VmPlace
+from experiments.scenario.tenants import VmPlace
 from nve.model import VmSpec
 from nve.resources import Resources
 

@@ -13,7 +13,8 @@ from nve import ila
 from nve.wire.announcement import NOTHING
 
 if TYPE_CHECKING:
-    from experiments.scenario.schema import Scenario, Tenant
+    from experiments.scenario.schema import Scenario
+    from experiments.scenario.tenants import Tenant
 
 OF_LAYER_3 = ("encapsulation", "subnets", "sir_prefix", "checksum")
 """The keys of a tenant that say how it is routed."""
