@@ -79,14 +79,16 @@ def test_standbys_take_over_when_the_server_of_their_primaries_is_lost(
         numbers = mirrors[mirrors["vm"] == row["vm"]]["mirror"]
         assert list(numbers) == list(range(1, len(numbers) + 1))
     if cut_off:
-        near = asked[asked["flow"].str.startswith("near>")]["answered_ns"].dropna()
+        near = asked[asked["flow"].str.startswith("near>")].dropna(subset="answered_ns")
         (began_ns,) = times_of(result, "failure-injected")
         of_vm1 = [event for event in result.events if event.subject == "vm1"]
         fenced_ns = next(event.t_ns for event in of_vm1 if event.name == "move-redirected")
         resumed_ns = next(event.t_ns for event in of_vm1 if event.name == "vm-resumed")
-        assert near.between(began_ns, fenced_ns).sum() > 5, "the primary did not run any more"
-        assert not near.between(fenced_ns + 5_000_000, resumed_ns).any()
-        assert (near > resumed_ns).any()
+        asked_before = near[near["t_ns"].between(began_ns, fenced_ns)]
+        assert (asked_before["answered_ns"] < fenced_ns).any(), "the primary did not run any more"
+        asked_after = near[near["t_ns"] > fenced_ns]
+        assert (asked_after["answered_ns"] > resumed_ns).all()
+        assert not asked_after.empty
         assert any(row["what"] == "fenced" for row in result.refused), result.refused
 
 
@@ -204,7 +206,8 @@ def test_of_a_hot_standby_that_is_cut_off_one_instance_goes_on(tmp_path: Path) -
     assert alone.details["nve"] == "nve2"
     # Between the cut and the fence nobody is answered, at either instance.
     (began_ns,) = [e.t_ns for e in result.events if e.name == "failure-injected"]
-    answered = asked["answered_ns"].dropna()
-    assert not answered.between(began_ns + 500_000_000, fenced_ns).any()
+    asked_meanwhile = asked[asked["t_ns"].between(began_ns, fenced_ns)]
+    assert not asked_meanwhile.empty
+    assert not (asked_meanwhile["answered_ns"] < fenced_ns).any()
     for _, of_client in asked.groupby("flow"):
         assert (of_client["answered_ns"].dropna() > alone_ns).any()
