@@ -3,9 +3,10 @@
 One VM goes to and fro between two NVEs of three, without delay on the underlay, while probes of
 1,000 packets a second go to it and come from it.  Shown are each part of the pause, the silence in
 each direction (less the packets' interval), how long what the VM sent was held at its destination,
-and what was lost, duplicated or reordered.  Recorded results of such moves are shown in the same
-way. Needs root, unless results are named. Run: python -m benchmarks.pause [--moves 100] [--plain]
-[--out DIRECTORY] [RESULT …]
+and what was lost, duplicated or reordered.  After the moves, nothing moves for a while: the longest
+silence in as much time as a move has is what this machine causes by itself.  Recorded results of
+such moves are shown in the same way.  Needs root, unless results are named.
+Run: python -m benchmarks.pause [--moves 100] [--plain] [--out DIRECTORY] [RESULT …]
 """
 
 import argparse
@@ -19,6 +20,7 @@ import numpy as np
 
 from benchmarks import run_as_command
 from experiments.measure import results
+from experiments.measure.packets import flows_of, longest_silence_ns
 from experiments.measure.recording import Recorder
 from experiments.measure.results import Result
 from experiments.measure.totals import DAMAGE
@@ -28,6 +30,8 @@ from experiments.scenario.load import resolve
 from experiments.scenario.schema import Scenario
 
 EVERY_S = 1.2
+STILL_S = 36
+"""How long nothing moves in the end."""
 PARTS_EVENT, HELD_EVENT, REDIRECT_EVENT = "parts-of-pause", "outbound-released", "redirect-in-pause"
 RATE_PPS = 1000
 WHERE = {"vm1": "nve1", "vm2": "nve1", "vm3": "nve2", "vm4": "nve3"}
@@ -53,7 +57,7 @@ def scenario(moves: int, *, plain: bool) -> Scenario:
             for source, to, family in FLOWS
         ],
         "moves": [{"series": moves, "at_s": 2, "every_s": EVERY_S, **THERE_AND_BACK}],
-        "duration_s": round(moves * EVERY_S + 3),
+        "duration_s": round(moves * EVERY_S + 3 + STILL_S),
         "seed": 1,
     }
     return resolve(content, "benchmark", {})
@@ -79,6 +83,25 @@ def figures(result: Result) -> Iterator[tuple[str, Sequence[float]]]:
     for role, words in (("to", "silence towards the VM"), ("from", "silence of the VM")):
         of_role = result.metrics[result.metrics["role"] == role]
         yield words, of_role.groupby("move")["blackout_ms"].max().dropna().to_list()
+        yield "  where nothing moves", without_moves(result, list(of_role["flow"].unique()))
+
+
+def without_moves(result: Result, flows: Sequence[str]) -> list[float]:
+    """Return the longest silence, in milliseconds, of these flows in each stretch of `EVERY_S`
+    after the moves.
+    """
+    every_ns = round(EVERY_S * 1e9)
+    samples = [each for name, each in flows_of(result.packets).items() if name in flows]
+    begin_ns = max(each.t_ns for each in result.events if each.name == "move-requested")
+    begin_ns += 2 * every_ns
+    end_ns = min(int(each.sent_ns.max()) for each in samples)
+    return [
+        max(
+            (longest_silence_ns(each, start_ns, start_ns + every_ns) - each.interval_ns) / 1e6
+            for each in samples
+        )
+        for start_ns in range(begin_ns, end_ns - every_ns, every_ns)
+    ]
 
 
 def show(result: Result, name: str) -> None:
