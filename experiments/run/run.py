@@ -82,9 +82,9 @@ class RunOutcome:
     notes: list[str] = field(default_factory=list)
     completed: int = 0
     """The number of completed moves."""
-    compared: int = 0
-    """The number of these moves after which every NVE's rules were compared with the expected
-    ones."""
+    compared: int | None = None
+    """The number of these moves after which every NVE's rules were compared with the expected ones;
+    None if the overlay cannot compare them."""
 
 
 def require_root() -> None:
@@ -216,16 +216,17 @@ class Run:
                 "load_before": load_before,
                 "load_after": machine.load(),
                 "clock_step_ms": stepped_ms,
-                "tables_compared": {
-                    "moves": self._outcome.compared,
-                    "of": self._outcome.completed,
-                },
+                **self._tables_compared(),
                 **measured.facts,
                 **({"guests": self._guests} if self._guests else {}),
                 "links": lab.data_centre.link_statistics(),
             }
         )
         return self._outcome
+
+    def _tables_compared(self) -> dict[str, object]:
+        moves, of = self._outcome.compared, self._outcome.completed
+        return {} if moves is None else {"tables_compared": {"moves": moves, "of": of}}
 
     def dropped_by_the_machine(self) -> list[str]:
         """Return sentences about drops by the machine, which may have made something fail
@@ -291,7 +292,9 @@ class Run:
             fault_injector.finish()
             self._costs = lab.standbys.costs()
             self._outcome.problems += lab.standbys.finish(excused=fault_injector.happened())
-            self._outcome.completed, self._outcome.compared = tables.completed, tables.compared
+            self._outcome.completed = tables.completed
+            if lab.overlay.can.differences:
+                self._outcome.compared = tables.compared
             self._outcome.problems += schedule.problems + tables.problems + fault_injector.problems
             self._outcome.problems += measured.problems
             self._outcome.problems += lab.guests.problems(excused=fault_injector.happened())

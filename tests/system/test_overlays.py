@@ -13,6 +13,7 @@ def test_an_overlay_that_is_added_carries_a_run(tmp_path: Path) -> None:
 
     assert outcome.problems == []
     assert result.manifest["overlay"] == KIND
+    assert "tables_compared" not in result.manifest, "it has no tables"
     assert [event.details["nve"] for event in result.events if event.name == "nic-flipped"] == [
         "nve2"
     ]
