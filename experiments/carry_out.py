@@ -75,9 +75,10 @@ def run_all(
 def _show_result(place: Path, screen: Screen) -> None:
     from experiments.measure import results
     from experiments.report import narrative, tables
+    from experiments.report.text_table import drawn
 
     result = results.load(place)
-    screen.out.print_whole(tables.drawn(tables.tables(result), screen.out.room))
+    screen.out.print_whole(drawn(tables.tables(result), screen.out.room))
     for sentence in narrative.headlines(result):
         screen.out.print(sentence, markup=False, highlight=False)
 
@@ -155,7 +156,7 @@ def sweep_all(
     """Run the cells that are not finished, and summarise all.  Returns the same as `run_all`."""
     from experiments.errors import RunError
     from experiments.report.plots import draw_all
-    from experiments.report.tables import drawn
+    from experiments.report.text_table import drawn
     from experiments.run.run import Options
     from experiments.sweep import SUMMARY, table
 

@@ -299,7 +299,7 @@ def compare(
     """
     with _mistakes_are_sentences():
         from experiments.report import comparison
-        from experiments.report.tables import drawn
+        from experiments.report.text_table import drawn
 
         runs = comparison.compared(results)
         if as_json:

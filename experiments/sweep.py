@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.measure.results import CELLS, PLAN, Result, ResultError, load
 from experiments.measure.totals import RunTotals, of_run
 from experiments.report.format import count, milliseconds
-from experiments.report.tables import ReportTable
+from experiments.report.text_table import ReportTable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.measure.results import Result, ResultError, load
 from experiments.measure.totals import of_run
 from experiments.report.format import MISSING, count, listing, milliseconds, things
-from experiments.report.tables import ReportTable
+from experiments.report.text_table import ReportTable
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,6 +20,11 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
+def megabytes(octets: float | None) -> str:
+    """Return a number of MB without its unit, for a column headed by it."""
+    return milliseconds(None if octets is None else octets / 1e6)
+
+
 def duration(value_ms: float | None) -> str:
     """Return a duration with its unit, in seconds if that is easier to read."""
     if value_ms is None or _missing(value_ms):

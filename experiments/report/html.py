@@ -22,7 +22,8 @@ from experiments.measure import totals
 from experiments.measure.results import Result, load, written_into
 from experiments.measure.task_moves import task_moves_of
 from experiments.measure.trace import KNOWN, TraceEvent, moves_of
-from experiments.report import interactive, narrative, plots, summary, tables
+from experiments.report import interactive, move_tables, narrative, plots, summary, tables
+from experiments.report.text_table import ReportTable
 
 REPORT = "report.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -110,13 +111,13 @@ def write_report(path: Path) -> Path:
     return report
 
 
-def _tables(result: Result) -> list[tables.ReportTable]:
+def _tables(result: Result) -> list[ReportTable]:
     """Return the tables of the terminal, and the totals, which it leaves out if there are few
     moves.
     """
     shown = tables.tables(result)
     few = tables.has_moves(result) and tables.has_few_moves(result)
-    return [tables.of_totals(result), *shown] if few else shown
+    return [move_tables.of_totals(result), *shown] if few else shown
 
 
 def _template(name: str) -> str:
@@ -143,13 +144,13 @@ def _time_lines(result: Result) -> Iterator[TimeLine]:
     for run_name, run in result.runs.items():
         moves = moves_of(run.events)
         if len(moves) > tables.FEW_MOVES:
-            told = totals.worst(run.metrics, tables.WORST_MOVES)
+            told = totals.worst(run.metrics, move_tables.WORST_MOVES)
             moves = [move for move in moves if move.number in told]
         for move in moves:
             route = f"{move.vm} {move.source_nve}→{move.destination_nve}"
             lines = list(_lines(move.events, move.requested_ns))
             yield TimeLine(f"{run_name}, move {move.number}: {route}", "the request", lines)
-        for task_move in task_moves_of(run.events)[: tables.WORST_MOVES]:
+        for task_move in task_moves_of(run.events)[: move_tables.WORST_MOVES]:
             route = f"{task_move.task} {task_move.source_vm}→{task_move.destination_vm}"
             lines = list(_lines(task_move.events, task_move.requested_ns))
             title = f"{run_name}, move {task_move.number} of a task: {route}"

@@ -10,7 +10,8 @@ from experiments.measure.results import Result
 from experiments.measure.task_moves import task_moves_of
 from experiments.measure.totals import RunTotals
 from experiments.report.format import MISSING, count, counts, milliseconds, span, things
-from experiments.report.tables import ReportTable, of_connections, of_visits
+from experiments.report.task_tables import of_connections, of_visits
+from experiments.report.text_table import ReportTable
 
 
 def _totals(result: Result) -> dict[str, RunTotals]:

@@ -136,7 +136,7 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
                 "report.narrative",
                 "report.plots",
             ),
-            *("report.summary", "report.tables"),
+            *("report.move_tables", "report.summary", "report.tables", "report.task_tables"),
             *("run", "overlays.*"),  # each overlay; what they have in common is pure
             *("probes.fleet", "probes.process", "probes.receiver", "probes.samples"),
             *("probes.sender", "workloads"),

@@ -14,8 +14,9 @@ from experiments.measure import metrics, totals
 from experiments.measure.attribution import windows
 from experiments.measure.results import load
 from experiments.measure.trace import TraceEvent, moves_of
-from experiments.report import narrative, plots, tables
+from experiments.report import move_tables, narrative, plots, tables
 from experiments.report.html import write_report
+from experiments.report.text_table import drawn
 from tests.helpers import many_moves
 from tests.helpers.packets import MS, START_NS, packets
 
@@ -254,7 +255,7 @@ def test_many_moves_have_three_tables(harmful):
 
 def test_the_tables_fit_an_80_column_screen(harmful):
     screen = StringIO()
-    Console(width=80, file=screen).print(tables.drawn(tables.tables(harmful)))
+    Console(width=80, file=screen).print(drawn(tables.tables(harmful)))
     assert "…" not in screen.getvalue()
 
 
@@ -267,4 +268,6 @@ def test_the_report_can_show_many_moves(harmful, monkeypatch):
     page = write_report(harmful.path).read_text()
     assert "5 lost" in page
     assert "move 7: vm1 nve1→nve2" in page
-    assert page.count("<details") == tables.WORST_MOVES + 7, "the worst moves, and what is folded"
+    assert page.count("<details") == move_tables.WORST_MOVES + 7, (
+        "the worst moves, and what is folded"
+    )

@@ -14,7 +14,8 @@ from experiments.measure.recording import Recorder
 from experiments.measure.results import load
 from experiments.measure.trace import TraceEvent
 from experiments.report import format as formats
-from experiments.report import narrative, tables
+from experiments.report import move_tables, narrative, tables
+from experiments.report.text_table import drawn
 from tests.helpers import synthetic
 from tests.helpers.data import RECORDED
 
@@ -25,7 +26,7 @@ def result():
 
 
 def test_the_runs_of_a_flow_are_neighbours(result):
-    first, second = tables.of_flows(result)
+    first, second = move_tables.of_flows(result)
     assert first.title.startswith("Move 1: vm1 nve1→nve2")
     assert [row[:3] for row in first.rows[:2]] == [
         ("nve1", "vm2>vm1/ipv4", "drop"),
@@ -35,7 +36,7 @@ def test_the_runs_of_a_flow_are_neighbours(result):
 
 
 def test_every_row_fits_its_headings(result):
-    for table in (*tables.of_flows(result), tables.of_moves(result)):
+    for table in (*move_tables.of_flows(result), move_tables.of_moves(result)):
         assert {len(row) for row in table.rows} == {len(table.headings)}
 
 
@@ -71,42 +72,6 @@ def test_a_move_that_no_flow_feels_has_a_row(result):
     flows = metrics.table(run.packets, [*run.events, *other], run.homes)
     assert flows[flows["move"] == 9]["vm"].tolist() == ["vm9"]
     assert flows["lost"].dtype.kind == "i"
-
-
-WIDE = tables.ReportTable(
-    "A table",
-    ("flow", "run", "lost", "blackout\nms", "via source\nlater"),
-    [("vm2>vm1/ipv4", "a-name-of-a-variant-that-is-long", "1,234", "1,871", "0")],
-    text_columns=2,
-)
-
-
-@pytest.mark.parametrize(
-    ("room", "widths"),
-    [
-        (None, [12, 32, 5, 8, 10]),
-        (80, [12, 32, 5, 8, 10]),
-        (73, [12, 32, 5, 8, 10]),
-        (60, [12, 19, 5, 8, 10]),
-        (45, [8, 8, 5, 8, 10]),
-        (44, [8, 8, 5, 8]),
-        (26, [8, 8, 5]),
-        (10, [8, 8]),
-    ],
-)
-def test_words_are_broken_before_numbers_are_left_out(room, widths):
-    assert tables.fitted(WIDE, room) == widths
-
-
-def test_what_is_left_out_is_named_and_nothing_is_cut():
-    console = Console(width=30, record=True, file=io.StringIO())
-    console.print(tables.drawn([WIDE], 30))
-    shown = console.export_text()
-    assert "no room for: blackout ms, via" in shown
-    assert "1,234" in shown
-    assert "…" not in shown
-    words = "".join(line[10:18].strip() for line in shown.splitlines()[4:-3])
-    assert words == "a-name-of-a-variant-that-is-long"
 
 
 def test_runs_that_differ_in_who_forwards_say_so(result):
@@ -151,7 +116,7 @@ def test_failures_are_listed_with_the_end_of_their_move(result):
 
 
 def test_what_is_dropped_is_not_tunnelled(result):
-    table = tables.of_moves(result)
+    table = move_tables.of_moves(result)
     place = table.headings.index("tun-\nnelled")
     cells = {row[1]: row[place : place + 2] for row in table.rows[:2]}
     assert cells == {"drop": ("0", "277"), "tunnel": ("277", "0")}
@@ -159,7 +124,7 @@ def test_what_is_dropped_is_not_tunnelled(result):
 
 def test_the_terminal_shows_the_tables(result):
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(tables.drawn(tables.tables(result)))
+    console.print(drawn(tables.tables(result)))
     assert "vm4>vm1/ipv6" in console.export_text()
 
 
