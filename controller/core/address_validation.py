@@ -3,8 +3,8 @@
 A VM either asks for an address, which the directory answers, or it claims an address by announcing
 itself, and its port either owns that address or does not (R9.2).  A reverse ARP request does both:
 it announces its sender's place, and asks which IPv4 address belongs to the sender's MAC address
-(R4.1.5).  The switch has already dropped what a port may not send (`nve.pipeline.compiler`, GUARD);
-the NVA does not rely on that.
+(R4.1.5).  The switch has already dropped what a port may not send (`nve.pipeline.port_rules`,
+GUARD); the NVA does not rely on that.
 """
 
 from dataclasses import dataclass

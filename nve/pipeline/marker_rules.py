@@ -6,6 +6,7 @@ from functools import lru_cache
 from nve.model import TenantSystem, Vni, Vtep
 from nve.pipeline.rules import (
     AGENT_PORT,
+    REMEMBERED,
     VXLAN_PORT,
     Output,
     PipelineTable,
@@ -18,9 +19,6 @@ from nve.pipeline.rules import (
 )
 from nve.pipeline.state import NveState
 from nve.wire import end_marker
-
-REMEMBERED = 4096
-"""The number of networks whose compiled rules are cached: see `nve.pipeline.compiler`."""
 
 
 def marker(system: TenantSystem, to: Vtep) -> Rule:

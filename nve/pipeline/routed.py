@@ -36,6 +36,7 @@ from nve.model import (
 from nve.pipeline.limits import Limits
 from nve.pipeline.rules import (
     PACKET_PORT,
+    REMEMBERED,
     UNDERLAY_PORT,
     DecrementTtl,
     GoTo,
@@ -54,7 +55,6 @@ from nve.pipeline.state import NveState
 from nve.wire.frames import ARP, ARP_REQUEST, ICMPV6, IPV4, IPV6, NEIGHBOUR_SOLICITATION
 from nve.wire.icmpv6_error import ICMPV6_ERRORS, LONGEST_ERROR
 
-REMEMBERED = 4096
 LAST_TTLS = (0, 1)
 """The TTLs with which a router forwards nothing (RFC 1812 section 5.3.1, RFC 8200 section 3)."""
 _QUESTIONS = (

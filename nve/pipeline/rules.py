@@ -10,7 +10,7 @@ import enum
 import hashlib
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from ipaddress import IPv6Network
 from operator import attrgetter
 from typing import TypeAlias
@@ -43,6 +43,9 @@ TAGGED, PRIORITY_TAG = "0x1000/0x1000", 0x1000
 """The `vlan_vid` of a frame with a VLAN tag, and with one of VID 0, which names no VLAN."""
 GROUP = "01:00:00:00:00:00/01:00:00:00:00:00"
 """The destination of a frame to many: the group bit of its MAC address is set."""
+REMEMBERED = 4096
+"""The number of ports, networks and ways whose compiled rules are cached: each step of a move
+compiles them again, and a rule computes its derived values once (`Rule`)."""
 
 
 def match(**fields: FieldValue) -> Match:
@@ -53,6 +56,18 @@ def match(**fields: FieldValue) -> Match:
 def tunnel_source(vtep: Vtep) -> dict[str, FieldValue]:
     """Return the field that says which NVE has sent what comes out of a tunnel."""
     return {"tun_ipv4_src" if vtep.version == 4 else "tun_ipv6_src": str(vtep)}
+
+
+@lru_cache(REMEMBERED)
+def frames_for(system: TenantSystem) -> Match:
+    """Return the match for frames to a VM."""
+    return match(metadata=system.vni, eth_dst=system.mac)
+
+
+@lru_cache(REMEMBERED)
+def copies_for(copy_vni: Vni) -> Match:
+    """Return the match for a VM's own copies of frames to groups (`controller.core.groups`)."""
+    return match(tunnel_id=copy_vni, eth_dst=GROUP)
 
 
 class PipelineTable(enum.IntEnum):

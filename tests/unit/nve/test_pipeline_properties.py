@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nve.model import TenantSystem
-from nve.pipeline.compiler import NO_MAC, compile_network, compile_nve, compile_system
+from nve.pipeline.compiler import compile_network, compile_nve, compile_system
 from nve.pipeline.evaluator import Frame, evaluate
+from nve.pipeline.port_rules import NO_MAC
 from nve.pipeline.rules import (
     AGENT_PORT,
     FIRST_VM_PORT,

@@ -6,8 +6,9 @@ from ipaddress import IPv6Address
 import pytest
 
 from nve.model import BROADCAST, Mac, Vtep, link_local
-from nve.pipeline.compiler import NO_MAC, compile_nve
+from nve.pipeline.compiler import compile_nve
 from nve.pipeline.evaluator import Frame, evaluate
+from nve.pipeline.port_rules import NO_MAC
 from nve.pipeline.rules import AGENT_PORT, FieldValue, Purpose
 from nve.wire import end_marker
 from nve.wire.frames import ARP_REPLY, EXPERIMENTAL, ICMPV6, NEIGHBOUR_SOLICITATION
