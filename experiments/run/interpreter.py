@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from experiments.overlays import MoveRefused, OverlayMove
-from experiments.run.move_steps import MoveTable, MoveUnderWay, Patience, Step
+from experiments.run.move_steps import MoveTable, Patience, Step
+from experiments.run.move_under_way import MoveUnderWay
 from experiments.scenario.failures import Moment
 from nve.model import MoveMode
 

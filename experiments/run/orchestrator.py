@@ -18,13 +18,8 @@ from experiments.measure.event_log import EventLog
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, Overlay, OverlayMove
 from experiments.run.interpreter import Interpreter, Reached
-from experiments.run.move_steps import (
-    MoveUnderWay,
-    Patience,
-    PauseOnly,
-    Transfer,
-    table_of,
-)
+from experiments.run.move_steps import Patience, table_of
+from experiments.run.move_under_way import MoveUnderWay, PauseOnly, Transfer
 from experiments.scenario.failures import DESTINATION, SOURCE
 from experiments.scenario.moves import MoveSpec
 from nve.hypervisor.hypervisor import Hypervisor

@@ -1,4 +1,4 @@
-"""The state of VMs with standbys in their moves: `Transfer`s of `experiments.run.move_steps`.
+"""The state of VMs with standbys in their moves: `Transfer`s of `experiments.run.move_under_way`.
 
 A take-over continues from the last mirror.  A planned move interrupts the mirroring, and starts
 from the last mirror where it goes to the standby.
@@ -8,7 +8,7 @@ import threading
 from functools import partial
 from typing import Any
 
-from experiments.run.move_steps import MoveUnderWay
+from experiments.run.move_under_way import MoveUnderWay
 from experiments.run.standby import Standby
 from experiments.run.state_transfer import HeldMirror, StateTransfer
 from nve.guest.machine import GuestMachine

@@ -11,7 +11,7 @@ from experiments.measure.standby_costs import StandbyCost, mirrored
 from experiments.overlays import Overlay
 from experiments.run.guests import Guests
 from experiments.run.hot_standby import HotStandby
-from experiments.run.move_steps import Transfer
+from experiments.run.move_under_way import Transfer
 from experiments.run.orchestrator import COMPLETION_TIMEOUT_S, Orchestrator
 from experiments.run.standby import Standby
 from experiments.run.standby_moves import Beside, TakeOver

@@ -25,7 +25,7 @@ from typing import Any
 
 from experiments.run.guests import Guests, VmGuest
 from experiments.run.line_process import LineProcess
-from experiments.run.move_steps import MoveUnderWay, PauseOnly, Transfer
+from experiments.run.move_under_way import MoveUnderWay, PauseOnly, Transfer
 from experiments.scenario.failures import Moment
 from experiments.scenario.moves import MoveSpec
 from nve.guest.machine import NO_FILE, GuestMachine

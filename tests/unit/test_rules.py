@@ -38,7 +38,7 @@ SLEEPERS: Mapping[str, str] = {
     "experiments/run/table_checks.py": "the next comparison is due",
     "experiments/run/schedule.py": "a move is due",
     "experiments/run/run.py": "the next progress line is due",
-    "experiments/run/move_steps.py": "the pause that was asked for is over",
+    "experiments/run/move_under_way.py": "the pause that was asked for is over",
     "experiments/overlays/flood_and_learn.py": "the source's port has stayed as long as asked for",
     "topologies/emulation/delay_line.py": "a frame is due",
     "nve/transfer/sender.py": "the next look at what has arrived is due",

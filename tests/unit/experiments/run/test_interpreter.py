@@ -18,12 +18,11 @@ from experiments.run.move_steps import (
     PLAIN,
     TAKE_OVER,
     MoveTable,
-    MoveUnderWay,
     Patience,
-    PauseOnly,
     Step,
     table_of,
 )
+from experiments.run.move_under_way import MoveUnderWay, PauseOnly
 from experiments.scenario.failures import DESTINATION, SOURCE, Moment
 from experiments.scenario.moves import MoveSpec
 from nve.model import Bounds, Rank
@@ -236,10 +235,10 @@ def test_the_simplest_transfer_is_a_pause(
     def end_the_help() -> None:
         now_s[0] += takes_s
 
-    steps = "experiments.run.move_steps"
-    monkeypatch.setattr(f"{steps}.time.monotonic", lambda: now_s[0])
-    monkeypatch.setattr(f"{steps}.time.sleep", sleep)
-    monkeypatch.setattr(f"{steps}.help_along", lambda _move: helped.append(now_s[0]))
+    under_way = "experiments.run.move_under_way"
+    monkeypatch.setattr(f"{under_way}.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr(f"{under_way}.time.sleep", sleep)
+    monkeypatch.setattr(f"{under_way}.help_along", lambda _move: helped.append(now_s[0]))
     move = Story().move(pause_ms=pause_ms)
     move.helped.callback(end_the_help)
     move.paused_at_s = 100.0
@@ -262,7 +261,7 @@ def test_the_control_plane_goes_first_where_a_move_waits_for_it(
         yield
         now.remove(services)
 
-    monkeypatch.setattr("experiments.run.move_steps.first_in_line", first_in_line)
+    monkeypatch.setattr("experiments.run.move_under_way.first_in_line", first_in_line)
     seen: list[dict[int, Rank]] = []
     processes = {7: Rank.CONTROL, 8: Rank.PATH}
     overlay = SimpleNamespace(
@@ -276,12 +275,12 @@ def test_the_control_plane_goes_first_where_a_move_waits_for_it(
 
     done["redirect"](move, 1.0)
     assert (seen, now) == ([{7: Rank.SERVER}], [])
-    monkeypatch.setattr("experiments.run.move_steps.STARVED_S", 60.0)
+    monkeypatch.setattr("experiments.run.move_under_way.STARVED_S", 60.0)
     done["settle"](move, 1.0)
     assert now == []  # not yet
     move.helped.close()
     assert now == []
-    monkeypatch.setattr("experiments.run.move_steps.STARVED_S", 0.0)
+    monkeypatch.setattr("experiments.run.move_under_way.STARVED_S", 0.0)
     done["settle"](move, 1.0)
     wait_until(lambda: None if now == [{7: Rank.PATH}] else f"{now}")
     move.helped.close()
