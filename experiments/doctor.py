@@ -25,7 +25,7 @@ from typing import Literal
 from rich.table import Table
 from rich.text import Text
 
-from experiments import needs, overlays
+from experiments import needs, overlays, task_programs
 from experiments.scenario import layers
 from experiments.scenario.schema import Scenario
 from nve.hypervisor import cgroup_limits
@@ -292,7 +292,10 @@ def library_version(name: str) -> str | None:
 
 
 def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
-    """Return what these scenarios need and this machine lacks, in sentences with the remedy."""
+    """Return what these scenarios need and this machine lacks, in sentences with the remedy.
+
+    Programs of tasks are part of it: one's own are found when they are imported.
+    """
     wanted = dict.fromkeys(needs.CAPTURES if pcap else (), "--pcap")
     for scenario in scenarios:
         wanted = {**needs.of_scenario(scenario), **wanted}
@@ -310,6 +313,7 @@ def lacking(scenarios: Sequence[Scenario], *, pcap: bool = False) -> list[str]:
             said.append(needs.MULTIPATH_TCP.refusal(", ".join(asked)))
         if (asked := needs.of_post_copy(scenario)) and not userfaultfd.missing_available():
             said.append(needs.POST_COPY.refusal(", ".join(asked)))
+        said += task_programs.mistakes(scenario)
         said += _no_room(needs.guest_memory_mb(scenario))
     return list(dict.fromkeys(said))
 

@@ -13,12 +13,14 @@ routes.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv6Network, ip_interface, ip_network
 
 from nve.model import IPAddress, Mac, Vtep
 from topologies.spec import Fabric, Family, IPInterface, Link, Node, Port, Route
 
 MAX_SEGMENTS = 255
+UNDERLAY_IPV6 = IPv6Network("fd00::/48")
+"""The range that contains all segments' subnets."""
 MAX_HOSTS = 65_000
 
 _VERSION: Mapping[Family, int] = {"ipv4": 4, "ipv6": 6}

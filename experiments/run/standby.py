@@ -78,6 +78,8 @@ class Standby:
         self._machine: GuestMachine | None = None
         self._sides: list[LineProcess] = []
         """Sender and receiver."""
+        self._anew: list[LineProcess] = []
+        """Those of a mirror that is made anew."""
         self._stamp: MirrorStamp | None = None
         """The mirror since which the VM's log has all that was written; None if nobody knows."""
         self._turn = threading.Lock()
@@ -221,11 +223,16 @@ class Standby:
         machine: GuestMachine | None
         machine, sides = self._connected()
         try:
+            with self._swap:
+                if self._over.is_set():  # a mirror would suspend the VM where it runs now
+                    return False
+                self._anew = sides
             self._mirror_by(sides[0])
             with self._swap:
                 if not self._over.is_set():
                     self._machine, machine = machine, self._machine
                     self._sides, sides = sides, self._sides
+                    self._anew = []
                     self.mirroring, self._broken = True, False
                 return self.mirroring
         finally:
@@ -347,6 +354,9 @@ class Standby:
         """
         with self._swap:
             self._over.set()
+            anew, self._anew = self._anew, []
+        for side in anew:
+            side.end()
         if not self._machine:
             raise TransferFailed(f"{self.vm} has no standby any more")
         *senders, receiver = self._sides

@@ -18,6 +18,7 @@ from experiments.run.standby_moves import Beside, TakeOver
 from experiments.run.state_transfer import StateTransfer
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.standbys import StandbySpec
+from nve.wire.announcement import NOTHING
 from topologies.emulation.data_centre import DataCentre
 
 
@@ -55,6 +56,7 @@ class Standbys:
                 self.hot[vm] = HotStandby(
                     *(data_centre, guests.of[vm], spec, orchestrator, overlay.can.instances, log)
                 )
+        self._data_centre = data_centre
         self._guests = guests
         self._asked = asked
         self._orchestrator = orchestrator
@@ -99,6 +101,8 @@ class Standbys:
 
     def _take_over(self, number: int, standby: Standby, since_ns: int, dead: bool) -> None:
         asked = {"at_s": 0, "vm": standby.vm, "to": standby.at}
+        if self._data_centre.vms[standby.vm].spec.routed:
+            asked |= {"announce": NOTHING}  # a network of layer 3 does not carry it
         move = MoveSpec.model_validate(asked).with_state()
         move = move.model_copy(update={"mode": "take-over"})  # a mode that no scenario may ask for
         try:

@@ -73,6 +73,8 @@ class TaskMoveUnderWay:
     name: MovedName | None = None
     destination: LineProcess | None = None
     token: str = field(default_factory=lambda: secrets.token_hex(16))
+    left: bool = False
+    """Whether the source has given the task up, or is about to."""
     record_over: threading.Event = field(default_factory=threading.Event)
     """Set if the record has to end sooner."""
     stopped_ns: int = 0

@@ -124,14 +124,23 @@ class RunningTask:
             meanwhile=asked.meanwhile,
             late=asked.late,
         )
-        self._bring_over(move)
+        try:
+            self._bring_over(move)
+        finally:
+            if move.left:
+                self._is_at_destination(move)
+        self._make_known()
+
+    def _is_at_destination(self, move: TaskMoveUnderWay) -> None:
+        """Record that the source has given it up, whether it runs at the destination or not."""
+        asked = move.asked
+        assert self._process
         self.problems += move.problems
         self._records[self.at] = (move, self._process)
         self._process, self.at = move.destination, asked.to
         cleaner = threading.Thread(target=self._clear_away, args=(move,), daemon=True)
         cleaner.start()
         self._background.append(cleaner)
-        self._make_known()
 
     @property
     def _endpoints(self) -> Endpoints:
@@ -200,10 +209,11 @@ class RunningTask:
             with move.helped:
                 for step in (*self._table.revocable, *self._table.final):
                     begun.append(step)
+                    move.left = step in self._table.final
                     step.do(move)
         except Exception as cause:
             move.note("task-move-failed", step=begun[-1].name, why=str(cause))
-            if begun[-1] in self._table.final:
+            if move.left:
                 raise
             undone = True
             for step in reversed(begun):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from experiments import overlays
 from nve import ila
 from nve.wire.announcement import NOTHING
+from topologies.addressing import UNDERLAY_IPV6
 
 if TYPE_CHECKING:
     from experiments.scenario.schema import Scenario
@@ -123,8 +124,15 @@ def _of_locators(scenario: "Scenario") -> Iterator[tuple[str, str]]:
         if prefix.prefixlen != ila.HALF:
             yield key, f"{prefix} is not a /64: an identifier has 64 bits"
             continue
-        if prefix.overlaps(ila.LOCATORS):
-            yield key, f"{prefix} is among the locators ({ila.LOCATORS}); choose another"
+        if prefix.is_multicast or prefix.is_link_local or prefix.is_reserved:
+            yield key, f"{prefix} has no addresses that are routed; choose one such as fd51::/64"
+            continue
+        for taken, of_what in (
+            (ila.LOCATORS, "the locators"),
+            (UNDERLAY_IPV6, "the underlay's own"),
+        ):
+            if prefix.overlaps(taken):
+                yield key, f"{prefix} is among {of_what} ({taken}); choose another"
         at_a_server = ila.locator(tenant.routed, ila.server(1))
         if at_a_server in seen:
             other = f"tenants.{seen[at_a_server]}"

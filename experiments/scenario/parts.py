@@ -1,11 +1,12 @@
 """What all parts of a scenario have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from nve.model import NAME
+from nve.model import NAME, IPAddress
 
 
 def _a_name(text: str) -> str:
@@ -18,6 +19,26 @@ def _a_name(text: str) -> str:
 
 Name = Annotated[str, AfterValidator(_a_name)]
 """The name of a VM or an NVE."""
+
+
+def _an_address(given: object) -> IPAddress:
+    if isinstance(given, IPv4Address | IPv6Address):
+        return given
+    try:
+        return ip_address(str(given))
+    except ValueError:
+        raise ValueError(f"{given!r} is not an IPv4 or IPv6 address") from None
+
+
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_an_address)]
+
+LIST, MAPPING = "[]", "{}"
+"""The tags of two forms that a value may have; no part of its place in the file."""
+
+
+def form(given: object) -> str:
+    """Return which of the two forms a value has."""
+    return MAPPING if isinstance(given, Mapping) else LIST
 
 
 class Part(BaseModel):

@@ -29,15 +29,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from experiments.scenario.parts import Name, Part, no_such
+from experiments.scenario.parts import LIST, MAPPING, Address, Name, Part, form, no_such
 
 GAP_S = 0.5
 """The time from one move of a task until its next may begin, in seconds."""
 
 
-Addresses = Annotated[tuple[IPv4Address | IPv6Address, ...], Field(min_length=1, max_length=8)]
+Addresses = Annotated[tuple[Address, ...], Field(min_length=1, max_length=8)]
+AddressesInPlaces = dict[Name, Addresses]
 
 
 class NameServerSpec(Part):
@@ -57,7 +58,10 @@ class Task(Part):
     """The VM in which it starts."""
     program: str
     """A program of `nve/task/programs/`, or `package.module:Class`."""
-    addresses: Addresses | dict[Name, Addresses]
+    addresses: Annotated[
+        Annotated[Addresses, Tag(LIST)] | Annotated[AddressesInPlaces, Tag(MAPPING)],
+        Discriminator(form),
+    ]
     """The addresses that move with the task; or those that it has in each VM (with `multipath`, at
     each NVE)."""
     arguments: dict[str, Any] = Field(default_factory=dict)

@@ -17,7 +17,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from experiments.scenario.guests import Guest
-from experiments.scenario.parts import Name, Part
+from experiments.scenario.parts import Address, Name, Part
 from experiments.scenario.standbys import StandbySpec
 from nve import ila
 from nve.model import MAX_VNI, Encapsulation, IPAddress, RoutedNetwork, VmSpec, mac, vni
@@ -37,7 +37,7 @@ class VmPlace(Part):
     """Where a VM starts, its state, and its addresses besides the two that every VM has."""
 
     nve: Name
-    addresses: tuple[IPv4Address | IPv6Address, ...] = Field((), max_length=8)
+    addresses: tuple[Address, ...] = Field((), max_length=8)
     guest: Guest | None = None
     """The VM's state; None if it has only a NIC, and what the traffic starts in it."""
     standby: StandbySpec | None = None
@@ -98,7 +98,7 @@ class Tenant(Part):
     starts."""
     vlan_tags: bool = False
     """Whether frames with VLAN tags are carried, or dropped and counted."""
-    shared: dict[IPv4Address | IPv6Address, tuple[Name, ...]] = Field(default_factory=dict)
+    shared: dict[Address, tuple[Name, ...]] = Field(default_factory=dict)
     """Addresses that VMs take over from each other by announcing them, with the VMs that may do
     so."""
 

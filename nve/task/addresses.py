@@ -27,7 +27,7 @@ _ADDRESS, _LOCAL, _CACHE_INFO, _FLAGS = 1, 2, 6, 8
 # linux/fib_rules.h
 _NEW_RULE, _DEL_RULE = 32, 33
 _RULE_TO, _RULE_INTERFACE, _RULE_PREFERENCE = 1, 3, 6
-_TO_TABLE, _BLACKHOLE, _LOCAL_TABLE = 1, 6, 255
+_TO_TABLE, _BLACKHOLE, _UNREACHABLE, _LOCAL_TABLE = 1, 6, 7, 255
 _BEFORE_LOCAL, _LOCAL_LATER = 10, 100
 """Preferences of rules; Linux has the local table at 0, ahead of anything else."""
 _NO_DAD, _NO_PREFIX_ROUTE = 0x02, 0x200
@@ -67,7 +67,8 @@ class HostAddresses:
         self._mac = Mac(answer[18:24].hex(":"))
 
     def keep_out(self, address: IPAddress) -> None:
-        """Drop silently what the interface gets for an address, which the host may have.
+        """Drop silently what the interface gets for an address, which the host may have, and what
+        is sent to it on the host itself.
 
         A host that has an address and no connection yet would answer its segments with resets.
         """
@@ -77,16 +78,33 @@ class HostAddresses:
             self._rule(_NEW_RULE, family, _TO_TABLE, _LOCAL_LATER)
         with suppress(FileNotFoundError):  # since an earlier task
             self._rule(_DEL_RULE, family, _TO_TABLE, 0)
-        with suppress(FileExistsError):
-            self._rule(_NEW_RULE, family, _BLACKHOLE, _BEFORE_LOCAL, address)
+        for interface, action in self._ways_in:
+            with suppress(FileExistsError):
+                self._rule(_NEW_RULE, family, action, _BEFORE_LOCAL, address, interface)
 
     def let_in(self, address: IPAddress) -> None:
         """End `keep_out`, if it was begun."""
-        with suppress(FileNotFoundError):
-            self._rule(_DEL_RULE, _family(address), _BLACKHOLE, _BEFORE_LOCAL, address)
+        for interface, action in self._ways_in:
+            with suppress(FileNotFoundError):
+                self._rule(_DEL_RULE, _family(address), action, _BEFORE_LOCAL, address, interface)
+
+    @property
+    def _ways_in(self) -> Sequence[tuple[str, int]]:
+        """What brings packets to the host, and how they are dropped.
+
+        Those of the host itself are its loopback interface's.  A program that connects then is told
+        that the network is unreachable.
+        """
+        return (self._interface, _BLACKHOLE), ("lo", _UNREACHABLE)
 
     def _rule(
-        self, kind: int, family: int, action: int, preference: int, to: IPAddress | None = None
+        self,
+        kind: int,
+        family: int,
+        action: int,
+        preference: int,
+        to: IPAddress | None = None,
+        interface: str = "",
     ) -> None:
         table = _LOCAL_TABLE if action == _TO_TABLE else 0
         length = to.max_prefixlen if to else 0
@@ -94,7 +112,7 @@ class HostAddresses:
         body += attribute(_RULE_PREFERENCE, struct.pack("=I", preference))
         if to:
             body += attribute(_RULE_TO, to.packed)
-            body += attribute(_RULE_INTERFACE, self._interface.encode() + b"\0")
+            body += attribute(_RULE_INTERFACE, interface.encode() + b"\0")
         create = _CREATE | _EXCLUSIVE if kind == _NEW_RULE else 0
         self._netlink.ask(kind, REQUEST | ACK | create, body)
 

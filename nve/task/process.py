@@ -76,7 +76,7 @@ class TaskProcess:
     def __init__(self, spec: TaskSpec, orders: Orders) -> None:
         self._spec = spec
         self._orders = orders
-        self._program = programs.load(spec.program)
+        self._program = programs.find(spec.program)()
         self._host = HostAddresses(spec.interface)
         self._delivery = Delivery()
         self._windows = InitialWindows()
@@ -207,10 +207,12 @@ class TaskProcess:
         self._late.forget()
         self._state, taken = self._program.checkpoint()
         self._sockets = list(taken)
-        closed = []
         if connections == "close":
             sockets.refuse_more(self._sockets)
             closed = sockets.close_connections(self._sockets)
+        else:
+            # A client at this host has the task's address for its own, which leaves it.
+            closed = sockets.close_connections(self._sockets, self._spec.place.addresses)
         for each in filter(None, self._sockets):
             repair.block(each)
         sockets.accept_rest(self._sockets)
@@ -467,6 +469,9 @@ def main() -> None:
             task.await_link(socket.create_server((address, 0), family=family), token)
     except FAILURES as error:
         say(failed=str(error))
+        sys.exit(1)
+    except Exception as error:  # the program's own
+        say(failed=f"{type(error).__name__}: {error}")
         sys.exit(1)
     try:
         task.run()

@@ -26,9 +26,13 @@ its sockets, those that listen and those that are connected do; `restore` gets t
 order, with None for one that was closed, and behind them connections that nobody had accepted yet.
 It only takes them over: they can be used in `work`.  The same happens at the source where a move is
 given up.
+
+A program with arguments may name a dataclass of them, `ARGUMENTS`: then a scenario with an argument
+that it does not have, or of another type, is refused before anything is built.
 """
 
 import importlib
+import pkgutil
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +44,8 @@ from nve.model import IPAddress
 
 Socket: TypeAlias = socket.socket
 
+PROGRAMS = "nve.task.programs"
+"""The package of the programs that come with vmmlab."""
 _MPTCP = 262
 """linux/in.h, IPPROTO_MPTCP."""
 _ANY: Mapping[int, IPAddress] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
@@ -124,23 +130,44 @@ def listens(each: Socket) -> bool:
     return bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def load(name: str) -> MovableProgram:
-    """Return the program `http-server` of `nve/task/programs/http_server.py`, or
+def in_range(what: str, number: int, least: int, most: int) -> None:
+    """Raise ValueError if an argument is out of its range."""
+    if not least <= number <= most:
+        raise ValueError(f"{what} is {number}; give a number from {least} to {most}")
+
+
+def find(name: str) -> type[MovableProgram]:
+    """Return the class of the program `http-server` (`nve/task/programs/http_server.py`), or of
     `package.module:Class`.
 
     Raises NoSuchProgram.
     """
     module, _, kind = name.partition(":")
     if not kind:
-        module, kind = f"nve.task.programs.{name.replace('-', '_')}", "Program"
+        module, kind = f"{PROGRAMS}.{name.replace('-', '_')}", "Program"
     try:
-        found = getattr(importlib.import_module(module), kind)()
+        found = getattr(importlib.import_module(module), kind)
     except (ImportError, AttributeError) as error:
-        raise NoSuchProgram(f"there is no program {name!r}: {error}") from None
+        why = str(error) if ":" in name else f"there are {', '.join(names())}"
+        raise NoSuchProgram(f"there is no program {name!r}; {why}") from None
+    except Exception as error:  # of the program's own file
+        raise NoSuchProgram(
+            f"the program {name!r} cannot be read: {type(error).__name__}: {error}"
+        ) from None
     lacking = [
         each for each in ("start", "work", "checkpoint", "restore") if not hasattr(found, each)
     ]
     if lacking:
         lacks = " and no ".join(lacking)
         raise NoSuchProgram(f"the program {name!r} cannot move: it has no {lacks}")
-    return cast(MovableProgram, found)
+    return cast(type[MovableProgram], found)
+
+
+def names() -> list[str]:
+    """Return the names of the programs that come with vmmlab."""
+    modules = pkgutil.iter_modules(importlib.import_module(PROGRAMS).__path__)
+    return [
+        each.name.replace("_", "-")
+        for each in modules
+        if hasattr(importlib.import_module(f"{PROGRAMS}.{each.name}"), "Program")
+    ]

@@ -252,23 +252,29 @@ def go_on(each: socket.socket, unsent: bytes = b"", *, closed: bool = False) -> 
 
     At the destination, `unsent` is what was never sent, and `closed` says that the task had closed
     its direction; at the source, neither is given.  Returns at once: the send buffer grows until
-    all of it fits.
+    all of it fits.  If the peer has reset the connection meanwhile, the task finds it ended.
     """
     unblock(each)
     _set(each, _REPAIR, _OFF)
     # Leaving repair mode takes it away.
     each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    waiting = memoryview(unsent)
+    with suppress(ConnectionError):
+        _send_all(each, unsent)
+    if closed:
+        with suppress(OSError):  # not connected any more
+            each.shutdown(socket.SHUT_WR)
+    with suppress(OSError):  # since Linux 5.14; before, buffers keep their size
+        each.setsockopt(socket.SOL_SOCKET, _BUF_LOCK, 0)
+
+
+def _send_all(each: socket.socket, octets: bytes) -> None:
+    waiting = memoryview(octets)
     while waiting:
         try:
             waiting = waiting[each.send(waiting, socket.MSG_DONTWAIT) :]
         except BlockingIOError:
             room = each.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) + len(waiting)
             each.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, room)
-    if closed:
-        each.shutdown(socket.SHUT_WR)
-    with suppress(OSError):  # since Linux 5.14; before, buffers keep their size
-        each.setsockopt(socket.SOL_SOCKET, _BUF_LOCK, 0)
 
 
 def _window_of(connection: TcpConnection) -> SendWindow:

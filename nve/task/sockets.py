@@ -5,12 +5,13 @@
 
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from nve.linux.wait import wait_until
+from nve.model import IPAddress
 from nve.task import repair
 from nve.task.checkpoint import Listener, MovedSocket, TcpConnection
 from nve.task.initial_window import InitialWindows
@@ -52,15 +53,18 @@ def refuse_more(sockets: list[Socket | None]) -> None:
                 sockets.append(listening.accept()[0])
 
 
-def close_connections(sockets: list[Socket | None]) -> list[Row]:
-    """Close each connection; a peer that does not acknowledge all of it in time is reset.
+def close_connections(
+    sockets: list[Socket | None], peers: Collection[IPAddress] | None = None
+) -> list[Row]:
+    """Close each connection, or only those to these peers; a peer that does not acknowledge all of
+    it in time is reset.
 
     Leaves None in the place of each; returns a row for each.
     """
     open_ones = [
         (place, each)
         for place, each in enumerate(sockets)
-        if each is not None and not listens(each)
+        if each is not None and not listens(each) and (peers is None or _peer_of(each) in peers)
     ]
     closed = []
     for place, each in open_ones:
@@ -76,6 +80,12 @@ def close_connections(sockets: list[Socket | None]) -> list[Row]:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         each.close()
     return closed
+
+
+def _peer_of(each: Socket) -> IPAddress | None:
+    with suppress(OSError):
+        return repair.endpoint(each.getpeername()).address
+    return None
 
 
 def package(sockets: list[Socket | None]) -> tuple[list[Row], tuple[MovedSocket, ...]]:

@@ -184,6 +184,28 @@ def test_while_two_moves_overlap_nothing_is_mirrored(moved: Moved) -> None:
 
 
 @pytest.mark.shows("R7.3")
+def test_a_vm_whose_standby_has_taken_over_is_not_suspended_for_a_mirror(moved: Moved) -> None:
+    """The sender reaches the standby only then, as its server has been cut off for a while."""
+    standby = moved.standby
+    connected, taken = standby._connected, []
+
+    def late() -> Any:
+        sides = connected()
+        taken.append(standby.last_mirror())
+        return sides
+
+    standby._connected = late  # type: ignore[method-assign]
+    standby._sides[0].end()
+    standby.keep_up()
+    standby.keep_up()
+    ((machine, stamp),) = taken
+    machine.close()
+    assert stamp["number"] == 1
+    assert [row["mirror"] for row in moved.rows] == [1]
+    assert moved.noted == ["mirror-failed"]
+
+
+@pytest.mark.shows("R7.3")
 @pytest.mark.parametrize("whole_again", [True, False])
 def test_after_a_mirror_that_failed_all_of_the_state_is_sent_once_more(
     moved: Moved, whole_again: bool

@@ -77,7 +77,7 @@ def trial(network: Hosts, program: str, version: int = 4, **said: Any) -> Iterat
                 run_in(host.pid, ["ip", "address", "del", made.address, "dev", NIC])
             with suppress(RuntimeError):
                 run_in(host.pid, ["ip", "route", "flush", "type", "unreachable"])
-            ip(host.pid, [f"neigh flush dev {NIC}"])
+            ip(host.pid, [f"neigh flush dev {NIC}", f"neigh flush dev {NIC} nud permanent"])
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from tests.helpers.task_trials import (
     PORT,
     REQUEST,
     answered,
+    forget_connections,
     no_reset,
     trial,
 )
@@ -133,6 +134,30 @@ def test_the_destination_has_the_task_where_the_source_dies_after_it_has_sent_it
         peer.whole(it.task)
         assert it.noted("record-not-kept")
         assert it.address not in run_in(network.of["a"].pid, ["ip", "address", "show"])
+
+
+@pytest.mark.shows("R4.2.3", "R4.2.1.3")
+def test_the_task_is_lost_where_the_destination_dies_after_it_has_got_it(
+    network: Hosts,
+) -> None:
+    """Nobody answers its peers, with a reset or else; it is at the destination, and cannot move."""
+    table = dying_before("restart")
+    with (
+        trial(network, "http-server", table=table, octets=100, port=80) as it,
+        closing(it.connect(80)) as connected,
+    ):
+        assert answered(connected)
+        with pytest.raises(TaskError, match="the task task1 in b has ended"):
+            it.move("b")
+        assert it.task.at == "b"
+        assert it.task.failure() == "the task task1 in b has ended: the task task1 in b has ended"
+        connected.settimeout(0.5)
+        connected.sendall(REQUEST)
+        with pytest.raises(TimeoutError):
+            connected.recv(1)
+        with pytest.raises(TaskError, match="the task task1 in b has ended"):
+            it.move("a")
+        forget_connections(network)
 
 
 @pytest.mark.parametrize("taken", ["port", "address"])

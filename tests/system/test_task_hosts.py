@@ -6,14 +6,19 @@ The hosts are those of `test_task_moves.py`.
 import errno
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks.stream_peer import StreamPeer
+from experiments.run.task_steps import TASK_MOVE, TaskMoveUnderWay, TaskStep
 from nve.linux.namespace import inside, ip, run_in, set_sysctls
 from nve.task import repair
 from nve.task.initial_window import USUAL, InitialWindows
@@ -23,6 +28,8 @@ from nve.wire.segments import ACK, RST, SYN, segment
 from tests.helpers.hosts import NIC, Hosts
 from tests.helpers.task_trials import (
     ADDRESSES,
+    MEGABYTE,
+    PORT,
     REQUEST,
     Trial,
     answered,
@@ -39,9 +46,9 @@ def keep_sending_to_a(network: Hosts, version: int = 4) -> None:
     ip(network.of["c"].pid, [command])
 
 
-def refused_with(network: Hosts, address: str) -> int:
-    """What `connect` says to a client."""
-    with inside(network.of["c"].pid):
+def refused_with(network: Hosts, address: str, at: str = "c") -> int:
+    """What `connect` says to a client at a host."""
+    with inside(network.of[at].pid):
         another = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     with another:
         another.settimeout(0.5)
@@ -199,6 +206,78 @@ def test_the_target_answers_nothing_before_it_has_the_connections(
             over.set()
             sending.join()
         assert answered(connected)
+
+
+@pytest.mark.shows("R4.2.1.1", "R4.2.1.3")
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_client_at_the_target_keeps_its_connection(
+    network: Hosts, tmp_path: Path, version: int
+) -> None:
+    """What it sends does not leave its host: it meets the address there, and no connection yet.
+
+    One that connects when the task is there has the task's address, and is closed when that leaves.
+    """
+
+    def talking(do: Any) -> Any:
+        def carried_out(move: TaskMoveUnderWay) -> None:
+            connected.sendall(REQUEST)
+            refused = refused_with(network, it.address, "b")
+            assert refused == (errno.ENETUNREACH if move.asked.to == "b" else errno.EAGAIN)
+            do(move)
+
+        return carried_out
+
+    def said_before(step: TaskStep) -> TaskStep:
+        return replace(step, do=talking(step.do)) if step.name == "package" else step
+
+    table = replace(TASK_MOVE, revocable=[*map(said_before, TASK_MOVE.revocable)])
+    with trial(network, "http-server", version, table=table, octets=100, port=80) as it:
+        with inside(network.of["b"].pid):
+            connected = socket.create_connection((it.address, 80), 10)
+        with closing(connected):
+            assert answered(connected)
+            it.move("b")
+            assert answered(connected, b"")
+            with inside(network.of["b"].pid):
+                beside = socket.create_connection((it.address, 80), 10)
+            with closing(beside):
+                assert beside.getsockname()[0] == it.address
+                assert answered(beside)
+                it.move("a")
+                assert beside.recv(1) == b"", "its own address is gone"
+            assert answered(connected, b"")
+            fates = [(row["move"], row["fate"]) for row in it.rows()]
+            assert sorted(fates) == [(1, "migrated"), (2, "closed"), (2, "migrated")]
+
+
+@pytest.mark.shows("R4.2.1.3")
+def test_of_several_connections_one_may_be_reset_while_the_task_moves(
+    network: Hosts, tmp_path: Path
+) -> None:
+    """By its peer, who is gone when it is asked to go on: the others go on."""
+    octets = 4 * MEGABYTE
+    connected: list[socket.socket] = []
+
+    def leaving(do: Any) -> Any:
+        def carried_out(move: TaskMoveUnderWay) -> None:
+            gone = connected[0]
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.close()
+            do(move)
+
+        return carried_out
+
+    def left_before(step: TaskStep) -> TaskStep:
+        return replace(step, do=leaving(step.do)) if step.name == "package" else step
+
+    table = replace(TASK_MOVE, revocable=[*map(left_before, TASK_MOVE.revocable)])
+    with trial(network, "stream", table=table, port=PORT, octets=octets) as it:
+        connected += [it.connect(), it.connect()]
+        with closing(connected[1]):
+            peer = StreamPeer(connected[1], octets)
+            peer.go_on(octets // 2)
+            it.move("b", meanwhile="drop")
+            peer.whole(it.task)
 
 
 # -- how a connection begins at the target ---------------------------------------------------------

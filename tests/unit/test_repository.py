@@ -120,7 +120,8 @@ ADAPTERS: Mapping[str, frozenset[str]] = {
     ),
     "experiments": frozenset(
         {
-            *("carry_out", "cli", "doctor", "machine", "shell", "sweep", "terminal"),
+            *("carry_out", "cli", "doctor", "machine", "shell", "sweep", "task_programs"),
+            "terminal",
             *(
                 "measure.event_log",
                 "measure.recording",

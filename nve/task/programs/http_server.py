@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from nve.task.program import Place, Socket, listens
+from nve.task.program import Place, Socket, in_range, listens
 from nve.task.programs import pattern
 
 _SNDBUFFORCE: Final = 32  # asm-generic/socket.h
@@ -23,6 +23,21 @@ _AT_ONCE: Final = 1 << 18
 _LONGEST_REQUEST: Final = 16384
 _END: Final = b"\r\n\r\n"
 _BAD: Final = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+@dataclass(frozen=True)
+class HttpArguments:
+    """The arguments that a scenario may give it."""
+
+    octets: int = 1_000_000
+    send_buffer: int = 0
+    """0: as the kernel decides."""
+    port: int = 80
+
+    def __post_init__(self) -> None:
+        in_range("octets", self.octets, 0, 1 << 50)
+        in_range("send_buffer", self.send_buffer, 0, 1 << 30)
+        in_range("port", self.port, 1, 65535)
 
 
 @dataclass
@@ -46,10 +61,12 @@ class HttpExchange:
 class Program:
     """The HTTP server."""
 
+    ARGUMENTS: Final = HttpArguments
+
     def start(self, place: Place) -> None:
-        self._octets = int(place.arguments.get("octets", 1_000_000))
-        self._send_buffer = int(place.arguments.get("send_buffer", 0))
-        self._listening = place.listen(int(place.arguments.get("port", 80)))
+        given = HttpArguments(**place.arguments)
+        self._octets, self._send_buffer = given.octets, given.send_buffer
+        self._listening = place.listen(given.port)
         self._served: dict[Socket, HttpExchange] = {}
 
     def work(self) -> None:

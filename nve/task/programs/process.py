@@ -15,12 +15,14 @@ import json
 import os
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -45,8 +47,22 @@ class ProcessGone(RuntimeError):
     """The process has ended, although it should not."""
 
 
+@dataclass(frozen=True)
+class ProcessArguments:
+    """The arguments that a scenario gives it."""
+
+    command: list[str]
+
+    def __post_init__(self) -> None:
+        if not self.command or shutil.which(self.command[0]) is None:
+            named = self.command[0] if self.command else ""
+            raise ValueError(f"command: there is no program {named!r} on this machine; install it")
+
+
 class Program:
     """The process, and the copies of its sockets."""
+
+    ARGUMENTS: Final = ProcessArguments
 
     def __init__(self) -> None:
         self._pid = 0
@@ -60,7 +76,14 @@ class Program:
 
     def start(self, place: Place) -> None:
         named = {f"ipv{address.version}": str(address) for address in place.addresses}
-        command = [str(word).format(**named) for word in place.arguments["command"]]
+        given = ProcessArguments(**place.arguments)
+        try:
+            command = [word.format(**named) for word in given.command]
+        except (KeyError, IndexError, ValueError) as error:
+            raise RuntimeError(
+                f"command: only {' and '.join(f'{{{each}}}' for each in named)} can be put in "
+                f"place ({error}); write other braces twice"
+            ) from None
         quiet = subprocess.DEVNULL
         started = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet)
         self._pid = started.pid

@@ -11,17 +11,39 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from json import dumps, loads
-from typing import Final
+from typing import Any, Final
 
-from nve.task.program import Place, Socket, listens
+from nve.task.program import Place, Socket, in_range, listens
 from nve.task.programs import pattern
 
 _PATIENCE_MS: Final = 10
 _AT_ONCE: Final = 1 << 16
+_OF_CONNECT: Final = ("address", "port", "connections")
 
 
 class StreamCorrupt(RuntimeError):
     """The received octets are not those that were sent."""
+
+
+@dataclass(frozen=True)
+class StreamArguments:
+    """The arguments that a scenario may give it."""
+
+    octets: int = 1_000_000
+    port: int | None = None
+    connect: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        in_range("octets", self.octets, 0, 1 << 50)
+        if self.port is not None:
+            in_range("port", self.port, 1, 65535)
+        asked = self.connect
+        if asked is not None and not {"address", "port"} <= {*asked} <= {*_OF_CONNECT}:
+            raise ValueError(
+                f"connect: give it address, port and, at will, connections; not {', '.join(asked)}"
+            )
+        if asked is None and self.port is None:
+            raise ValueError("a stream listens or connects; give it port or connect")
 
 
 @dataclass
@@ -39,13 +61,16 @@ class StreamProgress:
 class Program:
     """The streams on all connections."""
 
+    ARGUMENTS: Final = StreamArguments
+
     def start(self, place: Place) -> None:
-        self._octets = int(place.arguments.get("octets", 1_000_000))
+        given = StreamArguments(**place.arguments)
+        self._octets = given.octets
         self._listening: list[Socket] = []
         self._streams: dict[Socket, StreamProgress] = {}
-        if "port" in place.arguments:
-            self._listening = place.listen(int(place.arguments["port"]))
-        if asked := place.arguments.get("connect"):
+        if given.port is not None:
+            self._listening = place.listen(given.port)
+        if asked := given.connect:
             for _ in range(int(asked.get("connections", 1))):
                 opened = place.connect(asked["address"], int(asked["port"]))
                 opened.setblocking(False)

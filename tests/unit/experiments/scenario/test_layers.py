@@ -83,6 +83,26 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
         "tenants.0.sir_prefix",
         "is among the locators (fd10::/32)",
     ),
+    "a prefix of the underlay": (
+        LOCATED | {"tenants.0.sir_prefix": "fd00:0:0:1::/64"},
+        "tenants.0.sir_prefix",
+        "is among the underlay's own (fd00::/48)",
+    ),
+    "a prefix of one link": (
+        LOCATED | {"tenants.0.sir_prefix": "fe80::/64"},
+        "tenants.0.sir_prefix",
+        "choose one such as fd51::/64",
+    ),
+    "a prefix of groups": (
+        LOCATED | {"tenants.0.sir_prefix": "ff02::/64"},
+        "tenants.0.sir_prefix",
+        "choose one such as fd51::/64",
+    ),
+    "the prefix of no address": (
+        LOCATED | {"tenants.0.sir_prefix": "::/64"},
+        "tenants.0.sir_prefix",
+        "choose one such as fd51::/64",
+    ),
     "two networks with one locator": (
         LOCATED
         | {

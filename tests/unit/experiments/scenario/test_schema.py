@@ -33,7 +33,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "delay": ("topology.link.delay_ms", -1, "topology.link.delay_ms", "give milliseconds from 0"),
     "loss": ("topology.link.loss_pct", 101, "topology.link.loss_pct", "give a percentage from 0"),
     "control": ("control.delay_ms", -1, "control.delay_ms", "give milliseconds from 0"),
-    "no tenants": ("tenants", [], "tenants", "at least 1 item"),
+    "no tenants": ("tenants", [], "tenants", "give at least one"),
     "VNI": ("tenants.0.vni", 2**24, "tenants.0.vni", f"less than or equal to {MAX_VNI}"),
     "VNI twice": (
         "tenants.1.vni",
@@ -45,7 +45,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "MTU below IPv6's": ("tenants.0.mtu", 1279, "tenants.0.mtu", "greater than or equal to 1280"),
     "MTU of a link": ("topology.link.mtu", 1349, "topology.link.mtu", "octets from 1350 to 9000"),
     "MTU of control": ("control.mtu", 1400, "control.mtu", "leave it out"),
-    "no VMs": ("tenants.0.vms", {}, "tenants.0.vms", "at least 1 item"),
+    "no VMs": ("tenants.0.vms", {}, "tenants.0.vms", "give at least one"),
     "VM name": ("tenants.0.vms", {"VM1": "nve1"}, "tenants.0.vms.VM1", "a letter, then up to 6"),
     "VM name too long": ("tenants.0.vms.machine1", "nve1", "vms.machine1", "up to 6 letters"),
     "VM twice": ("tenants.1.vms", {"vm1": "nve1"}, "tenants.1.vms.vm1", "two VMs have this name"),
@@ -108,7 +108,7 @@ MISTAKES: dict[str, tuple[str, Any, str, str]] = {
     "duration is not a number": ("duration_s", float("nan"), "duration_s", "less than or equal"),
     "seed": ("seed", -1, "seed", "greater than or equal to 0"),
     "datapath": ("datapath", "dpdk", "datapath", "'auto', 'system' or 'netdev'"),
-    "variants are a list": ("variants", ["drop"], "variants", "valid dictionary"),
+    "variants are a list": ("variants", ["drop"], "variants", "give keys with their values"),
 }
 
 
