@@ -230,7 +230,8 @@ def test_what_is_held_comes_out_behind_what_the_switch_has_yet_to_deal_with(
             marker = Signal(MarkerKind.MARKER, 1, system, ("nve3",), copy)
             markers.send(frame(marker, Mac("ff:ff:ff:ff:ff:ff")))
         buffer.await_delivery()
-        assert (received := new_path.received()) == [*overtaken, *held]
+        received = new_path.received()
+        assert received == [*overtaken, *held]
         assert len(received) == 6
         assert (released, never) == ([()], [])
     finally:
