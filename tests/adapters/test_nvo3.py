@@ -15,7 +15,8 @@ from controller.core.move_fsm import Phase
 from controller.storage.trace import Trace
 from experiments.measure.event_log import EventLog
 from experiments.overlays import Ground, MoveRefused, OverlayMove
-from experiments.overlays.nvo3 import overlay as overlay_module
+from experiments.overlays.nvo3 import move_requests
+from experiments.overlays.nvo3.move_requests import MoveRequests
 from experiments.overlays.nvo3.nva import NvaAway, NvaError
 from experiments.overlays.nvo3.overlay import Nvo3
 from experiments.overlays.nvo3.settings import Settings
@@ -35,7 +36,7 @@ MOVE = OverlayMove(7, vm_spec(1, "nve1"), "nve1", "nve2", 11, 60.0)
 @pytest.fixture(autouse=True)
 def asks_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """This NVA is back, or not, at any time."""
-    monkeypatch.setattr(overlay_module, "AGAIN_S", 0.005)
+    monkeypatch.setattr(move_requests, "AGAIN_S", 0.005)
 
 
 class FakeNva:
@@ -121,7 +122,8 @@ def overlay(nva: FakeNva, *held: list[Row]) -> Nvo3:
     nowhere: Any = SimpleNamespace(session=session, nves={"nve1": nve}, control_node=None)
     ground = Ground(nowhere, EventLog(), lambda _system, _nve: None, lambda _: None)
     made = Nvo3(ground, Settings.model_validate({}))
-    made.nva = nva  # type: ignore[assignment]
+    made.nva = cast(Any, nva)
+    made._requests = MoveRequests(made.nva)
     return made
 
 
@@ -193,7 +195,7 @@ def test_a_move_that_the_nva_has_rolled_back_is_not_prepared() -> None:
     made.prepare(MOVE, patience_s=5)
     nva.moves["7"]["phase"] = Phase.ROLLED_BACK
     with pytest.raises(NvaError, match="has rolled back the move of vm1"):
-        made._await(MOVE, Phase.REDIRECTED, 1)
+        made._requests.reached(MOVE, Phase.REDIRECTED, 1)
 
 
 # -- who knows first that the source redirects ---------------------------------------------------

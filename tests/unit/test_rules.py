@@ -31,7 +31,8 @@ SLEEPERS: Mapping[str, str] = {
     # module that sleeps: until what
     "nve/linux/wait.py": "a fact, or a point in time",
     "controller/app.py": "the next tick, by the framework's clock",
-    "experiments/overlays/nvo3/overlay.py": "packets under way have arrived; an NVA is asked again",
+    "experiments/overlays/nvo3/move_requests.py": "an NVA is asked again",
+    "experiments/overlays/nvo3/stray_packets.py": "packets have arrived; counters are read again",
     "experiments/probes/fleet.py": "the waiting time is over (RFC 7679)",
     "experiments/probes/sender.py": "a packet is due",
     "experiments/workloads/forging/forger.py": "a frame is due",

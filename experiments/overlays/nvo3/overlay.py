@@ -1,32 +1,30 @@
 """The draft's overlay: an NVA tells NVEs where VMs are (draft-ietf-nvo3-vmm-03).
 
-The NVA may be down when a request is made, or die before it answers.  The request is then repeated,
-whether or not the NVA had received it: a move's key is its number in the run, a request under the
-same key is the same move, and its phase says how far it is.
+It asks the NVA by `experiments.overlays.nvo3.move_requests`, and counts what still reaches a VM's
+former place by `.stray_packets`.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from controller.core.move_fsm import FINISHED, Phase
+from controller.core.move_fsm import Phase
 from experiments.overlays import (
     AwaitLastPackets,
     Capabilities,
     Fault,
     Ground,
     Instances,
-    MoveRefused,
     Overlay,
     OverlayMove,
     VmAdmission,
 )
 from experiments.overlays.nvo3 import NVA_DIES, tables
 from experiments.overlays.nvo3.commands import Commands
+from experiments.overlays.nvo3.move_requests import MoveRequests, path_of, raise_if_rolled_back
 from experiments.overlays.nvo3.nva import (
     ANSWER_TIMEOUT_S,
     NvaAway,
@@ -35,6 +33,7 @@ from experiments.overlays.nvo3.nva import (
     NvaRequest,
 )
 from experiments.overlays.nvo3.settings import Settings
+from experiments.overlays.nvo3.stray_packets import StrayPackets
 from experiments.overlays.nvo3.trace_feed import TraceFeed
 from nve.hypervisor.plug import nve_interface
 from nve.linux.wait import HasDescriptor, all_readable, readable
@@ -45,18 +44,11 @@ from nve.ovs.bridge import OvsInstance
 from nve.ovs.buffers import Inlet
 from topologies import locators
 
-Answer = TypeVar("Answer")
 ANNOUNCEMENT_TIMEOUT_S = 0.2
-AGAIN_S = 0.1
-"""The time between two requests to an NVA that does not answer, in seconds."""
 FOLLOWING_S = 0.1
 """How long a source NVE may take to follow a redirect that it has confirmed, in seconds."""
-DRAIN_S = 0.2
-"""The time in which packets on the underlay reach the source NVE after the last old entry went."""
 AWAY_S = 30.0
 """For an NVA that is to be told where an address is."""
-RETURN_S = 5.0
-"""How long an NVA and NVEs may take to connect again before counters are read, in seconds."""
 
 
 @dataclass
@@ -81,6 +73,8 @@ class Nvo3:
         self._progress = ground.progress
         self._settings = settings
         self.nva = NvaProcess(ground.data_centre, settings)
+        self._requests = MoveRequests(self.nva)
+        self._strays = StrayPackets(ground.data_centre, self.nva)
         self._log = ground.log
         self._feed = TraceFeed(self.nva.trace_file, ground.log)
         self._agents = {
@@ -111,10 +105,6 @@ class Nvo3:
         """Made for VMs that are about to start."""
         self._leaving: dict[int, _Leaving] = {}
         """The moves between redirect and release, by their numbers."""
-        self._arrived: dict[int, OverlayMove] = {}
-        """The moves that something is left of, by their numbers."""
-        self._astray_before: dict[int, int | None] = {}
-        self._astray_after: dict[int, int | None] = {}
 
     @classmethod
     def of(cls, overlay: Overlay) -> Self:
@@ -173,10 +163,7 @@ class Nvo3:
 
     def prepare(self, move: OverlayMove, patience_s: float) -> None:
         """Request the move.  Raises MoveRefused if the NVA does not accept it."""
-        for number, earlier in list(self._arrived.items()):
-            # From now on, stray packets may belong to this move.
-            if earlier.vm.name == move.vm.name:
-                self._astray_after.setdefault(number, self._astray(earlier))
+        self._strays.begins(move)
         settings = self._settings
         ending = {"idle": "idle_s", "timer": "timer_s"}[settings.stop]
         body = {
@@ -192,22 +179,17 @@ class Nvo3:
             "mode": move.mode,
             "source_runs": move.source_runs,
         }
-
-        def ask(left_s: float, *, again: bool) -> None:
-            self._request(move, body)
-            self._await(move, Phase.PREPARED, left_s)
-
-        self._insist(patience_s, ask)
+        self._requests.prepare(move, body, patience_s)
 
     def redirect(self, move: OverlayMove, patience_s: float) -> None:
         if move.mode != "hot":  # nothing is in flight, and nothing has to keep its order
-            self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
+            self._ask_for_redirect(move, patience_s)
             return
         switch = self._switch(move.source)
         # The switch would count as in flight what it has forwarded and not yet counted.
         switch.follow_rules_now()
         if not self._agents:
-            self._tell(move, "redirect", Phase.REDIRECTING, Phase.REDIRECTED, patience_s)
+            self._ask_for_redirect(move, patience_s)
             switch.follow_rules_now(thoroughly=True)
             return
         system = move.vm.tenant_system
@@ -216,13 +198,19 @@ class Nvo3:
         with ExitStack() as failed, self._agents[move.source].following(system) as following:
             if inlet:
                 failed.callback(inlet.close)
-            leaving = self._insist(patience_s, partial(self._follow, move, following, inlet))
+            leaving = self._requests.insist(
+                patience_s, partial(self._follow, move, following, inlet)
+            )
             # What a flow that was left brings to a VM that has gone is lost.  The agent sees to it,
             # but its order may not have come.
             if not leaving.redirected and not readable(following, FOLLOWING_S):
                 switch.follow_rules_now(thoroughly=True)
             self._leaving[move.number] = leaving
             failed.pop_all()
+
+    def _ask_for_redirect(self, move: OverlayMove, patience_s: float) -> None:
+        heard, until = Phase.REDIRECTING, Phase.REDIRECTED
+        self._requests.tell(move, "redirect", heard, until, patience_s)
 
     def _follow(
         self,
@@ -237,11 +225,11 @@ class Nvo3:
 
         The source's agent is on the same server as the VM, and knows first.
         """
-        if again and _is_there(self._phase(move), Phase.REDIRECTING):
-            line = self._line(move, Phase.REDIRECTED, left_s)
+        if again and self._requests.has_heard(move, Phase.REDIRECTING):
+            line = self._requests.line(move, Phase.REDIRECTED, left_s)
             return _Leaving(line["network_nves"], inlet)
         asked = self.nva.begin_post(
-            f"{_path(move)}/redirect",
+            f"{path_of(move)}/redirect",
             answered_within_s=ANSWER_TIMEOUT_S,
             until=Phase.REDIRECTED,
             timeout_s=left_s,
@@ -250,7 +238,7 @@ class Nvo3:
         if following in all_readable(either, ANSWER_TIMEOUT_S):
             return _Leaving(following.network_nves, inlet, asked)
         line = asked.answer()
-        _raise_if_rolled_back(move, line)
+        raise_if_rolled_back(move, line)
         return _Leaving(line["network_nves"], inlet)
 
     def _mark_last(self, move: OverlayMove) -> None:
@@ -279,34 +267,22 @@ class Nvo3:
         self._hear_redirected(move, patience_s)
         if announced:
             with suppress(NvaError):  # not heard in time
-                self._await(move, Phase.ACTIVATED, ANNOUNCEMENT_TIMEOUT_S)
-        self._tell(move, "activate", Phase.ACTIVATED, Phase.ACTIVATED, patience_s)
-        self._arrived[move.number] = move
+                self._requests.reached(move, Phase.ACTIVATED, ANNOUNCEMENT_TIMEOUT_S)
+        self._requests.tell(move, "activate", Phase.ACTIVATED, Phase.ACTIVATED, patience_s)
+        self._strays.arrived(move)
 
     def converge(self, move: OverlayMove, timeout_s: float) -> None:
-        reached = self._await_patiently(move, Phase.CONVERGED, timeout_s)
+        reached = self._requests.reached_patiently(move, Phase.CONVERGED, timeout_s)
         if reached == Phase.DRAINED:  # the tunnel has ended, an old entry is still there
-            self._await_patiently(move, Phase.COMPLETED, timeout_s)
-        time.sleep(DRAIN_S)
-        self._count_astray(move, self._astray_before)
+            self._requests.reached_patiently(move, Phase.COMPLETED, timeout_s)
+        self._strays.converged(move)
 
     def complete(self, move: OverlayMove, timeout_s: float) -> None:
-        """Wait until the move is completed.
-
-        Also counts what still reached the source NVE after no NVE held an old entry (R3.4).
-        Counting ends when the VM's next move begins; there is no count if the move had not
-        converged by then.
-        """
-        self._await_patiently(move, Phase.COMPLETED, timeout_s)
-        time.sleep(DRAIN_S)
-        self._count_astray(move, self._astray_after)
-        del self._arrived[move.number]
-        before, after = (of.get(move.number) for of in (self._astray_before, self._astray_after))
-        # A switch that was out of reach, or was restarted, knows nothing of that time.
-        if before is None or after is None or after < before:
-            return
-        counted = {"packets_via_source_after_convergence": after - before}
-        self._note("source-nve-counted", move, nve=move.source, **counted)
+        """Wait until the move is completed, and take down what was counted since it converged."""
+        self._requests.reached_patiently(move, Phase.COMPLETED, timeout_s)
+        if (packets := self._strays.completed(move)) is not None:
+            counted = {"packets_via_source_after_convergence": packets}
+            self._note("source-nve-counted", move, nve=move.source, **counted)
 
     def de_associate(self, move: OverlayMove, patience_s: float) -> None:
         """Take the VM's place at the source away.
@@ -322,15 +298,10 @@ class Nvo3:
             except NvaError as refusal:
                 self._note("de-association-refused", move, why=str(refusal))
 
-        self._insist(patience_s, ask)
+        self._requests.insist(patience_s, ask)
 
     def roll_back(self, move: OverlayMove, patience_s: float) -> None:
-        def ask(_left_s: float, *, again: bool) -> None:
-            known = {line["key"]: line["phase"] for line in self.nva.get("moves")}
-            if known.get(str(move.number), Phase.ROLLED_BACK) not in FINISHED:
-                self.nva.post(f"{_path(move)}/roll-back")
-
-        self._insist(patience_s, ask)
+        self._requests.roll_back(move, patience_s)
         with suppress(NvaError):
             self._hear_redirected(move, 0)
 
@@ -343,7 +314,7 @@ class Nvo3:
             try:
                 leaving.redirected.answer()
             except NvaError:  # it has died, or it takes long
-                self._await_patiently(move, Phase.REDIRECTED, patience_s)
+                self._requests.reached_patiently(move, Phase.REDIRECTED, patience_s)
 
     def _processes(self) -> dict[int, Rank]:
         found = {}
@@ -376,126 +347,9 @@ class Nvo3:
         self.nva.stop()
         self._feed.close()
 
-    # -- asking an NVA that may be away ----------------------------------------------------------
-
-    def _insist(self, patience_s: float, ask: Callable[..., Answer]) -> Answer:
-        """Call `ask(left_s, again=…)` until the NVA answers.  Raises NvaAway when patience is
-        over.
-        """
-        deadline_s = time.monotonic() + patience_s
-        again = False
-        while True:
-            left_s = deadline_s - time.monotonic()
-            try:
-                return ask(max(0.0, left_s), again=again)
-            except NvaAway:
-                if left_s <= 0:
-                    raise
-            again = True
-            time.sleep(AGAIN_S)
-
     def _host_route(self, vm: str, address: str) -> None:
         """Ask for a host route, repeatedly while the NVA is away.  Raises NvaError."""
-        self._insist(AWAY_S, lambda left_s, again: self.nva.route(vm, address))
-
-    def _request(self, move: OverlayMove, body: dict[str, object]) -> None:
-        try:
-            self.nva.put(_path(move), body)
-            return
-        except NvaAway:
-            raise
-        except NvaError as refusal:
-            connected = self.nva.get("health")["connected"]
-            left = connected[move.source] or (move.mode == "take-over" and not move.source_runs)
-            if not (left and connected[move.destination]):
-                raise NvaAway(str(refusal)) from None  # an NVE has not come back to it yet
-        try:
-            self.nva.put(_path(move), body)  # it may have come back since the refusal
-        except NvaAway:
-            raise
-        except NvaError as refusal:
-            raise MoveRefused(str(refusal)) from None
-
-    def _phase(self, move: OverlayMove) -> Phase:
-        return Phase(self.nva.get(_path(move))["phase"])
-
-    def _tell(
-        self, move: OverlayMove, verb: str, heard: Phase, until: Phase, patience_s: float
-    ) -> dict[str, Any]:
-        """Have the NVA take a move to the phase `until` with one request: the VM may be suspended.
-
-        Once the NVA has received it, the move is in the phase `heard`.  Returns the NVA's answer
-        about the move.  Raises NvaError if the move cannot reach the phase.
-        """
-
-        def ask(left_s: float, *, again: bool) -> dict[str, Any]:
-            if again and _is_there(self._phase(move), heard):
-                return self._line(move, until, left_s)
-            line: dict[str, Any] = self.nva.post(
-                f"{_path(move)}/{verb}", until=until, timeout_s=left_s
-            )
-            _raise_if_rolled_back(move, line)
-            return line
-
-        return self._insist(patience_s, ask)
-
-    def _await_patiently(self, move: OverlayMove, until: Phase, patience_s: float) -> Phase:
-        return self._insist(patience_s, lambda left_s, again: self._await(move, until, left_s))
-
-    def _await(self, move: OverlayMove, until: Phase, timeout_s: float) -> Phase:
-        """Wait for the phase `until` or a later one, and return it.
-
-        Raises NvaError if it is not reached in time, or never, because the NVA has rolled the move
-        back.
-        """
-        return Phase(self._line(move, until, timeout_s)["phase"])
-
-    def _line(self, move: OverlayMove, until: Phase, timeout_s: float) -> dict[str, Any]:
-        line: dict[str, Any] = self.nva.get(_path(move), until=until, timeout_s=timeout_s)
-        _raise_if_rolled_back(move, line)
-        return line
+        self._requests.insist(AWAY_S, lambda left_s, again: self.nva.route(vm, address))
 
     def _note(self, event: str, move: OverlayMove, **details: object) -> None:
         self._log.note("runner", event, move.vm.name, move=move.number, **details)
-
-    # -- counting --------------------------------------------------------------------------------
-
-    def _count_astray(self, move: OverlayMove, counts: dict[int, int | None]) -> None:
-        """Count stray packets of a move, unless counting has ended.
-
-        An NVA that has just come back, and NVEs that have to connect to it again, get some time.
-        """
-        until_s = time.monotonic() + RETURN_S
-        while move.number not in self._astray_after:
-            counted = self._astray(move)
-            alive = self._data_centre.nves[move.source].edge.alive
-            if counted is not None or not alive or time.monotonic() > until_s:
-                counts.setdefault(move.number, counted)
-                return
-            time.sleep(AGAIN_S)
-
-    def _astray(self, move: OverlayMove) -> int | None:
-        """Return how many packets came out of tunnels at the source NVE without belonging there.
-
-        Returns None if the NVE, or the NVA, does not answer.
-        """
-        try:
-            self._switch(move.source).have_counted()
-            return int(self.nva.get(f"{_path(move)}/astray")["packets"])
-        except (NvaError, RuntimeError):
-            return None
-
-
-def _path(move: OverlayMove) -> str:
-    """Return the path of a move in the northbound interface; its key is its number in the run."""
-    return f"moves/{move.number}"
-
-
-def _raise_if_rolled_back(move: OverlayMove, line: Mapping[str, Any]) -> None:
-    if line["phase"] == Phase.ROLLED_BACK:
-        raise NvaError(f"the NVA has rolled back the move of {move.vm.name}")
-
-
-def _is_there(phase: Phase, wanted: Phase) -> bool:
-    order = list(Phase)
-    return phase not in FINISHED and order.index(phase) >= order.index(wanted)
