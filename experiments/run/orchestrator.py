@@ -88,9 +88,9 @@ class Orchestrator:
         standby.
         """
         for name, at in standbys.items():
-            self._hypervisors[name].lay_cable(self._data_centre.nves[at].edge)
+            self._hypervisors[name].expect_visit(self._data_centre.nves[at].edge)
         for move in moves:
-            self._hypervisors[move.vm].lay_cable(self._data_centre.nves[move.to].edge)
+            self._hypervisors[move.vm].expect_visit(self._data_centre.nves[move.to].edge)
             if move.announcement.lost:
                 self._hypervisors[move.vm].expect_to_lose_announcements()
         for name, vm in self._data_centre.vms.items():

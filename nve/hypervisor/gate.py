@@ -48,10 +48,14 @@ _TCA_KIND, _TCA_OPTIONS, _TCA_TBF_PARMS, _TCA_TBF_BURST = 1, 2, 1, 6
 
 
 class Gate:
-    """The gate behind one plug; it is closed at first."""
+    """The gate behind one plug; it is open at first."""
 
     def __init__(self, vm_pid: int, interface: str, bounds: Bounds) -> None:
-        """`interface` is the VM's side of the plug, which must not forward yet."""
+        """`interface` is the VM's side of the plug, which must not forward yet.
+
+        To make it takes a few processes, and the kernel's lock on links again and again: tens of
+        milliseconds, or seconds on a busy machine.  To close and to open it takes neither.
+        """
         self._pid = vm_pid
         self._interface = interface
         self._device = f"g{interface}"
@@ -61,7 +65,9 @@ class Gate:
             (plug,) = self._netlink.get_links(ifname=interface)
         self._room = bounds.packets_of(plug.get("mtu")) + _STOPPERS
         self._stoppers_dropped = 0
-        self._is_open = False
+        self._is_open = True
+        self._inner = 2
+        """The handle of the queue inside."""
         self._lock = threading.Lock()
         ip(vm_pid, [f"link add {self._device} type ifb", f"link set {self._device} up"])
         tc(
@@ -69,8 +75,9 @@ class Gate:
             [
                 # A tbf passes its limit to the queue inside, which counts packets here.
                 f"qdisc add dev {self._device} root handle 1: tbf limit {self._room} "
-                f"rate {_CLOSED_BYTES_PER_S * 8}bit burst {_CLOSED_BURST}",
-                f"qdisc add dev {self._device} parent 1:1 handle 2: pfifo limit {self._room}",
+                f"rate {_OPEN_BYTES_PER_S * 8}bit burst {_OPEN_BURST}",
+                f"qdisc add dev {self._device} parent 1:1 handle {self._inner}: "
+                f"pfifo limit {self._room}",
                 f"qdisc add dev {interface} ingress",
                 f"filter add dev {interface} parent ffff: protocol all u32 match u32 0 0 "
                 f"action mirred egress redirect dev {self._device}",
@@ -80,7 +87,10 @@ class Gate:
             self._index = socket.if_nametoindex(self._device)
             self._raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
             self._raw.bind((self._device, 0))
-        self._stop()
+
+    @property
+    def is_open(self) -> bool:
+        return self._is_open
 
     def open(self) -> None:
         """Let everything through, the held packets first.  Takes less than a millisecond."""
@@ -103,22 +113,20 @@ class Gate:
         with self._lock:
             # The kernel counts what is dropped with a queue, the stoppers as well.
             self._stoppers_dropped += min(_STOPPERS, self._statistic("qlen"))
-            empty = f"qdisc replace dev {self._device} parent 1:1 handle 3: pfifo limit 0"
-            tc(self._pid, [empty])
+            self._inner ^= 1  # with the same handle, the queue would only be changed
+            empty = f"parent 1:1 handle {self._inner}: pfifo limit 0"
+            tc(self._pid, [f"qdisc replace dev {self._device} {empty}"])
 
     def dropped(self) -> int:
-        """Return how many packets found no room, or were given up."""
+        """Return how many packets have found no room, or were given up, since it was made."""
         with self._lock:
             return self._statistic("drops") - self._stoppers_dropped
 
-    def remove(self) -> None:
-        """Remove the gate, with what it still holds; the plug's frames bypass it again."""
-        with self._lock:
-            self._quick.close()
-            self._netlink.close()
-            self._raw.close()
-            tc(self._pid, [f"qdisc del dev {self._interface} ingress"])
-            ip(self._pid, [f"link del {self._device}"])
+    def end(self) -> None:
+        """Close the connections to the kernel; the gate goes with the VM's namespace."""
+        self._quick.close()
+        self._netlink.close()
+        self._raw.close()
 
     def _change(self, rate: int, burst: int, limit: int) -> None:
         """Change the rate of the tbf; what is queued stays."""

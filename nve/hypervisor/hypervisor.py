@@ -1,8 +1,9 @@
 """The hypervisor's side of a VM: its plugs, its pausing and its announcements (RFC 8394).
 
     lay_cable       its server is wired to an NVE              plug, lane, ports; nothing forwarded
+    expect_visit    it is going to come there                  gates, open; nothing forwarded yet
     associate       the VM starts at an NVE                    plug forwards
-    pre_associate   a place for it at another NVE              gates; nothing forwarded yet
+    pre_associate   a place for it at another NVE              gates closed
     pause           it stops: neither computes nor answers     plug shut, processes frozen
     flip            it is the other NVE's                      plug flipped
     announce        it is announced there                      announcement sent
@@ -11,11 +12,11 @@
     release         what it has sent there since, goes out     outbound gate opened
     settle          what was there for the pause alone ends    announcement repeated
     resume          it goes on where it was                    (a move that was given up)
-    de_associate    its old place is taken away                gates removed, plug shut
+    de_associate    its old place is taken away                plug shut, gates open
 
 Cables to the NVEs that a VM is going to visit are laid before an experiment begins, as servers are
 wired before VMs move: a new link in an NVE's namespace makes a userspace edge read its routes
-again, and lose what it tunnels for some milliseconds.
+again, and lose what it tunnels for some milliseconds.  Their gates are made then, too, and stay.
 
 Each step is recorded with the time at which it took effect.  What an emulation cannot do: the
 guest kernel's timers go on while its VM is paused.
@@ -34,6 +35,7 @@ from nve.edge import Edge
 from nve.hypervisor import freezer
 from nve.hypervisor.announcer import Announcer
 from nve.hypervisor.drain_probe import DrainProbe, run_dry
+from nve.hypervisor.gate import Gate
 from nve.hypervisor.outbound_gate import OutboundGate
 from nve.hypervisor.plug import NIC, Plug, set_forwarding
 from nve.hypervisor.realtime import first_in_line
@@ -55,6 +57,8 @@ class _Place:
     lane: Plug | None
     outbound: OutboundGate | None
     """Holds what the VM sends here, until what it has sent elsewhere has arrived."""
+    gates: list[Gate] = field(default_factory=list)
+    """The gates of its cables, in their order, once the VM is expected to come here."""
     reorder_buffer: ReorderBuffer | None = None
     patience: threading.Timer | None = None
     """The timer that ends the holding, if nothing else does."""
@@ -141,6 +145,15 @@ class Hypervisor:
         for cable in place.cables:
             nve.plug_in(cable.nve_interface, self.vm, self.port, lane=cable.lane)
 
+    def expect_visit(self, nve: Edge) -> None:
+        """Wire the VM to an NVE that it is not at and is going to come to, unless that is done."""
+        self.lay_cable(nve)
+        place = self._places[nve.name]
+        if self._bounds and not place.gates:
+            place.gates = [
+                Gate(self._pid, cable.vm_interface, self._bounds) for cable in place.cables
+            ]
+
     def _lay(self, nve: Edge, *, lane: bool = False) -> Plug:
         return Plug.create(
             self.vm.name, nve.name, self._pid, nve.pid, offloads=nve.offloads, lane=lane
@@ -166,7 +179,7 @@ class Hypervisor:
         Within its bounds, what arrives there waits for the VM; with `hold_outbound`, what the VM
         sends there waits to be released.
         """
-        self.lay_cable(nve)
+        self.expect_visit(nve)
         self._announcer.prepare(announcement)
         if self._active:
             left = self._places[self._active]
@@ -174,11 +187,12 @@ class Hypervisor:
             if not left.drain_probes:
                 left.drain_probes = [DrainProbe.of(cable) for cable in left.cables]
         place = self._places[nve.name]
-        self._take_gates_away(place)
+        self._hold_no_more(place)
         if self._bounds:
             not_asked = partial(self._record, "markers-not-asked-for", nve=nve.name)
+            plug_gate, *lane_gate = place.gates
             place.reorder_buffer = ReorderBuffer(
-                self._pid, place.plug, place.lane, self._bounds, not_asked
+                self._pid, plug_gate, next(iter(lane_gate), None), self._bounds, not_asked
             )
             place.patience = self._timer(nve.name, self._bounds)
         if hold_outbound and place.outbound:
@@ -303,7 +317,7 @@ class Hypervisor:
             return
         place, active = self._places[nve], self._places[self.at]
         place.set_forwarding(False)
-        self._take_gates_away(place)
+        self._hold_no_more(place)
         active.follow_carrier(True)  # a move that was undone has left it otherwise
         overflow = active.reorder_buffer.dropped() if active.reorder_buffer else 0
         self._record("de-associated", nve=nve, hold_overflow=overflow)
@@ -327,10 +341,10 @@ class Hypervisor:
             self._record("hold-given-up", nve=nve)
 
     @staticmethod
-    def _take_gates_away(place: _Place) -> None:
+    def _hold_no_more(place: _Place) -> None:
         if place.reorder_buffer and place.patience:
             place.patience.cancel()
-            place.reorder_buffer.remove()
+            place.reorder_buffer.end()
         if place.outbound:
             place.outbound.open()
         place.reorder_buffer = place.patience = None
@@ -352,6 +366,8 @@ class Hypervisor:
             if place.reorder_buffer and place.patience:
                 place.patience.cancel()
                 place.reorder_buffer.close()
+            for gate in place.gates:
+                gate.end()
 
     def unplug(self) -> None:
         """Remove the cables of a VM that has ended, and whose ports the switches have removed."""

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nve.hypervisor.gate import Gate
-from nve.hypervisor.plug import NIC, Plug
+from nve.hypervisor.plug import NIC
 from nve.linux.namespace import inside
 from nve.linux.socket_filter import take_only
 from nve.linux.wait import all_readable, waiting_in
@@ -48,23 +48,26 @@ class _Expectation:
 
 
 class ReorderBuffer:
-    """A plug with a gate and, with end markers, a lane with another."""
+    """The gate of a plug and, with end markers, that of a lane, for one visit of the VM."""
 
     def __init__(
         self,
         vm_pid: int,
-        plug: Plug,
-        lane: Plug | None,
+        plug_gate: Gate,
+        lane_gate: Gate | None,
         bounds: Bounds,
         not_asked: Callable[[], None],
     ) -> None:
-        """Both gates are closed; neither plug nor lane may forward yet.
+        """Closes both gates.
 
         `not_asked` is called when the time is over and nobody has said whose markers to expect.
         """
         self._not_asked = not_asked
-        self._plug_gate = Gate(vm_pid, plug.vm_interface, bounds)
-        self._lane_gate = Gate(vm_pid, lane.vm_interface, bounds) if lane else None
+        self._plug_gate = plug_gate
+        self._lane_gate = lane_gate
+        self._dropped_before = sum(gate.dropped() for gate in self._gates)
+        for gate in self._gates:
+            gate.close()
         self._seen: defaultdict[tuple[int, str], set[int]] = defaultdict(set)
         """The copies that have come, by handover and ingress NVE."""
         self._markers_s = bounds.markers_s
@@ -73,7 +76,7 @@ class ReorderBuffer:
         self._delivered = threading.Event()
         """Nothing is held any more."""
         self._thread: threading.Thread | None = None
-        if lane:
+        if lane_gate:
             with inside(vm_pid):
                 self._markers = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
                 take_only(self._markers, KIND_AT, MarkerKind.MARKER)
@@ -132,13 +135,15 @@ class ReorderBuffer:
 
     def dropped(self) -> int:
         """Return how many packets found no room, or were given up."""
-        return sum(gate.dropped() for gate in self._gates)
+        return sum(gate.dropped() for gate in self._gates) - self._dropped_before
 
-    def remove(self) -> None:
-        """Remove the gates, with what they still hold."""
+    def end(self) -> None:
+        """Stop waiting, drop what is still held, and leave the gates open."""
         self.close()
         for gate in self._gates:
-            gate.remove()
+            if not gate.is_open:
+                gate.give_up()
+                gate.open()
 
     def close(self) -> None:
         """Stop waiting for markers."""
