@@ -1,9 +1,10 @@
 """`vmmlab shell`: Mininet's command line with the overlay's commands beside Mininet's own.
 
 On a topology, the data centre has two VMs of one tenant at the first NVE and one at the last; on a
-scenario, the VMs and the overlay of that.  None of them sends by itself.  Everything that Mininet's
-CLI offers works, or tells what to use instead: `vm1 ping vm2`, `nve1 ip link`, `xterm`.  Some
-commands are the overlay's own (`Capabilities.commands`).
+scenario, the VMs and the overlay of that, with guests, standbys and tasks.  Its traffic, moves and
+failures are left out.  Everything that Mininet's CLI offers works, or tells what to use instead:
+`vm1 ping vm2`, `nve1 ip link`, `xterm`.  Some commands are the overlay's own
+(`Capabilities.commands`).
 """
 
 import json
@@ -21,20 +22,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from experiments import needs
-from experiments.errors import RunError, UsageError
+from experiments.errors import RunError, ScenarioError, UsageError
 from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, OverlayError, ShellCommand, ShellTable
 from experiments.run.lab import Lab
 from experiments.run.lifecycle import Lifecycle
 from experiments.run.run import FAILURES
 from experiments.run.task_steps import TaskError
-from experiments.scenario import load
-from experiments.scenario import yaml_source as contents
+from experiments.scenario import consistency, load, yaml_source
 from experiments.scenario.errors import complaints
 from experiments.scenario.moves import MoveSpec
 from experiments.scenario.schema import Scenario
 from experiments.scenario.tasks import TaskMove
 from nve.resources import MOST, Resources, named
+from nve.wire.announcement import NOTHING
 from topologies import catalogue
 from topologies.emulation.command_line import CommandFailed, CommandLine
 
@@ -61,7 +62,7 @@ def scenario_of(name: str, settings: dict[str, Any]) -> Scenario:
         raise UsageError(
             f"{error}; there is no such topology either; the topologies are {kinds}"
         ) from None
-    return load.resolve(contents.read(file), str(file), settings)
+    return load.resolve(yaml_source.read(file), str(file), settings)
 
 
 def default_scenario(kind: str) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def open_shell(scenario: Scenario, console: Console, script: Path | None = None)
                 for nve in lab.data_centre.nves.values():
                     hypervisor.lay_cable(nve.edge)
             lab.data_centre.refresh_mininet_links()
+            lab.standbys.begin()
             status.stop()
             shell = Shell(lab, console, script)
             return 0 if script is None and shell.isatty() else shell.failures
@@ -106,13 +108,15 @@ class Shell(CommandLine):
     prompt = "vmmlab> "
 
     def __init__(self, lab: Lab, console: Console, script: Path | None = None) -> None:
+        self._scenario = lab.scenario
         self._data_centre = lab.data_centre
         self._overlay = lab.overlay
         self._orchestrator = lab.orchestrator
         self._log = lab.log
         self._orchestrator.patience_s = PATIENCE_S
         self._console = console
-        self._moves = 0
+        # The numbers before are those of take-overs.
+        self._moves = len(lab.scenario.moves) + len(lab.scenario.standbys)
         self._seen = 0
         self._tasks = lab.tasks
         self._task_moves = 0
@@ -156,21 +160,17 @@ class Shell(CommandLine):
         )
 
     def do_move(self, line: str) -> None:
-        """move VM NVE [PAUSE_MS [ANNOUNCE]]: moves a VM (hot); returns when the move is over.
+        """move VM NVE [PAUSE_MS [ANNOUNCE]] [KEY=VALUE …]: moves a VM; returns when that is over.
         The VM is suspended for PAUSE_MS milliseconds, 50 by default.
         ANNOUNCE is garp, garp-reply, na, na-solicited, both (the default), rarp or none.
+        KEY is one of a scenario's move, as in mode=cold, transfer=post-copy or
+        transfer.bandwidth_mbit=100; the state of a VM with a guest is brought over in any case.
         move TASK VM [migrate|close [hold|drop|unreachable|port-unreachable]]: moves a task."""
         words = line.split()
         if words and words[0] in self._tasks.of:
             self._move_task(words)
             return
-        if len(words) not in (2, 3, 4):
-            raise CommandFailed("usage: move VM NVE [PAUSE_MS [ANNOUNCE]]")
-        fields = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
-        try:
-            move = MoveSpec.model_validate({"at_s": 0, **fields})
-        except ValidationError as error:
-            raise CommandFailed(complaints(error)) from None
+        move = self._asked(words)
         if complaint := self._impossible(move):
             raise CommandFailed(complaint)
         self._moves += 1
@@ -184,6 +184,25 @@ class Shell(CommandLine):
             raise CommandFailed(f"the move failed: {failures[0]}")
         self.say(f"{move.vm} is at {move.to}; `trace` shows what happened")
 
+    def _asked(self, words: Sequence[str]) -> MoveSpec:
+        """Return the move that these words ask for.  Raises CommandFailed."""
+        settings = [word for word in words if "=" in word]
+        words = [word for word in words if "=" not in word]
+        if len(words) not in (2, 3, 4):
+            raise CommandFailed("usage: move VM NVE [PAUSE_MS [ANNOUNCE]] [KEY=VALUE …]")
+        fields: Any = dict(zip(("vm", "to", "pause_ms", "announce"), words, strict=False))
+        if fields["vm"] in self._scenario.routed:
+            fields.setdefault("announce", NOTHING)
+        try:
+            for key, value in map(yaml_source.setting, settings):
+                fields = yaml_source.changed(fields, key.split("."), value, key)
+            move = MoveSpec.model_validate({"at_s": 0, **fields})
+            return move.with_state() if move.vm in self._scenario.guests else move
+        except ValidationError as error:
+            raise CommandFailed(complaints(error)) from None
+        except ScenarioError as error:
+            raise CommandFailed(str(error)) from None
+
     def _impossible(self, move: MoveSpec) -> str | None:
         if move.vm not in self._orchestrator.where:
             return f"no VM {move.vm!r}; there are {', '.join(self._orchestrator.where)}"
@@ -191,7 +210,8 @@ class Shell(CommandLine):
             return f"no NVE {move.to!r}; there are {', '.join(self._data_centre.nves)}"
         if self._orchestrator.where[move.vm] == move.to:
             return f"{move.vm} is at {move.to} already"
-        return None
+        misfits = consistency.of_a_move(self._scenario, move, self._orchestrator.where)
+        return next((f"{key}: {complaint}" for key, complaint in misfits), None)
 
     def _move(self, number: int, move: MoveSpec, failures: list[str]) -> None:
         try:

@@ -279,7 +279,7 @@ class Run:
             start_ns = traffic.begin()
             lab.log.append(TraceEvent(start_ns, "runner", "traffic-started"))
             fault_injector.begin(start_ns)
-            moves = MoveCount(len(self._scenario.moves))
+            moves = MoveCount(len(self._scenario.moves), len(self._scenario.task_moves))
             stack.callback(lab.log.subscribe(moves.hear))
             schedule.start(start_ns)
             task_schedule.start(start_ns)

@@ -7,10 +7,12 @@ servers.  What concerns one kind of part is asked of its own module (`layers`, `
 
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
+from math import inf
 from typing import TYPE_CHECKING
 
 from experiments import overlays
 from experiments.scenario import failures, layers, moves, standbys, tasks
+from experiments.scenario.moves import MoveSpec
 from experiments.scenario.parts import no_such
 from experiments.scenario.traffic import FlowSpec
 from nve.model import IPAddress
@@ -113,6 +115,28 @@ def contradictions(scenario: "Scenario") -> Iterator[tuple[str, str]]:
         control_delays=scenario.control.delays,
         transfers=[number for number, move in enumerate(scenario.moves, 1) if move.transfer],
     )
+
+
+def of_a_move(
+    scenario: "Scenario", move: MoveSpec, where: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    """Yield what does not fit a move that is asked for while VMs are at `where`: (key, complaint).
+
+    Only the NVA knows whether there is room for it.
+    """
+    fabric = scenario.topology.fabric()
+    of_moves = moves.contradictions(
+        [move],
+        where,
+        fabric.nves,
+        duration_s=inf,
+        guests=scenario.guests,
+        migration_network=fabric.migration is not None,
+    )
+    if move.vm in scenario.routed:
+        yield from layers.not_announced("announce", move)
+    for place, complaint in (*of_moves, *standbys.not_moved(scenario.standbys, [move])):
+        yield place.removeprefix("moves.0."), complaint
 
 
 def _beside_services(scenario: "Scenario") -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from nve.wire.announcement import NOTHING
 from topologies.addressing import UNDERLAY_IPV6
 
 if TYPE_CHECKING:
+    from experiments.scenario.moves import MoveSpec
     from experiments.scenario.schema import Scenario
     from experiments.scenario.tenants import Tenant
 
@@ -45,15 +46,21 @@ def contradictions(scenario: "Scenario") -> Iterator[tuple[str, str]]:
             if getattr(tenant, name) != type(tenant).model_fields[name].default:
                 yield f"{key}.{name}", "at layer 2 nothing is routed; say layer: 3, or leave it out"
     for number, move in enumerate(scenario.moves):
-        if move.vm in scenario.routed and move.announce != NOTHING:
-            yield (
-                f"moves.{number}.announce",
-                f"a network of layer 3 carries no announcement ({move.announce}); leave announce "
-                "out: the destination's activation says where the VM is",
-            )
+        if move.vm in scenario.routed:
+            yield from not_announced(f"moves.{number}.announce", move)
     yield from _of_locators(scenario)
     for vm in sorted(scenario.diskless & scenario.routed):
         yield "traffic", f"{vm} asks by reverse ARP, which a network of layer 3 does not carry"
+
+
+def not_announced(key: str, move: "MoveSpec") -> Iterator[tuple[str, str]]:
+    """Yield a complaint if a move of a VM in a network of layer 3 is announced."""
+    if move.announce != NOTHING:
+        yield (
+            key,
+            f"a network of layer 3 carries no announcement ({move.announce}); leave announce "
+            "out: the destination's activation says where the VM is",
+        )
 
 
 def _of_routed(scenario: "Scenario", key: str, tenant: "Tenant") -> Iterator[tuple[str, str]]:

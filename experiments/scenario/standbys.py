@@ -134,6 +134,14 @@ def contradictions(
                 f"{vm} has two instances, and both have only its service; name another VM, or "
                 "give it a warm standby",
             )
+    yield from not_moved(standbys, moves)
+
+
+def not_moved(
+    standbys: Mapping[str, StandbySpec], moves: Sequence[MoveSpec]
+) -> Iterator[tuple[str, str]]:
+    """Yield the moves that VMs with a standby cannot make: (field, complaint)."""
+    hot = {vm for vm, standby in standbys.items() if standby.kind == "hot"}
     for number, move in enumerate(moves):
         if move.vm in hot:
             yield (

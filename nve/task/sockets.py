@@ -57,7 +57,7 @@ def close_connections(
     sockets: list[Socket | None], peers: Collection[IPAddress] | None = None
 ) -> list[Row]:
     """Close each connection, or only those to these peers; a peer that does not acknowledge all of
-    it in time is reset.
+    it in time is reset.  The others do not wait for these peers, which have to do it at once.
 
     Leaves None in the place of each; returns a row for each.
     """
@@ -74,7 +74,8 @@ def close_connections(
             each.shutdown(socket.SHUT_WR)
         sockets[place] = None
     with suppress(TimeoutError):
-        wait_until(lambda: _unacknowledged(each for _, each in open_ones) or None, CLOSING_S)
+        patience_s = CLOSING_S if peers is None else 0
+        wait_until(lambda: _unacknowledged(each for _, each in open_ones) or None, patience_s)
     for _, each in open_ones:
         if _unacknowledged([each]):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

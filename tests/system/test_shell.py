@@ -124,10 +124,13 @@ DIALOGUE = (
     ("link vm1 nve3 up", r"^$"),
     ("vm3 ping -c3 -i0.2 -W2 vm1", r"3 received, 0% packet loss"),  # none of them twice
     ("link vm1 vm2 up", r"not connected"),
-    ("help move", r"move VM NVE \[PAUSE_MS \[ANNOUNCE\]\]: (?s:.*)is garp, garp-reply, na,"),
+    (
+        "help move",
+        r"move VM NVE \[PAUSE_MS \[ANNOUNCE\]\] \[KEY=VALUE …\]: (?s:.*)is garp, garp-reply, na,",
+    ),
     ("northbound", r"^curl --unix-socket /run/vmmlab/\S+/nva\.sock -H .* http://nva/v1/mapping\n$"),
     # mistakes
-    ("move", r"^usage: move VM NVE \[PAUSE_MS \[ANNOUNCE\]\]\n$"),
+    ("move", r"^usage: move VM NVE \[PAUSE_MS \[ANNOUNCE\]\] \[KEY=VALUE …\]\n$"),
     ("move vm9 nve1", r"^no VM 'vm9'; there are vm1, vm2, vm3\n$"),
     ("move vm1 nve9", rf"^no NVE 'nve9'; {NVES}\n$"),
     ("move vm1 nve2", r"^vm1 is at nve2 already\n$"),
@@ -196,6 +199,50 @@ def test_no_command_of_mininet_is_left_out() -> None:
     (mininets,) = CommandLine.__bases__
     commands = {name.removeprefix("do_") for name in dir(mininets) if name.startswith("do_")}
     assert commands - ENDINGS.keys() == commands & {line.partition(" ")[0] for line, _ in DIALOGUE}
+
+
+WITH_STATE = """
+name: with-state
+topology: {kind: star, nves: 3}
+tenants:
+  - vni: 5000
+    layer: 3
+    vms:
+      vm1:
+        nve: nve1
+        guest: {memory_mb: 4, writes: {rate_mb_s: 1}}
+        standby: {at: nve3, interval_s: 0.2, detect_s: 0.3}
+      vm2: nve2
+      vm3: nve3
+overlay: {hold: true, idle_s: 1}
+duration_s: 5
+"""
+OF_STATE = (
+    # line, what its answer has to hold
+    ("move vm1 nve2 20", r"^pause_ms: vm1 stands still for as long as its state needs; "),
+    ("move vm1 nve2 transfer=post-copy", r"^transfer.kind: vm1 has a standby, "),
+    ("move vm2 nve1 transfer=pre-copy", r"^transfer: vm2 has no state to bring over; "),
+    ("move vm1 nve2 mode=tepid", r"^mode: .*'hot' or 'cold', not 'tepid'\n$"),
+    ("move vm1 nve2 speed=3", r"^speed: there is no such key here; "),
+    ("move vm2 nve1 5 garp", r"^announce: a network of layer 3 carries no announcement \(garp\); "),
+    ("move vm1 nve2 mode=cold transfer.bandwidth_mbit=400", r"^vm1 is at nve2; "),
+    ("trace", r"announce=none mode=cold\n(?s:.*)state-verified +vm1 .*equal=True"),
+    ("switch nve2 stop", r"^$"),
+    ("vm3 ping -c1 -w60 vm1", r" 1 received"),
+    ("where", r"^vm1  nve3\nvm2  nve2\nvm3  nve3\n$"),
+    ("trace", r"server-lost(?s:.*)mode=take-over\n(?s:.*)vm-resumed +vm1 +nve=nve3"),
+)
+
+
+@pytest.mark.shows("R7.1", "R7.3")
+def test_a_vm_with_state_is_moved_at_the_prompt_and_its_standby_takes_over(tmp_path: Path) -> None:
+    file = tmp_path / "with-state.yaml"
+    file.write_text(WITH_STATE, encoding="utf-8")
+    done = vmmlab("shell", file, input="".join(f"{line}\n" for line, _ in OF_STATE))
+
+    _, *answered, _ = done.stdout.split(PROMPT)
+    for (line, expected), said in zip(OF_STATE, answered, strict=True):
+        assert re.search(expected, re.sub(r" +\n", "\n", said)), (line, said)
 
 
 def test_a_script_ends_at_the_first_command_that_fails(tmp_path: Path) -> None:

@@ -102,15 +102,16 @@ def test_a_vm_is_mirrored_from_its_new_place_after_a_move(tmp_path: Path) -> Non
     past, to = standby("warm"), standby("warm", "nve3")
     to["standby"]["reverse"] = True
     slow = {"to": "nve3", "transfer": {"bandwidth_mbit": 80}}
+    cut_off = {"kind": "underlay-partition", "nve": "nve2", "move": 1}
     wanted = scenario(
         tenants=[{"vni": 5000, "vms": {**WHERE, "vm1": past, "vm2": to}}],
         traffic=[asking("vm3", "vm1"), asking("vm3", "vm2")],
         moves=[{"at_s": 1, "vm": "vm1", **slow}, {"at_s": 2, "vm": "vm2", **slow}],
         failures=[
-            {"kind": "underlay-partition", "nve": "nve2", "at_s": 6, "for_s": 4.5},
-            {"kind": "nve-dies", "nve": "nve3", "at_s": 15, "for_s": 1},
+            {**cut_off, "during": "converged", "for_s": 8},
+            {"kind": "nve-dies", "nve": "nve3", "at_s": 20, "for_s": 1},
         ],
-        duration_s=20,
+        duration_s=25,
     )
     outcome, result = recorded(wanted, tmp_path / "result")
 

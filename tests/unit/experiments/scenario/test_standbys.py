@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from experiments.scenario.consistency import of_a_move
 from experiments.scenario.moves import MoveSpec, StandbyRoom, contradictions
 from nve.resources import Capacity, Resources
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint, resolved
@@ -30,6 +31,22 @@ MISTAKES: dict[str, tuple[dict[str, Any], str, str]] = {
     "hot with its primary": ({**HOT, "at": "nve1"}, f"{AT}.at", "vm1 is at nve1 itself"),
     "limit": ({"bandwidth_mbit": 0}, f"{AT}.bandwidth_mbit", "greater than 0"),
 }
+
+
+def test_a_move_that_is_asked_for_later_fits_what_is_there() -> None:
+    """As at the prompt of `vmmlab shell`, when VMs have been moved."""
+    scenario = resolved(**{"tenants.0.vms.vm1": {"nve": "nve1", "guest": GUEST}})
+
+    def told(**move: Any) -> list[tuple[str, str]]:
+        asked = MoveSpec.model_validate({"at_s": 0, "vm": "vm1", "to": "nve2", **move})
+        return [*of_a_move(scenario, asked.with_state(), {"vm1": "nve3", "vm2": "nve2"})]
+
+    assert told() == []
+    assert told(to="nve3")[0] == ("to", "vm1 is at nve3 already; name another NVE")
+    assert told(pause_ms=5)[0][0] == "pause_ms"
+    assert told(transfer={"network": "migration"})[0][0] == "transfer.network"
+    assert told(mode="cold", transfer="post-copy")[0][0] == "transfer.kind"
+    assert told(vm="vm2")[0][0] == "transfer"
 
 
 def with_standby(**changes: Any) -> dict[str, Any]:
