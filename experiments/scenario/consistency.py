@@ -122,7 +122,7 @@ def of_a_move(
 ) -> Iterator[tuple[str, str]]:
     """Yield what does not fit a move that is asked for while VMs are at `where`: (key, complaint).
 
-    Only the NVA knows whether there is room for it.
+    Room on servers is not looked at: moves before it may have changed that.
     """
     fabric = scenario.topology.fabric()
     of_moves = moves.contradictions(
