@@ -1,6 +1,6 @@
 """The arithmetic of locators (`nve.ila`) against Linux's own translator, packet by packet.
 
-What switches make of packets by these rules is compared in `test_routed.py`.
+What switches make of packets by these rules is compared in `test_ila.py`.
 """
 
 import os
