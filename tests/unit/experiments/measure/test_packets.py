@@ -1,6 +1,7 @@
 """Loss, duplication, reordering and silence are counted exactly, whatever a network does."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,21 @@ def test_delays():
 def test_the_interval_ignores_the_senders_lateness():
     late = packets([1.0, 1.0, 1.0], late_ns=[0, 700_000, 300_000])
     assert flows_of(late)["vm2>vm1/ipv4"].interval_ns == MS
+
+
+def test_flows_are_told_apart_in_whatever_order_their_rows_are():
+    delays_ms: dict[str, list[float | None]] = {
+        "vm3>vm1/ipv4": [1.0, None, 3.0],
+        "vm2>vm1/ipv4": [4.0, 5.0],
+    }
+    rows = pd.concat(packets(delays, flow) for flow, delays in delays_ms.items())
+    found = flows_of(rows.iloc[[4, 2, 0, 3, 1]])
+
+    assert list(found) == sorted(delays_ms)
+    for flow, delays in delays_ms.items():
+        for name, values in vars(samples(delays)).items():
+            assert getattr(found[flow], name).tolist() == values.tolist()
+    assert flows_of(rows[:0]) == {}
 
 
 def test_silence_is_what_the_receiver_saw():
