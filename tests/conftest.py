@@ -8,6 +8,9 @@ import pytest
 from tests.helpers.examples import register_profiles
 
 register_profiles()
+# Collecting imports libraries and makes objects, all of which stay: to look through them again and
+# again took the collector a quarter of that time.
+gc.set_threshold(100_000, 20, 50)
 
 RECORD = "--record-outcomes"
 
@@ -35,7 +38,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     all tests' time went into looking through it."""
     _require_groups(session)
     gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
 
 
 def pytest_sessionfinish() -> None:

@@ -351,7 +351,8 @@ class Rule:
 
     @cached_property
     def _hash(self) -> int:
-        return hash((self.key, self.actions, self.purpose, self.idle_s, self.hard_s))
+        identity = (self.table, self.priority, self.match)  # `key`, which few rules are asked for
+        return hash((identity, self.actions, self.purpose, self.idle_s, self.hard_s))
 
     @cached_property
     def order(self) -> tuple[int, int, str]:

@@ -269,8 +269,11 @@ def test_an_nve_without_a_connection_says_and_hears_nothing(fabric: Fabric) -> N
         fabric.ask(fabric.authority.reported, "nve1", Missed(10, VM2.mac, b""))
 
 
-def test_an_exchange_without_end_is_noticed(fabric: Fabric) -> None:
+def test_an_exchange_without_end_is_noticed(
+    fabric: Fabric, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Somebody removes an entry, again and again, and the VM goes on sending."""
+    monkeypatch.setattr("tests.helpers.fabric.ENDLESS", 100)
     (entry,) = promises.about(fabric, "nve1", VM2)
 
     class Emitted(list[Emit]):

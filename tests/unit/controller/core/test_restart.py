@@ -100,19 +100,15 @@ def steps(way: list[str]) -> list[Act]:
     def ask(to: str) -> Act:
         return lambda at: at.request_move("vm1", to)
 
-    def on(at: Fabric) -> None:
-        while ways := at.under_way():
-            at.deliver(*ways[0])
-
     def one_message(at: Fabric) -> None:
         if ways := at.under_way():
             at.deliver(*ways[0])
 
     found: list[Act] = []
     for to in way:
-        found += [ask(to), one_message, on]
-        found += [lambda at: at.redirect(youngest(at)), one_message, on]
-        found += [lambda at: at.activate(youngest(at)), one_message, on]
+        found += [ask(to), one_message, Fabric.settle]
+        found += [lambda at: at.redirect(youngest(at)), one_message, Fabric.settle]
+        found += [lambda at: at.activate(youngest(at)), one_message, Fabric.settle]
     return found
 
 

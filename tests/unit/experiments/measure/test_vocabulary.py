@@ -11,7 +11,7 @@ import pytest
 
 from controller.core.move_fsm import Phase
 from experiments.measure.trace import KNOWN, OLD_NAMES
-from tests.helpers.sources import READS_SOURCES, ROOT, parsed
+from tests.helpers.sources import READS_SOURCES, ROOT, nodes
 
 pytestmark = READS_SOURCES
 
@@ -35,29 +35,26 @@ def emitted(sources: dict[str, str]) -> set[str]:
     return {
         name
         for place, source in sources.items()
-        if any(name in source for name in TAKES_EVENTS | REFUSES)  # most need not be walked
-        for function, call in calls(parsed(source), "")
-        for name in names_in(place, function, call)
+        if any(name in source for name in TAKES_EVENTS | REFUSES)  # most need not be looked through
+        for at, call in calls(source)
+        for name in names_in(place, source, at, call)
     }
 
 
-def calls(node: ast.AST, function: str) -> Iterator[tuple[str, list[ast.expr]]]:
-    """What is called with what, and in which function: the callee, then positional arguments.
+def calls(source: str) -> Iterator[tuple[ast.expr, list[ast.expr]]]:
+    """What is called with what, and where: the callee, then positional arguments.
 
     A tuple or a `partial` that begins with a function is a call that is made later.
     """
-    for child in ast.iter_child_nodes(node):
-        inside = child.name if isinstance(child, ast.FunctionDef) else function
-        if isinstance(child, ast.Call):
-            named = [each.value for each in child.keywords if each.arg in ("name", "event")]
-            call = [child.func, *child.args, *named]
-            yield inside, call[1:] if _name_of(child.func) == "partial" else call
-        elif isinstance(child, ast.Tuple):
-            yield inside, child.elts
-        yield from calls(child, inside)
+    for node in nodes(source)[ast.Call]:
+        named = [each.value for each in node.keywords if each.arg in ("name", "event")]
+        call = [node.func, *node.args, *named]
+        yield node, call[1:] if _name_of(node.func) == "partial" else call
+    for node in nodes(source)[ast.Tuple]:
+        yield node, node.elts
 
 
-def names_in(place: str, function: str, call: list[ast.expr]) -> Iterator[str]:
+def names_in(place: str, source: str, at: ast.expr, call: list[ast.expr]) -> Iterator[str]:
     callee = _name_of(call[0]) if call else ""
     if callee not in TAKES_EVENTS | REFUSES:
         return
@@ -66,8 +63,21 @@ def names_in(place: str, function: str, call: list[ast.expr]) -> Iterator[str]:
         yield from (f"refused-{what}" for what in list(_literals(plain))[:1])
     elif found := list(_literals(call[1:])):
         yield from found
-    elif function not in TAKES_EVENTS | REFUSES and any(map(_may_be_a_name, call[1:])):
-        raise ValueError(f"{place}: {function} tells an event whose name cannot be read")
+    elif any(map(_may_be_a_name, call[1:])):
+        function = _function_around(source, at)
+        if function not in TAKES_EVENTS | REFUSES:
+            raise ValueError(f"{place}: {function} tells an event whose name cannot be read")
+
+
+def _function_around(source: str, node: ast.expr) -> str:
+    """The name of the innermost function that a node is in; without one, it is empty."""
+    around = (
+        function
+        for function in nodes(source)[ast.FunctionDef]
+        if function.lineno <= node.lineno <= (function.end_lineno or 0)
+    )
+    innermost = max(around, key=lambda function: function.lineno, default=None)
+    return innermost.name if innermost else ""
 
 
 def _literals(arguments: list[ast.expr]) -> Iterator[str]:
