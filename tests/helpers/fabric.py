@@ -5,16 +5,15 @@ Nothing moves by itself: `deliver` hands over the next message of one queue, so 
 hypothesis) decides how the messages of different NVEs interleave.  `lose` takes the next message of
 a queue off the wire once; it is sent again, and nothing behind it overtakes it.
 
-An NVE carries its instructions out rule by rule, so that every intermediate state can be checked,
-and judges frames with `nve.pipeline.evaluator`.
+An NVE (`tests.helpers.fake_nve`) carries its instructions out rule by rule, so that every
+intermediate state can be checked.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from controller.core import snapshot
 from controller.core.authority import Authority
@@ -34,153 +33,33 @@ from nve.messages import (
     RarpSent,
     Reconcile,
     Report,
-    RuleEnded,
     Signalled,
     Tell,
     TraceRecord,
     Unrouted,
 )
 from nve.model import IPAddress, Mac, MoveMode, TenantSystem, VmSpec, Vtep
-from nve.pipeline.evaluator import (
-    MAX_TUNNELS,
-    NOTED,
-    ForwardingLoop,
-    Frame,
-    PacketVerdict,
-    Ranked,
-    evaluate_ranked,
-    matches,
-    out_of_tunnel,
-    ranked,
-)
-from nve.pipeline.rules import (
-    AGENT_PORT,
-    FIRST_VM_PORT,
-    FieldValue,
-    Match,
-    PipelineTable,
-    Purpose,
-    Rule,
-)
+from nve.pipeline.evaluator import MAX_TUNNELS, ForwardingLoop, Frame, PacketVerdict, out_of_tunnel
+from nve.pipeline.rules import AGENT_PORT, FIRST_VM_PORT, PipelineTable, Purpose, Rule
 from nve.pipeline.state import UnderlayPlace
 from nve.resources import Capacity
 from nve.wire.end_marker import MarkerKind, Signal
 from nve.wire.frames import ARP, IPV4, NEIGHBOUR_SOLICITATION, RARP, ethernet, ip
+from tests.helpers.fake_nve import (
+    Add,
+    Confirm,
+    Direction,
+    FakeNve,
+    Instruction,
+    Message,
+    Remove,
+    RemoveOthers,
+)
 from tests.helpers.frames import entering
 
 SECOND_NS = 1_000_000_000
 ENDLESS = 10_000
 """A number of messages that no exchange of a few NVEs needs."""
-Direction: TypeAlias = Literal["down", "up"]
-"""`down` is towards the NVE, `up` towards the NVA."""
-
-
-@dataclass(frozen=True)
-class Add:
-    rule: Rule
-
-
-@dataclass(frozen=True)
-class Remove:
-    rule: Rule
-
-
-@dataclass(frozen=True)
-class RemoveOthers:
-    """The end of a reconciliation: every rule with another cookie is removed."""
-
-    cookies: frozenset[int]
-
-
-@dataclass(frozen=True)
-class Confirm:
-    token: int
-
-
-PacketOut: TypeAlias = AnswerArp | AnswerRarp | AnswerSolicitation | Emit | Order
-Instruction: TypeAlias = Add | Remove | RemoveOthers | Confirm | PacketOut
-Message: TypeAlias = Report | Confirm
-
-
-@dataclass
-class FakeNve:
-    """A switch.  It knows rules by their key, as OpenFlow does, and nothing about the overlay."""
-
-    name: str
-    vtep: Vtep
-    rules: dict[tuple[PipelineTable, int, Match], Rule] = field(default_factory=dict)
-    down: deque[Instruction] = field(default_factory=deque)
-    up: deque[Message] = field(default_factory=deque)
-    lost: set[Direction] = field(default_factory=set)
-    connected: bool = False
-    _ranked: Ranked | None = None
-    _judged: dict[frozenset[tuple[str, FieldValue]], tuple[Frame, PacketVerdict]] = field(
-        default_factory=dict
-    )
-    """Verdicts of the rules as they are.  A rule that comes or goes takes those of the frames that
-    it may have to do with away, whatever earlier tables note about them or write into them."""
-
-    def holds(self) -> frozenset[Rule]:
-        return frozenset(self.rules.values())
-
-    def judge(self, frame: Frame) -> PacketVerdict:
-        """Return what the switch does with a frame that has come in."""
-        seen = frozenset(frame.items())
-        if seen not in self._judged:
-            if self._ranked is None:
-                self._ranked = ranked(self.rules.values())
-            self._judged[seen] = frame, evaluate_ranked(self._ranked, frame)
-        return self._judged[seen][1]
-
-    def carry_out(self, instruction: Add | Remove | RemoveOthers | Confirm) -> None:
-        match instruction:
-            case Add(rule):
-                if self.rules.get(rule.key) != rule:
-                    self._changed(rule)
-                self.rules[rule.key] = rule
-            case Remove(rule):
-                self._remove(rule)
-            case RemoveOthers(cookies):
-                for rule in self.holds():
-                    if rule.cookie not in cookies:
-                        self._remove(rule)
-            case Confirm():
-                self.up.append(instruction)
-
-    def _changed(self, rule: Rule) -> None:
-        self._ranked = None
-        carried = tuple(asked for asked in rule.match if asked[0] not in NOTED)
-        touched = [
-            seen
-            for seen, (frame, verdict) in self._judged.items()
-            if matches(carried, frame) or verdict.frame.get("eth_dst") != frame.get("eth_dst")
-        ]
-        for seen in touched:
-            del self._judged[seen]
-
-    def forget(self) -> None:
-        """Lose all rules without reporting them, as an NVE that dies does."""
-        self.rules.clear()
-        self._ranked = None
-        self._judged.clear()
-
-    def expire(self, rule: Rule) -> None:
-        """Let a rule time out."""
-        del self.rules[rule.key]
-        self._changed(rule)
-        if rule.reports_end:
-            self._say(rule, "idle" if rule.idle_s else "timer")
-
-    def _remove(self, rule: Rule) -> None:
-        removed = self.rules.pop(rule.key, None)
-        if removed:
-            self._changed(removed)
-        if removed and removed.reports_end:
-            self._say(removed, "told")
-
-    def _say(self, rule: Rule, why: str) -> None:
-        if self.connected:
-            self.up.append(RuleEnded(rule.cookie, why, packets=7, octets=700, lifetime_ms=1.0))
 
 
 class Fabric:

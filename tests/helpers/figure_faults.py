@@ -95,3 +95,8 @@ def _overlapping(texts: list[tuple[Text, Bbox]], tolerance: float) -> Iterator[s
     for (one, box), (other, other_box) in combinations(shrunk, 2):
         if box.overlaps(other_box):
             yield f"{one.get_text()!r} covers {other.get_text()!r}"
+
+
+def text_of(figure: Figure) -> str:
+    """Return all that is written in a figure, a line for each text."""
+    return "\n".join(text.get_text() for text in figure.findobj(Text))

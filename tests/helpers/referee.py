@@ -10,7 +10,8 @@ from controller.core.snapshot import SnapshotChange, decode, merged
 from nve import messages
 from nve.pipeline.rules import Rule, lane_port
 from nve.wire.end_marker import MarkerKind, Signal
-from tests.helpers.fabric import Direction, Fabric
+from tests.helpers.fabric import Fabric
+from tests.helpers.fake_nve import Direction
 from tests.helpers.handovers import (
     MARKER,
     SYSTEM,

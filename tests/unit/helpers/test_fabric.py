@@ -1,22 +1,21 @@
 """The fabric and the promises asked of it: each is shown a case in which it has to complain."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from controller.core.dissemination import strategy
 from controller.core.refusals import RequestRefused
-from nve.messages import Emit, Missed, RuleEnded
+from nve.messages import Emit, Missed
 from nve.pipeline.evaluator import ForwardingLoop, deliveries, evaluate
 from nve.pipeline.rules import Action, Output, PipelineTable, Purpose, Rule, Tunnel, match
 from tests.helpers import frames, promises
-from tests.helpers.fabric import Add, Fabric, FakeNve, Remove, RemoveOthers
+from tests.helpers.fabric import Fabric
+from tests.helpers.fake_nve import Add, Remove
 from tests.helpers.tenants import BLUE, RED, vm, vteps
 
 VM1, VM2, OTHER = vm("vm1", 1, "nve1"), vm("vm2", 2, "nve2"), vm("other", 1, "nve2", BLUE)
 DROP = Rule(PipelineTable.FORWARD, 99, match(), (), Purpose.SPOOFED)
-ACCEPT = Rule(PipelineTable.CLASSIFY, 99, match(), (Output(11),), Purpose.DELIVER, hard_s=1)
 
 
 @pytest.fixture
@@ -120,71 +119,7 @@ def test_a_loop_raises(fabric: Fabric) -> None:
         promises.strayed(fabric, [VM1])
 
 
-# -- the switch ------------------------------------------------------------------------------------
-
-
-def test_a_rule_with_the_same_key_replaces_without_a_report() -> None:
-    node = FakeNve("nve1", vteps()["nve1"], connected=True)
-    node.carry_out(Add(replace(DROP, reports_end=True)))
-    node.carry_out(Add(DROP))
-
-    assert node.holds() == {DROP}
-    assert not node.up
-
-
-@pytest.mark.parametrize(
-    ("rule", "why"),
-    [
-        (replace(DROP, reports_end=True, idle_s=1), "idle"),
-        (replace(DROP, reports_end=True, hard_s=1), "timer"),
-    ],
-)
-def test_a_time_out_is_reported_with_its_reason(rule: Rule, why: str) -> None:
-    node = FakeNve("nve1", vteps()["nve1"], connected=True)
-    node.carry_out(Add(rule))
-    node.expire(rule)
-
-    (report,) = node.up
-    assert isinstance(report, RuleEnded)
-    assert (report.cookie, report.why) == (rule.cookie, why)
-    assert not node.holds()
-
-
-def test_a_rule_removed_by_the_nva_reports_only_if_it_is_to() -> None:
-    node = FakeNve("nve1", vteps()["nve1"], connected=True)
-    told = replace(DROP, priority=1, reports_end=True)
-    for rule in (DROP, told):
-        node.carry_out(Add(rule))
-    node.carry_out(RemoveOthers(frozenset({DROP.cookie})))
-    node.carry_out(Remove(DROP))
-    node.carry_out(Remove(DROP))
-
-    assert not node.holds()
-    (report,) = node.up
-    assert isinstance(report, RuleEnded)
-    assert report.why == "told"
-
-
-@pytest.mark.parametrize(
-    "undo",
-    [
-        lambda node: node.carry_out(Remove(ACCEPT)),
-        lambda node: node.carry_out(RemoveOthers(frozenset())),
-        lambda node: node.carry_out(Add(replace(ACCEPT, actions=()))),
-        lambda node: node.expire(ACCEPT),
-    ],
-    ids=["removed", "reconciled", "replaced", "timed out"],
-)
-def test_a_verdict_is_that_of_the_rules_as_they_are(undo: Callable[[FakeNve], None]) -> None:
-    """One that was kept from before a change would hide what the change has broken."""
-    node, frame = FakeNve("nve1", vteps()["nve1"]), frames.entering(frames.ipv4(VM1, VM2.mac), 10)
-    assert node.judge(frame).dropped
-    node.carry_out(Add(ACCEPT))
-    assert node.judge(frame).ports == (11,)
-    node.carry_out(Add(ACCEPT))
-    assert node.judge(frame).ports == (11,)
-    undo(node)
-    assert node.judge(frame).dropped
+# -- frames ----------------------------------------------------------------------------------------
 
 
 def test_a_frame_goes_where_the_evaluator_says(fabric: Fabric) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.fabric import Remove
+from tests.helpers.fake_nve import Remove
 from tests.helpers.handovers import SYSTEM, marker_rules
 from tests.helpers.referee import arrived, arriving, assert_it_is_over
 

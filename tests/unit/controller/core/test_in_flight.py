@@ -15,7 +15,8 @@ from tests.helpers.authority import (
     pull,
     redirected,
 )
-from tests.helpers.fabric import Fabric, Remove
+from tests.helpers.fabric import Fabric
+from tests.helpers.fake_nve import Remove
 
 
 @pytest.mark.shows("R4.1.4", "R5.4")

@@ -19,7 +19,8 @@ from tests.helpers.authority import (
     redirected,
     state_of,
 )
-from tests.helpers.fabric import SECOND_NS, Fabric, Remove
+from tests.helpers.fabric import SECOND_NS, Fabric
+from tests.helpers.fake_nve import Remove
 from tests.helpers.tenants import RED, vteps
 
 # -- finding each other ----------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -11,42 +10,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 
-from experiments import overlays
 from experiments.measure.results import ResultError, load
-from experiments.report import interactive, plots, summary
-from experiments.report.plots import (
-    _incidents,
-    _moves,
-    _runs,
-    _sequence,
-    _style,
-    _sweep,
-    _throughput,
-    closeup,
-    knob,
-    sequence,
-    task_sequence,
-)
+from experiments.report import plots
+from experiments.report.plots import _moves, _runs, _style, _sweep, _throughput, closeup, knob
 from experiments.report.plots._runs import groups_of, runs_of, title_of
-from experiments.report.plots._sequence import Message
 from experiments.report.plots._style import PRESETS
-from experiments.scenario.failures import FailureKind
 from experiments.sweep import Sweep, cells
 from tests.helpers import kinds_of_results, many_moves
 from tests.helpers.data import DATA
-from tests.helpers.examples import some_of
-from tests.helpers.figure_faults import faults, of_drawing
+from tests.helpers.figure_faults import of_drawing, text_of
 from tests.helpers.packets import packets
 
 OLD_SCHEMAS = sorted(DATA.glob("result-v*"))
 COLUMN = PRESETS["column"]
-ALL_FAILURES = {
-    *FailureKind,
-    *(name for kind in overlays.names() for name in overlays.get(kind).faults),
-}
 
 
 def drawing_faults(subject, presets, names=(), of: str = "result") -> dict[tuple[str, str], list]:
@@ -182,88 +159,6 @@ def test_a_map_has_its_values_in_order_and_named(tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()][:2] == ["0", "1"]
 
 
-FAILURES = [
-    *((kind, *words) for kind, words in _incidents.WORDS.items()),
-    *((kind, *_incidents.DIES) for kind in sorted(ALL_FAILURES) if kind.endswith("-dies")),
-    ("something-else", "something-else begins ({part})", "something-else over ({part})"),
-]
-
-
-def failure(kind, directory):
-    at, requested = kinds_of_results.at, kinds_of_results.requested
-    began_ns = at(24, "x").t_ns
-    failed = replace(
-        at(25, "failure-injected", kind=kind, failure=1, began_ns=began_ns), subject="nve1"
-    )
-    ended = replace(at(35, "failure-ended", kind=kind, failure=1), subject="nve1")
-    events = [requested(10), at(20, "vm-paused"), failed, at(30, "vm-resumed"), ended]
-    kinds_of_results.single(directory, packets([1.0] * 60), events)
-    return load(directory), began_ns
-
-
-@pytest.mark.parametrize(("kind", "begin", "end"), FAILURES)
-def test_each_kind_of_failure_has_its_words(kind, begin, end, tmp_path):
-    result, began_ns = failure(kind, tmp_path / "r")
-    (run,) = runs_of(result).values()
-    told = [each.words for each in _incidents.of_run(run)]
-    assert told == [begin.format(part="nve1"), end.format(part="nve1")]
-    assert _incidents.of_run(run)[0].t_ns == began_ns
-    (data,) = interactive.time_line(result)
-    assert [mark[1:] for mark in data["marks"]] == [["A", told[0]], ["B", told[1]]]
-
-
-@pytest.mark.parametrize(("kind", "begin", "end"), some_of(FAILURES, every=len(FAILURES)))
-def test_each_kind_of_failure_is_named_once_in_a_figure(kind, begin, end, tmp_path):
-    result, _ = failure(kind, tmp_path / "r")
-    told = [words.format(part="nve1") for words in (begin, end)]
-    for name in ("timeline", "closeup"):
-        with _style.applied(COLUMN):
-            drawn = _text_of(plots.get(name).draw(result, COLUMN))
-        assert [drawn.count(words) for words in told] == [1, 1], name
-
-
-def test_all_kinds_of_failure_have_words():
-    assert {kind for kind in ALL_FAILURES if not kind.endswith("-dies")} == set(_incidents.WORDS)
-
-
-def test_a_take_over_is_marked_and_is_no_pause(tmp_path):
-    at = kinds_of_results.at
-    lost = replace(
-        at(20, "server-lost", kind="warm", interval_s=1.0, nve="nve1", since_ns=at(5, "x").t_ns),
-        subject="vm1",
-    )
-    events = [
-        replace(at(5, "failure-injected", kind="nve-dies", failure=1), subject="nve1"),
-        lost,
-        kinds_of_results.requested(21, mode="take-over"),
-        at(30, "vm-paused"),
-        at(40, "vm-resumed"),
-        at(50, "move-completed"),
-    ]
-    kinds_of_results.single(tmp_path / "r", packets([1.0] * 90), events)
-    result = load(tmp_path / "r")
-    (run,) = runs_of(result).values()
-    assert [each.words for each in _incidents.of_run(run)] == ["nve1 dies", "a standby takes over"]
-    assert _style.PAUSED not in {colour for _, _, colour in _moves.phases(run.moves[0])}
-    assert run.result.metrics["pause_ms"].isna().all()
-    with _style.applied(COLUMN):
-        drawn = _text_of(closeup.draw(result, COLUMN))
-    assert "nve1 dies\nnve1 is taken for dead\nrequested\nstandby takes over" in drawn
-
-
-def test_failures_beyond_what_can_be_told_apart_share_a_letter(tmp_path):
-    at = kinds_of_results.at
-    failures = [
-        replace(at(n, "failure-injected", kind="nve-dies", failure=n), subject=f"nve{n}")
-        for n in range(1, 13)
-    ]
-    kinds_of_results.single(tmp_path / "r", packets([1.0] * 60), failures)
-    (run,) = runs_of(load(tmp_path / "r")).values()
-    named = _incidents.handles([run])
-    assert len(named) == _incidents.MOST
-    assert str(named[-1].get_label()).endswith(_incidents.REST)
-
-
 def test_a_sweep_of_which_nothing_is_there_is_a_sentence(tmp_path):
     kinds_of_results.empty_sweep(tmp_path / "s")
     (tmp_path / "s" / "summary.csv").unlink()
@@ -392,66 +287,6 @@ def test_tcp_without_a_retransmission_is_drawn():
     assert drawing_faults(result, ["column"], ["tcp"]) == {}
 
 
-def test_a_sequence_has_no_nva_where_none_took_part(tmp_path):
-    kinds_of_results.without_an_nva(tmp_path / "r")
-    _, move = sequence.chosen(load(tmp_path / "r"))
-    rows = list(sequence.messages(move))
-    assert "NVA" not in {name for row in rows for name in row.ends}
-    words = [row.words for row in rows]
-    assert "entry learnt from traffic" in words
-    assert "parts of pause" not in words
-
-
-def test_a_task_move_is_told_by_its_two_processes(tmp_path):
-    kinds_of_results.with_task_moves(tmp_path / "r")
-    result = load(tmp_path / "r")
-    _, move = task_sequence.chosen(result)
-    rows = list(task_sequence.messages(move))
-    assert [row.words for row in rows if row.senders == ("source",)] == [
-        "connects to a process that waits",
-        "packages 2 connections, 653,473 octets",
-        "the package",
-    ]
-    claims = [row.words for row in rows if row.receivers == ("network",)]
-    assert claims == ["192.168.9.50 is here", "fd77::9:50 is here"]
-    assert "the task stood still for 8.0 ms" in task_sequence.caption(result)
-    told = plots.get("task_pauses").caption(result)
-    assert "stood still for 8.00 ms. It took 2 connections along; none was reset." in told
-    assert "1 of them not within 5 s" in told
-    assert "2 of 2 connections moved." in summary.in_words(result)
-    assert summary.table(result).rows == [
-        ("1: web vm1→vm2", result.name, "2 of 2", "8.00", "9.00", "0")
-    ]
-    assert not sequence.suits(result)
-
-
-def row_of(words: str, *ends: str, dispensable: int = 0) -> Message:
-    return Message(1.0, ends[:1], ends[1:] or ends, words, dispensable)
-
-
-def test_the_rows_that_say_least_are_left_out_first():
-    rows = [row_of(f"{n}", "a", "b", dispensable=n % 3) for n in range(30)]
-    shown = _sequence.fitting(rows, PRESETS["slide"])
-    assert len(shown) < len(rows)
-    assert {row.words for row in rows if row.dispensable == 0} <= {row.words for row in shown}
-    assert 2 not in {row.dispensable for row in shown}
-    assert _sequence.fitting(rows[:5], PRESETS["slide"]) == rows[:5]
-    vital = [replace(row, dispensable=0) for row in rows]
-    shown = _sequence.fitting(vital, PRESETS["slide"])
-    assert shown == vital[: len(shown)]
-
-
-def test_words_that_are_wider_than_their_arrow_are_broken():
-    lines = {name: float(place) for place, name in enumerate("abcdef")}
-
-    def wrapped(row):
-        return _sequence._wrapped(row, lines, COLUMN)
-
-    assert wrapped(row_of("redirects to nve2", "a", "b")) == "redirects\nto nve2"
-    assert wrapped(row_of("redirects to nve2", "a", "e")) == "redirects to nve2"
-    assert wrapped(row_of("converged", "a")) == "converged"
-
-
 @pytest.mark.thorough
 def test_moves_of_which_none_was_forced_are_drawn(tmp_path):
     kinds_of_results.with_state(tmp_path / "r")
@@ -482,12 +317,8 @@ def test_a_close_up_of_a_move_that_was_long_prepared_is_about_its_pause(tmp_path
     begin_s, end_s = closeup._window(run, run.moves[0])
     paused_s = run.seconds(run.moves[0].time_of("vm-paused") or 0)
     assert paused_s - 1 < begin_s < paused_s < end_s < paused_s + 1
-    drawn = _text_of(closeup.draw(load(tmp_path / "r"), COLUMN))
+    drawn = text_of(closeup.draw(load(tmp_path / "r"), COLUMN))
     assert "earlier than is drawn:" in drawn
-
-
-def _text_of(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 @pytest.mark.thorough
@@ -561,35 +392,6 @@ def test_numbers_are_moved_apart_as_little_as_is_needed():
 )
 def test_logarithmic_labels_are_as_dense_as_there_is_room_for(low, high, most, ticks):
     assert _style.log_ticks(low, high, most) == pytest.approx(ticks)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "fault"),
-    [
-        (lambda axes: axes.text(0.5, 0.5, "tiny", fontsize=6), "'tiny' has 6.0 pt"),
-        (lambda axes: axes.text(1.5, 0.5, "beyond"), "'beyond' is outside the figure"),
-        (lambda axes: axes.set_xticks([0.5, 0.51], ["ab", "cd"]), "'ab' covers 'cd'"),
-        (lambda axes: axes.figure.set_size_inches(5, 2), "is 5 by 2 inches"),
-        (lambda axes: axes.set_position((-0.1, 0.5, 0.5, 0.3)), "a panel is outside the figure"),
-    ],
-)
-def test_the_checker_sees_each_fault(spoil, fault):
-    with _style.applied(COLUMN):
-        figure = Figure(figsize=(3.5, 2))
-        figure.set_layout_engine("none")
-        axes = figure.subplots()
-        assert faults(figure, COLUMN) == []
-        spoil(axes)
-        assert fault in faults(figure, COLUMN)
-
-
-def test_the_checker_sees_a_warning():
-    def draw(preset):
-        figure = _style.figure(preset, 2)
-        figure.subplots().set_xlim(1, 1)
-        return figure
-
-    assert any(each.startswith("warns: ") for each in of_drawing(draw, COLUMN))
 
 
 def test_what_clients_of_a_task_had_to_do_is_said(tmp_path):
