@@ -119,7 +119,7 @@ class Tenant(Part):
             name,
             vni(self.vni),
             mac(f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"),
-            *(addresses or (TENANT_IPV4 + number, TENANT_IPV6 + number)),
+            *(addresses or self._numbered(number)),
             place.nve,
             self.mtu,
             place.addresses,
@@ -146,14 +146,16 @@ class Tenant(Part):
         prefix = self.routed.sir_prefix if self.routed else None
         return (prefix,) if prefix else _TENANT_NETWORKS
 
+    def _numbered(self, number: int) -> tuple[IPv4Address, IPv6Address]:
+        """Return the addresses that follow from a VM's number in the network alone."""
+        prefix = self.routed.sir_prefix if self.routed else None
+        return TENANT_IPV4 + number, prefix[number] if prefix else TENANT_IPV6 + number
+
     def addresses(self, nves: Sequence[str]) -> dict[str, tuple[IPv4Address, IPv6Address]]:
         """Return the addresses of each VM; `nves` are in the order of the topology."""
-        if self.routed and (prefix := self.routed.sir_prefix):
-            numbered = enumerate(self.vms, start=1)
-            return {vm: (TENANT_IPV4 + number, prefix[number]) for number, vm in numbered}
-        if self.subnets == "one":
-            numbered = enumerate(self.vms, start=1)
-            return {vm: (TENANT_IPV4 + number, TENANT_IPV6 + number) for number, vm in numbered}
+        located = self.routed is not None and self.routed.sir_prefix is not None
+        if located or self.subnets == "one":
+            return {vm: self._numbered(number) for number, vm in enumerate(self.vms, start=1)}
         seen: Counter[str] = Counter()
         found = {}
         for vm, place in self.vms.items():

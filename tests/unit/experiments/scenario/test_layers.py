@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from experiments.scenario import layers, load
+from experiments.scenario.tenants import VmPlace
 from nve.model import RoutedNetwork
 from tests.helpers.scenarios import GOOD, assert_a_sentence, complaint
 
@@ -195,3 +196,11 @@ def test_with_locators_the_switch_is_the_userspace_one() -> None:
     vm1 = resolved.vms()[0]
     assert vm1.ipv6 == ip_address("fd51:0:1388::1")
     assert {each.version for each in vm1.addresses} == {6}
+
+
+@pytest.mark.shows("R4.2.2", "R8.2")
+def test_a_vm_that_comes_later_has_an_identifier_of_its_network() -> None:
+    tenant, _ = load.resolve(ROUTED, "my.yaml", LOCATED).tenants
+    later = tenant.vm(4, "vm4", VmPlace(nve="nve1"))
+
+    assert later.ipv6 == ip_address("fd51:0:1388::4")
