@@ -112,11 +112,9 @@ def steps(way: list[str]) -> list[Act]:
     return found
 
 
-def moments(way: list[str]) -> range:
-    """Before which steps of a way harm is tried: those of its last leg.  The legs before are those
-    of shorter ways."""
-    count = len(steps(way))
-    return range(count - len(steps(way[-1:])), count)
+LEG = len(steps(["nve3"]))
+"""The steps of a move.  Harm is tried in the last move of a way only, with so many steps left: the
+moves before it are those of shorter ways."""
 
 
 def assert_in_the_end_all_is_well(at: Fabric) -> None:
@@ -187,31 +185,35 @@ def test_every_phase_has_a_declared_outcome() -> None:
     ("connected_before", "end_markers"),
     some_of([("next step", True), ("next step", False), ("later", False)], every=2),
 )
+@pytest.mark.parametrize("left", some_of(range(LEG + 1), every=2))
 def test_the_nva_is_killed_before_any_step(
-    dissemination: tuple[str, int | None], way: list[str], connected_before: str, end_markers: bool
+    dissemination: tuple[str, int | None],
+    way: list[str],
+    connected_before: str,
+    end_markers: bool,
+    left: int,
 ) -> None:
     """No frame is dropped meanwhile by a rule that was changed for it, none goes astray."""
-    for moment in [*moments(way), len(steps(way))]:
-        moving = fabric(dissemination, end_markers=end_markers)
-        moving.on_change = _watching(moving)
-        for number, step in enumerate(steps(way)):
-            if number == moment:
-                moving.kill()
-                if connected_before == "next step":
-                    moving.connect_all()
-                    moving.settle()
-            try:
-                step(moving)
-            except RequestRefused:
-                assert connected_before == "later"
+    moving = fabric(dissemination, end_markers=end_markers)
+    moving.on_change = _watching(moving)
+    for number, step in enumerate(steps(way)):
+        if number == len(steps(way)) - left:
+            moving.kill()
+            if connected_before == "next step":
                 moving.connect_all()
                 moving.settle()
-                step(moving)
-        if moment == len(steps(way)):
-            restart(moving)
-        assert_in_the_end_all_is_well(moving)
-        assert moving.where["vm1"] == way[-1]
-        assert {move.phase for move in moving.authority.moves} == {Phase.COMPLETED}
+        try:
+            step(moving)
+        except RequestRefused:
+            assert connected_before == "later"
+            moving.connect_all()
+            moving.settle()
+            step(moving)
+    if not left:
+        restart(moving)
+    assert_in_the_end_all_is_well(moving)
+    assert moving.where["vm1"] == way[-1]
+    assert {move.phase for move in moving.authority.moves} == {Phase.COMPLETED}
 
 
 def _watching(at: Fabric) -> Callable[[Rule], None]:
@@ -329,29 +331,30 @@ def test_the_nva_is_killed_at_any_message(order: list[int], moment: int) -> None
 
 @HARMED
 @NVE
+@pytest.mark.parametrize("left", some_of(range(1, LEG + 1), every=2))
 def test_an_nve_is_cut_off_for_a_while_before_any_step(
-    dissemination: tuple[str, int | None], way: list[str], nve: str
+    dissemination: tuple[str, int | None], way: list[str], nve: str, left: int
 ) -> None:
     """Ten seconds in any phase; a request that needs it is refused, and made again later."""
-    for moment in moments(way):
-        moving = fabric(dissemination)
-        moving.on_change = _watching(moving)
-        for number, step in enumerate(steps(way)):
-            if number == moment:
-                moving.disconnect(nve)
-            if number == moment + 2:
-                moving.now_ns += 10 * SECOND_NS
-                moving.ask(moving.authority.tick)
-                moving.connect_all()
-                moving.settle()
-            try:
-                step(moving)
-            except RequestRefused:
-                moving.connect_all()
-                moving.settle()
-                step(moving)
-        assert_in_the_end_all_is_well(moving)
-        assert moving.where["vm1"] == way[-1]
+    moving = fabric(dissemination)
+    moving.on_change = _watching(moving)
+    moment = len(steps(way)) - left
+    for number, step in enumerate(steps(way)):
+        if number == moment:
+            moving.disconnect(nve)
+        if number == moment + 2:
+            moving.now_ns += 10 * SECOND_NS
+            moving.ask(moving.authority.tick)
+            moving.connect_all()
+            moving.settle()
+        try:
+            step(moving)
+        except RequestRefused:
+            moving.connect_all()
+            moving.settle()
+            step(moving)
+    assert_in_the_end_all_is_well(moving)
+    assert moving.where["vm1"] == way[-1]
 
 
 @BOTH
