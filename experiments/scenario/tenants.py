@@ -37,7 +37,7 @@ class VmPlace(Part):
     """Where a VM starts, its state, and its addresses besides the two that every VM has."""
 
     nve: Name
-    addresses: tuple[Address, ...] = Field((), max_length=8)
+    addresses: tuple[Address, ...] = Field(default=(), max_length=8)
     guest: Guest | None = None
     """The VM's state; None if it has only a NIC, and what the traffic starts in it."""
     standby: StandbySpec | None = None
