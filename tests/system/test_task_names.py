@@ -76,7 +76,7 @@ SHORTER = {
             **{"connections": "close", "meanwhile": "unreachable", "late": "drop"},
         }
     ],
-    "duration_s": 5,
+    "duration_s": 9,
     "variants": {},
 }
 
