@@ -3,9 +3,10 @@
 One VM goes to and fro between two NVEs of three, without delay on the underlay, while probes of
 1,000 packets a second go to it and come from it.  Shown are each part of the pause, the silence in
 each direction (less the packets' interval), how long what the VM sent was held at its destination,
-and what was lost, duplicated or reordered.  After the moves, nothing moves for a while: the longest
-silence in as much time as a move has is what this machine causes by itself.  Recorded results of
-such moves are shown in the same way.  Needs root, unless results are named.
+and what was lost, duplicated or reordered.  Beside a silence there is the longest one of the
+senders, which may have been in another moment of the same move.  After the moves, nothing moves for
+a while: the longest silence in as much time as a move has is what this machine causes by itself.
+Recorded results of such moves are shown in the same way.  Needs root, unless results are named.
 Run: python -m benchmarks.pause [--moves 100] [--plain] [--out DIRECTORY] [RESULT …]
 """
 
@@ -83,6 +84,7 @@ def figures(result: Result) -> Iterator[tuple[str, Sequence[float]]]:
     for role, words in (("to", "silence towards the VM"), ("from", "silence of the VM")):
         of_role = result.metrics[result.metrics["role"] == role]
         yield words, of_role.groupby("move")["blackout_ms"].max().dropna().to_list()
+        yield "  by the sender", of_role.groupby("move")["sender_gap_ms"].max().dropna().to_list()
         yield "  where nothing moves", without_moves(result, list(of_role["flow"].unique()))
 
 
