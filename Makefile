@@ -110,21 +110,22 @@ check: $(READY) ## format, lint, types and the pure tests; no figures, few examp
 	@$(MAKE) --no-print-directory --jobs=5 --keep-going --output-sync=target \
 	    check-style check-types check-reports check-adapters check-others
 
+# The reports' tests take longest: the others leave a core to them.
 check-style: $(READY)
-	@echo "==> ruff format --check"; $(VENV)/bin/python -m ruff format --check .
-	@echo "==> ruff check"; $(VENV)/bin/python -m ruff check .
+	@echo "==> ruff format --check"; nice $(VENV)/bin/python -m ruff format --check .
+	@echo "==> ruff check"; nice $(VENV)/bin/python -m ruff check .
 
 check-types: $(READY)
-	@echo "==> mypy"; $(VENV)/bin/python -m mypy
+	@echo "==> mypy"; nice $(VENV)/bin/python -m mypy
 
 check-reports: $(READY)
 	@echo "==> pytest of reports and sources, quick"; $(PYTEST) $(QUICK) $(REPORTS)
 
-check-adapters: $(READY)  # they wait for time-outs, too, and leave the cores to the others
-	@echo "==> pytest of adapters, quick"; $(PYTEST) $(QUICK) tests/adapters $(WITHOUT_REPORTS)
+check-adapters: $(READY)  # they wait for time-outs, too
+	@echo "==> pytest of adapters, quick"; nice $(PYTEST) $(QUICK) tests/adapters $(WITHOUT_REPORTS)
 
 check-others: $(READY)
-	@echo "==> pytest of all others, quick"; $(PYTEST) $(QUICK) tests/unit $(WITHOUT_REPORTS)
+	@echo "==> pytest of all others, quick"; nice $(PYTEST) $(QUICK) tests/unit $(WITHOUT_REPORTS)
 
 test-thorough: $(READY) ## what check leaves out of the pure tests: figures, guests, all combinations, more examples
 	@echo "==> pytest tests/unit tests/adapters, thorough"
