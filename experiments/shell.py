@@ -23,8 +23,8 @@ from rich.table import Table
 
 from experiments import needs
 from experiments.errors import RunError, ScenarioError, UsageError
-from experiments.measure.trace import TraceEvent
 from experiments.overlays import MoveRefused, OverlayError, ShellCommand, ShellTable
+from experiments.report.trace_text import as_json, as_line, since_moves
 from experiments.run.lab import Lab
 from experiments.run.lifecycle import Lifecycle
 from experiments.run.run import FAILURES
@@ -272,9 +272,9 @@ class Shell(CommandLine):
         shown = list(since_moves(events))[0 if "all" in words else self._seen :]
         self._seen = len(events)
         if "--json" in words:
-            written = json.dumps([_as_json(*each) for each in shown], indent=1)
+            written = json.dumps([as_json(*each) for each in shown], indent=1)
         else:
-            written = "\n".join(_as_line(*each) for each in shown)
+            written = "\n".join(as_line(*each) for each in shown)
         if not files:
             if written:
                 self.say(written)
@@ -440,36 +440,6 @@ def _complaining() -> Iterator[None]:
         yield
     except (UsageError, OverlayError, OSError, RuntimeError) as error:
         raise CommandFailed(str(error)) from None
-
-
-def since_moves(events: Sequence[TraceEvent]) -> Iterator[tuple[float, TraceEvent]]:
-    """Yield each event, with the seconds since the latest move was requested.
-
-    Before the first move, the seconds are negative and count until that is requested.  If there is
-    no move, they count from the first event.
-    """
-    requests_ns = [event.t_ns for event in events if event.name == "move-requested"]
-    origin_ns = next(iter(requests_ns), events[0].t_ns if events else 0)
-    for each in events:
-        if each.name == "move-requested":
-            origin_ns = each.t_ns
-        yield (each.t_ns - origin_ns) / 1e9, each
-
-
-def _as_line(since_s: float, event: TraceEvent) -> str:
-    details = " ".join(f"{key}={value}" for key, value in event.details.items())
-    return f"{since_s:10.4f} s  {event.source:10}  {event.name:22}  {event.subject}  {details}"
-
-
-def _as_json(since_s: float, event: TraceEvent) -> dict[str, Any]:
-    return {
-        "t_ns": event.t_ns,
-        "since_move_s": round(since_s, 6),
-        "source": event.source,
-        "event": event.name,
-        "subject": event.subject,
-        "details": dict(event.details),
-    }
 
 
 def _throughput(ends: str, said: str) -> str:

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from experiments.errors import UsageError
-from experiments.measure.trace import TraceEvent
-from experiments.shell import _throughput, scenario_of, since_moves
+from experiments.shell import _throughput, scenario_of
 from topologies.emulation.command_line import CommandFailed, is_interactive
 
 
@@ -25,21 +24,6 @@ from topologies.emulation.command_line import CommandFailed, is_interactive
 )
 def test_which_command_gets_what_is_typed(command: str, interactive: bool) -> None:
     assert is_interactive(command) is interactive
-
-
-def times(*names: str) -> list[tuple[float, str]]:
-    events = [TraceEvent(n * 10**9, "nva", name) for n, name in enumerate(names, start=5)]
-    return [(since_s, event.name) for since_s, event in since_moves(events)]
-
-
-def test_times_count_from_the_move() -> None:
-    asked, other = "move-requested", "announced"
-    assert times(other, asked, other, asked, other) == [
-        *((-1, other), (0, asked), (1, other)),
-        *((0, asked), (1, other)),
-    ]
-    assert times(other, other) == [(0, other), (1, other)]
-    assert times() == []
 
 
 def test_what_iperf3_has_measured_is_a_sentence() -> None:
