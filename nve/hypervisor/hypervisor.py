@@ -190,10 +190,7 @@ class Hypervisor:
         self._hold_no_more(place)
         if self._bounds:
             not_asked = partial(self._record, "markers-not-asked-for", nve=nve.name)
-            plug_gate, *lane_gate = place.gates
-            place.reorder_buffer = ReorderBuffer(
-                self._pid, plug_gate, next(iter(lane_gate), None), self._bounds, not_asked
-            )
+            place.reorder_buffer = ReorderBuffer(self._pid, self._bounds, not_asked, *place.gates)
             place.patience = self._timer(nve.name, self._bounds)
         if hold_outbound and place.outbound:
             place.outbound.close()

@@ -53,10 +53,10 @@ class ReorderBuffer:
     def __init__(
         self,
         vm_pid: int,
-        plug_gate: Gate,
-        lane_gate: Gate | None,
         bounds: Bounds,
         not_asked: Callable[[], None],
+        plug_gate: Gate,
+        lane_gate: Gate | None = None,
     ) -> None:
         """Closes both gates.
 

@@ -210,7 +210,7 @@ def test_what_is_held_comes_out_behind_what_the_switch_has_yet_to_deal_with(
     set_forwarding([plug, lane], True)
 
     def visit() -> ReorderBuffer:
-        return ReorderBuffer(plug.vm_pid, plug_gate, lane_gate, bounds, lambda: never.append("!"))
+        return ReorderBuffer(plug.vm_pid, bounds, lambda: never.append("!"), plug_gate, lane_gate)
 
     buffer = visit()
     nic = bound(plug.vm_pid, NIC)
