@@ -34,7 +34,7 @@ class StrayPackets:
     def begins(self, move: OverlayMove) -> None:
         """End the counts of the VM's earlier moves."""
         for number, earlier in list(self._arrived.items()):
-            if earlier.vm.name == move.vm.name:
+            if earlier.vm.name == move.vm.name and number not in self._after:
                 self._after.setdefault(number, self._astray(earlier))
 
     def arrived(self, move: OverlayMove) -> None:
